@@ -1,0 +1,98 @@
+"""Every error a caller can see, in the shape of RFC 9457 (application/problem+json).
+
+A subclass fixes `status`, `code` and `title`; an instance adds `detail` (what is wrong and what to do) and, where a
+document is at fault, where: a JSON pointer, a line and a column, both counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a document, and where."""
+
+    message: str
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
+    code: str = "invalid"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            key: value
+            for key in ("code", "message", "pointer", "line", "column")
+            if (value := getattr(self, key)) not in (None, "")
+        }
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, column {self.column}: " if self.line is not None else ""
+        return f"{place}{self.message}"
+
+
+class Problem(Exception):
+    """Something the caller has to know about."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = (), **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.extra = extra
+
+    def to_dict(self, instance: str | None = None) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": f"urn:noetl:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.extra,
+        }
+        if instance:
+            body["instance"] = instance
+        if self.faults:
+            body["errors"] = [fault.to_dict() for fault in self.faults]
+        return body
+
+
+class InvalidRequest(Problem):
+    status, code, title = 400, "invalid_request", "The request is not valid"
+
+
+class InvalidPlaybook(Problem):
+    status, code, title = 422, "invalid_playbook", "The playbook is not valid"
+
+
+class Unauthenticated(Problem):
+    status, code, title = 401, "unauthenticated", "No valid token"
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "forbidden", "Not allowed"
+
+
+class NotFound(Problem):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class Conflict(Problem):
+    status, code, title = 409, "conflict", "The state has changed"
+
+
+class TooLarge(Problem):
+    status, code, title = 413, "too_large", "The body is too large"
+
+
+class Unavailable(Problem):
+    """A part that the request needs does not answer; the same request may succeed later."""
+
+    status, code, title = 503, "unavailable", "Temporarily unavailable"

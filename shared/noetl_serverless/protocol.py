@@ -1,0 +1,164 @@
+"""What workers and the control plane say to each other: claim, report, heartbeat.
+
+All times are seconds, all instants RFC 3339 in UTC, all 64-bit ids decimal strings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CommandKey(Message):
+    """A command's name: a pointer on the bus holds this and nothing else."""
+
+    execution_id: str
+    command_id: str
+
+
+class Held(CommandKey):
+    fence: int
+
+
+class Frame(Message):
+    """A run of loop items, `start` inclusive, `end` exclusive, `concurrency` of them at a time."""
+
+    index: int
+    start: int
+    end: int
+    concurrency: int = 1
+
+
+class ClaimedCommand(CommandKey):
+    """All a worker needs to run one command, once the plan is known."""
+
+    step: str
+    generation: int
+    # step: run the tasks; open: render the loop's collection and store it; frame: run the tasks for a run of items
+    kind: Literal["step", "open", "frame"]
+    attempt: int
+    delivery: int
+    fence: int
+    lease_until: str
+    plan: str
+    path: str
+    workload: dict[str, Any]
+    # {"ctx": {...}, "steps": {name: {"status", "data" | "ref", "error"?}}}
+    scope: dict[str, Any]
+    frame: Frame | None = None
+    # the frame's slice, when the collection is inline
+    items: list[Any] | None = None
+    # the whole collection, when it is by reference (a ResultRef)
+    collection: dict[str, Any] | None = None
+    count: int | None = None
+    # where a parked or deferred pipeline goes on: what the worker gave as Outcome.resume, and for a child its end as
+    # "child": {"status", "data" | "ref", "error"?, "execution_id"}
+    resume: dict[str, Any] | None = None
+
+
+class ClaimRequest(Message):
+    worker_id: str = Field(min_length=1, max_length=200)
+    pool: str = "shared"
+    # those that the bus pointed to; empty: any that are pending
+    commands: list[CommandKey] = Field(default_factory=list, max_length=1000)
+    limit: int = Field(default=16, ge=0, le=1000)
+    lease: float = Field(default=30.0, gt=0, le=3600)
+    # plans this worker has compiled, so that the answer need not carry them
+    plans: list[str] = Field(default_factory=list, max_length=1000)
+    # after an answer that got lost: give me again what I hold, except these
+    recover: bool = False
+    holding: list[CommandKey] = Field(default_factory=list, max_length=1000)
+
+
+class ClaimResponse(Message):
+    commands: list[ClaimedCommand]
+    # plan hash -> playbook text, for the plans the worker does not know
+    plans: dict[str, str] = {}
+
+
+class FrameOutcome(Message):
+    """What became of the items `start` to `end`; `end` before the frame's end hands the rest back."""
+
+    start: int
+    end: int
+    ok: int
+    failed: int
+    # item index -> error, the first few
+    errors: dict[str, dict[str, Any]] = {}
+    # mean wall time of one item
+    item_ms: float = 0.0
+
+
+class ChildRequest(Message):
+    """A sub-playbook to start; the command is parked until it ends."""
+
+    path: str
+    version: int | None = None
+    payload: dict[str, Any] = {}
+    return_step: str | None = None
+
+
+class Outcome(CommandKey):
+    """What became of one command.
+
+    done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child` and go on from
+    `resume` when it ends. released: not run, or not to its end, by this worker; nothing happened as far as the log goes.
+    For a frame `data` is the list of the item results in order (or `ref` to it); for an open the collection.
+    """
+
+    fence: int
+    status: Literal["done", "error", "deferred", "parked", "released"]
+    data: Any = None
+    ref: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    # further parts of the envelope that arcs may ask for: http, pg, py
+    extra: dict[str, Any] = {}
+    # ctx keys set by task rules
+    set: dict[str, Any] = {}
+    # attempt, started_at, duration_ms, ...
+    meta: dict[str, Any] = {}
+    frame: FrameOutcome | None = None
+    # for an open: how many items
+    count: int | None = None
+    delay: float | None = None
+    resume: dict[str, Any] | None = None
+    child: ChildRequest | None = None
+
+
+class ReportRequest(Message):
+    worker_id: str = Field(min_length=1, max_length=200)
+    pool: str = "shared"
+    outcomes: list[Outcome] = Field(max_length=1000)
+    # how many more commands this worker could take at once
+    capacity: int = Field(default=0, ge=0, le=1000)
+    lease: float = Field(default=30.0, gt=0, le=3600)
+    plans: list[str] = Field(default_factory=list, max_length=1000)
+
+
+class ReportResult(CommandKey):
+    # stale: the fence is not the current one, the outcome was refused; refused: see detail
+    status: Literal["accepted", "stale", "refused"]
+    detail: str | None = None
+
+
+class ReportResponse(Message):
+    results: list[ReportResult]
+    # what follows, already claimed for this worker
+    commands: list[ClaimedCommand]
+    plans: dict[str, str] = {}
+
+
+class HeartbeatRequest(Message):
+    worker_id: str = Field(min_length=1, max_length=200)
+    commands: list[Held] = Field(max_length=1000)
+    lease: float = Field(default=30.0, gt=0, le=3600)
+
+
+class HeartbeatResponse(Message):
+    # no longer this worker's: stop them, their outcome would be refused
+    lost: list[CommandKey]

@@ -1,0 +1,83 @@
+"""The one place that reads the environment. Everything else receives a `Settings`, or a part of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Infrastructure configuration of one function. Times are in seconds."""
+
+    host: str = "local"
+    function: str = "control_plane"
+    database_url: str = ""
+    nats_url: str = ""
+    result_url: str = ""
+    control_plane_url: str = ""
+    # pool or function name -> URL to ring
+    function_urls: Mapping[str, str] = field(default_factory=dict)
+    # what this function shows to the control plane; only the control plane holds the key that signs them
+    service_token: str = ""
+    token_key: str = ""
+    # "key id:base64 of 32 bytes", comma separated, the first seals, all open
+    encryption_keys: str = ""
+    pool: str = "shared"
+    # worker
+    lease: float = 30.0
+    time_budget: float = 60.0
+    linger: float = 0.0
+    max_in_flight: int = 16
+    python_processes: int = 2
+    python_memory_mb: int = 2048
+    http_allow_private: bool = True
+    scratch: str = ""
+    # control plane and reconciler
+    database_connections: int = 4
+    max_deliveries: int = 5
+    notify: bool = True
+    # gateway: a sign-in without an identity provider, for the local host alone
+    development_sign_in: bool = False
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    session_ttl: float = 28800.0
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read NOETL_<FIELD> for each field; ValueError names a variable that does not parse."""
+        values: dict[str, object] = {}
+        for name, default in _DEFAULTS.items():
+            raw = environ.get(f"NOETL_{name.upper()}")
+            if raw is None:
+                continue
+            try:
+                values[name] = _parse(raw, default)
+            except ValueError as error:
+                raise ValueError(f"NOETL_{name.upper()}={raw!r}: {error}") from error
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _parse(raw: str, default: object) -> object:
+    match default:
+        case bool():
+            if raw.lower() not in ("1", "0", "true", "false"):
+                raise ValueError("expected true or false")
+            return raw.lower() in ("1", "true")
+        case int():
+            return int(raw)
+        case float():
+            return float(raw)
+        case dict():
+            return json.loads(raw)
+        case _:
+            return raw
+
+
+_DEFAULTS: dict[str, object] = {
+    name: (spec.default_factory() if callable(spec.default_factory) else spec.default)  # type: ignore[misc]
+    for name, spec in Settings.__dataclass_fields__.items()
+}
