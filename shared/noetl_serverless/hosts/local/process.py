@@ -1,0 +1,128 @@
+"""A child process that does not outlive its parent, with its output in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .account import Account
+
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run. `environment` is all the process gets."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+    account: Account | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    # seconds between the polite signal and SIGKILL
+    patience: float = 10.0
+
+
+class Process:
+    """One run of a program, in its own process group."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        account = program.account
+        switch = account is not None and not account.is_current
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                list(program.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(program.environment),
+                cwd=program.directory,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(program.stop_signal),
+                user=account.uid if account and switch else None,
+                group=account.gid if account and switch else None,
+                extra_groups=[] if switch else None,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._popen.poll()
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.alive:
+            self._popen.send_signal(self.program.stop_signal)
+
+    def stop(self) -> None:
+        """Ask, wait, then kill what is left of the process group."""
+        self.ask_to_stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(self.program.patience)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill the group: also the children of a leader that is already gone."""
+        kill_group(self.pid)
+        self._popen.wait()
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of the log."""
+        return tail(self.program.log, lines)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    with contextlib.suppress(OSError), log.open("rb") as source:
+        source.seek(0, os.SEEK_END)
+        source.seek(max(0, source.tell() - 16384))
+        return "\n".join(source.read().decode(errors="replace").splitlines()[-lines:])
+    return ""
+
+
+def kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def wait_until(ready: Callable[[], bool], process: Process, timeout: float, pause: float = 0.01) -> None:
+    """Poll `ready`. RuntimeError, with the end of the log, if the process dies or the time is up."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if not process.alive:
+            raise RuntimeError(f"{process.program.name} stopped while starting:\n{process.tail()}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{process.program.name} is not ready after {timeout:g} s:\n{process.tail()}")
+        time.sleep(pause)
+
+
+def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+    """Linux tells a child when its parent dies; elsewhere the next start ends what was left behind."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def arm() -> None:
+        libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(stop_signal))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return arm

@@ -1,0 +1,73 @@
+"""Real servers for the tests: one PostgreSQL and one NATS for the whole run, started by the first test that asks."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from noetl_serverless.hosts.local.nats import Nats
+from noetl_serverless.hosts.local.ports import free_port
+from noetl_serverless.hosts.local.postgres import Postgres, create_database
+
+
+@contextlib.contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder others may pass through: under root PostgreSQL runs as somebody else; pytest's own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="noetl-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Where a test may run a stack of its own."""
+    with reachable_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_home: Path) -> Iterator[Postgres]:
+    server = Postgres(
+        server_home / "postgres",
+        free_port(),
+        secrets.token_hex(24),
+        server_home / "postgres.log",
+        durable=False,
+    )
+    process = server.start()
+    yield server
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def nats_server(server_home: Path) -> Iterator[Nats]:
+    server = Nats(server_home / "nats", free_port(), secrets.token_hex(24), server_home / "nats.log")
+    process = server.start()
+    yield server
+    process.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """A database of its own, empty, for each test."""
+    name = f"t_{secrets.token_hex(6)}"
+    create_database(postgres_server.url, name)
+    return postgres_server.url_of(name)
+
+
+@pytest.fixture
+def nats_url(nats_server: Nats) -> str:
+    """The shared server: each test names its streams and buckets with a prefix of its own."""
+    return nats_server.url
