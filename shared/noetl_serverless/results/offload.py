@@ -1,0 +1,109 @@
+"""Inline or by reference: the one place that decides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ..errors import InvalidRequest
+from ..ports import ResultStore
+from .reference import Meta, ResultRef, ResultUri, extract, preview, storage_key
+
+INLINE_LIMIT = 64 * 1024
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def dump(data: Any) -> bytes:
+    """Canonical enough JSON; InvalidRequest says what is no JSON value."""
+    try:
+        return orjson.dumps(data, default=_plain, option=_OPTIONS)
+    except TypeError as error:
+        cause = error.__cause__ or error
+        raise InvalidRequest(f"the result is not a JSON value: {cause}") from error
+
+
+async def externalise(
+    data: Any,
+    *,
+    execution_id: str,
+    step: str,
+    suffix: str,
+    store: ResultStore,
+    select: Sequence[tuple[str, str]] = (),
+    limit: int = INLINE_LIMIT,
+) -> dict[str, Any]:
+    """{"data": ...} for what fits into an event, else {"ref": ...} once the store has it.
+
+    `suffix` names the attempt (a command id): together with the content it fixes where the result is written, so that
+    a retry writes another place or the same bytes. `select`, (JSON path, name) pairs, always goes by reference, so
+    that the selected names are there whatever the size.
+    """
+    if isinstance(data, bool | int | float | None) and not select:
+        return {"data": data}
+    content = dump(data)
+    if len(content) <= limit and not select:
+        return {"data": data}
+    sha256 = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(f"{suffix}\n{sha256}".encode()).hexdigest()[:32]
+    fields = extract(data, select)
+    stored = await store.put(storage_key(execution_id, step, digest), content)
+    reference = ResultRef(
+        # the storage key keeps more of the digest: 32 bits alone would meet twice in a wide fan-out
+        ref=str(ResultUri(execution_id, "result", step, digest[:8])),
+        store=stored.store,
+        key=stored.key,
+        meta=Meta(
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            row_count=_rows(data),
+        ),
+        preview=preview(content),
+        extracted=fields,
+    )
+    return {"ref": reference.to_dict()}
+
+
+def selection(output: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The (path, name) pairs of a tool's `output`: `select: [{path, as}]` or `output_select: [name, ...]`."""
+    pairs: list[tuple[str, str]] = []
+    for item in output.get("select") or ():
+        if isinstance(item, str):
+            pairs.append((item, _last(item)))
+        else:
+            path = str(item["path"])
+            pairs.append((path, str(item.get("as") or _last(path))))
+    pairs += [(f"$.{name}", str(name)) for name in output.get("output_select") or ()]
+    return pairs
+
+
+def _last(path: str) -> str:
+    from .reference import parse_path
+
+    keys = parse_path(path)
+    return str(keys[-1]) if keys else "value"
+
+
+def _rows(data: Any) -> int | None:
+    if isinstance(data, list):
+        return len(data)
+    if isinstance(data, Mapping) and isinstance(data.get("rows"), list):
+        return len(data["rows"])
+    return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, tuple):
+        return list(value)
+    # a template's lazy view gives what it stands for
+    if callable(native := getattr(value, "__native__", None)):
+        return native()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,135 @@
+"""From a reference back to the value, with a small cache, in the worker only."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from ..errors import Problem
+from .reference import ResultRef, ResultUri
+
+# (execution id, step, generation) -> {"parts": [{"start", "end", "data" | "ref"}]}
+FetchManifest = Callable[[str, str, int], Awaitable[dict[str, Any]]]
+
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+class ReferenceNotAvailable(Problem):
+    """A reference names something that is not there, or not what it says."""
+
+    status, code, title = 404, "REFERENCE_NOT_AVAILABLE", "A referenced result is not available"
+
+
+class Resolver:
+    """Resolves `ResultRef`s and manifests; what it gives is shared between its callers and must not be changed.
+
+    The cache is bounded by the size of the JSON it was decoded from; the least recently used goes first.
+    """
+
+    def __init__(
+        self, store: Any, fetch_manifest: FetchManifest | None = None, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._store = store
+        self._fetch_manifest = fetch_manifest
+        self._budget = cache_bytes
+        self._used = 0
+        self._cache: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._loading: dict[str, asyncio.Future[Any]] = {}
+        self.hits = 0
+        self.misses = 0
+
+    async def load(self, ref: dict[str, Any]) -> Any:
+        """The value; ReferenceNotAvailable if it cannot be had, a Problem of the control plane as it is."""
+        name = _identity(ref)
+        if name in self._cache:
+            self.hits += 1
+            self._cache.move_to_end(name)
+            return self._cache[name][0]
+        if (loading := self._loading.get(name)) is not None:
+            return await asyncio.shield(loading)
+        self.misses += 1
+        loading = asyncio.ensure_future(self._load(ref))
+        self._loading[name] = loading
+        # the load goes on for those who wait with us, should our caller be cancelled
+        loading.add_done_callback(lambda done: self._loaded(name, done))
+        return await asyncio.shield(loading)
+
+    def keep(self, ref: dict[str, Any], value: Any) -> None:
+        """Remember what was just written, which the next step in this process is likely to read."""
+        self._put(_identity(ref), value, int(ref.get("meta", {}).get("bytes", 0)))
+
+    async def _load(self, ref: dict[str, Any]) -> Any:
+        if ref.get("kind") == "manifest":
+            value, size = await self._load_manifest(ref)
+        else:
+            value, size = await self._load_result(ref)
+        self._put(_identity(ref), value, size)
+        return value
+
+    def _loaded(self, name: str, done: asyncio.Future[Any]) -> None:
+        self._loading.pop(name, None)
+        if not done.cancelled():
+            # marks it as seen: those who wait get it too
+            done.exception()
+
+    async def _load_result(self, ref: dict[str, Any]) -> tuple[Any, int]:
+        try:
+            reference = ResultRef.model_validate(ref)
+        except ValueError as error:
+            raise ReferenceNotAvailable(f"not a result reference: {error}") from error
+        try:
+            content = await self._store.get(reference.key)
+        except KeyError:
+            raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store") from None
+        value = await asyncio.to_thread(_decode, reference, content)
+        return value, len(content)
+
+    async def _load_manifest(self, ref: dict[str, Any]) -> tuple[Any, int]:
+        if self._fetch_manifest is None:
+            raise ReferenceNotAvailable(f"{ref.get('ref')}: manifests cannot be read here")
+        try:
+            uri = ResultUri.parse(str(ref.get("ref")))
+        except ValueError as error:
+            raise ReferenceNotAvailable(str(error)) from error
+        manifest = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix))
+        results: list[Any] = []
+        size = 0
+        for part in sorted(manifest["parts"], key=lambda part: int(part["start"])):
+            if part["start"] != len(results):
+                raise ReferenceNotAvailable(f"{uri}: items from {len(results)} to {part['start']} are missing")
+            inner = part.get("ref")
+            rows = part.get("data") if inner is None else await self.load(inner)
+            size += int(inner["meta"]["bytes"]) if inner is not None else 64 * 1024
+            if not isinstance(rows, list) or len(rows) != part["end"] - part["start"]:
+                raise ReferenceNotAvailable(f"{uri}: the part at {part['start']} is not what the manifest says")
+            results += rows
+        if (count := ref.get("count")) is not None and count != len(results):
+            raise ReferenceNotAvailable(f"{uri}: {len(results)} items, expected {count}")
+        return {"results": results, "stats": ref.get("extracted", {}).get("stats", {})}, size
+
+    def _put(self, name: str, value: Any, size: int) -> None:
+        if size > self._budget:
+            return
+        if name in self._cache:
+            self._used -= self._cache.pop(name)[1]
+        self._cache[name] = (value, size)
+        self._used += size
+        while self._used > self._budget:
+            _, (_, freed) = self._cache.popitem(last=False)
+            self._used -= freed
+
+
+def _identity(ref: dict[str, Any]) -> str:
+    # a digest, where there is one, tells apart what a retry wrote under one URI
+    return f"{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
+
+
+def _decode(reference: ResultRef, content: bytes) -> Any:
+    if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
+        raise ReferenceNotAvailable(f"{reference.ref}: the stored bytes are not those that were written")
+    return orjson.loads(content)

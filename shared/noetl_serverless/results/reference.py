@@ -1,0 +1,156 @@
+"""`ResultRef`: the small thing that goes where a big result would have gone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import InvalidRequest
+
+SCALAR_LIMIT = 256
+EXTRACT_LIMIT = 4 * 1024
+SELECT_LIMIT = 16 * 1024
+PREVIEW_LIMIT = 1024
+
+_URI = re.compile(r"noetl://execution/([0-9A-Za-z_-]{1,64})/(result|manifest)/([^/?#\s]{1,600})/([0-9a-f]{8}|[0-9]{1,10})")
+_HEX = re.compile(r"[0-9a-f]{8}")
+_PATH = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultUri:
+    """`noetl://execution/<id>/result/<step>/<8 hex>`, or `…/manifest/<step>/<generation>` for a loop's parts."""
+
+    execution_id: str
+    kind: Literal["result", "manifest"]
+    step: str
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str) -> ResultUri:
+        """ValueError for anything but the two forms above, written as `str` writes them."""
+        match = _URI.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not a result URI: {text!r}")
+        execution_id, kind, step, suffix = match.groups()
+        if kind == "result" and not _HEX.fullmatch(suffix):
+            raise ValueError(f"a result URI ends in 8 hexadecimal digits: {text!r}")
+        if kind == "manifest" and not suffix.isdecimal():
+            raise ValueError(f"a manifest URI ends in a generation number: {text!r}")
+        uri = cls(execution_id, "result" if kind == "result" else "manifest", unquote(step), suffix)
+        if str(uri) != text:
+            raise ValueError(f"not a result URI in its usual form: {text!r}")
+        return uri
+
+    def __str__(self) -> str:
+        return f"noetl://execution/{self.execution_id}/{self.kind}/{quote(self.step, safe='')}/{self.suffix}"
+
+
+class Meta(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    content_type: str = "application/json"
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created_at: str
+    row_count: int | None = None
+
+
+class ResultRef(BaseModel):
+    """Where a result stands, what it weighs, and the few of its fields that need no fetch."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: Literal["result_ref"] = "result_ref"
+    ref: str
+    store: str
+    key: str
+    scope: Literal["step", "execution", "workflow", "permanent"] = "execution"
+    expires_at: str | None = None
+    meta: Meta
+    preview: Any = None
+    extracted: dict[str, Any] = Field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        body = self.model_dump(mode="json")
+        if self.meta.row_count is None:
+            del body["meta"]["row_count"]
+        return body
+
+
+def storage_key(execution_id: str, step: str, digest: str) -> str:
+    """`<execution>/<step>/<digest>.json`: all of an execution lies below one prefix."""
+    name = quote(step, safe="").replace(".", "%2E")
+    if len(name) > 120:
+        # a file name ends at 255 bytes on most file systems
+        name = f"{name[:80]}-{hashlib.sha256(step.encode()).hexdigest()[:32]}"
+    return f"{execution_id}/{name}/{digest}.json"
+
+
+def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The fields that a template may read without a fetch: small top-level scalars, and what `select` asks for.
+
+    `select`: (JSON path, name). A path that leads nowhere gives no field. InvalidRequest if what was selected is
+    more than 16 KiB: it would ride the log.
+    """
+    fields: dict[str, Any] = {}
+    if isinstance(data, Mapping):
+        budget = EXTRACT_LIMIT
+        for name, value in data.items():
+            if not isinstance(name, str) or not isinstance(value, str | int | float | bool | None):
+                continue
+            size = len(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str))
+            cost = size + len(name)
+            if size <= SCALAR_LIMIT and cost <= budget:
+                fields[name] = value
+                budget -= cost
+    chosen = {name: found for path, name in select if (found := at_path(data, path)) is not MISSING}
+    if len(orjson.dumps(chosen, default=str)) > SELECT_LIMIT:
+        names = ", ".join(chosen)
+        raise InvalidRequest(f"output.select: {names} come to more than {SELECT_LIMIT} bytes; select less")
+    return fields | chosen
+
+
+MISSING: Any = object()
+
+
+def at_path(data: Any, path: str) -> Any:
+    """The value at `$.a.b[0]`, `MISSING` if there is none; ValueError if this is not such a path."""
+    for key in parse_path(path):
+        if isinstance(key, int) and isinstance(data, Sequence) and not isinstance(data, str | bytes):
+            if key >= len(data):
+                return MISSING
+            data = data[key]
+        elif isinstance(key, str) and isinstance(data, Mapping) and key in data:
+            data = data[key]
+        else:
+            return MISSING
+    return data
+
+
+def parse_path(path: str) -> list[str | int]:
+    rest = path if path.startswith("$") else f"$.{path}"
+    keys: list[str | int] = []
+    position = 1
+    while position < len(rest):
+        match = _PATH.match(rest, position)
+        if match is None:
+            raise ValueError(f"not a JSON path: {path!r}; expected something like $.a.b[0]")
+        name, index, quoted, double = match.groups()
+        keys.append(int(index) if index is not None else next(x for x in (name, quoted, double) if x is not None))
+        position = match.end()
+    return keys
+
+
+def preview(content: bytes) -> str:
+    """The first characters of a JSON document, at most 1 KiB of them."""
+    if len(content) <= PREVIEW_LIMIT:
+        return content.decode()
+    return content[: PREVIEW_LIMIT - 3].decode(errors="ignore") + "…"

@@ -1,0 +1,112 @@
+"""A `ResultStore` over fsspec: a folder, memory, and whatever else fsspec knows, chosen by a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..ports import Stored
+
+_NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class FsspecResultStore:
+    """Bytes below `url`, one file per key. A write is all or nothing; a key is written once.
+
+    The methods of the port run the blocking file calls in threads; `put_sync`, `get_sync` and `delete_sync` are for
+    callers that are in one already.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        """`url`: `file:///folder`, `memory://name`, `s3://bucket/prefix`...; `options` go to the file system."""
+        # fsspec costs 80 ms to import, which a function that never reads a result need not pay
+        from fsspec.core import url_to_fs
+
+        self._fs, root = url_to_fs(url, **options)
+        self._root = root.rstrip("/")
+        protocol = self._fs.protocol if isinstance(self._fs.protocol, str) else self._fs.protocol[0]
+        self.name = _NAMES.get(protocol, protocol)
+
+    async def put(self, key: str, data: bytes) -> Stored:
+        return await asyncio.to_thread(self.put_sync, key, data)
+
+    async def get(self, key: str) -> bytes:
+        return await asyncio.to_thread(self.get_sync, key)
+
+    async def delete(self, key: str) -> None:
+        await asyncio.to_thread(self.delete_sync, key)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin with `prefix`, in order."""
+        for key in await asyncio.to_thread(self._keys, prefix):
+            yield key
+
+    def put_sync(self, key: str, data: bytes) -> Stored:
+        path = self._path(key)
+        if self.name == "disk":
+            _replace(path, data)
+        else:
+            # an object store, and fsspec's memory, show an object only once it is whole
+            self._fs.pipe_file(path, data)
+        return Stored(self.name, key, len(data), hashlib.sha256(data).hexdigest())
+
+    def get_sync(self, key: str) -> bytes:
+        try:
+            data: bytes = self._fs.cat_file(self._path(key))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        return data
+
+    def delete_sync(self, key: str) -> None:
+        try:
+            self._fs.rm_file(self._path(key))
+        except FileNotFoundError:
+            return
+
+    def _keys(self, prefix: str) -> list[str]:
+        # the folder part of the prefix bounds what is walked
+        folder = prefix.rpartition("/")[0]
+        top = f"{self._root}/{folder}" if folder else self._root
+        try:
+            paths: list[str] = self._fs.find(top)
+        except FileNotFoundError:
+            return []
+        cut = len(self._fs._strip_protocol(self._root)) + 1
+        keys = (self._fs._strip_protocol(path)[cut:] for path in paths)
+        return sorted(key for key in keys if key.startswith(prefix) and not _is_temporary(key))
+
+    def _path(self, key: str) -> str:
+        parts = PurePosixPath(key).parts
+        if not key or key.startswith("/") or any(part in ("..", ".") for part in parts):
+            raise ValueError(f"not a storage key: {key!r}")
+        return f"{self._root}/{key}"
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write beside the place and rename over it, so that a reader, or a crash, meets the whole file or none."""
+    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            # the reference is about to be committed: what it names must survive a power cut as the commit does
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _is_temporary(key: str) -> bool:
+    return key.endswith(".tmp")
