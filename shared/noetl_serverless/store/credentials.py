@@ -1,0 +1,116 @@
+"""Credentials: sealed at rest, opened only when their data is asked for by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from ..errors import NotFound
+from .connection import Database
+from .ids import fresh_id, parse_id
+from .queries import load
+from .seal import Sealed, Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """`data` is the secret: None unless asked for, and never shown by repr."""
+
+    credential_id: int
+    name: str
+    type: str
+    meta: dict[str, Any]
+    tags: list[str]
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+    data: dict[str, Any] | None = field(default=None, repr=False)
+
+
+class Credentials:
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._sql = load("credentials")
+
+    async def put(
+        self,
+        *,
+        name: str,
+        type: str,
+        data: dict[str, Any],
+        meta: dict[str, Any] | None = None,
+        tags: list[str] | None = None,
+        description: str | None = None,
+    ) -> Credential:
+        """Store or replace the credential of this name."""
+        sealed = self._sealer.seal(orjson.dumps(data), _bound(name, type))
+        rows = await self._database.rows(
+            self._sql["upsert"],
+            credential_id=fresh_id(),
+            name=name,
+            type=type,
+            sealed=sealed.text,
+            key_id=sealed.key_id,
+            meta=orjson.dumps(meta or {}).decode(),
+            tags=tags or [],
+            description=description,
+        )
+        return Credential(**rows[0])
+
+    async def get(self, name_or_id: str, *, with_data: bool = False) -> Credential:
+        """A name wins over an id that reads the same. Raises NotFound, NotSealedHere."""
+        found = await self._database.rows(
+            self._sql["sealed" if with_data else "get"], name=name_or_id, credential_id=parse_id(name_or_id)
+        )
+        if not found:
+            raise NotFound(f"there is no credential {name_or_id!r}")
+        row = found[0]
+        if with_data:
+            sealed = Sealed(row.pop("key_id"), row.pop("sealed"))
+            row["data"] = orjson.loads(self._sealer.open(sealed, _bound(row["name"], row["type"])))
+        return Credential(**row)
+
+    async def entries(
+        self, *, type: str | None = None, word: str | None = None, limit: int = 1000, offset: int = 0
+    ) -> list[Credential]:
+        rows = await self._database.rows(
+            self._sql["entries"], type=type, word=word, limit=limit, offset=offset
+        )
+        return [Credential(**row) for row in rows]
+
+    async def delete(self, name_or_id: str) -> str:
+        """The name of what was deleted; raises NotFound."""
+        rows = await self._database.run(
+            self._sql["delete"], name=name_or_id, credential_id=parse_id(name_or_id)
+        )
+        if not rows:
+            raise NotFound(f"there is no credential {name_or_id!r}")
+        return str(rows[0][0])
+
+    async def reseal(self, limit: int = 100) -> int:
+        """Seal up to `limit` credentials again that are under an old key; how many were. Raises NotSealedHere."""
+        rows = await self._database.rows(
+            self._sql["under_other_keys"], key_id=self._sealer.first, limit=limit
+        )
+        resealed = 0
+        for row in rows:
+            before = Sealed(row["key_id"], row["sealed"])
+            after = self._sealer.reseal(before, _bound(row["name"], row["type"]))
+            resealed += len(
+                await self._database.run(
+                    self._sql["reseal"],
+                    credential_id=row["credential_id"],
+                    before=before.text,
+                    sealed=after.text,
+                    key_id=after.key_id,
+                )
+            )
+        return resealed
+
+
+def _bound(name: str, type: str) -> tuple[str, ...]:
+    return ("credential", name, type)

@@ -1,0 +1,119 @@
+"""When a schedule is due: pure functions of its clockwork and an instant. All instants are aware and in UTC.
+
+A cron line is read in its time zone. When clocks go forward, a time that does not exist is due at the instant of the
+change, and one that recurs by the hour passes over the gap. When clocks go back, a fixed time is due once, at its first
+occurrence, and one that recurs by the hour goes on through both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+from croniter.croniter import CroniterError
+
+from ..errors import InvalidRequest
+
+MissedPolicy = Literal["skip", "fire_once", "catch_up"]
+
+# a run this late is still on time: the reconciler itself is woken once a minute
+GRACE = timedelta(seconds=90)
+# the most missed runs that catch_up makes up for, the newest ones
+CATCH_UP = 100
+
+DRAWN = re.compile(r"(?:^|[\s,])[RH](?:[\s(/,]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Clockwork:
+    """Either `cron` in `timezone`, or every `interval` seconds from `anchor`."""
+
+    anchor: datetime
+    cron: str | None = None
+    interval: int | None = None
+    timezone: str = "UTC"
+
+    def check(self) -> None:
+        """Raises InvalidRequest."""
+        if (self.cron is None) == (self.interval is None):
+            raise InvalidRequest("a schedule needs either cron or interval_seconds")
+        if self.cron is not None:
+            _check_cron(self.cron)
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise InvalidRequest(
+                f"there is no time zone {self.timezone!r}; write it as in Europe/Berlin"
+            ) from None
+
+
+def next_due(schedule: Clockwork, after: datetime) -> datetime:
+    """The first instant after `after` at which the schedule is due."""
+    if schedule.interval is not None:
+        step = timedelta(seconds=schedule.interval)
+        return schedule.anchor + ((after - schedule.anchor) // step + 1) * step
+    return next(_cron_instants(schedule, after))
+
+
+def due_until(schedule: Clockwork, first: datetime, now: datetime, limit: int) -> list[datetime]:
+    """The newest `limit` due instants from `first`, which is one, to `now`, in order."""
+    if first > now:
+        return []
+    if schedule.interval is not None:
+        step = timedelta(seconds=schedule.interval)
+        count = (now - first) // step + 1
+        return [first + index * step for index in range(max(0, count - limit), count)]
+    # croniter goes astray when it counts backwards over a change of clocks: look forward, from ever further back
+    window = timedelta(hours=1)
+    while True:
+        start = max(now - window, first)
+        due = deque(takewhile(lambda instant: instant <= now, _cron_instants(schedule, start)), maxlen=limit)
+        if len(due) == limit:
+            return list(due)
+        if start == first:
+            return [first, *due]
+        window *= 2
+
+
+def fires(
+    schedule: Clockwork, policy: MissedPolicy, first: datetime, now: datetime
+) -> tuple[list[datetime], datetime]:
+    """What a schedule that was due at `first` owes at `now`, and when it is due next."""
+    owed = due_until(schedule, first, now, CATCH_UP if policy == "catch_up" else 1)
+    if policy == "skip":
+        owed = [instant for instant in owed if now - instant <= GRACE]
+    return owed, next_due(schedule, now)
+
+
+def _check_cron(cron: str) -> None:
+    if not cron.startswith("@") and len(cron.split()) != 5:
+        raise InvalidRequest(f"cron {cron!r}: expected five fields: minute hour day month weekday")
+    if DRAWN.search(cron):
+        raise InvalidRequest(f"cron {cron!r}: R and H draw a time by chance, which is not supported")
+    try:
+        croniter(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
+    except (CroniterError, ValueError, KeyError) as error:
+        raise InvalidRequest(f"cron {cron!r}: {error}") from None
+
+
+def _cron_instants(schedule: Clockwork, after: datetime) -> Iterator[datetime]:
+    """The due instants after `after`, without end."""
+    assert schedule.cron is not None
+    clock = croniter(schedule.cron, after.astimezone(ZoneInfo(schedule.timezone)))
+    by_the_hour = _recurs_by_the_hour(schedule.cron)
+    while True:
+        instant = clock.get_next(datetime)
+        # of a time that occurs twice a fixed one counts the first alone
+        if instant.fold == 0 or by_the_hour:
+            yield instant.astimezone(UTC)
+
+
+def _recurs_by_the_hour(cron: str) -> bool:
+    return cron in ("@hourly",) or (not cron.startswith("@") and cron.split()[1].startswith("*"))

@@ -1,0 +1,169 @@
+"""Reading executions and their logs. What writes them is elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..errors import NotFound
+from .connection import Database
+from .queries import load
+
+RUNNING, COMPLETED, FAILED, CANCELLED = "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
+ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A row of the list. `result` is {"data"} or {"ref"}; `finished` of the plan's `steps` have an outcome."""
+
+    execution_id: int
+    catalog_id: int | None
+    path: str
+    version: int | None
+    parent_execution_id: int | None
+    status: str
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    # the seq of the last event
+    head: int
+    created_at: datetime
+    ended_at: datetime | None
+    steps: int | None
+    finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An execution as its core sees it."""
+
+    execution_id: int
+    status: str
+    state: dict[str, Any]
+    error: dict[str, Any] | None
+    created_at: datetime
+    ended_at: datetime | None
+    catalog_id: int | None
+    workload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One event of a log."""
+
+    execution_id: int
+    seq: int
+    cause: int | None
+    type: str
+    step: str | None
+    generation: int | None
+    command_id: str | None
+    at: datetime
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The results of the loop items `start` to `end`: either `data`, a list, or `ref` to one."""
+
+    start: int
+    end: int
+    data: list[Any] | None
+    ref: dict[str, Any] | None
+
+
+class Executions:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("executions")
+
+    async def entries(
+        self,
+        *,
+        status: str | None = None,
+        path: str | None = None,
+        parent: int | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Execution]:
+        """The newest first; `path` stands for itself and everything below it."""
+        rows = await self._database.rows(
+            self._sql["entries"], status=status, path=path, parent=parent, limit=limit, offset=offset
+        )
+        return [Execution(**row) for row in rows]
+
+    async def count(
+        self, *, status: str | None = None, path: str | None = None, parent: int | None = None
+    ) -> int:
+        rows = await self._database.run(self._sql["count"], status=status, path=path, parent=parent)
+        return int(rows[0][0])
+
+    async def get(self, execution_id: int) -> Execution:
+        """Raises NotFound."""
+        rows = await self._database.rows(self._sql["get"], execution_id=execution_id)
+        return Execution(**_one(rows, execution_id))
+
+    async def snapshot(self, execution_id: int) -> Snapshot:
+        """Raises NotFound."""
+        rows = await self._database.rows(self._sql["snapshot"], execution_id=execution_id)
+        row = _one(rows, execution_id)
+        return Snapshot(**{**row, "state": row["state"] or {}, "workload": row["workload"] or {}})
+
+    async def position(self, execution_id: int) -> tuple[int, str]:
+        """(seq of the last event, status); raises NotFound."""
+        rows = await self._database.rows(self._sql["position"], execution_id=execution_id)
+        row = _one(rows, execution_id)
+        return row["head"], row["status"]
+
+    async def events(
+        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
+    ) -> list[Recorded]:
+        """In order. An unknown execution has none."""
+        rows = await self._database.rows(
+            self._sql["events"], execution_id=execution_id, after=after, type=type, limit=limit
+        )
+        return [Recorded(**row) for row in rows]
+
+    async def events_page(
+        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
+    ) -> tuple[list[Recorded], int]:
+        """The newest first, and how many there are in all."""
+        rows = await self._database.rows(
+            self._sql["events_page"],
+            execution_id=execution_id,
+            after=after,
+            type=type,
+            limit=limit,
+            offset=offset,
+        )
+        total = await self._database.run(
+            self._sql["events_count"], execution_id=execution_id, after=after, type=type
+        )
+        return [Recorded(**row) for row in rows], int(total[0][0])
+
+    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
+        """A loop's results in order, neighbours that are inline taken together."""
+        rows = await self._database.rows(
+            self._sql["frames"], execution_id=execution_id, step=step, generation=generation
+        )
+        parts: list[Part] = []
+        for part in (Part(**row) for row in rows):
+            before = parts[-1] if parts else None
+            if before is None or before.data is None or part.data is None or before.end != part.start:
+                parts.append(part)
+            else:
+                before.data.extend(part.data)
+                parts[-1] = Part(before.start, part.end, before.data, None)
+        return parts
+
+    async def generation(self, execution_id: int, step: str) -> int | None:
+        """The latest run of a loop step; None if it has not been opened."""
+        rows = await self._database.run(self._sql["generation"], execution_id=execution_id, step=step)
+        return rows[0][0] if rows else None
+
+
+def _one(rows: list[dict[str, Any]], execution_id: int) -> dict[str, Any]:
+    if not rows:
+        raise NotFound(f"there is no execution {execution_id}")
+    return rows[0]

@@ -1,0 +1,196 @@
+"""Schedules, and the runs they owe.
+
+Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the owed runs down and moves the schedules
+on, in one transaction, and leases the runs; the caller starts each execution under `Fire.idempotency_key`, so starting
+twice starts one; `started` or `failed` settles the run. A run that was leased and not settled comes again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from ..errors import Conflict, NotFound, Problem
+from .connection import Connection, Database
+from .due import Clockwork, MissedPolicy, fires, next_due
+from .ids import fresh_id, parse_id
+from .queries import load
+
+# how long a reconciler has to start what it claimed
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    schedule_id: int
+    name: str | None
+    playbook_path: str
+    playbook_version: int | None
+    cron: str | None
+    interval_seconds: int | None
+    timezone: str
+    enabled: bool
+    missed_policy: MissedPolicy
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    last_status: str | None
+    last_execution_id: int | None
+    input_payload: dict[str, Any]
+    meta: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def clockwork(self) -> Clockwork:
+        return Clockwork(self.created_at, self.cron, self.interval_seconds, self.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One run that is owed."""
+
+    schedule_id: int
+    due_at: datetime
+    playbook_path: str
+    playbook_version: int | None
+    input_payload: dict[str, Any]
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"schedule:{self.schedule_id}:{int(self.due_at.timestamp())}"
+
+
+class Schedules:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("schedules")
+
+    async def create(
+        self,
+        now: datetime,
+        *,
+        playbook_path: str,
+        playbook_version: int | None = None,
+        name: str | None = None,
+        cron: str | None = None,
+        interval_seconds: int | None = None,
+        timezone: str = "UTC",
+        enabled: bool = True,
+        missed_policy: MissedPolicy = "fire_once",
+        input_payload: dict[str, Any] | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Schedule:
+        """Raises InvalidRequest if the time does not parse, Conflict if the name is taken."""
+        # whole seconds: what is due is part of an idempotency key
+        now = now.replace(microsecond=0)
+        clockwork = Clockwork(now, cron, interval_seconds, timezone)
+        clockwork.check()
+        rows = await self._database.rows(
+            self._sql["insert"],
+            schedule_id=fresh_id(),
+            name=name,
+            playbook_path=playbook_path,
+            playbook_version=playbook_version,
+            cron=cron,
+            interval_seconds=interval_seconds,
+            timezone=timezone,
+            enabled=enabled,
+            missed_policy=missed_policy,
+            next_run_at=next_due(clockwork, now) if enabled else None,
+            input_payload=orjson.dumps(input_payload or {}).decode(),
+            meta=orjson.dumps(meta or {}).decode(),
+            now=now,
+        )
+        if not rows:
+            raise Conflict(f"there is already a schedule named {name!r}")
+        return Schedule(**rows[0])
+
+    async def get(self, name_or_id: str) -> Schedule:
+        """Raises NotFound."""
+        rows = await self._database.rows(self._sql["get"], name=name_or_id, schedule_id=parse_id(name_or_id))
+        if not rows:
+            raise NotFound(f"there is no schedule {name_or_id!r}")
+        return Schedule(**rows[0])
+
+    async def entries(
+        self, *, path: str | None = None, enabled: bool | None = None, limit: int = 1000, offset: int = 0
+    ) -> list[Schedule]:
+        rows = await self._database.rows(
+            self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset
+        )
+        return [Schedule(**row) for row in rows]
+
+    async def switch(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
+        """Turn it on, due next after `now`, or off. What was missed while off stays missed. Raises NotFound."""
+        schedule = await self.get(name_or_id)
+        if schedule.enabled == enabled:
+            return schedule
+        rows = await self._database.rows(
+            self._sql["switch"],
+            schedule_id=schedule.schedule_id,
+            enabled=enabled,
+            next_run_at=next_due(schedule.clockwork, now) if enabled else None,
+            now=now,
+        )
+        if not rows:
+            raise NotFound(f"there is no schedule {name_or_id!r}")
+        return Schedule(**rows[0])
+
+    async def delete(self, name_or_id: str) -> Schedule:
+        """What was deleted; raises NotFound."""
+        schedule = await self.get(name_or_id)
+        await self._database.run(self._sql["delete"], schedule_id=schedule.schedule_id)
+        return schedule
+
+    async def runs(self, schedule_id: int, limit: int = 20) -> list[dict[str, Any]]:
+        """The latest runs, newest first: due_at, status (open, started, failed), execution_id, error."""
+        return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
+
+    async def claim_due(self, now: datetime, limit: int = 100) -> list[Fire]:
+        """Runs owed at `now`, leased to the caller, who starts and settles each; at most `limit`."""
+        await self._database.transaction(lambda connection: self._move_on(connection, now, limit))
+        rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + LEASE, limit=limit)
+        return [Fire(**row) for row in rows]
+
+    async def started(self, fire: Fire, execution_id: int) -> None:
+        await self._settle(fire, "started", execution_id, None)
+
+    async def failed(self, fire: Fire, problem: Problem) -> None:
+        """It cannot be started and will not be tried again, as when its playbook is gone."""
+        await self._settle(fire, "failed", None, problem.to_dict())
+
+    async def note_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
+        """What the schedule shows as its latest run; one of before the latest changes nothing."""
+        await self._database.run(
+            self._sql["note_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
+        )
+
+    async def prune(self, before: datetime, limit: int = 1000) -> None:
+        """Forget settled runs due before `before`."""
+        await self._database.run(self._sql["prune"], before=before, limit=limit)
+
+    def _move_on(self, connection: Connection, now: datetime, limit: int) -> None:
+        rows = connection.run(self._sql["due"], now=now, limit=limit)
+        names = [column["name"] for column in connection.columns or []]
+        for row in rows:
+            schedule = Schedule(**dict(zip(names, row, strict=True)))
+            assert schedule.next_run_at is not None
+            owed, after = fires(schedule.clockwork, schedule.missed_policy, schedule.next_run_at, now)
+            connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=owed)
+            connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
+
+    async def _settle(
+        self, fire: Fire, status: str, execution_id: int | None, error: dict[str, Any] | None
+    ) -> None:
+        await self._database.run(
+            self._sql["settle"],
+            schedule_id=fire.schedule_id,
+            due_at=fire.due_at,
+            status=status,
+            execution_id=execution_id,
+            error=None if error is None else orjson.dumps(error).decode(),
+        )
+        await self.note_run(fire.schedule_id, fire.due_at, status, execution_id)

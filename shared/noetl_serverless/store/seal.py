@@ -1,0 +1,104 @@
+"""Sealing secrets: AES-256-GCM, each text bound to what it belongs to, keys with names so that they can be changed.
+
+The keys come as "id:base64 of 32 bytes", comma separated. The first seals; all of them open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..errors import Problem
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+class NotSealedHere(Problem):
+    """A sealed text that no key of this function opens, or that was moved or changed."""
+
+    status, code, title = 500, "not_sealed_here", "A stored secret cannot be opened"
+
+
+class BadKeys(ValueError):
+    """The encryption keys are missing or malformed; the message says how to write them, never what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`text` is the nonce and then the ciphertext with its tag."""
+
+    key_id: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals and opens. `bound` is the associated data: the same strings must be given to open."""
+
+    first: str
+    keys: Mapping[str, AESGCM] = field(repr=False)
+
+    @classmethod
+    def of(cls, encryption_keys: str) -> Sealer:
+        """From the setting `encryption_keys`; raises BadKeys."""
+        keys: dict[str, AESGCM] = {}
+        for number, entry in enumerate(filter(None, map(str.strip, encryption_keys.split(","))), start=1):
+            name, key = _parse(entry, number)
+            if name in keys:
+                raise BadKeys(f"encryption key {number}: the id {name!r} is used twice")
+            keys[name] = AESGCM(key)
+        if not keys:
+            raise BadKeys(
+                "no encryption key: set NOETL_ENCRYPTION_KEYS to 'id:base64 of 32 random bytes'; "
+                "without a key credentials cannot be stored"
+            )
+        return cls(next(iter(keys)), keys)
+
+    def seal(self, secret: bytes, bound: tuple[str, ...]) -> Sealed:
+        nonce = os.urandom(NONCE_BYTES)
+        return Sealed(self.first, nonce + self.keys[self.first].encrypt(nonce, secret, _associated(bound)))
+
+    def open(self, sealed: Sealed, bound: tuple[str, ...]) -> bytes:
+        """The secret; raises NotSealedHere."""
+        key = self.keys.get(sealed.key_id)
+        if key is None:
+            raise NotSealedHere(
+                f"it was sealed with the key {sealed.key_id!r}, which this function does not have"
+            )
+        try:
+            return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _associated(bound))
+        except (InvalidTag, ValueError):
+            raise NotSealedHere(
+                f"the key {sealed.key_id!r} does not open it: it was changed or moved"
+            ) from None
+
+    def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
+        """The same secret under the first key; `sealed` itself if it is so already."""
+        return sealed if sealed.key_id == self.first else self.seal(self.open(sealed, bound), bound)
+
+
+def _parse(entry: str, number: int) -> tuple[str, bytes]:
+    name, colon, encoded = entry.partition(":")
+    if not colon or not name.strip():
+        raise BadKeys(f"encryption key {number}: expected 'id:base64 of 32 bytes'")
+    try:
+        key = base64.b64decode(encoded.strip(), validate=True)
+    except binascii.Error:
+        raise BadKeys(f"encryption key {number} ({name}): not base64") from None
+    if len(key) != KEY_BYTES:
+        raise BadKeys(f"encryption key {number} ({name}): {len(key)} bytes, expected {KEY_BYTES}")
+    if not any(key):
+        raise BadKeys(f"encryption key {number} ({name}): all zero")
+    return name.strip(), key
+
+
+def _associated(bound: tuple[str, ...]) -> bytes:
+    """Unambiguous: each part behind its length."""
+    return b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in bound)
