@@ -1,0 +1,446 @@
+"""`advance(plan, state, fact) -> (state, decisions)`: what follows from one fact. Pure and total.
+
+A template that cannot be evaluated is never "false": it fails the execution with the template, its place and the
+missing name, unless it concerns one step alone, which then fails and may be recovered from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..playbook.plan import Arc, Assignment, Loop, Plan, Step
+from ..playbook.scope import build_scope
+from ..playbook.template import NeedsFetch, Template, TemplateError, render_tree, truthy
+from ..playbook.views import EventName
+from . import events as e
+from .evolve import apply, apply_route, outcome_of
+from .events import Event
+from .frames import next_frame
+from .ids import command_id, execution_id
+from .joins import blocked, unreachable
+from .state import State, Suspended, token_key
+
+# a collection that is larger than this as JSON is rendered and stored by a worker
+INLINE_BYTES = 64 * 1024
+MAX_DEPTH = 32
+MAX_ITEMS = 10_000_000
+DEFAULT_IN_FLIGHT = 16
+SKIPPED = "step.skipped"
+# of a child's end, what the worker is told
+ENDING = ("status", "data", "ref", "error", "execution_id")
+
+
+def advance(plan: Plan, state: State, fact: Event) -> tuple[State, list[Event]]:
+    """Fold `fact` (whose seq is set) and decide it. The decisions come with `cause`, and without `seq`."""
+    after = state.copy()
+    ended = after.ended
+    apply(after, fact)
+    if ended or fact.type == e.CANCELLED:
+        return after, []
+    decider = Decider(plan, after, fact)
+    DECIDE[fact.type](decider)
+    decider.settle()
+    return after, decider.events
+
+
+class Decider:
+    """Works on a state that it owns: each decision is folded as it is made, so that the next one sees it."""
+
+    def __init__(self, plan: Plan, state: State, fact: Event) -> None:
+        self.plan = plan
+        self.state = state
+        self.fact = fact
+        self.events: list[Event] = []
+        self._routes: list[dict[str, Any]] = []
+        self._over = False
+
+    # -- emitting
+
+    def emit(
+        self,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        step: str | None = None,
+        generation: int | None = None,
+        command: str | None = None,
+    ) -> Event:
+        """Fold the decision; it takes along the routes that no event has carried yet (they are folded already)."""
+        bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, payload)
+        apply(self.state, bare)
+        if self._routes:
+            routed = {**payload, "routes": self._routes}
+            bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, routed)
+            self._routes = []
+        self.events.append(bare)
+        return bare
+
+    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
+        if not self._over:
+            self._over = True
+            self.emit(e.FAILED, {"error": {**error, "step": step} if step else error}, step=step)
+
+    # -- facts
+
+    def started(self) -> None:
+        self._reach(self.plan.entry)
+
+    def called(self) -> None:
+        assert self.fact.step is not None and self.fact.generation is not None
+        step, failed = self.plan.steps[self.fact.step], self.fact.type == e.CALL_ERROR
+        if step.loop is None:
+            self._finish(step, self.fact.generation, outcome_of(self.fact), self.fact.type)
+        elif failed:
+            self._loop_ended(step, self.fact.generation, self.fact.payload["error"])
+        else:
+            payload = self.fact.payload
+            collection = {name: payload[name] for name in ("data", "ref") if payload.get(name) is not None}
+            self._open(step, self.fact.generation, payload["count"], collection)
+
+    def frame_committed(self) -> None:
+        assert self.fact.step is not None and self.fact.generation is not None
+        self._fill(self.plan.steps[self.fact.step], self.fact.generation)
+
+    def deferred(self) -> None:
+        payload = self.fact.payload
+        timer = f"{self.fact.command_id}!{self.fact.seq}"
+        due = self.fact.at + int(payload["delay"] * 1000)
+        self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._where())
+
+    def parked(self) -> None:
+        child = self.fact.payload["child"]
+        seed = f"{self.state.execution_id}/{self.fact.command_id}/{self.fact.seq}"
+        payload = {
+            "execution_id": execution_id(self.fact.at, seed),
+            "depth": self.state.depth + 1,
+            "resume": self.fact.payload.get("resume"),
+            "resumes": self._resumes(),
+            **child,
+        }
+        self.emit(e.CHILD_STARTED, payload, **self._where())
+
+    def _resumes(self) -> bool:
+        """Whether the worker has more to do when the child has ended; if not, its end is the step's."""
+        step = self.plan.steps[self.fact.step or ""]
+        return step.loop is not None or len(step.tasks) > 1 or bool(step.tasks[0].rules)
+
+    def timer_fired(self) -> None:
+        name = self.fact.payload["timer"]
+        suspended = self.state.timers.get(name)
+        if suspended is not None:
+            self._resume(suspended, suspended.resume, timer=name)
+
+    def child_ended(self) -> None:
+        payload = self.fact.payload
+        child = payload["execution_id"]
+        suspended = self.state.children.get(child)
+        if suspended is not None:
+            ending = {key: payload[key] for key in ENDING if key in payload}
+            self._resume(suspended, {**(suspended.resume or {}), "child": ending}, child=child)
+            return
+        assert self.fact.step is not None and self.fact.generation is not None
+        token = self.state.tokens.get(token_key(self.fact.step, self.fact.generation))
+        if token is not None and token.phase == "parked":
+            outcome = outcome_of(self.fact)
+            name = e.CALL_DONE if outcome["status"] == "ok" else e.CALL_ERROR
+            self._finish(self.plan.steps[self.fact.step], self.fact.generation, outcome, name)
+
+    def _where(self) -> dict[str, Any]:
+        return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
+
+    def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
+        name, _, generation = suspended.key.rpartition("#")
+        attempt = suspended.attempt + 1
+        frame = suspended.frame
+        self.emit(
+            e.ISSUED,
+            {
+                "kind": suspended.kind,
+                "attempt": attempt,
+                "scope": self._slice(self.plan.steps[name]),
+                **({"frame": list(frame)} if frame else {}),
+                **({"resume": resume} if resume else {}),
+                **source,
+            },
+            step=name,
+            generation=int(generation),
+            command=command_id(name, int(generation), frame[0] if frame else None, attempt),
+        )
+
+    # -- a step's end
+
+    def _finish(self, step: Step, generation: int, outcome: dict[str, Any], event: str) -> None:
+        """Run `set`, choose the arcs, let what they lead to begin."""
+        output = {**outcome, "meta": self.fact.payload.get("meta", {}), **self.fact.payload.get("extra", {})}
+        try:
+            values = self._assign(step.set, self._scope(event, output)) if event not in (e.CALL_ERROR, SKIPPED) else {}
+            arcs = self._choose(step, event, output, values)
+        except TemplateError as error:
+            self.fail(error.to_dict(), step.name)
+            return
+        self._route(step, generation, event, values, arcs)
+        if not arcs:
+            self._dead_end(step, outcome, event)
+        for arc in arcs:
+            self._reach(arc.target, back=arc.back)
+        self._skip_untaken(step, arcs)
+
+    def _route(self, step: Step, generation: int, event: str, values: dict[str, Any], arcs: list[Arc]) -> None:
+        route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
+        if values:
+            route["set"] = values
+        if arcs:
+            route["arcs"] = [arc.target for arc in arcs]
+        apply_route(self.state, route)
+        self._routes.append(route)
+
+    def _choose(self, step: Step, event: str, output: dict[str, Any], values: dict[str, Any]) -> list[Arc]:
+        """The arcs to take; what their `set` gives is added to `values`."""
+        asks_only_failures = event in (e.CALL_ERROR, SKIPPED)
+        chosen: list[Arc] = []
+        for arc in step.arcs:
+            if asks_only_failures and not arc.handles_failure:
+                continue
+            if arc.when is None or truthy(arc.when.render(self._scope(event, output, values))):
+                chosen.append(arc)
+                if step.mode == "exclusive":
+                    break
+        for arc in chosen:
+            values.update(self._assign(arc.set, self._scope(event, output, values)))
+        return chosen
+
+    def _dead_end(self, step: Step, outcome: dict[str, Any], event: str) -> None:
+        if event == e.CALL_ERROR:
+            self.fail(outcome.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"}, step.name)
+        elif event != SKIPPED and self.plan.no_next_is_error and step.arcs:
+            message = f"no arc of step '{step.name}' matched, and executor.spec.no_next_is_error is set"
+            self.fail({"kind": "routing", "code": "routing.no_match", "message": message}, step.name)
+
+    # -- a step's beginning
+
+    def _reach(self, target: str, back: bool = False) -> None:
+        """Begin `target`, unless it is a join that something under way can still reach."""
+        if self._over or target not in self.state.waiting:
+            return
+        if back or not blocked(self.plan, self.state, target):
+            self._begin(self.plan.steps[target])
+
+    def settle(self) -> None:
+        """Begin what need wait no longer; end the execution when nothing is left."""
+        begun = True
+        while begun and self.state.waiting and not self._over:
+            ready = [step for step in self.plan.steps if step in self.state.waiting]
+            before = len(self.events)
+            for step in ready:
+                self._reach(step)
+            begun = len(self.events) > before
+        if not self._over and not self.state.tokens and not self.state.waiting:
+            self._end()
+        if self._routes:
+            route = self._routes[-1]
+            self.emit(e.STEP_EXIT, {}, step=route["step"], generation=route["generation"])
+
+    def _end(self) -> None:
+        final = self.plan.final_step
+        if final is not None and final not in self.state.generations:
+            self.state.waiting[final] = []
+            self._begin(self.plan.steps[final])
+            if self.state.tokens or self._over:
+                return
+        self._over = True
+        self.emit(e.COMPLETED, {"result_step": self.state.last} if self.state.last else {})
+
+    def _begin(self, step: Step) -> None:
+        generation = self.state.generations.get(step.name, 0) + 1
+        try:
+            if not self._admitted(step):
+                self._skip(step, generation)
+                return
+        except TemplateError as error:
+            self.fail(error.to_dict(), step.name)
+            return
+        if step.loop is not None:
+            self._begin_loop(step, step.loop, generation)
+            return
+        self._issue(step, generation, "step")
+
+    def _issue(self, step: Step, generation: int, kind: str) -> None:
+        self.emit(
+            e.ISSUED,
+            {"kind": kind, "attempt": 1, "scope": self._slice(step)},
+            step=step.name,
+            generation=generation,
+            command=command_id(step.name, generation, opening=kind == "open"),
+        )
+
+    def _admitted(self, step: Step) -> bool:
+        for rule in step.admit:
+            if rule.when is None or truthy(rule.when.render(self._scope())):
+                return rule.allow
+        return True
+
+    def _skip(self, step: Step, generation: int) -> None:
+        self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
+        self._finish(step, generation, {"status": "skipped"}, SKIPPED)
+
+    def _skip_untaken(self, step: Step, taken: list[Arc]) -> None:
+        if self._over or step.on_no_match == "quiet" or len(taken) == len(step.arcs):
+            return
+        for name in unreachable(self.plan, self.state, [arc.target for arc in step.arcs]):
+            self.emit(e.STEP_SKIPPED, {"reason": "not taken"}, step=name)
+
+    # -- loops
+
+    def _begin_loop(self, step: Step, loop: Loop, generation: int) -> None:
+        try:
+            items = collection(loop.items.render(self._scope()))
+        except NeedsFetch:
+            items = None
+        except (TemplateError, TypeError) as error:
+            self._loop_ended(step, generation, _loop_error(error, loop.items))
+            return
+        if items is None or len(items) > INLINE_BYTES or _json_size(items) > INLINE_BYTES:
+            self._issue(step, generation, "open")
+        else:
+            self._open(step, generation, len(items), {"data": items})
+
+    def _open(self, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
+        assert step.loop is not None
+        try:
+            width = self._width(step.loop)
+        except (TemplateError, TypeError, ValueError) as error:
+            self._loop_ended(step, generation, _loop_error(error, step.loop.max_in_flight))
+            return
+        self.emit(
+            e.LOOP_OPENED,
+            {
+                "count": count,
+                "mode": step.loop.mode,
+                "max_in_flight": width,
+                "best_effort": step.loop.best_effort,
+                "single": step.parks,
+                "scope": {"steps": self._slice(step)["steps"]},
+                **items,
+            },
+            step=step.name,
+            generation=generation,
+        )
+        self._fill(step, generation)
+
+    def _width(self, loop: Loop) -> int:
+        width = loop.max_in_flight
+        value = width.render(self._scope()) if isinstance(width, Template) else width
+        return max(1, int(value)) if value is not None else DEFAULT_IN_FLIGHT
+
+    def _fill(self, step: Step, generation: int) -> None:
+        """Issue frames up to the loop's width; close the loop when its last frame is in."""
+        key = token_key(step.name, generation)
+        out = list(self._frames_out(key))
+        while (frame := next_frame(self.state.loops[key], out)) is not None:
+            out.append(frame)
+            self.emit(
+                e.ISSUED,
+                {"kind": "frame", "attempt": 1, "frame": list(frame), "scope": {"ctx": self._slice(step)["ctx"]}},
+                step=step.name,
+                generation=generation,
+                command=command_id(step.name, generation, frame[0]),
+            )
+        if not out:
+            self._loop_ended(step, generation, self._verdict(key))
+
+    def _frames_out(self, key: str) -> Iterable[tuple[int, int, int, int]]:
+        for out in (self.state.commands, self.state.timers, self.state.children):
+            for item in out.values():  # type: ignore[attr-defined]
+                if item.key == key and item.frame is not None:
+                    yield item.frame
+
+    def _verdict(self, key: str) -> dict[str, Any] | None:
+        loop = self.state.loops[key]
+        if loop.error is None or loop.best_effort:
+            return None
+        first = loop.error.get("message", "failed")
+        message = f"{loop.failed} of {loop.count} items failed; the first: {first}"
+        return {"kind": "loop", "code": "loop.item_failed", "message": message, "retryable": False, "item": loop.error}
+
+    def _loop_ended(self, step: Step, generation: int, error: dict[str, Any] | None) -> None:
+        status = "error" if error else "ok"
+        payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
+        loop = self.state.loops.get(token_key(step.name, generation))
+        if loop is not None:
+            payload["stats"] = loop.stats
+        self.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
+        name = e.CALL_ERROR if error else e.LOOP_DONE
+        self._finish(step, generation, self.state.outcomes[step.name], name)
+
+    # -- scopes
+
+    def _scope(
+        self, event: str | None = None, output: dict[str, Any] | None = None, values: dict[str, Any] | None = None
+    ) -> Any:
+        state = self.state
+        return build_scope(
+            workload=state.workload,
+            ctx={**state.ctx, **values} if values else state.ctx,
+            steps=state.outcomes,
+            execution_id=state.execution_id,
+            output=output,
+            error=(output or {}).get("error"),
+            event={"name": EventName(event), "step": self.fact.step} if event else None,
+        )
+
+    def _assign(self, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
+        return {item.key: render_tree(item.value, scope) for item in assignments}
+
+    def _slice(self, step: Step) -> dict[str, Any]:
+        """The part of ctx and of earlier outcomes that the step's templates name."""
+        keys = step.reads.get("ctx", frozenset())
+        ctx = self.state.ctx if keys is None else {key: self.state.ctx[key] for key in keys if key in self.state.ctx}
+        outcomes = self.state.outcomes
+        return {"ctx": dict(ctx), "steps": {name: outcomes[name] for name in step.reads if name in outcomes}}
+
+
+def collection(value: Any) -> list[Any]:
+    """A loop's items: a list as it is, None as none, an object as one; TypeError for anything else."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list | tuple | range):
+        return list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    raise TypeError(f"loop.in must give a list, not {type(value).__name__} ({str(value)[:80]!r})")
+
+
+def _json_size(items: list[Any]) -> int:
+    try:
+        return len(json.dumps(items))
+    except (TypeError, ValueError):
+        return INLINE_BYTES + 1
+
+
+def _loop_error(error: Exception, source: Any) -> dict[str, Any]:
+    if isinstance(error, TemplateError):
+        return error.to_dict()
+    template = source.source if isinstance(source, Template) else str(source)
+    return {
+        "kind": "loop",
+        "code": "loop.invalid",
+        "message": str(error),
+        "template": template,
+        "retryable": False,
+    }
+
+
+DECIDE: dict[str, Callable[[Decider], None]] = {
+    e.STARTED: Decider.started,
+    e.CALL_DONE: Decider.called,
+    e.CALL_ERROR: Decider.called,
+    e.CALL_DEFERRED: Decider.deferred,
+    e.CALL_PARKED: Decider.parked,
+    e.FRAME_COMMITTED: Decider.frame_committed,
+    e.TIMER_FIRED: Decider.timer_fired,
+    e.CHILD_ENDED: Decider.child_ended,
+}

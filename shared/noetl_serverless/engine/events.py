@@ -1,0 +1,63 @@
+"""What is written down. A *fact* says what happened outside; a *decision* says what the core made of it.
+
+A decision names its fact in `cause`. Facts may be appended by many writers at once, undecided; each is then decided
+alone, in the order of `seq`, so the order that counts for folding is (cause or seq, seq): see `replay.logical_order`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+STARTED = "playbook.initialized"
+CALL_DONE = "call.done"
+CALL_ERROR = "call.error"
+CALL_DEFERRED = "call.deferred"
+CALL_PARKED = "call.parked"
+FRAME_COMMITTED = "frame.committed"
+TIMER_FIRED = "timer.fired"
+CHILD_ENDED = "child.ended"
+CANCELLED = "execution.cancelled"
+
+FACTS = frozenset(
+    {
+        STARTED,
+        CALL_DONE,
+        CALL_ERROR,
+        CALL_DEFERRED,
+        CALL_PARKED,
+        FRAME_COMMITTED,
+        TIMER_FIRED,
+        CHILD_ENDED,
+        CANCELLED,
+    }
+)
+
+ISSUED = "command.issued"
+STEP_EXIT = "step.exit"
+STEP_SKIPPED = "step.skipped"
+LOOP_OPENED = "loop.opened"
+LOOP_DONE = "loop.done"
+TIMER_SET = "timer.set"
+CHILD_STARTED = "child.started"
+COMPLETED = "playbook.completed"
+FAILED = "playbook.failed"
+
+DECISIONS = frozenset(
+    {ISSUED, STEP_EXIT, STEP_SKIPPED, LOOP_OPENED, LOOP_DONE, TIMER_SET, CHILD_STARTED, COMPLETED, FAILED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the log. `at` is milliseconds since 1970 UTC; `seq` counts from 1 within the execution."""
+
+    type: str
+    at: int
+    seq: int = 0
+    # the seq of the fact that a decision answers; None for a fact
+    cause: int | None = None
+    step: str | None = None
+    generation: int | None = None
+    command_id: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,269 @@
+"""`evolve(state, event) -> state`: total, and blind to the playbook; all it needs stands in the event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from . import events as e
+from .events import Event
+from .state import LOOP_INLINE_BYTES, Command, Loop, State, Suspended, Token, token_key
+
+
+def evolve(state: State, event: Event) -> State:
+    """The state after `event`; the one given is left as it is."""
+    after = state.copy()
+    apply(after, event)
+    return after
+
+
+def apply(state: State, event: Event) -> None:
+    """Fold `event` into `state` in place: for a state that its caller owns."""
+    if event.seq > state.seq:
+        state.seq = event.seq
+    # what comes too late for an execution that has ended is kept in the log and changes nothing
+    if state.ended:
+        return
+    for route in event.payload.get("routes", ()):
+        apply_route(state, route)
+    APPLY[event.type](state, event)
+
+
+def apply_route(state: State, route: dict[str, Any]) -> None:
+    """A step is over: its token goes, its `set` takes effect, the steps its arcs lead to have one more arrival."""
+    step: str = route["step"]
+    state.tokens.pop(token_key(step, route["generation"]), None)
+    state.ctx.update(route.get("set", {}))
+    arcs = route.get("arcs", ())
+    for target in arcs:
+        state.waiting.setdefault(target, []).append(step)
+    if not arcs:
+        state.last = step
+
+
+def _started(state: State, event: Event) -> None:
+    payload = event.payload
+    state.status = "running"
+    state.depth = payload.get("depth", 0)
+    state.parent = payload.get("parent")
+    state.workload = payload["workload"]
+    state.ctx = dict(payload.get("ctx", {}))
+    state.waiting[payload["entry"]] = []
+
+
+def _begin(state: State, step: str, generation: int, phase: Any) -> str:
+    state.waiting.pop(step, None)
+    state.generations[step] = generation
+    key = token_key(step, generation)
+    state.tokens[key] = Token(step, generation, phase)
+    return key
+
+
+def _issued(state: State, event: Event) -> None:
+    assert event.step is not None and event.generation is not None and event.command_id is not None
+    payload = event.payload
+    kind = payload["kind"]
+    key = token_key(event.step, event.generation)
+    frame = tuple(payload["frame"]) if payload.get("frame") else None
+    if kind == "frame":
+        _take_frame(state, key, frame)  # type: ignore[arg-type]
+    elif key in state.tokens:
+        state.tokens[key] = replace(state.tokens[key], phase="running")
+    else:
+        _begin(state, event.step, event.generation, "opening" if kind == "open" else "running")
+    for source, name in ((state.timers, payload.get("timer")), (state.children, payload.get("child"))):
+        if name is not None:
+            source.pop(name, None)
+    state.commands[event.command_id] = Command(key, kind, payload["attempt"], frame)  # type: ignore[arg-type]
+
+
+def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> None:
+    loop = state.loops[key]
+    index, start, end, _ = frame
+    if index < loop.frames:
+        return  # a frame that was suspended goes on
+    if loop.returned and loop.returned[0][0] == start:
+        rest = ((end, loop.returned[0][1]),) if end < loop.returned[0][1] else ()
+        loop = replace(loop, returned=rest + loop.returned[1:])
+    else:
+        loop = replace(loop, next=end)
+    state.loops[key] = replace(loop, frames=index + 1)
+
+
+def _finished(state: State, event: Event) -> None:
+    command = state.commands.pop(event.command_id or "", None)
+    if command is None:
+        return
+    state.ctx.update(event.payload.get("set", {}))
+    if command.kind == "step" and event.step is not None:
+        state.outcomes[event.step] = outcome_of(event)
+
+
+def outcome_of(event: Event) -> dict[str, Any]:
+    """The envelope that steps and arcs see, without what the log keeps for people."""
+    payload = event.payload
+    status = "error" if event.type == e.CALL_ERROR or payload.get("status") == "error" else "ok"
+    outcome: dict[str, Any] = {"status": status}
+    for name in ("data", "ref", "error"):
+        if payload.get(name) is not None:
+            outcome[name] = payload[name]
+    return outcome
+
+
+def _frame_committed(state: State, event: Event) -> None:
+    command = state.commands.pop(event.command_id or "", None)
+    if command is None or command.frame is None or command.key not in state.loops:
+        return
+    state.ctx.update(event.payload.get("set", {}))
+    state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
+
+
+def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str, Any]) -> Loop:
+    _, start, end, _ = frame
+    done_to = payload["end"]
+    returned = tuple(sorted((*loop.returned, (done_to, end)))) if done_to < end else loop.returned
+    item_ms = payload.get("item_ms") or loop.item_ms
+    if loop.item_ms and item_ms:
+        item_ms = round(0.5 * loop.item_ms + 0.5 * item_ms, 3)
+    results, size = loop.results, loop.bytes + payload.get("bytes", 0)
+    if results is not None:
+        fits = size <= LOOP_INLINE_BYTES and payload.get("ref") is None
+        results = (*results, (start, payload.get("data") or [])) if fits else None
+    return replace(
+        loop,
+        ok=loop.ok + payload["ok"],
+        failed=loop.failed + payload["failed"],
+        returned=returned,
+        item_ms=item_ms,
+        error=loop.error or payload.get("error"),
+        results=results,
+        bytes=size,
+    )
+
+
+def _deferred(state: State, event: Event) -> None:
+    # the decision that follows sets the timer
+    state.ctx.update(event.payload.get("set", {}))
+
+
+def _timer_set(state: State, event: Event) -> None:
+    state.timers[event.payload["timer"]] = _suspend(state, event, "delayed")
+
+
+def _child_started(state: State, event: Event) -> None:
+    state.children[event.payload["execution_id"]] = _suspend(state, event, "parked")
+
+
+def _suspend(state: State, event: Event, phase: Any) -> Suspended:
+    command = state.commands.pop(event.command_id or "")
+    if command.kind != "frame":
+        state.tokens[command.key] = replace(state.tokens[command.key], phase=phase)
+    return Suspended(
+        command.key,
+        command.kind,
+        command.attempt,
+        command.frame,
+        event.payload.get("resume"),
+        event.payload.get("return_step"),
+    )
+
+
+def _child_ended(state: State, event: Event) -> None:
+    suspended = state.children.get(event.payload["execution_id"])
+    if suspended is None or event.payload.get("resumes", True):
+        return
+    del state.children[event.payload["execution_id"]]
+    state.outcomes[suspended.key.rpartition("#")[0]] = outcome_of(event)
+
+
+def _loop_opened(state: State, event: Event) -> None:
+    assert event.step is not None and event.generation is not None
+    payload = event.payload
+    key = token_key(event.step, event.generation)
+    if key in state.tokens:
+        state.tokens[key] = replace(state.tokens[key], phase="looping")
+    else:
+        _begin(state, event.step, event.generation, "looping")
+    state.loops[key] = Loop(
+        payload["count"],
+        payload["mode"] == "sequential",
+        payload["max_in_flight"],
+        payload["best_effort"],
+        payload["single"],
+    )
+
+
+def _loop_done(state: State, event: Event) -> None:
+    assert event.step is not None and event.generation is not None
+    key = token_key(event.step, event.generation)
+    loop = state.loops.pop(key, None)
+    if key not in state.tokens:
+        _begin(state, event.step, event.generation, "looping")
+    state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
+
+
+def loop_outcome(execution_id: str, event: Event, loop: Loop | None) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"status": event.payload["status"]}
+    if event.payload.get("error"):
+        outcome["error"] = event.payload["error"]
+    if loop is None:
+        return outcome
+    if loop.results is not None:
+        results = [item for _, items in sorted(loop.results, key=lambda part: part[0]) for item in items]
+        outcome["data"] = {"results": results, "stats": loop.stats}
+    else:
+        outcome["ref"] = {
+            "kind": "manifest",
+            "ref": f"noetl://execution/{execution_id}/manifest/{event.step}/{event.generation}",
+            "store": "manifest",
+            "count": loop.count,
+            "meta": {"bytes": loop.bytes},
+            "extracted": {"stats": loop.stats},
+        }
+    return outcome
+
+
+def _step_skipped(state: State, event: Event) -> None:
+    assert event.step is not None
+    state.waiting.pop(event.step, None)
+    state.outcomes[event.step] = {"status": "skipped"}
+    if event.generation is not None:
+        state.generations[event.step] = event.generation
+
+
+def _nothing(state: State, event: Event) -> None:
+    """An event that carries only routes."""
+
+
+def _ended(state: State, event: Event) -> None:
+    state.status = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}[event.type]  # type: ignore[assignment]
+    state.error = event.payload.get("error")
+    for container in (state.tokens, state.waiting, state.commands, state.loops, state.timers, state.children):
+        container.clear()  # type: ignore[attr-defined]
+
+
+def _noted(state: State, event: Event) -> None:
+    """A fact whose decision says what changes."""
+
+
+APPLY: dict[str, Callable[[State, Event], None]] = {
+    e.STARTED: _started,
+    e.CALL_DONE: _finished,
+    e.CALL_ERROR: _finished,
+    e.CALL_DEFERRED: _deferred,
+    e.CALL_PARKED: _deferred,
+    e.FRAME_COMMITTED: _frame_committed,
+    e.TIMER_FIRED: _noted,
+    e.CHILD_ENDED: _child_ended,
+    e.CANCELLED: _ended,
+    e.ISSUED: _issued,
+    e.STEP_EXIT: _nothing,
+    e.STEP_SKIPPED: _step_skipped,
+    e.LOOP_OPENED: _loop_opened,
+    e.LOOP_DONE: _loop_done,
+    e.TIMER_SET: _timer_set,
+    e.CHILD_STARTED: _child_started,
+    e.COMPLETED: _ended,
+    e.FAILED: _ended,
+}

@@ -1,0 +1,45 @@
+"""How a loop's items are cut into frames: a pure function of the loop's window.
+
+Items whose cost is unknown travel alone, as do slow ones, so that they spread over all workers. Once items are seen to
+be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short items are hundreds of
+commands; towards the end frames shrink so that no worker waits for the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .state import Loop
+
+Frame = tuple[int, int, int, int]
+
+FRAME_MS = 250.0
+SLOW_MS = 50.0
+MOST_ITEMS = 1000
+# how many frames a worker should have in hand when items are short
+SPREAD = 4
+
+
+def next_frame(loop: Loop, out: Iterable[Frame]) -> Frame | None:
+    """(index, start, end, concurrency) of the frame to issue now, if there is room and something left."""
+    if loop.error is not None and not loop.best_effort:
+        return None
+    start, end = loop.returned[0] if loop.returned else (loop.next, loop.count)
+    if start >= end:
+        return None
+    in_flight = sum(min(concurrency, last - first) for _, first, last, concurrency in out)
+    room = (1 if loop.sequential else loop.max_in_flight) - in_flight
+    if room <= 0:
+        return None
+    size, concurrency = _shape(loop, end - start, room)
+    return loop.frames, start, start + size, concurrency
+
+
+def _shape(loop: Loop, left: int, room: int) -> tuple[int, int]:
+    if loop.single or not loop.item_ms or loop.item_ms >= SLOW_MS:
+        return 1, 1
+    if loop.sequential:
+        return min(left, MOST_ITEMS, max(1, int(FRAME_MS / loop.item_ms))), 1
+    concurrency = min(room, max(1, loop.max_in_flight // SPREAD))
+    fair = max(concurrency, -(-left // (2 * SPREAD)))
+    return min(left, fair, MOST_ITEMS, max(1, int(FRAME_MS * concurrency / loop.item_ms))), concurrency

@@ -1,0 +1,158 @@
+"""An execution as it stands after an event: as large as its playbook, not as its history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+Status = Literal["new", "running", "completed", "failed", "cancelled"]
+
+# a loop's results stay in the state up to this many bytes of JSON; beyond, they are read through the manifest
+LOOP_INLINE_BYTES = 16 * 1024
+
+
+def token_key(step: str, generation: int) -> str:
+    return f"{step}#{generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A step that is under way."""
+
+    step: str
+    generation: int
+    phase: Literal["opening", "running", "looping", "delayed", "parked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that is out: issued and not yet reported."""
+
+    key: str
+    kind: Literal["step", "open", "frame"]
+    attempt: int
+    # index, start, end, concurrency
+    frame: tuple[int, int, int, int] | None = None
+
+    @classmethod
+    def restore(cls, value: Mapping[str, Any]) -> Command:
+        return cls(**{**value, "frame": _tuple(value["frame"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """What a timer or a child execution will set going again."""
+
+    key: str
+    kind: Literal["step", "open", "frame"]
+    attempt: int
+    frame: tuple[int, int, int, int] | None
+    resume: dict[str, Any] | None
+    return_step: str | None = None
+
+    @classmethod
+    def restore(cls, value: Mapping[str, Any]) -> Suspended:
+        return cls(**{**value, "frame": _tuple(value["frame"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop's window. Finished iterations are counters here; their results are in the log."""
+
+    count: int
+    sequential: bool
+    max_in_flight: int
+    best_effort: bool
+    single: bool
+    next: int = 0
+    frames: int = 0
+    ok: int = 0
+    failed: int = 0
+    # items handed back by frames that did not get to them: [start, end]
+    returned: tuple[tuple[int, int], ...] = ()
+    item_ms: float | None = None
+    error: dict[str, Any] | None = None
+    # [start, results] of each finished frame, or None once they are too many
+    results: tuple[tuple[int, list[Any]], ...] | None = ()
+    bytes: int = 0
+
+    @property
+    def stats(self) -> dict[str, int]:
+        return {"total": self.count, "success": self.ok, "failed": self.failed}
+
+    @classmethod
+    def restore(cls, value: Mapping[str, Any]) -> Loop:
+        results = value["results"]
+        returned = tuple((start, end) for start, end in value["returned"])
+        kept = None if results is None else tuple((start, data) for start, data in results)
+        return cls(**{**value, "returned": returned, "results": kept})
+
+
+@dataclass(slots=True)
+class State:
+    execution_id: str
+    seq: int = 0
+    status: Status = "new"
+    depth: int = 0
+    parent: dict[str, Any] | None = None
+    # immutable; kept beside the snapshot, not in it
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    ctx: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    # step -> the steps whose arcs led to it, while it waits at its join
+    waiting: dict[str, list[str]] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    # step -> its latest outcome: {"status", "data" | "ref", "error"?}
+    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    commands: dict[str, Command] = field(default_factory=dict)
+    loops: dict[str, Loop] = field(default_factory=dict)
+    timers: dict[str, Suspended] = field(default_factory=dict)
+    children: dict[str, Suspended] = field(default_factory=dict)
+    # the last step that ended a branch: its outcome is the execution's result
+    last: str | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "failed", "cancelled")
+
+    def copy(self) -> State:
+        return replace(
+            self,
+            ctx=dict(self.ctx),
+            tokens=dict(self.tokens),
+            waiting={step: list(sources) for step, sources in self.waiting.items()},
+            generations=dict(self.generations),
+            outcomes=dict(self.outcomes),
+            commands=dict(self.commands),
+            loops=dict(self.loops),
+            timers=dict(self.timers),
+            children=dict(self.children),
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects."""
+        return {
+            name: value
+            for name in SNAPSHOT
+            if (value := getattr(self, name)) not in (None, {}, []) or name in ALWAYS
+        }
+
+    @classmethod
+    def restore(cls, snapshot: Mapping[str, Any], workload: Mapping[str, Any]) -> State:
+        values = dict(snapshot)
+        values["tokens"] = {key: Token(**value) for key, value in values.get("tokens", {}).items()}
+        values["commands"] = {key: Command.restore(value) for key, value in values.get("commands", {}).items()}
+        values["loops"] = {key: Loop.restore(value) for key, value in values.get("loops", {}).items()}
+        values["timers"] = {key: Suspended.restore(value) for key, value in values.get("timers", {}).items()}
+        values["children"] = {key: Suspended.restore(value) for key, value in values.get("children", {}).items()}
+        return cls(workload=workload, **values)
+
+
+SNAPSHOT = tuple(f.name for f in fields(State) if f.name != "workload")
+ALWAYS = frozenset({"execution_id", "seq", "status"})
+
+
+def _tuple(value: Any) -> tuple[int, int, int, int] | None:
+    return None if value is None else tuple(value)  # type: ignore[return-value]

@@ -1,0 +1,295 @@
+-- The log and what is folded from it.
+--
+-- event       append-only, the truth. Facts come from outside, decisions name their fact in `cause`.
+-- execution   one row per execution: the compare-and-set point (`head`), the folded state, what people ask for.
+-- command     what is out: pending, claimed under a lease, a timer, or dead. A command that has ended is in the log alone,
+--             so the table stays as small as the work in progress.
+-- stage       one row per loop instance; its collection stands in the `loop.opened` event at `seq`.
+-- frame       one row per finished run of loop items; its results stand in the `frame.committed` event at `seq`.
+-- result_ref  where a result that is too large for the log was put.
+--
+-- Lock order: execution rows by execution_id, then command rows.
+
+CREATE TABLE noetl.event (
+    execution_id bigint NOT NULL,
+    seq integer NOT NULL,
+    cause integer,
+    type text NOT NULL,
+    step text,
+    generation integer,
+    command_id text,
+    at timestamptz NOT NULL,
+    payload jsonb NOT NULL,
+    PRIMARY KEY (execution_id, seq)
+) PARTITION BY RANGE (execution_id);
+
+CREATE TABLE noetl.event_default PARTITION OF noetl.event DEFAULT;
+
+CREATE TABLE noetl.execution (
+    execution_id bigint PRIMARY KEY,
+    catalog_id bigint NOT NULL,
+    path text NOT NULL,
+    version integer NOT NULL,
+    plan_hash text NOT NULL,
+    parent_execution_id bigint,
+    parent jsonb,
+    depth integer NOT NULL DEFAULT 0,
+    status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed', 'cancelled')),
+    -- the last seq of the log, and the last one folded into `state`
+    head integer NOT NULL DEFAULT 0,
+    folded integer NOT NULL DEFAULT 0,
+    lagging boolean NOT NULL DEFAULT false,
+    state jsonb NOT NULL,
+    workload jsonb NOT NULL,
+    result jsonb,
+    error jsonb,
+    idempotency_key text,
+    request_hash text,
+    created_at timestamptz NOT NULL,
+    ended_at timestamptz
+) WITH (fillfactor = 60);
+
+CREATE UNIQUE INDEX execution_idempotency ON noetl.execution (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX execution_parent ON noetl.execution (parent_execution_id) WHERE parent_execution_id IS NOT NULL;
+CREATE INDEX execution_status ON noetl.execution (status, execution_id);
+CREATE INDEX execution_path ON noetl.execution (path, execution_id);
+CREATE INDEX execution_lagging ON noetl.execution (execution_id) WHERE lagging;
+
+CREATE SEQUENCE noetl.fence CACHE 32;
+
+CREATE TABLE noetl.command (
+    execution_id bigint NOT NULL,
+    command_id text NOT NULL,
+    step text NOT NULL,
+    generation integer NOT NULL,
+    kind text NOT NULL,
+    attempt integer NOT NULL,
+    pool text NOT NULL,
+    status text NOT NULL CHECK (status IN ('pending', 'claimed', 'timer', 'dead')),
+    -- of the `command.issued` or `timer.set` event, which holds the rest
+    seq integer NOT NULL,
+    deliveries integer NOT NULL DEFAULT 0,
+    worker text,
+    fence bigint NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    due_at timestamptz,
+    issued_at timestamptz NOT NULL,
+    PRIMARY KEY (execution_id, command_id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE INDEX command_pending ON noetl.command (pool, issued_at) WHERE status = 'pending';
+CREATE INDEX command_lease ON noetl.command (lease_until) WHERE status = 'claimed';
+CREATE INDEX command_due ON noetl.command (due_at) WHERE status = 'timer';
+
+CREATE TABLE noetl.stage (
+    execution_id bigint NOT NULL,
+    step text NOT NULL,
+    generation integer NOT NULL,
+    seq integer NOT NULL,
+    count integer NOT NULL,
+    status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'ok', 'error')),
+    PRIMARY KEY (execution_id, step, generation)
+);
+
+CREATE TABLE noetl.frame (
+    execution_id bigint NOT NULL,
+    step text NOT NULL,
+    generation integer NOT NULL,
+    start_item integer NOT NULL,
+    end_item integer NOT NULL,
+    seq integer NOT NULL,
+    ok integer NOT NULL,
+    failed integer NOT NULL,
+    PRIMARY KEY (execution_id, step, generation, start_item)
+);
+
+CREATE TABLE noetl.result_ref (
+    ref text PRIMARY KEY,
+    execution_id bigint NOT NULL,
+    step text,
+    store text NOT NULL,
+    key text NOT NULL,
+    bytes bigint NOT NULL,
+    sha256 text NOT NULL,
+    content_type text NOT NULL,
+    scope text NOT NULL,
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX result_ref_execution ON noetl.result_ref (execution_id);
+
+-- Event partitions by month of the execution's start, which its id begins with: made ahead, so that the default stays empty.
+CREATE FUNCTION noetl.ensure_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    month timestamptz := date_trunc('month', at, 'UTC');
+    first bigint;
+    last bigint;
+    name text;
+BEGIN
+    FOR i IN 0..1 LOOP
+        first := ((extract(epoch FROM month + make_interval(months => i)) * 1000)::bigint - 1704067200000) << 22;
+        last := ((extract(epoch FROM month + make_interval(months => i + 1)) * 1000)::bigint - 1704067200000) << 22;
+        name := 'event_' || to_char((month + make_interval(months => i)) AT TIME ZONE 'UTC', 'YYYY_MM');
+        IF to_regclass('noetl.' || name) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(4215077392);
+            IF to_regclass('noetl.' || name) IS NULL THEN
+                EXECUTE format('CREATE TABLE noetl.%I PARTITION OF noetl.event FOR VALUES FROM (%s) TO (%s)', name, first, last);
+            END IF;
+        END IF;
+    END LOOP;
+END $$;
+SELECT noetl.ensure_partitions(now());
+
+-- One transaction for any number of executions, each whole or not at all.
+-- executions  [{id, expect, row?, head, folded, lagging, status, state, result, error, ended}]; row: insert; expect: compare-and-set
+-- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
+-- closes      [{id, command, fence}]: each must be the current holder, or the whole execution is refused
+-- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
+-- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution, if `from` commits
+-- Returns {good: [id], claimed: [[id, command, fence, lease_until]], appended: [[id, seq]]}.
+CREATE FUNCTION noetl.commit(
+    executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb, appends jsonb
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    good bigint[];
+    fresh bigint[];
+    claimed jsonb := '[]';
+    appended jsonb := '[]';
+BEGIN
+    WITH held AS (
+        SELECT e.execution_id, e.head FROM noetl.execution e
+        WHERE e.execution_id IN (SELECT (x->>'id')::bigint FROM jsonb_array_elements(executions || appends) x)
+        ORDER BY e.execution_id FOR UPDATE
+    )
+    SELECT coalesce(array_agg(held.execution_id), '{}') INTO good
+    FROM held JOIN jsonb_to_recordset(executions) AS x(id bigint, expect integer)
+      ON x.id = held.execution_id AND x.expect = held.head;
+
+    IF jsonb_array_length(closes) > 0 THEN
+        PERFORM 1 FROM noetl.command c JOIN jsonb_to_recordset(closes) AS x(id bigint, command text)
+          ON c.execution_id = x.id AND c.command_id = x.command
+        ORDER BY c.execution_id, c.command_id FOR UPDATE OF c;
+        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
+        WHERE NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(closes) AS x(id bigint, command text, fence bigint)
+            LEFT JOIN noetl.command c ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence
+                AND c.status IN ('claimed', 'timer')
+            WHERE x.id = g AND c.command_id IS NULL
+        );
+        DELETE FROM noetl.command c USING jsonb_to_recordset(closes) AS x(id bigint, command text)
+        WHERE c.execution_id = x.id AND c.command_id = x.command AND x.id = ANY (good);
+    END IF;
+
+    UPDATE noetl.execution e SET
+        head = x.head, folded = x.folded, lagging = x.folded < x.head, status = x.status, state = x.state,
+        result = x.result, error = x.error, ended_at = to_timestamp(x.ended / 1000.0)
+    FROM jsonb_to_recordset(executions) AS x(
+        id bigint, head integer, folded integer, status text, state jsonb, result jsonb, error jsonb, ended float8)
+    WHERE e.execution_id = x.id AND x.id = ANY (good);
+
+    WITH added AS (
+        INSERT INTO noetl.execution (
+            execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
+            state, workload, result, error, idempotency_key, request_hash, created_at, ended_at)
+        SELECT x.id, r.catalog_id, r.path, r.version, r.plan_hash, r.parent_execution_id, r.parent, r.depth, x.status, x.head,
+            x.folded, x.state, r.workload, x.result, x.error, r.idempotency_key, r.request_hash,
+            to_timestamp(r.at / 1000.0), to_timestamp(x.ended / 1000.0)
+        FROM jsonb_to_recordset(executions) AS x(
+            id bigint, "row" jsonb, head integer, folded integer, status text, state jsonb, result jsonb, error jsonb, ended float8)
+        CROSS JOIN jsonb_to_record(x."row") AS r(
+            catalog_id bigint, path text, version integer, plan_hash text, parent_execution_id bigint, parent jsonb,
+            depth integer, workload jsonb, idempotency_key text, request_hash text, at float8)
+        WHERE x."row" IS NOT NULL
+        -- a child begins only with the parent's commit that starts it
+        AND (r.parent_execution_id IS NULL OR r.parent_execution_id = ANY (good))
+        ON CONFLICT DO NOTHING
+        RETURNING execution_id
+    )
+    SELECT coalesce(array_agg(execution_id), '{}') INTO fresh FROM added;
+    IF EXISTS (
+        SELECT FROM jsonb_to_recordset(executions) AS x(id bigint, "row" jsonb)
+        WHERE (x."row"->>'parent_execution_id')::bigint = ANY (good) AND x.id <> ALL (fresh)
+    ) THEN
+        RAISE EXCEPTION 'a child execution id is taken' USING ERRCODE = 'unique_violation';
+    END IF;
+    good := good || fresh;
+
+    INSERT INTO noetl.event (execution_id, seq, cause, type, step, generation, command_id, at, payload)
+    SELECT x.id, x.seq, x.cause, x.type, x.step, x.generation, x.command, to_timestamp(x.at / 1000.0), x.payload
+    FROM jsonb_to_recordset(events) AS x(
+        id bigint, seq integer, cause integer, type text, step text, generation integer, command text, at float8, payload jsonb)
+    WHERE x.id = ANY (good);
+
+    DELETE FROM noetl.command c USING jsonb_to_recordset(executions) AS x(id bigint, status text)
+    WHERE x.status <> 'running' AND c.execution_id = x.id AND x.id = ANY (good) AND c.status <> 'dead';
+
+    IF jsonb_array_length(commands) > 0 THEN
+        WITH issued AS (
+            INSERT INTO noetl.command (
+                execution_id, command_id, step, generation, kind, attempt, pool, status, seq, worker, fence, lease_until,
+                deliveries, due_at, issued_at)
+            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, x.status, x.seq, x.worker,
+                CASE WHEN x.status = 'claimed' THEN nextval('noetl.fence') ELSE 0 END,
+                now() + make_interval(secs => x.lease), CASE WHEN x.status = 'claimed' THEN 1 ELSE 0 END,
+                to_timestamp(x.due / 1000.0), now()
+            FROM jsonb_to_recordset(commands) AS x(
+                id bigint, command text, step text, generation integer, kind text, attempt integer, pool text, status text,
+                seq integer, worker text, lease float8, due float8)
+            WHERE x.id = ANY (good)
+            ON CONFLICT DO NOTHING
+            RETURNING execution_id, command_id, status, fence, lease_until
+        )
+        SELECT coalesce(jsonb_agg(jsonb_build_array(execution_id::text, command_id, fence, lease_until)), '[]')
+        INTO claimed FROM issued WHERE status = 'claimed';
+    END IF;
+
+    IF jsonb_array_length(stages) > 0 THEN
+        INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
+        SELECT x.id, x.step, x.generation, x.seq, x.count, x.status
+        FROM jsonb_to_recordset(stages) AS x(id bigint, step text, generation integer, seq integer, count integer, status text)
+        WHERE x.id = ANY (good)
+        ON CONFLICT (execution_id, step, generation) DO UPDATE SET status = excluded.status;
+    END IF;
+
+    IF jsonb_array_length(frames) > 0 THEN
+        INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
+        SELECT x.id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
+        FROM jsonb_to_recordset(frames) AS x(
+            id bigint, step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer)
+        WHERE x.id = ANY (good);
+    END IF;
+
+    IF jsonb_array_length(refs) > 0 THEN
+        INSERT INTO noetl.result_ref (ref, execution_id, step, store, key, bytes, sha256, content_type, scope, expires_at)
+        SELECT x.ref, x.id, x.step, x.store, x.key, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at
+        FROM jsonb_to_recordset(refs) AS x(
+            ref text, id bigint, step text, store text, key text, bytes bigint, sha256 text, content_type text, scope text,
+            expires_at timestamptz)
+        WHERE x.id = ANY (good)
+        ON CONFLICT DO NOTHING;
+    END IF;
+
+    IF jsonb_array_length(appends) > 0 THEN
+        WITH wanted AS (
+            SELECT x.*, row_number() OVER (PARTITION BY x.id ORDER BY n) AS place
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS item(value, n)
+            CROSS JOIN jsonb_to_record(item.value) AS x(
+                "from" bigint, id bigint, type text, step text, generation integer, at float8, payload jsonb)
+            WHERE x."from" = ANY (good)
+        ), moved AS (
+            UPDATE noetl.execution e SET head = e.head + n.count, lagging = true
+            FROM (SELECT id, count(*)::integer AS count FROM wanted GROUP BY id) n
+            WHERE e.execution_id = n.id AND e.status = 'running'
+            RETURNING e.execution_id, e.head - n.count AS base
+        ), added AS (
+            INSERT INTO noetl.event (execution_id, seq, type, step, generation, at, payload)
+            SELECT w.id, moved.base + w.place, w.type, w.step, w.generation, to_timestamp(w.at / 1000.0), w.payload
+            FROM wanted w JOIN moved ON moved.execution_id = w.id
+            RETURNING execution_id, seq
+        )
+        SELECT coalesce(jsonb_agg(jsonb_build_array(execution_id::text, seq)), '[]') INTO appended FROM added;
+    END IF;
+
+    RETURN jsonb_build_object(
+        'good', (SELECT coalesce(jsonb_agg(g::text), '[]') FROM unnest(good) g), 'claimed', claimed, 'appended', appended);
+END $$;

@@ -1,0 +1,125 @@
+-- commit: append, fold and project for any number of executions in one transaction
+SELECT noetl.commit(
+    :executions::jsonb, :events::jsonb, :closes::jsonb, :commands::jsonb, :stages::jsonb, :frames::jsonb, :refs::jsonb,
+    :appends::jsonb);
+
+-- load: the rows that a decision starts from
+SELECT execution_id::text, catalog_id::text, path, version, plan_hash, parent, depth, status, head, folded, state, workload
+FROM noetl.execution WHERE execution_id = ANY (CAST(:ids AS bigint[]));
+
+-- undecided: facts that were appended and not yet folded
+SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
+FROM noetl.event WHERE execution_id = :id AND seq > :folded ORDER BY seq;
+
+-- events: an execution's log in order of writing
+SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
+FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :limit;
+
+-- started: the execution that an idempotency key has started
+SELECT execution_id::text, request_hash FROM noetl.execution WHERE idempotency_key = :key;
+
+-- claim_named: take the named commands that are pending
+WITH wanted AS (
+    SELECT c.execution_id, c.command_id FROM noetl.command c
+    JOIN jsonb_to_recordset(:keys::jsonb) AS k(execution_id bigint, command_id text) USING (execution_id, command_id)
+    WHERE c.status = 'pending' AND c.pool = :pool
+    ORDER BY c.issued_at LIMIT :limit FOR UPDATE OF c SKIP LOCKED
+), taken AS (
+    UPDATE noetl.command c SET status = 'claimed', worker = :worker, fence = nextval('noetl.fence'),
+        lease_until = now() + make_interval(secs => :lease), deliveries = c.deliveries + 1
+    FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id
+    RETURNING c.*
+)
+SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation
+FROM taken t ORDER BY t.issued_at;
+
+-- claim_any: take whatever is pending longest
+WITH wanted AS (
+    SELECT execution_id, command_id FROM noetl.command
+    WHERE status = 'pending' AND pool = :pool
+    ORDER BY issued_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE noetl.command c SET status = 'claimed', worker = :worker, fence = nextval('noetl.fence'),
+        lease_until = now() + make_interval(secs => :lease), deliveries = c.deliveries + 1
+    FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id
+    RETURNING c.*
+)
+SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation
+FROM taken t ORDER BY t.issued_at;
+
+-- held: what a worker holds and does not know of, after an answer got lost
+UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease)
+WHERE c.worker = :worker AND c.status = 'claimed' AND NOT EXISTS (
+    SELECT FROM jsonb_to_recordset(:holding::jsonb) AS k(execution_id bigint, command_id text)
+    WHERE k.execution_id = c.execution_id AND k.command_id = c.command_id)
+RETURNING c.execution_id::text, c.command_id, c.fence, c.lease_until, c.deliveries, c.seq, c.step, c.generation;
+
+-- orders: the events that commands were issued by, with their loop's opening
+SELECT e.execution_id::text, e.seq, e.payload, o.payload
+FROM jsonb_to_recordset(:keys::jsonb) AS k(execution_id bigint, seq integer)
+JOIN noetl.event e ON e.execution_id = k.execution_id AND e.seq = k.seq
+LEFT JOIN noetl.stage s ON e.payload->>'kind' = 'frame'
+    AND s.execution_id = e.execution_id AND s.step = e.step AND s.generation = e.generation
+LEFT JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq;
+
+-- opening: the opening of a loop
+SELECT o.payload FROM noetl.stage s
+JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq
+WHERE s.execution_id = :id AND s.step = :step AND s.generation = :generation;
+
+-- extend: prolong the leases that are still the worker's, and name them
+UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease)
+FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
+WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
+RETURNING c.execution_id::text, c.command_id;
+
+-- release: give back what was claimed and not run
+UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1
+FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
+WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
+RETURNING c.execution_id::text, c.command_id, c.pool;
+
+-- expire: give back what workers hold beyond their lease, up to the limit of deliveries
+UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL
+WHERE (c.execution_id, c.command_id) IN (
+    SELECT execution_id, command_id FROM noetl.command
+    WHERE status = 'claimed' AND lease_until < now() AND deliveries < :deliveries
+    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
+RETURNING c.execution_id::text, c.command_id, c.pool;
+
+-- poisoned: what was delivered too often and never came back
+SELECT execution_id::text, command_id, fence, worker, deliveries, step, generation, kind, seq FROM noetl.command
+WHERE status = 'claimed' AND lease_until < now() AND deliveries >= :deliveries
+ORDER BY lease_until LIMIT :limit;
+
+-- bury: keep a poisoned command for people to look at
+INSERT INTO noetl.command (
+    execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, issued_at)
+SELECT e.execution_id, e.command_id, e.step, e.generation, e.payload->>'kind', (e.payload->>'attempt')::integer, :pool, 'dead',
+    e.seq, :deliveries, :worker, e.at
+FROM noetl.event e WHERE e.execution_id = :id AND e.seq = :seq
+ON CONFLICT DO NOTHING;
+
+-- unclaimed: commands that nobody has taken for a while
+SELECT execution_id::text, command_id, pool FROM noetl.command
+WHERE status = 'pending' AND pool = :pool AND issued_at < now() - make_interval(secs => :age)
+ORDER BY issued_at LIMIT :limit;
+
+-- pools: the pools that have commands waiting
+SELECT DISTINCT pool FROM noetl.command WHERE status = 'pending';
+
+-- due: timers whose time has come
+SELECT execution_id::text, command_id, step, generation FROM noetl.command
+WHERE status = 'timer' AND due_at <= now() ORDER BY due_at LIMIT :limit;
+
+-- next_due: seconds until the next timer
+SELECT extract(epoch FROM min(due_at) - now())::float8 FROM noetl.command WHERE status = 'timer';
+
+-- lagging: executions whose log is ahead of their state
+SELECT execution_id::text FROM noetl.execution WHERE lagging ORDER BY execution_id LIMIT :limit;
+
+-- children: the executions that one has started and that still run
+SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'running';
+
+-- partitions: make the event partitions of this month and the next
+SELECT noetl.ensure_partitions(now());
