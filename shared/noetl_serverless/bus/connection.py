@@ -1,0 +1,91 @@
+"""One lazy connection to NATS, made anew whenever the last one is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from ..errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+# what can go wrong between here and the server, as opposed to mistakes of ours
+FAILURES = (nats.errors.Error, OSError, asyncio.TimeoutError)
+# the stream, its consumer or the bucket is not there: a new or wiped server
+MISSING = (nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError, nats.errors.NoRespondersError)
+
+
+class NatsConnection:
+    """Connects on first use and after every loss.
+
+    nats-py's own reconnect is off: it buffers what is published while the server is away, and a function
+    that was frozen finds its socket dead without having been told.
+    """
+
+    def __init__(self, url: str, *, connect_timeout: float = 2.0, retry_after: float = 0.5) -> None:
+        self._url = url
+        self._connect_timeout = connect_timeout
+        self._retry_after = retry_after
+        self._client: Client | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+        self._failed_at = float("-inf")
+
+    async def client(self) -> Client:
+        """A connected client; Unavailable if there is no server, at once if there was none a moment ago."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            # the event loop the old client lived in is gone, and the client with it
+            self._client, self._loop, self._lock = None, loop, asyncio.Lock()
+        if self._client is not None and self._client.is_connected:
+            return self._client
+        async with self._lock:
+            if self._client is not None and self._client.is_connected:
+                return self._client
+            if loop.time() - self._failed_at < self._retry_after:
+                raise Unavailable("NATS does not answer")
+            return await self._connect(loop)
+
+    async def jetstream(self) -> JetStreamContext:
+        client = await self.client()
+        return client.jetstream(timeout=self._connect_timeout)
+
+    async def drop(self) -> None:
+        """Give this connection up, so that the next use makes a new one."""
+        client, self._client = self._client, None
+        if client is not None and not client.is_closed:
+            try:
+                await asyncio.wait_for(client.close(), 1.0)
+            except FAILURES as error:
+                logger.debug("closing a lost NATS connection: %s", error)
+
+    close = drop
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Client:
+        client = Client()
+        options: dict[str, Any] = {
+            "servers": self._url.split(","),
+            "allow_reconnect": False,
+            "connect_timeout": self._connect_timeout,
+            "ping_interval": 20,
+            "max_outstanding_pings": 2,
+            "error_cb": _log_error,
+        }
+        try:
+            await asyncio.wait_for(client.connect(**options), self._connect_timeout)
+        except FAILURES as error:
+            self._failed_at = loop.time()
+            raise Unavailable("NATS does not answer") from error
+        self._client = client
+        return client
+
+
+async def _log_error(error: Exception) -> None:
+    logger.debug("NATS connection: %r", error)

@@ -1,0 +1,91 @@
+"""Small values with a time to live in a JetStream key-value bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import nats.js.errors
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+
+from ..errors import Unavailable
+from .connection import FAILURES, MISSING, NatsConnection
+from .key import bucket_key
+from .nats import create_stream
+
+T = TypeVar("T")
+
+
+class NatsKeyValue:
+    """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket has its digest."""
+
+    def __init__(
+        self, connection: NatsConnection | str, bucket: str = "sessions", ttl: float = 28800.0
+    ) -> None:
+        self._connection = NatsConnection(connection) if isinstance(connection, str) else connection
+        self._stream = f"KV_{bucket}"
+        self._prefix = f"$KV.{bucket}."
+        self._ttl = ttl
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._again(lambda: self._get(self._prefix + bucket_key(key)))
+
+    async def put(self, key: str, value: bytes) -> None:
+        await self._again(lambda: self._write(self._prefix + bucket_key(key), value))
+
+    async def delete(self, key: str) -> None:
+        # the marker other NATS clients leave too; it replaces the value at once and ages out like one
+        await self._again(lambda: self._write(self._prefix + bucket_key(key), b"", {"KV-Operation": "DEL"}))
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def check(self) -> None:
+        """Unavailable if there is no server; for readiness probes."""
+        await self.get("")
+
+    async def _get(self, subject: str) -> bytes | None:
+        context = await self._connection.jetstream()
+        try:
+            message = await context.get_last_msg(self._stream, subject, direct=True)
+        except nats.js.errors.NotFoundError:
+            return None
+        if (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE"):
+            return None
+        return message.data or b""
+
+    async def _write(self, subject: str, value: bytes, headers: dict[str, str] | None = None) -> None:
+        context = await self._connection.jetstream()
+        await context.publish(subject, value, headers=headers)
+
+    async def _again(self, do: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await do()
+        except MISSING:
+            pass
+        except FAILURES:
+            await self._connection.drop()
+        try:
+            try:
+                return await do()
+            except MISSING:
+                await self._create()
+                return await do()
+        except (*MISSING, *FAILURES) as error:
+            await self._connection.drop()
+            raise Unavailable("NATS does not answer") from error
+
+    async def _create(self) -> None:
+        config = StreamConfig(
+            name=self._stream,
+            subjects=[f"{self._prefix}>"],
+            storage=StorageType.FILE,
+            max_age=self._ttl,
+            max_msgs_per_subject=1,
+            discard=DiscardPolicy.NEW,
+            deny_delete=True,
+            allow_rollup_hdrs=True,
+            allow_direct=True,
+            duplicate_window=min(120.0, self._ttl),
+        )
+        await create_stream(await self._connection.jetstream(), config)
