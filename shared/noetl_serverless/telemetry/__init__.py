@@ -1,0 +1,1 @@
+"""Logs, metrics, probes and what every HTTP service does around a request."""

@@ -1,0 +1,150 @@
+"""What every HTTP service does around a request: measure it, log it, answer errors as problem+json."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+
+from ..errors import MEDIA_TYPE, Fault, InvalidRequest, Problem
+from . import logs, metrics
+from .probes import PATHS
+
+logger = logging.getLogger(__name__)
+
+
+class HttpMiddleware:
+    """The outermost middleware of a service. A Problem, a pydantic ValidationError, anything: it ends here.
+
+    Requests are counted and timed by route, and logged at `level`; probes are neither.
+    """
+
+    def __init__(self, app: ASGIApp, level: int = logging.DEBUG) -> None:
+        self._app = app
+        self._level = level
+        self._warm = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if status:
+                # the answer is under way: all that is left is to break it off
+                logger.exception("%s %s broke off", scope["method"], scope["path"])
+                status = 500
+                raise
+            response = problem_response(error, scope)
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            self._done(scope, status or 500, time.perf_counter() - started)
+
+    def _done(self, scope: Scope, status: int, seconds: float) -> None:
+        path = scope["path"]
+        if path in PATHS:
+            return
+        metrics.http_seconds.labels(_route(scope), scope["method"], status).observe(seconds)
+        if logger.isEnabledFor(self._level):
+            extra = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 5)}
+            logger.log(self._level, "%s %s %d", scope["method"], path, status, extra=extra)
+        if not self._warm:
+            self._warm = True
+            logs.warm()
+
+
+def problem_response(error: Exception, scope: Scope) -> Response:
+    """The answer to an error: its own words if it is the caller's, else a bare 500 and a log line."""
+    problem = as_problem(error)
+    if type(problem) is Problem and problem is not error:
+        logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+    headers = {"retry-after": "1"} if problem.status == 503 else {}
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return problem_body(problem.to_dict(scope["path"]), headers)
+
+
+def problem_body(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    content = orjson.dumps(body, default=str)
+    return Response(content, body["status"], headers=headers, media_type=MEDIA_TYPE)
+
+
+def as_problem(error: Exception) -> Problem:
+    """Any error as a Problem; what is not meant for the caller as a bare Problem (500)."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        return InvalidRequest("The body does not have the expected shape", faults=faults_of(error))
+    if isinstance(error, HTTPException):
+        return _http_problem(error)
+    return Problem("An internal error; the log has more")
+
+
+def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[Fault]:
+    """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret."""
+    return [
+        Fault(item["msg"], pointer=_pointer([*prefix, *item["loc"]]), code=item["type"])
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+class _HttpProblem(Problem):
+    """Starlette's own errors: no such route, method not allowed."""
+
+    def __init__(self, error: HTTPException) -> None:
+        super().__init__(error.detail)
+        self._body = {"status": error.status_code, "title": error.detail}
+        self._code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+
+    def to_dict(self, instance: str | None = None) -> dict[str, Any]:
+        body = super().to_dict(instance)
+        return {**body, **self._body, "code": self._code, "type": f"urn:noetl:problem:{self._code}"}
+
+
+def _http_problem(error: HTTPException) -> Problem:
+    return _HttpProblem(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = problem_body(as_problem(error).to_dict(request.url.path), dict(error.headers or {}))
+    return response
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, not the path: a label for each execution id would never end."""
+    route = scope.get("route")
+    return str(getattr(route, "path", None) or "other")
+
+
+def middleware(level: int = logging.DEBUG) -> list[Middleware]:
+    """For `Starlette(middleware=...)`."""
+    return [Middleware(HttpMiddleware, level=level)]
+
+
+EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {HTTPException: _on_http_exception}
+"""For `Starlette(exception_handlers=...)`: makes 404 and 405 of the router problems too."""

@@ -1,0 +1,88 @@
+"""Structured logs: one JSON object a line, in the shape of Powertools for AWS Lambda."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+import orjson
+
+from .masking import Masking, masking
+
+_context: ContextVar[Mapping[str, Any]] = ContextVar("noetl_log_context", default={})  # noqa: B039
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """level, location, message, timestamp, service, cold_start, function_name; then context and extras."""
+
+    def __init__(self, service: str, function_name: str, secrets: Masking = masking) -> None:
+        super().__init__()
+        self._service = service
+        self._function_name = function_name
+        self._secrets = secrets
+        self.cold_start = True
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "level": record.levelname,
+            "location": f"{record.funcName}:{record.lineno}",
+            "message": record.getMessage(),
+            "timestamp": _timestamp(record.created),
+            "service": self._service,
+            "cold_start": self.cold_start,
+            "function_name": self._function_name,
+            "logger": record.name,
+            **_context.get(),
+        }
+        for key, value in vars(record).items():
+            if key not in _STANDARD:
+                entry[key] = value
+        if record.exc_info and record.exc_info[0] is not None:
+            entry["exception_name"] = record.exc_info[0].__name__
+            entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        line = orjson.dumps(self._secrets.tree(entry), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return line.decode()
+
+
+def setup(
+    service: str, level: str = "INFO", *, function_name: str | None = None, stream: TextIO | None = None
+) -> JsonFormatter:
+    """Send every log record of this process to `stream` (stderr) as JSON, and nowhere else."""
+    formatter = JsonFormatter(service, function_name or service)
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("urllib3", "botocore", "nats", "asyncio", "uvicorn.access", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return formatter
+
+
+def warm() -> None:
+    """This process has served once: from now on `cold_start` is false."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter):
+            handler.formatter.cold_start = False
+
+
+@contextmanager
+def log_context(**values: Any) -> Iterator[None]:
+    """Add `values` (execution_id, command_id, ...) to all that this task and its children log inside."""
+    token = _context.set({**_context.get(), **values})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def _timestamp(created: float) -> str:
+    whole, fraction = divmod(created, 1)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int(fraction * 1000):03d}Z"

@@ -1,0 +1,59 @@
+"""The Prometheus metrics of this process, made once."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+REGISTRY = CollectorRegistry()
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+commands_claimed = Counter(
+    "noetl_commands_claimed_total", "Commands handed to workers.", ["pool"], registry=REGISTRY
+)
+outcomes = Counter("noetl_outcomes_total", "Outcomes that workers reported.", ["status"], registry=REGISTRY)
+commits = Counter(
+    "noetl_commits_total",
+    "Decisions written: committed, or lost to another writer.",
+    ["result"],
+    registry=REGISTRY,
+)
+commit_seconds = Histogram(
+    "noetl_commit_seconds", "Time of one decision, from read to commit.", buckets=_SECONDS, registry=REGISTRY
+)
+tool_seconds = Histogram(
+    "noetl_tool_seconds", "Time of one tool call.", ["kind", "status"], buckets=_SECONDS, registry=REGISTRY
+)
+commands_in_flight = Gauge("noetl_commands_in_flight", "Commands this worker is running.", registry=REGISTRY)
+hints = Counter(
+    "noetl_hints_total",
+    "Notifications and doorbell rings: sent, or given up.",
+    ["hint", "result"],
+    registry=REGISTRY,
+)
+reconciler_passes = Counter(
+    "noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"], registry=REGISTRY
+)
+reconciler_actions = Counter(
+    "noetl_reconciler_actions_total",
+    "What the reconciler did: advance, expire, ring, fire_timer, fire_schedule, collect, ...",
+    ["action"],
+    registry=REGISTRY,
+)
+reconciler_seconds = Histogram(
+    "noetl_reconciler_pass_seconds", "Time of one pass.", buckets=_SECONDS, registry=REGISTRY
+)
+http_seconds = Histogram(
+    "noetl_http_request_seconds",
+    "Time from request to the end of the response.",
+    ["route", "method", "status"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+
+
+def render() -> bytes:
+    """All metrics in the text format; the media type is CONTENT_TYPE."""
+    return generate_latest(REGISTRY)
