@@ -1,0 +1,185 @@
+"""What a template may cost: every operation that can make much out of little is bounded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any
+
+from jinja2 import filters
+from jinja2.exceptions import SecurityError
+
+MAX_SOURCE = 64 * 1024
+MAX_TEXT = 10 * 1024 * 1024
+MAX_RANGE = 1_000_000
+MAX_WIDTH = 10_000
+MAX_BITS = 4096
+
+# a width or precision of six digits or more, or one that is itself computed
+_WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:\d{6,}|\*)")
+_WIDE_BRACES = re.compile(r"\{[^{}]*(?:\{|\d{6,})")
+
+
+class Budget:
+    """How much one rendering may still do."""
+
+    __slots__ = ("items", "text")
+
+    def __init__(self) -> None:
+        self.items = MAX_RANGE
+        self.text = MAX_TEXT
+
+    def spend_items(self, count: int) -> None:
+        self.items -= count
+        if self.items < 0:
+            raise SecurityError(f"a template may go over at most {MAX_RANGE} numbers of range()")
+
+    def spend_text(self, count: int) -> None:
+        self.text -= count
+        if self.text < 0:
+            raise SecurityError(f"a template may produce at most {MAX_TEXT} characters")
+
+
+def check_length(length: int) -> None:
+    if length > MAX_TEXT:
+        raise SecurityError(f"the result would be longer than {MAX_TEXT}")
+
+
+def check_width(*values: Any) -> None:
+    for value in values:
+        if isinstance(value, (int, float)) and abs(value) > MAX_WIDTH:
+            raise SecurityError(f"a width of {value} is more than {MAX_WIDTH}")
+
+
+def add(left: Any, right: Any) -> Any:
+    if isinstance(left, Sized) and isinstance(right, Sized):
+        check_length(len(left) + len(right))
+    return left + right
+
+
+def multiply(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        if left.bit_length() + right.bit_length() > MAX_BITS:
+            raise SecurityError("the product is too large")
+    elif isinstance(left, Sized) and isinstance(right, int):
+        check_length(len(left) * max(right, 0))
+    elif isinstance(right, Sized) and isinstance(left, int):
+        check_length(len(right) * max(left, 0))
+    return left * right
+
+
+def power(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and abs(left).bit_length() * abs(right) > MAX_BITS:
+        raise SecurityError("the power is too large")
+    return left**right
+
+
+def modulo(left: Any, right: Any) -> Any:
+    if isinstance(left, (str, bytes)):
+        return percent_format(left, right)
+    return left % right
+
+
+def percent_format(text: Any, values: Any) -> Any:
+    if _WIDE_PERCENT.search(text if isinstance(text, str) else str(text)):
+        raise SecurityError("the format asks for too wide a field")
+    return text % values
+
+
+def check_braces(text: str) -> None:
+    if _WIDE_BRACES.search(text.replace("{{", "").replace("}}", "")):
+        raise SecurityError("the format asks for too wide or for a computed field")
+
+
+def concat(parts: Iterable[Any]) -> str:
+    return join(parts)
+
+
+def join(values: Iterable[Any], separator: str = "") -> str:
+    total = 0
+    texts = []
+    for value in values:
+        texts.append(str(value))
+        total += len(texts[-1]) + len(separator)
+        check_length(total)
+    return separator.join(texts)
+
+
+def replace(text: str, old: str, new: str, count: int = -1) -> str:
+    found = text.count(old) if count < 0 else min(count, text.count(old))
+    check_length(len(text) + found * max(len(new) - len(old), 0))
+    return text.replace(old, new, count)
+
+
+def call_text_method(text: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Calls one of the methods of str that can make a text longer."""
+    if name == "join":
+        return join(_all_text(*args), text)
+    if name == "replace":
+        return replace(text, *args, **kwargs)
+    check_width(*args, *kwargs.values())
+    return getattr(text, name)(*args, **kwargs)
+
+
+GROWING_METHODS = frozenset({"join", "replace", "ljust", "rjust", "center", "zfill", "expandtabs"})
+
+
+def _all_text(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"join needs texts, not {type(value).__name__}")
+        yield value
+
+
+def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter `function` with its numeric arguments, all of them widths or counts, bounded."""
+
+    def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
+        check_width(*args, *kwargs.values())
+        return function(value, *args, **kwargs)
+
+    return bounded
+
+
+def _indent(text: Any, width: Any = 4, first: bool = False, blank: bool = False) -> str:
+    text = str(text)
+    check_width(width)
+    step = width if isinstance(width, int) else len(str(width))
+    check_length(len(text) + step * (text.count("\n") + 1))
+    return filters.do_indent(text, width, first, blank)
+
+
+def _join(value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
+    if attribute is not None:
+        raise TypeError("join takes no attribute here: write map(attribute=...) | join(...)")
+    return join(value, str(d))
+
+
+def _replace(text: Any, old: str, new: str, count: int | None = None) -> str:
+    return replace(str(text), str(old), str(new), -1 if count is None else count)
+
+
+def _format(text: Any, *args: Any, **kwargs: Any) -> Any:
+    return percent_format(str(text), kwargs or args)
+
+
+def _wordwrap(text: Any, width: int = 79, break_long_words: bool = True, wrapstring: str = "\n") -> str:
+    check_width(width)
+    text = str(text)
+    check_length(len(text) + len(wrapstring) * (len(text) // max(width, 1) + len(text.split())))
+    import textwrap
+
+    wrap = textwrap.TextWrapper(width, replace_whitespace=False, break_long_words=break_long_words)
+    return wrapstring.join(wrapstring.join(wrap.wrap(line)) for line in text.splitlines())
+
+
+BOUNDED_FILTERS: dict[str, Callable[..., Any]] = {
+    "center": _narrow(filters.do_center),
+    "batch": _narrow(filters.do_batch),
+    "slice": _narrow(filters.sync_do_slice if hasattr(filters, "sync_do_slice") else filters.do_slice),
+    "indent": _indent,
+    "join": _join,
+    "replace": _replace,
+    "format": _format,
+    "wordwrap": _wordwrap,
+}

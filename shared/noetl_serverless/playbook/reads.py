@@ -1,0 +1,85 @@
+"""Which names a template reads, and of each which first segments: `ctx.page` reads `page` of `ctx`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from jinja2 import meta, nodes
+
+Reads = Mapping[str, frozenset[str] | None]
+
+_METHODS = frozenset({"items", "keys", "values"})
+
+
+def find_reads(tree: nodes.Template) -> Reads:
+    """Root name -> first segments, None for all of it."""
+    roots = _undeclared(tree)
+    found: dict[str, set[str] | None] = {}
+    for root, segment in _walk(tree, called=False):
+        if root not in roots:
+            continue
+        segments = found.setdefault(root, set())
+        if segment is None or segments is None:
+            found[root] = None
+        else:
+            segments.add(segment)
+    return {root: None if parts is None else frozenset(parts) for root, parts in found.items()}
+
+
+def merge(all_reads: Iterable[Reads]) -> dict[str, frozenset[str] | None]:
+    merged: dict[str, frozenset[str] | None] = {}
+    for reads in all_reads:
+        for name, segments in reads.items():
+            known = merged.get(name, frozenset())
+            merged[name] = None if segments is None or known is None else known | segments
+    return merged
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    if tree.find((nodes.For, nodes.Assign, nodes.AssignBlock, nodes.With)) is None:
+        return {name.name for name in tree.find_all(nodes.Name)} - set(tree.environment.globals)  # type: ignore[union-attr]
+    return meta.find_undeclared_variables(tree)
+
+
+def _walk(node: nodes.Node, called: bool) -> Iterator[tuple[str, str | None]]:
+    """Every root name with its first segment; `called`: the node is what a call calls."""
+    if isinstance(node, nodes.Name):
+        if node.ctx == "load":
+            yield node.name, None
+        return
+    if isinstance(node, nodes.Call):
+        yield from _walk_call(node)
+        return
+    if isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name):
+        yield node.node.name, None if called and node.attr in _METHODS else node.attr
+        return
+    if isinstance(node, nodes.Getitem) and isinstance(node.node, nodes.Name):
+        constant = node.arg.value if isinstance(node.arg, nodes.Const) else None
+        yield node.node.name, constant if isinstance(constant, str) else None
+        yield from _walk(node.arg, called=False)
+        return
+    for child in node.iter_child_nodes():
+        yield from _walk(child, called=False)
+
+
+def _walk_call(node: nodes.Call) -> Iterator[tuple[str, str | None]]:
+    target, first = node.node, node.args[0] if node.args else None
+    is_get = (
+        isinstance(target, nodes.Getattr) and target.attr == "get" and isinstance(target.node, nodes.Name)
+    )
+    if is_get and isinstance(first, nodes.Const) and isinstance(first.value, str):
+        yield target.node.name, first.value
+        yield from _walk_all(node.args[1:])
+    elif is_get:
+        yield target.node.name, None
+        yield from _walk_all(node.args)
+    else:
+        yield from _walk(target, called=True)
+        yield from _walk_all(node.args)
+    yield from _walk_all(node.kwargs)
+    yield from _walk_all(part for part in (node.dyn_args, node.dyn_kwargs) if part is not None)
+
+
+def _walk_all(children: Iterable[nodes.Node]) -> Iterator[tuple[str, str | None]]:
+    for child in children:
+        yield from _walk(child, called=False)

@@ -1,0 +1,119 @@
+"""What names mean inside a template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .views import NOTHING, EventName, Fetch, OutputView, Reader, StepView
+
+# these never fall through to a step, a ctx key or a workload key of the same name
+RESERVED: Final = frozenset(
+    {
+        "workload",
+        "ctx",
+        "iter",
+        "step",
+        "loop",
+        "event",
+        "output",
+        "error",
+        "execution_id",
+        "results",
+        "_prev",
+        "_task",
+        "_attempt",
+    }
+)
+
+
+class Scope(Mapping[str, Any]):
+    """Reserved names, then `extra`, the keys of `iter`, step names, the keys of `ctx` and those of `workload`."""
+
+    __slots__ = ("_extra", "_layers", "_reader", "_reserved", "_steps", "_views")
+
+    def __init__(
+        self,
+        reserved: Mapping[str, Any],
+        before_steps: tuple[Mapping[str, Any], ...],
+        steps: Mapping[str, Mapping[str, Any]],
+        after_steps: tuple[Mapping[str, Any], ...],
+        reader: Reader,
+    ) -> None:
+        self._reserved = reserved
+        self._extra = before_steps
+        self._steps = steps
+        self._layers = after_steps
+        self._reader = reader
+        self._views: dict[str, StepView] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in RESERVED:
+            return self._reserved[name]
+        for layer in self._extra:
+            if name in layer:
+                return layer[name]
+        if name in self._steps:
+            return self._step(name)
+        for layer in self._layers:
+            if name in layer:
+                return layer[name]
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        if name in RESERVED:
+            return name in self._reserved
+        return name in self._steps or any(name in layer for layer in (*self._extra, *self._layers))
+
+    def __iter__(self) -> Iterator[str]:
+        seen = dict.fromkeys(self._reserved)
+        for layer in (*self._extra, self._steps, *self._layers):
+            seen.update(dict.fromkeys(name for name in layer if name not in RESERVED))
+        return iter(seen)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _step(self, name: str) -> StepView:
+        if name not in self._views:
+            self._views[name] = StepView(name, self._steps[name], self._reader)
+        return self._views[name]
+
+
+def build_scope(
+    *,
+    workload: Mapping[str, Any],
+    ctx: Mapping[str, Any],
+    steps: Mapping[str, Mapping[str, Any]],
+    execution_id: str,
+    fetch: Fetch | None = None,
+    iter: Mapping[str, Any] | None = None,
+    loop: Mapping[str, Any] | None = None,
+    output: Mapping[str, Any] | None = None,
+    error: Mapping[str, Any] | None = None,
+    event: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Scope:
+    """The scope of one rendering.
+
+    `steps` maps a name to its outcome {status, data | ref, error?}; `output` is an outcome with http, pg, py beside
+    or under "extra"; `extra` holds task labels and the like. With no `fetch`, what is by reference and not among the
+    extracted fields raises NeedsFetch.
+    """
+    reader = Reader(fetch)
+    extra = extra or {}
+    reserved: dict[str, Any] = {name: extra[name] for name in RESERVED & extra.keys()}
+    reserved.update(workload=workload, ctx=ctx, execution_id=execution_id)
+    if iter is not None:
+        reserved["iter"] = iter
+    if loop is not None:
+        reserved["loop"] = loop
+    if output is not None:
+        reserved["output"] = OutputView(output, reader)
+        error = error or output.get("error")
+        reserved["error"] = NOTHING
+    if error is not None:
+        reserved["error"] = error
+    if event is not None:
+        reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
+    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader)

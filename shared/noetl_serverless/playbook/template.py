@@ -1,0 +1,316 @@
+"""Templates: compiled once, rendered in a scope.
+
+A text that is one `{{ expression }}` gives the expression's value itself; any other text gives a string, in which lists
+and mappings stand as JSON. The string is never turned into a number or anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from jinja2 import Undefined, nodes
+from jinja2 import Template as Program
+from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+
+from . import sandbox
+from .bounds import MAX_SOURCE
+from .reads import Reads, find_reads
+from .sql_text import SqlText
+from .template_error import FetchFailed, NeedsFetch, TemplateError
+from .views import EventName, View
+
+if TYPE_CHECKING:
+    from .plan import Place
+
+__all__ = [
+    "BoundSql",
+    "EventName",
+    "NeedsFetch",
+    "SqlTemplate",
+    "Template",
+    "TemplateError",
+    "Tree",
+    "has_markers",
+    "render_tree",
+    "truthy",
+]
+
+_RESULT = "noetl_result"
+_FORBIDDEN: dict[type[nodes.Node], str] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+    nodes.Macro: "macro",
+    nodes.CallBlock: "call",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSql:
+    """SQL whose markers `%(__1)s` stand for `values["__1"]`."""
+
+    text: str
+    values: Mapping[str, Any]
+
+
+def has_markers(text: str) -> bool:
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+class _Compiled:
+    """What both kinds of template share: the syntax tree now, the program when it is first needed."""
+
+    __slots__ = ("_program", "_tree", "place", "reads", "source")
+
+    environment = sandbox.TEXT
+
+    def __init__(self, source: str, place: Place | None = None) -> None:
+        """TemplateError if it does not compile."""
+        self.source = source
+        self.place = place
+        self._program: Program | None = None
+        self._tree = self._parse()
+        self.reads: Reads = find_reads(self._tree)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.source == self.source  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
+    def _parse(self) -> nodes.Template:
+        if len(self.source) > MAX_SOURCE:
+            raise self._error(f"the template is longer than {MAX_SOURCE} characters")
+        try:
+            tree = self.environment.parse(self.source)
+            self._check(tree)
+        except TemplateSyntaxError as error:
+            raise self._error(error.message or "syntax error", error.lineno) from None
+        except RecursionError:
+            raise self._error("the template is nested too deeply") from None
+        return tree
+
+    def _check(self, tree: nodes.Template) -> None:
+        for kind, name in _FORBIDDEN.items():
+            if (node := tree.find(kind)) is not None:
+                raise self._error(f"{{% {name} %}} is not part of the language", node.lineno)
+        for node in tree.find_all(nodes.Filter):
+            if node.name not in self.environment.filters or node.name.startswith("_"):
+                raise self._error(f"there is no filter named '{node.name}'", node.lineno)
+        for test in tree.find_all(nodes.Test):
+            if test.name not in self.environment.tests:
+                raise self._error(f"there is no test named '{test.name}'", test.lineno)
+
+    def _build(self, tree: nodes.Template) -> Program:
+        tree = sandbox.WholeValues().visit(tree)
+        tree.set_environment(self.environment)
+        return self.environment.from_string(tree)
+
+    def _guarded(self, action: Callable[[Mapping[str, Any]], Any], scope: Mapping[str, Any]) -> Any:
+        try:
+            return action(scope)
+        except FetchFailed as failed:
+            raise failed.cause from None
+        except TemplateError as error:
+            self._locate(error, None)
+            raise
+        except sandbox.MissingName as error:
+            raise self._error(str(error), self._line_of(error), error.name) from None
+        except (UndefinedError, SecurityError) as error:
+            raise self._error(str(error), self._line_of(error)) from None
+        except RecursionError:
+            raise self._error("the template is nested too deeply") from None
+        except Exception as error:
+            raise self._error(f"{type(error).__name__}: {error}", self._line_of(error)) from None
+
+    def _error(self, message: str, lineno: int | None = None, name: str | None = None) -> TemplateError:
+        return self._locate(TemplateError(message, name=name), lineno)
+
+    def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
+        error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."
+        if self.place is not None:
+            error.line = self.place.line + (lineno or 1) - 1
+            error.column = self.place.column if (lineno or 1) == 1 else 1
+        return error
+
+    def _line_of(self, error: BaseException) -> int | None:
+        """The template's own line, from the frames of its program."""
+        trace, line = error.__traceback__, None
+        while trace is not None and self._program is not None:
+            if trace.tb_frame.f_globals.get("__jinja_template__") is self._program:
+                line = self._program.get_corresponding_lineno(trace.tb_lineno)
+            trace = trace.tb_next
+        return line
+
+
+class Template(_Compiled):
+    """`render` gives the value of a lone expression, else a string."""
+
+    __slots__ = ("_expression", "_path")
+
+    def __init__(self, source: str, place: Place | None = None) -> None:
+        super().__init__(source, place)
+        self._expression = _lone_expression(self._tree)
+        self._path = _as_path(self._expression)
+
+    def render(self, scope: Mapping[str, Any]) -> Any:
+        """TemplateError if it fails; what the scope's fetch raises passes through."""
+        if self._path is not None:
+            return self._guarded(self._follow, scope)
+        return self._guarded(self._run, scope)
+
+    def _follow(self, scope: Mapping[str, Any]) -> Any:
+        """The short way for a mere path, by far the most frequent expression: no program is ever compiled."""
+        root, *keys = self._path or ()
+        environment = self.environment
+        value = scope[root] if root in scope else environment.undefined(name=root)
+        for is_attribute, key in keys:
+            value = environment.getattr(value, key) if is_attribute else environment.getitem(value, key)
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        return value.whole() if isinstance(value, View) else _data(value)
+
+    def _run(self, scope: Mapping[str, Any]) -> Any:
+        if self._program is None:
+            self._program = self._compile()
+        names: Any = sandbox.Names(scope)
+        context = self._program.new_context(names, shared=True)
+        chunks = list(self._program.root_render_func(context))
+        return sandbox.plain(context.vars[_RESULT]) if self._expression is not None else "".join(chunks)
+
+    def _compile(self) -> Program:
+        if self._expression is None:
+            return self._build(self._tree)
+        result = nodes.Name(_RESULT, "store", lineno=1)
+        assign = nodes.Assign(result, self._expression, lineno=self._expression.lineno)
+        return self._build(nodes.Template([assign], lineno=1))
+
+
+class SqlTemplate(_Compiled):
+    """SQL in which every `{{ expression }}` becomes a bound value; `{{ x | identifier }}` a quoted name."""
+
+    __slots__ = ()
+
+    environment = sandbox.SQL
+
+    def __init__(self, source: str, place: Place | None = None) -> None:
+        super().__init__(source, place)
+        self._check_places()
+
+    def render(self, scope: Mapping[str, Any]) -> BoundSql:
+        result: BoundSql = self._guarded(self._run, scope)
+        return result
+
+    def _parse(self) -> nodes.Template:
+        if not has_markers(self.source):
+            text = nodes.Output([nodes.TemplateData(self.source, lineno=1)], lineno=1)
+            return nodes.Template([text], lineno=1).set_environment(self.environment)
+        return super()._parse()
+
+    def _run(self, scope: Mapping[str, Any]) -> BoundSql:
+        if not has_markers(self.source):
+            return BoundSql(self.source, {})
+        if self._program is None:
+            self._program = self._build(self._tree)
+        names: Any = sandbox.Names(scope)
+        text = "".join(self._program.root_render_func(self._program.new_context(names, shared=True)))
+        return BoundSql(text, names.binds)
+
+    def _check_places(self) -> None:
+        text, has_text = SqlText(), False
+        for output in self._tree.find_all(nodes.Output):
+            for node in output.nodes:
+                if isinstance(node, nodes.TemplateData):
+                    text.feed(node.data)
+                    has_text = has_text or bool(node.data.strip())
+                else:
+                    self._check_place(text, node)
+        if not has_text:
+            raise self._error(
+                "the whole statement cannot be a value: write the SQL here and bind values in it"
+            )
+
+    def _check_place(self, text: SqlText, node: nodes.Node) -> None:
+        if text.inside == "quotes":
+            raise self._error(
+                "a placeholder inside quotes: drop the quotes, the value is bound, never put into the text",
+                node.lineno,
+            )
+        if text.inside == "double quotes":
+            raise self._error(
+                "a placeholder inside double quotes: drop them and write {{ ... | identifier }}", node.lineno
+            )
+        if text.inside is not None:
+            raise self._error(f"a placeholder inside {text.inside}: no value can be bound there", node.lineno)
+        text.placeholder()
+
+
+Tree: TypeAlias = "Template | SqlTemplate | dict[str, Tree] | list[Tree] | str | int | float | bool | None"
+
+
+def render_tree(tree: Tree, scope: Mapping[str, Any]) -> Any:
+    """`tree` with every template in it rendered; TemplateError if one fails."""
+    if isinstance(tree, (Template, SqlTemplate)):
+        return tree.render(scope)
+    if isinstance(tree, dict):
+        return {key: render_tree(value, scope) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [render_tree(value, scope) for value in tree]
+    return tree
+
+
+_FALSE_TEXTS = frozenset({"", "false", "0", "no", "none"})
+
+
+def truthy(value: Any) -> bool:
+    """False for null, false, 0, what is empty, and the texts "false", "0", "no", "none" in any case."""
+    if isinstance(value, str):
+        return value.strip().lower() not in _FALSE_TEXTS
+    return bool(value)
+
+
+def _lone_expression(tree: nodes.Template) -> nodes.Expr | None:
+    found: nodes.Expr | None = None
+    for statement in tree.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for node in statement.nodes:
+            if isinstance(node, nodes.TemplateData) and not node.data.strip():
+                continue
+            if found is not None or isinstance(node, nodes.TemplateData):
+                return None
+            found = node
+    return found
+
+
+_Path: TypeAlias = "tuple[Any, ...]"
+
+
+def _as_path(node: nodes.Expr | None) -> _Path | None:
+    """`a.b["c"]` as ("a", (True, "b"), (False, "c")); None for anything else."""
+    keys: list[tuple[bool, Any]] = []
+    while isinstance(node, (nodes.Getattr, nodes.Getitem)):
+        if isinstance(node, nodes.Getattr):
+            keys.append((True, node.attr))
+        elif isinstance(node.arg, nodes.Const):
+            keys.append((False, node.arg.value))
+        else:
+            return None
+        node = node.node
+    if not isinstance(node, nodes.Name) or node.name in sandbox.GLOBALS:
+        return None
+    return (node.name, *reversed(keys))
+
+
+def _data(value: Any) -> Any:
+    """What a path leads to is data already, but for an event's name and for methods, which are no values."""
+    if isinstance(value, EventName) or callable(value):
+        return sandbox.plain(value)
+    return value

@@ -1,0 +1,223 @@
+"""How outcomes look from inside a template: fields of a result are read without fetching it where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .template_error import FetchFailed, NeedsFetch
+
+Fetch = Callable[[dict[str, Any]], Any]
+
+
+class _Absent:
+    """There is no such field; told apart from a field that is null."""
+
+
+ABSENT: Final = _Absent()
+
+
+class EventName(str):
+    """An event's name; equal to every name the language has for the same event."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and str(other) in EVENT_NAMES.get(str(self), (str(self),))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+
+EVENT_NAMES: Final[Mapping[str, frozenset[str]]] = {
+    "call.done": frozenset({"call.done", "step.done"}),
+    "step.done": frozenset({"call.done", "step.done"}),
+    "call.error": frozenset({"call.error", "step.failed"}),
+    "step.failed": frozenset({"call.error", "step.failed"}),
+    "loop.done": frozenset({"loop.done", "step.done", "call.done"}),
+    "loop.failed": frozenset({"loop.failed", "call.error", "step.failed"}),
+}
+
+
+class Reader:
+    """Fetches what is by reference, each reference once."""
+
+    __slots__ = ("_fetch", "_seen")
+
+    def __init__(self, fetch: Fetch | None) -> None:
+        self._fetch = fetch
+        self._seen: dict[str, Any] = {}
+
+    def read(self, ref: Mapping[str, Any], what: str) -> Any:
+        uri = str(ref.get("ref"))
+        if uri in self._seen:
+            return self._seen[uri]
+        if self._fetch is None:
+            raise NeedsFetch(
+                f"{what} is stored by reference and cannot be read here; name the fields that routing needs "
+                "in the tool's output.select, and read them by those names"
+            )
+        try:
+            value = self._fetch(dict(ref))
+        except Exception as error:
+            raise FetchFailed(error) from error
+        self._seen[uri] = value
+        return value
+
+
+class View:
+    """Something a template looks into: `lookup` gives a field or ABSENT, `whole` the value as plain data."""
+
+    __slots__ = ()
+
+    def lookup(self, key: str) -> Any:
+        raise NotImplementedError
+
+    def whole(self) -> Any:
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """Field names worth naming in an error."""
+        return []
+
+    def title(self) -> str:
+        return "the value"
+
+
+class NothingView(View):
+    """A part of the envelope that is not there: null, and so is everything in it."""
+
+    __slots__ = ()
+
+    def lookup(self, key: str) -> Any:
+        return None
+
+    def whole(self) -> Any:
+        return None
+
+
+NOTHING: Final = NothingView()
+
+
+class RefView(View):
+    """Data by reference: extracted fields at once, all else by fetching."""
+
+    __slots__ = ("_reader", "_ref", "_what")
+
+    def __init__(self, ref: Mapping[str, Any], reader: Reader, what: str) -> None:
+        self._ref = ref
+        self._reader = reader
+        self._what = what
+
+    def lookup(self, key: str) -> Any:
+        extracted = self._ref.get("extracted") or {}
+        if key in extracted:
+            return extracted[key]
+        data = self._reader.read(self._ref, f"'{key}' of {self._what}")
+        return data.get(key, ABSENT) if isinstance(data, Mapping) else ABSENT
+
+    def whole(self) -> Any:
+        return self._reader.read(self._ref, self._what)
+
+    def names(self) -> list[str]:
+        return list(self._ref.get("extracted") or {})
+
+    def title(self) -> str:
+        return self._what
+
+
+class StepView(View):
+    """A finished step: the fields of its result, and `status`, `error`, `data`, `result` and `_ref`.
+
+    `result` is the whole result. So is `data`, unless the result itself has a field of that name, which then is meant.
+    """
+
+    __slots__ = ("_name", "_outcome", "_reader")
+
+    def __init__(self, name: str, outcome: Mapping[str, Any], reader: Reader) -> None:
+        self._name = name
+        self._outcome = outcome
+        self._reader = reader
+
+    def lookup(self, key: str) -> Any:
+        if key == "status":
+            return self._outcome.get("status")
+        if key == "error":
+            return self._outcome.get("error") or NOTHING
+        if key == "_ref":
+            return self._outcome.get("ref")
+        if key == "result":
+            return self.whole()
+        return self._field(key)
+
+    def whole(self) -> Any:
+        ref = self._outcome.get("ref")
+        if ref is not None:
+            return self._reader.read(ref, self.title())
+        return self._outcome.get("data")
+
+    def names(self) -> list[str]:
+        ref = self._outcome.get("ref")
+        data = (ref.get("extracted") or {}) if ref is not None else self._outcome.get("data")
+        return [*data] if isinstance(data, Mapping) else []
+
+    def title(self) -> str:
+        return f"the result of step '{self._name}'"
+
+    def _field(self, key: str) -> Any:
+        ref = self._outcome.get("ref")
+        if ref is None:
+            data = self._outcome.get("data")
+        elif key in (extracted := ref.get("extracted") or {}):
+            return extracted[key]
+        else:
+            data = self._reader.read(ref, f"'{key}' of {self.title()}")
+        if isinstance(data, Mapping) and key in data:
+            return data[key]
+        return data if key == "data" else ABSENT
+
+
+class OutputView(View):
+    """The envelope of what just ended: status, data, ref, error, meta, http, pg, py.
+
+    A part the tool did not give (`http` after a refused connection) is null, and so are its fields.
+    """
+
+    __slots__ = ("_envelope", "_reader")
+
+    PARTS: Final = ("error", "meta", "http", "pg", "py")
+
+    def __init__(self, envelope: Mapping[str, Any], reader: Reader) -> None:
+        self._envelope = envelope
+        self._reader = reader
+
+    def lookup(self, key: str) -> Any:
+        if key == "data":
+            ref = self._envelope.get("ref")
+            return self._envelope.get("data") if ref is None else RefView(ref, self._reader, self.title())
+        if key in ("status", "ref"):
+            return self._envelope.get(key)
+        value = self._part(key)
+        if value is None:
+            return NOTHING if key in self.PARTS else ABSENT
+        return value
+
+    def whole(self) -> Any:
+        envelope = {key: value for key, value in self._envelope.items() if key != "extra"}
+        return {**(self._envelope.get("extra") or {}), **envelope}
+
+    def names(self) -> list[str]:
+        return ["status", "data", "ref", *self.PARTS]
+
+    def title(self) -> str:
+        return "the output"
+
+    def _part(self, key: str) -> Any:
+        value = self._envelope.get(key)
+        return (self._envelope.get("extra") or {}).get(key) if value is None else value
