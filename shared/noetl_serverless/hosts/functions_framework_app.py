@@ -1,0 +1,174 @@
+"""A whole ASGI app as one function of the Functions Framework, on Google Cloud and on a laptop.
+
+The framework wants a function from request to response and knows no start and no end. Here the response is
+the app itself, the app's lifespan starts with the first request, and SIGTERM ends it once the requests under
+way are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# gunicorn kills what is still there after 30 s
+DRAIN_SECONDS = 25.0
+# longer than any client of ours keeps an idle connection: the client closes first, so no request meets a
+# closing one
+KEEP_ALIVE_SECONDS = 75
+_OURS_NOT_THE_FRAMEWORKS = ("app", "router", "route", "endpoint", "path_params")
+
+Function = Callable[[Request], Awaitable[Response]]
+
+
+def serve(app: ASGIApp, on_drain: Callable[[], None] | None = None) -> Function:
+    """The entry point for `app`. `on_drain` is called at SIGTERM, while requests are still under way."""
+    _tune_gunicorn()
+    lifecycle = _Lifecycle(app, on_drain)
+
+    async def function(request: Request) -> Response:
+        if lifecycle.draining:
+            return PlainTextResponse("shutting down", 503, {"Connection": "close", "Retry-After": "1"})
+        await lifecycle.start()
+        return _Forward(app, lifecycle)
+
+    return function
+
+
+class _Forward(Response):
+    def __init__(self, app: ASGIApp, lifecycle: _Lifecycle) -> None:
+        super().__init__()
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = {key: value for key, value in scope.items() if key not in _OURS_NOT_THE_FRAMEWORKS}
+        inner["state"] = dict(self._lifecycle.state)
+        with self._lifecycle.request():
+            await self._app(inner, receive, send)
+
+
+class _Lifecycle:
+    """Runs the app's lifespan, counts its requests, and hears SIGTERM before the server does."""
+
+    def __init__(self, app: ASGIApp, on_drain: Callable[[], None] | None) -> None:
+        self.state: dict[str, Any] = {}
+        self.draining = False
+        self._app = app
+        self._on_drain = on_drain
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lifespan: _Lifespan | None = None
+        self._lock = asyncio.Lock()
+        self._ending: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """RuntimeError if the app fails to start; the next request tries again."""
+        if self._lifespan is not None:
+            return
+        async with self._lock:
+            if self._lifespan is None:
+                lifespan = _Lifespan(self._app, self.state)
+                await lifespan.start()
+                self._hear_sigterm()
+                self._lifespan = lifespan
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        self._requests += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    def _hear_sigterm(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        the_servers = signal.getsignal(signal.SIGTERM)
+
+        def begin_end(number: int, frame: FrameType | None) -> None:
+            def pass_on() -> None:
+                if callable(the_servers):
+                    the_servers(number, frame)
+
+            loop.call_soon_threadsafe(self._end, pass_on)
+
+        signal.signal(signal.SIGTERM, begin_end)
+
+    def _end(self, then: Callable[[], None]) -> None:
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._drain(then))
+
+    async def _drain(self, then: Callable[[], None]) -> None:
+        self.draining = True
+        try:
+            if self._on_drain is not None:
+                self._on_drain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._idle.wait()
+                    if self._lifespan is not None:
+                        await self._lifespan.stop()
+        finally:
+            then()
+
+
+class _Lifespan:
+    """The lifespan protocol from the server's side."""
+
+    def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
+        self._app = app
+        self._state = state
+        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_app: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+        answer = await self._ask("lifespan.startup")
+        if answer["type"] == "lifespan.startup.failed":
+            raise RuntimeError(f"the app did not start: {answer.get('message', '')}")
+
+    async def stop(self) -> None:
+        await self._ask("lifespan.shutdown")
+
+    async def _run(self) -> None:
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self._state}
+        try:
+            await self._app(scope, self._to_app.get, self._from_app.put)
+        except BaseException as error:
+            await self._from_app.put({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+
+    async def _ask(self, kind: str) -> Message:
+        assert self._task is not None
+        await self._to_app.put({"type": kind})
+        answer = asyncio.ensure_future(self._from_app.get())
+        await asyncio.wait((answer, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done() and self._from_app.empty():
+            answer.cancel()
+            return {"type": f"{kind}.complete"}
+        return await answer
+
+
+def _tune_gunicorn() -> None:
+    """The framework passes no options to its server, so they are set as defaults before it reads them."""
+    try:
+        from gunicorn.config import ControlSocketDisable, Keepalive  # type: ignore[import-untyped]
+    except ImportError:
+        return
+    Keepalive.default = KEEP_ALIVE_SECONDS
+    ControlSocketDisable.default = True

@@ -1,0 +1,82 @@
+"""The environment of each function: what its row in functions.yaml names, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...settings import Settings
+from ..table import FunctionSpec
+from .layout import Layout
+from .secrets import Secrets, mint
+
+# how to find programs, the temporary folder, certificates and proxies: what any process needs on this machine
+_INHERITED = (
+    *(
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+    ),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    database_url: str
+    nats_url: str
+    # function -> http://127.0.0.1:port
+    functions: Mapping[str, str]
+    # function or pool -> the URL that starts it
+    rings: Mapping[str, str]
+
+
+def environment_of(
+    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, given: Settings
+) -> dict[str, str]:
+    """NOETL_* by the row, tuned by what was given to the stack itself."""
+    values = _values(spec, addresses, secrets, layout, given)
+    named = {name: values[name] for name in (*spec.secrets, *spec.settings)}
+    own: dict[str, object] = {"host": "local", "function": spec.name, "log_level": given.log_level}
+    if spec.pool:
+        own["pool"] = spec.pool
+    return {
+        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+        "PYTHONUNBUFFERED": "1",
+        **{f"NOETL_{name.upper()}": _text(value) for name, value in {**own, **named}.items()},
+    }
+
+
+def _values(
+    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, given: Settings
+) -> dict[str, object]:
+    tuned = {name: getattr(given, name) for name in Settings.__dataclass_fields__}
+    return {
+        **tuned,
+        "database_url": addresses.database_url,
+        "nats_url": addresses.nats_url,
+        "control_plane_url": addresses.functions["control_plane"],
+        "function_urls": addresses.rings,
+        "result_url": given.result_url or layout.results.as_uri(),
+        "service_token": mint(secrets.token_key, spec.role, f"{spec.name}@local"),
+        "token_key": secrets.token_key,
+        "encryption_keys": secrets.encryption_keys,
+        "development_sign_in": True,
+        "scratch": str(layout.scratch),
+    }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    return str(value)

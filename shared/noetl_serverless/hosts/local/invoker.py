@@ -1,0 +1,85 @@
+"""Rings functions over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+_log = logging.getLogger(__name__)
+
+
+class HttpInvoker:
+    """POSTs to a function's URL and does not wait for the answer, which comes when the function's work is
+    done.
+
+    At most one ring per function is under way; a ring that comes meanwhile is remembered and follows it,
+    since the work it announces may have come too late for the one under way. A ring that fails is lost: rings
+    are hints.
+    """
+
+    def __init__(self, urls: Mapping[str, str], token: str, timeout: float = 900.0) -> None:
+        self._urls = dict(urls)
+        self._token = token
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+        # function -> the payload of the ring that follows the one under way
+        self._next: dict[str, dict[str, Any] | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
+        if function not in self._urls:
+            _log.warning("no URL for function %s: it is not rung", function)
+        elif delay > 0:
+            self._spawn(self._later(function, payload or {}, delay))
+        else:
+            self._ring(function, payload or {})
+
+    async def close(self) -> None:
+        """Forget what is under way; the functions go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    def _ring(self, function: str, payload: dict[str, Any]) -> None:
+        if function in self._next:
+            self._next[function] = payload
+            return
+        self._next[function] = None
+        self._spawn(self._keep_ringing(function, payload))
+
+    async def _later(self, function: str, payload: dict[str, Any], delay: float) -> None:
+        await asyncio.sleep(delay)
+        self._ring(function, payload)
+
+    async def _keep_ringing(self, function: str, payload: dict[str, Any] | None) -> None:
+        try:
+            while payload is not None:
+                await self._post(function, payload)
+                payload, self._next[function] = self._next[function], None
+        finally:
+            del self._next[function]
+
+    async def _post(self, function: str, payload: dict[str, Any]) -> None:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                headers={"Authorization": f"Bearer {self._token}"},
+            )
+        try:
+            async with self._session.post(self._urls[function], json=payload) as response:
+                await response.read()
+                if response.status >= 400:
+                    _log.warning("%s answered a ring with %d", function, response.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _log.debug("a ring of %s was lost: %r", function, error)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,109 @@
+"""A stack's data directory: where things are, who holds it, what runs in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+class InUse(Exception):
+    """Another stack runs on this data directory."""
+
+
+class Layout:
+    """DIR/{postgres,nats,results,scratch,logs,run.json,secrets.json,ports.json,stack.lock}."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.expanduser().absolute()
+        self.postgres = self.home / "postgres"
+        self.nats = self.home / "nats"
+        self.results = self.home / "results"
+        self.scratch = self.home / "scratch"
+        self.logs = self.home / "logs"
+        self.secrets = self.home / "secrets.json"
+        self._run = self.home / "run.json"
+        self._ports = self.home / "ports.json"
+        self._lock = self.home / "stack.lock"
+        self._users = self.home / "users.lock"
+
+    def create(self) -> None:
+        # passable, not readable: under root PostgreSQL runs as somebody else
+        self.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in (self.results, self.scratch, self.logs):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the directory for one stack; the kernel lets go of it if this process dies. InUse if it is
+        held."""
+        with self._lock.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InUse(f"a stack already runs on {self.home}") from error
+            yield
+
+    def is_held(self) -> bool:
+        if not self._lock.exists():
+            return False
+        try:
+            with self.held():
+                return False
+        except InUse:
+            return True
+
+    def use(self) -> IO[bytes]:
+        """Say that a command uses the running stack, until the file is closed."""
+        users = self._users.open("ab")
+        fcntl.flock(users, fcntl.LOCK_SH)
+        return users
+
+    def wait_for_others(self, users: IO[bytes]) -> None:
+        """Wait until no other command uses the stack."""
+        fcntl.flock(users, fcntl.LOCK_EX)
+
+    def running(self) -> dict[str, Any] | None:
+        """The run.json of the stack that runs and is ready, if one does."""
+        if not self.is_held():
+            return None
+        return self.last_run()
+
+    def last_run(self) -> dict[str, Any] | None:
+        with contextlib.suppress(OSError, ValueError):
+            run: dict[str, Any] = json.loads(self._run.read_text())
+            return run
+        return None
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        # it holds the URLs of the servers, with their passwords
+        write_private(self._run, run)
+
+    def forget_run(self) -> None:
+        self._run.unlink(missing_ok=True)
+
+    def ports(self) -> dict[str, int]:
+        with contextlib.suppress(OSError, ValueError):
+            ports: dict[str, int] = json.loads(self._ports.read_text())
+            return ports
+        return {}
+
+    def write_ports(self, ports: dict[str, int]) -> None:
+        write_private(self._ports, ports)
+
+
+def write_private(path: Path, content: Any) -> None:
+    """Write JSON that only its owner may read; a reader sees the old or the new file, never half of one."""
+    fresh = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+        json.dump(content, target, indent=2)
+        target.flush()
+        os.fsync(target.fileno())
+    fresh.replace(path)

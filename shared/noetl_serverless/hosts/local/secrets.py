@@ -1,0 +1,60 @@
+"""The secrets of a stack: made once, kept in a file only its owner may read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .layout import write_private
+
+ISSUER = "noetl"
+_LIFETIME = 400 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    encryption_keys: str
+    token_key: str
+    postgres_password: str
+    # of the role that playbooks get for their own data, apart from the engine's
+    workspace_password: str
+    nats_password: str
+    # what the command line shows to the control plane
+    operator_token: str
+
+    @classmethod
+    def load(cls, path: Path) -> Secrets:
+        """Those in `path`; made there if it does not exist. ValueError if the file is damaged."""
+        if not path.exists():
+            write_private(path, asdict(cls._make()))
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} is damaged: {error}. Without it the data beside it cannot be read"
+            ) from error
+
+    @classmethod
+    def _make(cls) -> Secrets:
+        token_key = secrets.token_urlsafe(48)
+        return cls(
+            encryption_keys=f"local1:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            token_key=token_key,
+            postgres_password=secrets.token_hex(24),
+            workspace_password=secrets.token_hex(24),
+            nats_password=secrets.token_hex(24),
+            operator_token=mint(token_key, "operator", "noetls", lifetime=10 * _LIFETIME),
+        )
+
+
+def mint(key: str, role: str, subject: str, lifetime: float = _LIFETIME) -> str:
+    """A service token: a JWT that says what its holder is, signed with `key`."""
+    import jwt
+
+    now = int(time.time())
+    claims = {"iss": ISSUER, "role": role, "sub": subject, "iat": now, "exp": now + int(lifetime)}
+    return jwt.encode(claims, key, algorithm="HS256")

@@ -1,0 +1,256 @@
+"""The whole engine on a laptop: two servers, the functions, the schedule, and who looks after them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from ...settings import Settings
+from ..table import FunctionSpec, functions_folder, load_functions
+from .environment import Addresses, environment_of
+from .layout import Layout
+from .nats import Nats
+from .ports import free_port
+from .postgres import Postgres
+from .process import Process, Program
+from .secrets import Secrets, mint
+from .supervisor import Part, Supervisor
+from .tick import tick
+from .workspace import create_workspace, workspace_credential
+
+_log = logging.getLogger(__name__)
+
+SERVER_START = 60.0
+FUNCTION_START = 60.0
+# a worker that drains hands back what it holds
+FUNCTION_PATIENCE = 20.0
+READY_PAUSE = 0.03
+
+
+class Stack:
+    """One stack on one data directory. `given` holds the URLs of one's own servers, if any, and the
+    tuning."""
+
+    def __init__(self, layout: Layout, given: Settings) -> None:
+        self.layout = layout
+        self.given = given
+        self._specs: list[FunctionSpec] = []
+        self._supervisor = Supervisor(self._write_run)
+        self._run: dict[str, Any] = {}
+
+    async def run(self, on_ready: Callable[[dict[str, Any]], None], stop: asyncio.Event) -> None:
+        """Start everything, call `on_ready` with run.json, and look after it until `stop` is set.
+
+        InUse if a stack runs here already; RuntimeError, with the end of a log, if a part does not start.
+        """
+        self.layout.create()
+        with self.layout.held():
+            self.layout.forget_run()
+            try:
+                await _unless(stop, self._start())
+                if not stop.is_set():
+                    on_ready(self._run)
+                    await self._look_after(stop)
+            finally:
+                self.layout.forget_run()
+                await self._supervisor.stop()
+
+    async def _start(self) -> None:
+        self._folder = functions_folder()
+        self._specs = load_functions(self._folder)
+        self._secrets = Secrets.load(self.layout.secrets)
+        ports = self._choose_ports()
+        database_url, nats_url = await self._start_servers(ports)
+        self._addresses = self._addresses_of(database_url, nats_url, ports)
+        await asyncio.to_thread(_migrate, database_url)
+        self._supervisor.start([self._function(spec, ports[spec.name]) for spec in self._specs])
+        await asyncio.gather(*(self._wait_ready(part) for part in self._supervisor.groups[-1]))
+        if not self.given.database_url:
+            await self._offer_workspace(database_url)
+        self._run = {
+            "pid": os.getpid(),
+            "data": str(self.layout.home),
+            **{f"{name}_url": url for name, url in self._addresses.functions.items()},
+            "database_url": database_url,
+            "nats_url": nats_url,
+            "started_at": datetime.now(UTC).isoformat(),
+        }
+        self._write_run()
+
+    def _choose_ports(self) -> dict[str, int]:
+        """The ports of last time where they are still free."""
+        known = self.layout.ports()
+        names = ("postgres", "nats", *(spec.name for spec in self._specs))
+        ports: dict[str, int] = {}
+        for name in names:
+            port = free_port(known.get(name, 0))
+            while port in ports.values():
+                port = free_port()
+            ports[name] = port
+        self.layout.write_ports(ports)
+        return ports
+
+    async def _start_servers(self, ports: dict[str, int]) -> tuple[str, str]:
+        waits = []
+        parts = []
+        database_url, nats_url = self.given.database_url, self.given.nats_url
+        if not database_url:
+            postgres = Postgres(
+                self.layout.postgres,
+                ports["postgres"],
+                self._secrets.postgres_password,
+                self.layout.log("postgres"),
+            )
+            database_url = postgres.url
+            parts.append(Part("postgres", postgres.prepare))
+            waits.append(postgres.answers)
+        if not nats_url:
+            nats = Nats(self.layout.nats, ports["nats"], self._secrets.nats_password, self.layout.log("nats"))
+            nats_url = nats.url
+            parts.append(Part("nats", nats.prepare))
+            waits.append(nats.answers)
+        self._supervisor.start(parts)
+        for part, answers in zip(parts, waits, strict=True):
+            await _wait_until(answers, _process_of(part), SERVER_START)
+        return database_url, nats_url
+
+    def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
+        urls = {spec.name: f"http://127.0.0.1:{ports[spec.name]}" for spec in self._specs}
+        rings = {
+            key: f"{urls[spec.name]}/"
+            for spec in self._specs
+            if any(trigger.kind == "ring" for trigger in spec.triggers)
+            for key in (spec.name, spec.pool)
+            if key
+        }
+        return Addresses(database_url, nats_url, urls, rings)
+
+    def _function(self, spec: FunctionSpec, port: int) -> Part:
+        argv = [
+            *(sys.executable, "-m", "functions_framework", "--asgi"),
+            *("--target", spec.entry_point, "--source", str(self._folder / spec.source / "main.py")),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ]
+
+        def prepare() -> Program:
+            return Program(
+                name=spec.name,
+                argv=argv,
+                log=self.layout.log(spec.name),
+                environment=environment_of(spec, self._addresses, self._secrets, self.layout, self.given),
+                directory=self.layout.home,
+                patience=FUNCTION_PATIENCE,
+            )
+
+        return Part(spec.name, prepare)
+
+    async def _wait_ready(self, part: Part) -> None:
+        process = _process_of(part)
+        url = f"{self._addresses.functions[part.name]}/readyz"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            deadline = time.monotonic() + FUNCTION_START
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    async with session.get(url) as response:
+                        if response.status == 200:
+                            return
+                _check(process, deadline, FUNCTION_START)
+                await asyncio.sleep(READY_PAUSE)
+
+    async def _offer_workspace(self, database_url: str) -> None:
+        password = self._secrets.workspace_password
+        await asyncio.to_thread(create_workspace, database_url, password)
+        async with (
+            aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {self._secrets.operator_token}"}
+            ) as session,
+            session.post(
+                f"{self._addresses.functions['control_plane']}/api/credentials",
+                json=workspace_credential(database_url, password),
+            ) as response,
+        ):
+            if response.status >= 400:
+                raise RuntimeError(f"the workspace's credential was refused: {await response.text()}")
+
+    async def _look_after(self, stop: asyncio.Event) -> None:
+        jobs: list[asyncio.Task[Any]] = [asyncio.create_task(self._supervisor.watch())]
+        for spec in self._specs:
+            if spec.every is not None:
+                token = mint(self._secrets.token_key, spec.role, "schedule@local")
+                url = f"{self._addresses.functions[spec.name]}/"
+                jobs.append(asyncio.create_task(tick(url, token, spec.every, float(spec.timeout_s))))
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopping, *jobs], return_when=asyncio.FIRST_COMPLETED)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        stopping.cancel()
+        for job in done - {stopping}:
+            job.result()
+
+    def _write_run(self) -> None:
+        if self._run:
+            self.layout.write_run({**self._run, "pids": self._supervisor.pids()})
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM, SIGINT and SIGHUP set `stop`."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+
+
+def _migrate(database_url: str) -> None:
+    from ...store.migrate import migrate
+
+    migrate(database_url)
+
+
+def _process_of(part: Part) -> Process:
+    assert part.process is not None
+    return part.process
+
+
+async def _wait_until(answers: Callable[[], bool], process: Process, limit: float) -> None:
+    deadline = time.monotonic() + limit
+    while not await asyncio.to_thread(answers):
+        _check(process, deadline, limit)
+        await asyncio.sleep(0.01)
+
+
+def _check(process: Process, deadline: float, limit: float) -> None:
+    if not process.alive:
+        raise RuntimeError(f"{process.program.name} stopped while starting:\n{process.tail()}")
+    if time.monotonic() > deadline:
+        raise RuntimeError(f"{process.program.name} is not ready after {limit:g} s:\n{process.tail()}")
+
+
+async def _unless(stop: asyncio.Event, work: Any) -> None:
+    """Do the work, or give it up when `stop` is set."""
+    task = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return
+    task.result()
+
+
+def log_file(path: Path) -> None:
+    """Send the supervisor's own log there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

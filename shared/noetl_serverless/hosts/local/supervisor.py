@@ -1,0 +1,111 @@
+"""Keeps processes alive: one that dies is started again, later each time it dies young."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .process import Process, Program
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.1
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+# a process that lived this long starts again without delay
+GROWN_UP = 30.0
+
+
+@dataclass
+class Part:
+    """One process of the stack; `prepare` makes it ready to start, each time."""
+
+    name: str
+    prepare: Callable[[], Program]
+    process: Process | None = None
+    restarts: int = 0
+    _born: float = 0.0
+    _pause: float = FIRST_PAUSE
+    _start_at: float = field(default=0.0)
+
+    def start(self) -> Process:
+        self.process = Process(self.prepare())
+        self._born = time.monotonic()
+        return self.process
+
+    def look(self, now: float) -> bool:
+        """Start it again if it died and its pause is over; whether it did."""
+        if self.process is not None:
+            if self.process.alive:
+                return False
+            self._bury(self.process, now)
+        if now < self._start_at:
+            return False
+        try:
+            self.start()
+        except (OSError, RuntimeError) as error:
+            self._wait(now)
+            _log.error("%s does not start: %s", self.name, error)
+            return False
+        self.restarts += 1
+        _log.warning("%s was started again", self.name)
+        return True
+
+    def _bury(self, process: Process, now: float) -> None:
+        _log.warning("%s (pid %d) ended with status %s", self.name, process.pid, process.returncode)
+        # what it left of its group would hold its port
+        process.kill()
+        self.process = None
+        if now - self._born > GROWN_UP:
+            self._pause = FIRST_PAUSE
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        self._start_at = now + self._pause
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)
+
+
+class Supervisor:
+    """Starts parts in order and stops them in the opposite order, those of one group at once."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.groups: list[list[Part]] = []
+        self._on_change = on_change
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for group in self.groups for part in group]
+
+    def pids(self) -> dict[str, int]:
+        return {part.name: part.process.pid for part in self.parts if part.process is not None}
+
+    def start(self, group: Sequence[Part]) -> None:
+        self.groups.append(list(group))
+        for part in group:
+            part.start()
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            now = time.monotonic()
+            started = [part for part in self.parts if part.look(now)]
+            if started:
+                self._on_change()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def stop(self) -> None:
+        """Each is asked, then waited for, then killed."""
+        for group in reversed(self.groups):
+            processes = [part.process for part in group if part.process is not None]
+            for process in processes:
+                process.ask_to_stop()
+            for process in processes:
+                await asyncio.to_thread(process.stop)
+
+    def kill(self) -> None:
+        for part in reversed(self.parts):
+            if part.process is not None:
+                part.process.kill()

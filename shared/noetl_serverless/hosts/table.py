@@ -1,0 +1,56 @@
+"""functions.yaml: what is deployed, on every host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Trigger(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["http", "ring", "schedule"]
+    public: bool = False
+    every_s: float | None = None
+
+
+class FunctionSpec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    source: str
+    entry_point: str
+    role: str
+    memory_mb: int = Field(ge=128)
+    timeout_s: int = Field(ge=1, le=3600)
+    concurrency: int = Field(ge=1)
+    triggers: Sequence[Trigger]
+    pool: str | None = None
+    extras: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    settings: Sequence[str] = ()
+
+    @property
+    def every(self) -> float | None:
+        """Seconds between two ticks of its schedule."""
+        return next((trigger.every_s for trigger in self.triggers if trigger.kind == "schedule"), None)
+
+
+def functions_folder() -> Path:
+    """The folder `functions` beside the library's. FileNotFoundError if the library stands alone."""
+    folder = Path(__file__).resolve().parents[3] / "functions"
+    if not (folder / "functions.yaml").is_file():
+        raise FileNotFoundError(
+            f"there is no {folder / 'functions.yaml'}: install the project in editable mode"
+        )
+    return folder
+
+
+def load_functions(folder: Path) -> list[FunctionSpec]:
+    """ValueError if the table has a mistake."""
+    document = yaml.safe_load((folder / "functions.yaml").read_text(encoding="utf-8"))
+    return [FunctionSpec(name=name, **row) for name, row in document["functions"].items()]
