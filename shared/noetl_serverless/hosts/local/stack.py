@@ -20,6 +20,7 @@ from ...settings import Settings
 from ..table import FunctionSpec, functions_folder, load_functions
 from .environment import Addresses, environment_of
 from .layout import Layout
+from .leftovers import end_leftovers
 from .nats import Nats
 from .ports import free_port
 from .postgres import Postgres
@@ -42,9 +43,10 @@ class Stack:
     """One stack on one data directory. `given` holds the URLs of one's own servers, if any, and the
     tuning."""
 
-    def __init__(self, layout: Layout, given: Settings) -> None:
+    def __init__(self, layout: Layout, given: Settings, functions: Path | None = None) -> None:
         self.layout = layout
         self.given = given
+        self._folder = functions or functions_folder()
         self._specs: list[FunctionSpec] = []
         self._supervisor = Supervisor(self._write_run)
         self._run: dict[str, Any] = {}
@@ -56,6 +58,8 @@ class Stack:
         """
         self.layout.create()
         with self.layout.held():
+            if crashed := self.layout.last_run():
+                end_leftovers(crashed.get("pids", {}).values(), self.layout.home)
             self.layout.forget_run()
             try:
                 await _unless(stop, self._start())
@@ -67,7 +71,6 @@ class Stack:
                 await self._supervisor.stop()
 
     async def _start(self) -> None:
-        self._folder = functions_folder()
         self._specs = load_functions(self._folder)
         self._secrets = Secrets.load(self.layout.secrets)
         ports = self._choose_ports()

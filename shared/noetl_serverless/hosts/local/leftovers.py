@@ -1,0 +1,26 @@
+"""What a stack that was killed may have left running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def end_leftovers(leaders: Iterable[int], home: Path) -> None:
+    """Kill the members of these process groups that work below `home`.
+
+    The numbers come from the last run.json: by now they may belong to others, hence the look at the folder.
+    """
+    import psutil
+
+    groups = set(leaders)
+    place = home.resolve()
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) in groups and Path(process.cwd()).is_relative_to(place):
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=10)
