@@ -1,0 +1,1 @@
+"""Tools: one module per kind, each behind the port in `port`."""

@@ -1,0 +1,145 @@
+"""Values on their way to JSON: what becomes what, the same for every tool.
+
+dates and times: ISO 8601; UUID, path: text; Decimal: int or float where that says the same digits, else text; an int
+beyond 64 bits out of a database: text; bytes out of a database: base64; NaN and the infinities: null; set: list; numpy
+scalars and arrays, Arrow tables, pandas and polars frames: numbers and lists (a frame is a list of objects); pydantic
+models: objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import math
+import pathlib
+from typing import Any
+
+import orjson
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class NotJson(ValueError):
+    """A value that JSON cannot carry; the message says which, and where it stands."""
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON. Keys that are not text become text. NotJson names the value at fault and its place."""
+    try:
+        return orjson.dumps(value, default=plain_object, option=_OPTIONS)
+    except TypeError as first:
+        if "Dict key must be str" in str(first):
+            try:
+                return orjson.dumps(value, default=plain_object, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
+            except TypeError as second:
+                first = second
+        raise NotJson(_explain(value, first)) from None
+
+
+def plain_object(value: Any) -> Any:
+    """orjson's hook: what to write for a value that it does not know."""
+    if isinstance(value, decimal.Decimal):
+        return plain_decimal(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=lambda item: (str(type(item)), str(item)))
+    if isinstance(value, (pathlib.PurePath, datetime.timedelta)):
+        return str(value)
+    kind = type(value)
+    library = kind.__module__.partition(".")[0]
+    if library == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    if library == "pandas":
+        return _from_pandas(value)
+    if library == "pyarrow" and hasattr(value, "to_pylist"):
+        return value.to_pylist()
+    if library == "polars":
+        return value.to_dicts() if hasattr(value, "to_dicts") else value.to_list()
+    if hasattr(kind, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{kind.__qualname__} is not JSON")
+
+
+def _from_pandas(value: Any) -> Any:
+    match type(value).__name__:
+        case "DataFrame":
+            return value.to_dict("records")
+        case "Timestamp" | "Timedelta":
+            return value.isoformat()
+        case "NaTType" | "NAType":
+            return None
+        case _:
+            return value.tolist()
+
+
+def plain_decimal(value: decimal.Decimal) -> int | float | str | None:
+    """An int or a float if it has the very same digits, else text; NaN and infinity are null."""
+    if not value.is_finite():
+        return None
+    if value.as_tuple().exponent >= 0:  # type: ignore[operator]
+        return plain_int(int(value)) if value.adjusted() < 20 else str(value)
+    number = float(value)
+    return number if decimal.Decimal(repr(number)) == value else str(value)
+
+
+def plain_int(value: int) -> int | str:
+    return value if -(2**63) <= value < 2**64 else str(value)
+
+
+def plain_value(value: Any) -> Any:
+    """A value out of a database as JSON can carry it, containers included."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        return plain_int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, decimal.Decimal):
+        return plain_decimal(value)
+    if isinstance(value, (list, tuple, set)):
+        return [plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value)
+
+
+def _explain(value: Any, error: TypeError) -> str:
+    place, culprit = _find(value, "result", 0) or ("result", value)
+    if isinstance(culprit, int) and not isinstance(culprit, bool):
+        return f"{place} is an int beyond 64 bits, which JSON readers cannot carry; return it as text"
+    if isinstance(culprit, bytes | bytearray):
+        return f"{place} is of type bytes, which is not JSON; return text, such as base64.b64encode(x).decode()"
+    if isinstance(culprit, str):
+        return f"{place} is text that is not valid Unicode: it holds lone surrogates"
+    if _encodes(culprit):
+        return f"result is not JSON: {error}"
+    return f"{place} is of type {type(culprit).__qualname__}, which is not JSON"
+
+
+def _find(value: Any, place: str, depth: int) -> tuple[str, Any] | None:
+    """The innermost part that does not encode."""
+    if depth > 60 or _encodes(value):
+        return None
+    parts: Any = ()
+    if isinstance(value, dict):
+        parts = ((f"{place}[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        parts = ((f"{place}[{index}]", item) for index, item in enumerate(value))
+    for name, item in parts:
+        found = _find(item, name, depth + 1)
+        if found:
+            return found
+    return place, value
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        orjson.dumps(value, default=plain_object, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, RecursionError):
+        return False
+    return True
+

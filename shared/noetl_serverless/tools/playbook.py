@@ -1,0 +1,42 @@
+"""kind: playbook. Asks for a sub-playbook; the engine starts it and goes on when it ends."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ..protocol import ChildRequest
+from .config import ToolConfig
+from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+
+
+class PlaybookConfig(ToolConfig):
+    """A playbook of the catalog to run as a child. `input` and `payload` (which wins) become its payload."""
+
+    path: str = Field(min_length=1, description="Path of the playbook in the catalog.")
+    version: int | None = Field(default=None, ge=1, description="Its version; the latest if absent.")
+    payload: dict[str, Any] = Field(default_factory=dict, description="Laid over the child's workload.")
+    return_step: str | None = Field(
+        default=None, min_length=1, description="The step whose result is this task's; the child's last if absent."
+    )
+
+
+class SubPlaybook:
+    config: ClassVar[type[PlaybookConfig]] = PlaybookConfig
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        try:
+            config = PlaybookConfig.of(call)
+        except ToolFailure as failure:
+            return failure.outcome()
+        child = ChildRequest(
+            path=config.path,
+            version=config.version,
+            payload={**call.input, **config.payload},
+            return_step=config.return_step,
+        )
+        return ToolOutcome("ok", child=child)
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,119 @@
+"""The port every tool kind stands behind.
+
+A tool is a class with a pydantic `config`, which is its documentation and its JSON Schema, and an async `run` that turns
+a `ToolCall` into a `ToolOutcome`. What goes wrong is told by the outcome, never by an exception, save cancellation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from ..protocol import ChildRequest
+
+if TYPE_CHECKING:
+    from .python_pool import PythonPool
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A stored credential; `data` is secret and absent from the repr."""
+
+    name: str
+    type: str
+    data: Mapping[str, Any] = field(repr=False)
+
+    def mask(self, text: str) -> str:
+        """`text` with every value of this credential that could be a secret replaced by ***."""
+        for key, value in self.data.items():
+            if isinstance(value, str) and len(value) >= 3 and key not in _PUBLIC:
+                for form in (value, quote(value, safe=""), quote(value)):
+                    text = text.replace(form, "***")
+        return text
+
+
+# fields of credentials that are names, not secrets, and that an error message needs to make sense
+_PUBLIC = frozenset(
+    {"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name", "param", "in"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One task to run: `config` is rendered, `input` is the step's input with the task's own over it; seconds."""
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+    input: dict[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Where the call runs, and what the worker lends to it."""
+
+    execution_id: str
+    command_id: str
+    step: str
+    attempt: int
+    idempotency_key: str
+    # raises KeyError or errors.Problem when there is none of that name
+    credential: Callable[[str], Awaitable[Credential]]
+    python: PythonPool
+    scratch: Path
+    allow_private_http: bool = False
+
+
+@dataclass(slots=True)
+class ToolOutcome:
+    """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but not data (stdout)."""
+
+    status: Literal["ok", "error"]
+    data: Any = None
+    error: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    child: ChildRequest | None = None
+
+
+class Tool(Protocol):
+    config: ClassVar[type[BaseModel]]
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome: ...
+
+    async def close(self) -> None:
+        """Give back what is kept between calls; the tool can be used again afterwards."""
+        ...
+
+
+class ToolFailure(Exception):
+    """Raised inside a tool to end the call with an error envelope."""
+
+    def __init__(
+        self, kind: str, code: str, message: str, *, retryable: bool = False, **fields: Any
+    ) -> None:
+        super().__init__(message)
+        self.error = {"kind": kind, "code": code, "retryable": retryable, "message": message, **fields}
+
+    def outcome(self, **parts: Any) -> ToolOutcome:
+        return ToolOutcome("error", error=self.error, **parts)
+
+
+async def credential_named(context: ToolContext, kind: str, name: str) -> Credential:
+    """The credential; ToolFailure `credential.missing` when there is none of that name."""
+    from ..errors import Problem
+
+    try:
+        return await context.credential(name)
+    except (KeyError, Problem) as error:
+        retryable = isinstance(error, Problem) and error.status >= 500
+        detail = error.detail if isinstance(error, Problem) else "there is no credential of that name"
+        raise ToolFailure(
+            "credential", "credential.missing", f"{kind}: credential {name!r}: {detail}", retryable=retryable
+        ) from None

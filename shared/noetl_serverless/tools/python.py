@@ -1,0 +1,62 @@
+"""kind: python. Runs code in a warm process of its own, which a timeout really ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from .config import ToolConfig
+from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+
+
+class PythonConfig(ToolConfig):
+    """Python code. The keys of `input` are its globals; the result is what it leaves in the variable `result`, else what
+    `main(**input)` returns if it defines main (which may be async).
+
+    The result must be JSON: dates become ISO 8601, Decimal a number or text, NaN null; bytes and ints beyond 64 bits are
+    refused. Installed packages can be imported. The working folder is empty and its own, emptied after the call. What it
+    prints is kept in meta.stdout (8 KiB). The process sees none of the engine's environment.
+    """
+
+    code: str = Field(min_length=1, description="The code to run.")
+
+    @classmethod
+    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+        for name in ("code_b64", "script", "libs", "deps"):
+            if name in given:
+                yield f"the field {name!r} is not supported yet"
+
+    @field_validator("code")
+    @classmethod
+    def _compiles(cls, code: str) -> str:
+        if "{{" not in code and "{%" not in code:
+            try:
+                compile(code, "<code>", "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as error:
+                line = f" (line {error.lineno} of the code)" if isinstance(error, SyntaxError) else ""
+                raise ValueError(f"not valid Python: {error.args[0]}{line}") from None
+        return code
+
+
+class Python:
+    config: ClassVar[type[PythonConfig]] = PythonConfig
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        # not validated again: compiling the code here would cost more than running it
+        code = call.config.get("code")
+        if not isinstance(code, str) or len(call.config) > 1 + ("input" in call.config):
+            try:
+                code = PythonConfig.of(call).code
+            except ToolFailure as failure:
+                return failure.outcome()
+        reply = await context.python.run(code, call.input, call.timeout)
+        meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
+        if reply["status"] == "ok":
+            return ToolOutcome("ok", data=reply["data"], meta=meta)
+        extra = {"py": reply["py"]} if "py" in reply else {}
+        return ToolOutcome("error", error=reply["error"], extra=extra, meta=meta)
+
+    async def close(self) -> None:
+        return None

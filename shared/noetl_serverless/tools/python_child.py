@@ -1,0 +1,232 @@
+"""A child of the Python pool: runs one piece of code after another until its socket closes.
+
+Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that much JSON:
+in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child must not be used again.
+Standard output and error are a pipe that the parent reads; user code never meets the socket by accident.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import json
+import linecache
+import os
+import resource
+import shutil
+import socket
+import struct
+import sys
+import threading
+import traceback
+from types import CodeType, ModuleType
+from typing import Any
+
+FILE = "<code>"
+_CACHED = 256
+_MESSAGE = 2000
+_TRACEBACK = 8000
+_JOIN_BELOW = 65536
+
+
+def main() -> None:
+    options = json.loads(sys.argv[1])
+    channel = socket.socket(fileno=options["channel"])
+    os.set_inheritable(channel.fileno(), False)
+    sys.path += [path for path in options["path"] if path not in sys.path]
+    _confine(options)
+    sys.argv = [""]
+    # prints reach the parent line by line, so that what a killed child said is not lost
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+    runner = Runner(options["folder"], MemoryLimit(options["memory_mb"]))
+    # what is loaded by now lives as long as the process
+    gc.collect()
+    gc.freeze()
+    channel.sendall(struct.pack(">I", 2) + b"{}")
+    while True:
+        request = receive(channel)
+        if request is None:
+            os._exit(0)
+        send(channel, runner.answer(request))
+        runner.tidy()
+
+
+def _confine(options: dict[str, Any]) -> None:
+    from noetl_serverless.tools.confinement import die_with_parent, drop_inspection
+
+    die_with_parent(options["parent"])
+    drop_inspection()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class MemoryLimit:
+    """The limit on private memory, lifted while JSON is read or written.
+
+    orjson reserves a multiple of what it then uses, and ends the process when it may not. RLIMIT_DATA, not RLIMIT_AS:
+    libraries such as pyarrow or duckdb reserve far more addresses than they ever touch.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self._bytes = megabytes * 1024 * 1024
+        self.set()
+
+    def set(self) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (self._bytes, resource.RLIM_INFINITY))
+
+    def lift(self) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def receive(channel: socket.socket) -> bytearray | None:
+    """One frame; None when the parent is gone."""
+    first = channel.recv(65536)
+    while first and len(first) < 4:
+        more = channel.recv(65536)
+        first = first + more if more else b""
+    if not first:
+        return None
+    (length,) = struct.unpack_from(">I", first)
+    frame = bytearray(length)
+    at = len(first) - 4
+    frame[:at] = first[4:]
+    view = memoryview(frame)
+    while at < length:
+        count = channel.recv_into(view[at:])
+        if not count:
+            return None
+        at += count
+    view.release()
+    return frame
+
+
+def send(channel: socket.socket, frame: bytes) -> None:
+    header = struct.pack(">I", len(frame))
+    if len(frame) < _JOIN_BELOW:
+        channel.sendall(header + frame)
+    else:
+        channel.sendall(header)
+        channel.sendall(frame)
+
+
+class Runner:
+    """Compiles, runs, and puts things back as they were."""
+
+    def __init__(self, folder: str, memory: MemoryLimit) -> None:
+        import orjson
+        from noetl_serverless.tools import encoding
+
+        self.loads, self.encode, self.not_json = orjson.loads, encoding.encode, encoding.NotJson
+        self.folder = folder
+        self.memory = memory
+        self.pid = os.getpid()
+        self.codes: dict[str, CodeType] = {}
+        self.environ = dict(os.environ)
+        self.path = list(sys.path)
+        self.stdout, self.stderr = sys.stdout, sys.stderr
+
+    def answer(self, request: bytearray) -> bytes:
+        """What to send back for a request."""
+        code = ""
+        module = ModuleType("__main__")
+        try:
+            self.memory.lift()
+            fields = self.loads(request)
+            del request
+            self.memory.set()
+            code, given = fields["code"], fields["input"]
+            del fields
+            value = self._run(code, given, module)
+            self.memory.lift()
+            reply = self.encode({"data": value})
+            value = given = None
+        except MemoryError:
+            module.__dict__.clear()
+            reply = self._failure("python.memory", "out of memory: the limit of this process is reached", None, True)
+        except self.not_json as error:
+            reply = self._failure("python.not_json", str(error).replace("result['data']", "result", 1), None)
+        except BaseException as error:
+            reply = self._exception(code, error)
+        # a function defined by the code and its globals hold each other: let go of what may be large
+        module.__dict__.clear()
+        with contextlib.suppress(Exception):
+            self.stdout.flush()
+        if os.getpid() != self.pid:
+            # a fork that the code forgot to end
+            os._exit(0)
+        if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
+            reply = reply[:-1] + b',"spent":true}'
+        return reply
+
+    def _run(self, code: str, given: dict[str, Any], module: ModuleType) -> Any:
+        compiled = self.codes.get(code)
+        if compiled is None:
+            if len(self.codes) >= _CACHED:
+                self.codes.pop(next(iter(self.codes)))
+            compiled = self.codes[code] = compile(code, FILE, "exec", dont_inherit=True)
+        names = module.__dict__
+        names.update(given)
+        # the code's own module is `__main__`, for whatever looks a class or a function up by its module
+        sys.modules["__main__"] = module
+        exec(compiled, names)
+        if "result" in names and not ("result" in given and names["result"] is given["result"]):
+            return names["result"]
+        entry = names.get("main")
+        if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
+            value = entry(**given)
+            return asyncio.run(value) if inspect.iscoroutine(value) else value
+        return names.get("result")
+
+    def _exception(self, code: str, error: BaseException) -> bytes:
+        linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
+        name = type(error).__name__
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its message could not be read)"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _own(frame.filename)]
+        shown = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == FILE), None)
+        if isinstance(error, SyntaxError) and error.filename == FILE:
+            line = error.lineno
+        details = {"exception": name, "traceback": shown[-_TRACEBACK:], "line": line}
+        message = f"{name}: {text}" if text else name
+        return self._failure("python.exception", message, details)
+
+    def _failure(self, code: str, message: str, py: dict[str, Any] | None, spent: bool = False) -> bytes:
+        error = {"kind": "python", "code": code, "retryable": False, "message": _clean(message[:_MESSAGE])}
+        body: dict[str, Any] = {"error": error}
+        if py:
+            body["py"] = {**py, "traceback": _clean(py["traceback"])}
+        if spent:
+            body["spent"] = True
+        return self.encode(body)
+
+    def tidy(self) -> None:
+        """Undo what one piece of code could leave behind for the next."""
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+        sys.stdout.flush()
+        if os.environ != self.environ:
+            os.environ.clear()
+            os.environ.update(self.environ)
+        if sys.path != self.path:
+            sys.path[:] = self.path
+        os.chdir(self.folder)
+        for entry in os.scandir(self.folder):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _own(path: str) -> bool:
+    return path == __file__
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8", "replace")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""One child process of the Python pool, and the socket to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_CHILD = Path(__file__).with_name("python_child.py")
+_ROOT = str(Path(__file__).parents[2])
+# seconds a child may take to come up, and bytes of one answer and of what it prints
+_START = 30.0
+_ANSWER = 1 << 30
+_PRINTED = 8192
+_CHUNK = 1 << 18
+_BUFFER = 1 << 20
+
+
+class ChildLost(Exception):
+    """The child ended, or said something that is no answer, while it was to run a call."""
+
+
+class PythonProcess:
+    def __init__(self, folder: Path, memory_mb: int) -> None:
+        self.folder = tempfile.mkdtemp(dir=folder)
+        self._memory_mb = memory_mb
+        self._channel, theirs = socket.socketpair()
+        self._printed, their_print = os.pipe()
+        os.set_blocking(self._printed, False)
+        self._channel.setblocking(False)
+        for end in (self._channel, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        options = {
+            "channel": theirs.fileno(),
+            "folder": self.folder,
+            "memory_mb": memory_mb,
+            "parent": os.getpid(),
+            "path": [*(path for path in sys.path if path), _ROOT],
+        }
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(_CHILD), json.dumps(options)],
+                stdin=subprocess.DEVNULL,
+                stdout=their_print,
+                stderr=their_print,
+                cwd=self.folder,
+                env=_environment(self.folder),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(their_print)
+        self.pid = self._process.pid
+        self.usable = True
+        self._ready = False
+        self._output = bytearray()
+        self._dropped = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def call(self, request: bytes, timeout: float | None) -> bytearray:
+        """Send a request and wait for its answer. TimeoutError, ChildLost; after either the child is not usable."""
+        self._output.clear()
+        self._dropped = 0
+        try:
+            if not self._ready:
+                try:
+                    await self._exchange(None, _START)
+                except TimeoutError:
+                    raise ChildLost(f"the process did not start within {_START:g} s") from None
+                self._ready = True
+            return await self._exchange(request, timeout)
+        except BaseException:
+            self.usable = False
+            raise
+
+    def output(self) -> str:
+        """What the last call printed, its beginning if it was much."""
+        text = self._output.decode("utf-8", "replace")
+        return f"{text}\n[... {self._dropped} more bytes]" if self._dropped else text
+
+    def kill(self) -> None:
+        self.usable = False
+        # until it is reaped its pid, which is its group's, is not given to another
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Wait for the end of a killed child and drop what belonged to it; blocks for some milliseconds."""
+        status = self._process.wait()
+        self._channel.close()
+        if self._printed >= 0:
+            os.close(self._printed)
+            self._printed = -1
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return status
+
+    async def _exchange(self, request: bytes | None, timeout: float | None) -> bytearray:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytearray] = loop.create_future()
+        reading = _Reading(self._channel, answer)
+        timer = loop.call_later(timeout, _expire, answer) if timeout is not None else None
+        loop.add_reader(self._channel, reading.on_readable)
+        loop.add_reader(self._printed, self._drain)
+        try:
+            if request is not None:
+                await self._send(loop, request, answer)
+            return await answer
+        except (ConnectionError, EOFError):
+            self._drain()
+            raise ChildLost(await self._epitaph()) from None
+        finally:
+            loop.remove_reader(self._channel)
+            loop.remove_reader(self._printed)
+            if timer is not None:
+                timer.cancel()
+            self._drain()
+
+    async def _send(self, loop: asyncio.AbstractEventLoop, request: bytes, answer: asyncio.Future[bytearray]) -> None:
+        frame = struct.pack(">I", len(request)) + request
+        try:
+            sent = self._channel.send(frame)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(frame):
+            return
+        rest = asyncio.ensure_future(loop.sock_sendall(self._channel, memoryview(frame)[sent:]))
+        try:
+            # a timeout, or the child's end, shows in the answer
+            await asyncio.wait((rest, answer), return_when=asyncio.FIRST_COMPLETED)
+            if rest.done():
+                rest.result()
+        finally:
+            rest.cancel()
+
+    def _drain(self) -> None:
+        """Take what was printed, so that the child never waits for us; keep the beginning."""
+        for _ in range(16):
+            try:
+                chunk = os.read(self._printed, 65536)
+            except BlockingIOError:
+                return
+            if not chunk:
+                return
+            kept = chunk[: max(0, _PRINTED - len(self._output))]
+            self._output += kept
+            self._dropped += len(chunk) - len(kept)
+
+    async def _epitaph(self) -> str:
+        """Why the child is gone: its exit status is there a moment after its socket closed."""
+        for _ in range(50):
+            if self._process.poll() is not None:
+                break
+            await asyncio.sleep(0.01)
+        status = self._process.returncode
+        if status is None:
+            return "the process closed its channel to the pool"
+        if status >= 0:
+            return f"the process ended with exit status {status} while it ran the code"
+        name = signal.Signals(-status).name
+        hint = f"; it may have reached its memory limit of {self._memory_mb} MB" if name in _OUT_OF_MEMORY else ""
+        return f"the process was ended by {name} while it ran the code{hint}"
+
+
+_OUT_OF_MEMORY = ("SIGKILL", "SIGABRT", "SIGSEGV", "SIGBUS")
+
+
+class _Reading:
+    """Collects one frame into the future `answer`."""
+
+    def __init__(self, channel: socket.socket, answer: asyncio.Future[bytearray]) -> None:
+        self._channel = channel
+        self._answer = answer
+        self._frame: bytearray | None = None
+        self._head = b""
+        self._at = 0
+
+    def on_readable(self) -> None:
+        if self._answer.done():
+            return
+        try:
+            # a few chunks at a time, so that a large answer does not hold up the loop
+            for _ in range(16):
+                if self._step():
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._answer.set_exception(ConnectionError(str(error)))
+
+    def _step(self) -> bool:
+        if self._frame is None:
+            chunk = self._channel.recv(65536)
+            self._head += chunk
+            if chunk and len(self._head) < 4:
+                return False
+            if chunk:
+                self._begin()
+        else:
+            with memoryview(self._frame) as view:
+                count = self._channel.recv_into(view[self._at : self._at + _CHUNK])
+            self._at += count
+            chunk = b"x" * min(1, count)
+        if not chunk:
+            self._answer.set_exception(EOFError())
+        elif self._frame is not None and self._at == len(self._frame):
+            self._answer.set_result(self._frame)
+        return self._answer.done()
+
+    def _begin(self) -> None:
+        (length,) = struct.unpack_from(">I", self._head)
+        if length > _ANSWER or len(self._head) - 4 > length:
+            self._answer.set_exception(ConnectionError("not an answer"))
+            return
+        self._frame = bytearray(length)
+        self._at = len(self._head) - 4
+        self._frame[: self._at] = self._head[4:]
+
+
+def _expire(answer: asyncio.Future[bytearray]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """What a child may know of its surroundings: nothing that configures the engine."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", **kept, "HOME": folder, "TMPDIR": folder, "PYTHONUTF8": "1"}

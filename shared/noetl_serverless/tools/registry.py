@@ -1,0 +1,127 @@
+"""The tool kinds there are: found by entry point, imported when first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import Fault
+from .config import describe
+from .port import Tool
+
+GROUP = "noetl_serverless.tools"
+
+# kinds of the language that no tool serves yet; named so that the refusal can say so
+NOT_YET = frozenset(
+    "ducklake playbooks secrets container script snowflake transfer snowflake_transfer gcs gateway nats agent mcp "
+    "shell artifact rhai result_fetch subscription wasm provider wait".split()
+)
+
+_loaded: dict[str, Tool] = {}
+
+
+class UnknownKind(LookupError):
+    """There is no tool of this kind."""
+
+
+@cache
+def _entries() -> Mapping[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def kinds() -> list[str]:
+    return sorted(_entries())
+
+
+def load(kind: str) -> Tool:
+    """The one tool of this kind in this process; UnknownKind if there is none."""
+    tool = _loaded.get(kind)
+    if tool is None:
+        entry = _entries().get(kind)
+        if entry is None:
+            raise UnknownKind(_unknown(kind))
+        tool = _loaded[kind] = entry.load()()
+    return tool
+
+
+async def close() -> None:
+    """Close whatever the loaded tools keep between calls."""
+    await asyncio.gather(*(tool.close() for tool in _loaded.values()))
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind's config."""
+    return load(kind).config.model_json_schema()
+
+
+def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
+    """Faults of an unrendered config; pointers are relative to it. A template stands for a value of any type."""
+    try:
+        model = load(kind).config
+    except UnknownKind as error:
+        code = "not_supported" if kind in NOT_YET else "unknown_kind"
+        return [Fault(str(error), pointer="/kind", code=code)]
+    given = {key: value for key, value in config.items() if key not in _COMMON}
+    faults = []
+    for context in ({"fields_only": True}, None):
+        try:
+            model.model_validate(given, context=context)
+        except ValidationError as error:
+            faults += _faults(model, given, error, presence=context is None)
+    return faults
+
+
+# what a task may hold beside its tool's config; `auth` belongs to the tools that know it
+_COMMON = frozenset({"kind", "name", "input", "spec", "output"})
+
+
+def _faults(
+    model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool
+) -> list[Fault]:
+    found: dict[str, Fault] = {}
+    for fault in error.errors():
+        if (fault["type"] == "presence") != presence or _is_template(given, fault["loc"]):
+            continue
+        loc = _real(given, fault["loc"])
+        pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
+        message = describe(model, loc, fault["type"], fault["msg"])
+        code = {"extra_forbidden": "unknown_field", "missing": "missing_field", "presence": "missing_field"}
+        # of a union's members the first complaint says enough
+        found.setdefault(pointer, Fault(message, pointer=pointer, code=code.get(fault["type"], "invalid")))
+    return list(found.values())
+
+
+def _is_template(given: Any, loc: tuple[int | str, ...]) -> bool:
+    """Whether the value at fault, or one it stands in, is a template that has yet to be rendered."""
+    value: Any = given
+    for part in loc:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        if isinstance(value, str) and ("{{" in value or "{%" in value):
+            return True
+    return False
+
+
+def _real(given: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """`loc` without the union tags that pydantic puts in it; a last part that is missing stays."""
+    value, path = given, []
+    for index, part in enumerate(loc):
+        if isinstance(value, Mapping) and part in value or isinstance(value, list) and isinstance(part, int):
+            value = value[part] if not isinstance(value, list) or part < len(value) else None  # type: ignore[index,operator]
+            path.append(part)
+        elif index == len(loc) - 1 and isinstance(value, Mapping):
+            path.append(part)
+    return tuple(path)
+
+
+def _unknown(kind: str) -> str:
+    if kind in NOT_YET:
+        return f"tool kind {kind!r} is not supported yet"
+    return f"there is no tool kind {kind!r}; there are {', '.join(kinds())}"
