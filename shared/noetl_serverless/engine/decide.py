@@ -15,8 +15,8 @@ from ..playbook.scope import build_scope
 from ..playbook.template import NeedsFetch, Template, TemplateError, render_tree, truthy
 from ..playbook.views import EventName
 from . import events as e
-from .evolve import apply, apply_route, outcome_of
 from .events import Event
+from .evolve import apply, apply_route, outcome_of
 from .frames import next_frame
 from .ids import command_id, execution_id
 from .joins import blocked, unreachable
@@ -213,7 +213,10 @@ class Decider:
 
     def _dead_end(self, step: Step, outcome: dict[str, Any], event: str) -> None:
         if event == e.CALL_ERROR:
-            self.fail(outcome.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"}, step.name)
+            self.fail(
+                outcome.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"},
+                step.name,
+            )
         elif event != SKIPPED and self.plan.no_next_is_error and step.arcs:
             message = f"no arc of step '{step.name}' matched, and executor.spec.no_next_is_error is set"
             self.fail({"kind": "routing", "code": "routing.no_match", "message": message}, step.name)
@@ -342,7 +345,12 @@ class Decider:
             out.append(frame)
             self.emit(
                 e.ISSUED,
-                {"kind": "frame", "attempt": 1, "frame": list(frame), "scope": {"ctx": self._slice(step)["ctx"]}},
+                {
+                    "kind": "frame",
+                    "attempt": 1,
+                    "frame": list(frame),
+                    "scope": {"ctx": self._slice(step)["ctx"]},
+                },
                 step=step.name,
                 generation=generation,
                 command=command_id(step.name, generation, frame[0]),
@@ -352,7 +360,7 @@ class Decider:
 
     def _frames_out(self, key: str) -> Iterable[tuple[int, int, int, int]]:
         for out in (self.state.commands, self.state.timers, self.state.children):
-            for item in out.values():  # type: ignore[attr-defined]
+            for item in out.values():
                 if item.key == key and item.frame is not None:
                     yield item.frame
 
@@ -362,7 +370,13 @@ class Decider:
             return None
         first = loop.error.get("message", "failed")
         message = f"{loop.failed} of {loop.count} items failed; the first: {first}"
-        return {"kind": "loop", "code": "loop.item_failed", "message": message, "retryable": False, "item": loop.error}
+        return {
+            "kind": "loop",
+            "code": "loop.item_failed",
+            "message": message,
+            "retryable": False,
+            "item": loop.error,
+        }
 
     def _loop_ended(self, step: Step, generation: int, error: dict[str, Any] | None) -> None:
         status = "error" if error else "ok"
@@ -377,7 +391,10 @@ class Decider:
     # -- scopes
 
     def _scope(
-        self, event: str | None = None, output: dict[str, Any] | None = None, values: dict[str, Any] | None = None
+        self,
+        event: str | None = None,
+        output: dict[str, Any] | None = None,
+        values: dict[str, Any] | None = None,
     ) -> Any:
         state = self.state
         return build_scope(

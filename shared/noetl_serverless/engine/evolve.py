@@ -47,7 +47,8 @@ def _started(state: State, event: Event) -> None:
     state.status = "running"
     state.depth = payload.get("depth", 0)
     state.parent = payload.get("parent")
-    state.workload = payload["workload"]
+    # a large one stands beside the log, and is there already
+    state.workload = payload.get("workload", state.workload)
     state.ctx = dict(payload.get("ctx", {}))
     state.waiting[payload["entry"]] = []
 
@@ -75,7 +76,7 @@ def _issued(state: State, event: Event) -> None:
     for source, name in ((state.timers, payload.get("timer")), (state.children, payload.get("child"))):
         if name is not None:
             source.pop(name, None)
-    state.commands[event.command_id] = Command(key, kind, payload["attempt"], frame)  # type: ignore[arg-type]
+    state.commands[event.command_id] = Command(key, kind, payload["attempt"], frame)
 
 
 def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> None:
@@ -240,7 +241,7 @@ def _ended(state: State, event: Event) -> None:
     state.status = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}[event.type]  # type: ignore[assignment]
     state.error = event.payload.get("error")
     for container in (state.tokens, state.waiting, state.commands, state.loops, state.timers, state.children):
-        container.clear()  # type: ignore[attr-defined]
+        container.clear()
 
 
 def _noted(state: State, event: Event) -> None:

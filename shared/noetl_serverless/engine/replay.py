@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from .evolve import apply
 from .events import Event
+from .evolve import apply
 from .state import State
 
 
@@ -14,9 +15,9 @@ def logical_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: (event.cause or event.seq, event.seq))
 
 
-def fold(execution_id: str, events: Iterable[Event]) -> State:
-    """The state after all of `events`; those of undecided facts included."""
-    state = State(execution_id)
+def fold(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> State:
+    """The state after all of `events`; `workload` is for an execution whose log was too small to hold it."""
+    state = State(execution_id, workload=workload or {})
     for event in logical_order(events):
         apply(state, event)
     return state

@@ -134,9 +134,7 @@ class State:
     def snapshot(self) -> dict[str, Any]:
         """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects."""
         return {
-            name: value
-            for name in SNAPSHOT
-            if (value := getattr(self, name)) not in (None, {}, []) or name in ALWAYS
+            name: value for name in SNAPSHOT if (value := getattr(self, name)) not in (None, {}, []) or name in ALWAYS
         }
 
     @classmethod
@@ -155,4 +153,4 @@ ALWAYS = frozenset({"execution_id", "seq", "status"})
 
 
 def _tuple(value: Any) -> tuple[int, int, int, int] | None:
-    return None if value is None else tuple(value)  # type: ignore[return-value]
+    return None if value is None else tuple(value)

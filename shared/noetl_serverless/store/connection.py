@@ -70,7 +70,7 @@ class Connection(pg8000.native.Connection):
 
 @lru_cache(maxsize=256)
 def _statement(sql: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
-    return to_statement(sql)  # type: ignore[no-any-return]
+    return to_statement(sql)
 
 
 def connect(url: str, timeout: float = 10.0) -> Connection:

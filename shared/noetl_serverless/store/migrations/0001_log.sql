@@ -34,7 +34,7 @@ CREATE TABLE noetl.execution (
     parent_execution_id bigint,
     parent jsonb,
     depth integer NOT NULL DEFAULT 0,
-    status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed', 'cancelled')),
+    status text NOT NULL DEFAULT 'RUNNING' CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
     -- the last seq of the log, and the last one folded into `state`
     head integer NOT NULL DEFAULT 0,
     folded integer NOT NULL DEFAULT 0,
@@ -221,7 +221,7 @@ BEGIN
     WHERE x.id = ANY (good);
 
     DELETE FROM noetl.command c USING jsonb_to_recordset(executions) AS x(id bigint, status text)
-    WHERE x.status <> 'running' AND c.execution_id = x.id AND x.id = ANY (good) AND c.status <> 'dead';
+    WHERE x.status <> 'RUNNING' AND c.execution_id = x.id AND x.id = ANY (good) AND c.status <> 'dead';
 
     IF jsonb_array_length(commands) > 0 THEN
         WITH issued AS (
@@ -279,7 +279,7 @@ BEGIN
         ), moved AS (
             UPDATE noetl.execution e SET head = e.head + n.count, lagging = true
             FROM (SELECT id, count(*)::integer AS count FROM wanted GROUP BY id) n
-            WHERE e.execution_id = n.id AND e.status = 'running'
+            WHERE e.execution_id = n.id AND e.status = 'RUNNING'
             RETURNING e.execution_id, e.head - n.count AS base
         ), added AS (
             INSERT INTO noetl.event (execution_id, seq, type, step, generation, at, payload)

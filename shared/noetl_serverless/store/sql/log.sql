@@ -119,7 +119,7 @@ SELECT extract(epoch FROM min(due_at) - now())::float8 FROM noetl.command WHERE 
 SELECT execution_id::text FROM noetl.execution WHERE lagging ORDER BY execution_id LIMIT :limit;
 
 -- children: the executions that one has started and that still run
-SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'running';
+SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
 -- partitions: make the event partitions of this month and the next
 SELECT noetl.ensure_partitions(now());

@@ -1,0 +1,56 @@
+"""After a commit: tell the bus which commands wait, and ring their workers. Both are hints, never waited on to succeed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ..errors import Unavailable
+from ..ports import Invoker, Notifier
+from ..protocol import CommandKey
+
+logger = logging.getLogger(__name__)
+
+
+class Doorbell:
+    """`background`: answer first and tell afterwards, where the host lets a function go on after its answer."""
+
+    def __init__(self, notifier: Notifier | None, invoker: Invoker | None, background: bool = True) -> None:
+        self._notifier = notifier
+        self._invoker = invoker
+        self._background = background
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ring(self, waiting: Sequence[tuple[str, CommandKey]]) -> None:
+        if not waiting:
+            return
+        pools: defaultdict[str, list[CommandKey]] = defaultdict(list)
+        for pool, key in waiting:
+            pools[pool].append(key)
+        telling = asyncio.gather(*(self._tell(pool, keys) for pool, keys in pools.items()))
+        if not self._background:
+            await telling
+            return
+        task = asyncio.ensure_future(_finish(telling))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    async def _tell(self, pool: str, keys: Sequence[CommandKey]) -> None:
+        if self._notifier is not None:
+            try:
+                await self._notifier.publish(pool, keys)
+            except Unavailable as error:
+                logger.warning("commands wait for the reconciler: %s", error)
+                return
+        if self._invoker is not None:
+            await self._invoker.invoke(pool, {"pool": pool})
+
+
+async def _finish(telling: asyncio.Future[list[None]]) -> None:
+    await telling

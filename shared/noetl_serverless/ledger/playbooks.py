@@ -1,0 +1,63 @@
+"""Playbooks by hash, compiled once: a version never changes, so what is here stays right."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+from ..playbook.compile import load_plan
+from ..playbook.plan import Plan
+
+MOST = 500
+
+
+class Entry(Protocol):
+    """What the ledger needs of a catalog entry."""
+
+    @property
+    def catalog_id(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+class Catalog(Protocol):
+    """Each raises errors.NotFound."""
+
+    async def get(self, path: str, version: int | None = None) -> Entry: ...
+
+    async def by_id(self, catalog_id: int) -> Entry: ...
+
+    async def text(self, hash: str) -> str: ...
+
+
+class Playbooks:
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: OrderedDict[str, tuple[Plan, str]] = OrderedDict()
+
+    async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> Entry:
+        """Raises NotFound."""
+        if catalog_id is not None:
+            return await self._catalog.by_id(int(catalog_id))
+        return await self._catalog.get(path or "", version)
+
+    async def plan(self, hash: str) -> Plan:
+        return (await self._load(hash))[0]
+
+    async def text(self, hash: str) -> str:
+        return (await self._load(hash))[1]
+
+    async def _load(self, hash: str) -> tuple[Plan, str]:
+        known = self._known.get(hash)
+        if known is None:
+            text = await self._catalog.text(hash)
+            known = self._known[hash] = (load_plan(text), text)
+            if len(self._known) > MOST:
+                self._known.popitem(last=False)
+        return known

@@ -1,0 +1,114 @@
+"""One execution's part of a commit: facts come in, decisions follow, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..engine import events as e
+from ..engine.decide import advance
+from ..engine.events import Event
+from ..engine.state import State
+from ..playbook.plan import Plan
+from ..store.log import Case, Part
+
+
+class Turn:
+    """Decides on the `case` it was loaded as; `part` is what is to be written."""
+
+    def __init__(self, case: Case, plan: Plan) -> None:
+        self.case = case
+        self.plan = plan
+        self.state: State = case.state
+        self.head = case.head
+        self.events: list[Event] = []
+        self.closes: list[tuple[str, int]] = []
+        self.refs: list[dict[str, Any]] = []
+        self.appends: list[dict[str, Any]] = []
+        # what has been started, to be opened in the same commit
+        self.children: list[Event] = []
+        # when it came to its end, in ms
+        self.ended_at: int | None = None
+
+    def take(self, fact: Event, closes: tuple[str, int] | None = None) -> None:
+        """Append a fact and what follows from it; `closes` is the command and the fence that it ends."""
+        self.head += 1
+        fact = replace(fact, seq=self.head)
+        self.events.append(fact)
+        if closes is not None:
+            self.closes.append(closes)
+        self.decide(fact)
+
+    def decide(self, fact: Event) -> None:
+        """Decide a fact that already stands in the log, or has just been appended."""
+        running = self.state.children if not self.state.ended else {}
+        was_running = not self.state.ended
+        self.state, decisions = advance(self.plan, self.state, fact)
+        for decision in decisions:
+            self.head += 1
+            numbered = replace(decision, seq=self.head)
+            self.events.append(numbered)
+            if numbered.type == e.CHILD_STARTED:
+                self.children.append(numbered)
+        if was_running and self.state.ended:
+            self.ended_at = fact.at
+            self._tell_parent(fact.at)
+            if fact.payload.get("cascade", True):
+                self._end_children(running, fact.at)
+
+    def part(self, row: dict[str, Any] | None = None) -> Part:
+        state = replace(self.state, seq=self.head)
+        case = replace(self.case, state=state, head=self.head)
+        expect = None if row is not None else self.case.head
+        return Part(case, self.events, expect, row, self.closes, self.refs, self.appends, self.ended_at)
+
+    def _tell_parent(self, at: int) -> None:
+        parent = self.case.parent
+        if parent is None:
+            return
+        payload = {"execution_id": self.case.execution_id, "resumes": parent["resumes"]}
+        payload.update(ending(self.state, parent.get("return_step"), self.case.execution_id))
+        self.appends.append(
+            {
+                "id": parent["execution_id"],
+                "type": e.CHILD_ENDED,
+                "step": parent["step"],
+                "generation": parent["generation"],
+                "at": at,
+                "payload": payload,
+            }
+        )
+
+    def _end_children(self, children: Mapping[str, Any], at: int) -> None:
+        reason = f"the parent execution {self.case.execution_id} has ended"
+        for child in children:
+            self.appends.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
+
+
+def ending(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:
+    """A child's end as its parent sees it: status, and data, ref or error."""
+    if state.status == "completed":
+        step = return_step or state.last or ""
+        outcome = state.outcomes.get(step)
+        if return_step and outcome is None:
+            message = f"the child execution {execution_id} ended without running its step '{return_step}'"
+            return {"status": "error", "error": _error("child.no_result", message, execution_id)}
+        kept = outcome or {}
+        return {"status": "ok", **{name: kept[name] for name in ("data", "ref") if name in kept}}
+    if state.status == "cancelled":
+        message = f"the child execution {execution_id} was cancelled"
+        return {"status": "error", "error": _error("child.cancelled", message, execution_id)}
+    cause = state.error or {}
+    message = f"the child execution {execution_id} failed: {cause.get('message', 'no reason given')}"
+    return {"status": "error", "error": {**_error("child.failed", message, execution_id), "cause": cause}}
+
+
+def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
+    return {
+        "kind": "playbook",
+        "code": code,
+        "message": message,
+        "retryable": False,
+        "execution_id": execution_id,
+    }

@@ -1,0 +1,330 @@
+"""The event store over PostgreSQL: load, commit by compare-and-set, and the leases of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ..engine.events import Event
+from ..engine.state import State
+from ..protocol import CommandKey, Held
+from .connection import Database
+from .projections import Rows, project
+from .queries import load
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An execution as loaded: who it is, how it stands, and how far its log has come."""
+
+    execution_id: str
+    catalog_id: str
+    path: str
+    version: int
+    plan_hash: str
+    parent: dict[str, Any] | None
+    depth: int
+    head: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The worker that is to hold what a commit issues, `room` commands at most; `lease` in seconds."""
+
+    worker: str
+    pool: str
+    lease: float
+    room: int
+
+
+@dataclass(slots=True)
+class Part:
+    """What one execution's commit writes. `expect` is the head it was decided on; None opens the execution."""
+
+    case: Case
+    events: list[Event]
+    expect: int | None
+    row: dict[str, Any] | None = None
+    closes: list[tuple[str, int]] = field(default_factory=list)
+    refs: list[dict[str, Any]] = field(default_factory=list)
+    # facts for other executions: {id, type, step, generation, at, payload}
+    appends: list[dict[str, Any]] = field(default_factory=list)
+    # when the execution came to its end, in ms
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed command; `lease_until` is RFC 3339, `seq` that of the event it was issued by."""
+
+    execution_id: str
+    command_id: str
+    fence: int
+    lease_until: str
+    delivery: int
+    seq: int
+    step: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    good: frozenset[str]
+    claimed: list[Lease]
+    # commands that wait for a worker: (pool, key)
+    waiting: list[tuple[str, CommandKey]]
+    # executions whose log is now ahead of their state
+    appended: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A command that was delivered too often and never came back."""
+
+    execution_id: str
+    command_id: str
+    fence: int
+    worker: str | None
+    deliveries: int
+    step: str
+    generation: int
+    kind: str
+    seq: int
+
+
+class Log:
+    def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
+        self._database = database
+        self._pool = pool
+        self._sql = load("log")
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+        """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
+        rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
+        return {row[0]: _case(row) for row in rows}
+
+    async def undecided(self, execution_id: str, folded: int) -> list[Event]:
+        rows = await self._database.run(self._sql["undecided"], id=execution_id, folded=folded)
+        return [_event(row) for row in rows]
+
+    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+        rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
+        return [_event(row) for row in rows]
+
+    async def started(self, idempotency_key: str) -> tuple[str, str] | None:
+        """(execution id, hash of the request) that the key has started."""
+        rows = await self._database.run(self._sql["started"], key=idempotency_key)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`."""
+        rows = Rows()
+        for part in parts:
+            made = project(part.case.execution_id, part.events, self._pool)
+            rows.stages += made.stages
+            rows.frames += made.frames
+            rows.commands += _still_open(made.commands, part.case.state)
+        if claimant is not None:
+            _claim(rows.commands, claimant)
+        answer = (
+            await self._database.run(
+                self._sql["commit"],
+                executions=_json([_execution(part) for part in parts]),
+                events=_json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
+                closes=_json(
+                    [
+                        {"id": part.case.execution_id, "command": command, "fence": fence}
+                        for part in parts
+                        for command, fence in part.closes
+                    ]
+                ),
+                commands=_json(rows.commands),
+                stages=_json(rows.stages),
+                frames=_json(rows.frames),
+                refs=_json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
+                appends=_json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
+            )
+        )[0][0]
+        return _committed(answer, rows.commands)
+
+    async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
+        """Lease pending commands of the pool: those named, or with None the ones that have waited longest."""
+        arguments: dict[str, Any] = {
+            "pool": claimant.pool,
+            "worker": claimant.worker,
+            "lease": claimant.lease,
+            "limit": claimant.room,
+        }
+        if keys is None:
+            return _leases(await self._database.run(self._sql["claim_any"], **arguments))
+        return _leases(await self._database.run(self._sql["claim_named"], keys=_keys(keys), **arguments))
+
+    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+        """Everything the worker holds beside `holding`, its lease prolonged."""
+        rows = await self._database.run(self._sql["held"], worker=worker, lease=lease, holding=_keys(holding))
+        return _leases(rows)
+
+    async def orders(
+        self, leases: Iterable[Lease]
+    ) -> dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any] | None]]:
+        """(execution id, seq) -> the payload of the issuing event, and for a frame that of its loop's opening."""
+        keys = [{"execution_id": lease.execution_id, "seq": lease.seq} for lease in leases]
+        rows = await self._database.run(self._sql["orders"], keys=_json(keys))
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
+        return rows[0][0]  # type: ignore[no-any-return]
+
+    async def extend(self, held: Sequence[Held], lease: float) -> set[tuple[str, str]]:
+        """Prolong leases; returns (execution id, command id) of those that are still the caller's."""
+        rows = await self._database.run(self._sql["extend"], held=_held(held), lease=lease)
+        return {(row[0], row[1]) for row in rows}
+
+    async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+        """Give back what was not run; returns (pool, key) of what waits again."""
+        return _waiting(await self._database.run(self._sql["release"], held=_held(held)))
+
+    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+        """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""
+        return _waiting(await self._database.run(self._sql["expire"], deliveries=deliveries, limit=limit))
+
+    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+        rows = await self._database.run(self._sql["poisoned"], deliveries=deliveries, limit=limit)
+        return [Dead(*row) for row in rows]
+
+    async def bury(self, dead: Dead) -> None:
+        """Keep the command in the dead-letter state, for people to look at."""
+        await self._database.run(
+            self._sql["bury"],
+            id=dead.execution_id,
+            seq=dead.seq,
+            pool=self._pool(dead.step),
+            deliveries=dead.deliveries,
+            worker=dead.worker,
+        )
+
+    async def unclaimed(self, pool: str, age: float, limit: int) -> list[CommandKey]:
+        rows = await self._database.run(self._sql["unclaimed"], pool=pool, age=age, limit=limit)
+        return [CommandKey(execution_id=row[0], command_id=row[1]) for row in rows]
+
+    async def waiting_pools(self) -> list[str]:
+        return [row[0] for row in await self._database.run(self._sql["pools"])]
+
+    async def due(self, limit: int) -> list[tuple[str, str, str, int]]:
+        """(execution id, timer, step, generation) of the timers whose time has come."""
+        return [tuple(row) for row in await self._database.run(self._sql["due"], limit=limit)]
+
+    async def lagging(self, limit: int) -> list[str]:
+        """Executions whose log is ahead of their state."""
+        return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit)]
+
+    async def children(self, execution_id: str) -> list[str]:
+        return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
+
+    async def ensure_partitions(self) -> None:
+        await self._database.run(self._sql["partitions"])
+
+
+def _case(row: Sequence[Any]) -> Case:
+    id, catalog_id, path, version, plan_hash, parent, depth, _status, head, _folded, state, workload = row
+    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, State.restore(state, workload))
+
+
+def _event(row: Sequence[Any]) -> Event:
+    _, seq, cause, kind, step, generation, command, at, payload = row
+    return Event(kind, int(at), seq, cause, step, generation, command, payload)
+
+
+def _row(execution_id: str, event: Event) -> dict[str, Any]:
+    return {
+        "id": execution_id,
+        "seq": event.seq,
+        "cause": event.cause,
+        "type": event.type,
+        "step": event.step,
+        "generation": event.generation,
+        "command": event.command_id,
+        "at": event.at,
+        "payload": event.payload,
+    }
+
+
+def _execution(part: Part) -> dict[str, Any]:
+    state = part.case.state
+    row: dict[str, Any] = {
+        "id": part.case.execution_id,
+        "expect": part.expect,
+        "head": part.case.head,
+        "folded": part.case.head,
+        "status": state.status.upper(),
+        "state": state.snapshot(),
+    }
+    if part.row is not None:
+        row["row"] = part.row
+    if state.ended:
+        outcome = state.outcomes.get(state.last or "", {})
+        row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
+        row["error"] = state.error
+        row["ended"] = part.ended_at
+    return row
+
+
+def _still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
+    """Without those that the same commit already saw the end of."""
+    return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
+
+
+def _claim(commands: list[dict[str, Any]], claimant: Claimant) -> None:
+    room = claimant.room
+    for row in commands:
+        if room > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
+            row.update(status="claimed", worker=claimant.worker, lease=claimant.lease)
+            room -= 1
+
+
+def _committed(answer: dict[str, Any], commands: list[dict[str, Any]]) -> Committed:
+    good = frozenset(answer["good"])
+    issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
+    claimed = []
+    for id, command, fence, until in answer["claimed"]:
+        row = issued[(id, command)]
+        claimed.append(Lease(id, command, fence, until, 1, row["seq"], row["step"], row["generation"]))
+    waiting = [
+        (row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"]))
+        for row in issued.values()
+        if row["status"] == "pending"
+    ]
+    return Committed(good, claimed, waiting, sorted({id for id, _ in answer["appended"]}))
+
+
+def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
+    return [
+        Lease(id, command, fence, _instant(until), delivery, seq, step, generation)
+        for id, command, fence, until, delivery, seq, step, generation in rows
+    ]
+
+
+def _instant(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _waiting(rows: Sequence[Sequence[Any]]) -> list[tuple[str, CommandKey]]:
+    return [(pool, CommandKey(execution_id=id, command_id=command)) for id, command, pool in rows]
+
+
+def _keys(keys: Sequence[CommandKey]) -> str:
+    return _json([{"execution_id": key.execution_id, "command_id": key.command_id} for key in keys])
+
+
+def _held(held: Sequence[Held]) -> str:
+    return _json([{"execution_id": key.execution_id, "command_id": key.command_id, "fence": key.fence} for key in held])
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,70 @@
+"""The projection rows that an event makes: the same for a commit and for a rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows by table, as `noetl.commit` takes them."""
+
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+
+def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], str]) -> Rows:
+    """The rows of `events`; `pool` names the pool that runs a step."""
+    rows = Rows()
+    for event in events:
+        match event.type:
+            case e.ISSUED:
+                rows.commands.append(
+                    _command(execution_id, event, event.command_id, event.payload["kind"], pool, "pending", None)
+                )
+            case e.TIMER_SET:
+                timer, due = event.payload["timer"], event.payload["due"]
+                rows.commands.append(_command(execution_id, event, timer, "timer", pool, "timer", due))
+            case e.LOOP_OPENED:
+                rows.stages.append({**_loop(execution_id, event), "count": event.payload["count"], "status": "open"})
+            case e.LOOP_DONE if "stats" in event.payload:
+                total = event.payload["stats"]["total"]
+                rows.stages.append({**_loop(execution_id, event), "count": total, "status": event.payload["status"]})
+            case e.FRAME_COMMITTED:
+                payload = event.payload
+                counts = {name: payload[name] for name in ("start", "end", "ok", "failed")}
+                rows.frames.append({**_loop(execution_id, event), **counts})
+    return rows
+
+
+def _command(
+    execution_id: str,
+    event: Event,
+    command: str | None,
+    kind: str,
+    pool: Callable[[str], str],
+    status: str,
+    due: int | None,
+) -> dict[str, Any]:
+    return {
+        "id": execution_id,
+        "command": command,
+        "step": event.step,
+        "generation": event.generation,
+        "kind": kind,
+        "attempt": event.payload.get("attempt", 1),
+        "pool": pool(event.step or ""),
+        "status": status,
+        "seq": event.seq,
+        "due": due,
+    }
+
+
+def _loop(execution_id: str, event: Event) -> dict[str, Any]:
+    return {"id": execution_id, "step": event.step, "generation": event.generation, "seq": event.seq}
