@@ -19,7 +19,9 @@ EXTRACT_LIMIT = 4 * 1024
 SELECT_LIMIT = 16 * 1024
 PREVIEW_LIMIT = 1024
 
-_URI = re.compile(r"noetl://execution/([0-9A-Za-z_-]{1,64})/(result|manifest)/([^/?#\s]{1,600})/([0-9a-f]{8}|[0-9]{1,10})")
+_URI = re.compile(
+    r"noetl://execution/([0-9A-Za-z_-]{1,64})/(result|manifest)/([^/?#\s]{1,600})/([0-9a-f]{8}|[0-9]{1,10})"
+)
 _HEX = re.compile(r"[0-9a-f]{8}")
 _PATH = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 

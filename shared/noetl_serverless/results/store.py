@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -68,12 +68,12 @@ class FsspecResultStore:
         except FileNotFoundError:
             return
 
-    def _keys(self, prefix: str) -> list[str]:
+    def _keys(self, prefix: str) -> Sequence[str]:
         # the folder part of the prefix bounds what is walked
         folder = prefix.rpartition("/")[0]
         top = f"{self._root}/{folder}" if folder else self._root
         try:
-            paths: list[str] = self._fs.find(top)
+            paths: Sequence[str] = self._fs.find(top)
         except FileNotFoundError:
             return []
         cut = len(self._fs._strip_protocol(self._root)) + 1

@@ -1,0 +1,60 @@
+"""How long a drain may still run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# what is kept back for handing unfinished work back and reporting it
+LONGEST_RESERVE = 10.0
+# how long things may go on once the worker was told to stop
+GRACE = 5.0
+
+
+class Budget:
+    """Open, then closing (nothing new begins), then over (what still runs is cancelled and handed back)."""
+
+    def __init__(self, seconds: float, *, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._grace = grace
+        self._start = clock()
+        reserve = min(LONGEST_RESERVE, seconds / 5)
+        self._end = self._start + seconds
+        self._closes = self._end - reserve
+        self._over = self._end - reserve / 2
+        self._stopped = False
+
+    @property
+    def closing(self) -> bool:
+        return self._stopped or self._clock() >= self._closes
+
+    @property
+    def over(self) -> bool:
+        return self._clock() >= self._over
+
+    @property
+    def stopped(self) -> bool:
+        """Told to stop, rather than out of time."""
+        return self._stopped
+
+    @property
+    def run_time(self) -> float:
+        """Seconds that a command may run that begins with the drain."""
+        return self._over - self._start
+
+    def until_closing(self) -> float:
+        return 0.0 if self._stopped else max(0.0, self._closes - self._clock())
+
+    def until_over(self) -> float:
+        return max(0.0, self._over - self._clock())
+
+    def left(self) -> float:
+        """Seconds until the very end, of which the last are for reporting."""
+        return max(0.0, self._end - self._clock())
+
+    def stop(self) -> None:
+        """Close now; over after the grace."""
+        self._stopped = True
+        now = self._clock()
+        self._over = min(self._over, now + self._grace)
+        self._end = min(self._end, self._over + max(1.0, self._grace))

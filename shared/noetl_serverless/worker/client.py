@@ -1,0 +1,158 @@
+"""How a worker talks to the control plane: one kept-alive HTTP client, with retries bounded by a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from pydantic import BaseModel
+
+from ..errors import Forbidden, InvalidRequest, NotFound, Problem, TooLarge, Unauthenticated, Unavailable
+from ..protocol import (
+    ClaimRequest,
+    ClaimResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    ReportRequest,
+    ReportResponse,
+)
+from ..tools.port import Credential
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+CALL_TIMEOUT = 30.0
+CREDENTIAL_TTL = 30.0
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+_PROBLEMS: dict[int, type[Problem]] = {
+    400: InvalidRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    413: TooLarge,
+    422: InvalidRequest,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[M]):
+    """`doubtful`: an earlier try may have been carried out, and its answer was lost."""
+
+    body: M
+    doubtful: bool = False
+
+
+class ControlPlane:
+    """Every method raises Unavailable when the control plane did not answer within `within` seconds, and the Problem
+    it answered with when it refused."""
+
+    def __init__(self, url: str, token: str, *, connections: int = 16, call_timeout: float = CALL_TIMEOUT) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._connections = connections
+        self._call_timeout = call_timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._credentials: dict[str, tuple[float, Credential]] = {}
+
+    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[ClaimResponse]:
+        return await self._post("/api/commands/claim", request, ClaimResponse, within)
+
+    async def report(self, request: ReportRequest, *, within: float) -> Answer[ReportResponse]:
+        """Sent again until it is answered; what was accepted the first time is `stale` the second."""
+        return await self._post("/api/commands/report", request, ReportResponse, within)
+
+    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> HeartbeatResponse:
+        return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, within)).body
+
+    async def credential(self, name: str, *, within: float = CALL_TIMEOUT) -> Credential:
+        """Kept for half a minute, so that a loop does not ask for each item."""
+        now = time.monotonic()
+        kept = self._credentials.get(name)
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        content, _ = await self._send("GET", f"/api/credentials/{quote(name, safe='')}?include_data=true", None, within)
+        body = orjson.loads(content)
+        credential = Credential(name=body["name"], type=body["type"], data=body["data"])
+        self._credentials[name] = (now + CREDENTIAL_TTL, credential)
+        return credential
+
+    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        path = f"/api/results/manifest/{quote(execution_id, safe='')}/{quote(step, safe='')}/{generation}"
+        content, _ = await self._send("GET", path, None, CALL_TIMEOUT)
+        body: dict[str, Any] = orjson.loads(content)
+        return body
+
+    async def check(self) -> None:
+        """Raises unless the control plane is there."""
+        await self._send("GET", "/livez", None, 1.0)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        self._credentials.clear()
+
+    async def _post(self, path: str, request: BaseModel, answer: type[M], within: float) -> Answer[M]:
+        body = request.model_dump_json(exclude_defaults=True, fallback=str).encode()
+        content, doubtful = await self._send("POST", path, body, within)
+        return Answer(answer.model_validate_json(content), doubtful)
+
+    async def _send(self, method: str, path: str, body: bytes | None, within: float) -> tuple[bytes, bool]:
+        deadline = time.monotonic() + within
+        doubtful = False
+        pause = FIRST_PAUSE
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                status, content = await self._once(method, path, body, min(max(left, 0.1), self._call_timeout))
+                if status < 400:
+                    return content, doubtful
+                if status not in _LATER:
+                    raise _problem(status, content)
+                reason = f"{path} answered {status}"
+                doubtful = True
+            except aiohttp.ClientConnectorError as error:
+                # it never got there
+                reason = f"{path}: {type(error).__name__}"
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                reason = f"{path}: {type(error).__name__}"
+                doubtful = True
+            wait = pause * random.uniform(0.5, 1.0)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            if time.monotonic() + wait >= deadline:
+                raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful)
+            logger.info("trying again: %s", reason)
+            await asyncio.sleep(wait)
+
+    async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+        if self._session is None:
+            # made here, not at import: it belongs to the loop that runs it
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60.0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        limit = aiohttp.ClientTimeout(total=timeout)
+        async with self._session.request(method, self._url + path, data=body, timeout=limit) as response:
+            return response.status, await response.read()
+
+
+def _problem(status: int, content: bytes) -> Problem:
+    try:
+        body = orjson.loads(content)
+        detail = str(body.get("detail") or body.get("title") or status)
+    except (orjson.JSONDecodeError, AttributeError):
+        detail = f"the control plane answered {status}"
+    kind = _PROBLEMS.get(status, Problem)
+    return kind(detail)

@@ -1,0 +1,135 @@
+"""`Worker`: what lives as long as the process; each `drain` is one shift of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..ports import Notifier, ResultStore
+from ..protocol import ClaimedCommand, Outcome
+from ..results.reader import Resolver
+from ..settings import Settings
+from ..tools.python_pool import PythonPool
+from .budget import GRACE, Budget
+from .client import ControlPlane
+from .execute import Executor, released
+from .plans import Compile, PlanCache
+from .shift import Shift
+from .toolbox import LoadTool, Toolbox
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        client: ControlPlane,
+        notifier: Notifier,
+        result_store: ResultStore,
+        load_tool: LoadTool,
+        python_pool: PythonPool,
+        compile_plan: Compile,
+        *,
+        grace: float = GRACE,
+    ) -> None:
+        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
+        running commands get once the worker is told to stop."""
+        self.settings = settings
+        self.client = client
+        self.notifier = notifier
+        self.plans = PlanCache(compile_plan)
+        # one name for the process, so that what a lost answer gave it can be asked for again
+        self.id = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.python = python_pool
+        self._grace = grace
+        self._scratch = Path(settings.scratch or tempfile.gettempdir())
+        toolbox = Toolbox(
+            load_tool,
+            python_pool,
+            client.credential,
+            result_store,
+            Resolver(result_store, client.manifest),
+            self._scratch,
+            settings.http_allow_private,
+        )
+        self._executor = Executor(toolbox)
+        self._shift: Shift | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rung = False
+        self._sweep = False
+        self._stopped = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def draining(self) -> bool:
+        return self._shift is not None
+
+    async def drain(self, seconds: float, *, sweep: bool = False) -> dict[str, Any]:
+        """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
+
+        One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
+        pending too, for the bus may have lost its pointers.
+        """
+        self._sweep |= sweep
+        if self._stopped:
+            return {"status": "stopped"}
+        if self._shift is not None:
+            self._rung = True
+            return {"status": "draining"}
+        self._loop = asyncio.get_running_loop()
+        self._shift = Shift(self, Budget(seconds, grace=self._grace))
+        self._ended.clear()
+        try:
+            summary = await self._shift.run()
+        finally:
+            self._shift = None
+            self._ended.set()
+        more = summary.more or self._rung or self._sweep
+        self._rung = self._sweep = False
+        return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
+
+    def stop(self) -> None:
+        """Claim nothing more, give what runs a moment to end, hand the rest back. May be called from a signal."""
+        self._stopped = True
+        shift, loop = self._shift, self._loop
+        if shift is not None and loop is not None:
+            shift.budget.stop()
+            loop.call_soon_threadsafe(shift.wake)
+
+    async def close(self) -> None:
+        """Stop, wait for the drain to end, and close what belongs to this worker."""
+        self.stop()
+        await self._ended.wait()
+        await self.python.close()
+        await self.client.close()
+
+    async def execute(self, command: ClaimedCommand, budget: Budget) -> Outcome:
+        plan = self.plans.get(command.plan)
+        if plan is None:
+            # it will be named unknown with the next claim, and come along
+            logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
+            return released(command)
+        return await self._executor.run(command, plan, budget)
+
+    async def learn(self, texts: Mapping[str, str]) -> None:
+        """Compile playbooks that came with commands."""
+        await self.plans.add(texts)
+
+    def rung(self) -> bool:
+        """Whether somebody rang since the last time this was asked."""
+        rung, self._rung = self._rung, False
+        return rung
+
+    def sweep_wanted(self) -> bool:
+        wanted, self._sweep = self._sweep, False
+        return wanted

@@ -1,0 +1,179 @@
+"""From a claimed command to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import Problem
+from ..playbook.plan import Plan, Step
+from ..protocol import ClaimedCommand, Outcome
+from ..results.offload import externalise, selection
+from ..telemetry.logs import log_context
+from .budget import Budget
+from .collection import render_collection
+from .errors import clean, from_problem, step_error
+from .frame import FrameRun
+from .pipeline import End, Job, Pipeline
+from .render import Lazy
+from .toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+STORE_TRIES = 3
+# a command that had this much of the longest run there is, and did not end, will not end next time either
+WHOLE_BUDGET = 0.8
+
+
+class Executor:
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+
+    async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
+        """Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
+        started = time.perf_counter()
+        started_at = _now()
+        with log_context(execution_id=command.execution_id, command_id=command.command_id):
+            try:
+                outcome = await self._run(command, plan, budget)
+            except asyncio.CancelledError:
+                outcome = _handed_back(command, time.perf_counter() - started, budget)
+                if (task := asyncio.current_task()) is not None:
+                    task.uncancel()
+            except Problem as problem:
+                outcome = _error(command, from_problem(problem, "worker"))
+            except Exception as error:
+                outcome = _unexpected(command, error)
+        outcome.meta = {
+            **outcome.meta,
+            "started_at": started_at,
+            "duration_ms": round(1000 * (time.perf_counter() - started), 3),
+        }
+        return outcome
+
+    async def _run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
+        step = plan.steps.get(command.step)
+        if step is None:
+            return _error(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
+        lazy = Lazy(self._toolbox.resolver)
+        ctx = command.scope.get("ctx") or {}
+        job = Job(command, step, self._toolbox, lazy, budget, ctx, resume=command.resume)
+        if command.kind == "step":
+            return await self._step_outcome(job, await Pipeline(job).run())
+        if step.loop is None:
+            return _error(command, step_error("worker", "no_loop", f"step '{command.step}' has no loop"))
+        if command.kind == "open":
+            end = await render_collection(command, step.loop, lazy, step.place.line)
+            outcome = await self._step_outcome(job, end, select=False)
+            if end.status == "ok":
+                outcome.count = len(end.data)
+            return outcome
+        return await self._frame_outcome(job, step)
+
+    async def _step_outcome(self, job: Job, end: End, *, select: bool = True) -> Outcome:
+        stored = {"ref": end.ref} if end.ref is not None else await self._store(job, end.data, select=select)
+        return Outcome(
+            execution_id=job.command.execution_id,
+            command_id=job.command.command_id,
+            fence=job.command.fence,
+            status="done" if end.status == "ok" else end.status,
+            error=end.error,
+            extra=end.extra,
+            set=end.set,
+            meta=end.meta,
+            delay=end.delay,
+            resume=end.resume,
+            child=end.child,
+            **stored,
+        )
+
+    async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
+        command = job.command
+        if step.loop is None or command.frame is None:
+            raise _Malformed("a frame command came without its frame")
+        end = await FrameRun(job, step.loop, command.frame).run()
+        stored = await self._store(job, end.data) if end.outcome is not None else {}
+        return Outcome(
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            fence=command.fence,
+            status=end.status,
+            error=clean(end.error) if end.error is not None else None,
+            set=end.set,
+            frame=end.outcome,
+            delay=end.delay,
+            resume=end.resume,
+            child=end.child,
+            **stored,
+        )
+
+    async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
+        """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
+        command, tasks = job.command, job.step.tasks
+        chosen = selection(tasks[-1].output) if select and command.kind == "step" and tasks else []
+        for left in reversed(range(STORE_TRIES)):
+            try:
+                stored = await externalise(
+                    data,
+                    execution_id=command.execution_id,
+                    step=command.step,
+                    suffix=command.command_id,
+                    store=self._toolbox.store,
+                    select=chosen if data is not None else [],
+                )
+            except OSError as error:
+                if not left:
+                    raise _StoreFailed(f"the result could not be stored: {error}") from error
+                await asyncio.sleep(0.1 * (STORE_TRIES - left))
+            else:
+                if "ref" in stored:
+                    self._toolbox.resolver.keep(stored["ref"], data)
+                return stored
+        raise AssertionError
+
+
+class _StoreFailed(Problem):
+    status, code, title = 503, "result_store", "The result store does not answer"
+
+
+class _Malformed(Problem):
+    status, code, title = 500, "malformed_command", "The command is not what it should be"
+
+
+def released(command: ClaimedCommand) -> Outcome:
+    return Outcome(
+        execution_id=command.execution_id,
+        command_id=command.command_id,
+        fence=command.fence,
+        status="released",
+    )
+
+
+def _error(command: ClaimedCommand, error: dict[str, Any]) -> Outcome:
+    outcome = released(command)
+    outcome.status, outcome.error = "error", error
+    return outcome
+
+
+def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
+    logger.error("the command failed in the worker", exc_info=error)
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return _error(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
+
+
+def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Outcome:
+    if budget.stopped or seconds < WHOLE_BUDGET * budget.run_time:
+        return released(command)
+    message = (
+        f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "
+        "split the step, or give the function more time"
+    )
+    return _error(command, step_error("worker", "time_budget", message))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,401 @@
+"""The one executor of tasks: a step with a single tool is a pipeline of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import InvalidRequest, Problem
+from ..playbook.plan import Assignment, Rule, Step, Task
+from ..playbook.scope import build_scope
+from ..playbook.template import render_tree, truthy
+from ..playbook.template_error import TemplateError
+from ..playbook.views import Fetch
+from ..protocol import ChildRequest, ClaimedCommand
+from ..results.offload import dump, externalise
+from ..tools.port import ToolCall
+from .budget import Budget
+from .errors import clean, from_problem, from_template, step_error
+from .render import Lazy
+from .toolbox import Identity, Toolbox, call_tool
+
+JUMPS_LIMIT = 100_000
+# a longer wait gives the worker back
+SLEEP_LIMIT = 5.0
+# what task rules may put into ctx, as JSON: it rides the log
+SET_LIMIT = 64 * 1024
+# what a suspended pipeline remembers stays in the event up to this size
+LOCALS_LIMIT = 8 * 1024
+PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the tasks run on: a command, or one item of its frame."""
+
+    command: ClaimedCommand
+    step: Step
+    toolbox: Toolbox
+    lazy: Lazy
+    budget: Budget
+    ctx: Mapping[str, Any]
+    iter: Mapping[str, Any] | None = None
+    loop: Mapping[str, Any] | None = None
+    resume: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class End:
+    """How it went. deferred: go on from `resume` after `delay`; parked: go on from it once `child` has ended."""
+
+    status: Literal["ok", "error", "deferred", "parked"]
+    data: Any = None
+    ref: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    delay: float | None = None
+    resume: dict[str, Any] | None = None
+    child: ChildRequest | None = None
+
+
+class Pipeline:
+    """One run through the tasks of a step. `results` holds what each task gave, by its name."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.tasks = job.step.tasks
+        self.ctx = dict(job.ctx)
+        self.iter = dict(job.iter) if job.iter is not None else None
+        self.step: dict[str, Any] = {}
+        self.set: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
+        self.previous: Any = None
+        self.input: dict[str, Any] = {}
+        self.position = 0
+        self.attempt = 1
+        # how many tasks were left for another one: a second visit to a task is a new call, a retry is not
+        self.visits = 0
+        self._progressed = False
+
+    async def run(self) -> End:
+        resume = self.job.resume
+        try:
+            if resume and "task" in resume:
+                await self._restore(resume)
+            else:
+                self.input = await self._render_input()
+            child = (resume or {}).get("child")
+            while True:
+                task = self.tasks[self.position]
+                if child is None and self._progressed and self.job.budget.closing:
+                    return await self._suspend(End("deferred", delay=0.0))
+                output = await self._call(task) if child is None else self._child_output(child)
+                child = None
+                self._progressed = True
+                if isinstance(output, ChildRequest):
+                    return await self._suspend(End("parked", child=output))
+                if (end := await self._follow(task, output)) is not None:
+                    return end
+        except TemplateError as error:
+            return self._failed(self.tasks[self.position], from_template(error, self._line()))
+        except Problem as problem:
+            kind = "reference" if problem.code == "REFERENCE_NOT_AVAILABLE" else "result"
+            return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
+
+    # -- calling
+
+    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
+        """The task's envelope, or the child it asks for."""
+        try:
+            rendered = await self._render(lambda scope: render_tree(task.config, scope))
+        except TemplateError as error:
+            return self._envelope("error", error=from_template(error, task.place.line))
+        except Problem as problem:
+            return self._envelope("error", error={**from_problem(problem, "reference"), "at": task.place.line})
+        config = dict(rendered or {})
+        own = config.pop("input", None) or {}
+        if not isinstance(own, Mapping):
+            message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
+            return self._envelope("error", error=step_error("template", "input.invalid", message, at=task.place.line))
+        call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
+        called = await call_tool(self.job.toolbox, call, self._identity(task))
+        outcome = called.outcome
+        if outcome.child is not None:
+            return outcome.child
+        wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
+        meta = {**outcome.meta, "duration_ms": called.duration_ms}
+        return self._envelope(outcome.status, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
+
+    def _child_output(self, child: Mapping[str, Any]) -> dict[str, Any]:
+        failed = child["status"] != "ok"
+        error = None
+        if failed:
+            error = {"kind": "playbook", "code": "child.failed", "retryable": False, "message": "the child failed"}
+            error = clean({**error, **(child.get("error") or {}), "at": self._line()})
+        meta = {"execution_id": child["execution_id"]} if child.get("execution_id") else {}
+        status = "error" if failed else "ok"
+        return self._envelope(status, child.get("data"), ref=child.get("ref"), error=error, meta=meta)
+
+    def _envelope(
+        self,
+        status: str,
+        data: Any = None,
+        *,
+        ref: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "status": status,
+            "data": data,
+            "ref": ref,
+            "error": error,
+            "meta": {"attempt": self.attempt, **(meta or {})},
+            "extra": dict(extra or {}),
+        }
+
+    def _identity(self, task: Task) -> Identity:
+        command = self.job.command
+        item = f"/{self.iter['_index']}" if self.iter is not None else ""
+        return Identity(
+            command.execution_id,
+            command.command_id,
+            command.step,
+            self.attempt,
+            # the same for every attempt at, and every delivery of, the same call
+            f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
+        )
+
+    # -- following the rules
+
+    async def _follow(self, task: Task, output: dict[str, Any]) -> End | None:
+        """What the task's rules make of its output; None: go on with the task at `position`."""
+        if self.job.step.is_pipeline:
+            data = output["data"]
+            if output["ref"] is not None:
+                data = await self.job.lazy.load(output["ref"])
+            self.results[task.name] = data
+        rule = await self._match(task, output)
+        if rule is not None and rule.set:
+            await self._assign(rule.set, output)
+        failed = output["status"] == "error"
+        match rule.do if rule is not None else ("fail" if failed else "continue"):
+            case "retry":
+                assert rule is not None
+                return await self._retry(task, rule, output)
+            case "jump":
+                assert rule is not None
+                return self._jump(task, rule, output)
+            case "break":
+                return self._ended(output, "break")
+            case "fail":
+                return self._failed(task, output["error"] or _failed_by_rule(task), output)
+            case _:
+                return self._continue(output)
+
+    async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
+        for rule in task.rules:
+            when = rule.when
+            if when is None or truthy(await self._render(when.render, output)):
+                return rule
+        return None
+
+    def _continue(self, output: dict[str, Any]) -> End | None:
+        if self.position + 1 == len(self.tasks):
+            return self._ended(output, "ok")
+        self._go(self.position + 1, output)
+        return None
+
+    async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+        if self.attempt >= rule.attempts:
+            error = output["error"] or step_error(
+                "rule", "retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
+            )
+            return self._failed(task, {**error, "attempts": self.attempt}, output)
+        delay = backoff(rule, self.attempt)
+        self.attempt += 1
+        if delay > SLEEP_LIMIT or delay >= self.job.budget.until_closing():
+            return await self._suspend(End("deferred", delay=delay))
+        if delay:
+            await asyncio.sleep(delay)
+        return None
+
+    def _jump(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+        target = self._target(rule)
+        if target is None:
+            error = step_error("rule", "rule.no_target", f"jump from '{task.name}': no task '{rule.to}'")
+            return self._failed(task, error, output)
+        if self.visits >= JUMPS_LIMIT:
+            message = f"more than {JUMPS_LIMIT} tasks were visited; is there a jump that never ends?"
+            return self._failed(task, step_error("rule", "rule.endless", message), output)
+        self._go(target, output)
+        return None
+
+    def _target(self, rule: Rule) -> int | None:
+        for index, task in enumerate(self.tasks):
+            if task.name == rule.to:
+                return index
+        if rule.to in PREVIOUS and self.position > 0:
+            return self.position - 1
+        return None
+
+    def _go(self, position: int, output: dict[str, Any]) -> None:
+        self.previous = self.results.get(self.tasks[self.position].name, output["data"])
+        self.position = position
+        self.attempt = 1
+        self.visits += 1
+
+    async def _assign(self, assignments: tuple[Assignment, ...], output: dict[str, Any]) -> None:
+        """All values are rendered before any takes effect."""
+        values = await self._render(
+            lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
+        )
+        targets = {"ctx": self.ctx, "iter": self.iter if self.iter is not None else self.step, "step": self.step}
+        for scope, key, value in values:
+            targets[scope][key] = value
+            if scope == "ctx":
+                self.set[key] = value
+        if any(item.scope == "ctx" for item in assignments) and len(dump(self.set)) > SET_LIMIT:
+            raise _SetTooLarge(f"'set' has put more than {SET_LIMIT} bytes into ctx ({', '.join(self.set)})")
+
+    # -- ending
+
+    def _ended(self, output: dict[str, Any], status: str) -> End:
+        end = End("ok", set=self.set, extra=output["extra"], meta=output["meta"])
+        if self.job.step.is_pipeline:
+            end.data = self._summary(output, status)
+        else:
+            end.data, end.ref = output["data"], output["ref"]
+        return end
+
+    def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
+        """The last task's fields, and beside them what each task gave."""
+        last = self.results.get(self.tasks[self.position].name, output["data"])
+        data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
+        return {**data, "results": self.results, "status": status}
+
+    def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> End:
+        error = {"at": task.place.line, **error}
+        output = output or {"data": None, "ref": None, "extra": {}, "meta": {"attempt": self.attempt}}
+        end = End("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
+        if self.job.step.is_pipeline:
+            error["failed_task"] = task.name
+            end.data = {"results": self.results, "status": "failed", "failed_task": task.name}
+        else:
+            end.data, end.ref = output["data"], output["ref"]
+        return end
+
+    # -- suspending
+
+    async def _suspend(self, end: End) -> End:
+        held = {
+            "input": self.input,
+            "results": self.results,
+            "previous": self.previous,
+            "step": self.step,
+            "iter": self._iter_set(),
+        }
+        command = self.job.command
+        packed = await externalise(
+            held,
+            execution_id=command.execution_id,
+            step=command.step,
+            suffix=f"{command.command_id}/locals",
+            store=self.job.toolbox.store,
+            limit=LOCALS_LIMIT,
+        )
+        end.set = self.set
+        end.resume = {
+            "task": self.tasks[self.position].name,
+            "attempt": self.attempt,
+            "visits": self.visits,
+            "locals": packed,
+        }
+        return end
+
+    async def _restore(self, resume: Mapping[str, Any]) -> None:
+        packed = resume["locals"]
+        held = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
+        names = [task.name for task in self.tasks]
+        self.position = names.index(resume["task"])
+        self.attempt = resume["attempt"]
+        self.visits = resume["visits"]
+        self.input = held["input"]
+        self.results = dict(held["results"])
+        self.previous = held["previous"]
+        self.step = dict(held["step"])
+        if self.iter is not None:
+            self.iter.update(held["iter"])
+
+    def _iter_set(self) -> dict[str, Any]:
+        """What rules have set in `iter`, as opposed to what it began with."""
+        begun = self.job.iter or {}
+        return {key: value for key, value in (self.iter or {}).items() if key not in begun or begun[key] is not value}
+
+    # -- rendering
+
+    async def _render_input(self) -> dict[str, Any]:
+        template = self.job.step.input
+        if template is None:
+            return {}
+        given = await self._render(lambda scope: render_tree(template, scope))
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidRequest(f"the input of step '{self.job.step.name}' must give an object")
+        return dict(given or {})
+
+    async def _render(self, produce: Any, output: dict[str, Any] | None = None) -> Any:
+        def with_scope(fetch: Fetch) -> Any:
+            return produce(self._scope(fetch, output))
+
+        return await self.job.lazy.rendering(with_scope)
+
+    def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
+        command = self.job.command
+        return build_scope(
+            workload=command.workload,
+            ctx=self.ctx,
+            steps=command.scope.get("steps") or {},
+            execution_id=command.execution_id,
+            fetch=fetch,
+            iter=self.iter,
+            loop=self.job.loop,
+            output=output,
+            extra={
+                **self.results,
+                "results": self.results,
+                "step": self.step,
+                "_prev": self.previous,
+                "_task": self.tasks[self.position].name,
+                "_attempt": self.attempt,
+            },
+        )
+
+    def _line(self) -> int:
+        return self.tasks[self.position].place.line
+
+
+class _SetTooLarge(Problem):
+    status, code, title = 413, "set_too_large", "Too much was put into ctx"
+
+
+def backoff(rule: Rule, attempt: int) -> float:
+    """Seconds to wait after the attempt of that number, counted from 1."""
+    match rule.backoff:
+        case "none":
+            return 0.0
+        case "fixed":
+            return rule.delay
+        case "linear":
+            return rule.delay * attempt
+        case "exponential":
+            # beyond a day it makes no difference, and 2**n ends somewhere
+            return min(rule.delay * 2.0 ** min(attempt - 1, 60), 86_400.0)
+
+
+def _failed_by_rule(task: Task) -> dict[str, Any]:
+    return step_error("rule", "rule.fail", f"a rule of task '{task.name}' says fail")

@@ -1,0 +1,117 @@
+"""The worker as an ASGI app: a doorbell that drains, and the probes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..errors import InvalidRequest
+from ..ports import Host, Invoker
+from ..telemetry.http import EXCEPTION_HANDLERS, middleware
+from ..telemetry.probes import Check, probe_routes
+from .drain import Worker
+
+logger = logging.getLogger(__name__)
+
+# given the Authorization header, raises Unauthenticated or Forbidden
+Authorise = Callable[[str | None], None]
+
+BODY_LIMIT = 64 * 1024
+# before the next ring, when a drain had to leave work behind and got nothing done
+PAUSE = 2.0
+
+
+def make_app(
+    worker: Worker,
+    host: Host,
+    *,
+    invoker: Invoker | None = None,
+    authorise: Authorise | None = None,
+    checks: Mapping[str, Check] | None = None,
+    close: Callable[[], Any] | None = None,
+) -> Starlette:
+    """`invoker` rings this pool again when a drain leaves work behind. `close` is awaited at the end, after the worker
+    has closed what is its own: the client and the python processes."""
+    doorbell = Doorbell(worker, host, invoker, authorise)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await worker.close()
+            if close is not None:
+                await close()
+
+    return Starlette(
+        routes=[
+            Route("/", doorbell.ring, methods=["POST"]),
+            *probe_routes(checks if checks is not None else {"control_plane": worker.client.check}),
+        ],
+        middleware=middleware(),
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+class Doorbell:
+    def __init__(self, worker: Worker, host: Host, invoker: Invoker | None, authorise: Authorise | None) -> None:
+        self._worker = worker
+        self._host = host
+        self._invoker = invoker
+        self._authorise = authorise
+        self._drains: set[asyncio.Task[dict[str, Any]]] = set()
+
+    async def ring(self, request: Request) -> Response:
+        """{"sweep"?: bool}; answers when the drain has ended, or at once if one is under way."""
+        if self._authorise is not None:
+            self._authorise(request.headers.get("authorization"))
+        payload = await _payload(request)
+        # the bell is answered by whoever is still there; the drain goes on when nobody is
+        drain = asyncio.create_task(self.drain(sweep=bool(payload.get("sweep"))))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        return JSONResponse(await asyncio.shield(drain))
+
+    async def drain(self, *, sweep: bool = False) -> dict[str, Any]:
+        settings = self._worker.settings
+        seconds = min(self._host.remaining(), settings.time_budget)
+        summary = await self._worker.drain(seconds, sweep=sweep)
+        if summary["status"] != "draining":
+            logger.info("drained", extra={"summary": summary})
+        if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
+            await self._ring_again(0.0 if summary["claimed"] else PAUSE)
+        return summary
+
+    async def _ring_again(self, delay: float) -> None:
+        pool = self._worker.settings.pool
+        assert self._invoker is not None
+        try:
+            await self._invoker.invoke(pool, {"pool": pool}, delay)
+        except Exception as error:
+            # the reconciler rings for what is left
+            logger.warning("could not ring again: %s", type(error).__name__)
+
+
+async def _payload(request: Request) -> dict[str, Any]:
+    body = await request.body()
+    if not body:
+        return {}
+    if len(body) > BODY_LIMIT:
+        raise InvalidRequest("the body of a ring is a small JSON object")
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise InvalidRequest("the body of a ring is a JSON object")
+    return payload
