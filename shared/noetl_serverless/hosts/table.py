@@ -44,9 +44,7 @@ def functions_folder() -> Path:
     """The folder `functions` beside the library's. FileNotFoundError if the library stands alone."""
     folder = Path(__file__).resolve().parents[3] / "functions"
     if not (folder / "functions.yaml").is_file():
-        raise FileNotFoundError(
-            f"there is no {folder / 'functions.yaml'}: install the project in editable mode"
-        )
+        raise FileNotFoundError(f"there is no {folder / 'functions.yaml'}: install the project in editable mode")
     return folder
 
 

@@ -49,16 +49,20 @@ class Layout:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InUse(f"a stack already runs on {self.home}") from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())
+            lock.flush()
             yield
 
     def is_held(self) -> bool:
         if not self._lock.exists():
             return False
-        try:
-            with self.held():
-                return False
-        except InUse:
-            return True
+        with self._lock.open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def use(self) -> IO[bytes]:
         """Say that a command uses the running stack, until the file is closed."""
@@ -72,9 +76,9 @@ class Layout:
 
     def running(self) -> dict[str, Any] | None:
         """The run.json of the stack that runs and is ready, if one does."""
-        if not self.is_held():
-            return None
-        return self.last_run()
+        run = self.last_run()
+        # a stack that is starting has not yet thrown away what one that was killed left
+        return run if run and self.is_held() and str(run["pid"]) == self._lock.read_text() else None
 
     def last_run(self) -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):

@@ -194,9 +194,7 @@ def _reachable_binaries(account: Account) -> Path:
     if not copy.exists():
         fresh = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         # the programs find their libraries relative to themselves
-        shutil.copytree(
-            package, fresh / package.name, ignore=shutil.ignore_patterns("__pycache__", "include")
-        )
+        shutil.copytree(package, fresh / package.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
         shutil.copytree(package.with_name(f"{package.name}.libs"), fresh / f"{package.name}.libs")
         for folder in (_REACHABLE_HOME, fresh):
             folder.chmod(0o755)

@@ -50,7 +50,7 @@ class Process:
                 env=dict(program.environment),
                 cwd=program.directory,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(program.stop_signal),
+                preexec_fn=die_with_parent(program.stop_signal),
                 user=account.uid if account and switch else None,
                 group=account.gid if account and switch else None,
                 extra_groups=[] if switch else None,
@@ -113,7 +113,7 @@ def wait_until(ready: Callable[[], bool], process: Process, timeout: float, paus
         time.sleep(pause)
 
 
-def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+def die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
     """Linux tells a child when its parent dies; elsewhere the next start ends what was left behind."""
     if not sys.platform.startswith("linux"):
         return None

@@ -34,9 +34,7 @@ class Secrets:
         try:
             return cls(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{path} is damaged: {error}. Without it the data beside it cannot be read"
-            ) from error
+            raise ValueError(f"{path} is damaged: {error}. Without it the data beside it cannot be read") from error
 
     @classmethod
     def _make(cls) -> Secrets:

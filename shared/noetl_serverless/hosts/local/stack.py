@@ -175,9 +175,7 @@ class Stack:
         password = self._secrets.workspace_password
         await asyncio.to_thread(create_workspace, database_url, password)
         async with (
-            aiohttp.ClientSession(
-                headers={"Authorization": f"Bearer {self._secrets.operator_token}"}
-            ) as session,
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {self._secrets.operator_token}"}) as session,
             session.post(
                 f"{self._addresses.functions['control_plane']}/api/credentials",
                 json=workspace_credential(database_url, password),

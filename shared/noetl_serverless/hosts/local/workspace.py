@@ -27,9 +27,7 @@ def create_workspace(url: str, password: str) -> None:
             engine.run(f"CREATE ROLE {NAME} LOGIN PASSWORD {secret}")
         else:
             engine.run(f"ALTER ROLE {NAME} PASSWORD {secret}")
-        engine.run(
-            f"REVOKE CONNECT ON DATABASE {pg8000.native.identifier(parts.path.lstrip('/'))} FROM PUBLIC"
-        )
+        engine.run(f"REVOKE CONNECT ON DATABASE {pg8000.native.identifier(parts.path.lstrip('/'))} FROM PUBLIC")
         if not engine.run("SELECT 1 FROM pg_database WHERE datname = :name", name=NAME):
             engine.run(f"CREATE DATABASE {NAME} OWNER {NAME}")
 

@@ -1,0 +1,146 @@
+"""The control plane, as the command line talks to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from .failure import Failure, Refused
+
+# a function that died is back within this time
+PATIENCE = 15.0
+LONG_POLL = 20.0
+PAGE = 500
+TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+class Client:
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._token = token
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def get(self, path: str, timeout: float = 60.0, **query: Any) -> Any:
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None, timeout, again=True)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._call("POST", path, body or {}, 60.0, again=False)
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path, None, 60.0, again=True)
+
+    def execute(self, path: str, version: int | None, workload: Mapping[str, Any]) -> str:
+        """The id of a new execution; asking again after a lost answer starts no second one."""
+        body = {"path": path, "payload": dict(workload)} | ({"version": version} if version else {})
+        key = str(uuid.uuid4())
+        answer = self._call("POST", "/api/execute", body, 60.0, again=True, headers={"Idempotency-Key": key})
+        return str(answer["execution_id"])
+
+    def register(self, text: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.post("/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+        return answer
+
+    def execution(self, execution_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}")
+        return found
+
+    def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
+        """One page of the events after `after`; waits up to `wait` seconds for one to come."""
+        answer = self.get(
+            f"/api/executions/{quote(execution_id, safe='')}/events",
+            timeout=wait + 60.0,
+            after=after,
+            wait=wait,
+            limit=PAGE,
+        )
+        found: list[dict[str, Any]] = answer["events"] if isinstance(answer, dict) else answer
+        return found
+
+    def follow(self, execution_id: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
+        """Pages of events as they come, until the execution has ended and all were given."""
+        while True:
+            page = self.events(execution_id, after, LONG_POLL)
+            if page:
+                after = max(int(event["seq"]) for event in page)
+                yield page
+            elif self.execution(execution_id)["status"] in TERMINAL:
+                return
+            if any(event["event_type"] in ENDS for event in page):
+                return
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        timeout: float,
+        *,
+        again: bool,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Refused if it answers with a problem; Failure if it does not answer within PATIENCE seconds."""
+        data = None if body is None else json.dumps(body).encode()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                status, answer = self._once(method, path, data, timeout, headers or {})
+                if status != 503 or time.monotonic() > deadline:
+                    break
+            except ConnectionRefusedError as error:
+                self._give_up(error, deadline)
+            except (OSError, http.client.HTTPException) as error:
+                if not again:
+                    raise Failure(f"the control plane broke off: {error!r}") from error
+                self._give_up(error, deadline)
+            time.sleep(0.1)
+        if status >= 400:
+            raise Refused(status, answer if isinstance(answer, dict) else {"detail": str(answer)})
+        return answer
+
+    def _once(
+        self, method: str, path: str, data: bytes | None, timeout: float, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._host, self._port)
+        self._connection.timeout = timeout
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout)
+        all_headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **headers}
+        try:
+            self._connection.request(method, path, data, all_headers)
+            response = self._connection.getresponse()
+            raw = response.read()
+        except BaseException:
+            self.close()
+            raise
+        if response.getheader("Connection", "").lower() == "close":
+            self.close()
+        return response.status, _decode(raw)
+
+    def _give_up(self, error: Exception, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise Failure(f"the control plane does not answer: {error}") from error
+
+
+ENDS = frozenset({"playbook.completed", "playbook.failed"})
+
+
+def _decode(raw: bytes) -> Any:
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode(errors="replace")

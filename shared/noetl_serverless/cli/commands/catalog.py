@@ -1,0 +1,84 @@
+"""register, list, lint: playbooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..failure import FAILED, Refused
+from ..options import DataOption, JsonOption, read_text
+from ..output import command, fault_line, print_json, say, show, table
+from ..target import running_stack
+
+FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files; a folder stands for the .yaml below it.")]
+
+
+@command
+def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Put playbooks into the catalog; each gets the next version of its path."""
+    texts = [(file, read_text(str(file))) for file in playbook_files(files)]
+    done = []
+    with running_stack(data) as client:
+        for file, text in texts:
+            entry = register_text(client, str(file), text)
+            done.append({"file": str(file), **entry})
+            if not as_json:
+                say(f"{entry['path']} version {entry['version']}")
+    if as_json:
+        print_json(done)
+
+
+def register_text(client: Any, file: str, text: str) -> dict[str, Any]:
+    """Register one playbook; a refusal names the file."""
+    try:
+        entry: dict[str, Any] = client.register(text)
+    except Refused as refused:
+        refused.detail = f"{file}: {refused.detail}"
+        refused.problem["file"] = file
+        raise
+    return {key: entry[key] for key in ("path", "version", "catalog_id", "kind") if key in entry}
+
+
+def playbook_files(given: list[Path]) -> list[Path]:
+    """The files, with each folder replaced by the playbooks below it."""
+    return [file for place in given for file in (sorted(place.rglob("*.yaml")) if place.is_dir() else [place])]
+
+
+@command
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List the catalog."""
+    with running_stack(data) as client:
+        entries = client.post("/api/catalog/list", {"resource_type": "Playbook"})["entries"]
+    if as_json:
+        print_json(entries)
+        return
+    columns = ("path", "version", "kind", "created_at")
+    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+
+
+@command
+def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
+    """Check playbook files without a stack. Exit status 1 if one has a mistake."""
+    found = [{"file": str(file), **fault} for file in playbook_files(files) for fault in _faults(read_text(str(file)))]
+    if as_json:
+        print_json({"ok": not found, "errors": found})
+    else:
+        for fault in found:
+            say(fault_line(fault, fault["file"]))
+        if not found:
+            say("no mistakes")
+    if found:
+        raise typer.Exit(FAILED)
+
+
+def _faults(text: str) -> list[dict[str, Any]]:
+    from ...errors import InvalidPlaybook
+    from ...playbook.compile import compile_playbook
+
+    try:
+        compile_playbook(text)
+    except InvalidPlaybook as problem:
+        return [fault.to_dict() for fault in problem.faults] or [{"message": problem.detail}]
+    return []

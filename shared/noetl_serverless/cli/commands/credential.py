@@ -1,0 +1,69 @@
+"""credential set, list, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from ..failure import WrongUse
+from ..options import DataOption, JsonOption, SetOption, workload
+from ..output import command, print_json, say, show, table
+from ..target import running_stack
+
+app = typer.Typer(help="Secrets that playbooks name.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Name of the credential.")]
+
+
+@app.command("set")
+@command
+def set_(
+    name: NameArgument,
+    kind: Annotated[str, typer.Option("--type", help="postgres, bearer, basic, api_key, ...")],
+    value: Annotated[str | None, typer.Option("--value", help="JSON, or @FILE, or @- for standard input.")] = None,
+    assignments: SetOption = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store a credential, sealed, in place of one of the same name. What is typed here others may read in the
+    shell's history: rather give it by --value @FILE or @-."""
+    content = workload(value, assignments)
+    if not content:
+        raise WrongUse("give the credential's fields with --value or --set")
+    body = {"name": name, "type": kind, "data": content}
+    if description:
+        body["description"] = description
+    with running_stack(data) as client:
+        entry = client.post("/api/credentials", body)
+    if as_json:
+        print_json(entry)
+    else:
+        say(f"{name} is stored")
+
+
+@app.command("list")
+@command
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List credentials, without what they hold."""
+    with running_stack(data) as client:
+        found = client.get("/api/credentials")
+    entries = found if isinstance(found, list) else found["items"]
+    if as_json:
+        print_json(entries)
+        return
+    columns = ("name", "type", "description", "updated_at")
+    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+
+
+@app.command("delete")
+@command
+def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Delete a credential."""
+    with running_stack(data) as client:
+        answer = client.delete(f"/api/credentials/{quote(name, safe='')}")
+    if as_json:
+        print_json(answer or {"status": "deleted", "name": name})
+    else:
+        say(f"{name} is deleted")

@@ -1,0 +1,107 @@
+"""executions, show, events, cancel: what ran and runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ..failure import FAILED
+from ..options import DataOption, JsonOption
+from ..output import command, print_json, result, say, show, table
+from ..progress import Progress
+from ..target import running_stack
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
+
+
+@command
+def executions(
+    data: DataOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many, newest first.")] = 25,
+    as_json: JsonOption = False,
+) -> None:
+    """List executions, newest first."""
+    with running_stack(data) as client:
+        found = client.get("/api/executions", page=1, page_size=limit)
+    entries = found if isinstance(found, list) else found["items"]
+    if as_json:
+        print_json(entries)
+        return
+    columns = ("execution_id", "path", "version", "status", "start_time", "duration_human")
+    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+
+
+@command
+def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show one execution: its steps and its result."""
+    with running_stack(data) as client:
+        entry = client.execution(execution_id)
+        if as_json:
+            print_json(entry)
+            return
+        progress = Progress()
+        for page in _pages(client, execution_id):
+            progress.feed(page)
+    say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}")
+    show(progress.steps())
+    if entry.get("error"):
+        show(result(entry["error"]))
+    elif entry.get("result") is not None:
+        show(result(entry["result"]))
+
+
+@command
+def events(
+    execution_id: IdArgument,
+    data: DataOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the execution ends.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the log of an execution."""
+    found = []
+    with running_stack(data) as client:
+        client.execution(execution_id)
+        for page in client.follow(execution_id) if follow else _pages(client, execution_id):
+            for event in page:
+                found.append(event)
+                if not as_json:
+                    say(_line(event))
+    if as_json:
+        print_json(found)
+
+
+@command
+def cancel(
+    execution_id: IdArgument,
+    data: DataOption = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the log.")] = "cancelled by noetls",
+    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Its sub-playbooks too.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel an execution. Exit status 1 if it had ended already."""
+    with running_stack(data) as client:
+        body = {"reason": reason, "cascade": cascade}
+        answer = client.post(f"/api/executions/{quote(execution_id, safe='')}/cancel", body)
+    if as_json:
+        print_json(answer)
+    else:
+        say(str(answer.get("message") or answer["status"]))
+    if answer["status"] != "cancelled":
+        raise typer.Exit(FAILED)
+
+
+def _pages(client: Any, execution_id: str) -> Any:
+    """All events there are now, page by page."""
+    after = 0
+    while page := client.events(execution_id, after):
+        after = max(int(event["seq"]) for event in page)
+        yield page
+
+
+def _line(event: dict[str, Any]) -> str:
+    parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
+    if event.get("cause"):
+        parts.append(f"(of {event['cause']})")
+    return "  ".join(str(part) for part in parts).rstrip()

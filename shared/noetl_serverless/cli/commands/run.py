@@ -1,0 +1,111 @@
+"""run: one execution, watched to its end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..client import Client
+from ..failure import FAILED, WrongUse
+from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
+from ..output import command, console, print_json, result, say, show
+from ..progress import Progress, line
+from ..target import running_or_own_stack, running_stack
+from .catalog import register_text
+
+
+@command
+def run(
+    playbook: Annotated[str, typer.Argument(help="A playbook file, or the path of a registered playbook.")],
+    data: DataOption = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Of a registered one.")] = None,
+    assignments: SetOption = None,
+    payload: PayloadOption = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once it is started.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a playbook and show its progress and its result. Exit status 1 if it fails.
+
+    A file is registered first. Uses the stack that runs on the data directory; starts one for this run if
+    none does.
+    """
+    values = workload(payload, assignments)
+    text = read_text(playbook) if _is_file(playbook) else None
+    if text is not None and version is not None:
+        raise WrongUse("--version is for registered playbooks, not for files")
+    with running_stack(data) if no_wait else running_or_own_stack(data) as client:
+        path = playbook
+        if text is not None:
+            entry = register_text(client, playbook, text)
+            path, version = entry["path"], entry["version"]
+        execution_id = client.execute(path, version, values)
+        if no_wait:
+            _tell_started(execution_id, as_json)
+            return
+        outcome = watch(client, execution_id, quiet=as_json)
+    if as_json:
+        print_json(outcome)
+    else:
+        show_outcome(outcome)
+    if outcome["status"] != "COMPLETED":
+        raise typer.Exit(FAILED)
+
+
+def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
+    """Follow an execution to its end: {execution_id, status, result, duration_ms, error}."""
+    if quiet:
+        for _ in client.follow(execution_id):
+            pass
+    else:
+        _watch_live(client, execution_id)
+    entry = client.execution(execution_id)
+    return {
+        "execution_id": execution_id,
+        "status": entry["status"],
+        "result": entry.get("result"),
+        "duration_ms": round(1000 * float(entry.get("duration_seconds") or 0)),
+        "error": entry.get("error"),
+    }
+
+
+def show_outcome(outcome: dict[str, Any]) -> None:
+    say(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
+    if outcome["status"] == "COMPLETED":
+        if outcome["result"] is not None:
+            show(result(outcome["result"]))
+    elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
+        say(f"error: {outcome['error']['message']}")
+    elif outcome["error"] is not None:
+        show(result(outcome["error"]))
+
+
+def _watch_live(client: Client, execution_id: str) -> None:
+    progress = Progress()
+    if not console().is_terminal:
+        for page in client.follow(execution_id):
+            for row in progress.feed(page):
+                say(line(row))
+        return
+    from rich.live import Live
+
+    # the clocks of the engine and of this process are the same one: a stack runs on this machine
+    with Live(get_renderable=lambda: progress.steps(time.time()), console=console(), refresh_per_second=10) as live:
+        for page in client.follow(execution_id):
+            progress.feed(page)
+        live.update(progress.steps())
+        live.refresh()
+
+
+def _tell_started(execution_id: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"execution_id": execution_id, "status": "RUNNING", "result": None, "duration_ms": 0, "error": None})
+    else:
+        say(f"execution {execution_id} is started")
+
+
+def _is_file(playbook: str) -> bool:
+    """A name that ends like one is a file even if there is none, so that the message says so."""
+    return playbook == "-" or playbook.endswith((".yaml", ".yml")) or Path(playbook).is_file()

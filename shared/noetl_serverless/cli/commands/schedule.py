@@ -1,0 +1,114 @@
+"""schedule create, list, enable, disable, trigger, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ..failure import WrongUse
+from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
+from ..output import command, print_json, say, show, table
+from ..target import running_stack
+
+app = typer.Typer(help="Playbooks that start by the clock.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
+
+
+@app.command()
+@command
+def create(
+    name: NameArgument,
+    path: Annotated[str, typer.Argument(help="Path of the playbook in the catalog.")],
+    cron: Annotated[str | None, typer.Option("--cron", help="Five fields, as in '0 6 * * *'.")] = None,
+    every: Annotated[int | None, typer.Option("--every", min=1, help="Seconds between two runs.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="In which cron is read.")] = "UTC",
+    missed: Annotated[str, typer.Option("--missed", help="skip, fire_once or catch_up.")] = "fire_once",
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Default: the newest.")] = None,
+    payload: PayloadOption = None,
+    assignments: SetOption = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create it switched off.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a schedule: --cron or --every."""
+    if (cron is None) == (every is None):
+        raise WrongUse("give either --cron or --every")
+    body: dict[str, Any] = {
+        "name": name,
+        "playbook_path": path,
+        "playbook_version": version,
+        "cron": cron,
+        "interval_seconds": every,
+        "timezone": timezone,
+        "missed_policy": missed,
+        "enabled": not disabled,
+        "input_payload": workload(payload, assignments),
+    }
+    with running_stack(data) as client:
+        entry = client.post("/api/schedules", {key: value for key, value in body.items() if value is not None})
+    _tell(entry, as_json)
+
+
+@app.command("list")
+@command
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List schedules."""
+    with running_stack(data) as client:
+        found = client.get("/api/schedules")
+    entries = found if isinstance(found, list) else found["items"]
+    if as_json:
+        print_json(entries)
+        return
+    columns = ("name", "playbook_path", "cron", "interval_seconds", "enabled", "next_run_at", "last_status")
+    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+
+
+@app.command()
+@command
+def enable(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Switch a schedule on."""
+    _post(name, "enable", data, as_json)
+
+
+@app.command()
+@command
+def disable(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Switch a schedule off."""
+    _post(name, "disable", data, as_json)
+
+
+@app.command()
+@command
+def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Start one execution now, whatever the clock says."""
+    _post(name, "trigger", data, as_json)
+
+
+@app.command()
+@command
+def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Delete a schedule."""
+    with running_stack(data) as client:
+        answer = client.delete(f"/api/schedules/{quote(name, safe='')}")
+    if as_json:
+        print_json(answer or {"status": "deleted", "name": name})
+    else:
+        say(f"{name} is deleted")
+
+
+def _post(name: str, verb: str, data: Any, as_json: bool) -> None:
+    with running_stack(data) as client:
+        answer = client.post(f"/api/schedules/{quote(name, safe='')}/{verb}")
+    _tell(answer, as_json)
+
+
+def _tell(entry: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(entry)
+    elif "execution_id" in entry and "name" not in entry:
+        say(f"execution {entry['execution_id']} is started")
+    else:
+        state = f"next run at {entry.get('next_run_at')}" if entry.get("enabled") else "switched off"
+        say(f"{entry.get('name')}: {state}")

@@ -1,0 +1,136 @@
+"""up, down, status: the stack as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ..failure import FAILED, Failure, WrongUse
+from ..options import DataOption, JsonOption, data_directory
+from ..output import command, print_json, say, show, table
+
+DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it running and return once it is ready.")]
+URLS = ("control_plane_url", "gateway_url", "worker_url", "reconciler_url")
+
+
+@command
+def up(data: DataOption = None, detach: DetachOption = False, as_json: JsonOption = False) -> None:
+    """Start the whole engine and look after it until Ctrl-C, or with --detach until `noetls down`.
+
+    NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones.
+    """
+    from ...hosts.local.launch import launch
+    from ...hosts.local.layout import Layout
+
+    layout = Layout(data_directory(data))
+    if not detach:
+        _stay_up(layout, as_json)
+        return
+    try:
+        launched = layout.running() or launch(layout, with_parent=False)[1]
+    except (RuntimeError, OSError) as error:
+        raise Failure(str(error)) from error
+    tell(launched, as_json)
+
+
+def _stay_up(layout: Any, as_json: bool) -> None:
+    import asyncio
+
+    from ...hosts.local.layout import InUse
+    from ...hosts.local.stack import Stack, log_file, stop_on_signals
+    from ...settings import Settings
+
+    async def stay() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await Stack(layout, Settings.from_environment()).run(lambda started: tell(started, as_json), stop)
+
+    try:
+        layout.create()
+        log_file(layout.log("supervisor"))
+        asyncio.run(stay())
+    except InUse as error:
+        raise WrongUse(f"{error}; `noetls down --data {layout.home}` stops it") from error
+    except (RuntimeError, OSError, ValueError, LookupError) as error:
+        raise Failure(str(error)) from error
+
+
+@command
+def down(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Stop the stack. Its data stays."""
+    from ...hosts.local.launch import stop
+    from ...hosts.local.layout import Layout
+
+    layout = Layout(data_directory(data))
+    try:
+        stopped = stop(layout)
+    except RuntimeError as error:
+        raise Failure(str(error)) from error
+    if as_json:
+        print_json({"status": "stopped", "was_running": stopped, "data": str(layout.home)})
+    else:
+        say(f"stopped; the data stays in {layout.home}" if stopped else f"no stack runs on {layout.home}")
+
+
+@command
+def status(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Say what runs and whether it is ready. Exit status 1 if no stack runs or a part is not ready."""
+    from ...hosts.local.layout import Layout
+
+    layout = Layout(data_directory(data))
+    running = layout.running()
+    if running is None:
+        state = "starting" if layout.is_held() else "stopped"
+        if as_json:
+            print_json({"status": state, "data": str(layout.home)})
+        else:
+            say(f"{state} ({layout.home})")
+        raise typer.Exit(FAILED)
+    parts = {name: _part(name, pid, running) for name, pid in running["pids"].items()}
+    ready = all(part["ready"] for part in parts.values())
+    if as_json:
+        print_json({"status": "running" if ready else "degraded", **public(running), "parts": parts})
+    else:
+        show(table(("part", "pid", "ready", "url"), [_row(name, part) for name, part in parts.items()]))
+        say(f"up since {running['started_at']}, data in {layout.home}")
+    if not ready:
+        raise typer.Exit(FAILED)
+
+
+def public(running: dict[str, Any]) -> dict[str, Any]:
+    """run.json without the servers' URLs, which hold passwords."""
+    return {key: value for key, value in running.items() if key not in ("database_url", "nats_url", "pids")}
+
+
+def tell(started: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({"status": "running", **public(started)})
+        return
+    say(f"control plane  {started['control_plane_url']}")
+    if "gateway_url" in started:
+        say(f"gateway        {started['gateway_url']}/graphql")
+    say(f"data           {started['data']}")
+
+
+def _part(name: str, pid: int, running: dict[str, Any]) -> dict[str, Any]:
+    import psutil
+
+    url = running.get(f"{name}_url")
+    if name in ("postgres", "nats"):
+        return {"pid": pid, "ready": psutil.pid_exists(pid), "url": None}
+    return {"pid": pid, "ready": _answers(f"{url}/readyz"), "url": url}
+
+
+def _answers(url: str) -> bool:
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _row(name: str, part: dict[str, Any]) -> tuple[Any, ...]:
+    return name, part["pid"], part["ready"], part["url"]

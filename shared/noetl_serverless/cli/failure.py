@@ -1,0 +1,51 @@
+"""What ends a command early, and with which exit status: 1 it failed, 2 it was used wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FAILED = 1
+WRONG = 2
+
+
+class Failure(Exception):
+    """`problem` is the same in the shape of RFC 9457, for --json."""
+
+    status = FAILED
+    code = "failed"
+    title = "The command failed"
+
+    def __init__(self, detail: str, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.problem = dict(problem) if problem else self._own_problem()
+
+    def _own_problem(self) -> dict[str, Any]:
+        return {
+            "type": f"urn:noetl:problem:{self.code}",
+            "title": self.title,
+            "detail": self.detail,
+            "code": self.code,
+        }
+
+
+class WrongUse(Failure):
+    status = WRONG
+    code = "wrong_use"
+    title = "The command was used wrongly"
+
+
+class NoStack(WrongUse):
+    code = "no_stack"
+    title = "No stack runs"
+
+
+class Refused(Failure):
+    """The control plane answered with a problem."""
+
+    def __init__(self, http_status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {http_status}"), problem)
+        self.http_status = http_status
+        # what the caller can mend is wrong use; what the service has to mend is a failure
+        self.status = WRONG if http_status < 500 else FAILED

@@ -1,0 +1,86 @@
+"""Options that many commands share, and values given on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .failure import WrongUse
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data directory of the stack.", show_default="below the user's data folder"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+PayloadOption = Annotated[
+    str | None, typer.Option("--payload", help="Workload as JSON, or @FILE, or @- for standard input.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One workload value: key=value, or a.b=value; the value is JSON or plain text."),
+]
+
+
+def data_directory(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("noetl-serverless", appauthor=False))
+
+
+def workload(payload: str | None, assignments: list[str] | None) -> dict[str, Any]:
+    """The object of --payload with each --set put over it. WrongUse if one cannot be read."""
+    values = read_json(payload, "--payload") if payload else {}
+    if not isinstance(values, dict):
+        raise WrongUse("--payload must be a JSON object")
+    for assignment in assignments or []:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise WrongUse(f"--set {assignment!r}: expected key=value")
+        _put(values, key, _value(text))
+    return values
+
+
+def read_json(text: str, option: str) -> Any:
+    """JSON given in place or as @FILE. WrongUse with line and column if it is none."""
+    place = option
+    if text.startswith("@"):
+        place = text[1:]
+        text = read_text(place)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WrongUse(f"{place}: not JSON: {error}") from None
+
+
+def read_text(name: str) -> str:
+    """The text of a file, `-` for standard input. WrongUse if it cannot be read."""
+    if name == "-":
+        return sys.stdin.read()
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise WrongUse(f"{name}: {reason}") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise WrongUse(f"--set {path}: {name} is not an object")
+        values = inner
+    values[last] = value

@@ -1,0 +1,120 @@
+"""What a command prints: one JSON document, or something for people."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+from .failure import Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def command(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn a Failure into a message, or a problem document with --json, and an exit status."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except Failure as failure:
+            if kwargs.get("as_json"):
+                print_json(failure.problem)
+            else:
+                _print_failure(failure)
+            raise typer.Exit(failure.status) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+@functools.cache
+def console(*, error: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for people; `text` is plain, never markup."""
+    console().print(text, markup=False)
+
+
+def show(renderable: RenderableType) -> None:
+    console().print(renderable)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell(value)) for value in row))
+    return grid
+
+
+def cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:,.6g}"
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
+
+
+def result(value: Any) -> RenderableType:
+    """A result for people: rows of objects as a table, the rest as JSON."""
+    rows = rows_of(value)
+    if rows:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        return table(columns, [[row.get(column) for column in columns] for row in rows])
+    from rich.json import JSON
+
+    return JSON.from_data(value, default=str)
+
+
+def rows_of(value: Any) -> list[Mapping[str, Any]] | None:
+    """The rows of `value` if it is a list of objects, or has one as its `table` or `rows`."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("table", "rows") if isinstance(value.get(key), list)), None)
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return value
+    return None
+
+
+def _print_failure(failure: Failure) -> None:
+    from rich.text import Text
+
+    out = console(error=True)
+    out.print(Text.assemble(("error: ", "bold red"), failure.detail))
+    for fault in failure.problem.get("errors", []):
+        out.print(f"  {fault_line(fault)}", markup=False)
+
+
+def fault_line(fault: Mapping[str, Any], file: str | None = None) -> str:
+    """`file:line:column: message`, as editors and people read it."""
+    place = ":".join(str(part) for part in (file, fault.get("line"), fault.get("column")) if part)
+    return f"{place}: {fault.get('message')}" if place else str(fault.get("message"))

@@ -1,0 +1,130 @@
+"""What an execution is doing, read from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .output import table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–"}
+
+
+@dataclass
+class StepRow:
+    """One generation of a step. Times are seconds since 1970."""
+
+    name: str
+    generation: int
+    state: str = "running"
+    began: float = 0.0
+    ended: float | None = None
+    items: int | None = None
+    items_done: int = 0
+    items_failed: int = 0
+    error: str = ""
+
+    def duration(self, now: float) -> float:
+        return max(0.0, (self.ended if self.ended is not None else now) - self.began)
+
+    @property
+    def loop(self) -> str:
+        if self.items is None:
+            return ""
+        failed = f", {self.items_failed} failed" if self.items_failed else ""
+        return f"{self.items_done}/{self.items}{failed}"
+
+
+class Progress:
+    """Feed it pages of events in order; it keeps a row for each step."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int], StepRow] = {}
+        self.status = "RUNNING"
+        self.last = 0.0
+
+    def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
+        """The rows of the steps that ended by these events."""
+        ended = []
+        for event in events:
+            self.last = seconds(event["timestamp"])
+            row = self._row(event)
+            if row is not None and self._apply(row, event):
+                ended.append(row)
+            self._status(event["event_type"])
+        return ended
+
+    def steps(self, now: float | None = None) -> RenderableType:
+        at = self.last if now is None else now
+        return table(
+            ("", "step", "items", "time"),
+            [
+                (MARKS[row.state], _title(row), row.loop, f"{row.duration(at):.2f} s")
+                for row in self.rows.values()
+                if row.state != "skipped"
+            ],
+        )
+
+    def _row(self, event: Mapping[str, Any]) -> StepRow | None:
+        name = event.get("step")
+        if not name:
+            return None
+        key = (str(name), int(event.get("generation") or 0))
+        if key not in self.rows:
+            self.rows[key] = StepRow(*key, began=seconds(event["timestamp"]))
+        return self.rows[key]
+
+    def _apply(self, row: StepRow, event: Mapping[str, Any]) -> bool:
+        """Whether the step ended by this event."""
+        payload = event.get("payload") or {}
+        kind = event["event_type"]
+        match kind:
+            case "loop.opened":
+                row.items = int(payload.get("count") or 0)
+            case "frame.committed":
+                frame = payload.get("frame") or payload
+                row.items_done += int(frame.get("ok") or 0) + int(frame.get("failed") or 0)
+                row.items_failed += int(frame.get("failed") or 0)
+            case "call.error":
+                row.error = str((payload.get("error") or {}).get("message") or "")
+            case "step.skipped":
+                row.state = "skipped"
+            case "step.exit" | "loop.done":
+                row.ended = seconds(event["timestamp"])
+                if row.state == "running":
+                    row.state = "failed" if _failed(payload) else "done"
+                    return True
+        return False
+
+    def _status(self, event_type: str) -> None:
+        match event_type:
+            case "playbook.completed":
+                self.status = "COMPLETED"
+            case "playbook.failed":
+                self.status = "FAILED"
+            case "execution.cancelled":
+                self.status = "CANCELLED"
+
+
+def line(row: StepRow) -> str:
+    """A step that ended, in one line."""
+    items = f"  {row.loop} items" if row.items is not None else ""
+    error = f"  {row.error}" if row.state == "failed" and row.error else ""
+    return f"{MARKS[row.state]} {_title(row)}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
+
+
+def seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _title(row: StepRow) -> str:
+    return f"{row.name} (again, {row.generation})" if row.generation > 1 else row.name
+
+
+def _failed(payload: Mapping[str, Any]) -> bool:
+    return str(payload.get("status", "")).lower() in ("error", "failed")

@@ -1,0 +1,58 @@
+"""Which stack a command talks to: the one that runs on the data directory, or one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from .client import Client
+from .failure import Failure, NoStack
+from .options import data_directory
+
+
+@contextlib.contextmanager
+def running_stack(data: Path | None) -> Iterator[Client]:
+    """The client of the stack that runs on `data`; NoStack if none does."""
+    from ..hosts.local.layout import Layout
+
+    layout = Layout(data_directory(data))
+    run = layout.running()
+    if run is None:
+        raise NoStack(f"no stack runs on {layout.home}. Start one: noetls up --detach --data {layout.home}")
+    with layout.use(), client_of(layout, run["control_plane_url"]) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def running_or_own_stack(data: Path | None) -> Iterator[Client]:
+    """The same, but start a stack if none runs, and stop it at the end, when no other command uses it."""
+    from ..hosts.local.launch import Launched, launch
+    from ..hosts.local.layout import Layout
+
+    layout = Layout(data_directory(data))
+    layout.create()
+    with layout.use() as users:
+        own: Launched | None = None
+        run = layout.running()
+        if run is None:
+            try:
+                own, run = launch(layout, with_parent=True)
+            except RuntimeError as error:
+                raise Failure(str(error)) from error
+        try:
+            with client_of(layout, run["control_plane_url"]) as client:
+                yield client
+        finally:
+            if own is not None:
+                layout.wait_for_others(users)
+                own.stop()
+
+
+@contextlib.contextmanager
+def client_of(layout, control_plane_url: str) -> Iterator[Client]:  # type: ignore[no-untyped-def]
+    from ..hosts.local.secrets import Secrets
+
+    client = Client(control_plane_url, Secrets.load(layout.secrets).operator_token)
+    with contextlib.closing(client):
+        yield client

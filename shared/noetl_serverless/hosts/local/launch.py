@@ -1,0 +1,95 @@
+"""Starts a stack as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .layout import Layout
+from .process import die_with_parent, tail
+
+LONGEST_START = 180.0
+LONGEST_STOP = 60.0
+PAUSE = 0.03
+
+
+class Launched:
+    """The process of a stack that this process started; None where another one did."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+
+    def stop(self) -> None:
+        self._popen.terminate()
+        try:
+            self._popen.wait(LONGEST_STOP)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
+def launch(layout: Layout, *, with_parent: bool) -> tuple[Launched | None, dict[str, Any]]:
+    """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is
+    ready.
+
+    `with_parent`: it ends when this process does. Gives the process, None if it is another's, and run.json.
+    RuntimeError with what it said if it does not start.
+    """
+    layout.create()
+    if layout.is_held():
+        return None, _wait(layout, None)
+    log = layout.log("stack")
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM) if with_parent else None,
+        )
+    launched = Launched(popen)
+    try:
+        run = _wait(layout, popen)
+        return (launched if run["pid"] == popen.pid else None), run
+    except BaseException:
+        launched.stop()
+        raise
+
+
+def stop(layout: Layout) -> bool:
+    """Stop the stack that runs on the data directory; whether there was one. RuntimeError if it does not
+    end."""
+    run = layout.last_run()
+    if not layout.is_held():
+        return False
+    if run is None:
+        run = _wait(layout, None)
+    os.kill(run["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + LONGEST_STOP
+    while layout.is_held():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the stack (pid {run['pid']}) has not ended after {LONGEST_STOP:g} s")
+        time.sleep(PAUSE)
+    return True
+
+
+def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    deadline = time.monotonic() + LONGEST_START
+    while True:
+        run = layout.running()
+        if run is not None:
+            return run
+        # another may have been quicker to hold the directory: then that one's stack is the answer
+        if popen is not None and popen.poll() is not None and not layout.is_held():
+            said = tail(layout.log("stack")).removeprefix("error: ")
+            raise RuntimeError(said or f"the stack ended with status {popen.returncode}")
+        if popen is None and not layout.is_held():
+            raise RuntimeError("the stack that was starting has ended")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the stack is not ready after {LONGEST_START:g} s; see {layout.logs}")
+        time.sleep(PAUSE)
