@@ -1,0 +1,61 @@
+"""From a request to its session: where the token stands, and whether a browser was tricked into sending it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from ..errors import Forbidden, Unauthenticated
+from .sessions import Session, Sessions
+
+COOKIE = "session_token"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    token: str
+    by_cookie: bool
+
+
+def presented(request: Request) -> Presented | None:
+    """The token of a request: `Authorization: Bearer`, else `X-Session-Token`, else the cookie."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return Presented(token.strip(), by_cookie=False)
+    if token := request.headers.get("x-session-token", "").strip():
+        return Presented(token, by_cookie=False)
+    if token := request.cookies.get(COOKIE, ""):
+        return Presented(token, by_cookie=True)
+    return None
+
+
+async def authenticate(request: Request, sessions: Sessions) -> Session:
+    """Raises Unauthenticated, or Forbidden for a request that another site made the browser send."""
+    found = presented(request)
+    if found is None:
+        raise Unauthenticated("Sign in, and send the session token as 'Authorization: Bearer'")
+    if found.by_cookie:
+        refuse_forgery(request)
+    return await sessions.find(found.token)
+
+
+def refuse_forgery(request: Request) -> None:
+    """A cookie travels by itself, so a request that changes something must show that it comes from our own pages.
+
+    It does by an Origin of this host, or by a header that no foreign page can set without leave.
+    """
+    if request.method in _SAFE:
+        return
+    origin = request.headers.get("origin")
+    if origin is not None:
+        if urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower():
+            return
+    elif request.headers.get("x-requested-with"):
+        return
+    raise Forbidden(
+        "A request signed in by cookie needs an Origin of this host or the header X-Requested-With; "
+        "or send the token as 'Authorization: Bearer'"
+    )

@@ -1,0 +1,32 @@
+"""Reading a request's JSON body within bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from ..errors import InvalidRequest, TooLarge
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object in the body, of at most `limit` bytes. Raises InvalidRequest or TooLarge.
+
+    The media type must be JSON: no foreign page can make a browser send that without leave.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise InvalidRequest("Send the body as application/json")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise TooLarge(f"The body may have {limit} bytes")
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body has to be a JSON object")
+    return body

@@ -1,0 +1,64 @@
+"""Relay connections: pages of a list, and opaque cursors to go on from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import InvalidRequest
+
+LARGEST_PAGE = 100
+
+
+def page_size(first: int | None, default: int) -> int:
+    size = default if first is None else first
+    if not 1 <= size <= LARGEST_PAGE:
+        raise InvalidRequest(f"'first' may be 1 to {LARGEST_PAGE}, not {size}")
+    return size
+
+
+def encode_cursor(kind: str, place: str) -> str:
+    return base64.urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(kind: str, cursor: str) -> str:
+    """The place in it; InvalidRequest if it is not a cursor of this kind."""
+    try:
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        found, _, place = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+    except (ValueError, binascii.Error):
+        found, place = "", ""
+    if found != kind or not place:
+        raise InvalidRequest(f"'after' is not a cursor of this list: {cursor[:80]!r}")
+    return place
+
+
+def decode_number(kind: str, cursor: str) -> int:
+    place = decode_cursor(kind, cursor)
+    if not (place.isascii() and place.isdigit() and len(place) < 20):
+        raise InvalidRequest(f"'after' is not a cursor of this list: {cursor[:80]!r}")
+    return int(place)
+
+
+def connection(
+    found: Sequence[dict[str, Any]],
+    size: int,
+    cursor: Callable[[dict[str, Any]], str],
+    *,
+    from_start: bool,
+) -> dict[str, Any]:
+    """The first `size` of `found` as a connection; one more in `found` means that there is a next page."""
+    nodes = list(found[:size])
+    edges = [{"cursor": cursor(node), "node": node} for node in nodes]
+    return {
+        "edges": edges,
+        "nodes": nodes,
+        "page_info": {
+            "has_next_page": len(found) > size,
+            "has_previous_page": not from_start,
+            "start_cursor": edges[0]["cursor"] if edges else None,
+            "end_cursor": edges[-1]["cursor"] if edges else None,
+        },
+    }

@@ -1,0 +1,23 @@
+"""What a resolver knows: on whose behalf, and whom to ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from graphql import GraphQLResolveInfo
+
+from .control_plane import ControlPlane
+from .sessions import Session
+
+Info: TypeAlias = "GraphQLResolveInfo[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    session: Session
+    control_plane: ControlPlane
+
+    @property
+    def user(self) -> str:
+        return self.session.user.user_id

@@ -1,0 +1,151 @@
+"""The gateway's way to the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from ..errors import MEDIA_TYPE, Problem
+
+
+class BadGateway(Problem):
+    status, code, title = 502, "bad_gateway", "The control plane does not answer"
+
+
+class Relayed(Problem):
+    """A problem that the control plane answered, passed on as it is."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        super().__init__(str(body.get("detail") or body.get("title") or "The control plane refused"))
+        self.body = dict(body)
+        # on the instance, over the class: whatever the control plane said
+        self.status = int(body["status"])  # type: ignore[misc]
+        self.code = str(body.get("code", "upstream_error"))  # type: ignore[misc]
+        self.title = str(body.get("title", ""))  # type: ignore[misc]
+
+    def to_dict(self, instance: str | None = None) -> dict[str, Any]:
+        return {**self.body, "instance": instance} if instance else dict(self.body)
+
+
+class ControlPlane:
+    """JSON over HTTP with this gateway's service token; `user` tells on whose behalf."""
+
+    def __init__(self, url: str, token: str, *, timeout: float = 30.0, read_timeout: float = 90.0) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+        self._timeout = timeout
+        self._read_timeout = read_timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def get(self, path: str, params: Mapping[str, Any] | None = None, *, user: str = "") -> Any:
+        return await self.call("GET", path, params=params, user=user)
+
+    async def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None, user: str = "") -> Any:
+        return await self.call("POST", path, body=body, headers=headers, user=user)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        user: str = "",
+    ) -> Any:
+        """The answer's JSON. Relayed if the control plane refuses, BadGateway if it does not answer."""
+        sent = {"accept": "application/json", **(headers or {}), **self._identity(user)}
+        data = None
+        if body is not None:
+            data = orjson.dumps(body)
+            sent["content-type"] = "application/json"
+        wanted = {name: str(value) for name, value in (params or {}).items() if value is not None}
+        try:
+            request = self._open().request(
+                method,
+                URL(self._url + path, encoded=True).update_query(wanted),
+                data=data,
+                headers=sent,
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+            )
+            async with request as response:
+                return _read(response, await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise BadGateway("The control plane does not answer; try again later") from error
+
+    async def forward(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: list[tuple[str, str]],
+        body: AsyncIterable[bytes] | None,
+        user: str,
+    ) -> aiohttp.ClientResponse:
+        """The answer with its body unread; `target` is an encoded path with its query. Close it. Or BadGateway."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._read_timeout)
+        try:
+            return await self._open().request(
+                method,
+                URL(self._url + target, encoded=True),
+                data=body,
+                headers=[*headers, *self._identity(user).items()],
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise BadGateway("The control plane does not answer; try again later") from error
+
+    async def check(self) -> None:
+        """BadGateway if it does not answer; for readiness probes."""
+        await self.get("/livez")
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _identity(self, user: str) -> dict[str, str]:
+        identity = {"authorization": f"Bearer {self._token}"}
+        if user:
+            identity["x-noetl-user"] = quote(user, safe="@.+-_:|")
+        return identity
+
+    def _open(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            self._loop = loop
+            # bodies pass through as they are, so nothing may be unpacked on the way
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
+                connector=aiohttp.TCPConnector(limit=200),
+            )
+        return self._session
+
+
+def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:
+    try:
+        body = orjson.loads(content) if content else None
+    except orjson.JSONDecodeError as error:
+        raise BadGateway("The control plane did not answer with JSON") from error
+    if response.status < 400:
+        return body
+    refuse_own_failure(response)
+    if response.content_type == MEDIA_TYPE and isinstance(body, dict):
+        raise Relayed({**body, "status": response.status})
+    raise BadGateway(f"The control plane answered with status {response.status}")
+
+
+def refuse_own_failure(response: aiohttp.ClientResponse) -> None:
+    """A 401 is about this gateway's token, not the user's: to the user it is a failure of ours."""
+    if response.status == 401:
+        raise BadGateway("The control plane does not accept this gateway's service token")

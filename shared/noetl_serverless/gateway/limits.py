@@ -1,0 +1,105 @@
+"""How much one GraphQL operation may ask for: nesting, and a price for everything it would fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+)
+
+from ..errors import InvalidRequest
+from .connection import LARGEST_PAGE
+
+MAX_DEPTH = 10
+MAX_COST = 10_000
+MAX_TOKENS = 2000
+
+_PAGES = {"executions": 20, "events": 50, "catalog": 50}
+# these ask the control plane, which costs more than a field at hand
+_CALLS = frozenset({"execution", "executePlaybook", "rerunExecution", "cancelExecution", "proxyRequest"})
+_CALL_COST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    depth: int = 0
+    cost: int = 0
+
+
+def check_limits(document: DocumentNode, variables: Mapping[str, Any], operation: str | None = None) -> None:
+    """InvalidRequest if the operation is nested too deep or costs too much. The document has to be valid.
+
+    A field costs 1, a call of the control plane 20 more, and what is inside of a page as often as the page has places.
+    Introspection is bounded by graphql-core's own rule and costs its fields.
+    """
+    weigher = _Weigher(document, variables)
+    for definition in document.definitions:
+        if not isinstance(definition, OperationDefinitionNode):
+            continue
+        if operation is not None and (definition.name is None or definition.name.value != operation):
+            continue
+        weight = weigher.selections(definition.selection_set)
+        if weight.depth > MAX_DEPTH:
+            raise InvalidRequest(f"The query is nested {weight.depth} deep; {MAX_DEPTH} is the limit")
+        if weight.cost > MAX_COST:
+            raise InvalidRequest(f"The query costs {weight.cost}; {MAX_COST} is the limit: ask for smaller pages")
+
+
+class _Weigher:
+    def __init__(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._variables = variables
+        self._fragments = {
+            definition.name.value: definition
+            for definition in document.definitions
+            if isinstance(definition, FragmentDefinitionNode)
+        }
+        # each fragment is weighed once, or a few of them could spread each other without end
+        self._weighed: dict[str, Weight] = {}
+
+    def selections(self, selection_set: SelectionSetNode | None) -> Weight:
+        weights = [self._selection(node) for node in selection_set.selections] if selection_set else []
+        return Weight(max((w.depth for w in weights), default=0), sum(w.cost for w in weights))
+
+    def _selection(self, node: object) -> Weight:
+        if isinstance(node, FieldNode):
+            return self._field(node)
+        if isinstance(node, InlineFragmentNode):
+            return self.selections(node.selection_set)
+        assert isinstance(node, FragmentSpreadNode)
+        name = node.name.value
+        if name not in self._weighed:
+            self._weighed[name] = self.selections(self._fragments[name].selection_set)
+        return self._weighed[name]
+
+    def _field(self, node: FieldNode) -> Weight:
+        name = node.name.value
+        inside = self.selections(node.selection_set)
+        if name.startswith("__"):
+            return Weight(0, 1 + inside.cost)
+        page = self._page(node) if name in _PAGES else 1
+        call = _CALL_COST if name in _CALLS or name in _PAGES else 0
+        return Weight(1 + inside.depth, 1 + call + page * inside.cost)
+
+    def _page(self, node: FieldNode) -> int:
+        default = _PAGES[node.name.value]
+        for argument in node.arguments or ():
+            if argument.name.value == "first":
+                value: Any = None
+                if isinstance(argument.value, IntValueNode):
+                    value = int(argument.value.value)
+                elif isinstance(argument.value, VariableNode):
+                    # absent: the variable's own default, which is not looked up, or the largest page
+                    value = self._variables.get(argument.value.name.value, LARGEST_PAGE)
+                return min(max(value, 1), LARGEST_PAGE) if isinstance(value, int) else default
+        return default

@@ -1,0 +1,127 @@
+"""The fields of Mutation."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..errors import InvalidRequest, Problem
+from .context import Context, Info
+from .proxy import permitted
+from .queries import execution_id
+
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
+
+async def execute_playbook(
+    root: Any,
+    info: Info,
+    name: str,
+    variables: Any = None,
+    version: int | None = None,
+    idempotencyKey: str | None = None,
+    resourceKind: str | None = "playbook",
+    clientId: str | None = None,
+) -> dict[str, Any]:
+    context = _editor(info)
+    _refuse_client(clientId)
+    if resourceKind == "agent":
+        raise InvalidRequest("resourceKind agent is not supported yet")
+    body = {"path": name, "version": version, "payload": _workload(variables)}
+    return await _start(context, body, name, idempotencyKey)
+
+
+async def rerun_execution(
+    root: Any,
+    info: Info,
+    executionId: str,
+    variables: Any = None,
+    idempotencyKey: str | None = None,
+    clientId: str | None = None,
+) -> dict[str, Any]:
+    context = _editor(info)
+    _refuse_client(clientId)
+    changes = _workload(variables)
+    path = f"/api/executions/{execution_id(executionId)}"
+    before = await context.control_plane.get(path, {"include_events": "false"}, user=context.user)
+    # the first event of a log holds the workload it started on
+    log = await context.control_plane.get(f"{path}/events", {"after": 0, "limit": 1}, user=context.user)
+    workload = {**log[0]["payload"]["workload"], **changes}
+    body = {"path": before["path"], "version": before["version"], "payload": workload}
+    return await _start(context, body, before["path"], idempotencyKey)
+
+
+async def cancel_execution(
+    root: Any,
+    info: Info,
+    executionId: str,
+    reason: str | None = None,
+    cascade: bool | None = True,
+) -> dict[str, Any]:
+    context = _editor(info)
+    path = f"/api/executions/{execution_id(executionId)}/cancel"
+    body = {"reason": reason, "cascade": cascade is not False}
+    answer = await context.control_plane.post(path, body, user=context.user)
+    return {"execution_id": executionId, "cancelled_executions": [], **answer}
+
+
+async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    context: Context = info.context
+    method = input["method"].upper()
+    if method not in _METHODS:
+        raise InvalidRequest(f"The method may be one of {', '.join(sorted(_METHODS))}")
+    asked = urlsplit(input["endpoint"])
+    if asked.scheme or asked.netloc:
+        raise InvalidRequest("The endpoint is a path of the control plane, not a URL")
+    below = unquote(asked.path).removeprefix("/").removeprefix("api/")
+    target = permitted(context.session, method, below)
+    try:
+        data = await context.control_plane.call(
+            method,
+            target,
+            params=dict(parse_qsl(asked.query, keep_blank_values=True)),
+            body=input.get("body"),
+            user=context.user,
+        )
+    except Problem as error:
+        return {"success": False, "data": None, "error": error.detail}
+    return {"success": True, "data": data, "error": None}
+
+
+async def _start(context: Context, body: dict[str, Any], name: str, idempotency_key: str | None) -> dict[str, Any]:
+    headers = {"idempotency-key": _header(idempotency_key)} if idempotency_key else {}
+    sent = {key: value for key, value in body.items() if value is not None}
+    answer = await context.control_plane.post("/api/execute", sent, headers=headers, user=context.user)
+    started = str(answer["execution_id"])
+    return {
+        "id": started,
+        "execution_id": started,
+        "name": name,
+        "status": answer["status"],
+        "text_output": f"Started {name} as execution {started}",
+    }
+
+
+def _workload(variables: Any) -> dict[str, Any]:
+    if variables is None:
+        return {}
+    if not isinstance(variables, dict):
+        raise InvalidRequest("'variables' has to be a JSON object")
+    return variables
+
+
+def _refuse_client(client_id: str | None) -> None:
+    if client_id is not None:
+        raise InvalidRequest("clientId (results pushed to a waiting client) is not supported yet")
+
+
+def _header(value: str) -> str:
+    if len(value) > 255 or not value.isascii() or not value.isprintable():
+        raise InvalidRequest("'idempotencyKey' may have 255 printable ASCII characters")
+    return value
+
+
+def _editor(info: Info) -> Context:
+    context: Context = info.context
+    context.session.require("editor")
+    return context

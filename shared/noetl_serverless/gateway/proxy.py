@@ -1,0 +1,123 @@
+"""/noetl/{path}: the control plane's own REST, for users: a session in, the gateway's service token out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from urllib.parse import quote
+
+import aiohttp
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from ..errors import Forbidden, InvalidRequest
+from .authenticate import authenticate
+from .control_plane import BadGateway, ControlPlane, refuse_own_failure
+from .roles import role_for_request
+from .sessions import Session, Sessions
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# RFC 9110 7.6.1, and those of proxies: they are about one connection, not about the request
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# what is the gateway's own business, and what would forge an identity
+_KEPT_FROM_REQUEST = frozenset(
+    {"host", "authorization", "cookie", "x-session-token", "expect", "forwarded", "origin", "referer"}
+)
+_KEPT_FROM_ANSWER = frozenset({"set-cookie", "server", "date", "www-authenticate"})
+# what workers and the reconciler say is not for users, whatever their role
+_INTERNAL = frozenset({"commands", "internal", "auth"})
+
+
+class Proxy:
+    def __init__(self, sessions: Sessions, control_plane: ControlPlane) -> None:
+        self._sessions = sessions
+        self._control_plane = control_plane
+
+    def routes(self) -> list[Route]:
+        return [Route("/noetl/{path:path}", self.handle, methods=METHODS)]
+
+    async def handle(self, request: Request) -> Response:
+        session = await authenticate(request, self._sessions)
+        target = permitted(session, request.method, request.path_params["path"])
+        if query := request.scope["query_string"]:
+            target += "?" + quote(query.decode("latin-1"), safe="/?:@!$&'()*+,;=-._~%[]")
+        answer = await self._control_plane.forward(
+            request.method,
+            target,
+            headers=_request_headers(request),
+            body=request.stream() if _has_body(request) else None,
+            user=session.user.user_id,
+        )
+        try:
+            refuse_own_failure(answer)
+        except BadGateway:
+            answer.close()
+            raise
+        response = StreamingResponse(_chunks(answer), answer.status, background=BackgroundTask(_close, answer))
+        response.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in _passing(answer.headers.items(), _KEPT_FROM_ANSWER)
+        ]
+        return response
+
+
+def permitted(session: Session, method: str, path: str) -> str:
+    """The control plane's path, encoded; InvalidRequest or Forbidden if it is not one that this user may ask for."""
+    segments = path.removesuffix("/").split("/")
+    if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
+        raise InvalidRequest("The path has to be plain: no empty part, no '.' or '..', no '%' or '\\'")
+    if segments[0] in _INTERNAL:
+        raise Forbidden("This part of the control plane is not for users")
+    session.require(role_for_request(method, "/".join(segments)))
+    return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~")
+
+
+def _plain(path: str) -> bool:
+    # the server has decoded the path once; what is still encoded was meant to pass for something else
+    return not any(char in "%\\?#" or ord(char) < 32 or ord(char) == 127 for char in path)
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
+def _request_headers(request: Request) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, value in _passing(request.headers.items(), _KEPT_FROM_REQUEST)
+        if not name.startswith(("x-noetl-", "x-forwarded-"))
+    ]
+
+
+def _passing(headers: Iterable[tuple[str, str]], kept: frozenset[str]) -> list[tuple[str, str]]:
+    headers = list(headers)
+    named = {
+        token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
+    }
+    dropped = _HOP_BY_HOP | kept | named
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+    finally:
+        answer.close() if not answer.content.at_eof() else answer.release()
+
+
+async def _close(answer: aiohttp.ClientResponse) -> None:
+    answer.release()

@@ -1,0 +1,114 @@
+"""The fields of Query. Each asks the control plane once."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .. import __version__
+from ..errors import InvalidRequest, Problem
+from .connection import connection, decode_cursor, decode_number, encode_cursor, page_size
+from .context import Context, Info
+
+_ID = re.compile(r"[0-9]{1,19}")
+
+
+def health(root: Any, info: Info) -> str:
+    return "ok"
+
+
+def version(root: Any, info: Info) -> str:
+    return __version__
+
+
+async def execution(root: Any, info: Info, id: str) -> dict[str, Any] | None:
+    context = _viewer(info)
+    try:
+        path = f"/api/executions/{execution_id(id)}"
+        found: dict[str, Any] = await context.control_plane.get(path, {"include_events": "false"}, user=context.user)
+    except Problem as error:
+        if error.status == 404:
+            return None
+        raise
+    return found
+
+
+async def executions(
+    root: Any,
+    info: Info,
+    first: int | None = 20,
+    after: str | None = None,
+    status: str | None = None,
+    path: str | None = None,
+) -> dict[str, Any]:
+    context = _viewer(info)
+    size = page_size(first, 20)
+    wanted = {
+        "page_size": size + 1,
+        "before": decode_number("execution", after) if after else None,
+        "status": status,
+        "path": path,
+    }
+    found = await context.control_plane.get("/api/executions", wanted, user=context.user)
+    return connection(
+        found,
+        size,
+        lambda node: encode_cursor("execution", str(node["execution_id"])),
+        from_start=after is None,
+    )
+
+
+async def events(
+    root: Any,
+    info: Info,
+    executionId: str,
+    first: int | None = 50,
+    after: str | None = None,
+) -> dict[str, Any]:
+    context = _viewer(info)
+    size = page_size(first, 50)
+    wanted = {"after": decode_number("event", after) if after else 0, "limit": size + 1}
+    path = f"/api/executions/{execution_id(executionId)}/events"
+    found = await context.control_plane.get(path, wanted, user=context.user)
+    return connection(found, size, lambda node: encode_cursor("event", str(node["seq"])), from_start=after is None)
+
+
+async def events_of(
+    execution: dict[str, Any], info: Info, first: int | None = 50, after: str | None = None
+) -> dict[str, Any]:
+    return await events(None, info, execution["execution_id"], first, after)
+
+
+async def catalog(
+    root: Any,
+    info: Info,
+    first: int | None = 50,
+    after: str | None = None,
+    path: str | None = None,
+    kind: str | None = None,
+) -> dict[str, Any]:
+    context = _viewer(info)
+    size = page_size(first, 50)
+    wanted = {"resource_type": kind, "path": path}
+    body = {name: value for name, value in wanted.items() if value is not None}
+    answer = await context.control_plane.post("/api/catalog/list", body, user=context.user)
+    newest: dict[str, dict[str, Any]] = {}
+    for entry in answer["entries"]:
+        known = newest.get(entry["path"])
+        if known is None or known["version"] < entry["version"]:
+            newest[entry["path"]] = entry
+    behind = decode_cursor("catalog", after) if after else ""
+    found = [newest[name] for name in sorted(newest) if name > behind]
+    return connection(found, size, lambda node: encode_cursor("catalog", node["path"]), from_start=after is None)
+
+
+def execution_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise InvalidRequest(f"An execution id is a decimal number, not {text[:80]!r}")
+    return text
+
+
+def _viewer(info: Info) -> Context:
+    context: Context = info.context
+    context.session.require("viewer")
+    return context

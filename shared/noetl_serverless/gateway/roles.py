@@ -1,0 +1,32 @@
+"""Who may do what: a viewer reads, an editor also registers, runs and cancels, an admin does everything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+Role = Literal["viewer", "editor", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+Permission = Literal["view", "execute", "edit"]
+
+_NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit": "editor"}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# questions that come as a POST
+_QUESTIONS = re.compile(r"catalog/(?:list|resource|agents/list)")
+_EDITING = re.compile(r"(?:execute|catalog|executions|schedules)(?:/.*)?")
+
+
+def allows(roles: Iterable[str], needed: Role) -> bool:
+    return any(role in ROLES and ROLES.index(role) >= ROLES.index(needed) for role in roles)
+
+
+def role_for_permission(permission: Permission) -> Role:
+    return _NEEDED[permission]
+
+
+def role_for_request(method: str, path: str) -> Role:
+    """What a control-plane request needs; `path` is the one below /api/."""
+    if method in _SAFE or (method == "POST" and _QUESTIONS.fullmatch(path)):
+        return "viewer"
+    return "editor" if _EDITING.fullmatch(path) else "admin"

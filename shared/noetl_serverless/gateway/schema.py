@@ -1,0 +1,57 @@
+"""schema.graphql with its resolvers."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from graphql import GraphQLObjectType, GraphQLSchema, build_schema
+
+from . import mutations, queries
+from .context import Info
+
+_CAPITAL = re.compile(r"(?=[A-Z])")
+
+_RESOLVERS: dict[str, dict[str, Any]] = {
+    "Query": {
+        "health": queries.health,
+        "version": queries.version,
+        "execution": queries.execution,
+        "executions": queries.executions,
+        "events": queries.events,
+        "catalog": queries.catalog,
+    },
+    "Mutation": {
+        "executePlaybook": mutations.execute_playbook,
+        "rerunExecution": mutations.rerun_execution,
+        "cancelExecution": mutations.cancel_execution,
+        "proxyRequest": mutations.proxy_request,
+    },
+    "Execution": {
+        "id": lambda execution, info: execution["execution_id"],
+        "events": queries.events_of,
+    },
+}
+
+
+@cache
+def schema() -> GraphQLSchema:
+    built = build_schema(files(__package__).joinpath("schema.graphql").read_text())
+    for type_name, fields in _RESOLVERS.items():
+        object_type = built.type_map[type_name]
+        assert isinstance(object_type, GraphQLObjectType)
+        for name, resolve in fields.items():
+            object_type.fields[name].resolve = resolve
+    return built
+
+
+def resolve_member(source: Any, info: Info, **arguments: Any) -> Any:
+    """Any other field: the member of the same name, which in REST is written with underscores."""
+    return source.get(_snake(info.field_name))
+
+
+@cache
+def _snake(name: str) -> str:
+    return _CAPITAL.sub("_", name).lower()

@@ -1,0 +1,54 @@
+"""Signing in: the port, and the sign-in without proof that only the local host has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pydantic import BaseModel, Field
+
+from ..errors import InvalidRequest
+from ..settings import Settings
+from .roles import Role
+from .sessions import User
+
+_NAME = re.compile(r"[\w.@+\-]{1,128}")
+
+
+class SignIn(Protocol):
+    async def sign_in(self, body: Mapping[str, Any]) -> User:
+        """Whom the body of a login proves to be there; Unauthenticated if nobody."""
+        ...
+
+
+class _Development(BaseModel):
+    user: str
+    roles: list[Role] = Field(default=["editor"], max_length=3)
+
+
+class DevelopmentSignIn:
+    """Believes what it is told: {"user": name, "roles": [...]}. For a laptop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """ValueError anywhere but on the local host."""
+        if settings.host != "local":
+            raise ValueError("development_sign_in is for the local host alone")
+
+    async def sign_in(self, body: Mapping[str, Any]) -> User:
+        login = _Development.model_validate({key: body[key] for key in ("user", "roles") if key in body})
+        if not _NAME.fullmatch(login.user):
+            raise InvalidRequest("A user is 1 to 128 letters, digits or any of . _ - @ +")
+        email = login.user if "@" in login.user else ""
+        return User(login.user, email, login.user, tuple(login.roles))
+
+
+def choose(settings: Settings) -> SignIn | None:
+    """The sign-in that the settings ask for, if any; ValueError if it may not be had here."""
+    if settings.development_sign_in:
+        return DevelopmentSignIn(settings)
+    if settings.oidc_issuer:
+        from .oidc import OidcSignIn
+
+        return OidcSignIn(settings.oidc_issuer, settings.oidc_audience)
+    return None
