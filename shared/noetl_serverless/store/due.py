@@ -1,8 +1,8 @@
 """When a schedule is due: pure functions of its clockwork and an instant. All instants are aware and in UTC.
 
-A cron line is read in its time zone. When clocks go forward, a time that does not exist is due at the instant of the
-change, and one that recurs by the hour passes over the gap. When clocks go back, a fixed time is due once, at its first
-occurrence, and one that recurs by the hour goes on through both.
+A cron line is read in its time zone. When clocks go forward, a time that does not exist is due at
+the instant of the change, and one that recurs by the hour passes over the gap. When clocks go back, a fixed time is
+due once, at its first occurrence, and one that recurs by the hour goes on through both.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def due_until(schedule: Clockwork, first: datetime, now: datetime, limit: int) -
         step = timedelta(seconds=schedule.interval)
         count = (now - first) // step + 1
         return [first + index * step for index in range(max(0, count - limit), count)]
-    # croniter goes astray when it counts backwards over a change of clocks: look forward, from ever further back
+    # croniter goes astray backwards over a change of clocks: look forward, from ever further back
     window = timedelta(hours=1)
     while True:
         start = max(now - window, first)

@@ -16,7 +16,7 @@ ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A row of the list. `result` is {"data"} or {"ref"}; `finished` of the plan's `steps` have an outcome."""
+    """A row of the list. `result` is {"data"} or {"ref"}; `finished` of the `steps` have an outcome."""
 
     execution_id: int
     catalog_id: int | None
@@ -84,20 +84,21 @@ class Executions:
         status: str | None = None,
         path: str | None = None,
         parent: int | None = None,
+        before: int | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> list[Execution]:
-        """The newest first; `path` stands for itself and everything below it."""
+        """The newest first, or those older than the execution `before`; `path` is itself and all below it."""
         rows = await self._database.rows(
-            self._sql["entries"], status=status, path=path, parent=parent, limit=limit, offset=offset
+            self._sql["entries"],
+            status=status,
+            path=path,
+            parent=parent,
+            before=before,
+            limit=limit,
+            offset=offset,
         )
         return [Execution(**row) for row in rows]
-
-    async def count(
-        self, *, status: str | None = None, path: str | None = None, parent: int | None = None
-    ) -> int:
-        rows = await self._database.run(self._sql["count"], status=status, path=path, parent=parent)
-        return int(rows[0][0])
 
     async def get(self, execution_id: int) -> Execution:
         """Raises NotFound."""
@@ -109,6 +110,13 @@ class Executions:
         rows = await self._database.rows(self._sql["snapshot"], execution_id=execution_id)
         row = _one(rows, execution_id)
         return Snapshot(**{**row, "state": row["state"] or {}, "workload": row["workload"] or {}})
+
+    async def initial(self, execution_id: int) -> dict[str, Any]:
+        """What it was started with: the workload, and under the key ctx the initial ctx, if any."""
+        events = await self.events(execution_id, limit=1)
+        payload = events[0].payload if events else {}
+        ctx = payload.get("ctx")
+        return {**payload.get("workload", {}), **({"ctx": ctx} if ctx else {})}
 
     async def position(self, execution_id: int) -> tuple[int, str]:
         """(seq of the last event, status); raises NotFound."""

@@ -1,8 +1,9 @@
 """Schedules, and the runs they owe.
 
-Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the owed runs down and moves the schedules
-on, in one transaction, and leases the runs; the caller starts each execution under `Fire.idempotency_key`, so starting
-twice starts one; `started` or `failed` settles the run. A run that was leased and not settled comes again.
+Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the owed runs down and moves the
+schedules on, in one transaction, and leases the runs; the caller starts each execution under
+`Fire.idempotency_key`, so starting twice starts one; `started` or `failed` settles the run. A run that
+was leased and not settled comes again.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class Schedules:
         return [Schedule(**row) for row in rows]
 
     async def switch(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
-        """Turn it on, due next after `now`, or off. What was missed while off stays missed. Raises NotFound."""
+        """Turn it on, due next after `now`, or off; what it missed stays missed. Raises NotFound."""
         schedule = await self.get(name_or_id)
         if schedule.enabled == enabled:
             return schedule

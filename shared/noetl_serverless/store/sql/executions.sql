@@ -1,34 +1,29 @@
 -- entries: executions, the newest first
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
+    execution.parent_execution_id, upper(execution.status) AS status, execution.result, execution.error, execution.head,
     execution.created_at, execution.ended_at, catalog.steps,
     (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
-WHERE (CAST(:status AS text) IS NULL OR execution.status = :status)
+WHERE (CAST(:status AS text) IS NULL OR execution.status = lower(:status))
   AND (CAST(:path AS text) IS NULL OR execution.path = :path OR starts_with(execution.path, :path || '/'))
   AND (CAST(:parent AS bigint) IS NULL OR execution.parent_execution_id = :parent)
+  AND (CAST(:before AS bigint) IS NULL OR execution.execution_id < :before)
 ORDER BY execution.execution_id DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS bigint);
-
--- count: how many executions the same filters find
-SELECT count(*) FROM noetl.execution
-WHERE (CAST(:status AS text) IS NULL OR status = :status)
-  AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
-  AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent);
 
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
+    execution.parent_execution_id, upper(execution.status) AS status, execution.result, execution.error, execution.head,
     execution.created_at, execution.ended_at, catalog.steps,
     (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
 
 -- snapshot: one execution with its state
-SELECT execution_id, status, state, error, created_at, ended_at, catalog_id, workload
+SELECT execution_id, upper(status) AS status, state, error, created_at, ended_at, catalog_id, workload
 FROM noetl.execution WHERE execution_id = :execution_id;
 
 -- position: how far the log of an execution has come
-SELECT head, status FROM noetl.execution WHERE execution_id = :execution_id;
+SELECT head, upper(status) AS status FROM noetl.execution WHERE execution_id = :execution_id;
 
 -- events: the log of an execution after a position, in order
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event
@@ -47,13 +42,11 @@ SELECT count(*) FROM noetl.event
 WHERE execution_id = :execution_id AND seq > :after AND (CAST(:type AS text) IS NULL OR type = :type);
 
 -- frames: what each finished run of items of a loop gave, in the order of the items
-SELECT DISTINCT ON (1)
-    CAST(payload ->> 'start' AS bigint) AS "start", CAST(payload ->> 'end' AS bigint) AS "end",
-    payload -> 'data' AS data, payload -> 'ref' AS ref
-FROM noetl.event
-WHERE execution_id = :execution_id AND type = 'frame.committed' AND step = :step AND generation = :generation
-ORDER BY 1, seq;
+SELECT frame.start_item AS "start", frame.end_item AS "end",
+    event.payload -> 'data' AS data, event.payload -> 'ref' AS ref
+FROM noetl.frame JOIN noetl.event USING (execution_id, seq)
+WHERE frame.execution_id = :execution_id AND frame.step = :step AND frame.generation = :generation
+ORDER BY frame.start_item;
 
--- generation: the latest run of a loop that has given anything
-SELECT max(generation) FROM noetl.event
-WHERE execution_id = :execution_id AND step = :step AND type IN ('loop.opened', 'frame.committed');
+-- generation: the latest run of a loop
+SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;

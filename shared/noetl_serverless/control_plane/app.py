@@ -1,0 +1,74 @@
+"""The control plane as an ASGI app. It is given its database and its ledger; it opens nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..ledger.ledger import Ledger
+from ..settings import Settings
+from ..store.catalog import Catalog
+from ..store.connection import Database
+from ..store.credentials import Credentials
+from ..store.executions import Executions
+from ..store.schedules import Schedules
+from ..store.seal import Sealer
+from ..telemetry.http import EXCEPTION_HANDLERS, middleware
+from ..telemetry.probes import probe_routes
+from .routes import OPERATIONS
+from .services import Services
+from .tokens import Verifier
+from .wakeups import Wakeups
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    database: Database,
+    ledger: Ledger,
+    catalog: Catalog | None = None,
+    wakeups: Wakeups | None = None,
+    now: Callable[[], datetime] = _now,
+) -> Starlette:
+    """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
+
+    `wakeups.wake` is to be the ledger's `on_commit`: those who wait for events are then told at once.
+    """
+    services = Services(
+        ledger=ledger,
+        catalog=catalog or Catalog(database),
+        credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
+        schedules=Schedules(database),
+        executions=Executions(database),
+        verifier=Verifier(settings.token_key),
+        wakeups=wakeups or Wakeups(),
+        now=now,
+    )
+
+    async def database_answers() -> None:
+        await database.run("SELECT 1")
+
+    return Starlette(
+        routes=[
+            *(operation.route(services) for operation in OPERATIONS),
+            Route("/openapi.json", _openapi),
+            *probe_routes({"database": database_answers}),
+        ],
+        middleware=middleware(),
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+
+
+async def _openapi(request: Request) -> Response:
+    from .openapi import document_bytes
+
+    return Response(document_bytes(), media_type="application/json")

@@ -1,0 +1,52 @@
+"""Reading what the caller sent, within bounds."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from ..errors import InvalidRequest, TooLarge
+from ..telemetry.http import faults_of
+
+M = TypeVar("M", bound=BaseModel)
+
+MOST_BYTES = 10 * 1024 * 1024
+
+
+async def read_body(request: Request) -> bytes:
+    """The body; raises TooLarge as soon as it is known to be, whether or not its length was announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > MOST_BYTES:
+        raise TooLarge(f"the body has {announced} bytes; {MOST_BYTES} are accepted")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise TooLarge(f"the body has more than {MOST_BYTES} bytes")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def parse_body(model: type[M], body: bytes) -> M:
+    """An absent body is an empty object. The JSON reader bounds nesting at 200. Raises InvalidRequest."""
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise InvalidRequest(_summary(error, "body"), faults=faults_of(error)) from None
+
+
+def parse_query(model: type[M], request: Request) -> M:
+    """Raises InvalidRequest; the pointers are the names of the parameters."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise InvalidRequest(_summary(error, "query"), faults=faults_of(error)) from None
+
+
+def _summary(error: ValidationError, part: str) -> str:
+    first = faults_of(error)[0]
+    place = f"{first.pointer.lstrip('/')}: " if first.pointer else ""
+    return f"the {part} is not as expected: {place}{first.message}"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from ...store.catalog import Entry
+from . import Given, Id
+
+
+class Register(Given):
+    content: str = Field(min_length=1, description="The playbook: YAML, as it is or in base64.")
+    resource_type: Literal["Playbook", "playbook"] = "Playbook"
+
+
+class Registered(BaseModel):
+    status: Literal["success"] = "success"
+    message: str
+    path: str
+    version: int
+    catalog_id: str
+    kind: str
+
+
+class ListCatalog(Given):
+    resource_type: str | None = None
+    path: str | None = Field(default=None, description="This path and everything below it.")
+    every_version: bool = Field(default=False, description="Every version, not only the newest of each path.")
+    limit: int = Field(default=1000, ge=1, le=1000)
+    offset: int = Field(default=0, ge=0)
+
+
+class CatalogEntry(BaseModel):
+    catalog_id: str
+    path: str
+    version: int
+    kind: str
+    hash: str = Field(description="Of the compiled plan.")
+    meta: dict[str, Any]
+    payload: dict[str, Any] = Field(description="The workload: inputs and their defaults.")
+    created_at: datetime
+    content: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry) -> CatalogEntry:
+        return cls(
+            catalog_id=str(entry.catalog_id),
+            path=entry.path,
+            version=entry.version,
+            kind=entry.kind,
+            hash=entry.hash,
+            meta=entry.meta,
+            payload=entry.payload,
+            created_at=entry.created_at,
+            content=entry.content or None,
+        )
+
+
+class CatalogEntries(BaseModel):
+    entries: list[CatalogEntry]
+
+
+class Resource(Given):
+    catalog_id: Id | None = None
+    path: str | None = None
+    version: int | Literal["latest"] = "latest"
+
+
+class PlanText(BaseModel):
+    hash: str
+    content: str

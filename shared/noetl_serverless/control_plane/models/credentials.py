@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
+
+from ...store.credentials import Credential
+from . import Given
+
+
+def _split(value: object) -> object:
+    return [tag.strip() for tag in value.split(",") if tag.strip()] if isinstance(value, str) else value
+
+
+class PutCredential(Given):
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\s][^/]*$")
+    type: str = Field(
+        default="generic",
+        min_length=1,
+        max_length=100,
+        validation_alias=AliasChoices("type", "credential_type"),
+    )
+    data: dict[str, Any] = Field(repr=False, description="The secret. Sealed before it is stored.")
+    meta: dict[str, Any] | None = None
+    tags: Annotated[list[str] | None, BeforeValidator(_split)] = None
+    description: str | None = None
+
+
+class ListCredentials(Given):
+    type: str | None = None
+    q: str | None = Field(default=None, description="A word in name, description or tags.")
+    limit: int = Field(default=1000, ge=1, le=1000)
+    offset: int = Field(default=0, ge=0)
+
+
+class GetCredential(Given):
+    include_data: bool = Field(default=False, description="With the secret; workers and operators only.")
+    execution_id: str | None = Field(default=None, description="For which execution; kept in the audit line.")
+
+
+class CredentialEntry(BaseModel):
+    id: str
+    name: str
+    type: str
+    meta: dict[str, Any]
+    tags: list[str]
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+    data: dict[str, Any] | None = Field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, credential: Credential) -> CredentialEntry:
+        return cls(
+            id=str(credential.credential_id),
+            name=credential.name,
+            type=credential.type,
+            meta=credential.meta,
+            tags=credential.tags,
+            description=credential.description,
+            created_at=credential.created_at,
+            updated_at=credential.updated_at,
+            data=credential.data,
+        )
+
+
+class CredentialEntries(BaseModel):
+    items: list[CredentialEntry]
+    filter: dict[str, Any]
+
+
+class Deleted(BaseModel):
+    status: str = "deleted"
+    name: str | None

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AliasChoices, BaseModel, Field
+
+from ...store.executions import COMPLETED, Execution, Part, Recorded
+from . import Given, Id
+
+
+class Execute(Given):
+    path: str | None = None
+    catalog_id: Id | None = None
+    version: int | Literal["latest"] = "latest"
+    resource_kind: Literal["playbook", "Playbook"] = "playbook"
+    payload: dict[str, Any] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("payload", "workload"),
+        description="Merged over the playbook's workload; its key ctx over the initial ctx.",
+    )
+
+
+class Started(BaseModel):
+    execution_id: str
+    status: Literal["started"] = "started"
+    commands_generated: int
+
+
+class ListExecutions(Given):
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    page_size: int = Field(default=100, ge=1, le=500)
+    before: Id | None = Field(default=None, description="Only those older than this execution.")
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
+    path: str | None = Field(default=None, description="This path and everything below it.")
+    parent_execution_id: Id | None = None
+
+
+class ExecutionEntry(BaseModel):
+    execution_id: str
+    catalog_id: str | None
+    path: str
+    version: int | None
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+    start_time: datetime
+    end_time: datetime | None
+    duration_seconds: float | None
+    duration_human: str | None
+    progress: int = Field(description="0 to 100: the part of the steps that have an outcome.")
+    result: Any = Field(description='{"data": ...} or {"ref": a ResultRef}')
+    error: Any
+    parent_execution_id: str | None
+
+    @classmethod
+    def of(cls, execution: Execution, now: datetime) -> ExecutionEntry:
+        return cls(**entry_fields(execution, now))
+
+
+def entry_fields(execution: Execution, now: datetime) -> dict[str, Any]:
+    seconds = duration(execution.created_at, execution.ended_at, now)
+    parent, catalog = execution.parent_execution_id, execution.catalog_id
+    return {
+        "execution_id": str(execution.execution_id),
+        "catalog_id": None if catalog is None else str(catalog),
+        "path": execution.path,
+        "version": execution.version,
+        "status": execution.status,
+        "start_time": execution.created_at,
+        "end_time": execution.ended_at,
+        "duration_seconds": seconds,
+        "duration_human": human(seconds),
+        "progress": progress(execution),
+        "result": execution.result,
+        "error": execution.error,
+        "parent_execution_id": None if parent is None else str(parent),
+    }
+
+
+def duration(start: datetime, end: datetime | None, now: datetime) -> float:
+    return max(0.0, round(((end or now) - start).total_seconds(), 3))
+
+
+def human(seconds: float) -> str:
+    """2h 3m 4s; below a minute with tenths."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")) if count]
+    return " ".join(parts)
+
+
+def progress(execution: Execution) -> int:
+    if execution.status == COMPLETED:
+        return 100
+    return min(99, 100 * execution.finished // execution.steps) if execution.steps else 0
+
+
+class EventEntry(BaseModel):
+    """`node_name` and `event_id` are for users of the original: `step` and `seq` under other names."""
+
+    execution_id: str
+    seq: int
+    event_id: str
+    cause: int | None
+    event_type: str
+    step: str | None
+    node_name: str | None
+    generation: int | None
+    command_id: str | None
+    timestamp: datetime
+    payload: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: Recorded) -> EventEntry:
+        return cls(
+            execution_id=str(event.execution_id),
+            seq=event.seq,
+            event_id=str(event.seq),
+            cause=event.cause,
+            event_type=event.type,
+            step=event.step,
+            node_name=event.step,
+            generation=event.generation,
+            command_id=event.command_id,
+            timestamp=event.at,
+            payload=event.payload,
+        )
+
+
+class GetExecution(Given):
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    page_size: int = Field(default=100, ge=1, le=500)
+    since_event_id: int = Field(default=0, ge=0)
+    event_type: str | None = None
+    include_events: bool = True
+
+
+class Pagination(BaseModel):
+    page: int
+    page_size: int
+    total: int
+    total_pages: int
+    has_next: bool
+    has_prev: bool
+
+
+class ExecutionDetail(ExecutionEntry):
+    events: list[EventEntry] = Field(description="The newest first.")
+    events_included: bool
+    events_endpoint: str
+    pagination: Pagination | None
+
+
+class ExecutionStatus(BaseModel):
+    execution_id: str
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+    current_step: str | None
+    current_steps: list[str]
+    completed_steps: list[str]
+    failed: bool
+    completed: bool
+    cancelled: bool
+    completion_inferred: Literal[False] = False
+    variables: dict[str, Any] = Field(description="ctx")
+    error: Any
+    start_time: datetime
+    end_time: datetime | None
+    duration_seconds: float
+    duration_human: str
+
+
+class ListEvents(Given):
+    after: int = Field(default=0, ge=0, description="Only events with a higher seq.")
+    wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for one, while the execution runs.")
+    limit: int = Field(default=500, ge=1, le=5000)
+    event_type: str | None = None
+
+
+class Cancel(Given):
+    reason: str = Field(default="cancelled on request", max_length=2000)
+    cascade: bool = Field(default=True, description="The sub-playbooks, too.")
+
+
+class Cancelled(BaseModel):
+    status: Literal["cancelled", "already_completed"]
+    execution_id: str
+    cancelled_executions: list[str]
+    message: str
+
+
+class Rerun(Given):
+    payload: dict[str, Any] = Field(
+        default_factory=dict, description="Merged over what the first run was started with."
+    )
+
+
+class ManifestPart(BaseModel):
+    start: int
+    end: int
+    data: list[Any] | None = None
+    ref: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, part: Part) -> ManifestPart:
+        return cls(start=part.start, end=part.end, data=part.data, ref=part.ref)
+
+
+class Manifest(BaseModel):
+    parts: list[ManifestPart]
+
+
+class LoopResultsQuery(Given):
+    execution_id: Id
+    step_name: str
+
+
+class LoopResults(BaseModel):
+    status: Literal["ok"] = "ok"
+    method: Literal["frames"] = "frames"
+    results: list[Any] = Field(description="Of the latest run of the loop, in order, those that are inline.")
+    count: int = Field(description="Of all items that have finished.")
+    refs: list[ManifestPart] = Field(description="The results that are by reference, and their places.")

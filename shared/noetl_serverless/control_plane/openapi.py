@@ -1,0 +1,211 @@
+"""OpenAPI 3.1, made from the route table and the models when it is first asked for."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ..errors import MEDIA_TYPE
+from .operation import Operation
+from .routes import OPERATIONS
+
+SCHEMA_PREFIX = "#/components/schemas/"
+PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+# what each answer beside the good one means
+PROBLEMS = {
+    "400": "The request is not valid.",
+    "401": "No valid service token.",
+    "403": "The token's role may not do this.",
+    "404": "There is no such thing.",
+    "409": "The state has changed, or the name is taken.",
+    "413": "The body is too large.",
+    "422": "The playbook is not valid; `errors` tells where.",
+    "503": "Something the request needs does not answer; try again.",
+}
+TAGS = {
+    "executions": "Starting, watching and stopping executions.",
+    "results": "Results of loops.",
+    "catalog": "Playbooks, in versions.",
+    "credentials": "Secrets, sealed at rest.",
+    "schedules": "Playbooks that run by the clock.",
+    "commands": "What workers call.",
+}
+
+
+@cache
+def document_bytes() -> bytes:
+    return orjson.dumps(document())
+
+
+def document() -> dict[str, Any]:
+    inputs, outputs = _models()
+    names, definitions = models_json_schema(
+        [*((model, "validation") for model in inputs), *((model, "serialization") for model in outputs)],
+        ref_template=SCHEMA_PREFIX + "{model}",
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        path = PATH_PARAMETER.sub(r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, names)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "NoETL Serverless control plane",
+            "version": version("noetl-serverless"),
+            "description": "64-bit ids are decimal strings. Times are RFC 3339 in UTC, durations seconds.",
+        },
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "security": [{"serviceToken": []}],
+        "paths": {**paths, **_open_paths()},
+        "components": {
+            "schemas": {**definitions.get("$defs", {}), "Problem": PROBLEM},
+            "securitySchemes": {
+                "serviceToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A service token with a role: gateway, worker, reconciler or operator.",
+                }
+            },
+            "responses": {name: _problem(text) for name, text in PROBLEMS.items()},
+        },
+    }
+
+
+def _models() -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
+    bodies = [operation.body for operation in OPERATIONS if operation.body]
+    return list(dict.fromkeys(bodies)), list(dict.fromkeys(operation.answer for operation in OPERATIONS))
+
+
+def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
+    answer = refs[operation.answer, "serialization"]
+    schema = {"type": "array", "items": answer} if operation.many else answer
+    result: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "description": _description(operation),
+        "tags": [operation.tag],
+        "parameters": _parameters(operation),
+        "responses": {
+            str(operation.status): {
+                "description": "Done.",
+                "content": {"application/json": {"schema": schema}},
+            },
+            **{status: {"$ref": f"#/components/responses/{status}"} for status in _problems(operation)},
+        },
+    }
+    if operation.body is not None:
+        result["requestBody"] = {
+            "required": any(field.is_required() for field in operation.body.model_fields.values()),
+            "content": {"application/json": {"schema": refs[operation.body, "validation"]}},
+        }
+    return result
+
+
+def _description(operation: Operation) -> str:
+    roles = ", ".join(sorted(operation.roles))
+    return f"{operation.summary}. For the roles {roles}."
+
+
+def _problems(operation: Operation) -> list[str]:
+    found = {"401", "403", "503"}
+    if operation.body is not None or operation.query is not None:
+        found.add("400")
+    if operation.body is not None:
+        found.add("413")
+    if "{" in operation.path or operation.tag == "executions" or operation.name == "getCatalogEntry":
+        found.add("404")
+    if operation.headers or operation.name == "createSchedule":
+        found.add("409")
+    if operation.name == "registerPlaybook":
+        found.add("422")
+    return sorted(found)
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in PATH_PARAMETER.findall(operation.path)
+    ]
+    in_headers = [
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string", "maxLength": 255}}
+        for name, text in operation.headers.items()
+    ]
+    return [*in_path, *_query(operation.query), *in_headers]
+
+
+def _query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
+    if model is None:
+        return []
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    parameters = []
+    for name, shape in schema["properties"].items():
+        text = shape.pop("description", None)
+        shape.pop("title", None)
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": shape}
+        parameters.append({**parameter, "description": text} if text else parameter)
+    return parameters
+
+
+def _open_paths() -> dict[str, Any]:
+    """What needs no token."""
+    texts = {
+        "/livez": ("livez", "The process answers", "application/json"),
+        "/readyz": ("readyz", "The parts it needs answer, too", "application/json"),
+        "/metrics": ("metrics", "Metrics for Prometheus", "text/plain"),
+        "/openapi.json": ("openapi", "This document", "application/json"),
+    }
+    return {
+        path: {
+            "get": {
+                "operationId": name,
+                "summary": summary,
+                "description": f"{summary}. Needs no token.",
+                "security": [],
+                "responses": {"200": {"description": "Done.", "content": {media: {}}}},
+            }
+        }
+        for path, (name, summary, media) in texts.items()
+    }
+
+
+def _problem(text: str) -> dict[str, Any]:
+    schema = {"$ref": SCHEMA_PREFIX + "Problem"}
+    return {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:noetl:problem:not_found"]},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "instance": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "pointer": {"type": "string", "description": "A JSON pointer into the document."},
+                    "line": {"type": "integer"},
+                    "column": {"type": "integer"},
+                },
+            },
+        },
+    },
+}

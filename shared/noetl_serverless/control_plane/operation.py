@@ -1,0 +1,147 @@
+"""One row of the route table: what an operation is called, who may, what goes in, what comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import Forbidden, InvalidRequest, Unauthenticated
+from .body import parse_body, parse_query, read_body
+from .services import Services
+from .tokens import Caller, Role
+
+logger = logging.getLogger(__name__)
+
+# the end user on whose behalf the gateway calls
+USER_HEADER = "x-noetl-user"
+MOST_HEADER = 255
+
+USERS: frozenset[Role] = frozenset({"gateway", "operator"})
+WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
+BOTH: frozenset[Role] = USERS | WORKERS
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, understood: `body` and `query` are instances of the operation's models."""
+
+    services: Services
+    request: Request
+    caller: Caller
+    body: Any
+    query: Any
+    user: str | None
+
+    def path(self, name: str) -> str:
+        return str(self.request.path_params[name])
+
+    def header(self, name: str) -> str | None:
+        """Raises InvalidRequest if it is empty or too long."""
+        value = self.request.headers.get(name)
+        if value is not None and not 0 < len(value) <= MOST_HEADER:
+            raise InvalidRequest(f"the header {name} must have 1 to {MOST_HEADER} characters")
+        return value
+
+
+@dataclass(slots=True)
+class Page:
+    """A list answer with headers, for what the list itself has no room for."""
+
+    items: list[Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`answer` is the model of the response; with `many`, of each item of a list."""
+
+    name: str
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    summary: str
+    tag: str
+    roles: frozenset[Role]
+    handler: Handler
+    answer: type[BaseModel]
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    many: bool = False
+    status: int = 200
+    # request headers beyond the usual: name -> what it does
+    headers: dict[str, str] = field(default_factory=dict)
+    # an operation that is called all the time leaves no line about who called it
+    audited: bool = True
+
+    def route(self, services: Services) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await self._run(services, request)
+
+        return Route(self.path, endpoint, methods=[self.method], name=self.name)
+
+    async def _run(self, services: Services, request: Request) -> Response:
+        caller = authenticate(services, request)
+        if caller.role not in self.roles:
+            raise Forbidden(f"{self.name} is not for the role {caller.role}")
+        call = Call(
+            services,
+            request,
+            caller,
+            body=None if self.body is None else parse_body(self.body, await read_body(request)),
+            query=None if self.query is None else parse_query(self.query, request),
+            user=_user(request, caller),
+        )
+        if self.audited and self.method != "GET":
+            audit(self.name, call)
+        return respond(await self.handler(call), self.status)
+
+
+def authenticate(services: Services, request: Request) -> Caller:
+    """Raises Unauthenticated."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("send a service token: Authorization: Bearer <token>")
+    return services.verifier.caller(token.strip())
+
+
+def respond(answer: Any, status: int = 200) -> Response:
+    headers: dict[str, str] = {}
+    if isinstance(answer, Page):
+        answer, headers = answer.items, answer.headers
+    return Response(encode(answer), status, headers=headers, media_type="application/json")
+
+
+def encode(answer: BaseModel | list[BaseModel]) -> bytes:
+    if isinstance(answer, BaseModel):
+        return answer.__pydantic_serializer__.to_json(answer, by_alias=True)
+    return orjson.dumps([item.model_dump(mode="json", by_alias=True) for item in answer])
+
+
+def _user(request: Request, caller: Caller) -> str | None:
+    user = request.headers.get(USER_HEADER)
+    if user is not None and caller.role != "gateway":
+        raise Forbidden(f"{USER_HEADER} is for the gateway alone")
+    return user
+
+
+def audit(name: str, call: Call, **more: str | None) -> None:
+    """One log line: who did what, on whose behalf."""
+    extra = {
+        "operation": name,
+        "role": call.caller.role,
+        "subject": call.caller.subject,
+        "user": call.user,
+        "path": call.request.url.path,
+        **more,
+    }
+    logger.info("audit", extra=extra)

@@ -1,0 +1,93 @@
+"""From a playbook's text to what the catalog keeps of it, or every fault at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import Fault, InvalidPlaybook
+from ..playbook.compile import load_plan
+from ..playbook.document import Document as Source
+from ..playbook.document import Unreadable, plain_data, read_document
+from ..store.catalog import Document
+from ..tools import registry
+
+# a playbook has colons, which base64 has not
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+# resolved by the compiler, not run by a tool
+INLINED = "workbook"
+
+Path = tuple[str | int, ...]
+
+
+def document_of(content: str) -> Document:
+    """Raises InvalidPlaybook with all that is wrong, in the playbook itself and in the tools' fields."""
+    text = as_text(content)
+    faults: list[Fault] = []
+    plan = None
+    try:
+        plan = load_plan(text)
+    except InvalidPlaybook as error:
+        faults += error.faults or [Fault(error.detail)]
+    faults += _tool_faults(text, {fault.pointer for fault in faults})
+    if plan is None or faults:
+        faults.sort(key=lambda fault: (fault.line or 0, fault.column or 0))
+        raise InvalidPlaybook(str(faults[0]), faults=faults)
+    root = plain_data(read_document(text).root)
+    return Document(
+        path=plan.path,
+        kind=root["kind"],
+        content=text,
+        hash=plan.hash,
+        meta=root["metadata"],
+        payload=dict(plan.workload),
+        steps=len(plan.steps),
+    )
+
+
+def as_text(content: str) -> str:
+    """The YAML text, decoded if it came in base64."""
+    if not BASE64.fullmatch(content):
+        return content
+    try:
+        return base64.b64decode("".join(content.split()), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return content
+
+
+def _tool_faults(text: str, known: set[str]) -> list[Fault]:
+    """What is wrong with the fields of each task's tool; nothing where something is wrong already."""
+    try:
+        source = read_document(text)
+    except Unreadable:
+        return []
+    faults = []
+    for path, task in _tasks(source):
+        kind = task.get("kind")
+        if not isinstance(kind, str) or kind == INLINED:
+            continue
+        for fault in registry.check(kind, plain_data(task)):
+            at = source.fault(fault.message, (*path, *_parts(fault.pointer)), fault.code)
+            if at.pointer not in known:
+                faults.append(at)
+    return faults
+
+
+def _tasks(source: Source) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for section in ("workflow", "workbook"):
+        items = source.value((section,))
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            tool = item.get("tool") if isinstance(item, dict) else None
+            if isinstance(tool, dict):
+                yield (section, index, "tool"), tool
+            for place, task in enumerate(tool if isinstance(tool, list) else ()):
+                if isinstance(task, dict):
+                    yield (section, index, "tool", place), task
+
+
+def _parts(pointer: str) -> Path:
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return tuple(int(part) if part.isdigit() else part for part in parts)

@@ -1,0 +1,16 @@
+"""Every operation there is, the most frequent first: the router tries them in this order."""
+
+from __future__ import annotations
+
+from . import catalog, commands, credentials, events, execute, executions, results, schedules
+
+OPERATIONS = (
+    *commands.OPERATIONS,
+    *execute.OPERATIONS,
+    *events.OPERATIONS,
+    *executions.OPERATIONS,
+    *results.OPERATIONS,
+    *credentials.OPERATIONS,
+    *catalog.OPERATIONS,
+    *schedules.OPERATIONS,
+)

@@ -1,0 +1,106 @@
+"""The catalog: register, list, read."""
+
+from __future__ import annotations
+
+from ...errors import InvalidRequest
+from ..models.catalog import (
+    CatalogEntries,
+    CatalogEntry,
+    ListCatalog,
+    PlanText,
+    Register,
+    Registered,
+    Resource,
+)
+from ..operation import USERS, WORKERS, Call, Operation
+from ..registration import document_of
+
+
+async def register(call: Call) -> Registered:
+    body: Register = call.body
+    entry, new = await call.services.catalog.register(document_of(body.content))
+    said = "registered" if new else "unchanged: already registered"
+    return Registered(
+        message=f"{entry.path} version {entry.version} {said}",
+        path=entry.path,
+        version=entry.version,
+        catalog_id=str(entry.catalog_id),
+        kind=entry.kind,
+    )
+
+
+async def entries(call: Call) -> CatalogEntries:
+    body: ListCatalog = call.body
+    found = await call.services.catalog.entries(
+        path=body.path,
+        kind=body.resource_type,
+        every_version=body.every_version,
+        limit=body.limit,
+        offset=body.offset,
+    )
+    return CatalogEntries(entries=[CatalogEntry.of(entry) for entry in found])
+
+
+async def resource(call: Call) -> CatalogEntry:
+    body: Resource = call.body
+    if (body.path is None) == (body.catalog_id is None):
+        raise InvalidRequest("give either catalog_id or path")
+    if body.catalog_id is not None:
+        return CatalogEntry.of(await call.services.catalog.by_id(int(body.catalog_id)))
+    assert body.path is not None
+    version = None if body.version == "latest" else body.version
+    return CatalogEntry.of(await call.services.catalog.get(body.path, version))
+
+
+async def plan(call: Call) -> PlanText:
+    hash = call.path("hash")
+    return PlanText(hash=hash, content=await call.services.catalog.text(hash))
+
+
+OPERATIONS = (
+    Operation(
+        "registerPlaybook",
+        "POST",
+        "/api/catalog/register",
+        "Check a playbook and register it as the newest version of its path",
+        "catalog",
+        USERS,
+        register,
+        Registered,
+        body=Register,
+    ),
+    Operation(
+        "listCatalog",
+        "POST",
+        "/api/catalog/list",
+        "List what is registered, without the texts",
+        "catalog",
+        USERS,
+        entries,
+        CatalogEntries,
+        body=ListCatalog,
+        audited=False,
+    ),
+    Operation(
+        "getCatalogEntry",
+        "POST",
+        "/api/catalog/resource",
+        "Read one version, with its text",
+        "catalog",
+        USERS,
+        resource,
+        CatalogEntry,
+        body=Resource,
+        audited=False,
+    ),
+    Operation(
+        "getPlanText",
+        "GET",
+        "/api/catalog/plans/{hash}",
+        "Read the playbook whose plan has this hash",
+        "catalog",
+        WORKERS,
+        plan,
+        PlanText,
+    ),
+)

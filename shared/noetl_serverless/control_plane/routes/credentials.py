@@ -1,0 +1,98 @@
+"""Credentials: kept sealed; the secret is shown to workers and operators alone, and never in a list."""
+
+from __future__ import annotations
+
+from ...errors import Forbidden
+from ..models.credentials import (
+    CredentialEntries,
+    CredentialEntry,
+    Deleted,
+    GetCredential,
+    ListCredentials,
+    PutCredential,
+)
+from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit
+
+
+async def put(call: Call) -> CredentialEntry:
+    body: PutCredential = call.body
+    stored = await call.services.credentials.put(
+        name=body.name,
+        type=body.type,
+        data=body.data,
+        meta=body.meta,
+        tags=body.tags,
+        description=body.description,
+    )
+    return CredentialEntry.of(stored)
+
+
+async def entries(call: Call) -> CredentialEntries:
+    query: ListCredentials = call.query
+    found = await call.services.credentials.entries(
+        type=query.type, word=query.q, limit=query.limit, offset=query.offset
+    )
+    return CredentialEntries(
+        items=[CredentialEntry.of(credential) for credential in found],
+        filter={"type": query.type, "q": query.q},
+    )
+
+
+async def get(call: Call) -> CredentialEntry:
+    query: GetCredential = call.query
+    if query.include_data:
+        if call.caller.role not in WORKERS:
+            raise Forbidden(f"the data of credentials is not for the role {call.caller.role}")
+        audit("readCredentialData", call, credential=call.path("name"), execution_id=query.execution_id)
+    return CredentialEntry.of(await call.services.credentials.get(call.path("name"), with_data=query.include_data))
+
+
+async def delete(call: Call) -> Deleted:
+    return Deleted(name=await call.services.credentials.delete(call.path("name")))
+
+
+OPERATIONS = (
+    Operation(
+        "putCredential",
+        "POST",
+        "/api/credentials",
+        "Store a credential, or replace the one of the same name",
+        "credentials",
+        USERS,
+        put,
+        CredentialEntry,
+        body=PutCredential,
+    ),
+    Operation(
+        "listCredentials",
+        "GET",
+        "/api/credentials",
+        "List credentials, without their data",
+        "credentials",
+        USERS,
+        entries,
+        CredentialEntries,
+        query=ListCredentials,
+    ),
+    Operation(
+        "getCredential",
+        "GET",
+        "/api/credentials/{name}",
+        "Read a credential by name or id; its data only if asked for",
+        "credentials",
+        BOTH,
+        get,
+        CredentialEntry,
+        query=GetCredential,
+    ),
+    Operation(
+        "deleteCredential",
+        "DELETE",
+        "/api/credentials/{name}",
+        "Forget a credential",
+        "credentials",
+        USERS,
+        delete,
+        Deleted,
+    ),
+)

@@ -1,0 +1,81 @@
+"""Starting executions, anew and again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import InvalidRequest
+from ..models.executions import Execute, Rerun, Started
+from ..operation import USERS, Call, Operation
+from .identifiers import execution_id_of
+
+IDEMPOTENCY_KEY = "idempotency-key"
+HEADERS = {"Idempotency-Key": "The same key again starts nothing and answers the same."}
+
+
+async def execute(call: Call) -> Started:
+    body: Execute = call.body
+    if (body.path is None) == (body.catalog_id is None):
+        raise InvalidRequest("give either path or catalog_id")
+    return await start(
+        call,
+        path=body.path,
+        catalog_id=body.catalog_id,
+        version=None if body.version == "latest" else body.version,
+        payload=body.payload,
+    )
+
+
+async def rerun(call: Call) -> Started:
+    """The same version again, with what the first run was started with and `payload` over it."""
+    body: Rerun = call.body
+    execution_id = execution_id_of(call)
+    first = await call.services.executions.get(execution_id)
+    given = await call.services.executions.initial(execution_id)
+    return await start(call, catalog_id=str(first.catalog_id), payload=merged(given, body.payload))
+
+
+async def start(call: Call, **what: Any) -> Started:
+    key = call.header(IDEMPOTENCY_KEY)
+    # a name space of its own, so that no caller can take the key of a schedule's run
+    started = await call.services.ledger.start(**what, idempotency_key=None if key is None else f"request:{key}")
+    return Started(execution_id=started.execution_id, commands_generated=started.commands)
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Objects merge key by key, everything else is replaced."""
+    result = dict(under)
+    for key, value in over.items():
+        before = result.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            value = merged(before, value)
+        result[key] = value
+    return result
+
+
+OPERATIONS = (
+    Operation(
+        "execute",
+        "POST",
+        "/api/execute",
+        "Start an execution of a registered playbook",
+        "executions",
+        USERS,
+        execute,
+        Started,
+        body=Execute,
+        headers=HEADERS,
+    ),
+    Operation(
+        "rerunExecution",
+        "POST",
+        "/api/executions/{execution_id}/rerun",
+        "Start the same version again, with the same input and changes to it",
+        "executions",
+        USERS,
+        rerun,
+        Started,
+        body=Rerun,
+        headers=HEADERS,
+    ),
+)

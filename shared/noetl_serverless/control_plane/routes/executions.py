@@ -1,0 +1,169 @@
+"""Executions: what there is, how far each has come, and stopping one."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from ...store.executions import CANCELLED, COMPLETED, FAILED, Snapshot
+from ..models.executions import (
+    Cancel,
+    Cancelled,
+    EventEntry,
+    ExecutionDetail,
+    ExecutionEntry,
+    ExecutionStatus,
+    GetExecution,
+    ListExecutions,
+    Pagination,
+    duration,
+    entry_fields,
+    human,
+)
+from ..operation import USERS, Call, Operation, Page
+from .identifiers import execution_id_of
+
+
+async def entries(call: Call) -> Page:
+    query: ListExecutions = call.query
+    found = await call.services.executions.entries(
+        status=query.status,
+        path=query.path,
+        parent=None if query.parent_execution_id is None else int(query.parent_execution_id),
+        before=None if query.before is None else int(query.before),
+        # one more, to know whether there is a next page
+        limit=query.page_size + 1,
+        offset=(query.page - 1) * query.page_size,
+    )
+    now = call.services.now()
+    items = [ExecutionEntry.of(execution, now) for execution in found[: query.page_size]]
+    return Page(items, _next_page(call, query) if len(found) > query.page_size else {})
+
+
+async def detail(call: Call) -> ExecutionDetail:
+    query: GetExecution = call.query
+    execution_id = execution_id_of(call)
+    execution = await call.services.executions.get(execution_id)
+    events: list[EventEntry] = []
+    pagination = None
+    if query.include_events:
+        found, total = await call.services.executions.events_page(
+            execution_id,
+            after=query.since_event_id,
+            type=query.event_type,
+            limit=query.page_size,
+            offset=(query.page - 1) * query.page_size,
+        )
+        events = [EventEntry.of(event) for event in found]
+        pagination = _pagination(query, total)
+    return ExecutionDetail(
+        **entry_fields(execution, call.services.now()),
+        events=events,
+        events_included=query.include_events,
+        events_endpoint=f"/api/executions/{execution_id}/events",
+        pagination=pagination,
+    )
+
+
+async def status(call: Call) -> ExecutionStatus:
+    snapshot = await call.services.executions.snapshot(execution_id_of(call))
+    current = sorted({token["step"] for token in snapshot.state.get("tokens", {}).values()})
+    seconds = duration(snapshot.created_at, snapshot.ended_at, call.services.now())
+    return ExecutionStatus(
+        execution_id=str(snapshot.execution_id),
+        status=snapshot.status,
+        current_step=current[0] if current else snapshot.state.get("last"),
+        current_steps=current,
+        completed_steps=_completed(snapshot),
+        failed=snapshot.status == FAILED,
+        completed=snapshot.status == COMPLETED,
+        cancelled=snapshot.status == CANCELLED,
+        variables=snapshot.state.get("ctx", {}),
+        error=snapshot.error,
+        start_time=snapshot.created_at,
+        end_time=snapshot.ended_at,
+        duration_seconds=seconds,
+        duration_human=human(seconds),
+    )
+
+
+async def cancel(call: Call) -> Cancelled:
+    body: Cancel = call.body
+    execution_id = str(execution_id_of(call))
+    status, cancelled = await call.services.ledger.cancel(execution_id, body.reason, body.cascade)
+    count = len(cancelled)
+    return Cancelled(
+        status=status,
+        execution_id=execution_id,
+        cancelled_executions=cancelled,
+        message=f"cancelled {count} execution(s)" if count else "the execution has already ended",
+    )
+
+
+def _completed(snapshot: Snapshot) -> list[str]:
+    outcomes = snapshot.state.get("outcomes", {})
+    return [step for step, outcome in outcomes.items() if outcome.get("status") == "ok"]
+
+
+def _pagination(query: GetExecution, total: int) -> Pagination:
+    pages = max(1, -(-total // query.page_size))
+    return Pagination(
+        page=query.page,
+        page_size=query.page_size,
+        total=total,
+        total_pages=pages,
+        has_next=query.page < pages,
+        has_prev=query.page > 1,
+    )
+
+
+def _next_page(call: Call, query: ListExecutions) -> dict[str, str]:
+    parameters = {**call.request.query_params, "page": query.page + 1}
+    return {"link": f'<{call.request.url.path}?{urlencode(parameters)}>; rel="next"'}
+
+
+OPERATIONS = (
+    Operation(
+        "listExecutions",
+        "GET",
+        "/api/executions",
+        "List executions, the newest first; a Link header leads to the next page",
+        "executions",
+        USERS,
+        entries,
+        ExecutionEntry,
+        query=ListExecutions,
+        many=True,
+    ),
+    Operation(
+        "getExecution",
+        "GET",
+        "/api/executions/{execution_id}",
+        "Read an execution and its latest events",
+        "executions",
+        USERS,
+        detail,
+        ExecutionDetail,
+        query=GetExecution,
+    ),
+    Operation(
+        "getExecutionStatus",
+        "GET",
+        "/api/executions/{execution_id}/status",
+        "Read where an execution stands",
+        "executions",
+        USERS,
+        status,
+        ExecutionStatus,
+    ),
+    Operation(
+        "cancelExecution",
+        "POST",
+        "/api/executions/{execution_id}/cancel",
+        "Stop an execution, and its sub-playbooks unless told otherwise",
+        "executions",
+        USERS,
+        cancel,
+        Cancelled,
+        body=Cancel,
+    ),
+)

@@ -1,0 +1,56 @@
+"""Results of loops that are too large for one answer of a step."""
+
+from __future__ import annotations
+
+from ...errors import NotFound
+from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart
+from ..operation import BOTH, USERS, Call, Operation
+from .identifiers import execution_id_of
+
+
+async def manifest(call: Call) -> Manifest:
+    generation = call.path("generation")
+    if not generation.isdigit() or len(generation) > 9:
+        raise NotFound(f"there is no generation {generation!r}")
+    parts = await call.services.executions.parts(execution_id_of(call), call.path("step"), int(generation))
+    return Manifest(parts=[ManifestPart.of(part) for part in parts])
+
+
+async def loop_results(call: Call) -> LoopResults:
+    query: LoopResultsQuery = call.query
+    executions = call.services.executions
+    execution_id = int(query.execution_id)
+    generation = await executions.generation(execution_id, query.step_name)
+    if generation is None:
+        raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
+    parts = await executions.parts(execution_id, query.step_name, generation)
+    return LoopResults(
+        results=[item for part in parts for item in part.data or []],
+        count=sum(part.end - part.start for part in parts),
+        refs=[ManifestPart.of(part) for part in parts if part.ref is not None],
+    )
+
+
+OPERATIONS = (
+    Operation(
+        "getManifest",
+        "GET",
+        "/api/results/manifest/{execution_id}/{step}/{generation}",
+        "Read the results of one run of a loop, in parts that are inline or by reference",
+        "results",
+        BOTH,
+        manifest,
+        Manifest,
+    ),
+    Operation(
+        "getLoopResults",
+        "GET",
+        "/api/aggregate/loop/results",
+        "Read the results of the latest run of a loop",
+        "results",
+        USERS,
+        loop_results,
+        LoopResults,
+        query=LoopResultsQuery,
+    ),
+)

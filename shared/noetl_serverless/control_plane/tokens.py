@@ -1,0 +1,87 @@
+"""Service tokens: who calls the control plane. A JWT (HS256) with a role, signed with a key of its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jwt
+
+from ..errors import Unauthenticated
+
+Role = Literal["gateway", "worker", "reconciler", "operator"]
+ROLES: frozenset[Role] = frozenset(get_args(Role))
+ISSUER = "noetl"
+ALGORITHM = "HS256"
+# how far the clocks of two functions may be apart, in seconds
+LEEWAY = 30.0
+KEY_BYTES = 32
+MOST_REMEMBERED = 1000
+
+
+class BadKey(ValueError):
+    """The token key is missing or too short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    role: Role
+    subject: str
+
+
+def check_key(key: str) -> None:
+    """Raises BadKey."""
+    if len(key.encode()) < KEY_BYTES:
+        raise BadKey(f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it no caller can be known")
+
+
+def mint(key: str, role: Role, subject: str, ttl: float, now: float | None = None) -> str:
+    """A token that is good for `ttl` seconds from `now` (seconds since 1970)."""
+    check_key(key)
+    if role not in ROLES:
+        raise ValueError(f"there is no role {role!r}; there are {', '.join(sorted(ROLES))}")
+    issued = time.time() if now is None else now
+    claims = {"iss": ISSUER, "sub": subject, "role": role, "iat": int(issued), "exp": int(issued + ttl)}
+    return jwt.encode(claims, key, algorithm=ALGORITHM)
+
+
+class Verifier:
+    """Checks tokens, and remembers them until they expire: workers show the same one all day."""
+
+    def __init__(self, key: str) -> None:
+        check_key(key)
+        self._key = key
+        self._known: dict[str, tuple[Caller, float]] = {}
+
+    def caller(self, token: str, now: float | None = None) -> Caller:
+        """Who shows `token`; raises Unauthenticated, in words that tell the owner what to do."""
+        at = time.time() if now is None else now
+        known = self._known.get(token)
+        if known is None:
+            known = self._check(token)
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+        caller, expires = known
+        if at > expires + LEEWAY:
+            self._known.pop(token, None)
+            raise Unauthenticated("the service token has expired; mint a new one")
+        self._known[token] = known
+        return caller
+
+    def _check(self, token: str) -> tuple[Caller, float]:
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                # against our own `now`, above; nothing else here depends on the time
+                options={"require": ["exp", "sub", "iss", "role"], "verify_exp": False, "verify_iat": False},
+            )
+            role, expires = claims["role"], float(claims["exp"])
+        except (jwt.InvalidTokenError, TypeError, ValueError):
+            raise Unauthenticated("the service token is not one of ours") from None
+        if not isinstance(role, str) or role not in ROLES:
+            raise Unauthenticated("the service token has no role known here")
+        return Caller(role, str(claims["sub"])), expires
