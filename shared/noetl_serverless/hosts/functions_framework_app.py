@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,10 +29,20 @@ _OURS_NOT_THE_FRAMEWORKS = ("app", "router", "route", "endpoint", "path_params")
 Function = Callable[[Request], Awaitable[Response]]
 
 
-def serve(app: ASGIApp, on_drain: Callable[[], None] | None = None) -> Function:
-    """The entry point for `app`. `on_drain` is called at SIGTERM, while requests are still under way."""
+def serve(
+    app: ASGIApp,
+    *,
+    on_drain: Callable[[], None] | None = None,
+    close: Sequence[Callable[[], Awaitable[object]]] = (),
+) -> Function:
+    """The entry point for `app`.
+
+    `on_drain` is called at SIGTERM, while requests are still under way; each of `close` is awaited, in order,
+    when the app has ended. Nothing that belongs to one process (a connection, a task) may be made before the
+    first request: the server loads this module once and forks.
+    """
     _tune_gunicorn()
-    lifecycle = _Lifecycle(app, on_drain)
+    lifecycle = _Lifecycle(app, on_drain, close)
 
     async def function(request: Request) -> Response:
         if lifecycle.draining:
@@ -59,11 +69,17 @@ class _Forward(Response):
 class _Lifecycle:
     """Runs the app's lifespan, counts its requests, and hears SIGTERM before the server does."""
 
-    def __init__(self, app: ASGIApp, on_drain: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_drain: Callable[[], None] | None,
+        close: Sequence[Callable[[], Awaitable[object]]],
+    ) -> None:
         self.state: dict[str, Any] = {}
         self.draining = False
         self._app = app
         self._on_drain = on_drain
+        self._close = close
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -122,6 +138,8 @@ class _Lifecycle:
                     await self._idle.wait()
                     if self._lifespan is not None:
                         await self._lifespan.stop()
+                    for close in self._close:
+                        await close()
         finally:
             then()
 

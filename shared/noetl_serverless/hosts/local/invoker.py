@@ -48,7 +48,8 @@ class HttpInvoker:
 
     def _ring(self, function: str, payload: dict[str, Any]) -> None:
         if function in self._next:
-            self._next[function] = payload
+            # nothing that one of several rings asked for may get lost
+            self._next[function] = {**(self._next[function] or {}), **payload}
             return
         self._next[function] = None
         self._spawn(self._keep_ringing(function, payload))
