@@ -1,10 +1,10 @@
 -- entries: executions, the newest first
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, upper(execution.status) AS status, execution.result, execution.error, execution.head,
+    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
     execution.created_at, execution.ended_at, catalog.steps,
     (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
-WHERE (CAST(:status AS text) IS NULL OR execution.status = lower(:status))
+WHERE (CAST(:status AS text) IS NULL OR execution.status = :status)
   AND (CAST(:path AS text) IS NULL OR execution.path = :path OR starts_with(execution.path, :path || '/'))
   AND (CAST(:parent AS bigint) IS NULL OR execution.parent_execution_id = :parent)
   AND (CAST(:before AS bigint) IS NULL OR execution.execution_id < :before)
@@ -12,18 +12,18 @@ ORDER BY execution.execution_id DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:
 
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, upper(execution.status) AS status, execution.result, execution.error, execution.head,
+    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
     execution.created_at, execution.ended_at, catalog.steps,
     (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
 
 -- snapshot: one execution with its state
-SELECT execution_id, upper(status) AS status, state, error, created_at, ended_at, catalog_id, workload
+SELECT execution_id, status, state, error, created_at, ended_at, catalog_id, workload
 FROM noetl.execution WHERE execution_id = :execution_id;
 
 -- position: how far the log of an execution has come
-SELECT head, upper(status) AS status FROM noetl.execution WHERE execution_id = :execution_id;
+SELECT head, status FROM noetl.execution WHERE execution_id = :execution_id;
 
 -- events: the log of an execution after a position, in order
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from noetl_serverless.errors import NotFound
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.executions import Executions
+
+AT = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def executions(database: Database) -> Executions:
+    return Executions(database)
+
+
+async def add(database: Database, execution_id: int, **values: Any) -> None:
+    row = {
+        "catalog_id": 1,
+        "path": "demo",
+        "version": 1,
+        "plan_hash": "h",
+        "status": "RUNNING",
+        "head": 0,
+        "state": "{}",
+        "workload": "{}",
+        "created_at": AT,
+        **values,
+        "execution_id": execution_id,
+    }
+    names = ", ".join(row)
+    await database.run(f"INSERT INTO noetl.execution ({names}) VALUES ({', '.join(':' + name for name in row)})", **row)
+
+
+async def add_event(database: Database, execution_id: int, seq: int, type: str, payload: Any) -> None:
+    await database.run(
+        "INSERT INTO noetl.event (execution_id, seq, type, at, payload) VALUES (:id, :seq, :type, :at, :payload)",
+        id=execution_id,
+        seq=seq,
+        type=type,
+        at=AT,
+        payload=orjson.dumps(payload).decode(),
+    )
+
+
+async def test_the_newest_come_first_and_can_be_narrowed(executions: Executions, database: Database) -> None:
+    await add(database, 1, path="demo/a", status="COMPLETED", ended_at=AT)
+    await add(database, 2, path="demo/b", parent_execution_id=1)
+    await add(database, 3, path="demonstration")
+    assert [e.execution_id for e in await executions.entries()] == [3, 2, 1]
+    assert [e.execution_id for e in await executions.entries(status="COMPLETED")] == [1]
+    assert [e.execution_id for e in await executions.entries(path="demo")] == [2, 1]
+    assert [e.execution_id for e in await executions.entries(parent=1)] == [2]
+    assert [e.execution_id for e in await executions.entries(before=3, limit=1)] == [2]
+    assert [e.execution_id for e in await executions.entries(limit=1, offset=2)] == [1]
+
+
+async def test_an_execution_tells_how_many_steps_have_an_outcome(executions: Executions, database: Database) -> None:
+    state = orjson.dumps({"outcomes": {"a": {"status": "ok"}, "b": {"status": "skipped"}}}).decode()
+    await add(database, 1, state=state, status="FAILED", error='{"code": "x"}')
+    found = await executions.get(1)
+    assert (found.finished, found.status, found.error) == (2, "FAILED", {"code": "x"})
+
+
+async def test_the_log_is_read_in_order_after_a_position(executions: Executions, database: Database) -> None:
+    await add(database, 1)
+    for seq, type in enumerate(["playbook.initialized", "command.issued", "call.done"], start=1):
+        await add_event(database, 1, seq, type, {"n": seq})
+    assert [event.seq for event in await executions.events(1, after=1)] == [2, 3]
+    assert [event.payload for event in await executions.events(1, limit=1)] == [{"n": 1}]
+    assert [event.seq for event in await executions.events(1, type="call.done")] == [3]
+    page, total = await executions.events_page(1, limit=2)
+    assert ([event.seq for event in page], total) == ([3, 2], 3)
+
+
+async def test_what_it_was_started_with_includes_the_initial_ctx(executions: Executions, database: Database) -> None:
+    await add(database, 1)
+    await add_event(database, 1, 1, "playbook.initialized", {"workload": {"a": 1}, "ctx": {"b": 2}})
+    assert await executions.initial(1) == {"a": 1, "ctx": {"b": 2}}
+
+
+async def test_a_loops_results_come_in_the_order_of_its_items(executions: Executions, database: Database) -> None:
+    ref = {"kind": "result_ref"}
+    frames = {1: (3, 4, {"data": ["d"]}), 2: (0, 2, {"data": ["a", "b"]}), 3: (2, 3, {"data": ["c"]})}
+    frames[4] = (4, 6, {"ref": ref})
+    frames[5] = (6, 7, {"data": [None]})
+    for seq, (start, end, payload) in frames.items():
+        await add_event(database, 1, seq, "frame.committed", payload)
+        await database.run(
+            "INSERT INTO noetl.frame VALUES (1, 'loop', 2, :start, :end, :seq, 1, 0)",
+            start=start,
+            end=end,
+            seq=seq,
+        )
+    parts = await executions.parts(1, "loop", 2)
+    assert [(part.start, part.end, part.data, part.ref) for part in parts] == [
+        (0, 4, ["a", "b", "c", "d"], None),
+        (4, 6, None, ref),
+        (6, 7, [None], None),
+    ]
+    assert await executions.parts(1, "loop", 1) == []
+
+
+async def test_the_latest_run_of_a_loop_counts(executions: Executions, database: Database) -> None:
+    assert await executions.generation(1, "loop") is None
+    for generation in (1, 3, 2):
+        await database.run("INSERT INTO noetl.stage VALUES (1, 'loop', :generation, 1, 1, 'ok')", generation=generation)
+    assert await executions.generation(1, "loop") == 3
+
+
+async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
+    for looking in (executions.get(1), executions.snapshot(1), executions.position(1)):
+        with pytest.raises(NotFound):
+            await looking

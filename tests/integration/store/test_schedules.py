@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.schedules import LEASE, Fire, Schedules
+
+NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def schedules(database: Database) -> Schedules:
+    return Schedules(database)
+
+
+async def test_a_new_schedule_knows_when_it_is_due(schedules: Schedules) -> None:
+    made = await schedules.create(
+        NOW, playbook_path="demo", name="daily", cron="30 6 * * *", timezone="Asia/Tokyo", input_payload={"a": 1}
+    )
+    assert made.next_run_at == datetime(2025, 7, 1, 21, 30, tzinfo=UTC)
+    assert await schedules.get("daily") == made
+    assert await schedules.get(str(made.schedule_id)) == made
+    assert made.input_payload == {"a": 1}
+
+
+async def test_a_name_is_taken_once(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", name="daily", interval_seconds=60)
+    with pytest.raises(Conflict):
+        await schedules.create(NOW, playbook_path="demo", name="daily", interval_seconds=60)
+    for _ in range(2):
+        await schedules.create(NOW, playbook_path="demo", interval_seconds=60)
+    assert len(await schedules.entries()) == 3
+
+
+async def test_a_bad_time_is_refused(schedules: Schedules) -> None:
+    with pytest.raises(InvalidRequest):
+        await schedules.create(NOW, playbook_path="demo", cron="nonsense")
+
+
+async def test_nothing_is_owed_before_its_time(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", interval_seconds=60)
+    assert await schedules.claim_due(NOW + timedelta(seconds=59)) == []
+
+
+async def test_a_due_run_is_owed_under_a_key_of_its_own(schedules: Schedules) -> None:
+    made = await schedules.create(
+        NOW, playbook_path="demo", playbook_version=3, interval_seconds=60, input_payload={"a": 1}
+    )
+    [fire] = await schedules.claim_due(NOW + MINUTE)
+    assert fire == Fire(made.schedule_id, NOW + MINUTE, "demo", 3, {"a": 1})
+    assert fire.idempotency_key == f"schedule:{made.schedule_id}:{int((NOW + MINUTE).timestamp())}"
+    assert (await schedules.get(str(made.schedule_id))).next_run_at == NOW + 2 * MINUTE
+
+
+async def test_many_reconcilers_together_claim_each_run_once(schedules: Schedules) -> None:
+    for _ in range(20):
+        await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
+    now = NOW + 5 * MINUTE
+    claimed: list[Fire] = []
+    while found := [
+        fire for fires in await asyncio.gather(*(schedules.claim_due(now, 10) for _ in range(6))) for fire in fires
+    ]:
+        claimed += found
+    keys = Counter(fire.idempotency_key for fire in claimed)
+    assert len(keys) == 20 * 5
+    assert set(keys.values()) == {1}
+
+
+async def test_a_run_that_was_claimed_and_not_settled_comes_again(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
+    now = NOW + timedelta(hours=1)
+    first = await schedules.claim_due(now)
+    assert await schedules.claim_due(now + LEASE / 2) == []
+    assert await schedules.claim_due(now + LEASE) == first
+
+
+async def test_a_settled_run_does_not_come_again_and_shows(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
+    now = NOW + timedelta(hours=1)
+    [fire] = await schedules.claim_due(now)
+    await schedules.started(fire, 77)
+    assert await schedules.claim_due(now + 2 * LEASE) == []
+    shown = await schedules.get(str(made.schedule_id))
+    assert (shown.last_run_at, shown.last_status, shown.last_execution_id) == (now, "started", 77)
+    [run] = await schedules.runs(made.schedule_id)
+    assert (run["due_at"], run["status"], run["execution_id"]) == (now, "started", 77)
+
+
+async def test_a_run_that_cannot_start_is_settled_with_its_error(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="gone", interval_seconds=3600)
+    [fire] = await schedules.claim_due(NOW + timedelta(hours=1))
+    await schedules.failed(fire, NotFound("the catalog has no gone"))
+    [run] = await schedules.runs(made.schedule_id)
+    assert (run["status"], run["error"]["code"]) == ("failed", "not_found")
+    assert (await schedules.get(str(made.schedule_id))).last_status == "failed"
+
+
+async def test_an_older_run_settled_late_does_not_become_the_latest(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
+    older, newer = await schedules.claim_due(NOW + 2 * MINUTE)
+    await schedules.started(newer, 2)
+    await schedules.started(older, 1)
+    assert (await schedules.get(str(made.schedule_id))).last_execution_id == 2
+
+
+async def test_off_is_never_due_and_on_again_owes_nothing_for_meanwhile(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
+    assert (await schedules.switch("s", False, NOW)).next_run_at is None
+    assert await schedules.claim_due(NOW + timedelta(days=1)) == []
+    later = NOW + timedelta(days=1, seconds=30)
+    assert (await schedules.switch("s", True, later)).next_run_at == NOW + timedelta(days=1, minutes=1)
+    assert await schedules.claim_due(later) == []
+
+
+async def test_switching_to_what_it_is_changes_nothing(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
+    assert await schedules.switch("s", True, NOW + timedelta(hours=1)) == made
+
+
+async def test_what_is_deleted_owes_nothing(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
+    await schedules.claim_due(NOW + MINUTE)
+    await schedules.delete("s")
+    assert await schedules.claim_due(NOW + 10 * MINUTE) == []
+    with pytest.raises(NotFound):
+        await schedules.get("s")
+
+
+async def test_settled_runs_of_long_ago_can_be_forgotten(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
+    first, second, _open = await schedules.claim_due(NOW + 3 * MINUTE)
+    await schedules.started(first, 1)
+    await schedules.started(second, 2)
+    await schedules.prune(NOW + 2 * MINUTE)
+    assert [run["status"] for run in await schedules.runs(made.schedule_id)] == ["open", "started"]
