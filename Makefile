@@ -1,0 +1,56 @@
+# make run    starts the engine, registers playbooks/ and runs the flagship
+# make test   all tests        make lint    style, types, layers        make bench, make soak   measurements
+#
+# PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench soak lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+FLAGSHIP ?= examples/flagship
+DATA ?=
+
+help:
+	@sed -n '1,4s/^# \{0,1\}//p' Makefile
+
+setup: $(VENV)/.runtime
+
+$(BIN)/python:
+	@sh scripts/make-venv.sh $(VENV) "$(PYTHON)"
+
+$(VENV)/.runtime: $(BIN)/python requirements.txt pyproject.toml
+	@$(BIN)/python scripts/install.py requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python requirements-dev.txt pyproject.toml
+	@$(BIN)/python scripts/install.py requirements-dev.txt
+	@touch $@ $(VENV)/.runtime
+
+run: setup
+	@$(BIN)/noetls demo playbooks $(FLAGSHIP) $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.soak
+
+lock: $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile -q pyproject.toml $(LOCK) --extra local -o requirements.txt
+	$(BIN)/python -m uv pip compile -q pyproject.toml $(LOCK) --extra local --extra aws --extra gcp --group dev -o requirements-dev.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+
+clean:
+	rm -rf $(VENV)
