@@ -25,6 +25,8 @@ LoadTool = Callable[[str], Tool]
 
 # a tool enforces its own timeout, and knows better what to say; this much later it is cut off from outside
 OVERTIME = 1.0
+# their time begins when a process is free for them, which cannot be seen from outside
+_QUEUED = frozenset({"python"})
 # of a credential, what an error message may show
 _PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
 
@@ -75,6 +77,8 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity) -> Cal
         outcome.error = clean({"kind": call.kind, "code": "failed", "retryable": False, **error})
     if outcome.extra:
         outcome.extra = bounded(outcome.extra)
+    if outcome.meta:
+        outcome.meta = bounded(outcome.meta)
     return Called(outcome, round(seconds * 1000, 3))
 
 
@@ -92,7 +96,7 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity) -> ToolOutc
             scratch=toolbox.scratch,
             allow_private_http=toolbox.allow_private_http,
         )
-        if call.timeout is None:
+        if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME)
         try:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import orjson
+import pytest
+from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.results.offload import INLINE_LIMIT, externalise, selection
+from noetl_serverless.results.reference import ResultUri
+from noetl_serverless.results.store import FsspecResultStore
+
+
+@pytest.fixture
+def store() -> FsspecResultStore:
+    return FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+
+
+async def put(store: FsspecResultStore, data: Any, suffix: str = "load#1@1", **more: Any) -> dict[str, Any]:
+    return await externalise(data, execution_id="42", step="load", suffix=suffix, store=store, **more)
+
+
+async def keys(store: FsspecResultStore) -> list[str]:
+    return [key async for key in store.list("")]
+
+
+@pytest.mark.parametrize("data", [None, True, 1, 1.5, "x", [], {"a": 1}, ["x" * (INLINE_LIMIT - 10)]])
+async def test_small_data_stays_inline(store: FsspecResultStore, data: Any) -> None:
+    assert await put(store, data) == {"data": data}
+    assert await keys(store) == []
+
+
+async def test_big_data_goes_to_the_store(store: FsspecResultStore) -> None:
+    data = {"rows": [{"i": i} for i in range(10_000)], "row_count": 10_000}
+    ref = (await put(store, data))["ref"]
+    assert orjson.loads(await store.get(ref["key"])) == data
+    assert ref["kind"] == "result_ref"
+    assert ref["meta"]["row_count"] == 10_000
+    assert ref["extracted"] == {"row_count": 10_000}
+    assert len(ref["preview"].encode()) <= 1024
+    uri = ResultUri.parse(ref["ref"])
+    assert (uri.execution_id, uri.step) == ("42", "load")
+    assert len(orjson.dumps(ref)) < 3000
+
+
+async def test_the_limit_is_on_the_encoded_size(store: FsspecResultStore) -> None:
+    assert "ref" in await put(store, "x" * (INLINE_LIMIT - 1))
+    assert "data" in await put(store, "x" * (INLINE_LIMIT - 2))
+
+
+async def test_a_retry_writes_the_same_bytes_or_elsewhere(store: FsspecResultStore) -> None:
+    first = await put(store, ["a" * 70_000])
+    same = await put(store, ["a" * 70_000])
+    other_content = await put(store, ["b" * 70_000])
+    other_command = await put(store, ["a" * 70_000], suffix="load#1@2")
+    assert first["ref"]["key"] == same["ref"]["key"]
+    assert len({ref["ref"]["key"] for ref in (first, other_content, other_command)}) == 3
+    assert len(await keys(store)) == 3
+
+
+async def test_selection_goes_by_reference_whatever_the_size(store: FsspecResultStore) -> None:
+    ref = (await put(store, {"page": {"next": 4}}, select=[("$.page.next", "cursor")]))["ref"]
+    assert ref["extracted"] == {"cursor": 4}
+
+
+async def test_what_is_no_json_is_refused(store: FsspecResultStore) -> None:
+    with pytest.raises(InvalidRequest, match="object"):
+        await put(store, {"x": object()})
+
+
+def test_selection_reads_both_forms() -> None:
+    output = {"select": [{"path": "$.a.b", "as": "x"}, {"path": "$.c[0].d"}], "output_select": ["n"]}
+    assert selection(output) == [("$.a.b", "x"), ("$.c[0].d", "d"), ("$.n", "n")]
+    assert selection({}) == []

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import pytest
+from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
+from noetl_serverless.results.store import FsspecResultStore
+
+
+class CountingStore(FsspecResultStore):
+    def __init__(self) -> None:
+        super().__init__(f"memory://{secrets.token_hex(6)}")
+        self.reads = 0
+
+    async def get(self, key: str) -> bytes:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return await super().get(key)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+async def write(store: FsspecResultStore, data: Any, suffix: str = "c") -> dict[str, Any]:
+    stored = await externalise(data, execution_id="42", step="load", suffix=suffix, store=store, limit=0)
+    ref: dict[str, Any] = stored["ref"]
+    return ref
+
+
+async def test_a_reference_gives_what_was_written(store: CountingStore) -> None:
+    ref = await write(store, {"rows": [1, 2, 3]})
+    assert await Resolver(store).load(ref) == {"rows": [1, 2, 3]}
+
+
+async def test_it_is_read_once(store: CountingStore) -> None:
+    resolver = Resolver(store)
+    ref = await write(store, [1])
+    await asyncio.gather(*(resolver.load(ref) for _ in range(5)))
+    await resolver.load(ref)
+    assert store.reads == 1
+
+
+async def test_what_was_just_written_is_not_read(store: CountingStore) -> None:
+    resolver = Resolver(store)
+    ref = await write(store, [1])
+    resolver.keep(ref, [1])
+    assert await resolver.load(ref) == [1]
+    assert store.reads == 0
+
+
+async def test_the_cache_is_bounded_by_bytes(store: CountingStore) -> None:
+    resolver = Resolver(store, cache_bytes=250)
+    refs = [await write(store, ["x" * 90, index]) for index in range(3)]
+    for ref in refs:
+        await resolver.load(ref)
+    await resolver.load(refs[2])
+    assert store.reads == 3
+    await resolver.load(refs[0])
+    assert store.reads == 4
+
+
+async def test_what_exceeds_the_cache_is_read_each_time(store: CountingStore) -> None:
+    resolver = Resolver(store, cache_bytes=10)
+    ref = await write(store, ["x" * 90])
+    assert await resolver.load(ref) == await resolver.load(ref)
+    assert store.reads == 2
+
+
+async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
+    ref = await write(store, [1, 2])
+    await store.put(ref["key"], b"[1,3]")
+    with pytest.raises(ReferenceNotAvailable, match="not those that were written"):
+        await Resolver(store).load(ref)
+
+
+async def test_missing_bytes_are_told_by_their_uri(store: CountingStore) -> None:
+    ref = await write(store, [1, 2])
+    await store.delete(ref["key"])
+    with pytest.raises(ReferenceNotAvailable, match="noetl://execution/42/result/load/"):
+        await Resolver(store).load(ref)
+
+
+async def test_after_a_failure_it_is_tried_again(store: CountingStore) -> None:
+    ref = await write(store, [1, 2])
+    await store.delete(ref["key"])
+    resolver = Resolver(store)
+    with pytest.raises(ReferenceNotAvailable):
+        await resolver.load(ref)
+    await write(store, [1, 2])
+    assert await resolver.load(ref) == [1, 2]
+
+
+async def test_one_who_gives_up_does_not_end_it_for_the_others(store: CountingStore) -> None:
+    resolver = Resolver(store)
+    ref = await write(store, [1])
+    first = asyncio.create_task(resolver.load(ref))
+    second = asyncio.create_task(resolver.load(ref))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == [1]
+    assert store.reads == 1
+
+
+def manifest(count: int, generation: int = 2) -> dict[str, Any]:
+    return {
+        "kind": "manifest",
+        "ref": f"noetl://execution/42/manifest/each/{generation}",
+        "store": "manifest",
+        "count": count,
+        "meta": {"bytes": 10},
+        "extracted": {"stats": {"total": count, "success": count, "failed": 0}},
+    }
+
+
+async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None:
+    part = await write(store, ["c", "d"])
+    asked: list[tuple[str, str, int]] = []
+
+    async def fetch(execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        asked.append((execution_id, step, generation))
+        return {"parts": [{"start": 2, "end": 4, "ref": part}, {"start": 0, "end": 2, "data": ["a", "b"]}]}
+
+    value = await Resolver(store, fetch).load(manifest(4))
+    assert value == {"results": ["a", "b", "c", "d"], "stats": {"total": 4, "success": 4, "failed": 0}}
+    assert asked == [("42", "each", 2)]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"start": 0, "end": 2, "data": ["a", "b"]}],
+        [{"start": 0, "end": 2, "data": ["a", "b"]}, {"start": 3, "end": 4, "data": ["d"]}],
+        [{"start": 0, "end": 4, "data": ["a", "b", "c"]}],
+    ],
+)
+async def test_a_manifest_with_a_gap_is_refused(store: CountingStore, parts: list[dict[str, Any]]) -> None:
+    async def fetch(execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        return {"parts": parts}
+
+    with pytest.raises(ReferenceNotAvailable):
+        await Resolver(store, fetch).load(manifest(4))

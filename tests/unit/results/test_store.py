@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from noetl_serverless.results.store import FsspecResultStore
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FsspecResultStore]:
+    url = f"file://{tmp_path}/results" if request.param == "file" else f"memory://{secrets.token_hex(6)}"
+    yield FsspecResultStore(url)
+
+
+async def test_what_is_put_can_be_got(store: FsspecResultStore) -> None:
+    stored = await store.put("1/load/ab.json", b"[1,2]")
+    assert stored.key == "1/load/ab.json"
+    assert stored.bytes == 5
+    assert stored.sha256 == hashlib.sha256(b"[1,2]").hexdigest()
+    assert await store.get("1/load/ab.json") == b"[1,2]"
+
+
+async def test_what_is_not_there_is_a_key_error(store: FsspecResultStore) -> None:
+    with pytest.raises(KeyError):
+        await store.get("1/load/none.json")
+
+
+async def test_writing_again_replaces(store: FsspecResultStore) -> None:
+    await store.put("1/a/k.json", b"old")
+    await store.put("1/a/k.json", b"new")
+    assert await store.get("1/a/k.json") == b"new"
+
+
+async def test_deleting_twice_is_fine(store: FsspecResultStore) -> None:
+    await store.put("1/a/k.json", b"x")
+    await store.delete("1/a/k.json")
+    await store.delete("1/a/k.json")
+    with pytest.raises(KeyError):
+        await store.get("1/a/k.json")
+
+
+async def test_listing_by_prefix(store: FsspecResultStore) -> None:
+    for key in ("1/a/x.json", "1/b/y.json", "12/a/z.json"):
+        await store.put(key, b"x")
+    assert [key async for key in store.list("1/")] == ["1/a/x.json", "1/b/y.json"]
+    assert [key async for key in store.list("1")] == ["1/a/x.json", "1/b/y.json", "12/a/z.json"]
+    assert [key async for key in store.list("9/")] == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x"])
+async def test_keys_do_not_leave_the_store(store: FsspecResultStore, key: str) -> None:
+    with pytest.raises(ValueError, match="storage key"):
+        await store.put(key, b"x")
+
+
+async def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FsspecResultStore(f"file://{tmp_path}")
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        await store.put("1/a/k.json", b"x" * 100)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
+    store = FsspecResultStore(f"file://{tmp_path}")
+    await store.put("1/a/k.json", b"x")
+    (tmp_path / "1" / "a" / "other.json.0011.tmp").write_bytes(b"half")
+    assert [key async for key in store.list("1/")] == ["1/a/k.json"]
+
+
+async def test_a_folder_is_named_disk(tmp_path: Path) -> None:
+    assert (await FsspecResultStore(f"file://{tmp_path}").put("1/a/k", b"")).store == "disk"
