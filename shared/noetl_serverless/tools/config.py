@@ -1,15 +1,18 @@
-"""What the configurations of all tools have in common: strict fields, and presence rules that also work unrendered."""
+"""What the configs of all tools have in common: strict fields, and presence rules that also work unrendered."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from .port import ToolCall, ToolFailure
+
+Location = tuple[int | str, ...]
 
 
 class ToolConfig(BaseModel):
@@ -33,32 +36,57 @@ class ToolConfig(BaseModel):
     @classmethod
     def of(cls, call: ToolCall) -> Self:
         """The rendered config of a call; ToolFailure `<kind>.config` names every field at fault."""
-        return parse(cls, call)
+        given = {key: value for key, value in call.config.items() if key != "input"}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            messages = "; ".join(wrong.message for wrong in explain(cls, given, error))
+            raise ToolFailure(call.kind, f"{call.kind}.config", f"{call.kind}: {messages}") from None
 
 
-C = TypeVar("C", bound=BaseModel)
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing wrong with a config. The message names the field, never a value: values may be secret."""
+
+    loc: Location
+    type: str
+    message: str
 
 
-def parse(model: type[C], call: ToolCall) -> C:
-    given = {key: value for key, value in call.config.items() if key != "input"}
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        # values stay out of the message: they may hold what a credential or an input brought in
-        faults = "; ".join(describe(model, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
-        raise ToolFailure(call.kind, f"{call.kind}.config", f"{call.kind}: {faults}") from None
+def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[Wrong]:
+    """What is wrong, once per place; of a union's members, that which got furthest."""
+    found: dict[Location, Wrong] = {}
+    for fault in error.errors(include_input=False, include_url=False):
+        loc = _real(given, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
+        found.setdefault(loc, Wrong(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
+    deeper = {loc[:length] for loc in found for length in range(1, len(loc))}
+    return [wrong for loc, wrong in found.items() if loc not in deeper]
 
 
-def describe(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    """One fault as a sentence that names the field."""
+def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), field_names(model), n=1) if len(loc) == 1 else []
+        close = difflib.get_close_matches(str(loc[-1]), _names(model), n=1) if len(loc) == 1 else []
         return f"unknown field {where!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
     if kind == "missing":
         return f"the field {where!r} is required"
-    return f"{where}: {message}" if where else message
+    return f"{where}: {message.removeprefix('Value error, ')}" if where else message
 
 
-def field_names(model: type[BaseModel]) -> list[str]:
-    return [name for key, spec in model.model_fields.items() for name in {key, spec.alias or key}]
+def _names(model: type[BaseModel]) -> list[str]:
+    return [spec.alias or key for key, spec in model.model_fields.items()]
+
+
+def _real(given: Any, loc: Location, keep_last: bool) -> Location:
+    """`loc` without the tags that pydantic puts in it for the members of a union."""
+    value, path = given, []
+    for index, part in enumerate(loc):
+        last = keep_last and index == len(loc) - 1
+        if isinstance(value, Mapping) and (part in value or last):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part] if part < len(value) else None
+        else:
+            continue
+        path.append(part)
+    return tuple(path)

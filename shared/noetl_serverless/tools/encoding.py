@@ -142,4 +142,3 @@ def _encodes(value: Any) -> bool:
     except (TypeError, RecursionError):
         return False
     return True
-

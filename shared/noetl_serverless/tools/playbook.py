@@ -18,7 +18,9 @@ class PlaybookConfig(ToolConfig):
     version: int | None = Field(default=None, ge=1, description="Its version; the latest if absent.")
     payload: dict[str, Any] = Field(default_factory=dict, description="Laid over the child's workload.")
     return_step: str | None = Field(
-        default=None, min_length=1, description="The step whose result is this task's; the child's last if absent."
+        default=None,
+        min_length=1,
+        description="The step whose result is this task's; the child's last if absent.",
     )
 
 

@@ -39,7 +39,20 @@ class Credential:
 
 # fields of credentials that are names, not secrets, and that an error message needs to make sense
 _PUBLIC = frozenset(
-    {"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name", "param", "in"}
+    {
+        "host",
+        "port",
+        "user",
+        "username",
+        "database",
+        "dbname",
+        "sslmode",
+        "type",
+        "header",
+        "name",
+        "param",
+        "in",
+    }
 )
 
 
@@ -95,9 +108,7 @@ class Tool(Protocol):
 class ToolFailure(Exception):
     """Raised inside a tool to end the call with an error envelope."""
 
-    def __init__(
-        self, kind: str, code: str, message: str, *, retryable: bool = False, **fields: Any
-    ) -> None:
+    def __init__(self, kind: str, code: str, message: str, *, retryable: bool = False, **fields: Any) -> None:
         super().__init__(message)
         self.error = {"kind": kind, "code": code, "retryable": retryable, "message": message, **fields}
 

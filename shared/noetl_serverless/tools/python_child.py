@@ -115,6 +115,7 @@ class Runner:
 
     def __init__(self, folder: str, memory: MemoryLimit) -> None:
         import orjson
+
         from noetl_serverless.tools import encoding
 
         self.loads, self.encode, self.not_json = orjson.loads, encoding.encode, encoding.NotJson

@@ -238,4 +238,10 @@ def _expire(answer: asyncio.Future[bytearray]) -> None:
 def _environment(folder: str) -> dict[str, str]:
     """What a child may know of its surroundings: nothing that configures the engine."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", **kept, "HOME": folder, "TMPDIR": folder, "PYTHONUTF8": "1"}
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        **kept,
+        "HOME": folder,
+        "TMPDIR": folder,
+        "PYTHONUTF8": "1",
+    }

@@ -11,15 +11,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import Fault
-from .config import describe
+from .config import Location, explain
 from .port import Tool
 
 GROUP = "noetl_serverless.tools"
 
 # kinds of the language that no tool serves yet; named so that the refusal can say so
 NOT_YET = frozenset(
-    "ducklake playbooks secrets container script snowflake transfer snowflake_transfer gcs gateway nats agent mcp "
-    "shell artifact rhai result_fetch subscription wasm provider wait".split()
+    {
+        *("agent", "artifact", "container", "ducklake", "gateway", "gcs", "mcp", "nats", "playbooks", "provider"),
+        *("result_fetch", "rhai", "script", "secrets", "shell", "snowflake", "snowflake_transfer"),
+        *("subscription", "transfer", "wait", "wasm"),
+    }
 )
 
 _loaded: dict[str, Tool] = {}
@@ -80,23 +83,22 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
 _COMMON = frozenset({"kind", "name", "input", "spec", "output"})
 
 
-def _faults(
-    model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool
-) -> list[Fault]:
-    found: dict[str, Fault] = {}
-    for fault in error.errors():
-        if (fault["type"] == "presence") != presence or _is_template(given, fault["loc"]):
-            continue
-        loc = _real(given, fault["loc"])
-        pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
-        message = describe(model, loc, fault["type"], fault["msg"])
-        code = {"extra_forbidden": "unknown_field", "missing": "missing_field", "presence": "missing_field"}
-        # of a union's members the first complaint says enough
-        found.setdefault(pointer, Fault(message, pointer=pointer, code=code.get(fault["type"], "invalid")))
-    return list(found.values())
+_CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field", "presence": "missing_field"}
 
 
-def _is_template(given: Any, loc: tuple[int | str, ...]) -> bool:
+def _faults(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
+    return [
+        Fault(wrong.message, pointer=_pointer(wrong.loc), code=_CODES.get(wrong.type, "invalid"))
+        for wrong in explain(model, given, error)
+        if (wrong.type == "presence") == presence and not _is_template(given, wrong.loc)
+    ]
+
+
+def _pointer(loc: Location) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
+
+
+def _is_template(given: Any, loc: Location) -> bool:
     """Whether the value at fault, or one it stands in, is a template that has yet to be rendered."""
     value: Any = given
     for part in loc:
@@ -107,18 +109,6 @@ def _is_template(given: Any, loc: tuple[int | str, ...]) -> bool:
         if isinstance(value, str) and ("{{" in value or "{%" in value):
             return True
     return False
-
-
-def _real(given: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """`loc` without the union tags that pydantic puts in it; a last part that is missing stays."""
-    value, path = given, []
-    for index, part in enumerate(loc):
-        if isinstance(value, Mapping) and part in value or isinstance(value, list) and isinstance(part, int):
-            value = value[part] if not isinstance(value, list) or part < len(value) else None  # type: ignore[index,operator]
-            path.append(part)
-        elif index == len(loc) - 1 and isinstance(value, Mapping):
-            path.append(part)
-    return tuple(path)
 
 
 def _unknown(kind: str) -> str:

@@ -1,0 +1,166 @@
+"""One duckdb task, as its thread does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow
+
+from ..playbook.template import BoundSql
+from .encoding import NotJson, encode, plain_value
+from .port import ToolFailure, ToolOutcome
+from .sql import SqlError, Statement, named, statements, unique
+
+if TYPE_CHECKING:
+    from .duckdb import DuckDBConfig
+
+
+class Work:
+    """`run` in a thread; `interrupt` from another."""
+
+    def __init__(self, config: DuckDBConfig, input: Mapping[str, Any], folder: Path) -> None:
+        self._config = config
+        self._tables = {name: rows for name, rows in input.items() if _is_table(rows)}
+        self._params = {**{name: it for name, it in input.items() if name not in self._tables}, **config.params}
+        self._folder = folder
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def run(self) -> ToolOutcome:
+        try:
+            return ToolOutcome("ok", data=self._all())
+        except (SqlError, NotJson) as error:
+            raise ToolFailure("duckdb", "duckdb.sql", str(error)) from None
+        except duckdb.InterruptException:
+            raise ToolFailure("duckdb", "duckdb.timeout", "interrupted", retryable=True) from None
+        except duckdb.OutOfMemoryException as error:
+            raise ToolFailure("duckdb", "duckdb.memory", str(error)) from None
+        except duckdb.PermissionException as error:
+            raise ToolFailure("duckdb", "duckdb.refused", str(error)) from None
+        except duckdb.Error as error:
+            raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
+
+    def _all(self) -> dict[str, Any]:
+        todo = self._statements()
+        with self._open() as connection:
+            self._connection = connection
+            try:
+                for name, rows in self._tables.items():
+                    connection.register(name, table_of(rows))
+                connection.execute("SET VARIABLE folder = $folder", {"folder": str(self._folder)})
+                count, result, part = 0, None, None
+                for statement in todo:
+                    for part in connection.extract_statements(statement.text):
+                        self._check()
+                        values = self._values(part.named_parameters, statement)
+                        result = connection.execute(part, values or None)
+                        count += 1
+                if result is None or part is None:
+                    raise SqlError("there is no statement")
+                return {"status": "ok", **self._result(result, part), "statement_count": count}
+            finally:
+                self._connection = None
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise duckdb.InterruptException("interrupted")
+
+    def _statements(self) -> list[Statement]:
+        found: list[Statement] = []
+        for text in self._config.texts:
+            if isinstance(text, BoundSql):
+                found += statements(text.text, {**self._params, **text.values}, named)
+            else:
+                found += statements(text, self._params, named)
+        return found
+
+    def _values(self, names: set[str], statement: Statement) -> dict[str, Any]:
+        values = {}
+        for name in names:
+            if name not in statement.values and name not in self._params:
+                known = ", ".join(sorted(self._params)) or "none"
+                raise SqlError(f"no value for the parameter ${name}; given are: {known}")
+            values[name] = statement.values.get(name, self._params.get(name))
+        return values
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        """A database that reaches its own folder and nothing else."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = ":memory:"
+        if self._config.database is not None:
+            file = self._folder / self._config.database
+            file.parent.mkdir(parents=True, exist_ok=True)
+            path = str(file)
+        try:
+            connection = duckdb.connect(path, config=self._settings())
+        except duckdb.ConnectionException as error:
+            raise ToolFailure("duckdb", "duckdb.busy", str(error), retryable=True) from None
+        # a file that another task has open is one database in this process, confined already
+        locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
+        if locked and not locked[0]:
+            folder = str(self._folder).replace("'", "''")
+            connection.execute(f"SET allowed_directories = ['{folder}/']")
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+        return connection
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "temp_directory": str(self._folder / ".spill"),
+            "memory_limit": f"{self._config.memory_mb}MB",
+            "threads": self._config.threads,
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "allow_persistent_secrets": False,
+        }
+
+    def _result(self, result: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> dict[str, Any]:
+        names = unique([column[0] for column in result.description or ()])
+        kinds = statement.expected_result_type
+        if duckdb.ExpectedResultType.CHANGED_ROWS in kinds and names == ["Count"]:
+            row = result.fetchone()
+            return {"rows": [], "row_count": row[0] if row else 0, "columns": []}
+        if duckdb.ExpectedResultType.QUERY_RESULT not in kinds:
+            names = []
+        found = result.fetchmany(self._config.max_rows + 1) if names else []
+        if len(found) > self._config.max_rows:
+            message = f"there are more than {self._config.max_rows} rows; narrow the query, or raise max_rows"
+            raise ToolFailure("duckdb", "duckdb.too_many_rows", message)
+        rows = [dict(zip(names, map(plain_value, row), strict=True)) for row in found]
+        return {"rows": rows, "row_count": len(rows), "columns": names}
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def table_of(rows: list[dict[str, Any]]) -> pyarrow.Table:
+    """The rows as a table: every key of every row is a column, null where a row lacks it."""
+    names = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pyarrow.Array:
+    """One type for all: numbers together are floats, anything else that does not agree is text."""
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        pass
+    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
+        return pyarrow.array([None if value is None else float(value) for value in values])
+    return pyarrow.array([_text(value) for value in values])
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else encode(value).decode()

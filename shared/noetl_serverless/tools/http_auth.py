@@ -1,0 +1,98 @@
+"""How an HTTP request shows who it is from."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .port import Credential, ToolContext, ToolFailure, credential_named
+
+Scheme = Literal["bearer", "basic", "api_key", "header"]
+
+
+class HttpAuth(BaseModel):
+    """A credential and the way to show it; without `type` the credential's own type says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    credential: str = Field(min_length=1, description="Name of the stored credential.")
+    type: Scheme | None = Field(default=None, description="bearer, basic, api_key or header.")
+    header: str | None = Field(default=None, description="For api_key and header: the header's name.")
+    param: str | None = Field(default=None, description="For api_key: a query parameter instead of a header.")
+
+
+@dataclass(slots=True)
+class Authorization:
+    """What to add to a request; none of it goes to another origin."""
+
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    params: dict[str, str] = field(default_factory=dict, repr=False)
+    credential: Credential | None = None
+
+    def mask(self, text: str) -> str:
+        if self.credential is None:
+            return text
+        for value in (*self.headers.values(), *(value.partition(" ")[2] for value in self.headers.values())):
+            if len(value) >= 3:
+                text = text.replace(value, "***")
+        return self.credential.mask(text)
+
+
+async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Authorization:
+    """ToolFailure `credential.*` when the credential is missing or does not fit."""
+    if auth is None:
+        return Authorization()
+    how = HttpAuth(credential=auth) if isinstance(auth, str) else auth
+    credential = await credential_named(context, "http", how.credential)
+    scheme = how.type or _SCHEMES.get(credential.type)
+    if scheme is None:
+        raise _unfit(credential, f"is of type {credential.type!r}; http takes bearer, basic, api_key and header")
+    made = Authorization(credential=credential)
+    match scheme:
+        case "bearer":
+            made.headers["Authorization"] = f"Bearer {_one_of(credential, 'token', 'access_token', 'bearer')}"
+        case "basic":
+            pair = f"{_one_of(credential, 'username', 'user')}:{_one_of(credential, 'password')}"
+            made.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        case "api_key" | "header":
+            _keyed(made, how, credential)
+    return made
+
+
+def _keyed(made: Authorization, how: HttpAuth, credential: Credential) -> None:
+    data = credential.data
+    headers = data.get("headers")
+    if isinstance(headers, dict) and not how.header:
+        made.headers.update({str(name): str(value) for name, value in headers.items()})
+        return
+    value = _one_of(credential, "key", "api_key", "value", "token")
+    param = how.param or data.get("param")
+    if param and not how.header:
+        made.params[str(param)] = value
+        return
+    named = how.header or data.get("header") or data.get("header_name") or data.get("name")
+    made.headers[str(named or "X-API-Key")] = value
+
+
+_SCHEMES: dict[str, Scheme] = {
+    "bearer": "bearer",
+    "oauth2": "bearer",
+    "basic": "basic",
+    "api_key": "api_key",
+    "header": "header",
+}
+
+
+def _one_of(credential: Credential, *names: str) -> str:
+    for name in names:
+        value: Any = credential.data.get(name)
+        if value not in (None, ""):
+            return str(value)
+    raise _unfit(credential, f"has no field {' or '.join(map(repr, names))}")
+
+
+def _unfit(credential: Credential, why: str) -> ToolFailure:
+    return ToolFailure("credential", "credential.unfit", f"http: credential {credential.name!r} {why}")

@@ -1,0 +1,284 @@
+"""Connections to PostgreSQL for tasks: rows as JSON, parameters as their place asks, kept between calls."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+from pg8000 import converters, core, native
+
+from .encoding import encode, plain_decimal, plain_value
+from .port import Credential
+
+CONNECT_TIMEOUT = 10.0
+_KEPT = 4
+_IDLE = 60.0
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_JSON = frozenset({converters.JSON, converters.JSONB})
+_ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
+
+
+class TooManyRows(Exception):
+    """A statement has more rows, or more bytes of them, than the task may take."""
+
+
+class Connection(native.Connection):  # type: ignore[misc]
+    """A pg8000 connection whose values are JSON."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.pg_types.update(_READERS)
+        self._array_types: dict[int, bool] = {}
+        self.max_bytes = 0
+
+    def statement(self, text: str, values: Sequence[Any], max_rows: int) -> core.Context:
+        """Run one statement; TooManyRows beyond `max_rows` or `max_bytes`, pg8000's errors otherwise."""
+        context = core.Context(text)
+        context.parameter_types = ()
+        context.read_bytes = 0
+        self.send_PARSE(core.NULL_BYTE, text, [_type_of(value) for value in values])
+        self.send_DESCRIBE_STATEMENT(core.NULL_BYTE)
+        self._sync(context)
+        types = context.parameter_types
+        self.send_BIND(core.NULL_BYTE, [self._written(v, t) for v, t in zip(values, types, strict=True)])
+        # one more than allowed tells that there are too many, without fetching them
+        self._send_message(core.EXECUTE, core.NULL_BYTE + struct.pack("!i", max_rows + 1))
+        self._sync(context)
+        if context.read_bytes > self.max_bytes:
+            raise TooManyRows(f"the rows take more than {self.max_bytes // (1024 * 1024)} MiB")
+        if len(context.rows or ()) > max_rows:
+            raise TooManyRows(f"there are more than {max_rows} rows")
+        return context
+
+    def copy(self, text: str, chunks: Iterable[bytes]) -> int:
+        """Run a COPY FROM STDIN; the number of rows."""
+        return int(self.execute_unnamed(text, stream=chunks).row_count)
+
+    def cancel(self) -> None:
+        """Ask the server, over a connection of its own, to stop what this one runs. From any thread."""
+        request = struct.pack("!ii", 16, 80877102) + self._backend_key_data
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            address = self._usock.getpeername()
+            with socket.socket(self._usock.family) as other:
+                other.settimeout(2.0)
+                other.connect(address)
+                other.sendall(request)
+                other.recv(1)
+
+    def drop(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def handle_PARAMETER_DESCRIPTION(self, data: bytes, context: core.Context) -> None:
+        (count,) = struct.unpack_from("!h", data)
+        context.parameter_types = struct.unpack_from(f"!{count}I", data, 2)
+
+    def handle_DATA_ROW(self, data: bytes, context: core.Context) -> None:
+        context.read_bytes = getattr(context, "read_bytes", 0) + len(data)
+        if not self.max_bytes or context.read_bytes <= self.max_bytes:
+            super().handle_DATA_ROW(data, context)
+
+    def _sync(self, context: core.Context) -> None:
+        core._write(self._sock, core.SYNC_MSG)
+        core._flush(self._sock)
+        self.handle_messages(context)
+
+    def _written(self, value: Any, type_: int) -> str | None:
+        """A parameter in text form, for a place of this type."""
+        if value is None:
+            return None
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, (list, tuple)) and type_ not in _JSON and self._is_array(type_):
+            return str(converters.array_out(list(value)))
+        if isinstance(value, (dict, list, tuple)):
+            return encode(value).decode()
+        return str(converters.make_param(self.py_types, value))
+
+    def _is_array(self, type_: int) -> bool:
+        if type_ in _ARRAYS:
+            return True
+        if type_ < 10000:
+            return False
+        known = self._array_types.get(type_)
+        if known is None:
+            query = "SELECT typcategory = 'A' FROM pg_catalog.pg_type WHERE oid = $1"
+            known = bool(self.statement(query, [type_], 1).rows[0][0])
+            self._array_types[type_] = known
+        return known
+
+
+def _type_of(value: Any) -> int:
+    """The type to announce: a number is what the same literal would be, text is what its place asks."""
+    if isinstance(value, bool):
+        return converters.BOOLEAN
+    if isinstance(value, int):
+        if -(2**31) <= value < 2**31:
+            return converters.INTEGER
+        return converters.BIGINT if -(2**63) <= value < 2**63 else converters.NUMERIC
+    if isinstance(value, float):
+        return converters.NUMERIC if value - value == 0 else converters.FLOAT
+    if isinstance(value, Decimal):
+        return converters.NUMERIC
+    return converters.JSONB if isinstance(value, dict) else 0
+
+
+def _json_in(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return converters.json_in(text)
+
+
+def _instant(text: str) -> str:
+    """PostgreSQL's ISO style with the T and the whole offset."""
+    date, space, time_ = text.partition(" ")
+    if not space or " " in time_:
+        return text
+    if time_[-3:-2] in ("+", "-"):
+        time_ += ":00"
+    return f"{date}T{time_}"
+
+
+def _array_of(reader: Any) -> Any:
+    return lambda text: plain_value(reader(text))
+
+
+def _float_in(text: str) -> float | None:
+    value = float(text)
+    return value if value - value == 0 else None
+
+
+_TEXTS = ("DATE", "TIME", "INTERVAL", "UUID_TYPE", "POINT")
+_READERS: dict[int, Any] = {
+    **{
+        oid: (_array_of(reader) if oid in _ARRAYS else converters.string_in)
+        for oid, reader in converters.PG_TYPES.items()
+        if oid in _ARRAYS or getattr(reader, "__name__", "").endswith("range_in")
+    },
+    **{getattr(converters, name): converters.string_in for name in _TEXTS},
+    converters.INET: converters.string_in,
+    converters.TIMESTAMP: _instant,
+    converters.TIMESTAMPTZ: _instant,
+    converters.NUMERIC: lambda text: plain_decimal(Decimal(text)),
+    converters.FLOAT: _float_in,
+    converters.REAL: _float_in,
+    converters.BYTES: lambda text: base64.b64encode(bytes.fromhex(text[2:])).decode(),
+    converters.JSON: _json_in,
+    converters.JSONB: _json_in,
+}
+
+
+class Connections:
+    """Open connections by credential, given out one at a time; the unused ones are closed after a minute."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[tuple[float, Connection]]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, credential: Credential) -> tuple[Connection, bool]:
+        """A connection, and whether it was used before. OSError, ssl.SSLError or pg8000's errors."""
+        key, now = _fingerprint(credential), time.monotonic()
+        stale: list[Connection] = []
+        found = None
+        with self._lock:
+            for name, kept in list(self._kept.items()):
+                stale += [connection for since, connection in kept if now - since > _IDLE]
+                kept[:] = [entry for entry in kept if now - entry[0] <= _IDLE]
+                if not kept:
+                    del self._kept[name]
+            if self._kept.get(key):
+                found = self._kept[key].pop()[1]
+        for connection in stale:
+            connection.drop()
+        return (found, True) if found else (connect(credential.data), False)
+
+    def give_back(self, credential: Credential, connection: Connection) -> None:
+        with self._lock:
+            kept = self._kept.setdefault(_fingerprint(credential), [])
+            if len(kept) < _KEPT:
+                kept.append((time.monotonic(), connection))
+                return
+        connection.drop()
+
+    def close(self) -> None:
+        with self._lock:
+            every = [connection for kept in self._kept.values() for _, connection in kept]
+            self._kept.clear()
+        for connection in every:
+            connection.drop()
+
+
+def _fingerprint(credential: Credential) -> str:
+    text = orjson.dumps([credential.name, dict(credential.data)], default=str, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()
+
+
+def connect(data: Mapping[str, Any]) -> Connection:
+    """Connect as a credential's data says: url, or host, port, user, password, database; sslmode."""
+    target = {**_from_url(str(data["url"])), **data} if data.get("url") else dict(data)
+    host = str(target.get("host") or target.get("hostname") or "localhost")
+    port = int(target.get("port") or 5432)
+    arguments: dict[str, Any] = {
+        "user": target.get("user") or target.get("username"),
+        "password": target.get("password"),
+        "database": target.get("database") or target.get("dbname"),
+        "timeout": CONNECT_TIMEOUT,
+        "application_name": "noetl",
+    }
+    if host.startswith("/"):
+        connection = Connection(unix_sock=f"{host}/.s.PGSQL.{port}", **arguments)
+    else:
+        mode = str(target.get("sslmode") or ("disable" if host in _LOCAL else "prefer"))
+        connection = _over_tcp(mode, target, {"host": host, "port": port, **arguments})
+    # from here on the server's statement timeout and cancellation bound the time
+    connection._usock.settimeout(None)
+    return connection
+
+
+def _over_tcp(mode: str, target: Mapping[str, Any], arguments: dict[str, Any]) -> Connection:
+    if mode == "disable":
+        return Connection(**arguments)
+    try:
+        return Connection(ssl_context=_tls(mode, target), **arguments)
+    except native.InterfaceError as error:
+        if mode in ("prefer", "allow") and "refuses SSL" in str(error):
+            return Connection(**arguments)
+        raise
+
+
+def _tls(mode: str, target: Mapping[str, Any]) -> ssl.SSLContext:
+    if mode not in ("allow", "prefer", "require", "verify-ca", "verify-full"):
+        raise ValueError(f"sslmode {mode!r} is none of PostgreSQL's")
+    context = ssl.create_default_context(cadata=target.get("sslrootcert"))
+    context.check_hostname = mode == "verify-full"
+    if not mode.startswith("verify"):
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _from_url(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ValueError("the credential's url does not begin with postgresql://")
+    query = parse_qs(parts.query)
+    found = {
+        "host": query.get("host", [parts.hostname])[0],
+        "port": parts.port,
+        "user": unquote(parts.username or "") or None,
+        "password": unquote(parts.password or "") or None,
+        "database": unquote(parts.path.lstrip("/")) or None,
+        "sslmode": query.get("sslmode", [None])[0],
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,70 @@
+"""Rows, as objects, in the text form of COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pg8000 import converters
+
+from .encoding import encode
+
+_CHUNK = 1 << 17
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key of every row, in the order of first appearance."""
+    seen: dict[str, None] = {}
+    last: Any = None
+    for row in rows:
+        keys = row.keys()
+        if keys != last:
+            seen.update(dict.fromkeys(map(str, keys)))
+            last = keys
+    return list(seen)
+
+
+def quoted(name: str) -> str:
+    """A name, or schema.name, as an identifier."""
+    return ".".join(str(converters.identifier(part)) for part in name.split("."))
+
+
+def copy_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], arrays: Sequence[bool]) -> Iterator[bytes]:
+    """The rows in chunks; `arrays` says of each column whether it is an array, so that a list is one too."""
+    writers: list[tuple[str, Callable[[Any], str]]] = [
+        (name, _array if is_array else _field) for name, is_array in zip(columns, arrays, strict=True)
+    ]
+    lines: list[str] = []
+    size = 0
+    for row in rows:
+        line = "\t".join([write(row.get(name)) for name, write in writers])
+        lines.append(line)
+        size += len(line)
+        if size >= _CHUNK:
+            lines.append("")
+            yield "\n".join(lines).encode()
+            lines, size = [], 0
+    if lines:
+        lines.append("")
+        yield "\n".join(lines).encode()
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, str):
+        return value.translate(_ESCAPES)
+    if value is None:
+        return "\\N"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (dict, list, tuple)):
+        return encode(value).decode().translate(_ESCAPES)
+    return str(value).translate(_ESCAPES)
+
+
+def _array(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return str(converters.array_out(list(value))).translate(_ESCAPES)
+    return _field(value)

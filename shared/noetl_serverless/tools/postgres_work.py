@@ -1,0 +1,221 @@
+"""One postgres task, as its thread does it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pg8000 import native
+
+from ..playbook.template import BoundSql
+from .port import Credential, ToolFailure, ToolOutcome
+from .postgres_connection import Connection, Connections, TooManyRows
+from .postgres_copy import columns_of, copy_text, quoted
+from .sql import SqlError, Statement, numbered, statements, unique
+
+if TYPE_CHECKING:
+    from .postgres import PostgresConfig
+
+_TRANSIENT = ("08", "57P0")
+_TRANSIENT_CODES = ("40001", "40P01", "53300")
+_CANCELLED = "57014"
+_LOST = "08006"
+# what would end the transaction that the task runs in
+_CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
+_SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
+
+
+class Work:
+    """`run` in a thread; `stop` and `abandon` from another. `deadline` on the monotonic clock."""
+
+    def __init__(
+        self,
+        config: PostgresConfig,
+        input: Mapping[str, Any],
+        credential: Credential,
+        connections: Connections,
+        deadline: float | None,
+    ) -> None:
+        self._config = config
+        self._params = {**input, **config.params}
+        self._credential = credential
+        self._connections = connections
+        self.deadline = deadline
+        self._connection: Connection | None = None
+        self._stopped = False
+
+    def run(self) -> ToolOutcome:
+        todo = self._statements()
+        connection = self._open()
+        try:
+            connection.max_bytes = self._config.max_bytes
+            data = self._all(connection, todo)
+        except BaseException:
+            # a connection that saw an error is not worth cleaning
+            connection.drop()
+            raise
+        finally:
+            self._connection = None
+        self._keep(connection)
+        return ToolOutcome("ok", data=data)
+
+    def _keep(self, connection: Connection) -> None:
+        """Clean the session and put it back; what was done is done, whatever becomes of the connection."""
+        try:
+            connection.execute_simple("DISCARD ALL")
+        except (native.Error, OSError):
+            connection.drop()
+        else:
+            self._connections.give_back(self._credential, connection)
+
+    def stop(self) -> None:
+        self._stopped = True
+        connection = self._connection
+        if connection is not None:
+            connection.cancel()
+
+    def abandon(self) -> None:
+        """Break the connection, so that the thread cannot wait on it any longer."""
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                connection._usock.shutdown(socket.SHUT_RDWR)
+
+    def _statements(self) -> list[Statement]:
+        found = []
+        for text in self._config.texts:
+            if isinstance(text, BoundSql):
+                found += statements(text.text, {**self._params, **text.values}, numbered)
+            else:
+                found += statements(text, self._params, numbered)
+        if not found and self._config.rows is None:
+            raise SqlError("there is no statement")
+        if self._config.transaction:
+            for statement in found:
+                if statement.verb in _CONTROL and not _is_savepoint(statement):
+                    raise SqlError(
+                        f"{statement.verb}: the statements run in one transaction already; "
+                        "set 'transaction: false' to do without"
+                    )
+        return found
+
+    def _open(self) -> Connection:
+        """A connection that has begun; a kept one that turns out to be dead is replaced."""
+        connection, used = self._connections.take(self._credential)
+        self._connection = connection
+        try:
+            self._begin(connection)
+        except (native.InterfaceError, OSError):
+            connection.drop()
+            if not used:
+                raise
+            self._connections.close()
+            connection, _ = self._connections.take(self._credential)
+            self._connection = connection
+            self._begin(connection)
+        if self._stopped:
+            connection.drop()
+            raise TimeoutError
+        return connection
+
+    def _begin(self, connection: Connection) -> None:
+        local = "LOCAL" if self._config.transaction else ""
+        begin = "BEGIN; " if self._config.transaction else ""
+        connection.execute_simple(begin + _SETTINGS.format(local=local))
+
+    def _all(self, connection: Connection, todo: list[Statement]) -> dict[str, Any]:
+        context = None
+        for statement in todo:
+            self._limit_time(connection)
+            values = list(statement.values.values())
+            context = connection.statement(statement.text, values, self._config.max_rows)
+        if self._config.rows is not None:
+            data = self._load(connection, self._config.rows)
+        else:
+            assert context is not None
+            data = _result(context)
+        if self._config.transaction:
+            connection.execute_simple("COMMIT")
+        return {"status": "ok", **data, "statement_count": len(todo) + (self._config.rows is not None)}
+
+    def _limit_time(self, connection: Connection) -> None:
+        """Let the server end what takes longer than is left."""
+        if self.deadline is not None:
+            left = int((self.deadline - time.monotonic()) * 1000)
+            if left <= 0:
+                raise TimeoutError
+            local = "LOCAL" if self._config.transaction else ""
+            connection.execute_simple(f"SET {local} statement_timeout = {left}")
+
+    def _load(self, connection: Connection, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        assert self._config.table is not None
+        table = quoted(self._config.table)
+        columns = self._config.columns or columns_of(rows)
+        self._limit_time(connection)
+        if self._config.mode == "replace":
+            connection.execute_simple(f"TRUNCATE {table}")
+        loaded = 0
+        if rows:
+            names = ", ".join(quoted_column(name) for name in columns)
+            shape = connection.statement(f"SELECT {names} FROM {table} LIMIT 0", [], 1)  # noqa: S608
+            arrays = [connection._is_array(column["type_oid"]) for column in shape.columns]
+            loaded = connection.copy(f"COPY {table} ({names}) FROM STDIN", copy_text(rows, columns, arrays))
+        return {"rows": [], "row_count": loaded, "columns": columns}
+
+
+def quoted_column(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _is_savepoint(statement: Statement) -> bool:
+    words = statement.text.upper().split()
+    return words[0] == "ROLLBACK" and "TO" in words[1:4]
+
+
+def _result(context: Any) -> dict[str, Any]:
+    columns = unique([column["name"] for column in context.columns or ()])
+    rows = [dict(zip(columns, row, strict=True)) for row in context.rows or ()]
+    count = len(rows) if context.columns else max(context.row_count, 0)
+    return {"rows": rows, "row_count": count, "columns": columns}
+
+
+def failure_of(error: Exception) -> ToolFailure:
+    """The envelope for whatever running a task raised."""
+    match error:
+        case native.DatabaseError() if error.args and isinstance(error.args[0], dict):
+            return _refused(error.args[0])
+        case ssl.SSLError():
+            return ToolFailure("postgres", "postgres.tls", f"no secure connection: {error.reason}")
+        case ValueError():
+            return ToolFailure("postgres", "postgres.sql", str(error))
+        case TooManyRows():
+            message = f"{error}; nothing was changed. Narrow the query, or raise max_rows or max_bytes"
+            return ToolFailure("postgres", "postgres.too_many_rows", message)
+        case TimeoutError():
+            return ToolFailure("postgres", "postgres.timeout", "the task's time is over", retryable=True)
+        case native.InterfaceError() | OSError():
+            return ToolFailure(
+                "postgres", "postgres.connection", f"no connection: {error}", retryable=True, pg=_codes(_LOST)
+            )
+        case _:
+            return ToolFailure("postgres", "postgres.internal", f"{type(error).__name__}: {error}")
+
+
+def _refused(fields: Mapping[str, str]) -> ToolFailure:
+    state = fields.get("C", "")
+    parts = [fields.get("M", "the server refused"), fields.get("D"), fields.get("H")]
+    message = ". ".join(part.rstrip(".") for part in parts if part)
+    code, retryable = "postgres.error", state.startswith(_TRANSIENT) or state in _TRANSIENT_CODES
+    if state == _CANCELLED:
+        code, retryable = "postgres.timeout", True
+    elif state.startswith("28"):
+        code = "postgres.sign_in"
+    return ToolFailure("postgres", code, f"{message} ({state})", retryable=retryable, pg=_codes(state))
+
+
+def _codes(state: str) -> dict[str, str]:
+    return {"code": state, "sqlstate": state}
