@@ -28,6 +28,7 @@ SLEEP_LIMIT = 5.0
 SET_LIMIT = 64 * 1024
 # what a suspended pipeline remembers stays in the event up to this size
 LOCALS_LIMIT = 8 * 1024
+SCOPES = ("ctx", "iter", "step")
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
 
@@ -179,7 +180,8 @@ class Pipeline:
             data = output["data"]
             if output["ref"] is not None:
                 data = await self.job.lazy.load(output["ref"])
-            self.results[task.name] = data
+            # replaced, not changed: a template may have given it away whole
+            self.results = {**self.results, task.name: data}
         rule = await self._match(task, output)
         if rule is not None and rule.set:
             await self._assign(rule.set, output)
@@ -255,12 +257,14 @@ class Pipeline:
         values = await self._render(
             lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
         )
-        targets = {"ctx": self.ctx, "iter": self.iter if self.iter is not None else self.step, "step": self.step}
-        for scope, key, value in values:
-            targets[scope][key] = value
-            if scope == "ctx":
-                self.set[key] = value
-        if any(item.scope == "ctx" for item in assignments) and len(dump(self.set)) > SET_LIMIT:
+        # replaced, not changed: a template may have given a scope away whole
+        new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
+        self.ctx = {**self.ctx, **new["ctx"]}
+        self.set = {**self.set, **new["ctx"]}
+        self.step = {**self.step, **new["step"]}
+        if self.iter is not None:
+            self.iter = {**self.iter, **new["iter"]}
+        if new["ctx"] and len(dump(self.set)) > SET_LIMIT:
             raise _SetTooLarge(f"'set' has put more than {SET_LIMIT} bytes into ctx ({', '.join(self.set)})")
 
     # -- ending

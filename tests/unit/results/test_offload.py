@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.results.offload import INLINE_LIMIT, externalise, selection
 from noetl_serverless.results.reference import ResultUri

@@ -5,6 +5,7 @@ import secrets
 from typing import Any
 
 import pytest
+
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
 from noetl_serverless.results.store import FsspecResultStore

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.results.reference import (
     EXTRACT_LIMIT,
