@@ -8,6 +8,7 @@ from jinja2 import meta, nodes
 
 Reads = Mapping[str, frozenset[str] | None]
 
+_BINDERS: tuple[type[nodes.Node], ...] = (nodes.For, nodes.Assign, nodes.AssignBlock, nodes.With)
 _METHODS = frozenset({"items", "keys", "values"})
 
 
@@ -36,7 +37,7 @@ def merge(all_reads: Iterable[Reads]) -> dict[str, frozenset[str] | None]:
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:
-    if tree.find((nodes.For, nodes.Assign, nodes.AssignBlock, nodes.With)) is None:
+    if not any(tree.find(kind) for kind in _BINDERS):
         return {name.name for name in tree.find_all(nodes.Name)} - set(tree.environment.globals)  # type: ignore[union-attr]
     return meta.find_undeclared_variables(tree)
 
@@ -64,14 +65,9 @@ def _walk(node: nodes.Node, called: bool) -> Iterator[tuple[str, str | None]]:
 
 def _walk_call(node: nodes.Call) -> Iterator[tuple[str, str | None]]:
     target, first = node.node, node.args[0] if node.args else None
-    is_get = (
-        isinstance(target, nodes.Getattr) and target.attr == "get" and isinstance(target.node, nodes.Name)
-    )
-    if is_get and isinstance(first, nodes.Const) and isinstance(first.value, str):
-        yield target.node.name, first.value
-        yield from _walk_all(node.args[1:])
-    elif is_get:
-        yield target.node.name, None
+    if isinstance(target, nodes.Getattr) and target.attr == "get" and isinstance(target.node, nodes.Name):
+        constant = first.value if isinstance(first, nodes.Const) else None
+        yield target.node.name, constant if isinstance(constant, str) else None
         yield from _walk_all(node.args)
     else:
         yield from _walk(target, called=True)

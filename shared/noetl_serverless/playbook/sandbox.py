@@ -1,4 +1,4 @@
-"""The Jinja environment of the playbook language: sandboxed, strict about what is missing, bounded, the same every time."""
+"""The Jinja environment of the language: sandboxed, bounded, strict about what is missing, the same every time."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ class Environment(ImmutableSandboxedEnvironment):
         return _BINOPS[operator](left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str):
-            if __obj.__name__ in bounds.GROWING_METHODS:
-                return bounds.call_text_method(__obj.__self__, __obj.__name__, args, kwargs)
+        of_text = isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str)
+        if of_text and __obj.__name__ in bounds.GROWING_METHODS:
+            return bounds.call_text_method(__obj.__self__, __obj.__name__, args, kwargs)
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -204,7 +204,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def _bounded(values: Iterator[Any]) -> Iterator[Any]:

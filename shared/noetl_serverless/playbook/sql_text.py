@@ -40,11 +40,7 @@ class SqlText:
             return self._enter("quotes", "\\'" if _ESCAPES.search(before) else "'", place + 1)
         if char == '"':
             return self._enter("double quotes", '"', place + 1)
-        if (
-            char == "$"
-            and not (place and _WORD.match(text[place - 1]))
-            and (tag := _DOLLAR.match(text, place))
-        ):
+        if char == "$" and not (place and _WORD.match(text[place - 1])) and (tag := _DOLLAR.match(text, place)):
             return self._enter("dollar quotes", tag.group(), tag.end())
         return place + 1
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2 import Undefined, nodes
 from jinja2 import Template as Program
+from jinja2 import Undefined, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 
 from . import sandbox
@@ -62,9 +62,9 @@ def has_markers(text: str) -> bool:
 
 
 class _Compiled:
-    """What both kinds of template share: the syntax tree now, the program when it is first needed."""
+    """What both kinds of template share: checked now, made a program when it is first needed."""
 
-    __slots__ = ("_program", "_tree", "place", "reads", "source")
+    __slots__ = ("_program", "place", "reads", "source")
 
     environment = sandbox.TEXT
 
@@ -73,17 +73,21 @@ class _Compiled:
         self.source = source
         self.place = place
         self._program: Program | None = None
-        self._tree = self._parse()
-        self.reads: Reads = find_reads(self._tree)
+        tree = self._parse()
+        self.reads: Reads = find_reads(tree)
+        self._look_at(tree)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.source == self.source  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.source == self.source
 
     def __hash__(self) -> int:
         return hash(self.source)
+
+    def _look_at(self, tree: nodes.Template) -> None:
+        """What else there is to know of the syntax tree, which is not kept."""
 
     def _parse(self) -> nodes.Template:
         if len(self.source) > MAX_SOURCE:
@@ -142,10 +146,10 @@ class _Compiled:
 
     def _line_of(self, error: BaseException) -> int | None:
         """The template's own line, from the frames of its program."""
-        trace, line = error.__traceback__, None
-        while trace is not None and self._program is not None:
-            if trace.tb_frame.f_globals.get("__jinja_template__") is self._program:
-                line = self._program.get_corresponding_lineno(trace.tb_lineno)
+        trace, line, program = error.__traceback__, None, self._program
+        while trace is not None and program is not None:
+            if trace.tb_frame.f_globals.get("__jinja_template__") is program:
+                line = program.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
         return line
 
@@ -153,12 +157,13 @@ class _Compiled:
 class Template(_Compiled):
     """`render` gives the value of a lone expression, else a string."""
 
-    __slots__ = ("_expression", "_path")
+    __slots__ = ("_path", "is_expression")
 
-    def __init__(self, source: str, place: Place | None = None) -> None:
-        super().__init__(source, place)
-        self._expression = _lone_expression(self._tree)
-        self._path = _as_path(self._expression)
+    def _look_at(self, tree: nodes.Template) -> None:
+        expression = _lone_expression(tree)
+        # the whole text is one {{ expression }}
+        self.is_expression = expression is not None
+        self._path = _as_path(expression)
 
     def render(self, scope: Mapping[str, Any]) -> Any:
         """TemplateError if it fails; what the scope's fetch raises passes through."""
@@ -183,13 +188,15 @@ class Template(_Compiled):
         names: Any = sandbox.Names(scope)
         context = self._program.new_context(names, shared=True)
         chunks = list(self._program.root_render_func(context))
-        return sandbox.plain(context.vars[_RESULT]) if self._expression is not None else "".join(chunks)
+        return sandbox.plain(context.vars[_RESULT]) if self.is_expression else "".join(chunks)
 
     def _compile(self) -> Program:
-        if self._expression is None:
-            return self._build(self._tree)
+        tree = self.environment.parse(self.source)
+        expression = _lone_expression(tree)
+        if expression is None:
+            return self._build(tree)
         result = nodes.Name(_RESULT, "store", lineno=1)
-        assign = nodes.Assign(result, self._expression, lineno=self._expression.lineno)
+        assign = nodes.Assign(result, expression, lineno=expression.lineno)
         return self._build(nodes.Template([assign], lineno=1))
 
 
@@ -200,10 +207,6 @@ class SqlTemplate(_Compiled):
 
     environment = sandbox.SQL
 
-    def __init__(self, source: str, place: Place | None = None) -> None:
-        super().__init__(source, place)
-        self._check_places()
-
     def render(self, scope: Mapping[str, Any]) -> BoundSql:
         result: BoundSql = self._guarded(self._run, scope)
         return result
@@ -211,21 +214,23 @@ class SqlTemplate(_Compiled):
     def _parse(self) -> nodes.Template:
         if not has_markers(self.source):
             text = nodes.Output([nodes.TemplateData(self.source, lineno=1)], lineno=1)
-            return nodes.Template([text], lineno=1).set_environment(self.environment)
+            tree = nodes.Template([text], lineno=1)
+            tree.set_environment(self.environment)
+            return tree
         return super()._parse()
 
     def _run(self, scope: Mapping[str, Any]) -> BoundSql:
         if not has_markers(self.source):
             return BoundSql(self.source, {})
         if self._program is None:
-            self._program = self._build(self._tree)
+            self._program = self._build(self.environment.parse(self.source))
         names: Any = sandbox.Names(scope)
         text = "".join(self._program.root_render_func(self._program.new_context(names, shared=True)))
         return BoundSql(text, names.binds)
 
-    def _check_places(self) -> None:
+    def _look_at(self, tree: nodes.Template) -> None:
         text, has_text = SqlText(), False
-        for output in self._tree.find_all(nodes.Output):
+        for output in tree.find_all(nodes.Output):
             for node in output.nodes:
                 if isinstance(node, nodes.TemplateData):
                     text.feed(node.data)
@@ -233,9 +238,7 @@ class SqlTemplate(_Compiled):
                 else:
                     self._check_place(text, node)
         if not has_text:
-            raise self._error(
-                "the whole statement cannot be a value: write the SQL here and bind values in it"
-            )
+            raise self._error("the whole statement cannot be a value: write the SQL here and bind values in it")
 
     def _check_place(self, text: SqlText, node: nodes.Node) -> None:
         if text.inside == "quotes":

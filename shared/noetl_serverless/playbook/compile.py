@@ -1,0 +1,248 @@
+"""From a playbook to its plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from threading import Lock
+from typing import Any
+
+from . import grammar, model
+from .document import Path, plain_data, read_document
+from .faults import Faults
+from .graph import Reach, back_arcs
+from .plan import AdmitRule, Arc, Loop, Plan, Step, Task
+from .reads import Reads, merge
+from .scope import RESERVED
+from .tasks import Tasks
+from .template import Template, Tree
+from .trees import Trees, templates_in
+
+MAX_IN_FLIGHT = 16
+
+# names a template finds without anyone giving them to the worker
+_LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
+# parts of a step's view that are the whole result
+_WHOLE = frozenset({"data", "result"})
+
+
+def compile_playbook(playbook: model.Playbook, text: str) -> Plan:
+    """The plan of a playbook that was read from `text`. InvalidPlaybook if a template in it does not compile."""
+    if playbook._plan is not None:
+        return playbook._plan
+    faults = Faults(playbook._document or read_document(text))
+    plan = build(playbook, faults)
+    faults.raise_if_any()
+    return plan
+
+
+def load_plan(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> Plan:
+    """Reads, checks and compiles, once for each text. InvalidPlaybook with all that is wrong."""
+    return _PLANS.get(text, kinds)
+
+
+def build(playbook: model.Playbook, faults: Faults) -> Plan:
+    """The plan, for what it is worth if there are faults."""
+    return _Compiler(playbook, faults).plan()
+
+
+def canonical_hash(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the document, whatever its layout, comments and version label."""
+    canonical = {**data, "apiVersion": grammar.API_VERSION}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Plans:
+    """The last few plans by the text they came from."""
+
+    MOST = 64
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[tuple[bytes, frozenset[str]], Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, text: str, kinds: Collection[str]) -> Plan:
+        key = (hashlib.sha256(text.encode(errors="surrogatepass")).digest(), frozenset(kinds))
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+        plan = self._load(text, kinds)
+        with self._lock:
+            self._plans[key] = plan
+            if len(self._plans) > self.MOST:
+                self._plans.popitem(last=False)
+        return plan
+
+    @staticmethod
+    def _load(text: str, kinds: Collection[str]) -> Plan:
+        # the parser checks what it reads by compiling it, and so stands above this module
+        from .parser import parse
+
+        return compile_playbook(parse(text, kinds=kinds), text)
+
+
+_PLANS = _Plans()
+
+
+class _Compiler:
+    def __init__(self, playbook: model.Playbook, faults: Faults) -> None:
+        self.playbook = playbook
+        self.document = faults.document
+        self.trees = Trees(faults)
+        self.tasks = Tasks(playbook, self.trees)
+        self.names = frozenset(step.step for step in playbook.workflow)
+
+    def plan(self) -> Plan:
+        self.tasks.check_workbook()
+        spec = self.playbook.executor_spec
+        entry = spec.entry_step if spec.entry_step in self.names else self.playbook.workflow[0].step
+        targets = {step.step: self._targets(step) for step in self.playbook.workflow}
+        back = back_arcs(targets, entry)
+        steps = {
+            step.step: self._step(step, ("workflow", index), back) for index, step in enumerate(self.playbook.workflow)
+        }
+        forward = {
+            name: [target for index, target in enumerate(listed) if (name, index) not in back]
+            for name, listed in targets.items()
+        }
+        metadata = self.playbook.metadata
+        return Plan(
+            hash=canonical_hash(plain_data(self.document.root)),
+            name=metadata.name,
+            path=metadata.path or metadata.name,
+            workload=plain_data(self.playbook.workload),
+            entry=entry,
+            final_step=spec.final_step,
+            no_next_is_error=spec.no_next_is_error,
+            steps=steps,
+            sources=_sources(forward),
+            reach=Reach(targets),
+            reach_forward=Reach(forward),
+        )
+
+    def _targets(self, step: model.Step) -> list[str]:
+        """The targets of its arcs, in order; one that does not exist, a fault elsewhere, stands as the step itself."""
+        arcs = step.next.arcs if step.next else []
+        return [arc.step if arc.step in self.names else step.step for arc in arcs]
+
+    def _step(self, step: model.Step, path: Path, back: set[tuple[str, int]]) -> Step:
+        tasks = self.tasks.of_step(step, path)
+        given = self.trees.tree(step.input, (*path, "input")) if step.input else None
+        loop = self._loop(step, path)
+        router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
+        return Step(
+            name=step.step,
+            tasks=tasks,
+            is_pipeline=isinstance(step.tool, list),
+            input=given,
+            loop=loop,
+            set=self.trees.assignments(step.set, (*path, "set")),
+            arcs=self._arcs(step, path, back),
+            mode=router.mode,
+            on_no_match=router.on_no_match,
+            has_router=step.next is not None,
+            admit=self._admit(step, path),
+            reads=self._reads(given, tasks, loop),
+            parks=any(task.kind == "playbook" for task in tasks),
+            place=self.trees.place(path),
+        )
+
+    def _loop(self, step: model.Step, path: Path) -> Loop | None:
+        if step.loop is None:
+            return None
+        here = (*path, "loop")
+        spec = step.loop.spec or model.LoopSpec()
+        failure = step.spec.policy.failure if step.spec and step.spec.policy else None
+        return Loop(
+            items=self.trees.collection(step.loop, here),
+            iterator=step.loop.iterator,
+            mode=spec.mode,
+            max_in_flight=self._width(spec, (*here, "spec", "max_in_flight")),
+            best_effort=failure is not None and failure.mode == "best_effort",
+        )
+
+    def _width(self, spec: model.LoopSpec, path: Path) -> int | Template:
+        if spec.mode == "sequential":
+            return 1
+        width = spec.max_in_flight
+        if width is None:
+            return MAX_IN_FLIGHT
+        if isinstance(width, int):
+            return width
+        template = self.trees.template(width, path)
+        if template is not None and not template.is_expression:
+            self.trees.faults.add("max_in_flight is a number or one {{ expression }} that gives it", path)
+        return template or MAX_IN_FLIGHT
+
+    def _arcs(self, step: model.Step, path: Path, back: set[tuple[str, int]]) -> tuple[Arc, ...]:
+        compiled = []
+        for index, arc in enumerate(step.next.arcs if step.next else []):
+            here = (*path, "next", "arcs", index)
+            when = self.trees.condition(arc.when, (*here, "when"))
+            compiled.append(
+                Arc(
+                    index=index,
+                    source=step.step,
+                    target=arc.step,
+                    when=when,
+                    set=self.trees.assignments(arc.set, (*here, "set")),
+                    back=(step.step, index) in back,
+                    handles_failure=when is not None and _asks_about_failure(when.reads),
+                )
+            )
+        return tuple(compiled)
+
+    def _admit(self, step: model.Step, path: Path) -> tuple[AdmitRule, ...]:
+        policy = step.spec.policy if step.spec else None
+        rules = policy.admit.rules if policy and policy.admit else []
+        here = (*path, "spec", "policy", "admit", "rules")
+        compiled = []
+        for index, rule in enumerate(rules):
+            when = None if rule.otherwise else self.trees.condition(rule.when, (*here, index, "when"))
+            then = rule.otherwise.then if rule.otherwise else rule.then
+            compiled.append(AdmitRule(when, then is None or then.allow))
+        return tuple(compiled)
+
+    def _reads(self, given: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
+        """What the worker renders, in the names of what it must be given."""
+        trees: list[Tree] = [given, loop.items if loop else None]
+        local = set(_LOCAL)
+        if loop:
+            local.add(loop.iterator)
+        for task in tasks:
+            local.add(task.name)
+            trees.append(task.config)
+            for rule in task.rules:
+                trees += [rule.when, *(item.value for item in rule.set)]
+        found = merge(template.reads for tree in trees for template in templates_in(tree))
+        return merge(self._resolved(name, parts, local) for name, parts in found.items())
+
+    def _resolved(self, name: str, parts: frozenset[str] | None, local: set[str]) -> Reads:
+        if name in ("workload", "ctx"):
+            return {name: parts}
+        if name in self.names:
+            # also when a task bears the same name: before that task has run, the step is meant
+            return {name: None if parts is None or parts & _WHOLE else parts}
+        if name in local:
+            return {}
+        return {"ctx": frozenset({name}), "workload": frozenset({name})}
+
+
+def _asks_about_failure(reads: Reads) -> bool:
+    if "event" in reads or "error" in reads:
+        return True
+    output = reads.get("output", frozenset())
+    return output is None or bool(output - {"data"})
+
+
+def _sources(forward: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    sources: dict[str, set[str]] = {name: set() for name in forward}
+    for source, targets in forward.items():
+        for target in targets:
+            sources[target].add(source)
+    return {name: frozenset(found) for name, found in sources.items()}

@@ -1,0 +1,348 @@
+"""YAML text to plain data that remembers where every key and value stood.
+
+The text is read as a stream of events, so that size, depth, aliases and duplicate keys are checked before anything is
+built out of them. Scalars are those of JSON; keys are always strings, as written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Final
+
+import yaml
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.nodes import ScalarNode
+from yaml.resolver import Resolver
+
+from ..errors import Fault
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 64
+# what the document comes to with every alias written out
+MAX_NODES: Final = 200_000
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG: Final = "tag:yaml.org,2002:"
+_RESOLVER: Final[Any] = Resolver()
+_CONSTRUCTOR: Final = SafeConstructor()
+
+Path = Sequence[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Counted from 1. `content` is the first line of the text itself, the one below for a block scalar."""
+
+    line: int
+    column: int
+    content: int
+
+
+class MapNode(dict[str, Any]):
+    """A mapping with the marks of its keys and values."""
+
+    __slots__ = ("key_marks", "mark", "value_marks")
+
+    def __init__(self, mark: Mark) -> None:
+        super().__init__()
+        self.mark = mark
+        self.key_marks: dict[str, Mark] = {}
+        self.value_marks: dict[str, Mark] = {}
+
+    def without(self, keys: set[str]) -> MapNode:
+        copy = MapNode(self.mark)
+        copy.update({key: value for key, value in self.items() if key not in keys})
+        copy.key_marks, copy.value_marks = self.key_marks, self.value_marks
+        return copy
+
+
+class ListNode(list[Any]):
+    """A sequence with the marks of its items."""
+
+    __slots__ = ("mark", "marks")
+
+    def __init__(self, mark: Mark) -> None:
+        super().__init__()
+        self.mark = mark
+        self.marks: list[Mark] = []
+
+
+class Unreadable(Exception):
+    """The text cannot be read further; `fault` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+def pointer(path: Path) -> str:
+    """The JSON pointer of `path`."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+@dataclass(slots=True)
+class Document:
+    root: Any
+    # duplicate keys and the like, with which the rest could still be read
+    faults: list[Fault] = field(default_factory=list)
+
+    def find(self, path: Path) -> tuple[list[str | int], Mark]:
+        """The nearest part of the document to `path` and its mark; parts of `path` the document lacks are left out."""
+        value, mark, found = self.root, getattr(self.root, "mark", Mark(1, 1, 1)), []
+        for part in path:
+            if isinstance(value, MapNode) and part in value:
+                mark, value = value.value_marks[str(part)], value[str(part)]
+            elif isinstance(value, ListNode) and isinstance(part, int) and 0 <= part < len(value):
+                mark, value = value.marks[part], value[part]
+            else:
+                continue
+            found.append(part)
+        return found, mark
+
+    def fault(self, message: str, path: Path, code: str = "invalid", *, key: bool = False) -> Fault:
+        """A fault at the value of `path`, or at its key."""
+        found, mark = self.find(path)
+        if key and path:
+            value = self.value(path[:-1])
+            if isinstance(value, MapNode):
+                mark = value.key_marks.get(str(path[-1]), mark)
+        return Fault(message, pointer(found), mark.line, mark.column, code)
+
+    def value(self, path: Path) -> Any:
+        value = self.root
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+
+def read_document(text: str) -> Document:
+    """Unreadable if `text` is no YAML, is too large or nested too deeply."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        raise Unreadable(Fault("the text holds half a character", line=line, column=1, code="yaml")) from None
+    if size > MAX_BYTES:
+        raise Unreadable(Fault(f"the playbook has {size} bytes, more than {MAX_BYTES}", code="too_large"))
+    builder = _Builder()
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        raise Unreadable(_syntax_fault(error)) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Unreadable(Fault(f"{error.reason}", line=line, column=1, code="yaml")) from None
+    except yaml.YAMLError as error:
+        raise Unreadable(Fault(str(error), line=1, column=1, code="yaml")) from None
+    if not builder.documents:
+        raise Unreadable(Fault("the document is empty", line=1, column=1, code="yaml"))
+    return Document(builder.root, builder.faults)
+
+
+def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
+    mark = error.problem_mark or error.context_mark
+    message = ", ".join(part for part in (error.context, error.problem) if part)
+    if mark is None:
+        return Fault(message, line=1, column=1, code="yaml")
+    return Fault(message, line=mark.line + 1, column=mark.column + 1, code="yaml")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A container being read."""
+
+    node: MapNode | ListNode
+    anchor: str | None
+    path: list[str | int]
+    key: str | None = None
+    key_mark: Mark | None = None
+    # nodes and levels in it, aliases written out
+    size: int = 1
+    height: int = 1
+    merges: list[MapNode] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    value: Any
+    mark: Mark
+    size: int
+    height: int
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.documents = 0
+        self.faults: list[Fault] = []
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, _Anchored] = {}
+
+    def take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                raise self._stop("one document only: a second one starts here", _mark(event))
+        elif isinstance(event, yaml.ScalarEvent):
+            mark = _mark(event)
+            if self._wants_key():
+                self._key(str(event.value), mark, merge=event.value == "<<" and event.implicit[0])
+            else:
+                self._add(_Anchored(self._scalar(event, mark), mark, 1, 1), event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            self._start(event)
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            self._end()
+
+    def _wants_key(self) -> bool:
+        return bool(self._stack) and isinstance(self._stack[-1].node, MapNode) and self._stack[-1].key is None
+
+    def _start(self, event: Any) -> None:
+        mark = _mark(event)
+        is_map = isinstance(event, yaml.MappingStartEvent)
+        if self._wants_key():
+            raise self._stop("a key must be a plain text", mark)
+        if event.tag is not None and event.tag != _TAG + ("map" if is_map else "seq"):
+            raise self._stop(f"the tag {event.tag} is not allowed", mark)
+        if len(self._stack) >= MAX_DEPTH:
+            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "too_large")
+        node: MapNode | ListNode = MapNode(mark) if is_map else ListNode(mark)
+        self._stack.append(_Open(node, event.anchor, self._path_here()))
+
+    def _end(self) -> None:
+        done = self._stack.pop()
+        if isinstance(done.node, MapNode):
+            _merge(done.node, done.merges)
+        self._add(_Anchored(done.node, done.node.mark, done.size, done.height), done.anchor)
+
+    def _alias(self, event: Any) -> None:
+        mark = _mark(event)
+        if self._wants_key():
+            raise self._stop("a key must be a plain text", mark)
+        known = self._anchors.get(event.anchor)
+        if known is None:
+            inside = any(open_.anchor == event.anchor for open_ in self._stack)
+            what = "refers to what it stands in" if inside else "is not defined before"
+            raise self._stop(f"the alias *{event.anchor} {what}", mark)
+        self._add(_Anchored(known.value, mark, known.size, known.height), None)
+
+    def _key(self, key: str, mark: Mark, merge: bool) -> None:
+        top = self._stack[-1]
+        top.key, top.key_mark = ("<<" if merge else key), mark
+        if key in top.node and not merge:
+            path = pointer([*top.path, key])
+            self.faults.append(
+                Fault(f"the key '{key}' stands here twice", path, mark.line, mark.column, "duplicate_key")
+            )
+
+    def _add(self, item: _Anchored, anchor: str | None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = item
+        if not self._stack:
+            self.root = item.value
+            return
+        top = self._stack[-1]
+        top.size += item.size
+        top.height = max(top.height, item.height + 1)
+        self._check_bounds(top, item.mark)
+        if isinstance(top.node, ListNode):
+            top.node.append(item.value)
+            top.node.marks.append(item.mark)
+        else:
+            self._add_to_map(top, top.node, item)
+
+    def _add_to_map(self, top: _Open, node: MapNode, item: _Anchored) -> None:
+        key, key_mark, top.key = top.key or "", top.key_mark or item.mark, None
+        if key == "<<":
+            sources = item.value if isinstance(item.value, ListNode) else [item.value]
+            if not all(isinstance(source, MapNode) for source in sources):
+                raise self._stop("<< takes a mapping or a list of mappings", item.mark)
+            top.merges.extend(sources)
+            return
+        node[key] = item.value
+        node.key_marks[key] = key_mark
+        node.value_marks[key] = item.mark
+
+    def _check_bounds(self, top: _Open, mark: Mark) -> None:
+        if len(self._stack) + top.height - 1 > MAX_DEPTH:
+            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "too_large")
+        if sum(open_.size for open_ in self._stack) > MAX_NODES:
+            raise self._stop(f"more than {MAX_NODES} values, aliases counted each time", mark, "too_large")
+
+    def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
+        tag, text = event.tag, event.value
+        if tag is None or tag == "!":
+            is_plain = tag is None and event.implicit[0]
+            tag = _RESOLVER.resolve(ScalarNode, text, (True, False)) if is_plain else _TAG + "str"
+        kind = tag.removeprefix(_TAG)
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text if char > "\ud7ff"):
+            raise self._stop("the text holds a character that cannot be stored", mark)
+        if kind in ("str", "timestamp", "value", "merge") or (kind in ("int", "float") and ":" in text):
+            return text
+        if kind not in ("int", "float", "bool", "null"):
+            raise self._stop(f"the tag {event.tag or tag} is not allowed", mark)
+        return self._construct(kind, tag, text, mark)
+
+    def _construct(self, kind: str, tag: str, text: str, mark: Mark) -> Any:
+        try:
+            value = getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")(ScalarNode(tag, text))
+        except (ValueError, KeyError, IndexError, ConstructorError, OverflowError):
+            raise self._stop(f"'{text[:40]}' is not a value of type {kind}", mark) from None
+        if isinstance(value, float) and not isfinite(value):
+            raise self._stop(f"'{text}' is not a number of JSON; put it in quotes if it is a text", mark)
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise self._stop("the number needs more than 64 bits; put it in quotes to keep it as text", mark)
+        return value
+
+    def _path_here(self) -> list[str | int]:
+        if not self._stack:
+            return []
+        top = self._stack[-1]
+        return [*top.path, len(top.node) if isinstance(top.node, ListNode) else (top.key or "")]
+
+    def _stop(self, message: str, mark: Mark, code: str = "yaml") -> Unreadable:
+        return Unreadable(Fault(message, pointer(self._path_here()), mark.line, mark.column, code))
+
+
+def _merge(node: MapNode, sources: Sequence[MapNode]) -> None:
+    for source in sources:
+        for key, value in source.items():
+            if key not in node:
+                node[key] = value
+                node.key_marks[key] = source.key_marks[key]
+                node.value_marks[key] = source.value_marks[key]
+
+
+def _mark(event: Any) -> Mark:
+    start = event.start_mark
+    is_block = isinstance(event, yaml.ScalarEvent) and event.style in ("|", ">")
+    return Mark(start.line + 1, start.column + 1, start.line + 2 if is_block else start.line + 1)
+
+
+def plain_data(value: Any) -> Any:
+    """`value` in ordinary dicts and lists."""
+    if isinstance(value, dict):
+        return {key: plain_data(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_data(item) for item in value]
+    return value
+
+
+def walk(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every scalar in `value` with its path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from walk(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from walk(item, (*path, index))
+    else:
+        yield path, value

@@ -1,0 +1,111 @@
+"""Keys the language had, or will have: what to answer when one is met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+API_VERSION: Final = "noetl.io/v2"
+API_VERSIONS: Final = (API_VERSION, "noetl.io/v10")
+
+BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook"})
+LATER_KINDS: Final = frozenset(
+    {
+        "agent",
+        "artifact",
+        "container",
+        "ducklake",
+        "gateway",
+        "gcs",
+        "iterator",
+        "mcp",
+        "nats",
+        "playbooks",
+        "provider",
+        "result_fetch",
+        "rhai",
+        "script",
+        "secrets",
+        "shell",
+        "snowflake",
+        "snowflake_transfer",
+        "subscription",
+        "task_sequence",
+        "transfer",
+        "wait",
+        "wasm",
+    }
+)
+SQL_KINDS: Final = frozenset({"postgres", "duckdb"})
+SQL_FIELDS: Final = frozenset({"command", "commands", "query", "script"})
+LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"script", "libs", "deps"})}
+
+# what executor.requires.features may name
+FEATURES: Final = frozenset(
+    {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs"}
+)
+
+EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "step.done", "step.failed")
+PREVIOUS: Final = frozenset({"previous", "prev", "_previous", "@previous"})
+
+ROOT_LEGACY: Final[Mapping[str, str]] = {
+    "vars": "put constants into 'workload', and what changes into ctx with 'set'",
+    "steps": "the list of steps is called 'workflow'",
+    "path": "the path stands in 'metadata.path'",
+    "name": "the name stands in 'metadata.name'",
+}
+STEP_LEGACY: Final[Mapping[str, str]] = {
+    "when": "put the condition on the arc that leads here (next.arcs[].when), or into spec.policy.admit",
+    "case": "use 'next' with arcs: next: {arcs: [{step: ..., when: ...}]}",
+    "type": "use tool: {kind: ...}",
+    "args": "use 'input'",
+    "with": "use 'input'",
+    "result": "use 'set' to keep what later steps need",
+    "outcome": "use spec.policy.rules of the tool",
+    "set_ctx": "use set: {ctx.name: ...}",
+    "set_iter": "use set: {iter.name: ...} in a rule of the tool",
+    "vars": "use set: {ctx.name: ...}",
+    "save": "add a tool of kind postgres or duckdb that writes the data",
+    "sink": "add a tool of kind postgres or duckdb that writes the data",
+    "retry": "use a rule of the tool: spec.policy.rules with do: retry",
+    "iterator": "use loop: {in: ..., iterator: ...}",
+    "then": "use 'next' with arcs",
+    "else": "use 'next' with arcs",
+    "name": "the step's name is the value of 'step'",
+    "output": "'output' belongs to the tool",
+    "kind": "use tool: {kind: ...}",
+}
+TOOL_LEGACY: Final[Mapping[str, str]] = {
+    "eval": "use spec.policy.rules",
+    "expr": "use spec.policy.rules",
+    "case": "use spec.policy.rules",
+    "when": "use spec.policy.rules of the task before, or an arc",
+    "args": "use 'input'",
+    "with": "use 'input'",
+    "retry": "use spec.policy.rules with do: retry",
+    "save": "add a tool of kind postgres or duckdb that writes the data",
+    "sink": "add a tool of kind postgres or duckdb that writes the data",
+    "set": "put 'set' beside 'tool', or into a rule's 'then'",
+    "next": "put 'next' beside 'tool'",
+    "loop": "put 'loop' beside 'tool'",
+    "result": "use output.select",
+    "outcome": "use spec.policy.rules",
+    "policy": "it stands in 'spec': spec: {policy: {rules: [...]}}",
+    "rules": "they stand in spec.policy: spec: {policy: {rules: [...]}}",
+    "type": "use 'kind'",
+}
+ARC_LEGACY: Final[Mapping[str, str]] = {
+    "args": "use set: {ctx.name: ...}",
+    "input": "use set: {ctx.name: ...}",
+    "then": "use 'step' for the target",
+    "condition": "use 'when'",
+}
+RULE_LEGACY: Final[Mapping[str, str]] = {"do": "it stands in 'then': then: {do: ...}"}
+SPEC_LEGACY: Final[Mapping[str, str]] = {
+    "next_mode": "use next: {spec: {mode: exclusive|inclusive}}",
+    "rules": "they stand in 'policy'",
+    "retry": "use policy.rules with do: retry",
+}
+OUTPUT_LATER: Final = frozenset(
+    {"store", "output_select", "accumulate", "inline_max_bytes", "preview_max_bytes", "scope", "as"}
+)

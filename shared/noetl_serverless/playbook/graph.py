@@ -1,0 +1,100 @@
+"""The graph of steps: which arcs lead back, what joins what, what can be reached from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+Arcs = Mapping[str, Sequence[str]]
+
+
+def back_arcs(arcs: Arcs, entry: str) -> set[tuple[str, int]]:
+    """(source, index) of each arc to a step on the way from the entry to its source, in a depth-first search.
+
+    Steps the entry does not reach are searched afterwards, in the order of the document.
+    """
+    found: set[tuple[str, int]] = set()
+    done: set[str] = set()
+    for root in (entry, *arcs):
+        if root not in done:
+            _search(arcs, root, done, found)
+    return found
+
+
+def _search(arcs: Arcs, root: str, done: set[str], found: set[tuple[str, int]]) -> None:
+    way: list[tuple[str, Iterator[tuple[int, str]]]] = [(root, iter(enumerate(arcs[root])))]
+    on_way = {root}
+    while way:
+        step, rest = way[-1]
+        for index, target in rest:
+            if target in on_way:
+                found.add((step, index))
+            elif target not in done:
+                way.append((target, iter(enumerate(arcs[target]))))
+                on_way.add(target)
+                break
+        else:
+            way.pop()
+            on_way.discard(step)
+            done.add(step)
+
+
+class Reach(Mapping[str, frozenset[str]]):
+    """Step -> the steps reached from it by one arc or more. A set is built when it is first asked for."""
+
+    __slots__ = ("_masks", "_names", "_sets")
+
+    def __init__(self, arcs: Arcs) -> None:
+        self._names = list(arcs)
+        self._sets: dict[str, frozenset[str]] = {}
+        self._masks = _masks(arcs)
+
+    def __getitem__(self, step: str) -> frozenset[str]:
+        known = self._sets.get(step)
+        if known is None:
+            mask = self._masks[step]
+            known = frozenset(name for bit, name in enumerate(self._names) if mask >> bit & 1)
+            self._sets[step] = known
+        return known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _masks(arcs: Arcs) -> dict[str, int]:
+    """Step -> a bit for each step that it reaches."""
+    bits = {name: 1 << bit for bit, name in enumerate(arcs)}
+    masks = dict.fromkeys(arcs, 0)
+    order = _leaves_first(arcs)
+    changed = True
+    while changed:
+        changed = False
+        for step in order:
+            mask = masks[step]
+            for target in arcs[step]:
+                mask |= bits[target] | masks[target]
+            if mask != masks[step]:
+                masks[step], changed = mask, True
+    return masks
+
+
+def _leaves_first(arcs: Arcs) -> list[str]:
+    order: list[str] = []
+    seen: set[str] = set()
+    for root in arcs:
+        if root in seen:
+            continue
+        seen.add(root)
+        way = [(root, iter(arcs[root]))]
+        while way:
+            step, rest = way[-1]
+            target = next((name for name in rest if name not in seen), None)
+            if target is None:
+                way.pop()
+                order.append(step)
+            else:
+                seen.add(target)
+                way.append((target, iter(arcs[target])))
+    return order

@@ -1,0 +1,330 @@
+"""The grammar of a playbook, as pydantic models; the JSON Schema is made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from . import grammar
+from .document import Document, MapNode
+from .faults import Faults
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+MAX_STEPS = 1000
+MAX_TASKS = 100
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+Condition = bool | str
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+Assignments = dict[str, Any]
+
+
+class Part(BaseModel):
+    """A part of the document. Keys in `legacy` are refused with what to write instead, those in `later` as not
+    supported yet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+    legacy: ClassVar[Mapping[str, str]] = {}
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, MapNode) or not isinstance(info.context, Faults):
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        free = cls.model_config.get("extra") == "allow"
+        return info.context.sort_keys(value, known, cls.legacy, cls.later, free)
+
+
+class HttpTimeout(Part):
+    """Seconds to connect and between two reads; only http tells them apart."""
+
+    connect: PositiveSeconds | None = None
+    read: PositiveSeconds | None = None
+
+
+def _timeout_tag(value: Any) -> str:
+    return "parts" if isinstance(value, (dict, HttpTimeout)) else "seconds"
+
+
+Timeout = Annotated[
+    Annotated[PositiveSeconds, Tag("seconds")] | Annotated[HttpTimeout, Tag("parts")], Discriminator(_timeout_tag)
+]
+
+
+class Then(Part):
+    """What a task rule does."""
+
+    do: Literal["continue", "retry", "jump", "break", "fail"]
+    to: str | None = Field(None, description="jump: the label to go on from; 'previous' is one task back")
+    attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    backoff: Literal["none", "fixed", "linear", "exponential"] | None = None
+    delay: Seconds | None = None
+    set: Assignments = {}
+
+
+class Else(Part):
+    legacy = grammar.RULE_LEGACY
+
+    then: Then
+
+
+class Rule(Part):
+    """`{when, then}`, or `{else: {then}}` as the last one."""
+
+    legacy = grammar.RULE_LEGACY
+
+    when: Condition | None = None
+    then: Then | None = None
+    otherwise: Else | None = Field(None, alias="else")
+
+
+class TaskPolicy(Part):
+    later = frozenset({"before", "after", "finally", "on_unmatched", "mode"})
+
+    rules: list[Rule] = []
+
+
+class TaskSpec(Part):
+    legacy = grammar.SPEC_LEGACY
+
+    timeout: Timeout | None = None
+    policy: TaskPolicy | None = None
+
+
+class Select(Part):
+    path: Annotated[str, StringConstraints(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[\d{1,9}\])*$", max_length=500)]
+    name: Name = Field(alias="as")
+
+
+class Output(Part):
+    """Which fields of a result stay readable when the result itself is stored by reference."""
+
+    later = grammar.OUTPUT_LATER
+
+    select: list[Select] = []
+
+
+class Tool(Part):
+    """One tool call; what it takes beside these keys depends on its kind."""
+
+    model_config = ConfigDict(extra="allow")
+    legacy = grammar.TOOL_LEGACY
+    later = frozenset({"output_select"})
+
+    kind: str
+    name: str | None = None
+    input: dict[str, Any] = {}
+    spec: TaskSpec | None = None
+    output: Output | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The keys of its kind."""
+        return dict(self.model_extra or {})
+
+
+def _tool_tag(value: Any) -> str:
+    return "pipeline" if isinstance(value, list) else "single"
+
+
+Pipeline = Annotated[list[Tool], Field(min_length=1, max_length=MAX_TASKS)]
+Tools = Annotated[Annotated[Tool, Tag("single")] | Annotated[Pipeline, Tag("pipeline")], Discriminator(_tool_tag)]
+
+
+class LoopPolicy(Part):
+    later = frozenset({"exec"})
+
+
+class LoopSpec(Part):
+    later = frozenset({"frame"})
+
+    mode: Literal["sequential", "parallel"] = "sequential"
+    max_in_flight: int | str | None = None
+    timeout: Timeout | None = None
+    policy: LoopPolicy | None = None
+
+
+class Loop(Part):
+    later = frozenset({"cursor"})
+    legacy: ClassVar[Mapping[str, str]] = {
+        "collection": "use 'in'",
+        "element": "use 'iterator'",
+        "mode": "it stands in 'spec'",
+        "max_in_flight": "it stands in 'spec'",
+        "until": "use an arc back to the step",
+    }
+
+    items: str | list[Any] = Field(alias="in")
+    iterator: Name
+    spec: LoopSpec | None = None
+
+
+class Allow(Part):
+    allow: bool
+
+
+class AdmitElse(Part):
+    then: Allow
+
+
+class AdmitRule(Part):
+    when: Condition | None = None
+    then: Allow | None = None
+    otherwise: AdmitElse | None = Field(None, alias="else")
+
+
+class Admit(Part):
+    """Whether the step runs at all, decided when it is reached."""
+
+    mode: Literal["exclusive"] = "exclusive"
+    rules: list[AdmitRule] = Field(min_length=1)
+
+
+class Failure(Part):
+    mode: Literal["fail_fast", "best_effort"] = "fail_fast"
+
+
+class StepPolicy(Part):
+    later = frozenset({"lifecycle", "emit"})
+    legacy: ClassVar[Mapping[str, str]] = {"rules": "they belong to the tool: tool: {spec: {policy: {rules: [...]}}}"}
+
+    admit: Admit | None = None
+    failure: Failure | None = None
+
+
+class StepSpec(Part):
+    legacy = grammar.SPEC_LEGACY
+
+    timeout: Timeout | None = None
+    policy: StepPolicy | None = None
+
+
+class Arc(Part):
+    legacy = grammar.ARC_LEGACY
+    later = frozenset({"spec"})
+
+    step: str
+    when: Condition | None = None
+    set: Assignments = {}
+
+
+class RouterSpec(Part):
+    later = frozenset({"policy"})
+
+    mode: Literal["exclusive", "inclusive"] = "exclusive"
+    on_no_match: Literal["complete", "quiet"] = "complete"
+
+
+class Router(Part):
+    legacy: ClassVar[Mapping[str, str]] = {
+        "step": "use arcs: next: {arcs: [{step: ...}]}",
+        "when": "use arcs: next: {arcs: [{step: ..., when: ...}]}",
+        "mode": "it stands in 'spec'",
+        "next_mode": "use spec: {mode: ...}",
+    }
+
+    spec: RouterSpec | None = None
+    arcs: list[Arc] = Field(min_length=1)
+
+
+class Step(Part):
+    legacy = grammar.STEP_LEGACY
+
+    step: Name
+    desc: str | None = None
+    input: dict[str, Any] = {}
+    tool: Tools
+    loop: Loop | None = None
+    set: Assignments = {}
+    next: Router | None = None
+    spec: StepSpec | None = None
+
+    @property
+    def tools(self) -> list[Tool]:
+        return self.tool if isinstance(self.tool, list) else [self.tool]
+
+
+class WorkbookTask(Part):
+    """A tool call by name, for steps to use with `kind: workbook`."""
+
+    name: Name
+    desc: str | None = None
+    tool: Tool
+
+
+class Requires(Part):
+    tools: list[str] = []
+    features: list[str] = []
+
+
+class Defaults(Part):
+    timeout: Timeout | None = None
+
+
+class ExecutorPolicy(Part):
+    later = frozenset({"results", "limits"})
+
+    defaults: Defaults | None = None
+
+
+class ExecutorSpec(Part):
+    entry_step: str | None = None
+    final_step: str | None = None
+    no_next_is_error: bool = False
+    policy: ExecutorPolicy | None = None
+
+
+class Executor(Part):
+    """`distributed`, as all is here: any worker may run any step; `auto` means the same."""
+
+    profile: Literal["auto", "distributed", "local"] = "auto"
+    version: Literal["noetl-runtime/1"] = "noetl-runtime/1"
+    requires: Requires | None = None
+    spec: ExecutorSpec | None = None
+
+
+class Metadata(Part):
+    """Free but for these keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=500)] | None = None
+
+
+class Playbook(Part):
+    legacy = grammar.ROOT_LEGACY
+    later = frozenset({"keychain"})
+
+    api_version: Literal["noetl.io/v2", "noetl.io/v10"] = Field(alias="apiVersion")
+    kind: Literal["Playbook"]
+    metadata: Metadata
+    executor: Executor | None = None
+    workload: dict[str, Any] = {}
+    workbook: list[WorkbookTask] = []
+    workflow: list[Step] = Field(min_length=1, max_length=MAX_STEPS)
+
+    _document: Document | None = PrivateAttr(None)
+    _plan: Plan | None = PrivateAttr(None)
+
+    @property
+    def executor_spec(self) -> ExecutorSpec:
+        return (self.executor and self.executor.spec) or ExecutorSpec()

@@ -1,0 +1,110 @@
+"""From a text to a checked playbook, or to every fault in it with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from . import compile, semantics
+from .document import Document, Unreadable, read_document
+from .faults import Faults, did_you_mean, problem
+from .grammar import BUILTIN_KINDS
+from .model import Playbook
+
+BUILTIN = BUILTIN_KINDS
+
+_LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
+_MODES = {
+    "cursor": ("mode: cursor is not supported yet", "not_supported"),
+    "async": ("mode: async is not part of the language: write mode: parallel", "legacy"),
+}
+_TYPES = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "list_type": "a list",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def parse(text: str, *, kinds: Collection[str] = BUILTIN) -> Playbook:
+    """The playbook in `text`, fit to be compiled. InvalidPlaybook with all that is wrong with it."""
+    try:
+        document = read_document(text)
+    except Unreadable as unreadable:
+        raise problem([unreadable.fault]) from None
+    faults = Faults(document)
+    playbook = _validate(document, faults)
+    if playbook is not None:
+        semantics.check(playbook, kinds, faults)
+        playbook._document = document
+        plan = compile.build(playbook, faults)
+        faults.raise_if_any()
+        playbook._plan = plan
+        return playbook
+    raise problem(faults.sorted())
+
+
+def _validate(document: Document, faults: Faults) -> Playbook | None:
+    try:
+        return Playbook.model_validate(document.root, context=faults)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            _add(detail, document, faults)
+        return None
+
+
+def _add(detail: Any, document: Document, faults: Faults) -> None:
+    location, kind = detail["loc"], detail["type"]
+    found, _ = document.find(location)
+    missing = kind == "missing"
+    if missing and location[-1] == "in" and "cursor" in (document.value(found) or {}):
+        return  # said where the cursor stands
+    if kind in ("model_type", "model_attributes_type") and found and found[-1] == "next":
+        faults.add(_LEGACY_NEXT, location, "legacy")
+        return
+    value = document.value(found)
+    if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
+        label = next(iter(value))
+        faults.add(f"write the name beside the kind: {{name: {label}, kind: ...}}", location, "legacy")
+        return
+    if kind == "literal_error" and found and found[-1] == "mode" and value in _MODES:
+        message, code = _MODES[value]
+        faults.add(message, location, code)
+        return
+    message = f"'{location[-1]}' is required" if missing else _message(detail, value)
+    faults.add(message, location, "missing" if missing else "invalid")
+
+
+def _is_labelled(value: dict[str, Any]) -> bool:
+    return len(value) == 1 and all(isinstance(item, dict) for item in value.values())
+
+
+def _message(detail: Any, value: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind in _TYPES:
+        return f"this must be {_TYPES[kind]}, not {_kind_of(value)}"
+    if kind == "literal_error":
+        allowed = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        return f"this must be one of {', '.join(allowed)}{hint}"
+    if kind == "string_pattern_mismatch":
+        return f"'{str(value)[:80]}' has not the form {context['pattern']}"
+    return str(detail["msg"]).replace("Input", "this").replace("List", "the list")
+
+
+def _kind_of(value: Any) -> str:
+    names: Iterable[tuple[type, str]] = (
+        (bool, "true or false"),
+        (str, "a text"),
+        (int, "a number"),
+        (float, "a number"),
+        (dict, "a mapping"),
+        (list, "a list"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), "nothing")

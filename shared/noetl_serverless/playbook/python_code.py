@@ -1,0 +1,37 @@
+"""Python code in a playbook: never a template, checked for syntax when the playbook is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import warnings
+
+
+class CodeError(Exception):
+    """`line` is that of the code, counted from 1."""
+
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+def decode_code(text: str) -> str:
+    """The code in base64. CodeError if it is none."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise CodeError(f"code_b64 is not text in base64: {error}") from None
+
+
+def check_code(code: str) -> None:
+    """CodeError if Python cannot compile it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(code, "<code>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise CodeError(f"Python: {error.msg}", error.lineno, error.offset) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise CodeError(f"Python cannot compile this: {error}") from None

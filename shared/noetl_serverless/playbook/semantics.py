@@ -1,0 +1,264 @@
+"""What the grammar alone cannot say: names that must be unique or exist, and what is accepted only in some places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from . import grammar, model
+from .document import Path
+from .faults import Faults, did_you_mean
+from .sandbox import GLOBALS
+from .scope import RESERVED
+
+# names that mean something in a template, or that a template cannot say
+RESERVED_NAMES: Final = (
+    RESERVED
+    | set(GLOBALS)
+    | {"keychain", "loop_index", "self"}
+    | {"true", "false", "none", "True", "False", "None"}
+    | {
+        "and",
+        "or",
+        "not",
+        "in",
+        "is",
+        "if",
+        "else",
+        "elif",
+        "for",
+        "set",
+        "do",
+        "recursive",
+        "import",
+        "with",
+        "without",
+    }
+)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCOPES: Final = ("ctx", "iter", "step")
+
+
+def labels(step: model.Step) -> list[str]:
+    """The names of the step's tasks; an unnamed one of a pipeline is task_1, task_2, ..."""
+    if not isinstance(step.tool, list):
+        is_label = step.tool.name is not None and step.tool.kind != "workbook"
+        return [step.tool.name if is_label and step.tool.name else step.step]
+    return [tool.name or f"task_{index}" for index, tool in enumerate(step.tool, 1)]
+
+
+def tool_path(step: model.Step, base: Path, index: int) -> tuple[str | int, ...]:
+    return (*base, "tool", index) if isinstance(step.tool, list) else (*base, "tool")
+
+
+def check(playbook: model.Playbook, kinds: Collection[str], faults: Faults) -> None:
+    _Checker(playbook, kinds, faults).run()
+
+
+class _Checker:
+    def __init__(self, playbook: model.Playbook, kinds: Collection[str], faults: Faults) -> None:
+        self.playbook = playbook
+        self.kinds = kinds
+        self.add = faults.add
+        self.steps = [step.step for step in playbook.workflow]
+        self.workbook = {task.name: task for task in playbook.workbook}
+
+    def run(self) -> None:
+        self._executor()
+        self._unique(((task.name, ("workbook", i, "name")) for i, task in enumerate(self.playbook.workbook)), "task")
+        for index, task in enumerate(self.playbook.workbook):
+            path = ("workbook", index, "tool")
+            if task.tool.kind == "workbook":
+                self.add("a workbook task cannot refer to another one", (*path, "kind"))
+            self._tool(task.tool, path)
+            self._rules(task.tool, path, [task.name], 0, in_loop=True)
+        self._unique(((step.step, ("workflow", i, "step")) for i, step in enumerate(self.playbook.workflow)), "step")
+        for index, step in enumerate(self.playbook.workflow):
+            self._step(step, ("workflow", index))
+
+    # -- the document
+
+    def _executor(self) -> None:
+        executor = self.playbook.executor
+        if executor is None:
+            return
+        if executor.profile == "local":
+            self._later("profile: local", ("executor", "profile"))
+        requires = executor.requires or model.Requires()
+        for index, kind in enumerate(requires.tools):
+            self._kind(kind, ("executor", "requires", "tools", index))
+        for index, feature in enumerate(requires.features):
+            if feature not in grammar.FEATURES:
+                what = f"the feature '{feature}'"
+                hint = did_you_mean(feature, grammar.FEATURES)
+                self._later(what, ("executor", "requires", "features", index), hint)
+        spec = self.playbook.executor_spec
+        for key in ("entry_step", "final_step"):
+            name = getattr(spec, key)
+            if name is not None:
+                self._known_step(name, ("executor", "spec", key))
+
+    def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:
+        seen: set[str] = set()
+        for name, path in names:
+            if name in seen:
+                self.add(f"there is another {what} named '{name}'", path, "duplicate_name")
+            seen.add(name)
+
+    def _known_step(self, name: str, path: Path) -> None:
+        if name not in self.steps:
+            self.add(f"there is no step '{name}'{did_you_mean(name, self.steps)}", path, "unknown_step")
+
+    def _later(self, what: str, path: Path, hint: str = "") -> None:
+        self.add(f"{what} is not supported yet{hint}", path, "not_supported")
+
+    def _usable(self, name: str, path: Path, what: str) -> None:
+        if not _NAME.fullmatch(name):
+            self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", path)
+        elif name in RESERVED_NAMES:
+            self.add(f"'{name}' means something else in templates; give the {what} another name", path, "reserved_name")
+
+    # -- steps
+
+    def _step(self, step: model.Step, path: Path) -> None:
+        self._usable(step.step, (*path, "step"), "step")
+        self._loop(step, path)
+        self._spec(step, path)
+        self._assignments(step.set, (*path, "set"), ("ctx",))
+        if step.next is not None:
+            for index, arc in enumerate(step.next.arcs):
+                here = (*path, "next", "arcs", index)
+                self._known_step(arc.step, (*here, "step"))
+                self._assignments(arc.set, (*here, "set"), ("ctx",))
+        self._tasks(step, path)
+
+    def _loop(self, step: model.Step, path: Path) -> None:
+        if step.loop is None:
+            return
+        iterator = step.loop.iterator
+        self._usable(iterator, (*path, "loop", "iterator"), "iterator")
+        if iterator in self.steps:
+            self.add(f"the iterator '{iterator}' hides the step of that name", (*path, "loop", "iterator"))
+        spec = step.loop.spec
+        if spec is None or spec.max_in_flight is None:
+            return
+        at = (*path, "loop", "spec", "max_in_flight")
+        if spec.mode == "sequential":
+            self.add("max_in_flight needs mode: parallel", at)
+        elif isinstance(spec.max_in_flight, int) and not 1 <= spec.max_in_flight <= 10_000:
+            self.add("max_in_flight must be from 1 to 10000", at)
+
+    def _spec(self, step: model.Step, path: Path) -> None:
+        policy = step.spec.policy if step.spec else None
+        if policy is None:
+            return
+        if policy.failure is not None and policy.failure.mode == "best_effort" and step.loop is None:
+            self.add("best_effort needs a loop", (*path, "spec", "policy", "failure", "mode"))
+        if policy.admit is not None:
+            rules = policy.admit.rules
+            here = (*path, "spec", "policy", "admit", "rules")
+            for index, rule in enumerate(rules):
+                self._rule_shape(rule, index, len(rules), (*here, index))
+
+    def _assignments(self, values: Mapping[str, object], path: Path, allowed: tuple[str, ...]) -> None:
+        for key in values:
+            scope, dot, name = key.partition(".")
+            here = (*path, key)
+            if not dot or scope not in _SCOPES:
+                self.add(f"'{key}' names no scope: write {allowed[0]}.{key.rpartition('.')[2]}", here)
+            elif scope not in allowed:
+                where = "in a rule of a tool in a loop" if scope == "iter" else "in a rule of a tool"
+                self.add(f"'{scope}.' can be set only {where}; here: {', '.join(f'{s}.' for s in allowed)}", here)
+            elif not _NAME.fullmatch(name):
+                self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", here)
+
+    # -- tools
+
+    def _tasks(self, step: model.Step, path: Path) -> None:
+        names = labels(step)
+        for index, (tool, label) in enumerate(zip(step.tools, names, strict=True)):
+            here = tool_path(step, path, index)
+            if label != step.step:
+                self._usable(label, (*here, "name"), "task")
+            if label in grammar.PREVIOUS:
+                self.add(f"'{label}' means the task before; give the task another name", (*here, "name"))
+            self._tool(tool, here)
+            self._rules(tool, here, names, index, in_loop=step.loop is not None)
+            inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
+            if inlined is not None and not _own_rules(tool):
+                self._inlined_rules(inlined.tool, here, in_loop=step.loop is not None)
+        self._unique(((name, (*tool_path(step, path, i), "name")) for i, name in enumerate(names)), "task")
+
+    def _tool(self, tool: model.Tool, path: Path) -> None:
+        self._kind(tool.kind, (*path, "kind"))
+        for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
+            self._later(f"'{key}' of {tool.kind}", (*path, key))
+        if tool.kind != "workbook":
+            return
+        if tool.name is None:
+            self.add("'name' is required: which task of the workbook", path, "missing")
+        elif tool.name not in self.workbook:
+            hint = did_you_mean(tool.name, self.workbook)
+            self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "unknown_task")
+        for key in tool.config:
+            self.add(f"'{key}' belongs into the task of the workbook; here: name, input, spec, output", (*path, key))
+
+    def _kind(self, kind: str, path: Path) -> None:
+        if kind in self.kinds:
+            return
+        if kind in grammar.LATER_KINDS:
+            self._later(f"the tool kind '{kind}'", path)
+        else:
+            self.add(f"unknown tool kind '{kind}'{did_you_mean(kind, self.kinds)}", path, "unknown_kind")
+
+    def _rules(self, tool: model.Tool, path: Path, names: list[str], index: int, *, in_loop: bool) -> None:
+        rules = _own_rules(tool)
+        here = (*path, "spec", "policy", "rules")
+        for place, rule in enumerate(rules):
+            at = (*here, place)
+            self._rule_shape(rule, place, len(rules), at)
+            then, base = (rule.otherwise.then, (*at, "else", "then")) if rule.otherwise else (rule.then, (*at, "then"))
+            if then is not None:
+                self._then(then, base, names, index)
+                self._assignments(then.set, (*base, "set"), _SCOPES if in_loop else ("ctx", "step"))
+
+    def _inlined_rules(self, tool: model.Tool, path: Path, *, in_loop: bool) -> None:
+        """What a task of the workbook may do only where the step that uses it allows it."""
+        for rule in _own_rules(tool):
+            then = rule.otherwise.then if rule.otherwise else rule.then
+            if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):
+                self.add(f"the task '{tool.name or ''}' sets iter., which only a loop has", path)
+
+    def _rule_shape(self, rule: model.Rule | model.AdmitRule, index: int, count: int, path: Path) -> None:
+        if rule.otherwise is not None:
+            if rule.when is not None or rule.then is not None:
+                self.add("a rule is {when, then} or {else: {then}}, not both", path)
+            if index != count - 1:
+                self.add("the rules after 'else' are never reached: put it last", path)
+        elif rule.then is None:
+            self.add("'then' is required", path, "missing")
+        elif rule.when is None:
+            self.add("'when' is required; a rule for all the rest is {else: {then: ...}}", path, "missing")
+
+    def _then(self, then: model.Then, path: Path, names: list[str], index: int) -> None:
+        if then.do != "retry":
+            for key in ("attempts", "backoff", "delay"):
+                if getattr(then, key) is not None:
+                    self.add(f"'{key}' needs do: retry", (*path, key))
+        if then.do != "jump":
+            if then.to is not None:
+                self.add("'to' needs do: jump", (*path, "to"))
+            return
+        if then.to is None:
+            self.add("'to' is required: the task to go on from", path, "missing")
+        elif then.to in grammar.PREVIOUS:
+            if index == 0:
+                self.add("there is no task before the first one", (*path, "to"), "unknown_task")
+        elif then.to not in names:
+            self.add(f"there is no task '{then.to}'{did_you_mean(then.to, names)}", (*path, "to"), "unknown_task")
+
+
+def _own_rules(tool: model.Tool) -> list[model.Rule]:
+    policy = tool.spec.policy if tool.spec else None
+    return policy.rules if policy else []

@@ -1,0 +1,154 @@
+"""From the tools of a step to its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import grammar, model
+from .document import Path, plain_data
+from .layers import timeout_of
+from .plan import Rule, Task
+from .python_code import CodeError, check_code, decode_code
+from .semantics import labels, tool_path
+from .template import Tree
+from .trees import Trees
+
+
+class Tasks:
+    def __init__(self, playbook: model.Playbook, trees: Trees) -> None:
+        self.playbook = playbook
+        self.trees = trees
+        self.workbook = {task.name: (task.tool, ("workbook", i)) for i, task in enumerate(playbook.workbook)}
+
+    def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
+        names = labels(step)
+        return tuple(
+            self._task(step, tool, tool_path(step, base, index), names, index) for index, tool in enumerate(step.tools)
+        )
+
+    def check_workbook(self) -> None:
+        """Also what no step uses."""
+        for tool, base in self.workbook.values():
+            self._config(tool, (*base, "tool"))
+            self._rules(tool, (*base, "tool"), [tool.name or ""], 0, {})
+
+    def _task(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
+        if tool.kind == "workbook" and tool.name in self.workbook:
+            return self._inlined(step, tool, path, names, index)
+        timeout = timeout_of(self.playbook, step, tool)
+        config = self._config(tool, path)
+        return Task(
+            name=names[index],
+            kind=tool.kind,
+            config=self._with_timeout(config, tool.kind, timeout, path),
+            rules=self._rules(tool, path, names, index, {}),
+            timeout=timeout if isinstance(timeout, float) else None,
+            output=_output(tool),
+            place=self.trees.place(path),
+        )
+
+    def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
+        """A task of the workbook: what the step gives wins over what the workbook has."""
+        tool, base = self.workbook[use.name or ""]
+        at = (*base, "tool")
+        config = self._config(tool, at)
+        defaults = config.pop("input", None)
+        given = self.trees.tree(use.input, (*path, "input"))
+        kept = {key: value for key, value in _mapping(defaults).items() if key not in step.input}
+        config["input"] = {**kept, **_mapping(given)}
+        own_rules = use.spec is not None and use.spec.policy is not None and bool(use.spec.policy.rules)
+        aliases = {use.name or "": names[index]}
+        timeout = timeout_of(self.playbook, step, tool, use)
+        return Task(
+            name=names[index],
+            kind=tool.kind,
+            config=self._with_timeout(config, tool.kind, timeout, path),
+            rules=self._rules(use if own_rules else tool, path if own_rules else at, names, index, aliases),
+            timeout=timeout if isinstance(timeout, float) else None,
+            output=_output(use) or _output(tool),
+            place=self.trees.place(path),
+        )
+
+    # -- configs
+
+    def _config(self, tool: model.Tool, path: Path) -> dict[str, Tree]:
+        config: dict[str, Tree] = {}
+        for key, value in tool.config.items():
+            here = (*path, key)
+            if tool.kind in grammar.SQL_KINDS and key in grammar.SQL_FIELDS:
+                config[key] = self.trees.sql(value, here)
+            elif tool.kind == "python" and key in ("code", "code_b64"):
+                self._code(config, key, value, here)
+            else:
+                config[key] = self.trees.tree(value, here)
+        if tool.input:
+            config["input"] = self.trees.tree(tool.input, (*path, "input"))
+        return config
+
+    def _code(self, config: dict[str, Tree], key: str, value: Any, path: Path) -> None:
+        if not isinstance(value, str):
+            self.trees.faults.add(f"'{key}' must be a text", path)
+            return
+        if "code" in config:
+            self.trees.faults.add("code and code_b64: one of them only", path)
+        try:
+            code = decode_code(value) if key == "code_b64" else value
+            check_code(code)
+        except CodeError as error:
+            self._code_fault(error, path, inside=key == "code")
+            code = ""
+        config["code"] = code
+
+    def _code_fault(self, error: CodeError, path: Path, *, inside: bool) -> None:
+        place = self.trees.place(path, content=True)
+        in_place = inside and error.line is not None and place.line != self.trees.place(path).line
+        line = place.line + (error.line or 1) - 1 if in_place else place.line
+        where = f" (line {error.line} of the code)" if error.line is not None and not in_place else ""
+        self.trees.faults.add_at(f"{error.message}{where}", path, line, place.column, "python_syntax")
+
+    def _with_timeout(
+        self, config: dict[str, Tree], kind: str, timeout: float | dict[str, Any] | None, path: Path
+    ) -> dict[str, Tree]:
+        if not isinstance(timeout, dict):
+            return config
+        if kind != "http":
+            self.trees.faults.add(f"a timeout of {kind} is a number of seconds; its parts are for http", path)
+        elif "timeout" in config:
+            self.trees.faults.add("the timeout stands here and in a spec: once only", (*path, "timeout"))
+        return {**config, "timeout": timeout}
+
+    # -- rules
+
+    def _rules(
+        self, tool: model.Tool, path: Path, names: list[str], index: int, aliases: Mapping[str, str]
+    ) -> tuple[Rule, ...]:
+        policy = tool.spec.policy if tool.spec else None
+        rules = policy.rules if policy else []
+        here = (*path, "spec", "policy", "rules")
+        return tuple(self._rule(rule, (*here, i), names, index, aliases) for i, rule in enumerate(rules))
+
+    def _rule(self, rule: model.Rule, path: Path, names: list[str], index: int, aliases: Mapping[str, str]) -> Rule:
+        then = rule.otherwise.then if rule.otherwise else rule.then or model.Then(do="continue")
+        base = (*path, "else", "then") if rule.otherwise else (*path, "then")
+        when = None if rule.otherwise else self.trees.condition(rule.when, (*path, "when"))
+        to = names[max(index - 1, 0)] if then.to in grammar.PREVIOUS else then.to
+        return Rule(
+            when=when,
+            do=then.do,
+            set=self.trees.assignments(then.set, (*base, "set")),
+            to=aliases.get(to, to) if to is not None else None,
+            attempts=3 if then.attempts is None else then.attempts,
+            backoff=then.backoff or "none",
+            delay=1.0 if then.delay is None else float(then.delay),
+        )
+
+
+def _output(tool: model.Tool) -> dict[str, Any]:
+    if tool.output is None or not tool.output.select:
+        return {}
+    return {"select": [plain_data(item.model_dump(by_alias=True)) for item in tool.output.select]}
+
+
+def _mapping(tree: Tree) -> dict[str, Tree]:
+    return tree if isinstance(tree, dict) else {}

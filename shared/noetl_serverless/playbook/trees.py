@@ -1,0 +1,141 @@
+"""Values of the document with the templates in them compiled; what does not compile is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar, cast
+
+from . import model
+from .document import Path, pointer
+from .faults import Faults
+from .plan import Assignment, Place
+from .template import SqlTemplate, Template, TemplateError, Tree, has_markers, truthy
+
+T = TypeVar("T", Template, SqlTemplate)
+
+LATER_NAMES = frozenset({"keychain"})
+_WORDS = frozenset({"true", "false", "yes", "no", "1", "0", "none", ""})
+
+
+class Trees:
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+
+    def place(self, path: Path, *, content: bool = False) -> Place:
+        """Where `path` stands; with `content`, where its text begins."""
+        found, mark = self.faults.document.find(path)
+        if content and mark.content != mark.line:
+            return Place(mark.content, 1, pointer(found))
+        return Place(mark.line, mark.column, pointer(found))
+
+    def tree(self, value: Any, path: Path) -> Tree:
+        if isinstance(value, Mapping):
+            return {key: self.tree(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.tree(item, (*path, index)) for index, item in enumerate(value)]
+        if isinstance(value, str) and has_markers(value):
+            return self.template(value, path) or ""
+        return cast(Tree, value)
+
+    def template(self, source: str, path: Path) -> Template | None:
+        """None if it does not compile."""
+        try:
+            return self._known(Template(source, self.place(path, content=True)), path)
+        except TemplateError as error:
+            self._fault(error, path)
+            return None
+
+    def sql(self, value: Any, path: Path) -> Tree:
+        if isinstance(value, list):
+            return [self.sql(item, (*path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str):
+            return cast(Tree, value)
+        try:
+            return self._known(SqlTemplate(value, self.place(path, content=True)), path)
+        except TemplateError as error:
+            self._fault(error, path)
+            return ""
+
+    def condition(self, value: bool | str | None, path: Path) -> Template | None:
+        """None is always true."""
+        if value is None or value is True:
+            return None
+        if value is False:
+            return self.template("{{ false }}", path)
+        if not has_markers(value):
+            if value.strip().lower() in _WORDS:
+                return None if truthy(value) else self.template("{{ false }}", path)
+            self.faults.add(f"a condition is a template: write {{{{ {value.strip()[:80]} }}}}", path)
+            return None
+        template = self.template(value, path)
+        if template is not None and not template.is_expression and "{%" not in value:
+            self.faults.add("a condition must be one {{ expression }}; as a text it would always be true", path)
+        return template
+
+    def assignments(self, values: Mapping[str, Any], path: Path) -> tuple[Assignment, ...]:
+        return tuple(
+            Assignment(cast(Literal["ctx", "iter", "step"], scope), name, self.tree(value, (*path, key)))
+            for key, value in values.items()
+            for scope, _, name in [key.partition(".")]
+        )
+
+    def collection(self, loop: model.Loop, path: Path) -> Template:
+        """A loop's items as a template; a list in the document becomes one."""
+        here = (*path, "in")
+        if isinstance(loop.items, list):
+            return self._listed(loop.items, here)
+        if not has_markers(loop.items):
+            self.faults.add("'in' is a template or a list: write {{ ... }}", here)
+            return Template("{{ [] }}")
+        template = self.template(loop.items, here) or Template("{{ [] }}")
+        if not template.is_expression:
+            self.faults.add("'in' must be one {{ expression }} that gives a list", here)
+        return template
+
+    def _listed(self, items: list[Any], path: Path) -> Template:
+        try:
+            return Template("{{ " + _literal(items) + " }}", self.place(path))
+        except TemplateError as error:
+            self.faults.add(f"the list cannot be used here: {error.message}; put it into 'workload'", path)
+        except ValueError as error:
+            self.faults.add(str(error), path)
+        return Template("{{ [] }}")
+
+    def _known(self, template: T, path: Path) -> T:
+        for name in LATER_NAMES & template.reads.keys():
+            self.faults.add(f"'{name}' in a template is not supported yet", path, "not_supported")
+        return template
+
+    def _fault(self, error: TemplateError, path: Path) -> None:
+        self.faults.add_at(error.message, path, error.line, error.column, "template_error")
+
+
+def _literal(value: Any) -> str:
+    """The expression that gives `value`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, str):
+        return _text(value)
+    return {True: "true", False: "false", None: "none"}[value] if value in (None, True, False) else repr(value)
+
+
+def _text(value: str) -> str:
+    if not has_markers(value):
+        return "'" + value.encode("unicode_escape").decode("ascii").replace("'", "\\'") + "'"
+    inner = value.strip()
+    if inner.startswith("{{") and inner.endswith("}}") and Template(value).is_expression:
+        return "(" + inner[2:-2].strip("-+") + ")"
+    raise ValueError("an item of 'in' is a value or one {{ expression }}")
+
+
+def templates_in(tree: Tree) -> Iterator[Template | SqlTemplate]:
+    if isinstance(tree, (Template, SqlTemplate)):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from templates_in(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from templates_in(value)
