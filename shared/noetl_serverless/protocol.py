@@ -107,7 +107,7 @@ class Outcome(CommandKey):
     """What became of one command.
 
     done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child` and go on from
-    `resume` when it ends. released: not run, or not to its end, by this worker; nothing happened as far as the log goes.
+    `resume` when it ends. released: this worker did not run it, or not to its end; the log does not hear of it.
     For a frame `data` is the list of the item results in order (or `ref` to it); for an open the collection.
     """
 

@@ -1,4 +1,4 @@
-"""After a commit: tell the bus which commands wait, and ring their workers. Both are hints, never waited on to succeed."""
+"""After a commit: tell the bus which commands wait, and ring their workers. Both are hints that may get lost."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ class Doorbell:
         task = asyncio.ensure_future(_finish(telling))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def sweep(self, pool: str) -> None:
+        """Ring a pool's worker to look for whatever waits, for commands whose notification may be lost."""
+        if self._invoker is not None:
+            await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
     async def close(self) -> None:
         if self._tasks:

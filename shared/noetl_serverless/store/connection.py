@@ -70,7 +70,8 @@ class Connection(pg8000.native.Connection):
 
 @lru_cache(maxsize=256)
 def _statement(sql: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
-    return to_statement(sql)
+    statement, make_vals = to_statement(sql)
+    return statement, make_vals
 
 
 def connect(url: str, timeout: float = 10.0) -> Connection:

@@ -97,6 +97,15 @@ class Dead:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    expired: bool
+    waiting: bool
+    due: bool
+    lagging: bool
+    scheduled: bool
+
+
 class Log:
     def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
         self._database = database
@@ -116,7 +125,7 @@ class Log:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
         return [_event(row) for row in rows]
 
-    async def started(self, idempotency_key: str) -> tuple[str, str] | None:
+    async def started(self, idempotency_key: str) -> tuple[str, str | None] | None:
         """(execution id, hash of the request) that the key has started."""
         rows = await self._database.run(self._sql["started"], key=idempotency_key)
         return (rows[0][0], rows[0][1]) if rows else None
@@ -128,13 +137,13 @@ class Log:
             made = project(part.case.execution_id, part.events, self._pool)
             rows.stages += made.stages
             rows.frames += made.frames
-            rows.commands += _still_open(made.commands, part.case.state)
+            rows.commands += still_open(made.commands, part.case.state)
         if claimant is not None:
             _claim(rows.commands, claimant)
         answer = (
             await self._database.run(
                 self._sql["commit"],
-                executions=_json([_execution(part) for part in parts]),
+                executions=_json([execution_row(part) for part in parts]),
                 events=_json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
                 closes=_json(
                     [
@@ -209,12 +218,13 @@ class Log:
             worker=dead.worker,
         )
 
-    async def unclaimed(self, pool: str, age: float, limit: int) -> list[CommandKey]:
-        rows = await self._database.run(self._sql["unclaimed"], pool=pool, age=age, limit=limit)
-        return [CommandKey(execution_id=row[0], command_id=row[1]) for row in rows]
+    async def waiting_pools(self, age: float) -> list[str]:
+        """Pools with commands that have waited for `age` seconds or more."""
+        return [row[0] for row in await self._database.run(self._sql["pools"], age=age)]
 
-    async def waiting_pools(self) -> list[str]:
-        return [row[0] for row in await self._database.run(self._sql["pools"])]
+    async def pulse(self, age: float) -> Pulse:
+        """What there is to do; commands count as waiting after `age` seconds."""
+        return Pulse(**(await self._database.rows(self._sql["pulse"], age=age))[0])
 
     async def due(self, limit: int) -> list[tuple[str, str, str, int]]:
         """(execution id, timer, step, generation) of the timers whose time has come."""
@@ -255,7 +265,8 @@ def _row(execution_id: str, event: Event) -> dict[str, Any]:
     }
 
 
-def _execution(part: Part) -> dict[str, Any]:
+def execution_row(part: Part) -> dict[str, Any]:
+    """The row of `execution` that a part writes."""
     state = part.case.state
     row: dict[str, Any] = {
         "id": part.case.execution_id,
@@ -275,7 +286,7 @@ def _execution(part: Part) -> dict[str, Any]:
     return row
 
 
-def _still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
+def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
     """Without those that the same commit already saw the end of."""
     return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
 

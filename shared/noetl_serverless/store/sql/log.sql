@@ -100,26 +100,28 @@ SELECT e.execution_id, e.command_id, e.step, e.generation, e.payload->>'kind', (
 FROM noetl.event e WHERE e.execution_id = :id AND e.seq = :seq
 ON CONFLICT DO NOTHING;
 
--- unclaimed: commands that nobody has taken for a while
-SELECT execution_id::text, command_id, pool FROM noetl.command
-WHERE status = 'pending' AND pool = :pool AND issued_at < now() - make_interval(secs => :age)
-ORDER BY issued_at LIMIT :limit;
-
--- pools: the pools that have commands waiting
-SELECT DISTINCT pool FROM noetl.command WHERE status = 'pending';
+-- pools: the pools whose commands nobody has taken for a while
+SELECT DISTINCT pool FROM noetl.command
+WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 
 -- due: timers whose time has come
 SELECT execution_id::text, command_id, step, generation FROM noetl.command
 WHERE status = 'timer' AND due_at <= now() ORDER BY due_at LIMIT :limit;
-
--- next_due: seconds until the next timer
-SELECT extract(epoch FROM min(due_at) - now())::float8 FROM noetl.command WHERE status = 'timer';
 
 -- lagging: executions whose log is ahead of their state
 SELECT execution_id::text FROM noetl.execution WHERE lagging ORDER BY execution_id LIMIT :limit;
 
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
+
+-- pulse: what there is to do
+SELECT
+    EXISTS (SELECT FROM noetl.command WHERE status = 'claimed' AND lease_until < now()) AS expired,
+    EXISTS (SELECT FROM noetl.command WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age)) AS waiting,
+    EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS due,
+    EXISTS (SELECT FROM noetl.execution WHERE lagging) AS lagging,
+    EXISTS (SELECT FROM noetl.schedule WHERE enabled AND next_run_at <= now())
+        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS scheduled;
 
 -- partitions: make the event partitions of this month and the next
 SELECT noetl.ensure_partitions(now());

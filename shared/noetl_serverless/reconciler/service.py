@@ -1,0 +1,56 @@
+"""The reconciler as a function: POST / does one pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..telemetry import metrics
+from ..telemetry.http import EXCEPTION_HANDLERS, middleware
+from ..telemetry.probes import probe_routes
+from .reconciler import Reconciler
+
+Close = Callable[[], Awaitable[None]]
+
+
+def create_app(
+    reconciler: Reconciler,
+    *,
+    checks: Mapping[str, Callable[[], Awaitable[object]]],
+    close: Close,
+    authenticate: Callable[[Request], None] = lambda request: None,
+) -> Starlette:
+    """`authenticate` raises Unauthenticated or Forbidden; by default the host has done it."""
+    passing = asyncio.Lock()
+
+    async def reconcile(request: Request) -> Response:
+        authenticate(request)
+        if passing.locked():
+            # a pass is under way and sees what this one would
+            return JSONResponse({"status": "busy"}, 202)
+        async with passing:
+            try:
+                done = await reconciler.reconcile()
+            except Exception:
+                metrics.reconciler_passes.labels("failed").inc()
+                raise
+        metrics.reconciler_passes.labels("done").inc()
+        return JSONResponse({"status": "done", "done": done})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await close()
+
+    return Starlette(
+        routes=[Route("/", reconcile, methods=["POST"]), *probe_routes(checks)],
+        middleware=middleware(),
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )

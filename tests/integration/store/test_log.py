@@ -1,0 +1,293 @@
+"""The event store's contract, kept by PostgreSQL and by the in-memory twin alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.ledger.openings import open_child, open_root
+from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.protocol import CommandKey, Held
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.log import Claimant, Committed, Log, Part
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.migrate import migrate
+
+TEXT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+workflow:
+  - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}
+  - {step: b, tool: {kind: noop}}
+  - {step: c, tool: {kind: noop}}
+"""
+PLAN = load_plan(TEXT)
+WORKER = Claimant("w-1", "shared", 30.0, 10)
+NOW = time.time_ns() // 1_000_000
+
+
+class Entry:
+    catalog_id, path, version, hash, content = 5, "t/t", 1, PLAN.hash, TEXT
+
+
+@pytest.fixture(params=["postgres", "memory"])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    if request.param == "memory":
+        yield MemoryLog(time.time)
+        return
+    url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    database = Database(url)
+    yield Log(database)
+    await database.close()
+
+
+async def begin(log: Any, key: str | None = None, payload: dict[str, Any] | None = None) -> Turn:
+    opening = open_root(Entry(), PLAN, payload or {}, NOW, key)  # type: ignore[arg-type]
+    turn = Turn(opening.case, PLAN)
+    turn.take(opening.fact)
+    committed = await log.commit([turn.part(opening.row)])
+    assert turn.case.execution_id in committed.good
+    return turn
+
+
+async def reload(log: Any, turn: Turn) -> Turn:
+    return Turn((await log.load([turn.case.execution_id]))[turn.case.execution_id], PLAN)
+
+
+def report(turn: Turn, command: str, fence: int) -> Part:
+    step, _, generation = command.partition("#")
+    fact = Event(e.CALL_DONE, NOW, 0, None, step, int(generation), command, {"data": {"n": 1}})
+    turn.take(fact, (command, fence))
+    return turn.part()
+
+
+async def claim(log: Any, room: int = 10, worker: str = "w-1") -> list[Any]:
+    return await log.claim(replace(WORKER, room=room, worker=worker), None)
+
+
+async def test_what_is_committed_is_what_is_loaded(log: Any) -> None:
+    turn = await begin(log, payload={"x": [1, {"y": None}]})
+    case = (await log.load([turn.case.execution_id]))[turn.case.execution_id]
+    assert case.state == replace(turn.state, seq=turn.head)
+    assert case.head == 2
+    assert case.state.workload == {"x": [1, {"y": None}]}
+    assert await log.events(turn.case.execution_id) == turn.events
+
+
+async def test_a_commit_on_an_old_head_writes_nothing(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    first, second = await reload(log, turn), await reload(log, turn)
+    assert (await log.commit([report(first, "a#1", lease.fence)])).good
+    committed: Committed = await log.commit([report(second, "a#1", lease.fence)])
+    assert not committed.good
+    assert len(await log.events(turn.case.execution_id)) == first.head
+
+
+async def test_a_stale_fence_is_refused(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    assert not (await log.commit([report(await reload(log, turn), "a#1", lease.fence + 1)])).good
+    assert (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).good
+
+
+async def test_an_unclaimed_command_cannot_be_reported(log: Any) -> None:
+    turn = await begin(log)
+    assert not (await log.commit([report(await reload(log, turn), "a#1", 0)])).good
+
+
+async def test_of_many_parts_only_the_good_ones_are_written(log: Any) -> None:
+    one, two = await begin(log), await begin(log)
+    leases = {lease.execution_id: lease for lease in await claim(log)}
+    parts = [
+        report(await reload(log, one), "a#1", leases[one.case.execution_id].fence),
+        report(await reload(log, two), "a#1", 999_999),
+    ]
+    committed = await log.commit(parts)
+    assert committed.good == {one.case.execution_id}
+    assert len(await log.events(two.case.execution_id)) == 2
+
+
+async def test_what_follows_may_be_claimed_in_the_same_commit(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    part = report(await reload(log, turn), "a#1", lease.fence)
+    committed = await log.commit([part], replace(WORKER, room=1))
+    assert [item.command_id for item in committed.claimed] == ["b#1"]
+    assert [key.command_id for _, key in committed.waiting] == ["c#1"]
+    assert committed.claimed[0].fence > lease.fence
+    assert await log.extend([_held(committed.claimed[0])], 30.0) == {(turn.case.execution_id, "b#1")}
+
+
+async def test_a_command_is_claimed_once(log: Any) -> None:
+    await begin(log)
+    assert len(await claim(log)) == 1
+    assert await claim(log, worker="w-2") == []
+
+
+async def test_only_the_commands_that_are_named_are_claimed(log: Any) -> None:
+    one, two = await begin(log), await begin(log)
+    key = CommandKey(execution_id=two.case.execution_id, command_id="a#1")
+    (lease,) = await log.claim(WORKER, [key, key])
+    assert lease.execution_id == two.case.execution_id
+    (other,) = await claim(log)
+    assert other.execution_id == one.case.execution_id
+
+
+async def test_what_is_released_waits_again(log: Any) -> None:
+    await begin(log)
+    (lease,) = await claim(log)
+    assert [key.command_id for _, key in await log.release([_held(lease)])] == ["a#1"]
+    assert await log.release([_held(lease)]) == []
+    (again,) = await claim(log)
+    assert again.fence != lease.fence
+    assert again.delivery == 1, "giving a command back is no failed delivery"
+
+
+async def test_an_expired_lease_is_given_to_another_with_a_new_fence(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await log.claim(replace(WORKER, lease=0.001), None)
+    await asyncio.sleep(0.01)
+    assert [key.command_id for _, key in await log.expire(3, 10)] == ["a#1"]
+    (again,) = await claim(log, worker="w-2")
+    assert (again.delivery, again.fence > lease.fence) == (2, True)
+    assert not (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).good
+    assert (await log.commit([report(await reload(log, turn), "a#1", again.fence)])).good
+
+
+async def test_a_command_delivered_too_often_is_poisoned_and_can_be_buried(log: Any) -> None:
+    await begin(log)
+    await log.claim(replace(WORKER, lease=0.001), None)
+    await asyncio.sleep(0.01)
+    assert await log.expire(1, 10) == []
+    (dead,) = await log.poisoned(1, 10)
+    assert (dead.command_id, dead.deliveries, dead.worker) == ("a#1", 1, "w-1")
+    await log.bury(dead)
+    assert await log.poisoned(1, 10) == [dead], "burying does not take a command from the execution"
+
+
+async def test_a_worker_can_ask_for_what_it_holds(log: Any) -> None:
+    one, two = await begin(log), await begin(log)
+    leases = await claim(log)
+    known = CommandKey(execution_id=one.case.execution_id, command_id="a#1")
+    (held,) = await log.held("w-1", 30.0, [known])
+    assert held.execution_id == two.case.execution_id
+    assert held.fence in {lease.fence for lease in leases}
+    assert await log.held("w-2", 30.0, []) == []
+
+
+async def test_orders_give_the_payload_a_command_was_issued_with(log: Any) -> None:
+    turn = await begin(log)
+    leases = await claim(log)
+    orders = await log.orders(leases)
+    payload, opening = orders[(turn.case.execution_id, 2)]
+    assert payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}}
+    assert opening is None
+
+
+async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:
+    turn = await begin(log, key="k")
+    opening = open_root(Entry(), PLAN, {}, NOW, "k")  # type: ignore[arg-type]
+    again = Turn(opening.case, PLAN)
+    again.take(opening.fact)
+    assert not (await log.commit([again.part(opening.row)])).good
+    assert await log.started("k") == (turn.case.execution_id, opening.row["request_hash"])
+    assert await log.started("other") is None
+
+
+async def test_ending_an_execution_drops_its_commands(log: Any) -> None:
+    turn = await begin(log)
+    cancelled = Event(e.CANCELLED, NOW, payload={"reason": "enough"})
+    again = await reload(log, turn)
+    again.take(cancelled)
+    assert (await log.commit([again.part()])).good
+    assert await claim(log) == []
+
+
+async def test_a_timer_is_due_once(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    waiting = await reload(log, turn)
+    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 0.0})
+    waiting.take(fact, ("a#1", lease.fence))
+    await log.commit([waiting.part()])
+    (due,) = await log.due(10)
+    assert due[0] == turn.case.execution_id
+    fired, twice = await reload(log, turn), await reload(log, turn)
+    for going in (fired, twice):
+        going.take(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due[1]}), (due[1], 0))
+    assert (await log.commit([fired.part()])).good
+    assert not (await log.commit([twice.part()])).good
+    assert await log.due(10) == []
+
+
+async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(log: Any) -> None:
+    parent = await begin(log)
+    (lease,) = await claim(log)
+    turn = await reload(log, parent)
+    order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
+    turn.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    opening = open_child(turn.case, turn.children[0], PLAN)
+    child = Turn(opening.case, PLAN)
+    child.take(opening.fact)
+    committed = await log.commit([turn.part(), child.part(opening.row)])
+    assert committed.good == {turn.case.execution_id, child.case.execution_id}
+    assert await log.children(turn.case.execution_id) == [child.case.execution_id]
+
+    ending = await reload(log, child)
+    ending.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+    committed = await log.commit([ending.part()])
+    assert committed.appended == [turn.case.execution_id]
+    assert await log.lagging(10) == [turn.case.execution_id]
+    (fact,) = await log.undecided(turn.case.execution_id, turn.head)
+    assert (fact.type, fact.step, fact.seq) == (e.CHILD_ENDED, "a", turn.head + 1)
+
+    going = await reload(log, turn)
+    assert going.state.seq < going.case.head
+    going.decide(fact)
+    assert (await log.commit([going.part()])).good
+    assert await log.lagging(10) == []
+
+
+async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: Any) -> None:
+    parent = await begin(log)
+    (lease,) = await claim(log)
+    winner, loser = await reload(log, parent), await reload(log, parent)
+    order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
+    loser.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    opening = open_child(loser.case, loser.children[0], PLAN)
+    child = Turn(opening.case, PLAN)
+    child.take(opening.fact)
+    await log.commit([report(winner, "a#1", lease.fence)])
+    assert not (await log.commit([loser.part(), child.part(opening.row)])).good
+    assert await log.load([child.case.execution_id]) == {}
+
+
+async def test_the_pulse_tells_what_there_is_to_do(log: Any) -> None:
+    assert not any(vars_of(await log.pulse(0.0)))
+    await begin(log)
+    await asyncio.sleep(0.01)
+    assert (await log.pulse(0.0)).waiting
+    assert await log.waiting_pools(0.0) == ["shared"]
+    assert await log.waiting_pools(60.0) == []
+    await log.claim(replace(WORKER, lease=0.001), None)
+    await asyncio.sleep(0.01)
+    assert (await log.pulse(0.0)).expired
+
+
+def vars_of(pulse: Any) -> list[bool]:
+    return [getattr(pulse, name) for name in ("expired", "waiting", "due", "lagging", "scheduled")]
+
+
+def _held(lease: Any) -> Held:
+    return Held(execution_id=lease.execution_id, command_id=lease.command_id, fence=lease.fence)

@@ -1,0 +1,168 @@
+"""Loops: windows, frames, results, failures."""
+
+from __future__ import annotations
+
+import pytest
+
+LOOP = """
+    - step: each
+      loop: {{in: "{{{{ {items} }}}}", iterator: x, spec: {{mode: {mode}{width}}}}}
+      tool: {{kind: python, input: {{x: "{{{{ iter.x }}}}"}}, code: "result = x"}}
+      {more}
+      next: {{arcs: [{{step: after, when: "{{{{ event.name == 'loop.done' }}}}"}}]}}
+    - {{step: after, tool: {{kind: noop}}}}
+    """
+
+
+def loop(items="range(6) | list", mode="parallel", width=3, more=""):
+    limit = f", max_in_flight: {width}" if mode == "parallel" else ""
+    return LOOP.format(items=items, mode=mode, width=limit, more=more)
+
+
+def drain(run, item_ms=1.0, value=lambda index: index):
+    """Report every frame, oldest first, until the loop is over."""
+    frames = 0
+    while any(command.kind == "frame" for command in run.state.commands.values()):
+        name, command = next((n, c) for n, c in run.state.commands.items() if c.kind == "frame")
+        _, begin, end, _ = command.frame
+        run.frame(name, [value(index) for index in range(begin, end)], item_ms=item_ms)
+        frames += 1
+    return frames
+
+
+def test_results_come_in_the_order_of_the_items(start):
+    run = start(loop())
+    assert len(run.state.commands) == 3, "no more than max_in_flight are out"
+    run.frame("each#1.1", [1])
+    run.frame("each#1.0", [0])
+    drain(run)
+    assert run.running == {"after"}
+    assert run.state.outcomes["each"]["data"] == {
+        "results": [0, 1, 2, 3, 4, 5],
+        "stats": {"total": 6, "success": 6, "failed": 0},
+    }
+
+
+def test_an_empty_collection_is_done_at_once(start):
+    run = start(loop("[]"))
+    assert run.running == {"after"}
+    assert run.state.outcomes["each"]["data"]["results"] == []
+
+
+def test_sequential_has_one_frame_out(start):
+    run = start(loop(mode="sequential"))
+    assert list(run.state.commands) == ["each#1.0"]
+    drain(run, item_ms=100)
+    assert [event.payload["frame"][1:3] for event in run.issued("each")] == [[n, n + 1] for n in range(6)]
+
+
+def test_short_items_travel_in_frames_that_grow(start):
+    run = start(loop("range(5000) | list", width=16))
+    frames = drain(run, item_ms=0.5)
+    assert frames < 150, "five thousand short items are not five thousand commands"
+    assert run.state.outcomes["each"]["ref"]["count"] == 5000
+
+
+def test_slow_items_travel_alone(start):
+    run = start(loop("range(40) | list", width=4))
+    assert drain(run, item_ms=400) == 40
+
+
+def test_large_results_leave_the_state(start):
+    run = start(loop("range(40) | list", width=4))
+    drain(run, value=lambda index: "x" * 1000)
+    ref = run.state.outcomes["each"]["ref"]
+    assert ref["kind"] == "manifest"
+    assert ref["ref"] == "noetl://execution/7/manifest/each/1"
+    assert ref["extracted"]["stats"]["success"] == 40
+
+
+def test_a_frame_hands_back_what_it_did_not_get_to(start):
+    run = start(loop("range(100) | list", mode="sequential"))
+    run.frame("each#1.0", [0])
+    _, begin, end, _ = run.state.commands["each#1.1"].frame
+    assert (begin, end) == (1, 100)
+    run.frame("each#1.1", list(range(1, 40)))
+    assert run.state.commands["each#1.2"].frame[1:3] == (40, 100)
+    drain(run)
+    assert run.state.outcomes["each"]["data"]["results"] == list(range(100))
+
+
+def test_a_failing_item_stops_the_loop_and_fails_the_step(start):
+    run = start(loop("range(20) | list", width=3))
+    error = {"code": "boom", "message": "it broke", "index": 1}
+    run.frame("each#1.1", [None], failed=1, error=error)
+    run.frame("each#1.0", [0])
+    assert set(run.state.commands) == {"each#1.2"}, "nothing more is issued after a failure"
+    run.frame("each#1.2", [2])
+    assert run.state.status == "failed"
+    assert run.state.error["code"] == "loop.item_failed"
+    assert "1 of 20 items failed; the first: it broke" in run.state.error["message"]
+
+
+def test_best_effort_goes_on_and_counts(start):
+    run = start(loop(width=1, more="spec: {policy: {failure: {mode: best_effort}}}"))
+    run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
+    drain(run)
+    assert run.running == {"after"}
+    assert run.state.outcomes["each"]["data"]["stats"] == {"total": 6, "success": 5, "failed": 1}
+
+
+def test_a_collection_by_reference_is_opened_by_a_worker(start):
+    run = start(
+        """
+        - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
+        - step: each
+          loop: {in: "{{ load.rows }}", iterator: row, spec: {mode: parallel, max_in_flight: 2}}
+          tool: {kind: noop}
+        """
+    )
+    ref = {"kind": "result_ref", "ref": "noetl://execution/7/result/load/00000000", "extracted": {}}
+    run.report("load#1", ref=ref)
+    assert run.state.commands["each#1.open"].kind == "open"
+    run.report("each#1.open", count=3, ref={"kind": "result_ref", "ref": "noetl://execution/7/result/each/00000000"})
+    opened = next(event for event in run.log if event.type == "loop.opened")
+    assert opened.payload["count"] == 3
+    assert opened.payload["ref"]["ref"].endswith("/each/00000000")
+    drain(run)
+    assert run.state.status == "completed"
+
+
+def test_a_collection_too_large_for_the_log_is_opened_by_a_worker(start):
+    run = start(loop("range(50000) | list"))
+    assert list(run.state.commands) == ["each#1.open"]
+
+
+@pytest.mark.parametrize("items", ["5", "'text'", "missing"])
+def test_what_is_no_list_fails_the_step(start, items):
+    run = start(loop(items))
+    assert run.state.status == "failed"
+    assert run.state.error["step"] == "each"
+
+
+def test_a_loop_entered_again_is_a_new_generation(start):
+    run = start(
+        """
+        - step: each
+          loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}
+          tool: {kind: noop}
+          set: {ctx.pass: "{{ (ctx.pass | default(0)) + 1 }}"}
+          next: {arcs: [{step: each, when: "{{ ctx.pass < 2 }}"}]}
+        """
+    )
+    drain(run, item_ms=100)
+    assert run.state.status == "completed"
+    assert run.types().count("loop.done") == 2
+    assert [event.generation for event in run.log if event.type == "loop.done"] == [1, 2]
+
+
+def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame(start):
+    run = start(
+        """
+        - step: each
+          loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}
+          tool: {kind: python, input: {t: "{{ ctx.total | default(0) }}"}, code: "result = t"}
+        """
+    )
+    run.frame("each#1.0", [1], item_ms=100, set={"total": 5})
+    assert run.issued("each")[1].payload["scope"] == {"ctx": {"total": 5}}
