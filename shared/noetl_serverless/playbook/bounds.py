@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
-from jinja2 import filters
+from jinja2 import Environment, filters, pass_environment
 from jinja2.exceptions import SecurityError
 
 MAX_SOURCE = 64 * 1024
@@ -132,10 +133,10 @@ def _all_text(values: Iterable[Any]) -> Iterable[str]:
 
 
 def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter `function` with its numeric arguments, all of them widths or counts, bounded."""
+    """The filter `function` with its first argument, a width or a count, bounded."""
 
     def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
-        check_width(*args, *kwargs.values())
+        check_width(*args[:1], *(kwargs.get(name) for name in ("width", "linecount", "slices")))
         return function(value, *args, **kwargs)
 
     return bounded
@@ -149,9 +150,10 @@ def _indent(text: Any, width: Any = 4, first: bool = False, blank: bool = False)
     return filters.do_indent(text, width, first, blank)
 
 
-def _join(value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
+@pass_environment
+def _join(environment: Environment, value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
     if attribute is not None:
-        raise TypeError("join takes no attribute here: write map(attribute=...) | join(...)")
+        value = map(filters.make_attrgetter(environment, attribute), value)
     return join(value, str(d))
 
 
@@ -167,8 +169,6 @@ def _wordwrap(text: Any, width: int = 79, break_long_words: bool = True, wrapstr
     check_width(width)
     text = str(text)
     check_length(len(text) + len(wrapstring) * (len(text) // max(width, 1) + len(text.split())))
-    import textwrap
-
     wrap = textwrap.TextWrapper(width, replace_whitespace=False, break_long_words=break_long_words)
     return wrapstring.join(wrapstring.join(wrap.wrap(line)) for line in text.splitlines())
 
@@ -176,7 +176,7 @@ def _wordwrap(text: Any, width: int = 79, break_long_words: bool = True, wrapstr
 BOUNDED_FILTERS: dict[str, Callable[..., Any]] = {
     "center": _narrow(filters.do_center),
     "batch": _narrow(filters.do_batch),
-    "slice": _narrow(filters.sync_do_slice if hasattr(filters, "sync_do_slice") else filters.do_slice),
+    "slice": _narrow(filters.sync_do_slice),
     "indent": _indent,
     "join": _join,
     "replace": _replace,

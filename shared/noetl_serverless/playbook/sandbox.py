@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from functools import partial
-from types import BuiltinMethodType, GeneratorType
+from types import BuiltinMethodType
 from typing import Any
 
 from jinja2 import Undefined, nodes, pass_context
@@ -195,16 +195,13 @@ def plain(value: Any) -> Any:
         return str.__str__(value)
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, range, *_VIEWS)):
+    if isinstance(value, (list, tuple, set, frozenset, range, KeysView, ValuesView, ItemsView)):
         return [plain(item) for item in value]
-    if isinstance(value, (GeneratorType, Iterator)):
+    if isinstance(value, Iterator):
         return [plain(item) for item in _bounded(value)]
     if callable(value) or type(value).__module__.startswith("jinja2"):
         raise SecurityError("the result is a function, not a value")
     return value
-
-
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def _bounded(values: Iterator[Any]) -> Iterator[Any]:

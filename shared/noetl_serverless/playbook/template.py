@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from jinja2 import Template as Program
 from jinja2 import Undefined, nodes
@@ -146,9 +146,10 @@ class _Compiled:
 
     def _line_of(self, error: BaseException) -> int | None:
         """The template's own line, from the frames of its program."""
-        trace, line, program = error.__traceback__, None, self._program
-        while trace is not None and program is not None:
-            if trace.tb_frame.f_globals.get("__jinja_template__") is program:
+        trace, line = error.__traceback__, None
+        program = cast(Any, self._program)
+        while trace is not None:
+            if program and trace.tb_frame.f_globals.get("__jinja_template__") is program:
                 line = program.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
         return line

@@ -1,0 +1,106 @@
+"""All that is wrong with a playbook, and what is allowed but hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jinja2 import nodes
+
+from ..errors import Fault, InvalidPlaybook
+from . import grammar, sandbox
+from .document import walk
+from .faults import Faults, did_you_mean
+from .model import Playbook
+from .parser import parse
+from .plan import Arc, Plan, Step
+from .template import Template, has_markers
+
+
+@dataclass(frozen=True, slots=True)
+class Finding(Fault):
+    severity: Literal["error", "warning"] = "error"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"severity": self.severity, **Fault.to_dict(self)}
+
+
+def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[Finding]:
+    """The errors, or if there are none the warnings, by line."""
+    try:
+        playbook = parse(text, kinds=kinds)
+    except InvalidPlaybook as invalid:
+        return [_finding(fault, "error") for fault in invalid.faults]
+    assert playbook._document is not None
+    assert playbook._plan is not None
+    faults = Faults(playbook._document)
+    _Warnings(playbook, playbook._plan, faults).run()
+    return [_finding(fault, "warning") for fault in faults.sorted()]
+
+
+def _finding(fault: Fault, severity: Literal["error", "warning"]) -> Finding:
+    return Finding(fault.message, fault.pointer, fault.line, fault.column, fault.code, severity)
+
+
+class _Warnings:
+    def __init__(self, playbook: Playbook, plan: Plan, faults: Faults) -> None:
+        self.playbook = playbook
+        self.plan = plan
+        self.faults = faults
+
+    def run(self) -> None:
+        reached = self._reached()
+        for index, step in enumerate(self.plan.steps.values()):
+            path = ("workflow", index)
+            if step.name not in reached:
+                message = f"no arc leads from '{self.plan.entry}' to the step '{step.name}'"
+                self.faults.add(message, (*path, "step"), "unreachable")
+            self._dead_arcs(step, path)
+            for arc in step.arcs:
+                self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
+        self._workload()
+
+    def _reached(self) -> set[str]:
+        starts = {self.plan.entry} | ({self.plan.final_step} if self.plan.final_step else set())
+        return starts.union(*(self.plan.reach[start] for start in starts))
+
+    def _dead_arcs(self, step: Step, path: tuple[str | int, ...]) -> None:
+        if step.mode != "exclusive":
+            return
+        always = next((arc.index for arc in step.arcs if arc.when is None), None)
+        for arc in step.arcs:
+            # asked on a failure, which the unconditional one is not
+            if always is not None and arc.index > always and not arc.handles_failure:
+                message = f"never taken: the arc to '{step.arcs[always].target}' before it has no condition"
+                self.faults.add(message, (*path, "next", "arcs", arc.index), "dead_arc")
+
+    def _event_names(self, arc: Arc, path: tuple[str | int, ...]) -> None:
+        for name in _compared_names(arc.when) if arc.when is not None else ():
+            if name not in grammar.EVENT_NAMES:
+                hint = did_you_mean(name, grammar.EVENT_NAMES)
+                self.faults.add(f"no event is named '{name}'{hint}", path, "unknown_event")
+
+    def _workload(self) -> None:
+        for path, value in walk(self.playbook.workload, ("workload",)):
+            if isinstance(value, str) and has_markers(value):
+                self.faults.add("templates in 'workload' are not rendered: it is data", path, "not_rendered")
+
+
+def _compared_names(template: Template) -> Iterator[str]:
+    """The texts that `event.name` is compared with."""
+    for compare in sandbox.TEXT.parse(template.source).find_all(nodes.Compare):
+        sides = [compare.expr, *(operand.expr for operand in compare.ops)]
+        if any(_is_event_name(side) for side in sides):
+            for side in sides:
+                constants = side.items if isinstance(side, (nodes.List, nodes.Tuple)) else [side]
+                yield from (c.value for c in constants if isinstance(c, nodes.Const) and isinstance(c.value, str))
+
+
+def _is_event_name(node: nodes.Node) -> bool:
+    return (
+        isinstance(node, nodes.Getattr)
+        and node.attr == "name"
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "event"
+    )
