@@ -21,16 +21,19 @@ Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
 class DuckDBConfig(ToolConfig):
     """SQL run by DuckDB.
 
-    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns", "statement_count"}.
+    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
+    "statement_count"}.
 
-    Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can be bound as
-    `$name` or `%(name)s`. Templates in the SQL are bound too. The database is empty and in memory, this call's alone, unless
-    `database` names a file: that lies in a folder of this execution in this worker's container, so that it lasts from task
-    to task of one step, but is no place to keep things between steps. Files of that folder can be read and written by
-    relative path; other files, the network and extensions cannot be reached.
+    Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can
+    be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
 
-    On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO 8601; blobs are
-    base64; NaN and infinity are null.
+    The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder
+    of this execution in this worker's container: it lasts from task to task of one step, but is no place to keep
+    things between steps. SQL reads and writes other files of that folder as `getvariable('folder') || '/x.csv'`;
+    files elsewhere, the network and extensions cannot be reached.
+
+    On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO
+    8601; blobs are base64; NaN and infinity are null.
     """
 
     command: Sql | None = Field(default=None, description="One or more statements.")

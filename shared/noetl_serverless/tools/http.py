@@ -39,10 +39,11 @@ class HttpTimeout(BaseModel):
 class HttpConfig(ToolConfig):
     """One HTTP request.
 
-    Result: {"status_code", "headers" (names in lower case), "url", "elapsed" (seconds), "data"}; data is the parsed JSON,
-    else text, else base64 with "encoding": "base64". A status of 400 or more is an error with the same data; 408, 429 and
-    5xx are retryable. POST and PATCH carry an Idempotency-Key unless they have one. Link-local and metadata addresses are
-    always refused, private ones unless the worker allows them. At most 100 MiB and 10 redirects.
+    Result: {"status_code", "headers" (names in lower case), "url", "elapsed" (seconds), "data"}; data is the
+    parsed JSON, else text, else base64 with "encoding": "base64". A status of 400 or more is an error with
+    the same data; 408, 429 and 5xx are retryable. POST and PATCH carry an Idempotency-Key unless they have
+    one. Link-local and metadata addresses are always refused, private ones unless the worker allows them. At
+    most 100 MiB and 10 redirects.
     """
 
     method: Method = Field(default="GET", description="The request's method.")

@@ -1,7 +1,8 @@
 """The port every tool kind stands behind.
 
-A tool is a class with a pydantic `config`, which is its documentation and its JSON Schema, and an async `run` that turns
-a `ToolCall` into a `ToolOutcome`. What goes wrong is told by the outcome, never by an exception, save cancellation.
+A tool is a class with a pydantic `config`, which is its documentation and its JSON Schema, and an async `run`
+that turns a `ToolCall` into a `ToolOutcome`. What goes wrong is told by the outcome, never by an exception,
+save cancellation.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ _PUBLIC = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One task to run: `config` is rendered, `input` is the step's input with the task's own over it; seconds."""
+    """One task to run: `config` is rendered, `input` is the step's input with the task's own over it;
+    seconds."""
 
     kind: str
     name: str

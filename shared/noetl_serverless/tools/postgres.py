@@ -21,17 +21,19 @@ Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
 class PostgresConfig(ToolConfig):
     """SQL on the database that `auth` names.
 
-    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns", "statement_count"}. All
-    statements run in one transaction. A template in the SQL, and `%(name)s`, is bound, never written into the text; values
-    for names come from `params`, else `input`. A number or truth value counts as the same literal would, text as its place
-    asks (cast it where nothing asks: `%(x)s::text`), an object as jsonb, a list as an array where one is wanted
-    (`= ANY(%(ids)s)`), else as JSON.
+    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
+    "statement_count"}. All statements run in one transaction. A template in the SQL, and `%(name)s`, is
+    bound, never written into the text; values for names come from `params`, else `input`. A number or truth
+    value counts as the same literal would, text as its place asks (cast it where nothing asks:
+    `%(x)s::text`), an object as jsonb, a list as an array where one is wanted (`= ANY(%(ids)s)`), else as
+    JSON.
 
-    `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same transaction;
-    row_count is then the number of rows loaded.
+    `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same
+    transaction; row_count is then the number of rows loaded.
 
-    On the way out: numeric is an int or float if that has the very same digits, else text; times are ISO 8601 in UTC;
-    bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are text.
+    On the way out: numeric is an int or float if that has the very same digits, else text; times are ISO 8601
+    in UTC; bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are
+    text.
     """
 
     auth: str = Field(min_length=1, description="Name of a stored credential of type postgres.")
@@ -55,7 +57,7 @@ class PostgresConfig(ToolConfig):
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
         for name in given:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
-                yield f"{name!r}: a connection is never written into a playbook; store a credential and name it in 'auth'"
+                yield f"{name!r}: connections are not written into playbooks: name a stored credential in 'auth'"
             if name in ("command_b64", "script", "pool"):
                 yield f"the field {name!r} is not supported yet"
         statements = [name for name in ("command", "query", "commands") if name in given]
@@ -110,7 +112,8 @@ class Postgres:
         return self._connections
 
     async def _thread(self, work: Any) -> ToolOutcome:
-        """Run in a thread; when cancelled, or much too late, stop the server and wait for the thread to notice."""
+        """Run in a thread; when cancelled, or much too late, stop the server and wait for the thread to
+        notice."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # the server itself keeps the time; this is for one that does not answer

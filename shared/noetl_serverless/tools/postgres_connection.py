@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import socket
 import ssl
 import struct
@@ -33,7 +34,7 @@ class TooManyRows(Exception):
     """A statement has more rows, or more bytes of them, than the task may take."""
 
 
-class Connection(native.Connection):  # type: ignore[misc]
+class Connection(native.Connection):
     """A pg8000 connection whose values are JSON."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -121,17 +122,19 @@ class Connection(native.Connection):  # type: ignore[misc]
 
 def _type_of(value: Any) -> int:
     """The type to announce: a number is what the same literal would be, text is what its place asks."""
+    oid: int = 0
     if isinstance(value, bool):
-        return converters.BOOLEAN
-    if isinstance(value, int):
-        if -(2**31) <= value < 2**31:
-            return converters.INTEGER
-        return converters.BIGINT if -(2**63) <= value < 2**63 else converters.NUMERIC
-    if isinstance(value, float):
-        return converters.NUMERIC if value - value == 0 else converters.FLOAT
-    if isinstance(value, Decimal):
-        return converters.NUMERIC
-    return converters.JSONB if isinstance(value, dict) else 0
+        oid = converters.BOOLEAN
+    elif isinstance(value, int):
+        small, fits = -(2**31) <= value < 2**31, -(2**63) <= value < 2**63
+        oid = converters.INTEGER if small else converters.BIGINT if fits else converters.NUMERIC
+    elif isinstance(value, float):
+        oid = converters.NUMERIC if math.isfinite(value) else converters.FLOAT
+    elif isinstance(value, Decimal):
+        oid = converters.NUMERIC
+    elif isinstance(value, dict):
+        oid = converters.JSONB
+    return oid
 
 
 def _json_in(text: str) -> Any:
@@ -157,7 +160,7 @@ def _array_of(reader: Any) -> Any:
 
 def _float_in(text: str) -> float | None:
     value = float(text)
-    return value if value - value == 0 else None
+    return value if math.isfinite(value) else None
 
 
 _TEXTS = ("DATE", "TIME", "INTERVAL", "UUID_TYPE", "POINT")

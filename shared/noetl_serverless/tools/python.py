@@ -12,12 +12,13 @@ from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 
 class PythonConfig(ToolConfig):
-    """Python code. The keys of `input` are its globals; the result is what it leaves in the variable `result`, else what
-    `main(**input)` returns if it defines main (which may be async).
+    """Python code. The keys of `input` are its globals; the result is what it leaves in the variable
+    `result`, else what `main(**input)` returns if it defines main (which may be async).
 
-    The result must be JSON: dates become ISO 8601, Decimal a number or text, NaN null; bytes and ints beyond 64 bits are
-    refused. Installed packages can be imported. The working folder is empty and its own, emptied after the call. What it
-    prints is kept in meta.stdout (8 KiB). The process sees none of the engine's environment.
+    The result must be JSON: dates become ISO 8601, Decimal a number or text, NaN null; bytes and ints beyond
+    64 bits are refused. Installed packages can be imported. The working folder is empty and its own, emptied
+    after the call. What it prints is kept in meta.stdout (8 KiB). The process sees none of the engine's
+    environment.
     """
 
     code: str = Field(min_length=1, description="The code to run.")

@@ -1,8 +1,9 @@
 """A child of the Python pool: runs one piece of code after another until its socket closes.
 
-Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that much JSON:
-in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child must not be used again.
-Standard output and error are a pipe that the parent reads; user code never meets the socket by accident.
+Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
+much JSON: in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child
+must not be used again. Standard output and error are a pipe that the parent reads; user code never meets the
+socket by accident.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def _confine(options: dict[str, Any]) -> None:
 class MemoryLimit:
     """The limit on private memory, lifted while JSON is read or written.
 
-    orjson reserves a multiple of what it then uses, and ends the process when it may not. RLIMIT_DATA, not RLIMIT_AS:
-    libraries such as pyarrow or duckdb reserve far more addresses than they ever touch.
+    orjson reserves a multiple of what it then uses, and ends the process when it may not. RLIMIT_DATA, not
+    RLIMIT_AS: libraries such as pyarrow or duckdb reserve far more addresses than they ever touch.
     """
 
     def __init__(self, megabytes: int) -> None:

@@ -1,8 +1,9 @@
 """Warm Python processes that run user code, each killable, none with the engine's secrets.
 
-A child runs one call at a time. A call that exceeds its time, is cancelled, or breaks its process costs that process:
-its whole group gets SIGKILL and a fresh one takes its place. What is not prevented: code may start processes of a new
-session, which outlive it, and as root there is no limit to how many (RLIMIT_NPROC does not bind root).
+A child runs one call at a time. A call that exceeds its time, is cancelled, or breaks its process costs that
+process: its whole group gets SIGKILL and a fresh one takes its place. What is not prevented: code may start
+processes of a new session, which outlive it, and as root there is no limit to how many (RLIMIT_NPROC does not
+bind root).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .python_process import ChildLost, PythonProcess
 
 
 class PythonPool:
-    """At most `size` children at once, each limited to `memory_mb` of private memory, their folders below `scratch`.
+    """At most `size` children at once, each limited to `memory_mb` of private memory, their folders below
+    `scratch`.
 
     Usable from one event loop at a time, from any one after another.
     """
@@ -52,7 +54,8 @@ class PythonPool:
     async def run(self, code: str, input: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free.
 
-        {"status": "ok", "data", "stdout"} or {"status": "error", "error": {kind, code, retryable, message}, "py", "stdout"}.
+        {"status": "ok", "data", "stdout"} or {"status": "error", "error": {kind, code, retryable, message},
+        "py", "stdout"}.
         """
         try:
             request = encode({"code": code, "input": input})
