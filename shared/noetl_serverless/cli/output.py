@@ -15,6 +15,9 @@ from .failure import Failure
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+WIDE = 200
+MOST_ROWS = 50
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,7 +50,9 @@ def print_json(document: Any) -> None:
 def console(*, error: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=True)
+    found = Console(stderr=error, highlight=False, soft_wrap=True)
+    # what is read by a program or kept in a file is not to be cut to a screen
+    return found if found.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=WIDE)
 
 
 def say(text: str) -> None:
@@ -90,7 +95,8 @@ def result(value: Any) -> RenderableType:
     rows = rows_of(value)
     if rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        return table(columns, [[row.get(column) for column in columns] for row in rows])
+        title = f"the first {MOST_ROWS} of {len(rows)} rows" if len(rows) > MOST_ROWS else None
+        return table(columns, [[row.get(column) for column in columns] for row in rows[:MOST_ROWS]], title)
     from rich.json import JSON
 
     return JSON.from_data(value, default=str)
@@ -109,9 +115,11 @@ def _print_failure(failure: Failure) -> None:
     from rich.text import Text
 
     out = console(error=True)
-    out.print(Text.assemble(("error: ", "bold red"), failure.detail))
-    for fault in failure.problem.get("errors", []):
-        out.print(f"  {fault_line(fault)}", markup=False)
+    faults, file = failure.problem.get("errors") or [], failure.problem.get("file")
+    what = f"{file}: {failure.problem.get('title')}" if faults and file else failure.detail
+    out.print(Text.assemble(("error: ", "bold red"), what))
+    for fault in faults:
+        out.print(fault_line(fault, file), markup=False)
 
 
 def fault_line(fault: Mapping[str, Any], file: str | None = None) -> str:

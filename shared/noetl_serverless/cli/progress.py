@@ -32,6 +32,13 @@ class StepRow:
     def duration(self, now: float) -> float:
         return max(0.0, (self.ended if self.ended is not None else now) - self.began)
 
+    def end(self, state: str, at: float) -> bool:
+        """Whether it had not ended already."""
+        if self.state != "running":
+            return False
+        self.state, self.ended = state, at
+        return True
+
     @property
     def loop(self) -> str:
         if self.items is None:
@@ -45,6 +52,8 @@ class Progress:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], StepRow] = {}
+        # commands that only render a loop's collection: their end is not their step's
+        self._opening: set[str] = set()
         self.status = "RUNNING"
         self.last = 0.0
 
@@ -84,21 +93,24 @@ class Progress:
         payload = event.get("payload") or {}
         kind = event["event_type"]
         match kind:
+            case "command.issued":
+                if payload.get("kind") == "open":
+                    self._opening.add(str(event.get("command_id")))
             case "loop.opened":
                 row.items = int(payload.get("count") or 0)
             case "frame.committed":
-                frame = payload.get("frame") or payload
-                row.items_done += int(frame.get("ok") or 0) + int(frame.get("failed") or 0)
-                row.items_failed += int(frame.get("failed") or 0)
-            case "call.error":
-                row.error = str((payload.get("error") or {}).get("message") or "")
+                failed = int(payload.get("failed") or 0)
+                row.items_done += int(payload.get("ok") or 0) + failed
+                row.items_failed += failed
             case "step.skipped":
                 row.state = "skipped"
-            case "step.exit" | "loop.done":
-                row.ended = seconds(event["timestamp"])
-                if row.state == "running":
-                    row.state = "failed" if _failed(payload) else "done"
-                    return True
+            case "call.error":
+                row.error = str((payload.get("error") or {}).get("message") or "")
+                return row.end("failed", self.last)
+            case "call.done" if str(event.get("command_id")) not in self._opening:
+                return row.end("done", self.last)
+            case "loop.done" | "step.exit":
+                return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
     def _status(self, event_type: str) -> None:

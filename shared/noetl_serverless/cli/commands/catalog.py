@@ -74,11 +74,11 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
 
 
 def _faults(text: str) -> list[dict[str, Any]]:
+    from ...control_plane.registration import document_of
     from ...errors import InvalidPlaybook
-    from ...playbook.compile import compile_playbook
 
     try:
-        compile_playbook(text)
+        document_of(text)
     except InvalidPlaybook as problem:
         return [fault.to_dict() for fault in problem.faults] or [{"message": problem.detail}]
     return []

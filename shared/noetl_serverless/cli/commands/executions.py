@@ -12,6 +12,7 @@ from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
 from ..progress import Progress
 from ..target import running_stack
+from .run import value_of
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 
@@ -49,7 +50,7 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
     if entry.get("error"):
         show(result(entry["error"]))
     elif entry.get("result") is not None:
-        show(result(entry["result"]))
+        show(result(value_of(entry["result"])))
 
 
 @command

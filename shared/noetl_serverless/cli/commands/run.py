@@ -65,10 +65,15 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     return {
         "execution_id": execution_id,
         "status": entry["status"],
-        "result": entry.get("result"),
+        "result": value_of(entry.get("result")),
         "duration_ms": round(1000 * float(entry.get("duration_seconds") or 0)),
         "error": entry.get("error"),
     }
+
+
+def value_of(outcome: Any) -> Any:
+    """What the last step gave, without the envelope; a value kept elsewhere stays a reference."""
+    return outcome["data"] if isinstance(outcome, dict) and outcome.keys() == {"data"} else outcome
 
 
 def show_outcome(outcome: dict[str, Any]) -> None:
