@@ -68,24 +68,13 @@ async def externalise(
     return {"ref": reference.to_dict()}
 
 
-def selection(output: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The (path, name) pairs of a tool's `output`: `select: [{path, as}]` or `output_select: [name, ...]`."""
+def selection(output: Mapping[str, Any], inside: str | None = None) -> list[tuple[str, str]]:
+    """The (path, name) pairs of a tool's `output.select`; `inside`: the label its data has in a pipeline's result."""
     pairs: list[tuple[str, str]] = []
     for item in output.get("select") or ():
-        if isinstance(item, str):
-            pairs.append((item, _last(item)))
-        else:
-            path = str(item["path"])
-            pairs.append((path, str(item.get("as") or _last(path))))
-    pairs += [(f"$.{name}", str(name)) for name in output.get("output_select") or ()]
+        path = str(item["path"])
+        pairs.append((path if inside is None else f"$.results['{inside}']{path[1:]}", str(item["as"])))
     return pairs
-
-
-def _last(path: str) -> str:
-    from .reference import parse_path
-
-    keys = parse_path(path)
-    return str(keys[-1]) if keys else "value"
 
 
 def _rows(data: Any) -> int | None:

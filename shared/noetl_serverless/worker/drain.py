@@ -20,7 +20,8 @@ from ..settings import Settings
 from ..tools.python_pool import PythonPool
 from .budget import GRACE, Budget
 from .client import ControlPlane
-from .execute import Executor, released
+from .errors import step_error
+from .execute import Executor, failed, released
 from .plans import Compile, PlanCache
 from .shift import Shift
 from .toolbox import LoadTool, Toolbox
@@ -115,6 +116,9 @@ class Worker:
 
     async def execute(self, command: ClaimedCommand, budget: Budget) -> Outcome:
         plan = self.plans.get(command.plan)
+        if plan is None and (fault := self.plans.fault(command.plan)) is not None:
+            message = f"this worker cannot compile the playbook: {fault}"
+            return failed(command, step_error("worker", "no_plan", message))
         if plan is None:
             # it will be named unknown with the next claim, and come along
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})

@@ -44,7 +44,7 @@ class Executor:
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
             except Problem as problem:
-                outcome = _error(command, from_problem(problem, "worker"))
+                outcome = failed(command, from_problem(problem, "worker"))
             except Exception as error:
                 outcome = _unexpected(command, error)
         outcome.meta = {
@@ -57,14 +57,14 @@ class Executor:
     async def _run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
         step = plan.steps.get(command.step)
         if step is None:
-            return _error(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
+            return failed(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
         lazy = Lazy(self._toolbox.resolver)
         ctx = command.scope.get("ctx") or {}
         job = Job(command, step, self._toolbox, lazy, budget, ctx, resume=command.resume)
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())
         if step.loop is None:
-            return _error(command, step_error("worker", "no_loop", f"step '{command.step}' has no loop"))
+            return failed(command, step_error("worker", "no_loop", f"step '{command.step}' has no loop"))
         if command.kind == "open":
             end = await render_collection(command, step.loop, lazy, step.place.line)
             outcome = await self._step_outcome(job, end, select=False)
@@ -112,8 +112,8 @@ class Executor:
 
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
-        command, tasks = job.command, job.step.tasks
-        chosen = selection(tasks[-1].output) if select and command.kind == "step" and tasks else []
+        command = job.command
+        chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
         for left in reversed(range(STORE_TRIES)):
             try:
                 stored = await externalise(
@@ -122,7 +122,7 @@ class Executor:
                     step=command.step,
                     suffix=command.command_id,
                     store=self._toolbox.store,
-                    select=chosen if data is not None else [],
+                    select=chosen,
                 )
             except OSError as error:
                 if not left:
@@ -133,6 +133,12 @@ class Executor:
                     self._toolbox.resolver.keep(stored["ref"], data)
                 return stored
         raise AssertionError
+
+
+def _selection(step: Step) -> list[tuple[str, str]]:
+    if not step.is_pipeline:
+        return selection(step.tasks[0].output)
+    return [pair for task in step.tasks for pair in selection(task.output, task.name)]
 
 
 class _StoreFailed(Problem):
@@ -152,7 +158,7 @@ def released(command: ClaimedCommand) -> Outcome:
     )
 
 
-def _error(command: ClaimedCommand, error: dict[str, Any]) -> Outcome:
+def failed(command: ClaimedCommand, error: dict[str, Any]) -> Outcome:
     outcome = released(command)
     outcome.status, outcome.error = "error", error
     return outcome
@@ -162,7 +168,7 @@ def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
     logger.error("the command failed in the worker", exc_info=error)
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return _error(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
+    return failed(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
 
 
 def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Outcome:
@@ -172,7 +178,7 @@ def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Out
         f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "
         "split the step, or give the function more time"
     )
-    return _error(command, step_error("worker", "time_budget", message))
+    return failed(command, step_error("worker", "time_budget", message))
 
 
 def _now() -> str:

@@ -144,7 +144,7 @@ class FrameRun:
             return replace(await self._suspended("parked"), child=parked.child)
         if parked is not None:
             error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")
-            return FrameEnd("error", error=error, outcome=self._count(self.frame.start))
+            return FrameEnd("error", error=error)
         if waiting and not self._failed:
             return replace(await self._suspended("deferred"), delay=min(end.delay or 0.0 for end in waiting))
         return self._finished()

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from ..errors import Problem
 from ..playbook.plan import Plan
 
 Compile = Callable[[str], Plan]
@@ -21,12 +22,18 @@ class PlanCache:
         self._most = most
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._recent: list[str] = []
+        self._faults: dict[str, str] = {}
 
     async def add(self, texts: Mapping[str, str]) -> None:
-        """Compile what is new. A text that does not compile is left out: `get` will not find it."""
+        """Compile what is new; `fault` tells of what does not compile here."""
         for name, text in texts.items():
-            if name not in self._plans:
+            if name in self._plans:
+                continue
+            try:
                 self._keep(name, await asyncio.to_thread(self._compile, text))
+            except Problem as problem:
+                # the control plane has compiled it: this worker is of another version
+                self._faults[name] = problem.detail
 
     def get(self, name: str) -> Plan | None:
         plan = self._plans.get(name)
@@ -34,6 +41,9 @@ class PlanCache:
             self._plans.move_to_end(name)
             self._note()
         return plan
+
+    def fault(self, name: str) -> str | None:
+        return self._faults.get(name)
 
     def recent(self) -> list[str]:
         return self._recent

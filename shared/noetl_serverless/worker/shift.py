@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import Problem, TooLarge
+from ..errors import InvalidRequest, Problem, TooLarge
 from ..ports import Pointer
 from ..protocol import (
     ClaimedCommand,
@@ -246,7 +246,7 @@ class Shift:
         """Report, and begin what the answer brings. What the control plane will not have is sent as an error."""
         try:
             answer = await self._send(batch, len(batch) + spare)
-        except TooLarge as problem:
+        except (InvalidRequest, TooLarge) as problem:
             half = len(batch) // 2
             parts = [batch[:half], batch[half:]] if half else [self._reworded(batch[0], problem.detail)]
             for part in parts:
@@ -259,10 +259,8 @@ class Shift:
             self.summary.unreported += len(batch)
             self.summary.more = True
             return
-        again = self._settle(batch, answer)
+        self._settle(batch, answer)
         await self._accept(answer.commands, answer.plans)
-        if again:
-            await self._deliver(again)
 
     async def _send(self, batch: list[Outcome], capacity: int) -> ReportResponse:
         settings = self.worker.settings
@@ -279,26 +277,25 @@ class Shift:
             self._start_recovery()
         return answer.body
 
-    def _settle(self, batch: list[Outcome], answer: ReportResponse) -> list[Outcome]:
-        """Count what was accepted; gives what to report once more."""
+    def _settle(self, batch: list[Outcome], answer: ReportResponse) -> None:
         sent = {_key(outcome): outcome for outcome in batch}
-        again: list[Outcome] = []
         for result in answer.results:
             outcome = sent[_key(result)]
-            if result.status == "refused":
-                again += self._reworded(outcome, result.detail or "refused")
-                continue
             self._unanswered.pop(_key(outcome), None)
-            if result.status == "accepted":
-                self._tally(outcome)
-            else:
-                # another holds it by now, or it was accepted before and the answer was lost
-                logger.info("a stale outcome", extra=_names(result))
-        return again
+            match result.status:
+                case "accepted":
+                    self._tally(outcome)
+                case "refused":
+                    # the control plane has put an error in its place
+                    logger.error("an outcome was refused: %s", result.detail, extra=_names(result))
+                    self.summary.refused += 1
+                case "stale":
+                    # another holds it by now, or it was accepted before and the answer was lost
+                    logger.info("a stale outcome", extra=_names(result))
 
     def _reworded(self, outcome: Outcome, detail: str) -> list[Outcome]:
-        """In place of an outcome that was refused, an error that says so; nothing the second time."""
-        logger.error("an outcome was refused: %s", detail, extra=_names(outcome))
+        """In place of an outcome that cannot be sent, an error that says so; nothing the second time."""
+        logger.error("an outcome could not be reported: %s", detail, extra=_names(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED
         if refused_before or outcome.status == "released":
             self.summary.refused += 1

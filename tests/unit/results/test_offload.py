@@ -69,7 +69,8 @@ async def test_what_is_no_json_is_refused(store: FsspecResultStore) -> None:
         await put(store, {"x": object()})
 
 
-def test_selection_reads_both_forms() -> None:
-    output = {"select": [{"path": "$.a.b", "as": "x"}, {"path": "$.c[0].d"}], "output_select": ["n"]}
-    assert selection(output) == [("$.a.b", "x"), ("$.c[0].d", "d"), ("$.n", "n")]
+def test_selection_of_a_tool_and_of_a_task() -> None:
+    output = {"select": [{"path": "$.a.b", "as": "x"}, {"path": "$[0]", "as": "first"}]}
+    assert selection(output) == [("$.a.b", "x"), ("$[0]", "first")]
+    assert selection(output, "load") == [("$.results['load'].a.b", "x"), ("$.results['load'][0]", "first")]
     assert selection({}) == []

@@ -160,7 +160,9 @@ class Bench:
         command = self.command(each, scope={"ctx": ctx or {}, "steps": steps or {}}, **more)
         return await self.executor.run(command, plan(each), self.budget)
 
-    async def frame(self, each: Step, items: Sequence[Any], /, concurrency: int = 1, start: int = 0, **more: Any) -> Any:
+    async def frame(
+        self, each: Step, items: Sequence[Any], /, concurrency: int = 1, start: int = 0, **more: Any
+    ) -> Any:
         frame = Frame(index=0, start=start, end=start + len(items), concurrency=concurrency)
         more = {"count": start + len(items), "items": list(items), **more}
         return await self.run(each, kind="frame", frame=frame, **more)

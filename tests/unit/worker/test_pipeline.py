@@ -422,6 +422,15 @@ async def test_selected_fields_are_extracted(bench: Any, make: Any) -> None:
     assert outcome.ref["extracted"] == {"cursor": 7}
 
 
+async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Any, make: Any) -> None:
+    bench.tool("a", make.ok({"page": {"next": 7}}))
+    bench.tool("b", make.ok([{"id": 8}]))
+    a = make.task("a", output={"select": [{"path": "$.page.next", "as": "cursor"}]})
+    b = make.task("b", output={"select": [{"path": "$[0].id", "as": "first"}]})
+    outcome = await bench.run(make.step(a, b))
+    assert outcome.ref["extracted"] == {"status": "ok", "cursor": 7, "first": 8}
+
+
 async def test_a_template_reads_through_a_reference(bench: Any, make: Any) -> None:
     ref = (
         await externalise(
