@@ -29,7 +29,7 @@ class Started(BaseModel):
 
 class ListExecutions(Given):
     page: int = Field(default=1, ge=1, le=1_000_000)
-    page_size: int = Field(default=100, ge=1, le=500)
+    page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="Only those older than this execution.")
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
     path: str | None = Field(default=None, description="This path and everything below it.")

@@ -1,0 +1,14 @@
+"""Cold start is import time: what the control plane has no use for stays away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("pyarrow", "duckdb", "boto3", "google.cloud", "aiohttp", "pandas", "graphql")
+
+
+def test_importing_the_control_plane_loads_nothing_heavy() -> None:
+    code = f"import sys, noetl_serverless.control_plane.app; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from noetl_serverless.control_plane.models.executions import Execute, duration, human, progress
+from noetl_serverless.control_plane.routes.execute import merged
+from noetl_serverless.store.executions import Execution
+
+AT = datetime(2025, 7, 1, tzinfo=UTC)
+
+
+def execution(status: str, finished: int, steps: int | None) -> Execution:
+    return Execution(1, 1, "p", 1, None, status, None, None, 0, AT, None, steps, finished)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0.0s"), (59.94, "59.9s"), (60, "1m"), (3725, "1h 2m 5s"), (90000, "1d 1h")],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert human(seconds) == text
+
+
+def test_a_clock_that_runs_behind_makes_no_negative_duration() -> None:
+    assert duration(AT, None, AT.replace(year=2024)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "finished", "steps", "part"),
+    [
+        ("COMPLETED", 1, 4, 100),
+        ("RUNNING", 1, 4, 25),
+        ("RUNNING", 4, 4, 99),
+        ("FAILED", 3, 4, 75),
+        ("RUNNING", 3, None, 0),
+    ],
+)
+def test_only_what_is_completed_is_at_a_hundred(status: str, finished: int, steps: int | None, part: int) -> None:
+    assert progress(execution(status, finished, steps)) == part
+
+
+def test_merging_goes_into_objects_and_replaces_the_rest() -> None:
+    under = {"a": {"b": 1, "c": [1]}, "d": 1}
+    assert merged(under, {"a": {"c": [2]}, "d": {"e": 1}}) == {"a": {"b": 1, "c": [2]}, "d": {"e": 1}}
+    assert under == {"a": {"b": 1, "c": [1]}, "d": 1}
+
+
+def test_an_id_may_come_as_a_number_and_the_payload_under_its_old_name() -> None:
+    body = Execute.model_validate_json('{"catalog_id": 310764862443520001, "workload": {"a": 1}}')
+    assert (body.catalog_id, body.payload) == ("310764862443520001", {"a": 1})

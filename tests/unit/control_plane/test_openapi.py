@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from noetl_serverless.control_plane.openapi import document
+from noetl_serverless.control_plane.routes import OPERATIONS
+
+
+def test_the_document_is_valid_openapi() -> None:
+    OpenAPIV31SpecValidator(document()).validate()
+
+
+def test_every_route_is_listed_under_its_name() -> None:
+    paths = document()["paths"]
+    for operation in OPERATIONS:
+        assert paths[operation.path][operation.method.lower()]["operationId"] == operation.name
+    assert {"/livez", "/readyz", "/metrics", "/openapi.json"} <= paths.keys()
+
+
+def test_names_are_unique() -> None:
+    names = [entry["operationId"] for path in document()["paths"].values() for entry in path.values()]
+    assert len(names) == len(set(names))
+
+
+def test_every_operation_tells_what_a_refusal_looks_like() -> None:
+    for path, methods in document()["paths"].items():
+        for entry in methods.values():
+            assert path.startswith("/api/") == ("401" in entry["responses"])
+            assert entry["description"]
+
+
+def test_required_query_parameters_are_marked() -> None:
+    parameters = document()["paths"]["/api/aggregate/loop/results"]["get"]["parameters"]
+    assert {(p["name"], p["in"], p["required"]) for p in parameters} == {
+        ("execution_id", "query", True),
+        ("step_name", "query", True),
+    }
+
+
+def test_only_the_probes_and_the_document_itself_need_no_token() -> None:
+    paths = document()["paths"]
+    open_paths = {path for path, methods in paths.items() for entry in methods.values() if entry.get("security") == []}
+    assert open_paths == {"/livez", "/readyz", "/metrics", "/openapi.json"}

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from noetl_serverless.control_plane.registration import as_text, document_of
+from noetl_serverless.errors import InvalidPlaybook
+
+PLAYBOOK = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: hello, path: demo/hello, labels: {team: a}}
+workload: {n: 1}
+workflow:
+  - step: start
+    tool: {kind: noop}
+    next: {arcs: [{step: end}]}
+  - step: end
+    tool: {kind: noop}
+"""
+
+
+def test_the_catalog_keeps_path_metadata_and_workload() -> None:
+    document = document_of(PLAYBOOK)
+    assert (document.path, document.kind, document.steps) == ("demo/hello", "Playbook", 2)
+    assert document.meta == {"name": "hello", "path": "demo/hello", "labels": {"team": "a"}}
+    assert document.payload == {"n": 1}
+    assert document.content == PLAYBOOK
+
+
+def test_base64_is_decoded() -> None:
+    encoded = base64.encodebytes(PLAYBOOK.encode()).decode()
+    assert document_of(encoded).content == PLAYBOOK
+
+
+@pytest.mark.parametrize("text", [PLAYBOOK, "kind: x", "notbase64!", "abc", "////"])
+def test_what_is_not_base64_of_a_text_is_left_alone(text: str) -> None:
+    assert as_text(text) == text
+
+
+def test_a_fault_in_a_tool_is_told_with_its_line() -> None:
+    text = PLAYBOOK.replace("tool: {kind: noop}\n    next", "tool: {kind: http, url: x, methud: GET}\n    next")
+    with pytest.raises(InvalidPlaybook) as caught:
+        document_of(text)
+    [fault] = caught.value.faults
+    assert (fault.pointer, fault.line) == ("/workflow/0/tool/methud", 7)
+
+
+def test_a_kind_that_is_not_supported_yet_is_refused_once_by_name_and_line() -> None:
+    text = PLAYBOOK.replace("step: end\n    tool: {kind: noop}", "step: end\n    tool: [{kind: snowflake}]")
+    with pytest.raises(InvalidPlaybook, match=r"snowflake.*not supported yet") as caught:
+        document_of(text)
+    [fault] = caught.value.faults
+    assert fault.line == 10
+
+
+def test_all_faults_come_at_once_in_the_order_of_the_text() -> None:
+    text = PLAYBOOK.replace("{step: end}", "{step: nowhere}").replace(
+        "{kind: noop}\n    next", "{kind: nope}\n    next"
+    )
+    with pytest.raises(InvalidPlaybook) as caught:
+        document_of(text)
+    lines = [fault.line for fault in caught.value.faults]
+    assert lines == sorted(lines)
+    assert {7, 8} <= set(lines)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "just text", "- 1", "\x00"])
+def test_what_is_no_playbook_at_all_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPlaybook):
+        document_of(text)
