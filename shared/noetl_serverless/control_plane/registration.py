@@ -12,6 +12,7 @@ from ..errors import Fault, InvalidPlaybook
 from ..playbook.compile import load_plan
 from ..playbook.document import Document as Source
 from ..playbook.document import Unreadable, plain_data, read_document
+from ..playbook.grammar import BUILTIN_KINDS
 from ..store.catalog import Document
 from ..tools import registry
 
@@ -29,7 +30,7 @@ def document_of(content: str) -> Document:
     faults: list[Fault] = []
     plan = None
     try:
-        plan = load_plan(text)
+        plan = load_plan(text, kinds=BUILTIN_KINDS.union(registry.kinds()))
     except InvalidPlaybook as error:
         faults += error.faults or [Fault(error.detail)]
     faults += _tool_faults(text, {fault.pointer for fault in faults})

@@ -73,7 +73,7 @@ class ScheduleEntry(BaseModel):
 
     @classmethod
     def of(cls, schedule: Schedule) -> ScheduleEntry:
-        values = {name: getattr(schedule, name) for name in cls.model_fields}
+        values = {name: getattr(schedule, name) for name in ScheduleEntry.model_fields}
         last = schedule.last_execution_id
         values["schedule_id"] = str(schedule.schedule_id)
         values["last_execution_id"] = None if last is None else str(last)

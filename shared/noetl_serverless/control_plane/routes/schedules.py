@@ -35,9 +35,8 @@ async def entries(call: Call) -> ScheduleEntries:
 
 async def get(call: Call) -> ScheduleDetail:
     schedule = await call.services.schedules.get(call.path("schedule"))
-    detail = ScheduleDetail.of(schedule)
     runs = await call.services.schedules.runs(schedule.schedule_id)
-    return ScheduleDetail(**detail.model_dump(exclude={"runs"}), runs=[Run(**run) for run in runs])
+    return ScheduleDetail(**ScheduleEntry.of(schedule).model_dump(), runs=[Run(**run) for run in runs])
 
 
 async def enable(call: Call) -> ScheduleEntry:

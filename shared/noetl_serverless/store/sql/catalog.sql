@@ -19,7 +19,7 @@ SELECT catalog_id, path, version, kind, content, hash, meta, payload, created_at
 FROM noetl.catalog WHERE path = :path AND version = :version;
 
 -- by_hash: the text of a plan
-SELECT content FROM noetl.catalog WHERE hash = :hash LIMIT 1;
+SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
 
 -- entries: the newest version of each path, or every version of one
 SELECT catalog_id, path, version, kind, hash, meta, payload, created_at FROM (

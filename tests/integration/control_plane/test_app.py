@@ -1,0 +1,94 @@
+"""What holds for every operation: who may, how much, and what a refusal looks like."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from noetl_serverless.control_plane.app import create_app
+from noetl_serverless.control_plane.routes import OPERATIONS
+from noetl_serverless.control_plane.tokens import BadKey
+from noetl_serverless.settings import Settings
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.seal import BadKeys
+
+
+def path_of(operation: Any) -> str:
+    return str(operation.path).replace("{generation}", "1").replace("{", "").replace("}", "")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+async def test_no_operation_runs_without_a_token_or_for_another_role(user: Any, operation: Any) -> None:
+    path = path_of(operation)
+    for header in ("", "Basic abc", "Bearer", "Bearer nonsense"):
+        answer = await user.call(operation.method, path, headers={"authorization": header})
+        assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    for role in {"gateway", "worker", "reconciler", "operator"} - operation.roles:
+        answer = await user.of(role).call(operation.method, path)
+        assert (answer.status, answer.json["code"]) == (403, "forbidden")
+
+
+async def test_only_the_gateway_speaks_for_users(user: Any, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    headers = {"x_noetl_user": "ada@example.org"}
+    assert (await user.post("/api/catalog/register", {"content": playbook}, **headers)).status == 200
+    [line] = [record for record in caplog.records if record.getMessage() == "audit"]
+    assert (line.operation, line.user, line.role) == ("registerPlaybook", "ada@example.org", "gateway")  # type: ignore[attr-defined]
+    answer = await user.of("operator").post("/api/catalog/register", {"content": playbook}, **headers)
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_too_large_is_refused(user: Any, announced: bool) -> None:
+    chunk = b" " * (1 << 20)
+    headers = {"content-length": str(11 << 20)} if announced else {}
+    answer = await user.call("POST", "/api/catalog/register", [chunk] * 11, headers=headers)
+    assert (answer.status, answer.json["code"]) == (413, "too_large")
+
+
+async def test_a_body_nested_too_deeply_is_refused(user: Any) -> None:
+    deep = b'{"path": "x", "payload": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}"
+    answer = await user.call("POST", "/api/execute", deep)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'"x"', b"\xff", b'{"path": "a", "odd": 1}'])
+async def test_a_body_of_another_shape_is_refused(user: Any, body: bytes) -> None:
+    answer = await user.call("POST", "/api/execute", body)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert answer.json["errors"]
+
+
+async def test_a_query_of_another_shape_is_refused(user: Any) -> None:
+    answer = await user.get("/api/executions", page="zero", odd=1)
+    assert answer.status == 400
+    assert {fault["pointer"] for fault in answer.json["errors"]} == {"/page", "/odd"}
+
+
+async def test_what_has_no_route_is_a_problem_too(user: Any) -> None:
+    missing = await user.get("/api/nothing")
+    assert (missing.status, missing.json["instance"]) == (404, "/api/nothing")
+    assert (await user.delete("/api/execute")).status == 405
+
+
+async def test_probes_and_the_document_need_no_token(user: Any, database: Database) -> None:
+    stranger = replace(user, token="none")
+    for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
+        assert (await stranger.get(path)).status == 200
+    assert (await stranger.get("/openapi.json")).json["openapi"] == "3.1.0"
+
+
+async def test_without_its_keys_it_does_not_start(database: Database) -> None:
+    good = Settings(token_key="k" * 32, encryption_keys="k:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+    for settings, error in (
+        (replace(good, encryption_keys=""), BadKeys),
+        (replace(good, token_key=""), BadKey),
+    ):
+        with pytest.raises(error):
+            create_app(settings, database=database, ledger=None)  # type: ignore[arg-type]
+    assert isinstance(create_app(good, database=database, ledger=None), Starlette)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+
+async def test_registering_answers_in_the_original_s_shape(registered: dict[str, Any]) -> None:
+    assert registered.keys() == {"status", "message", "path", "version", "catalog_id", "kind"}
+    assert (registered["status"], registered["path"], registered["version"], registered["kind"]) == (
+        "success",
+        "demo/two",
+        1,
+        "Playbook",
+    )
+    assert isinstance(registered["catalog_id"], str)
+
+
+async def test_the_same_text_again_even_in_base64_is_the_same_version(
+    user: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    again = await user.post("/api/catalog/register", {"content": base64.b64encode(playbook.encode()).decode()})
+    assert again.json["catalog_id"] == registered["catalog_id"]
+    changed = await user.post("/api/catalog/register", {"content": playbook + "# new\n"})
+    assert changed.json["version"] == 2
+
+
+async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Any, playbook: str) -> None:
+    answer = await user.post("/api/catalog/register", {"content": playbook.replace("step: second}", "step: nowhere}")})
+    assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json["code"] == "invalid_playbook"
+    assert answer.json["errors"][0]["line"] == 9
+    assert answer.json["errors"][0]["pointer"].startswith("/workflow/0/next")
+    assert (await user.post("/api/catalog/list", {})).json == {"entries": []}
+
+
+async def test_entries_are_listed_without_and_read_with_their_text(
+    user: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    [entry] = (await user.post("/api/catalog/list", {"resource_type": "Playbook"})).json["entries"]
+    assert (entry["path"], entry["content"], entry["payload"]) == ("demo/two", None, {"a": {"b": 1, "c": 2}})
+    for body in (
+        {"path": "demo/two"},
+        {"path": "demo/two", "version": "latest"},
+        {"path": "demo/two", "version": 1},
+        {"catalog_id": registered["catalog_id"]},
+        {"catalog_id": int(registered["catalog_id"])},
+    ):
+        assert (await user.post("/api/catalog/resource", body)).json["content"] == playbook
+
+
+async def test_a_worker_reads_a_plan_s_text_by_its_hash(
+    user: Any, worker: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    hash = (await user.post("/api/catalog/resource", {"path": "demo/two"})).json["hash"]
+    assert (await worker.get(f"/api/catalog/plans/{hash}")).json == {"hash": hash, "content": playbook}
+    assert (await worker.get("/api/catalog/plans/unknown")).status == 404
+
+
+async def test_asking_for_nothing_or_for_both_is_refused(user: Any) -> None:
+    for body in ({}, {"path": "a", "catalog_id": "1"}):
+        assert (await user.post("/api/catalog/resource", body)).status == 400
+    assert (await user.post("/api/catalog/resource", {"path": "nowhere"})).status == 404

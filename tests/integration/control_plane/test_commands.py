@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+
+async def test_a_heartbeat_tells_what_is_lost(user: Any, worker: Any, hands: Any, started: str) -> None:
+    [command] = await hands.claim()
+    held = {key: command[key] for key in ("execution_id", "command_id", "fence")}
+    body = {"worker_id": "w-1", "commands": [held, {**held, "command_id": "gone"}]}
+    assert (await worker.post("/api/commands/heartbeat", body)).json == {
+        "lost": [{"execution_id": started, "command_id": "gone"}]
+    }
+    await user.post(f"/api/executions/{started}/cancel")
+    lost = (await worker.post("/api/commands/heartbeat", {"worker_id": "w-1", "commands": [held]})).json["lost"]
+    assert len(lost) == 1
+
+
+async def test_a_stale_fence_changes_nothing(hands: Any, started: str, user: Any) -> None:
+    [command] = await hands.claim()
+    answer = await hands.report({**command, "fence": command["fence"] + 1}, data=1)
+    assert [result["status"] for result in answer["results"]] == ["stale"]
+    assert (await user.get(f"/api/executions/{started}/status")).json["completed_steps"] == []
+
+
+async def test_a_claim_carries_the_plan_only_when_it_is_not_known(
+    worker: Any, user: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    for _ in range(2):
+        await user.post("/api/execute", {"path": "demo/two"})
+    first = (await worker.post("/api/commands/claim", {"worker_id": "w-1", "limit": 1})).json
+    hash = first["commands"][0]["plan"]
+    assert first["plans"] == {hash: playbook}
+    known = {"worker_id": "w-1", "limit": 1, "plans": [hash]}
+    assert (await worker.post("/api/commands/claim", known)).json["plans"] == {}
+
+
+async def test_a_malformed_report_is_refused_with_pointers(worker: Any) -> None:
+    body = {"worker_id": "w-1", "outcomes": [{"execution_id": "1", "command_id": "x", "fence": 1, "status": "odd"}]}
+    answer = await worker.post("/api/commands/report", body)
+    assert answer.status == 400
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/outcomes/0/status"]

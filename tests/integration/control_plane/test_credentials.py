@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+SECRET = "s3cret-word"
+BODY = {"name": "wh", "type": "postgres", "data": {"password": SECRET}, "tags": "a, b"}
+
+
+async def test_the_secret_is_for_workers_and_operators_alone(user: Any, worker: Any) -> None:
+    stored = await user.post("/api/credentials", BODY)
+    assert (stored.status, stored.json["data"], stored.json["tags"]) == (200, None, ["a", "b"])
+    assert (await user.get("/api/credentials/wh")).json["data"] is None
+    assert (await user.get("/api/credentials/wh", include_data="true")).status == 403
+    for allowed in (worker, user.of("operator")):
+        found = await allowed.get("/api/credentials/wh", include_data="true")
+        assert found.json["data"] == {"password": SECRET}
+        assert (await allowed.get("/api/credentials/wh")).json["data"] is None
+
+
+async def test_a_list_never_has_secrets_and_can_be_narrowed(user: Any) -> None:
+    await user.post("/api/credentials", BODY)
+    await user.post("/api/credentials", {"name": "other", "credential_type": "bearer", "data": {}})
+    listed = await user.get("/api/credentials", type="postgres")
+    assert [item["name"] for item in listed.json["items"]] == ["wh"]
+    assert SECRET not in listed.body.decode()
+    assert [item["name"] for item in (await user.get("/api/credentials", q="oth")).json["items"]] == ["other"]
+
+
+async def test_a_deleted_credential_is_gone(user: Any) -> None:
+    stored = await user.post("/api/credentials", BODY)
+    gone = await user.delete(f"/api/credentials/{stored.json['id']}")
+    assert gone.json == {"status": "deleted", "name": "wh"}
+    assert (await user.get("/api/credentials/wh")).status == 404
+    assert (await user.delete("/api/credentials/wh")).status == 404
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"data": SECRET}, {"name": ""}, {"name": "a/b"}, {"surprise": SECRET}, {"meta": SECRET}]
+)
+async def test_a_refusal_does_not_repeat_what_was_sent(user: Any, wrong: dict[str, Any]) -> None:
+    answer = await user.post("/api/credentials", {**BODY, **wrong})
+    assert answer.status == 400
+    assert SECRET not in answer.body.decode()
+
+
+async def test_nothing_secret_is_logged(user: Any, worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await user.post("/api/credentials", BODY)
+    await user.post("/api/credentials", {**BODY, "tags": 5})
+    await worker.get("/api/credentials/wh", include_data="true", execution_id="77")
+    read = [record for record in caplog.records if getattr(record, "operation", "") == "readCredentialData"]
+    assert [(r.subject, r.credential, r.execution_id) for r in read] == [("test-worker", "wh", "77")]  # type: ignore[attr-defined]
+    assert SECRET not in "".join(str(vars(record)) for record in caplog.records)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from noetl_serverless.control_plane.wakeups import Wakeups
+from noetl_serverless.store.connection import Database
+
+
+async def test_starting_answers_with_the_id_and_the_commands(user: Any, registered: dict[str, Any]) -> None:
+    for body in ({"path": "demo/two", "version": 1}, {"catalog_id": registered["catalog_id"]}):
+        answer = await user.post("/api/execute", body)
+        assert answer.json.keys() == {"execution_id", "status", "commands_generated"}
+        assert (answer.json["status"], answer.json["commands_generated"]) == ("started", 1)
+        assert isinstance(answer.json["execution_id"], str)
+
+
+async def test_an_idempotency_key_starts_one_execution(user: Any, registered: dict[str, Any]) -> None:
+    bodies = [(await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")).json for _ in range(2)]
+    assert bodies[0]["execution_id"] == bodies[1]["execution_id"]
+    assert len((await user.get("/api/executions")).json) == 1
+    other = await user.post("/api/execute", {"path": "demo/two", "payload": {"x": 1}}, idempotency_key="k")
+    assert other.status == 409
+    assert (await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k" * 256)).status == 400
+
+
+async def test_starting_at_once_under_one_key_starts_one(user: Any, registered: dict[str, Any]) -> None:
+    answers = await asyncio.gather(
+        *(user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k") for _ in range(5))
+    )
+    assert len({answer.json["execution_id"] for answer in answers}) == 1
+
+
+async def test_what_is_not_registered_is_not_started(user: Any) -> None:
+    answer = await user.post("/api/execute", {"path": "nowhere"})
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    assert (await user.post("/api/execute", {})).status == 400
+
+
+async def test_a_run_shows_from_start_to_end(user: Any, hands: Any, started: str) -> None:
+    status = (await user.get(f"/api/executions/{started}/status")).json
+    assert (status["status"], status["current_step"], status["completed_steps"]) == ("RUNNING", "first", [])
+    [command] = await hands.claim()
+    assert command["step"] == "first"
+    [following] = (await hands.report(command, data=41))["commands"]
+    status = (await user.get(f"/api/executions/{started}/status")).json
+    assert (status["current_step"], status["completed_steps"]) == ("second", ["first"])
+    assert status["variables"] == {"seen": 41}
+    assert (await user.get(f"/api/executions/{started}")).json["progress"] == 50
+    await hands.report(following, data={"x": 1})
+    [entry] = (await user.get("/api/executions")).json
+    assert (entry["execution_id"], entry["status"], entry["progress"]) == (started, "COMPLETED", 100)
+    assert entry["result"] == {"data": {"x": 1}}
+    assert entry["duration_seconds"] >= 0
+    status = (await user.get(f"/api/executions/{started}/status")).json
+    assert (status["completed"], status["failed"], status["current_steps"]) == (True, False, [])
+
+
+async def test_a_failed_run_shows_its_error(user: Any, hands: Any, started: str) -> None:
+    [command] = await hands.claim()
+    error = {"kind": "python", "code": "boom", "message": "it broke", "retryable": False}
+    await hands.report(command, status="error", error=error)
+    entry = (await user.get(f"/api/executions/{started}")).json
+    assert (entry["status"], entry["error"]["code"]) == ("FAILED", "boom")
+    assert (await user.get(f"/api/executions/{started}/status")).json["failed"]
+
+
+async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: dict[str, Any]) -> None:
+    ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(3)]
+    first = await user.get("/api/executions", page_size=2)
+    assert [entry["execution_id"] for entry in first.json] == [ids[2], ids[1]]
+    assert first.headers["link"] == '</api/executions?page_size=2&page=2>; rel="next"'
+    second = await user.get("/api/executions", page_size=2, page=2)
+    assert [entry["execution_id"] for entry in second.json] == [ids[0]]
+    assert "link" not in second.headers
+    older = await user.get("/api/executions", before=ids[1])
+    assert [entry["execution_id"] for entry in older.json] == [ids[0]]
+    await user.post(f"/api/executions/{ids[0]}/cancel")
+    cancelled = await user.get("/api/executions", status="CANCELLED", path="demo")
+    assert [entry["execution_id"] for entry in cancelled.json] == [ids[0]]
+    assert (await user.get("/api/executions", path="dem")).json == []
+    assert (await user.get("/api/executions", status="ODD")).status == 400
+
+
+async def test_the_detail_has_a_page_of_events_the_newest_first(user: Any, hands: Any, started: str) -> None:
+    await hands.finish()
+    detail = (await user.get(f"/api/executions/{started}", page_size=2)).json
+    seqs = [event["seq"] for event in detail["events"]]
+    total = detail["pagination"]["total"]
+    assert seqs == [total, total - 1]
+    assert detail["pagination"]["has_next"]
+    assert detail["events"][0]["event_type"] == "playbook.completed"
+    without = (await user.get(f"/api/executions/{started}", include_events="false")).json
+    assert (without["events"], without["pagination"], without["events_included"]) == ([], None, False)
+
+
+async def test_events_come_in_order_after_a_position(user: Any, hands: Any, started: str) -> None:
+    await hands.finish()
+    every = await user.get(f"/api/executions/{started}/events")
+    assert [event["seq"] for event in every.json] == list(range(1, len(every.json) + 1))
+    assert every.headers["noetl-execution-status"] == "COMPLETED"
+    assert every.headers["noetl-last-seq"] == str(len(every.json))
+    first = every.json[0]
+    assert (first["event_type"], first["event_id"], first["execution_id"]) == ("playbook.initialized", "1", started)
+    some = await user.get(f"/api/executions/{started}/events", after=2, limit=1)
+    assert [event["seq"] for event in some.json] == [3]
+    assert all(event["node_name"] == event["step"] for event in every.json)
+
+
+async def test_waiting_ends_when_something_happens(
+    user: Any, hands: Any, started: str, wakeups: Wakeups, database: Database
+) -> None:
+    head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
+    waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
+    while not wakeups._waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    [command] = await hands.claim()
+    await hands.report(command, data=1)
+    found = await asyncio.wait_for(waiting, 10)
+    assert "call.done" in [event["event_type"] for event in found.json]
+
+
+async def test_waiting_ends_without_a_wake_up_too(
+    user: Any, hands: Any, started: str, wakeups: Wakeups, monkeypatch: Any
+) -> None:
+    """As when another instance commits."""
+    monkeypatch.setattr(wakeups, "_waiting", {})
+    monkeypatch.setattr(Wakeups, "wake", lambda self, execution_id: None)
+    head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
+    waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
+    while not wakeups._waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await user.post(f"/api/executions/{started}/cancel")
+    found = await asyncio.wait_for(waiting, 30)
+    assert [event["event_type"] for event in found.json] == ["execution.cancelled"]
+
+
+async def test_waiting_for_what_has_ended_answers_at_once(user: Any, hands: Any, started: str) -> None:
+    await hands.finish()
+    last = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
+    found = await asyncio.wait_for(user.get(f"/api/executions/{started}/events", after=last, wait=60), 10)
+    assert (found.json, found.headers["noetl-execution-status"]) == ([], "COMPLETED")
+
+
+async def test_waiting_is_bounded(user: Any, started: str) -> None:
+    assert (await user.get(f"/api/executions/{started}/events", wait=61)).status == 400
+    assert (await user.get(f"/api/executions/{started}/events", after=99, wait=0.05)).json == []
+
+
+async def test_a_cancelled_run_is_cancelled_once(user: Any, hands: Any, started: str) -> None:
+    answer = (await user.post(f"/api/executions/{started}/cancel", {"reason": "enough"})).json
+    assert (answer["status"], answer["cancelled_executions"]) == ("cancelled", [started])
+    again = (await user.post(f"/api/executions/{started}/cancel")).json
+    assert (again["status"], again["cancelled_executions"]) == ("already_completed", [])
+    assert (await user.get(f"/api/executions/{started}")).json["status"] == "CANCELLED"
+    assert await hands.claim() == []
+
+
+async def test_running_again_takes_the_first_input_and_what_is_laid_over_it(
+    user: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    payload = {"a": {"b": 5}, "z": 1, "ctx": {"k": "v"}}
+    first = (await user.post("/api/execute", {"path": "demo/two", "payload": payload})).json["execution_id"]
+    await user.post("/api/catalog/register", {"content": playbook + "# newer\n"})
+    answer = await user.post(f"/api/executions/{first}/rerun", {"payload": {"a": {"c": 7}}})
+    second = answer.json["execution_id"]
+    assert second != first
+    event = (await user.get(f"/api/executions/{second}/events", limit=1)).json[0]
+    assert event["payload"]["workload"] == {"a": {"b": 5, "c": 7}, "z": 1}
+    assert event["payload"]["ctx"] == {"k": "v"}
+    assert (await user.get(f"/api/executions/{second}")).json["version"] == 1
+
+
+async def test_what_is_not_there_is_not_found(user: Any) -> None:
+    for path in ("1", "1/status", "1/events", "abc", "abc/events", "99999999999999999999"):
+        answer = await user.get(f"/api/executions/{path}")
+        assert (answer.status, answer.json["code"]) == (404, "not_found"), path
+    assert (await user.post("/api/executions/1/cancel")).status == 404
+    assert (await user.post("/api/executions/1/rerun")).status == 404
+
+
+async def test_finalizing_by_force_does_not_exist(user: Any, started: str) -> None:
+    assert (await user.post(f"/api/executions/{started}/finalize")).status == 404

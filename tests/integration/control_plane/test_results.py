@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+LOOP = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: loop, path: demo/loop}
+workflow:
+  - step: each
+    loop: {in: "{{ [10, 20, 30] }}", iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+    tool: {kind: python, code: "result = n"}
+"""
+
+
+@pytest.fixture
+async def looping(user: Any) -> str:
+    answer = await user.post("/api/catalog/register", {"content": LOOP})
+    assert answer.status == 200, answer.body
+    return str((await user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
+
+
+async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
+    user: Any, worker: Any, hands: Any, looping: str
+) -> None:
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{looping}/result/each/00000000",
+        "store": "disk",
+        "key": "k",
+        "scope": "execution",
+        "expires_at": None,
+        "meta": {"content_type": "application/json", "bytes": 2, "sha256": "0", "created_at": "2025-01-01T00:00:00Z"},
+    }
+    commands = await hands.claim()
+    while commands:
+        command = commands.pop()
+        start, end = command["frame"]["start"], command["frame"]["end"]
+        data: dict[str, Any] = {"ref": ref} if start == 1 else {"data": [n * 10 for n in range(start, end)]}
+        frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
+        commands += (await hands.report(command, frame=frame, **data))["commands"]
+    assert (await user.get(f"/api/executions/{looping}")).json["status"] == "COMPLETED"
+    generation = (await user.get(f"/api/executions/{looping}/events", event_type="loop.opened")).json[0]["generation"]
+    manifest = await worker.get(f"/api/results/manifest/{looping}/each/{generation}")
+    parts = manifest.json["parts"]
+    assert [(part["start"], part["end"], part["data"]) for part in parts] == [
+        (0, 1, [0]),
+        (1, 2, None),
+        (2, 3, [20]),
+    ]
+    assert parts[1]["ref"]["ref"] == ref["ref"]
+    answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each")).json
+    assert (answer["status"], answer["results"], answer["count"]) == ("ok", [0, 20], 3)
+    assert [part["start"] for part in answer["refs"]] == [1]
+
+
+async def test_a_step_that_is_no_loop_has_no_loop_results(user: Any, started: str) -> None:
+    answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="first")
+    assert answer.status == 404
+    assert (await user.get("/api/aggregate/loop/results", execution_id=started)).status == 400
+    assert (await user.get(f"/api/results/manifest/{started}/first/x")).status == 404
