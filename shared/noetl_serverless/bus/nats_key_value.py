@@ -19,9 +19,7 @@ T = TypeVar("T")
 class NatsKeyValue:
     """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket has its digest."""
 
-    def __init__(
-        self, connection: NatsConnection | str, bucket: str = "sessions", ttl: float = 28800.0
-    ) -> None:
+    def __init__(self, connection: NatsConnection | str, bucket: str = "sessions", ttl: float = 28800.0) -> None:
         self._connection = NatsConnection(connection) if isinstance(connection, str) else connection
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."

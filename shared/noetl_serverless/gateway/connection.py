@@ -45,13 +45,13 @@ def decode_number(kind: str, cursor: str) -> int:
 def connection(
     found: Sequence[dict[str, Any]],
     size: int,
-    cursor: Callable[[dict[str, Any]], str],
+    cursor: Callable[[int, dict[str, Any]], str],
     *,
     from_start: bool,
 ) -> dict[str, Any]:
     """The first `size` of `found` as a connection; one more in `found` means that there is a next page."""
     nodes = list(found[:size])
-    edges = [{"cursor": cursor(node), "node": node} for node in nodes]
+    edges = [{"cursor": cursor(index, node), "node": node} for index, node in enumerate(nodes)]
     return {
         "edges": edges,
         "nodes": nodes,

@@ -28,7 +28,7 @@ async def execute_playbook(
     if resourceKind == "agent":
         raise InvalidRequest("resourceKind agent is not supported yet")
     body = {"path": name, "version": version, "payload": _workload(variables)}
-    return await _start(context, body, name, idempotencyKey)
+    return await _start(context, "/api/execute", body, name, idempotencyKey)
 
 
 async def rerun_execution(
@@ -41,14 +41,8 @@ async def rerun_execution(
 ) -> dict[str, Any]:
     context = _editor(info)
     _refuse_client(clientId)
-    changes = _workload(variables)
-    path = f"/api/executions/{execution_id(executionId)}"
-    before = await context.control_plane.get(path, {"include_events": "false"}, user=context.user)
-    # the first event of a log holds the workload it started on
-    log = await context.control_plane.get(f"{path}/events", {"after": 0, "limit": 1}, user=context.user)
-    workload = {**log[0]["payload"]["workload"], **changes}
-    body = {"path": before["path"], "version": before["version"], "payload": workload}
-    return await _start(context, body, before["path"], idempotencyKey)
+    path = f"/api/executions/{execution_id(executionId)}/rerun"
+    return await _start(context, path, {"payload": _workload(variables)}, None, idempotencyKey)
 
 
 async def cancel_execution(
@@ -60,7 +54,9 @@ async def cancel_execution(
 ) -> dict[str, Any]:
     context = _editor(info)
     path = f"/api/executions/{execution_id(executionId)}/cancel"
-    body = {"reason": reason, "cascade": cascade is not False}
+    body: dict[str, Any] = {"cascade": cascade is not False}
+    if reason:
+        body["reason"] = reason
     answer = await context.control_plane.post(path, body, user=context.user)
     return {"execution_id": executionId, "cancelled_executions": [], **answer}
 
@@ -88,17 +84,19 @@ async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[st
     return {"success": True, "data": data, "error": None}
 
 
-async def _start(context: Context, body: dict[str, Any], name: str, idempotency_key: str | None) -> dict[str, Any]:
+async def _start(
+    context: Context, path: str, body: dict[str, Any], name: str | None, idempotency_key: str | None
+) -> dict[str, Any]:
     headers = {"idempotency-key": _header(idempotency_key)} if idempotency_key else {}
     sent = {key: value for key, value in body.items() if value is not None}
-    answer = await context.control_plane.post("/api/execute", sent, headers=headers, user=context.user)
+    answer = await context.control_plane.post(path, sent, headers=headers, user=context.user)
     started = str(answer["execution_id"])
     return {
         "id": started,
         "execution_id": started,
         "name": name,
         "status": answer["status"],
-        "text_output": f"Started {name} as execution {started}",
+        "text_output": f"Started execution {started}",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InvalidRequest, Problem
-from .connection import connection, decode_cursor, decode_number, encode_cursor, page_size
+from .connection import connection, decode_number, encode_cursor, page_size
 from .context import Context, Info
 
 _ID = re.compile(r"[0-9]{1,19}")
@@ -53,7 +53,7 @@ async def executions(
     return connection(
         found,
         size,
-        lambda node: encode_cursor("execution", str(node["execution_id"])),
+        lambda index, node: encode_cursor("execution", str(node["execution_id"])),
         from_start=after is None,
     )
 
@@ -70,7 +70,9 @@ async def events(
     wanted = {"after": decode_number("event", after) if after else 0, "limit": size + 1}
     path = f"/api/executions/{execution_id(executionId)}/events"
     found = await context.control_plane.get(path, wanted, user=context.user)
-    return connection(found, size, lambda node: encode_cursor("event", str(node["seq"])), from_start=after is None)
+    return connection(
+        found, size, lambda index, node: encode_cursor("event", str(node["seq"])), from_start=after is None
+    )
 
 
 async def events_of(
@@ -89,17 +91,16 @@ async def catalog(
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 50)
-    wanted = {"resource_type": kind, "path": path}
+    offset = decode_number("catalog", after) if after else 0
+    wanted = {"resource_type": kind, "path": path, "limit": size + 1, "offset": offset}
     body = {name: value for name, value in wanted.items() if value is not None}
     answer = await context.control_plane.post("/api/catalog/list", body, user=context.user)
-    newest: dict[str, dict[str, Any]] = {}
-    for entry in answer["entries"]:
-        known = newest.get(entry["path"])
-        if known is None or known["version"] < entry["version"]:
-            newest[entry["path"]] = entry
-    behind = decode_cursor("catalog", after) if after else ""
-    found = [newest[name] for name in sorted(newest) if name > behind]
-    return connection(found, size, lambda node: encode_cursor("catalog", node["path"]), from_start=after is None)
+    return connection(
+        answer["entries"],
+        size,
+        lambda index, node: encode_cursor("catalog", str(offset + index + 1)),
+        from_start=after is None,
+    )
 
 
 def execution_id(text: str) -> str:

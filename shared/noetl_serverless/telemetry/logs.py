@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -47,8 +48,15 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             entry["exception_name"] = record.exc_info[0].__name__
             entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        line = orjson.dumps(self._secrets.tree(entry), default=str, option=orjson.OPT_NON_STR_KEYS)
-        return line.decode()
+        masked = self._secrets.tree(entry)
+        try:
+            return orjson.dumps(masked, default=self._text, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:
+            # half a surrogate pair, a number of 80 bits: a line must not get lost for that
+            return json.dumps(masked, default=self._text, skipkeys=True)
+
+    def _text(self, value: object) -> str:
+        return self._secrets.text(str(value))
 
 
 def setup(

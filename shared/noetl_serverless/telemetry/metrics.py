@@ -10,9 +10,7 @@ REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-commands_claimed = Counter(
-    "noetl_commands_claimed_total", "Commands handed to workers.", ["pool"], registry=REGISTRY
-)
+commands_claimed = Counter("noetl_commands_claimed_total", "Commands handed to workers.", ["pool"], registry=REGISTRY)
 outcomes = Counter("noetl_outcomes_total", "Outcomes that workers reported.", ["status"], registry=REGISTRY)
 commits = Counter(
     "noetl_commits_total",
@@ -33,9 +31,7 @@ hints = Counter(
     ["hint", "result"],
     registry=REGISTRY,
 )
-reconciler_passes = Counter(
-    "noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"], registry=REGISTRY
-)
+reconciler_passes = Counter("noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"], registry=REGISTRY)
 reconciler_actions = Counter(
     "noetl_reconciler_actions_total",
     "What the reconciler did: advance, expire, ring, fire_timer, fire_schedule, collect, ...",

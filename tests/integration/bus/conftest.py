@@ -29,11 +29,8 @@ async def make_notifier(request: pytest.FixtureRequest) -> AsyncIterator[MakeNot
     prefix = f"t{secrets.token_hex(6)}"
 
     def make(*, ack_wait: float = 30.0) -> Notifier:
-        notifier: Notifier
-        if url:
-            notifier = NatsNotifier(url, prefix=prefix, ack_wait=ack_wait)
-        else:
-            notifier = MemoryNotifier(ack_wait=ack_wait)
+        real = NatsNotifier(url, prefix=prefix, ack_wait=ack_wait)
+        notifier: Notifier = real if url else MemoryNotifier(ack_wait=ack_wait)
         made.append(notifier)
         return notifier
 

@@ -70,9 +70,7 @@ async def test_pointers_survive_a_restart_of_the_server(server: Server, notifier
     assert [p.key for p in await notifier.pull("shared", 10, 5)] == [KEY]
 
 
-async def test_a_wiped_server_gets_its_stream_and_consumer_again(
-    server: Server, notifier: NatsNotifier
-) -> None:
+async def test_a_wiped_server_gets_its_stream_and_consumer_again(server: Server, notifier: NatsNotifier) -> None:
     await notifier.publish("shared", [KEY])
     await notifier.pull("shared", 10, 1)
     server.stop()
@@ -141,9 +139,7 @@ async def test_a_deleted_consumer_is_made_again(server: Server, notifier: NatsNo
     assert [p.key for p in await notifier.pull("shared", 1, 5)] == [KEY]
 
 
-async def test_the_stream_is_a_durable_work_queue_of_bare_pointers(
-    server: Server, notifier: NatsNotifier
-) -> None:
+async def test_the_stream_is_a_durable_work_queue_of_bare_pointers(server: Server, notifier: NatsNotifier) -> None:
     await notifier.publish("shared", [KEY])
     client = await nats.connect(server.url)
     info = await client.jetstream().stream_info("NOETL_COMMANDS")
@@ -166,9 +162,7 @@ async def test_messages_of_others_are_passed_over(server: Server, notifier: Nats
 
 
 @pytest.mark.parametrize("pool", ["", "a.b", "a b", ">", "*", "x" * 65])
-async def test_a_pool_with_an_impossible_name_is_refused(
-    server: Server, notifier: NatsNotifier, pool: str
-) -> None:
+async def test_a_pool_with_an_impossible_name_is_refused(server: Server, notifier: NatsNotifier, pool: str) -> None:
     with pytest.raises(InvalidRequest):
         await notifier.publish(pool, [KEY])
     with pytest.raises(InvalidRequest):
