@@ -71,7 +71,7 @@ class Ledger:
         doorbell: Doorbell,
         *,
         clock: Callable[[], int] = wall_clock,
-        on_commit: Callable[[str], None] = lambda execution_id: None,
+        on_commit: Callable[[int], None] = lambda execution_id: None,
     ) -> None:
         self._log = log
         self._playbooks = playbooks
@@ -365,7 +365,7 @@ class Ledger:
             id = turn.case.execution_id
             if id in committed.good:
                 self._cases.keep(turn.part().case)
-                self._on_commit(id)
+                self._on_commit(int(id))
         for id in committed.appended:
             self._cases.forget(id)
         await self._doorbell.ring(committed.waiting)

@@ -1,0 +1,114 @@
+"""What one pass puts right."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.unit.ledger.conftest import Engine, outcome
+
+from noetl_serverless.reconciler.reconciler import Reconciler
+
+CHAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n"
+
+
+class NoSchedules:
+    async def claim_due(self, now: datetime, limit: int) -> list[Any]:
+        return []
+
+    async def prune(self, before: datetime) -> None:
+        return
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+def reconciler(engine: Engine, max_deliveries: int = 3) -> Reconciler:
+    return Reconciler(
+        engine.log,  # type: ignore[arg-type]
+        engine.another(),
+        NoSchedules(),  # type: ignore[arg-type]
+        engine.doorbell,
+        max_deliveries=max_deliveries,
+        now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
+    )
+
+
+async def test_nothing_to_do_does_nothing(engine: Engine) -> None:
+    assert await reconciler(engine).reconcile() == {}
+
+
+async def test_a_worker_is_rung_for_what_nobody_took(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    engine.bell.told.clear()
+    assert await reconciler(engine).reconcile() == {}, "what has just been told is given a moment"
+    engine.seconds += 2
+    assert await reconciler(engine).reconcile() == {"rung": 1}
+    assert engine.bell.told == [("shared", "ring")]
+
+
+async def test_an_expired_lease_is_given_away(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    await engine.claim(lease=1.0)
+    engine.seconds += 5
+    engine.bell.told.clear()
+    done = await reconciler(engine).reconcile()
+    assert done["expired"] == 1
+    assert ("shared", "a#1") in engine.bell.told
+
+
+async def test_a_command_that_kills_its_workers_is_buried(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    for _ in range(3):
+        assert len(await engine.claim(lease=1.0)) == 1
+        engine.seconds += 5
+        await reconciler(engine).reconcile()
+    assert engine.status(id) == "FAILED"
+
+
+async def test_a_due_timer_fires(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    (first,) = await engine.claim()
+    await engine.report(outcome(first, status="deferred", delay=60.0, resume={"task": "a"}))
+    assert await reconciler(engine).reconcile() == {}
+    engine.seconds += 61
+    assert await reconciler(engine).reconcile() == {"timers": 1}
+    (again,) = await engine.claim()
+    assert (again.attempt, again.resume) == (2, {"task": "a"})
+
+
+async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
+    engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    engine.catalog.add("t/child", "- {step: only, tool: {kind: noop}}\n")
+    id = await engine.start()
+    (call,) = await engine.claim()
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    (only,) = await engine.claim()
+
+    async def crash(ids: Any) -> int:
+        return 0
+
+    engine.ledger.advance = crash  # type: ignore[method-assign]
+    await engine.report(outcome(only))
+    assert engine.status(id) == "RUNNING"
+    assert await reconciler(engine).reconcile() == {"advanced": 1}
+    assert engine.status(id) == "COMPLETED"
+
+
+async def test_two_reconcilers_do_it_once(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    (first,) = await engine.claim()
+    await engine.report(outcome(first, status="deferred", delay=1.0))
+    engine.seconds += 2
+    one, two = reconciler(engine), reconciler(engine)
+    await one.reconcile()
+    await two.reconcile()
+    assert engine.types(id).count("timer.fired") == 1
