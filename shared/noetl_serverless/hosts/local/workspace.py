@@ -40,10 +40,10 @@ def workspace_credential(url: str, password: str) -> dict[str, Any]:
         "type": "postgres",
         "description": "The stack's own database for the data of playbooks",
         "data": {
-            "db_host": parts.hostname,
-            "db_port": parts.port,
-            "db_user": NAME,
-            "db_password": password,
-            "db_name": NAME,
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": NAME,
+            "password": password,
+            "database": NAME,
         },
     }
