@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import Any
+
+from noetl_serverless.errors import InvalidPlaybook
+from noetl_serverless.worker.plans import NAMED, PlanCache
+
+
+async def test_each_text_is_compiled_once() -> None:
+    compiled: list[str] = []
+
+    def compile(text: str) -> Any:
+        compiled.append(text)
+        return text.upper()
+
+    plans = PlanCache(compile)
+    await plans.add({"a": "x"})
+    await plans.add({"a": "x", "b": "y"})
+    assert compiled == ["x", "y"]
+    assert (plans.get("a"), plans.get("b"), plans.get("c")) == ("X", "Y", None)
+
+
+async def test_the_least_recently_used_goes() -> None:
+    plans = PlanCache(lambda text: text, most=2)  # type: ignore[arg-type, return-value]
+    await plans.add({"a": "x", "b": "y"})
+    plans.get("a")
+    await plans.add({"c": "z"})
+    assert (plans.get("a"), plans.get("b"), plans.get("c")) == ("x", None, "z")
+
+
+async def test_only_the_most_recent_are_named() -> None:
+    plans = PlanCache(lambda text: text)  # type: ignore[arg-type, return-value]
+    await plans.add({str(index): "x" for index in range(100)})
+    plans.get("3")
+    assert len(plans.recent()) == NAMED
+    assert plans.recent()[:2] == ["3", "99"]
+
+
+async def test_what_does_not_compile_is_told() -> None:
+    def refuse(text: str) -> Any:
+        raise InvalidPlaybook("line 3")
+
+    plans = PlanCache(refuse)
+    await plans.add({"a": "x"})
+    assert (plans.get("a"), plans.fault("a"), plans.fault("b")) == (None, "line 3", None)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from noetl_serverless.errors import Unauthenticated
+from noetl_serverless.hosts.memory import MemoryHost, MemoryInvoker
+from noetl_serverless.settings import Settings
+from noetl_serverless.worker.service import PAUSE, make_app
+
+
+class FakeClient:
+    async def check(self) -> None:
+        return None
+
+
+class FakeWorker:
+    def __init__(self, **summary: Any) -> None:
+        self.settings = Settings(time_budget=60.0, pool="shared")
+        self.client = FakeClient()
+        self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
+        self.drains: list[tuple[float, bool]] = []
+        self.closed = False
+        self.gate: asyncio.Event | None = None
+
+    async def drain(self, seconds: float, *, sweep: bool = False) -> dict[str, Any]:
+        self.drains.append((seconds, sweep))
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.summary
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def call(
+    app: Any, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [(key.encode(), value.encode()) for key, value in (headers or {}).items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await app(scope, receive, send)
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    try:
+        return sent[0]["status"], orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return sent[0]["status"], content.decode()
+
+
+async def test_a_ring_drains_and_answers_with_the_summary() -> None:
+    worker: Any = FakeWorker()
+    status, body = await call(make_app(worker, MemoryHost(600)), "POST", "/", b'{"pool": "shared"}')
+    assert (status, body["status"]) == (200, "drained")
+    assert worker.drains == [(60.0, False)]
+
+
+async def test_it_does_not_outlive_its_host() -> None:
+    worker: Any = FakeWorker()
+    await call(make_app(worker, MemoryHost(7)), "POST", "/")
+    assert worker.drains == [(7, False)]
+
+
+async def test_a_ring_may_ask_for_a_sweep() -> None:
+    worker: Any = FakeWorker()
+    await call(make_app(worker, MemoryHost()), "POST", "/", b'{"sweep": true}')
+    assert worker.drains[0][1] is True
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b"x" * 70_000])
+async def test_anything_but_an_object_is_refused(body: bytes) -> None:
+    worker: Any = FakeWorker()
+    status, problem = await call(make_app(worker, MemoryHost()), "POST", "/", body)
+    assert (status, problem["code"]) == (400, "invalid_request")
+    assert worker.drains == []
+
+
+async def test_a_ring_may_need_a_token() -> None:
+    def authorise(header: str | None) -> None:
+        if header != "Bearer good":
+            raise Unauthenticated("no")
+
+    worker: Any = FakeWorker()
+    app = make_app(worker, MemoryHost(), authorise=authorise)
+    assert (await call(app, "POST", "/"))[0] == 401
+    assert (await call(app, "POST", "/", headers={"authorization": "Bearer good"}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("summary", "delays"),
+    [
+        ({"more": False}, []),
+        ({"more": True}, [0.0]),
+        ({"more": True, "claimed": 0}, [PAUSE]),
+        ({"more": True, "status": "stopped"}, []),
+    ],
+)
+async def test_it_rings_again_for_what_it_left(summary: dict[str, Any], delays: list[float]) -> None:
+    worker: Any = FakeWorker(**summary)
+    invoker = MemoryInvoker()
+    await call(make_app(worker, MemoryHost(), invoker=invoker), "POST", "/")
+    assert [ring.delay for ring in invoker.rings] == delays
+    assert all(ring.function == "shared" for ring in invoker.rings)
+
+
+async def test_the_drain_goes_on_when_the_caller_hangs_up() -> None:
+    worker: Any = FakeWorker(more=True)
+    worker.gate = asyncio.Event()
+    invoker = MemoryInvoker()
+    app = make_app(worker, MemoryHost(), invoker=invoker)
+    ringing = asyncio.create_task(call(app, "POST", "/"))
+    async with asyncio.timeout(5):
+        while not worker.drains:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    ringing.cancel()
+    await asyncio.wait([ringing])
+    worker.gate.set()
+    async with asyncio.timeout(5):
+        while not invoker.rings:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_probes() -> None:
+    worker: Any = FakeWorker()
+    app = make_app(worker, MemoryHost())
+    assert (await call(app, "GET", "/livez"))[0] == 200
+    assert (await call(app, "GET", "/readyz"))[1]["checks"] == {"control_plane": "ok"}
+    assert "noetl_commands_in_flight" in (await call(app, "GET", "/metrics"))[1]
+
+
+async def test_its_end_closes_the_worker() -> None:
+    worker: Any = FakeWorker()
+    ended: list[str] = []
+
+    async def close() -> None:
+        ended.append("others")
+
+    app = make_app(worker, MemoryHost(), close=close)
+    async with app.router.lifespan_context(app):
+        pass
+    assert worker.closed
+    assert ended == ["others"]
