@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from noetl_serverless.errors import Forbidden, NotFound, Unavailable
+from noetl_serverless.protocol import HeartbeatRequest
+from noetl_serverless.worker.client import ControlPlane
+
+
+class Server:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str | None]] = []
+        self.answers: list[Any] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append((request.method, request.raw_path, request.headers.get("Authorization")))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer == "break":
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        status, body = answer
+        return web.json_response(body, status=status)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Server, ControlPlane]]:
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = ControlPlane(f"http://127.0.0.1:{runner.addresses[0][1]}", "t0ken")
+    yield server, client
+    await client.close()
+    await runner.cleanup()
+
+
+BEAT = HeartbeatRequest(worker_id="w", commands=[])
+
+
+async def test_a_credential_is_asked_for_once(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(200, {"name": "a/b", "type": "postgres", "data": {"password": "x"}, "tags": []})]
+    credential = await client.credential("a/b")
+    assert (credential.name, credential.type, credential.data) == ("a/b", "postgres", {"password": "x"})
+    await client.credential("a/b")
+    assert plane.seen == [("GET", "/api/credentials/a%2Fb?include_data=true", "Bearer t0ken")]
+
+
+async def test_a_credential_that_is_not_there_is_asked_for_again(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(404, {"detail": "no credential 'x'"})]
+    for _ in range(2):
+        with pytest.raises(NotFound, match="no credential 'x'"):
+            await client.credential("x")
+    assert len(plane.seen) == 2
+
+
+async def test_a_manifest_is_asked_for_by_its_loop(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(200, {"parts": []})]
+    assert await client.manifest("42", "each row", 2) == {"parts": []}
+    assert plane.seen[0][1] == "/api/results/manifest/42/each%20row/2"
+
+
+async def test_refusals_are_not_tried_again(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(403, {"detail": "a worker may not"})]
+    with pytest.raises(Forbidden, match="a worker may not"):
+        await client.heartbeat(BEAT, within=5)
+    assert len(plane.seen) == 1
+
+
+async def test_a_broken_connection_is_tried_again(server: Any) -> None:
+    plane, client = server
+    plane.answers = ["break", (503, {}), (200, {"lost": []})]
+    assert (await client.heartbeat(BEAT, within=5)).lost == []
+    assert len(plane.seen) == 3
+
+
+async def test_after_the_deadline_it_gives_up_and_says_that_it_may_have_been_done(server: Any) -> None:
+    plane, client = server
+    plane.answers = ["break"]
+    with pytest.raises(Unavailable) as caught:
+        await client.heartbeat(BEAT, within=0.3)
+    assert caught.value.extra["doubtful"] is True
+    assert len(plane.seen) >= 2
+
+
+async def test_what_never_got_there_is_not_doubtful() -> None:
+    client = ControlPlane("http://127.0.0.1:9", "t")
+    with pytest.raises(Unavailable) as caught:
+        await client.heartbeat(BEAT, within=0.2)
+    assert caught.value.extra["doubtful"] is False
+    await client.close()
