@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
@@ -32,6 +33,8 @@ async def read_body(request: Request) -> bytes:
 
 def parse_body(model: type[M], body: bytes) -> M:
     """An absent body is an empty object. The JSON reader bounds nesting at 200. Raises InvalidRequest."""
+    if b"NaN" in body or b"Infinity" in body:
+        _refuse_constants(body)
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
@@ -44,6 +47,14 @@ def parse_query(model: type[M], request: Request) -> M:
         return model.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise InvalidRequest(_summary(error, "query"), faults=faults_of(error)) from None
+
+
+def _refuse_constants(body: bytes) -> None:
+    """NaN and Infinity, which pydantic reads, are not JSON and could not be written back."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
 
 
 def _summary(error: ValidationError, part: str) -> str:

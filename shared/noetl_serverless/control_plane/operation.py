@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
+from pg8000.exceptions import DatabaseError
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import Forbidden, InvalidRequest, Unauthenticated
+from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
 from .services import Services
 from .tokens import Caller, Role
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 # the end user on whose behalf the gateway calls
 USER_HEADER = "x-noetl-user"
 MOST_HEADER = 255
+# what PostgreSQL says to NUL in text and in jsonb, and to numbers out of range
+UNSTORABLE = frozenset({"22021", "22P05", "22003"})
 
 USERS: frozenset[Role] = frozenset({"gateway", "operator"})
 WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
@@ -103,7 +107,18 @@ class Operation:
         )
         if self.audited and self.method != "GET":
             audit(self.name, call)
-        return respond(await self.handler(call), self.status)
+        try:
+            answer = await self.handler(call)
+        except (DatabaseError, orjson.JSONEncodeError) as error:
+            raise refusal_of(error) from error
+        return respond(answer, self.status)
+
+
+def refusal_of(error: Exception) -> Exception:
+    """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
+    if isinstance(error, orjson.JSONEncodeError) or sqlstate(error) in UNSTORABLE:
+        return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL")
+    return error
 
 
 def authenticate(services: Services, request: Request) -> Caller:

@@ -64,6 +64,41 @@ async def test_a_body_of_another_shape_is_refused(user: Any, body: bytes) -> Non
     assert answer.json["errors"]
 
 
+@pytest.mark.parametrize("payload", [b'"\\u0000"', b'{"\\u0000": 1}', b"NaN", b"-Infinity", b"1" * 40, b'"\\ud800"'])
+async def test_what_cannot_be_stored_is_the_caller_s_fault(
+    user: Any, registered: dict[str, Any], payload: bytes
+) -> None:
+    answer = await user.call("POST", "/api/execute", b'{"path": "demo/two", "payload": {"x": %s}}' % payload)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (await user.get("/api/executions")).json == []
+
+
+async def test_texts_that_only_look_odd_are_stored(user: Any, registered: dict[str, Any]) -> None:
+    odd = {"x": "NaN", "y": "\\u0000", "z": [18446744073709551615, -9223372036854775808, "\U0001f642"]}
+    started = await user.post("/api/execute", {"path": "demo/two", "payload": odd})
+    event = (await user.get(f"/api/executions/{started.json['execution_id']}/events", limit=1)).json[0]
+    assert {key: event["payload"]["workload"][key] for key in odd} == odd
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/credentials/\x00", {}),
+        ("/api/schedules/\x00", {}),
+        ("/api/executions/1/events", {"after": 10**30}),
+        ("/api/executions/1", {"since_event_id": 10**12}),
+        ("/api/executions", {"before": "9" * 19}),
+        ("/api/executions", {"path": "\x00"}),
+        ("/api/results/manifest/1/\x00/1", {}),
+        ("/api/aggregate/loop/results", {"execution_id": "9" * 19, "step_name": "x"}),
+        ("/api/catalog/plans/\x00", {}),
+    ],
+)
+async def test_no_odd_value_in_path_or_query_is_our_failure(user: Any, path: str, query: dict[str, Any]) -> None:
+    answer = await user.of("operator").call("GET", path, query=query)
+    assert answer.status in (400, 404)
+
+
 async def test_a_query_of_another_shape_is_refused(user: Any) -> None:
     answer = await user.get("/api/executions", page="zero", odd=1)
     assert answer.status == 400
