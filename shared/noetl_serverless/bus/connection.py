@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import nats
 import nats.errors
@@ -13,6 +14,8 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from ..errors import Unavailable
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class NatsConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
         self._failed_at = float("-inf")
+        # how many connections there have been
+        self.made = 0
 
     async def client(self) -> Client:
         """A connected client; Unavailable if there is no server, at once if there was none a moment ago."""
@@ -57,8 +62,34 @@ class NatsConnection:
         client = await self.client()
         return client.jetstream(timeout=self._connect_timeout)
 
-    async def drop(self) -> None:
-        """Give this connection up, so that the next use makes a new one."""
+    async def again(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
+        """`do`; once more after `make` if something is missing, over a new connection if this one is lost.
+
+        Raises Unavailable.
+        """
+        made = self.made
+        try:
+            return await do()
+        except MISSING:
+            pass
+        except FAILURES:
+            await self.drop(made)
+        made = self.made
+        try:
+            try:
+                return await do()
+            except MISSING:
+                await make()
+                return await do()
+        except FAILURES as error:
+            await self.drop(made)
+            raise Unavailable("NATS does not answer") from error
+
+    async def drop(self, made: int | None = None) -> None:
+        """Give this connection up, so that the next use makes a new one; only that numbered `made`, if given."""
+        if made is not None and made != self.made:
+            # somebody else has seen it fail before, and there is a new one
+            return
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
             try:
@@ -66,7 +97,8 @@ class NatsConnection:
             except FAILURES as error:
                 logger.debug("closing a lost NATS connection: %s", error)
 
-    close = drop
+    async def close(self) -> None:
+        await self.drop()
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Client:
         client = Client()
@@ -84,6 +116,7 @@ class NatsConnection:
             self._failed_at = loop.time()
             raise Unavailable("NATS does not answer") from error
         self._client = client
+        self.made += 1
         return client
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import nats.errors
 import nats.js.errors
@@ -20,15 +19,13 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType,
 from ..errors import InvalidRequest, Unavailable
 from ..ports import Pointer
 from ..protocol import CommandKey
-from .connection import FAILURES, MISSING, NatsConnection
+from .connection import FAILURES, NatsConnection
 
 _NAME_IN_USE = 10058
 _POOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_MESSAGES, _TIMEOUT, _NO_RESPONDERS = "404", "408", "503"
 # what the server may take beyond the wait asked for before the connection counts as dead
 _GRACE = 2.0
-
-T = TypeVar("T")
 
 
 class NatsNotifier:
@@ -65,7 +62,7 @@ class NatsNotifier:
             return
         try:
             async with asyncio.timeout(self._timeout):
-                await self._again(lambda: self._publish(pool, commands), self._create_stream)
+                await self._connection.again(lambda: self._publish(pool, commands), self._create_stream)
         except TimeoutError as error:
             await self._connection.drop()
             raise Unavailable("NATS did not confirm the notifications") from error
@@ -76,7 +73,7 @@ class NatsNotifier:
         if limit < 1:
             return []
         until = asyncio.get_running_loop().time() + wait
-        return await self._again(lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool))
+        return await self._connection.again(lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool))
 
     async def ack(self, pointers: Sequence[Pointer]) -> None:
         """Sent, not confirmed: an acknowledgement that gets lost makes the pointer come back."""
@@ -98,24 +95,6 @@ class NatsNotifier:
         try:
             await client.flush(1)
         except FAILURES as error:
-            await self._connection.drop()
-            raise Unavailable("NATS does not answer") from error
-
-    async def _again(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
-        """`do`; once more after `make` if something is missing, over a new connection if this one is lost."""
-        try:
-            return await do()
-        except MISSING:
-            pass
-        except FAILURES:
-            await self._connection.drop()
-        try:
-            try:
-                return await do()
-            except MISSING:
-                await make()
-                return await do()
-        except (*MISSING, *FAILURES) as error:
             await self._connection.drop()
             raise Unavailable("NATS does not answer") from error
 

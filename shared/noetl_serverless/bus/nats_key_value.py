@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import nats.js.errors
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
-from ..errors import Unavailable
-from .connection import FAILURES, MISSING, NatsConnection
+from .connection import NatsConnection
 from .key import bucket_key
 from .nats import create_stream
-
-T = TypeVar("T")
 
 
 class NatsKeyValue:
@@ -26,14 +20,16 @@ class NatsKeyValue:
         self._ttl = ttl
 
     async def get(self, key: str) -> bytes | None:
-        return await self._again(lambda: self._get(self._prefix + bucket_key(key)))
+        return await self._connection.again(lambda: self._get(self._prefix + bucket_key(key)), self._create)
 
     async def put(self, key: str, value: bytes) -> None:
-        await self._again(lambda: self._write(self._prefix + bucket_key(key), value))
+        await self._connection.again(lambda: self._write(self._prefix + bucket_key(key), value), self._create)
 
     async def delete(self, key: str) -> None:
         # the marker other NATS clients leave too; it replaces the value at once and ages out like one
-        await self._again(lambda: self._write(self._prefix + bucket_key(key), b"", {"KV-Operation": "DEL"}))
+        await self._connection.again(
+            lambda: self._write(self._prefix + bucket_key(key), b"", {"KV-Operation": "DEL"}), self._create
+        )
 
     async def close(self) -> None:
         await self._connection.close()
@@ -55,23 +51,6 @@ class NatsKeyValue:
     async def _write(self, subject: str, value: bytes, headers: dict[str, str] | None = None) -> None:
         context = await self._connection.jetstream()
         await context.publish(subject, value, headers=headers)
-
-    async def _again(self, do: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await do()
-        except MISSING:
-            pass
-        except FAILURES:
-            await self._connection.drop()
-        try:
-            try:
-                return await do()
-            except MISSING:
-                await self._create()
-                return await do()
-        except (*MISSING, *FAILURES) as error:
-            await self._connection.drop()
-            raise Unavailable("NATS does not answer") from error
 
     async def _create(self) -> None:
         config = StreamConfig(
