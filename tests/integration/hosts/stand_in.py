@@ -15,7 +15,7 @@ functions:
   worker: {source: worker, entry_point: function, role: worker, memory_mb: 128, timeout_s: 10, concurrency: 1,
     triggers: [{kind: ring}], pool: shared, secrets: [nats_url, service_token], settings: [control_plane_url]}
 """
-MAIN = '''
+MAIN = """
 import contextlib, os
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -25,7 +25,7 @@ from noetl_serverless.hosts.functions_framework_app import serve
 rung = []
 
 async def ready(request):
-    return JSONResponse({"pid": os.getpid(), "environment": {k: v for k, v in os.environ.items() if k.startswith("NOETL_")}})
+    return JSONResponse({"pid": os.getpid(), "environment": dict(os.environ)})
 
 async def ring(request):
     rung.append(request.headers.get("authorization"))
@@ -42,7 +42,7 @@ async def lifespan(app):
 app = Starlette(lifespan=lifespan, routes=[Route("/readyz", ready), Route("/", ring, methods=["POST"]),
     Route("/count", count), Route("/api/credentials", ring, methods=["POST"])])
 function = serve(app)
-'''
+"""
 
 
 def write_functions(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
+
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 
@@ -37,7 +38,7 @@ async def test_a_stream_survives_a_kill(data_dir: Path) -> None:
 
 
 async def test_it_asks_for_the_password(nats_server: Nats) -> None:
-    with pytest.raises(nats.errors.Error, match="(?i)authorization"):
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         await nats.connect(nats_server.url.replace(nats_server.password, "wrong"), allow_reconnect=False)
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pg8000.native
 import psutil
 import pytest
+
 from noetl_serverless.hosts.local.account import Account, unprivileged
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import USER, Postgres
 from noetl_serverless.hosts.local.process import Process
 
 sys.path.insert(0, str(Path(__file__).parent))
-from as_somebody_else import as_user  # noqa: E402
+from as_somebody_else import as_user
 
 PASSWORD = "a password of the test"
 
@@ -69,9 +70,7 @@ def test_it_asks_for_the_password(postgres_server: Postgres) -> None:
 def test_a_stack_of_ones_own_is_durable(data_dir: Path) -> None:
     server = Postgres(data_dir / "postgres", free_port(), PASSWORD, data_dir / "postgres.log")
     with started(server):
-        assert query(server, "SELECT current_setting('fsync'), current_setting('synchronous_commit')") == [
-            ["on", "on"]
-        ]
+        assert query(server, "SELECT current_setting('fsync'), current_setting('synchronous_commit')") == [["on", "on"]]
 
 
 def test_a_killed_server_is_recovered(data_dir: Path) -> None:
@@ -155,9 +154,7 @@ def test_what_a_closed_folder_would_hide_is_put_where_the_server_can_reach_it(
         pass
 
 
-def test_binaries_that_the_server_cannot_reach_are_copied_once(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_binaries_that_the_server_cannot_reach_are_copied_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.hosts.local.postgres._REACHABLE_HOME", data_dir / "reachable")
     monkeypatch.setattr(Account, "can_read", lambda self, path: "site-packages" not in str(path))
     server = server_in(data_dir)

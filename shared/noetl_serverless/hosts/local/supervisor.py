@@ -31,10 +31,9 @@ class Part:
     _pause: float = FIRST_PAUSE
     _start_at: float = field(default=0.0)
 
-    def start(self) -> Process:
+    def start(self, now: float) -> None:
         self.process = Process(self.prepare())
-        self._born = time.monotonic()
-        return self.process
+        self._born = now
 
     def look(self, now: float) -> bool:
         """Start it again if it died and its pause is over; whether it did."""
@@ -45,7 +44,7 @@ class Part:
         if now < self._start_at:
             return False
         try:
-            self.start()
+            self.start(now)
         except (OSError, RuntimeError) as error:
             self._wait(now)
             _log.error("%s does not start: %s", self.name, error)
@@ -85,7 +84,7 @@ class Supervisor:
     def start(self, group: Sequence[Part]) -> None:
         self.groups.append(list(group))
         for part in group:
-            part.start()
+            part.start(time.monotonic())
 
     async def watch(self) -> None:
         """Until it is cancelled."""

@@ -1,0 +1,216 @@
+"""A stack of stand-in functions: what starts, what is restarted, what is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pg8000.native
+import psutil
+import pytest
+
+from noetl_serverless.hosts.local.layout import InUse, Layout
+from noetl_serverless.hosts.local.stack import Stack
+from noetl_serverless.hosts.local.workspace import NAME
+from noetl_serverless.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stand_in import write_functions
+
+PARTS = {"postgres", "nats", "control_plane", "reconciler", "worker"}
+
+
+@pytest.fixture
+def functions(data_dir: Path) -> Path:
+    return write_functions(data_dir / "functions")
+
+
+@contextlib.asynccontextmanager
+async def started(
+    home: Path, functions: Path, given: Settings | None = None
+) -> AsyncIterator[tuple[Layout, dict[str, Any]]]:
+    layout = Layout(home)
+    ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    stack = asyncio.create_task(Stack(layout, given or Settings(), functions).run(ready.set_result, stop))
+    await asyncio.wait({stack, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if stack.done():
+        stack.result()
+    try:
+        yield layout, await ready
+    finally:
+        stop.set()
+        await stack
+
+
+def read(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
+
+
+async def ask(url: str) -> dict[str, Any]:
+    return await asyncio.to_thread(read, url)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], limit: float = 60.0) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit
+    while True:
+        with contextlib.suppress(OSError):
+            if await condition():
+                return
+        assert loop.time() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_all_parts_run_and_stop_politely(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (layout, run):
+        running = layout.running()
+        assert running is not None
+        assert running["pids"].keys() == PARTS
+        assert running["pid"] == os.getpid()
+        pids = list(running["pids"].values())
+        assert (await ask(run["worker_url"] + "/readyz"))["environment"]["NOETL_POOL"] == "shared"
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert layout.running() is None
+    assert "ended politely" in layout.log("worker").read_text()
+
+
+async def test_the_schedule_ticks_the_reconciler_with_its_token(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (_, run):
+
+        async def ticked() -> bool:
+            return bool((await ask(run["reconciler_url"] + "/count"))["rung"] > 2)
+
+        await until(ticked)
+        assert (await ask(run["reconciler_url"] + "/count"))["token"].startswith("Bearer ey")
+
+
+async def test_whatever_is_killed_comes_back_where_it_was(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (layout, run):
+        before = (layout.running() or {})["pids"]
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        async def back() -> bool:
+            now = (layout.running() or {})["pids"]
+            return now.keys() == PARTS and not set(now.values()) & set(before.values())
+
+        await until(back)
+        for name in ("control_plane", "reconciler", "worker"):
+
+            async def answers(url: str = run[f"{name}_url"]) -> bool:
+                return bool((await ask(url + "/readyz"))["pid"])
+
+            await until(answers)
+
+        async def signs_in() -> bool:
+            try:
+                connect(run["database_url"]).close()
+            except (pg8000.native.Error, pg8000.native.InterfaceError):
+                return False
+            return True
+
+        await until(signs_in)
+
+
+async def test_the_database_and_the_ports_stay_from_one_run_to_the_next(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (_, first):
+        with contextlib.closing(connect(first["database_url"])) as connection:
+            connection.run("CREATE TABLE kept AS SELECT 1 AS n")
+    async with started(data_dir / "d", functions) as (_, second):
+        with contextlib.closing(connect(second["database_url"])) as connection:
+            assert connection.run("SELECT n FROM kept") == [[1]]
+    same = ("database_url", "nats_url", "worker_url")
+    assert [first[name] for name in same] == [second[name] for name in same]
+
+
+async def test_two_stacks_run_side_by_side_and_not_two_on_one_directory(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "a", functions) as (_, a), started(data_dir / "b", functions) as (_, b):
+        urls = ("database_url", "nats_url", "control_plane_url", "worker_url")
+        assert not {a[name] for name in urls} & {b[name] for name in urls}
+        with pytest.raises(InUse):
+            async with started(data_dir / "a", functions):
+                pass
+
+
+async def test_a_port_that_somebody_took_is_left_alone(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (layout, first):
+        pass
+    port = layout.ports()["control_plane"]
+    taken = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
+    async with taken, started(data_dir / "d", functions) as (_, second):
+        assert second["control_plane_url"] != first["control_plane_url"]
+        assert second["worker_url"] == first["worker_url"]
+
+
+async def test_ones_own_servers_are_used_instead(
+    data_dir: Path, functions: Path, postgres_url: str, nats_url: str
+) -> None:
+    given = Settings(database_url=postgres_url, nats_url=nats_url)
+    async with started(data_dir / "d", functions, given) as (layout, run):
+        assert (run["database_url"], run["nats_url"]) == (postgres_url, nats_url)
+        assert (layout.running() or {})["pids"].keys() == PARTS - {"postgres", "nats"}
+    with contextlib.closing(connect(postgres_url)) as connection:
+        assert connection.run("SELECT to_regclass('noetl.event') IS NOT NULL") == [[True]]
+
+
+async def test_a_function_that_does_not_start_ends_the_stack_with_its_words(data_dir: Path, functions: Path) -> None:
+    (functions / "worker" / "main.py").write_text("raise RuntimeError('the worker is ill')")
+    with pytest.raises(RuntimeError, match="the worker is ill"):
+        async with started(data_dir / "d", functions):
+            pass
+    assert not Layout(data_dir / "d").is_held()
+
+
+async def test_playbooks_cannot_reach_the_engines_tables(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (layout, run):
+        secrets = json.loads(layout.secrets.read_text())
+        url = run["database_url"].rsplit("/", 1)[0].replace(secrets["postgres_password"], secrets["workspace_password"])
+        url = url.replace("//noetl:", f"//{NAME}:")
+        with contextlib.closing(connect(f"{url}/{NAME}")) as connection:
+            connection.run("CREATE TABLE mine (n int)")
+        with pytest.raises(pg8000.native.DatabaseError, match="permission denied for database"):
+            connect(f"{url}/noetl")
+
+
+def test_killing_the_supervisor_leaves_nothing_in_the_way(data_dir: Path, functions: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from noetl_serverless.hosts.local.layout import Layout
+from noetl_serverless.hosts.local.stack import Stack
+from noetl_serverless.settings import Settings
+ready = lambda run: print("ready", flush=True)
+stack = Stack(Layout(Path({str(data_dir / "d")!r})), Settings(), Path({str(functions)!r}))
+asyncio.run(stack.run(ready, asyncio.Event()))
+"""
+    for _ in range(2):
+        supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "ready\n"
+        supervisor.kill()
+        supervisor.wait()
+
+    async def again() -> None:
+        async with started(data_dir / "d", functions) as (layout, _):
+            assert (layout.running() or {})["pids"].keys() == PARTS
+
+    asyncio.run(again())
+
+
+def connect(url: str) -> pg8000.native.Connection:
+    user, _, rest = url.removeprefix("postgresql://").partition(":")
+    password, _, rest = rest.rpartition("@")
+    address, _, database = rest.partition("/")
+    host, _, port = address.partition(":")
+    return pg8000.native.Connection(user, host=host, port=int(port), password=password, database=database, timeout=10)

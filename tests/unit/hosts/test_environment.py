@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from noetl_serverless.hosts.local.environment import Addresses, environment_of
+from noetl_serverless.hosts.local.layout import Layout
+from noetl_serverless.hosts.local.secrets import Secrets
+from noetl_serverless.hosts.table import functions_folder, load_functions
+from noetl_serverless.settings import Settings
+
+FUNCTIONS = {spec.name: spec for spec in load_functions(functions_folder())}
+ADDRESSES = Addresses(
+    "postgresql://engine",
+    "nats://here",
+    {name: f"http://127.0.0.1:{9000 + index}" for index, name in enumerate(FUNCTIONS)},
+    {"worker": "http://127.0.0.1:9003/", "shared": "http://127.0.0.1:9003/"},
+)
+
+
+def environment(name: str, tmp_path: Path, given: Settings | None = None) -> dict[str, str]:
+    secrets = Secrets.load(tmp_path / "secrets.json")
+    return environment_of(FUNCTIONS[name], ADDRESSES, secrets, Layout(tmp_path), given or Settings())
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_no_database_and_no_key_for_the_gateway_and_the_worker(name: str, tmp_path: Path) -> None:
+    secrets = Secrets.load(tmp_path / "secrets.json")
+    values = "\n".join(environment(name, tmp_path).values())
+    for secret in ("postgresql://engine", secrets.token_key, secrets.encryption_keys, secrets.operator_token):
+        assert secret not in values
+
+
+def test_a_variable_of_the_caller_does_not_slip_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    monkeypatch.setenv("NOETL_TOKEN_KEY", "mine")
+    assert "mine" not in environment("worker", tmp_path).values()
+
+
+def test_a_function_reads_back_what_it_was_given(tmp_path: Path) -> None:
+    given = Settings(notify=False, lease=3.5, log_level="DEBUG")
+    told = Settings.from_environment(environment("control_plane", tmp_path, given))
+    assert (told.notify, told.log_level, told.function) == (False, "DEBUG", "control_plane")
+    assert told.function_urls["shared"] == "http://127.0.0.1:9003/"
+    assert Settings.from_environment(environment("worker", tmp_path, given)).lease == 3.5
+
+
+def test_its_token_says_what_it_is(tmp_path: Path) -> None:
+    from noetl_serverless.control_plane.tokens import Verifier
+
+    verifier = Verifier(Secrets.load(tmp_path / "secrets.json").token_key)
+    for name in ("gateway", "worker", "reconciler"):
+        assert verifier.caller(environment(name, tmp_path)["NOETL_SERVICE_TOKEN"]).role == name
+
+
+def test_rings_are_json(tmp_path: Path) -> None:
+    assert json.loads(environment("reconciler", tmp_path)["NOETL_FUNCTION_URLS"]) == dict(ADDRESSES.rings)

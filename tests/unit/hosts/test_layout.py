@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from noetl_serverless.hosts.local.layout import InUse, Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "stack")
+    layout.create()
+    return layout
+
+
+def test_one_stack_at_a_time(layout: Layout) -> None:
+    with layout.held():
+        assert layout.is_held()
+        with pytest.raises(InUse, match="already runs on"), layout.held():
+            pass
+    assert not layout.is_held()
+
+
+def test_two_directories_are_independent(layout: Layout, tmp_path: Path) -> None:
+    other = Layout(tmp_path / "other")
+    other.create()
+    with layout.held(), other.held():
+        assert layout.is_held()
+        assert other.is_held()
+
+
+def test_what_a_killed_stack_left_is_not_running(layout: Layout) -> None:
+    layout.write_run({"pid": 1})
+    assert layout.running() is None
+    assert layout.last_run() == {"pid": 1}
+
+
+def test_a_stack_that_starts_is_not_taken_for_the_one_that_was_killed(layout: Layout) -> None:
+    layout.write_run({"pid": 1})
+    with layout.held():
+        assert layout.running() is None
+        layout.write_run({"pid": os.getpid()})
+        assert layout.running() == {"pid": os.getpid()}
+
+
+def test_run_json_is_for_its_owner(layout: Layout) -> None:
+    layout.write_run({"database_url": "postgresql://user:password@host/db"})
+    assert (layout.home / "run.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_waiting_for_others_ends_when_they_have_gone(layout: Layout) -> None:
+    mine, other = layout.use(), layout.use()
+    other.close()
+    layout.wait_for_others(mine)
+    mine.close()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from noetl_serverless.hosts.local.process import Program
+from noetl_serverless.hosts.local.supervisor import Part, Supervisor
+
+
+def part(name: str, tmp_path: Path, code: str = "import time; time.sleep(600)") -> Part:
+    return Part(name, lambda: Program(name, [sys.executable, "-c", code], tmp_path / f"{name}.log"))
+
+
+async def until(condition, limit: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_one_that_dies_is_started_again_and_told_of(tmp_path: Path) -> None:
+    changes = []
+    supervisor = Supervisor(lambda: changes.append(supervisor.pids()))
+    supervisor.start([part("a", tmp_path), part("b", tmp_path)])
+    before = supervisor.pids()
+    watching = asyncio.create_task(supervisor.watch())
+    supervisor.groups[0][0].process.kill()  # type: ignore[union-attr]
+    await until(lambda: changes)
+    watching.cancel()
+    assert changes[0]["a"] != before["a"]
+    assert changes[0]["b"] == before["b"]
+    await supervisor.stop()
+
+
+def test_one_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> None:
+    broken = part("broken", tmp_path, "raise SystemExit(1)")
+    now = 1000.0
+    broken.start(now)
+    starts = []
+    for step in range(600):
+        if broken.process is not None:
+            broken.process._popen.wait()
+        if broken.look(now + step * 0.1):
+            starts.append(step)
+    pauses = [later - sooner for sooner, later in pairwise(starts)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] <= 51
+    if broken.process is not None:
+        broken.process.kill()
+
+
+def test_one_that_cannot_be_prepared_does_not_end_the_watch(tmp_path: Path) -> None:
+    def prepare() -> Program:
+        raise RuntimeError("the disk is full")
+
+    broken = Part("broken", prepare)
+    assert broken.look(time.monotonic()) is False
+
+
+async def test_they_stop_in_the_opposite_order(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    code = (
+        "import signal, sys\n"
+        f"signal.signal(15, lambda *_: (open({str(order)!r}, 'a').write(sys.argv[0] or 'x'), sys.exit()))\n"
+    )
+    supervisor = Supervisor(lambda: None)
+    for name in ("first", "second"):
+        body = code.replace("sys.argv[0] or 'x'", repr(name + " ")) + "print('up', flush=True)\nsignal.pause()"
+        supervisor.start([part(name, tmp_path, body)])
+    await until(lambda: all("up" in (tmp_path / f"{name}.log").read_text() for name in ("first", "second")))
+    await supervisor.stop()
+    assert order.read_text() == "second first "
