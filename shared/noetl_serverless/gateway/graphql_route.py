@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
@@ -35,6 +36,7 @@ from .sessions import Sessions
 logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 4 * 1024 * 1024
+LONGEST_QUERY = 32 * 1024
 _RESPONSE = "application/graphql-response+json"
 
 
@@ -104,14 +106,23 @@ class _Invalid(Exception):
 def _read(operation: Operation) -> DocumentNode:
     """The document, valid and within the limits; else GraphQLError or _Invalid."""
     try:
-        document = parse(operation.query, max_tokens=MAX_TOKENS)
-        if errors := validate(schema(), document, max_errors=20):
-            raise _Invalid(errors)
+        if len(operation.query) > LONGEST_QUERY:
+            raise InvalidRequest(f"The query may have {LONGEST_QUERY} characters; give data as variables")
+        document = _parsed(operation.query)
         check_limits(document, operation.variables or {}, operation.operationName)
     except RecursionError:
         raise GraphQLError("The query is nested too deep") from None
     except InvalidRequest as error:
         raise GraphQLError(error.detail, original_error=InvalidQuery(error.detail)) from None
+    return document
+
+
+@lru_cache(maxsize=256)
+def _parsed(query: str) -> DocumentNode:
+    """The same few queries come again and again; what is not valid raises and is not kept."""
+    document = parse(query, max_tokens=MAX_TOKENS)
+    if errors := validate(schema(), document, max_errors=20):
+        raise _Invalid(errors)
     return document
 
 
