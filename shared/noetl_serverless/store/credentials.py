@@ -77,25 +77,19 @@ class Credentials:
     async def entries(
         self, *, type: str | None = None, word: str | None = None, limit: int = 1000, offset: int = 0
     ) -> list[Credential]:
-        rows = await self._database.rows(
-            self._sql["entries"], type=type, word=word, limit=limit, offset=offset
-        )
+        rows = await self._database.rows(self._sql["entries"], type=type, word=word, limit=limit, offset=offset)
         return [Credential(**row) for row in rows]
 
     async def delete(self, name_or_id: str) -> str:
         """The name of what was deleted; raises NotFound."""
-        rows = await self._database.run(
-            self._sql["delete"], name=name_or_id, credential_id=parse_id(name_or_id)
-        )
+        rows = await self._database.run(self._sql["delete"], name=name_or_id, credential_id=parse_id(name_or_id))
         if not rows:
             raise NotFound(f"there is no credential {name_or_id!r}")
         return str(rows[0][0])
 
     async def reseal(self, limit: int = 100) -> int:
-        """Seal up to `limit` credentials again that are under an old key; how many were. Raises NotSealedHere."""
-        rows = await self._database.rows(
-            self._sql["under_other_keys"], key_id=self._sealer.first, limit=limit
-        )
+        """Seal up to `limit` credentials of old keys again; how many. Raises NotSealedHere."""
+        rows = await self._database.rows(self._sql["under_other_keys"], key_id=self._sealer.first, limit=limit)
         resealed = 0
         for row in rows:
             before = Sealed(row["key_id"], row["sealed"])

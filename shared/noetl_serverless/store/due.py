@@ -49,9 +49,7 @@ class Clockwork:
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise InvalidRequest(
-                f"there is no time zone {self.timezone!r}; write it as in Europe/Berlin"
-            ) from None
+            raise InvalidRequest(f"there is no time zone {self.timezone!r}; write it as in Europe/Berlin") from None
 
 
 def next_due(schedule: Clockwork, after: datetime) -> datetime:
@@ -82,9 +80,7 @@ def due_until(schedule: Clockwork, first: datetime, now: datetime, limit: int) -
         window *= 2
 
 
-def fires(
-    schedule: Clockwork, policy: MissedPolicy, first: datetime, now: datetime
-) -> tuple[list[datetime], datetime]:
+def fires(schedule: Clockwork, policy: MissedPolicy, first: datetime, now: datetime) -> tuple[list[datetime], datetime]:
     """What a schedule that was due at `first` owes at `now`, and when it is due next."""
     owed = due_until(schedule, first, now, CATCH_UP if policy == "catch_up" else 1)
     if policy == "skip":

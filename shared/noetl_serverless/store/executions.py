@@ -145,9 +145,7 @@ class Executions:
             limit=limit,
             offset=offset,
         )
-        total = await self._database.run(
-            self._sql["events_count"], execution_id=execution_id, after=after, type=type
-        )
+        total = await self._database.run(self._sql["events_count"], execution_id=execution_id, after=after, type=type)
         return [Recorded(**row) for row in rows], int(total[0][0])
 
     async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:

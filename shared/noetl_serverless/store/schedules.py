@@ -119,9 +119,7 @@ class Schedules:
     async def entries(
         self, *, path: str | None = None, enabled: bool | None = None, limit: int = 1000, offset: int = 0
     ) -> list[Schedule]:
-        rows = await self._database.rows(
-            self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset
-        )
+        rows = await self._database.rows(self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset)
         return [Schedule(**row) for row in rows]
 
     async def switch(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
@@ -183,9 +181,7 @@ class Schedules:
             connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=owed)
             connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
 
-    async def _settle(
-        self, fire: Fire, status: str, execution_id: int | None, error: dict[str, Any] | None
-    ) -> None:
+    async def _settle(self, fire: Fire, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
         await self._database.run(
             self._sql["settle"],
             schedule_id=fire.schedule_id,

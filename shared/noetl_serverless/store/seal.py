@@ -1,4 +1,4 @@
-"""Sealing secrets: AES-256-GCM, each text bound to what it belongs to, keys with names so that they can be changed.
+"""Sealing secrets: AES-256-GCM, each text bound to what it belongs to, by keys with names, which may change.
 
 The keys come as "id:base64 of 32 bytes", comma separated. The first seals; all of them open.
 """
@@ -27,7 +27,7 @@ class NotSealedHere(Problem):
 
 
 class BadKeys(ValueError):
-    """The encryption keys are missing or malformed; the message says how to write them, never what they are."""
+    """The encryption keys are missing or malformed; the message never shows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,11 @@ class Sealer:
         """The secret; raises NotSealedHere."""
         key = self.keys.get(sealed.key_id)
         if key is None:
-            raise NotSealedHere(
-                f"it was sealed with the key {sealed.key_id!r}, which this function does not have"
-            )
+            raise NotSealedHere(f"it was sealed with the key {sealed.key_id!r}, which this function does not have")
         try:
             return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _associated(bound))
         except (InvalidTag, ValueError):
-            raise NotSealedHere(
-                f"the key {sealed.key_id!r} does not open it: it was changed or moved"
-            ) from None
+            raise NotSealedHere(f"the key {sealed.key_id!r} does not open it: it was changed or moved") from None
 
     def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
         """The same secret under the first key; `sealed` itself if it is so already."""
