@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -47,7 +48,8 @@ async def externalise(
     content = dump(data)
     if len(content) <= limit and not select:
         return {"data": data}
-    sha256 = hashlib.sha256(content).hexdigest()
+    # beside the event loop: a large one takes a while
+    sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
     digest = hashlib.sha256(f"{suffix}\n{sha256}".encode()).hexdigest()[:32]
     fields = extract(data, select)
     stored = await store.put(storage_key(execution_id, step, digest), content)
