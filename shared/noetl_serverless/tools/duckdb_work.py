@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ from .sql import SqlError, Statement, named, statements, unique
 
 if TYPE_CHECKING:
     from .duckdb import DuckDBConfig
+
+
+# nobody runs SQL in a database that is open but not yet confined
+_opening = threading.Lock()
 
 
 class Work:
@@ -99,19 +104,24 @@ class Work:
             file = self._folder / self._config.database
             file.parent.mkdir(parents=True, exist_ok=True)
             path = str(file)
-        try:
-            connection = duckdb.connect(path, config=self._settings())
-        except duckdb.ConnectionException as error:
-            raise ToolFailure("duckdb", "duckdb.busy", str(error), retryable=True) from None
+        with _opening:
+            try:
+                connection = duckdb.connect(path, config=self._settings())
+            except duckdb.ConnectionException as error:
+                raise ToolFailure("duckdb", "duckdb.busy", str(error), retryable=True) from None
+            self._confine(connection)
+        return connection
+
+    def _confine(self, connection: duckdb.DuckDBPyConnection) -> None:
         # a file that another task has open is one database in this process, confined already
         locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
-        if locked and not locked[0]:
-            folder = str(self._folder).replace("'", "''")
-            connection.execute(f"SET allowed_directories = ['{folder}/']")
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-        return connection
+        if locked and locked[0]:
+            return
+        folder = str(self._folder).replace("'", "''")
+        connection.execute(f"SET allowed_directories = ['{folder}/']")
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
 
     def _settings(self) -> dict[str, Any]:
         return {

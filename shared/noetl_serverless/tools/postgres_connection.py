@@ -28,6 +28,8 @@ _IDLE = 60.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
+# types that a database defines itself have numbers from here on
+_OWN_TYPES = 16384
 
 
 class TooManyRows(Exception):
@@ -41,16 +43,20 @@ class Connection(native.Connection):
         super().__init__(**arguments)
         self.pg_types.update(_READERS)
         self._array_types: dict[int, bool] = {}
-        self.max_bytes = 0
+        self.max_bytes = 1 << 40
 
     def statement(self, text: str, values: Sequence[Any], max_rows: int) -> core.Context:
         """Run one statement; TooManyRows beyond `max_rows` or `max_bytes`, pg8000's errors otherwise."""
-        context = core.Context(text)
-        context.parameter_types = ()
-        context.read_bytes = 0
-        self.send_PARSE(core.NULL_BYTE, text, [_type_of(value) for value in values])
-        self.send_DESCRIBE_STATEMENT(core.NULL_BYTE)
-        self._sync(context)
+        context = self._described(text, values)
+        unknown = {
+            type_
+            for value, type_ in zip(values, context.parameter_types, strict=True)
+            if isinstance(value, (list, tuple)) and type_ >= _OWN_TYPES and type_ not in self._array_types
+        }
+        if unknown:
+            # asking takes the place of the statement, which has to be told again
+            self._learn(unknown)
+            context = self._described(text, values)
         types = context.parameter_types
         self.send_BIND(core.NULL_BYTE, [self._written(v, t) for v, t in zip(values, types, strict=True)])
         # one more than allowed tells that there are too many, without fetching them
@@ -87,7 +93,7 @@ class Connection(native.Connection):
 
     def handle_DATA_ROW(self, data: bytes, context: core.Context) -> None:
         context.read_bytes = getattr(context, "read_bytes", 0) + len(data)
-        if not self.max_bytes or context.read_bytes <= self.max_bytes:
+        if context.read_bytes <= self.max_bytes:
             super().handle_DATA_ROW(data, context)
 
     def _sync(self, context: core.Context) -> None:
@@ -101,23 +107,31 @@ class Connection(native.Connection):
             return None
         if isinstance(value, bool):
             return "true" if value else "false"
-        if isinstance(value, (list, tuple)) and type_ not in _JSON and self._is_array(type_):
+        if isinstance(value, (list, tuple)) and type_ not in _JSON and self.is_array(type_):
             return str(converters.array_out(list(value)))
         if isinstance(value, (dict, list, tuple)):
             return encode(value).decode()
         return str(converters.make_param(self.py_types, value))
 
-    def _is_array(self, type_: int) -> bool:
-        if type_ in _ARRAYS:
-            return True
-        if type_ < 10000:
-            return False
-        known = self._array_types.get(type_)
-        if known is None:
-            query = "SELECT typcategory = 'A' FROM pg_catalog.pg_type WHERE oid = $1"
-            known = bool(self.statement(query, [type_], 1).rows[0][0])
-            self._array_types[type_] = known
-        return known
+    def is_array(self, type_: int) -> bool:
+        if type_ >= _OWN_TYPES and type_ not in self._array_types:
+            self._learn({type_})
+        return type_ in _ARRAYS or self._array_types.get(type_, False)
+
+    def _learn(self, types: set[int]) -> None:
+        query = "SELECT typcategory = 'A' FROM pg_catalog.pg_type WHERE oid = $1"
+        for type_ in types:
+            self._array_types[type_] = bool(self.statement(query, [type_], 1).rows[0][0])
+
+    def _described(self, text: str, values: Sequence[Any]) -> core.Context:
+        """The parsed statement's context, with its columns and the types of its parameters."""
+        context = core.Context(text)
+        context.parameter_types = ()
+        context.read_bytes = 0
+        self.send_PARSE(core.NULL_BYTE, text, [_type_of(value) for value in values])
+        self.send_DESCRIBE_STATEMENT(core.NULL_BYTE)
+        self._sync(context)
+        return context
 
 
 def _type_of(value: Any) -> int:

@@ -20,7 +20,7 @@ from .sql import SqlError, Statement, numbered, statements, unique
 if TYPE_CHECKING:
     from .postgres import PostgresConfig
 
-_TRANSIENT = ("08", "57P0")
+_TRANSIENT = ("080", "57P0")
 _TRANSIENT_CODES = ("40001", "40P01", "53300")
 _CANCELLED = "57014"
 _LOST = "08006"
@@ -162,7 +162,7 @@ class Work:
         if rows:
             names = ", ".join(quoted_column(name) for name in columns)
             shape = connection.statement(f"SELECT {names} FROM {table} LIMIT 0", [], 1)  # noqa: S608
-            arrays = [connection._is_array(column["type_oid"]) for column in shape.columns]
+            arrays = [connection.is_array(column["type_oid"]) for column in shape.columns]
             loaded = connection.copy(f"COPY {table} ({names}) FROM STDIN", copy_text(rows, columns, arrays))
         return {"rows": [], "row_count": loaded, "columns": columns}
 

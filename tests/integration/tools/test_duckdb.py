@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noetl_serverless.playbook.template import BoundSql
+from noetl_serverless.tools.duckdb import folder_of, forget
+from noetl_serverless.tools.port import ToolOutcome
+
+Run = Callable[..., Awaitable[ToolOutcome]]
+
+
+@pytest.fixture
+def duck(run: Run) -> Run:
+    async def duck(query: Any, input: dict[str, Any] | None = None, timeout: float | None = None, **more: Any) -> Any:
+        context = {"execution_id": more.pop("execution_id", "7")}
+        return await run("duckdb", {"query": query, **more}, input, timeout, **context)
+
+    return duck
+
+
+def code(outcome: ToolOutcome) -> str:
+    assert outcome.status == "error"
+    assert outcome.error is not None
+    return str(outcome.error["code"])
+
+
+async def test_lists_of_objects_are_tables(duck: Run) -> None:
+    rows = [{"g": "a", "v": 1}, {"g": "a", "v": 2.5}, {"g": "b", "v": 3, "extra": "x"}]
+    outcome = await duck(
+        "select g, sum(v) as total, max(extra) as extra from rows group by g order by g", {"rows": rows}
+    )
+    assert outcome.data == {
+        "status": "ok",
+        "rows": [{"g": "a", "total": 3.5, "extra": None}, {"g": "b", "total": 3.0, "extra": "x"}],
+        "row_count": 2,
+        "columns": ["g", "total", "extra"],
+        "statement_count": 1,
+    }
+
+
+async def test_a_column_of_mixed_values_is_text(duck: Run) -> None:
+    outcome = await duck("select v from rows", {"rows": [{"v": 1}, {"v": "a"}, {"v": {"k": 1}}, {"v": None}]})
+    assert [row["v"] for row in outcome.data["rows"]] == ["1", "a", '{"k":1}', None]
+
+
+async def test_values_are_bound_by_either_notation_and_by_template(duck: Run) -> None:
+    evil = "x'; drop table t; --"
+    outcome = await duck("select $a as a, %(b)s as b, 7 % 4 as m", {"a": evil, "b": [1, 2], "unused": 1})
+    assert outcome.data["rows"] == [{"a": evil, "b": [1, 2], "m": 3}]
+    outcome = await duck(BoundSql("select %(__1)s as x, $a as a", {"__1": evil}), {"a": 1})
+    assert outcome.data["rows"] == [{"x": evil, "a": 1}]
+
+
+async def test_params_win_over_input(duck: Run) -> None:
+    assert (await duck("select $a as a", {"a": 1}, params={"a": 2})).data["rows"] == [{"a": 2}]
+
+
+async def test_the_last_statement_gives_the_rows(duck: Run) -> None:
+    outcome = await duck("create table t (i int); insert into t values (1), (2); select i from t order by i")
+    assert (outcome.data["rows"], outcome.data["statement_count"]) == ([{"i": 1}, {"i": 2}], 3)
+    outcome = await duck("create table t (i int); insert into t values (1), (2)")
+    assert (outcome.data["rows"], outcome.data["row_count"]) == ([], 2)
+    outcome = await duck("create table t (i int)")
+    assert (outcome.data["rows"], outcome.data["row_count"], outcome.data["columns"]) == ([], 0, [])
+
+
+async def test_values_come_out_as_json(duck: Run) -> None:
+    outcome = await duck(
+        "select 1.10::decimal(9,2) d, 9223372036854775807::hugeint * 10 h, date '2024-02-29' dt, "
+        "timestamptz '2024-01-01 00:00:00+02' ts, 'a'::blob b, {'x': 1.5} s, 'nan'::double n, 1 as d"
+    )
+    assert outcome.data["rows"] == [
+        {
+            "d": 1.1,
+            "h": "92233720368547758070",
+            "dt": "2024-02-29",
+            "ts": "2023-12-31T22:00:00+00:00",
+            "b": "YQ==",
+            "s": {"x": 1.5},
+            "n": None,
+            "d_2": 1,
+        }
+    ]
+
+
+async def test_memory_is_one_calls_alone_and_a_file_one_executions(duck: Run, tmp_path: Path) -> None:
+    await duck("create table t as select 1 as i")
+    assert code(await duck("select * from t")) == "duckdb.error"
+    await duck("create table t as select 1 as i", database="d/x.duckdb")
+    assert (await duck("select i from t", database="d/x.duckdb")).data["rows"] == [{"i": 1}]
+    assert code(await duck("select i from t", database="d/x.duckdb", execution_id="8")) == "duckdb.error"
+    forget(tmp_path, "7")
+    assert not folder_of(tmp_path, "7").exists()
+
+
+async def test_tasks_of_one_execution_may_use_a_file_side_by_side(duck: Run) -> None:
+    await duck("create table t (i int)", database="x.duckdb")
+    outcomes = await asyncio.gather(
+        *(duck("insert into t values ($i)", {"i": i}, database="x.duckdb") for i in range(6))
+    )
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert (await duck("select count(*) as n from t", database="x.duckdb")).data["rows"] == [{"n": 6}]
+
+
+async def test_files_of_the_execution_can_be_written_and_read(duck: Run) -> None:
+    outcome = await duck(
+        "copy (select 1 as a) to (getvariable('folder') || '/o.csv');"
+        "select a from read_csv(getvariable('folder') || '/o.csv')"
+    )
+    assert (outcome.error, outcome.data and outcome.data["rows"]) == (None, [{"a": 1}])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from read_text('/etc/passwd')",
+        "select * from '/etc/passwd'",
+        "select * from read_text(getvariable('folder') || '/../../../secret.csv')",
+        "copy (select 1) to '/tmp/noetl-escape.csv'",
+        "attach '/tmp/noetl-escape.db'",
+        "select * from read_csv('http://127.0.0.1:1/x')",
+        "install httpfs",
+        "load httpfs",
+        "set enable_external_access = true",
+        "set allowed_directories = ['/']",
+        "set memory_limit = '100GB'",
+        "reset lock_configuration",
+        "select * from rows_of_the_engine",
+        "export database '/tmp/noetl-escape'",
+    ],
+)
+async def test_nothing_outside_can_be_reached(duck: Run, tmp_path: Path, query: str) -> None:
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    rows_of_the_engine = [{"a": 1}]
+    assert code(await duck(query)) in ("duckdb.refused", "duckdb.error")
+    assert code(await duck(query, database="x.duckdb")) in ("duckdb.refused", "duckdb.error")
+    assert rows_of_the_engine == [{"a": 1}]
+
+
+@pytest.mark.parametrize("path", ["../x", "/tmp/x.duckdb", "a/../../x", "md:cloud", "s3://b/x"])
+async def test_a_database_lies_in_the_executions_folder(duck: Run, path: str) -> None:
+    assert code(await duck("select 1", database=path)) == "duckdb.config"
+
+
+async def test_attaching_other_databases_is_not_supported_yet(duck: Run) -> None:
+    outcome = await duck("select 1", auth={"pg": "warehouse"})
+    assert code(outcome) == "duckdb.config"
+    assert "not supported yet" in outcome.error["message"]
+
+
+async def test_a_timeout_interrupts_the_query(duck: Run) -> None:
+    outcome = await duck("select sum(a.range * b.range) from range(10000000) a, range(10000000) b", timeout=0.2)
+    assert code(outcome) == "duckdb.timeout"
+    assert outcome.error["retryable"] is True
+
+
+async def test_cancelling_interrupts_the_query(duck: Run) -> None:
+    task = asyncio.create_task(duck("select sum(a.range * b.range) from range(10000000) a, range(10000000) b"))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_too_many_rows_are_an_error_not_a_cut(duck: Run) -> None:
+    assert (await duck("select * from range(10)", max_rows=10)).data["row_count"] == 10
+    assert code(await duck("select * from range(11)", max_rows=10)) == "duckdb.too_many_rows"
+
+
+async def test_memory_is_limited(duck: Run) -> None:
+    query = "select list(range::varchar || repeat('x', 1000)) as l from range(1000000)"
+    assert code(await duck(query, memory_mb=64)) == "duckdb.memory"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"), [("selec 1", "duckdb.error"), ("select $x", "duckdb.sql"), (" ; ", "duckdb.sql")]
+)
+async def test_wrong_sql_is_told(duck: Run, query: str, expected: str) -> None:
+    assert code(await duck(query)) == expected

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from noetl_serverless.tools.port import Credential, ToolOutcome
+
+Run = Callable[..., Awaitable[ToolOutcome]]
+
+
+async def echo(request: web.Request) -> web.Response:
+    body = (await request.read()).decode()
+    return web.json_response(
+        {
+            "method": request.method,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "query": [list(pair) for pair in request.query.items()],
+            "body": body,
+            "peer": request.transport.get_extra_info("peername")[1] if request.transport else None,
+        }
+    )
+
+
+async def redirect(request: web.Request) -> web.Response:
+    return web.Response(status=int(request.query.get("status", "302")), headers={"Location": request.query["to"]})
+
+
+async def status(request: web.Request) -> web.Response:
+    shown = f"you are {request.headers.get('Authorization')} {request.query_string}"
+    return web.Response(status=int(request.match_info["status"]), text=shown, headers={"Retry-After": "3"})
+
+
+async def slow(request: web.Request) -> web.Response:
+    await asyncio.sleep(600)
+    return web.Response()
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b"x" * (1 << 20))
+
+
+async def broken(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    await response.write(b"x")
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def typed(request: web.Request) -> web.Response:
+    return web.Response(body=base64.b64decode(request.query["body"]), content_type=request.query["type"])
+
+
+async def cookie(request: web.Request) -> web.Response:
+    response = web.Response(text=request.headers.get("Cookie", "none"))
+    response.set_cookie("session", "1")
+    return response
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[str]:
+    app = web.Application()
+    for path, handler in {
+        "/echo": echo,
+        "/redirect": redirect,
+        "/status/{status}": status,
+        "/slow": slow,
+        "/endless": endless,
+        "/broken": broken,
+        "/typed": typed,
+        "/cookie": cookie,
+    }.items():
+        app.router.add_route("*", path, handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    yield f"http://127.0.0.1:{port}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+def http(run: Run, server: str) -> Run:
+    async def http(path: str, timeout: float | None = None, private: bool = True, **config: Any) -> ToolOutcome:
+        url = path if "://" in path else server + path
+        return await run("http", {"url": url, **config}, timeout=timeout, allow_private_http=private)
+
+    return http
+
+
+def code(outcome: ToolOutcome) -> tuple[str, bool]:
+    assert outcome.status == "error"
+    assert outcome.error is not None
+    return outcome.error["code"], outcome.error["retryable"]
+
+
+async def test_an_answer_has_status_headers_url_time_and_parsed_data(http: Run, server: str) -> None:
+    outcome = await http("/echo", params={"a": 1, "b": ["x", "y"], "c": None, "d": True}, headers={"X-N": 5})
+    assert outcome.status == "ok"
+    assert set(outcome.data) == {"status_code", "headers", "url", "elapsed", "data"}
+    assert outcome.data["status_code"] == 200
+    assert outcome.data["url"] == f"{server}/echo?a=1&b=x&b=y&d=true"
+    assert outcome.data["headers"]["content-type"].startswith("application/json")
+    assert outcome.data["data"]["query"] == [["a", "1"], ["b", "x"], ["b", "y"], ["d", "true"]]
+    assert outcome.data["data"]["headers"]["x-n"] == "5"
+    assert outcome.extra["http"]["status"] == 200
+
+
+@pytest.mark.parametrize(
+    ("config", "body", "kind"),
+    [
+        ({"json": {"a": 1}}, '{"a":1}', "application/json"),
+        ({"json": "text"}, '"text"', "application/json"),
+        ({"payload": [1]}, "[1]", "application/json"),
+        ({"body": "raw"}, "raw", "text/plain; charset=utf-8"),
+        ({"data": {"body": {"a": 1}, "query": {"q": 1}}}, '{"a":1}', "application/json"),
+        (
+            {"body": {"a": "1 2"}, "headers": {"content-type": "application/x-www-form-urlencoded"}},
+            "a=1+2",
+            "application/x-www-form-urlencoded",
+        ),
+    ],
+)
+async def test_a_body_is_sent_as_what_it_is(http: Run, config: dict[str, Any], body: str, kind: str) -> None:
+    data = (await http("/echo", method="POST", **config)).data["data"]
+    assert (data["method"], data["body"], data["headers"]["content-type"]) == ("POST", body, kind)
+
+
+async def test_posts_carry_the_idempotency_key_unless_they_have_one(http: Run) -> None:
+    async def key(**config: Any) -> Any:
+        return (await http("/echo", **config)).data["data"]["headers"].get("idempotency-key")
+
+    assert await key(method="POST") == "key-1"
+    assert await key(method="POST", headers={"Idempotency-Key": "mine"}) == "mine"
+    assert await key(method="GET") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "data"),
+    [
+        ("application/json", b'{"a":1}', {"a": 1}),
+        ("application/problem+json", b"[1]", [1]),
+        ("application/json", b"not json", "not json"),
+        ("text/csv", b"a,b\n", "a,b\n"),
+        ("image/png", b"\xff\x00", "/wA="),
+        ("text/plain", b"\xff\xfe", "//4="),
+        ("application/json", b"", None),
+    ],
+)
+async def test_data_is_json_else_text_else_base64(http: Run, kind: str, body: bytes, data: Any) -> None:
+    outcome = await http("/typed", params={"type": kind, "body": base64.b64encode(body).decode()})
+    assert outcome.data["data"] == data
+    assert ("encoding" in outcome.data) == (data in ("/wA=", "//4="))
+
+
+@pytest.mark.parametrize(
+    ("number", "retryable"), [(400, False), (404, False), (408, True), (429, True), (500, True), (503, True)]
+)
+async def test_a_bad_status_is_an_error_that_keeps_the_answer(http: Run, number: int, retryable: bool) -> None:
+    outcome = await http(f"/status/{number}")
+    assert code(outcome) == ("http.status", retryable)
+    assert outcome.error is not None
+    assert outcome.error["status_code"] == outcome.data["status_code"] == outcome.extra["http"]["status"] == number
+    assert outcome.extra["http"]["headers"]["retry-after"] == "3"
+    assert outcome.data["data"].startswith("you are")
+
+
+@pytest.mark.parametrize(
+    ("credential", "auth", "where", "value"),
+    [
+        (("bearer", {"token": "tok-1"}), "c", "authorization", "Bearer tok-1"),
+        (("basic", {"username": "u", "password": "pass"}), "c", "authorization", "Basic dTpwYXNz"),
+        (("api_key", {"key": "abc-1"}), "c", "x-api-key", "abc-1"),
+        (("api_key", {"key": "abc-1", "header": "X-Key"}), "c", "x-key", "abc-1"),
+        (("header", {"name": "X-Tok", "value": "abc-1"}), "c", "x-tok", "abc-1"),
+        (("header", {"headers": {"A-B": "abc-1"}}), "c", "a-b", "abc-1"),
+        (("static", {"token": "tok-1"}), {"type": "bearer", "credential": "c"}, "authorization", "Bearer tok-1"),
+    ],
+)
+async def test_a_credential_is_shown_as_its_type_says(
+    http: Run, credentials: dict[str, Credential], credential: Any, auth: Any, where: str, value: str
+) -> None:
+    credentials["c"] = Credential("c", *credential)
+    assert (await http("/echo", auth=auth)).data["data"]["headers"][where] == value
+
+
+async def test_a_key_in_the_query_is_sent_and_masked(http: Run, credentials: dict[str, Credential]) -> None:
+    credentials["c"] = Credential("c", "api_key", {"key": "se/cret", "param": "key"})
+    outcome = await http("/echo", auth="c")
+    assert outcome.data["data"]["query"] == [["key", "se/cret"]]
+    assert outcome.data["url"].endswith("?key=***")
+
+
+async def test_errors_never_show_the_credential(http: Run, credentials: dict[str, Credential]) -> None:
+    credentials["t"] = Credential("t", "bearer", {"token": "secret-token"})
+    credentials["b"] = Credential("b", "basic", {"username": "u", "password": "secret-word"})
+    credentials["k"] = Credential("k", "api_key", {"key": "secret/key", "param": "key"})
+    for name in credentials:
+        outcome = await http("/status/401", auth=name)
+        shown = json.dumps([outcome.error, outcome.data, outcome.extra])
+        assert "***" in shown
+        assert not any(secret in shown for secret in ("secret-token", "secret-word", "secret/key", "dTpzZWNyZXQ"))
+
+
+@pytest.mark.parametrize(
+    ("credential", "expected"),
+    [(None, "credential.missing"), (("postgres", {}), "credential.unfit"), (("bearer", {}), "credential.unfit")],
+)
+async def test_a_credential_that_cannot_serve_is_told(
+    http: Run, credentials: dict[str, Credential], credential: Any, expected: str
+) -> None:
+    if credential:
+        credentials["c"] = Credential("c", *credential)
+    assert code(await http("/echo", auth="c")) == (expected, False)
+
+
+async def test_timeouts_and_broken_connections_are_retryable(http: Run) -> None:
+    assert code(await http("/slow", timeout=0.1)) == ("http.timeout", True)
+    assert code(await http("/broken")) == ("http.connect", True)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        assert code(await http(f"http://127.0.0.1:{closed.getsockname()[1]}/")) == ("http.connect", True)
+
+
+@pytest.mark.parametrize("timeout", [0.1, {"connect": 1, "read": 0.1}, {"total": 0.1}])
+async def test_the_config_may_set_the_timeout(run: Run, server: str, timeout: Any) -> None:
+    outcome = await run("http", {"url": f"{server}/slow", "timeout": timeout})
+    assert code(outcome) == ("http.timeout", True)
+
+
+async def test_an_answer_beyond_the_limit_is_refused(http: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tools.http_client.MAX_BYTES", 3 << 20)
+    assert code(await http("/endless")) == ("http.too_large", False)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "example.org", "http://", "http://[::1"])
+async def test_what_is_no_http_url_is_refused(http: Run, run: Run, url: str) -> None:
+    assert code(await run("http", {"url": url})) == ("http.url", False)
+
+
+async def test_a_line_break_in_a_header_is_refused(http: Run) -> None:
+    assert code(await http("/echo", headers={"X-A": "b\r\nX-C: d"})) == ("http.headers", False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_this_machine_is_refused_unless_allowed(http: Run, server: str, host: str) -> None:
+    url = server.replace("127.0.0.1", host) + "/echo"
+    assert code(await http(url, private=False)) == ("http.refused", False)
+    assert (await http(server + "/echo")).status == "ok"
+    # a kept connection of an allowed call does not help one that is not
+    assert code(await http(url, private=False)) == ("http.refused", False)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest/meta-data", "http://[::ffff:a9fe:a9fe]/", "http://[fd00:ec2::254]/"]
+)
+async def test_metadata_addresses_are_always_refused_through_redirects_too(http: Run, url: str) -> None:
+    assert code(await http(url)) == ("http.refused", False)
+    assert code(await http("/redirect", params={"to": url})) == ("http.refused", False)
+
+
+async def test_a_name_is_judged_by_the_address_it_leads_to(
+    http: Run, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lead_home(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lead_home)
+    assert code(await http("http://harmless.example/")) == ("http.refused", False)
+    assert code(await http("/redirect", params={"to": "http://harmless.example/"})) == ("http.refused", False)
+
+
+async def test_redirects_keep_secrets_to_their_origin(
+    http: Run, server: str, credentials: dict[str, Credential]
+) -> None:
+    credentials["c"] = Credential("c", "api_key", {"key": "secret-key", "header": "X-Key"})
+    there = server.replace("127.0.0.1", "localhost") + "/echo"
+    same = await http("/redirect", params={"to": "/echo"}, auth="c")
+    assert same.data["data"]["headers"]["x-key"] == "secret-key"
+    other = await http("/redirect", params={"to": there}, auth="c", headers={"Cookie": "a=b", "X-Plain": "1"})
+    shown = other.data["data"]["headers"]
+    assert other.data["url"] == there
+    assert ("x-key" in shown, "cookie" in shown, shown["x-plain"]) == (False, False, "1")
+
+
+@pytest.mark.parametrize(
+    ("number", "method", "body"), [(302, "GET", ""), (303, "GET", ""), (307, "POST", "[1]"), (308, "POST", "[1]")]
+)
+async def test_redirects_change_the_method_as_they_should(http: Run, number: int, method: str, body: str) -> None:
+    outcome = await http("/redirect", method="POST", json=[1], params={"to": "/echo", "status": number})
+    assert (outcome.data["data"]["method"], outcome.data["data"]["body"]) == (method, body)
+
+
+async def test_redirects_can_be_left_alone_and_do_not_go_on_for_ever(http: Run, server: str) -> None:
+    outcome = await http("/redirect", params={"to": "/echo"}, follow_redirects=False)
+    assert (outcome.status, outcome.data["status_code"], outcome.data["headers"]["location"]) == ("ok", 302, "/echo")
+    loop = f"{server}/redirect?to=/redirect%3Fto%3D/redirect"
+    assert code(await http("/redirect", params={"to": loop})) in [("http.redirects", False), ("http.status", True)]
+    assert code(await http("/redirect", params={"to": "file:///etc/passwd"})) == ("http.url", False)
+
+
+async def test_connections_are_kept_but_no_cookies(http: Run) -> None:
+    ports = {(await http("/echo")).data["data"]["peer"] for _ in range(5)}
+    assert len(ports) == 1
+    await http("/cookie")
+    assert (await http("/cookie")).data["data"] == "none"

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from noetl_serverless.tools.port import ToolOutcome
+from noetl_serverless.tools.python_pool import PythonPool
+
+Run = Callable[..., Awaitable[ToolOutcome]]
+
+
+@pytest.fixture
+def python(run: Run) -> Run:
+    async def python(code: str, timeout: float | None = None, **given: Any) -> ToolOutcome:
+        return await run("python", {"code": code}, given, timeout)
+
+    return python
+
+
+async def gone(pid: int) -> bool:
+    """Whether a process ends, soon."""
+    for _ in range(200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("result = {'sum': a + b}", {"sum": 3}),
+        ("def main(a, b):\n    return a - b", -1),
+        ("async def main(a, b):\n    import asyncio\n    await asyncio.sleep(0)\n    return [a, b]", [1, 2]),
+        ("def main(a, b):\n    return 1\nresult = 2", 2),
+        ("x = a", None),
+        ("from __future__ import annotations\nresult = __name__", "__main__"),
+        ("import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nresult = P(a)", {"x": 1}),
+        ("import pickle\nclass C: pass\nresult = type(pickle.loads(pickle.dumps(C()))).__name__", "C"),
+        (
+            "import decimal, uuid, datetime\nresult = [decimal.Decimal('1.5'), datetime.date(2024, 1, 2)]",
+            [1.5, "2024-01-02"],
+        ),
+        ("result = float('nan')", None),
+    ],
+)
+async def test_the_result_is_what_the_code_leaves(python: Run, code: str, expected: Any) -> None:
+    outcome = await python(code, a=1, b=2)
+    assert (outcome.status, outcome.error, outcome.data) == ("ok", None, expected)
+
+
+async def test_an_input_named_result_is_not_taken_for_the_result(python: Run) -> None:
+    assert (await python("def main(result):\n    return result + 1", result=1)).data == 2
+    assert (await python("result = result + 1", result=1)).data == 2
+
+
+async def test_nothing_is_left_behind_for_the_next_call(run: Run, tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        dirty = (
+            "import os, sys, io\nleft = 1\nos.environ['LEFT'] = '1'\nopen('file', 'w').write('x')\nos.mkdir('d')\n"
+            "sys.path.insert(0, '/nowhere')\nos.chdir('/')\nsys.stdout = io.StringIO()"
+        )
+        look = (
+            "import os, sys\nprint('heard')\nresult = ['left' in globals(), 'LEFT' in os.environ, os.listdir('.'), "
+            "'/nowhere' in sys.path, os.getpid()]"
+        )
+        first = await one.run("import os\nresult = os.getpid()", {})
+        await one.run(dirty, {})
+        after = await one.run(look, {})
+        assert after["data"] == [False, False, [], False, first["data"]]
+        assert after["stdout"] == "heard\n"
+    finally:
+        await one.close()
+
+
+async def test_an_exception_is_told_with_the_users_lines_alone(python: Run) -> None:
+    outcome = await python("def f(x):\n    return 1 / x\n\nresult = f(a)", a=0)
+    assert outcome.error == {
+        "kind": "python",
+        "code": "python.exception",
+        "retryable": False,
+        "message": "ZeroDivisionError: division by zero",
+    }
+    py = outcome.extra["py"]
+    assert (py["exception"], py["line"]) == ("ZeroDivisionError", 2)
+    assert "return 1 / x" in py["traceback"]
+    assert "python_child" not in py["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("result = {'a': [object()]}", "result['a'][0] is of type object, which is not JSON"),
+        ("result = 2 ** 70", "result is an int beyond 64 bits"),
+        ("result = b'x'", "result is of type bytes"),
+    ],
+)
+async def test_a_result_that_is_no_json_is_named(python: Run, code: str, message: str) -> None:
+    outcome = await python(code)
+    assert outcome.error is not None
+    assert outcome.error["code"] == "python.not_json"
+    assert outcome.error["message"].startswith(message)
+
+
+@pytest.mark.parametrize("code", ["exit(3)", "raise SystemExit", "raise KeyboardInterrupt"])
+async def test_leaving_the_code_does_not_end_the_process(python: Run, pool: PythonPool, code: str) -> None:
+    await python("pass")
+    before = set(pool.pids)
+    assert (await python(code)).error["code"] == "python.exception"
+    assert before <= set(pool.pids)
+
+
+async def test_prints_are_kept_and_bounded(python: Run) -> None:
+    outcome = await python("import subprocess\nprint('one')\nsubprocess.run(['echo', 'two'])\nprint('three', end='')")
+    assert outcome.meta["stdout"] == "one\ntwo\nthree"
+    loud = await python("for i in range(200000): print('x' * 50)")
+    assert loud.status == "ok"
+    assert len(loud.meta["stdout"]) < 9000
+    assert loud.meta["stdout"].endswith("more bytes]")
+
+
+async def test_a_timeout_kills_the_process_and_its_children(python: Run, pool: PythonPool, tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    code = (
+        "import os, subprocess, time\nchild = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\nprint('working')\ntime.sleep(600)"
+    )
+    outcome = await python(code, timeout=1.0)
+    assert outcome.error["code"] == "python.timeout"
+    assert outcome.error["retryable"] is True
+    assert outcome.meta["stdout"] == "working\n"
+    me, child = map(int, note.read_text().split())
+    assert not psutil.pid_exists(me)
+    assert await gone(child)
+    assert me not in pool.pids
+    assert (await python("result = 1")).data == 1
+
+
+async def test_code_that_never_yields_is_killed_too(python: Run) -> None:
+    assert (await python("while True: pass", timeout=0.2)).error["code"] == "python.timeout"
+    ignoring = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
+    assert (await python(ignoring, timeout=0.2)).error["code"] == "python.timeout"
+
+
+async def test_cancelling_kills_and_the_pool_goes_on(python: Run, pool: PythonPool) -> None:
+    await python("pass")
+    task = asyncio.create_task(python("import time; time.sleep(600)"))
+    await asyncio.sleep(0.2)
+    before = set(pool.pids)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (killed,) = before - set(pool.pids)
+    assert await gone(killed)
+    assert [(await python("result = 1")).data for _ in range(3)] == [1, 1, 1]
+
+
+async def test_the_memory_limit_holds_and_costs_the_process(python: Run) -> None:
+    outcome = await python("x = bytearray(700_000_000)")
+    assert outcome.error["code"] == "python.memory"
+    assert outcome.error["retryable"] is False
+    assert (await python("x = bytearray(100_000_000); result = len(x)")).data == 100_000_000
+
+
+@pytest.mark.parametrize(
+    "code", ["import os; os._exit(3)", "import os; os.kill(os.getpid(), 9)", "import ctypes; ctypes.string_at(0)"]
+)
+async def test_a_process_that_dies_is_an_error_to_retry(python: Run, code: str) -> None:
+    outcome = await python(code)
+    assert (outcome.error["code"], outcome.error["retryable"]) == ("python.killed", True)
+    assert (await python("result = 1")).data == 1
+
+
+async def test_a_process_left_with_threads_is_replaced(python: Run, pool: PythonPool) -> None:
+    code = (
+        "import os, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\nresult = os.getpid()"
+    )
+    pid = (await python(code)).data
+    assert pid not in pool.pids
+    assert await gone(pid)
+
+
+async def test_a_forgotten_fork_neither_answers_nor_stays(python: Run) -> None:
+    code = "import os\npid = os.fork()\nresult = pid or 'child'"
+    outcome = await python(code)
+    assert isinstance(outcome.data, int)
+    assert await gone(outcome.data)
+    assert (await python("result = 1")).data == 1
+
+
+async def test_the_child_sees_none_of_the_engines_environment(python: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOETL_ENCRYPTION_KEYS", "k1:topsecret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    code = (
+        "import os, subprocess\n"
+        "result = str(dict(os.environ)) + subprocess.run(['env'], capture_output=True, text=True).stdout"
+    )
+    outcome = await python(code)
+    assert outcome.status == "ok"
+    assert "topsecret" not in outcome.data
+    assert "NOETL" not in outcome.data
+
+
+async def test_the_child_cannot_read_its_parents_environment(python: Run) -> None:
+    outcome = await python("result = open(f'/proc/{ppid}/environ').read()", ppid=os.getpid())
+    assert outcome.error is not None
+    assert outcome.extra["py"]["exception"] == "PermissionError"
+    again = (
+        "import subprocess\nresult = subprocess.run(['cat', f'/proc/{ppid}/environ'], capture_output=True).returncode"
+    )
+    assert (await python(again, ppid=os.getpid())).data != 0
+
+
+async def test_the_child_holds_no_other_open_files_of_the_parent(python: Run, tmp_path: Path) -> None:
+    code = (
+        "import os\nfolder = '/proc/self/fd/'\n"
+        "result = [os.readlink(folder + n) for n in os.listdir(folder) if os.path.lexists(folder + n)]"
+    )
+    with (tmp_path / "held").open("w"):
+        listed = (await python(code)).data
+    assert not any("held" in entry for entry in listed)
+
+
+async def test_fifty_megabytes_pass_in_both_directions(python: Run) -> None:
+    text = "y" * 50_000_000
+    assert (await python("result = len(s)", s=text)).data == len(text)
+    assert (await python("result = ['x' * 1000] * 50_000")).data == ["x" * 1000] * 50_000
+
+
+async def test_calls_run_side_by_side_and_queue_beyond_the_size(python: Run, pool: PythonPool) -> None:
+    code = "import os, time\ntime.sleep(0.05)\nresult = [n, os.getpid()]"
+    outcomes = await asyncio.gather(*(python(code, n=n) for n in range(12)))
+    assert [outcome.data[0] for outcome in outcomes] == list(range(12))
+    assert len({outcome.data[1] for outcome in outcomes}) == 2
+    assert len(pool.pids) == 2
+
+
+async def test_a_waiting_call_that_is_cancelled_gives_up_its_turn(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        first = asyncio.create_task(one.run("import time; time.sleep(0.2); result = 1", {}))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(one.run("result = 2", {}))
+        third = asyncio.create_task(one.run("result = 3", {}))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        assert [(await first)["data"], (await third)["data"]] == [1, 3]
+    finally:
+        await one.close()
+
+
+async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
+    pool = PythonPool(2, 512, tmp_path / "p")
+    pool.start()
+    pids = pool.pids
+    assert len(pids) == 2
+    assert (await pool.run("result = 1", {}))["data"] == 1
+    assert pool.pids and set(pool.pids) == set(pids)
+    await pool.close()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert list((tmp_path / "p").iterdir()) == []
+    with pytest.raises(RuntimeError, match="closed"):
+        await pool.run("result = 1", {})
+
+
+async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom noetl_serverless.tools.python_pool import PythonPool\n"
+        "async def main():\n"
+        "    pool = PythonPool(1, 512, Path(sys.argv[1]))\n"
+        "    print((await pool.run('import os; result = os.getpid()', {}))['data'], flush=True)\n"
+        "    await pool.run('import time; time.sleep(600)', {})\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    assert psutil.pid_exists(child)
+    parent.kill()
+    await parent.wait()
+    assert await gone(child)
+
+
+def test_one_pool_serves_one_event_loop_after_another(tmp_path: Path) -> None:
+    pool = PythonPool(1, 512, tmp_path / "p")
+    pids = [asyncio.run(pool.run("import os; result = os.getpid()", {}))["data"] for _ in range(3)]
+    asyncio.run(pool.close())
+    assert len(set(pids)) == 1
+
+
+async def test_installed_packages_can_be_imported(python: Run) -> None:
+    outcome = await python("import duckdb, pyarrow\nresult = duckdb.connect().execute('select 41 + 1').fetchone()[0]")
+    assert (outcome.error, outcome.data) == (None, 42)
+
+
+async def test_a_config_that_is_wrong_once_rendered_is_told(run: Run) -> None:
+    outcome = await run("python", {"code": 3})
+    assert outcome.error is not None
+    assert outcome.error["code"] == "python.config"

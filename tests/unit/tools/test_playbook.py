@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+from noetl_serverless.tools.noop import Noop
+from noetl_serverless.tools.playbook import SubPlaybook
+from noetl_serverless.tools.port import ToolCall, ToolContext
+
+NOWHERE = cast(ToolContext, None)
+
+
+async def run(config: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
+    return await SubPlaybook().run(ToolCall("playbook", "t", config, given or {}), NOWHERE)
+
+
+async def test_a_child_is_asked_for_with_payload_over_input() -> None:
+    config = {"path": "demo/child", "version": 3, "payload": {"b": 2}, "return_step": "end"}
+    outcome = await run(config, {"a": 1, "b": 1})
+    assert outcome.status == "ok"
+    assert outcome.child.model_dump() == {
+        "path": "demo/child",
+        "version": 3,
+        "payload": {"a": 1, "b": 2},
+        "return_step": "end",
+    }
+
+
+async def test_a_wrong_config_is_an_error_envelope() -> None:
+    outcome = await run({"version": 1})
+    assert outcome.status == "error"
+    assert outcome.error["code"] == "playbook.config"
+    assert "'path' is required" in outcome.error["message"]
+
+
+async def test_noop_says_ok() -> None:
+    assert (await Noop().run(ToolCall("noop", "t", {}), NOWHERE)).data == {"status": "ok"}

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from noetl_serverless.tools import registry
+from noetl_serverless.tools.config import ToolConfig
+
+
+def messages(kind: str, config: dict[str, object]) -> list[tuple[str, str]]:
+    return [(fault.pointer, fault.message) for fault in registry.check(kind, config)]
+
+
+def test_every_kind_loads_and_documents_every_field() -> None:
+    assert {"duckdb", "http", "noop", "playbook", "postgres", "python"} <= set(registry.kinds())
+    for kind in registry.kinds():
+        schema = registry.schema(kind)
+        assert issubclass(registry.load(kind).config, ToolConfig)
+        assert schema["additionalProperties"] is False
+        assert schema["description"]
+        assert all("description" in field for field in schema.get("properties", {}).values())
+
+
+def test_a_tool_is_one_object_per_process() -> None:
+    assert registry.load("noop") is registry.load("noop")
+
+
+def test_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(registry.UnknownKind, match="no tool kind 'htp'"):
+        registry.load("htp")
+    assert registry.check("htp", {})[0].code == "unknown_kind"
+
+
+def test_a_kind_of_the_language_without_a_tool_is_not_supported_yet() -> None:
+    (fault,) = registry.check("shell", {"cmds": ["ls"]})
+    assert fault.code == "not_supported"
+    assert fault.message == "tool kind 'shell' is not supported yet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("noop", {}),
+        ("python", {"code": "result = 1"}),
+        ("python", {"code": "result = {{ workload.x }}"}),
+        ("http", {"url": "{{ workload.api }}/x", "method": "{{ m }}", "headers": "{{ h }}", "timeout": "{{ t }}"}),
+        ("http", {"url": "x", "auth": {"credential": "c", "type": "bearer"}, "data": {"query": {"a": "{{ x }}"}}}),
+        ("postgres", {"auth": "wh", "command": "select {{ x }}", "params": "{{ p }}", "max_rows": "{{ n }}"}),
+        ("postgres", {"auth": "wh", "table": "t", "rows": "{{ fetch.rows }}", "mode": "replace"}),
+        ("duckdb", {"commands": ["select 1", "select {{ x }}"], "threads": "{{ n }}"}),
+        ("playbook", {"path": "a/b", "version": "{{ v }}", "payload": {"a": "{{ x }}"}}),
+        ("noop", {"kind": "noop", "name": "n", "input": {}, "spec": {}, "output": {}}),
+    ],
+)
+def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> None:
+    assert messages(kind, config) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "pointer", "message"),
+    [
+        ("noop", {"x": 1}, "/x", "unknown field 'x'"),
+        ("python", {"coode": "x"}, "/coode", "unknown field 'coode' (did you mean 'code'?)"),
+        ("python", {}, "/code", "the field 'code' is required"),
+        ("python", {"code": "x ="}, "/code", "code: not valid Python: invalid syntax (line 1 of the code)"),
+        ("python", {"code": "x", "libs": {}}, "", "the field 'libs' is not supported yet"),
+        ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
+        ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
+        ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
+        ("http", {"url": "x", "data": {"a": 1}}, "/data/a", "unknown field 'data.a'"),
+        ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
+        ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give one of command and query, not more"),
+        ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' belong together"),
+        ("duckdb", {"command": "x", "auth": {"pg": "wh"}}, "", None),
+        ("playbook", {"path": "p", "version": "last"}, "/version", None),
+    ],
+)
+def test_a_wrong_config_says_what_and_where(
+    kind: str, config: dict[str, object], pointer: str, message: str | None
+) -> None:
+    found = messages(kind, config)
+    assert pointer in [place for place, _ in found]
+    if message:
+        assert (pointer, message) in found
+
+
+def test_inline_connections_are_refused() -> None:
+    found = messages("postgres", {"auth": "a", "command": "select 1", "db_host": "h"})
+    assert any("name a stored credential in 'auth'" in message for _, message in found)
+
+
+def test_a_template_excuses_only_its_own_field() -> None:
+    found = messages("http", {"url": "x", "timeout": "{{ t }}", "verify_ssl": "maybe"})
+    assert [pointer for pointer, _ in found] == ["/verify_ssl"]
+
+
+def test_loading_and_checking_import_no_client_library() -> None:
+    code = (
+        "import sys; from noetl_serverless.tools import registry\n"
+        "for kind in registry.kinds(): registry.check(kind, {})\n"
+        "print([m for m in ('aiohttp', 'duckdb', 'pyarrow', 'pg8000', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
