@@ -7,6 +7,7 @@ unless `transaction` is used.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -97,6 +98,8 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
     except (InterfaceError, DatabaseError, OSError) as error:
         raise Unavailable(f"PostgreSQL at {parts.hostname}:{parts.port} does not answer: {_reason(error)}") from error
     connection._usock.settimeout(None)
+    # a statement larger than the write buffer leaves in pieces, and the last must not wait for the first's answer
+    connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
