@@ -21,6 +21,7 @@ from pg8000 import converters, core, native
 
 from .encoding import encode, plain_decimal, plain_value
 from .port import Credential
+from .postgres_array import array_text
 
 CONNECT_TIMEOUT = 10.0
 _KEPT = 4
@@ -108,7 +109,7 @@ class Connection(native.Connection):
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, (list, tuple)) and type_ not in _JSON and self.is_array(type_):
-            return str(converters.array_out(list(value)))
+            return array_text(value)
         if isinstance(value, (dict, list, tuple)):
             return encode(value).decode()
         return str(converters.make_param(self.py_types, value))

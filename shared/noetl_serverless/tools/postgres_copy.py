@@ -8,6 +8,7 @@ from typing import Any
 from pg8000 import converters
 
 from .encoding import encode
+from .postgres_array import array_text
 
 _CHUNK = 1 << 17
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -66,5 +67,5 @@ def _field(value: Any) -> str:
 
 def _array(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return str(converters.array_out(list(value))).translate(_ESCAPES)
+        return array_text(value).translate(_ESCAPES)
     return _field(value)

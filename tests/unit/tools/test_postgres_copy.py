@@ -11,7 +11,7 @@ def test_values_are_written_as_copy_reads_them() -> None:
     rows = [{"a": "tab\tnew\nback\\", "b": None, "c": True, "d": {"k": "x\n"}, "e": ["p", 'q"'], "f": [1]}]
     (chunk,) = copy_text(rows, "abcdef", [False, False, False, False, True, False])
     fields = chunk.decode().rstrip("\n").split("\t")
-    assert fields == ["tab\\tnew\\nback\\\\", "\\N", "t", '{"k":"x\\\\n"}', '{p,"q\\\\""}', "[1]"]
+    assert fields == ["tab\\tnew\\nback\\\\", "\\N", "t", '{"k":"x\\\\n"}', '{"p","q\\\\""}', "[1]"]
 
 
 def test_a_missing_key_is_null_and_many_rows_come_in_chunks() -> None:
