@@ -10,7 +10,7 @@ from ..playbook.scope import build_scope
 from ..playbook.template_error import TemplateError
 from ..protocol import ClaimedCommand
 from .errors import from_problem, from_template, step_error
-from .pipeline import End
+from .job import End
 from .render import Lazy
 
 

@@ -13,11 +13,13 @@ from ..playbook.plan import Plan, Step
 from ..protocol import ClaimedCommand, Outcome
 from ..results.offload import externalise, selection
 from ..telemetry.logs import log_context
+from ..telemetry.masking import masking
 from .budget import Budget
 from .collection import render_collection
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
-from .pipeline import End, Job, Pipeline
+from .job import End, Job
+from .pipeline import Pipeline
 from .render import Lazy
 from .toolbox import Toolbox
 
@@ -81,9 +83,9 @@ class Executor:
             fence=job.command.fence,
             status="done" if end.status == "ok" else end.status,
             error=end.error,
-            extra=end.extra,
+            extra=masking.tree(end.extra),
             set=end.set,
-            meta=end.meta,
+            meta=masking.tree(end.meta),
             delay=end.delay,
             resume=end.resume,
             child=end.child,

@@ -13,7 +13,8 @@ from ..playbook.plan import Loop
 from ..protocol import ChildRequest, Frame, FrameOutcome
 from ..results.offload import externalise
 from .errors import from_problem, step_error
-from .pipeline import LOCALS_LIMIT, End, Job, Pipeline
+from .job import End, Job
+from .pipeline import LOCALS_LIMIT, Pipeline
 
 # so many errors of items are told one by one
 ERRORS_SHOWN = 10

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import InvalidRequest, Problem
-from ..playbook.plan import Assignment, Rule, Step, Task
+from ..playbook.plan import Assignment, Rule, Task
 from ..playbook.scope import build_scope
 from ..playbook.template import render_tree, truthy
 from ..playbook.template_error import TemplateError
 from ..playbook.views import Fetch
-from ..protocol import ChildRequest, ClaimedCommand
+from ..protocol import ChildRequest
 from ..results.offload import dump, externalise
 from ..tools.port import ToolCall
-from .budget import Budget
-from .errors import clean, from_problem, from_template, step_error
-from .render import Lazy
-from .toolbox import Identity, Toolbox, call_tool
+from .backoff import backoff
+from .envelope import child_output, envelope
+from .errors import from_problem, from_template, step_error
+from .job import End, Job
+from .toolbox import Identity, call_tool
 
 JUMPS_LIMIT = 100_000
 # a longer wait gives the worker back
@@ -30,37 +30,6 @@ SET_LIMIT = 64 * 1024
 LOCALS_LIMIT = 8 * 1024
 SCOPES = ("ctx", "iter", "step")
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the tasks run on: a command, or one item of its frame."""
-
-    command: ClaimedCommand
-    step: Step
-    toolbox: Toolbox
-    lazy: Lazy
-    budget: Budget
-    ctx: Mapping[str, Any]
-    iter: Mapping[str, Any] | None = None
-    loop: Mapping[str, Any] | None = None
-    resume: Mapping[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class End:
-    """How it went. deferred: go on from `resume` after `delay`; parked: go on from it once `child` has ended."""
-
-    status: Literal["ok", "error", "deferred", "parked"]
-    data: Any = None
-    ref: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    set: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    delay: float | None = None
-    resume: dict[str, Any] | None = None
-    child: ChildRequest | None = None
 
 
 class Pipeline:
@@ -94,7 +63,7 @@ class Pipeline:
                 task = self.tasks[self.position]
                 if child is None and self._progressed and self.job.budget.closing:
                     return await self._suspend(End("deferred", delay=0.0))
-                output = await self._call(task) if child is None else self._child_output(child)
+                output = await self._call(task) if child is None else child_output(child, self.attempt, self._line())
                 child = None
                 self._progressed = True
                 if isinstance(output, ChildRequest):
@@ -114,14 +83,16 @@ class Pipeline:
         try:
             rendered = await self._render(lambda scope: render_tree(task.config, scope))
         except TemplateError as error:
-            return self._envelope("error", error=from_template(error, task.place.line))
+            return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except Problem as problem:
-            return self._envelope("error", error={**from_problem(problem, "reference"), "at": task.place.line})
+            return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
         config = dict(rendered or {})
         own = config.pop("input", None) or {}
         if not isinstance(own, Mapping):
             message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
-            return self._envelope("error", error=step_error("template", "input.invalid", message, at=task.place.line))
+            return envelope(
+                "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
+            )
         call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
         called = await call_tool(self.job.toolbox, call, self._identity(task))
         outcome = called.outcome
@@ -129,36 +100,7 @@ class Pipeline:
             return outcome.child
         wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
         meta = {**outcome.meta, "duration_ms": called.duration_ms}
-        return self._envelope(outcome.status, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
-
-    def _child_output(self, child: Mapping[str, Any]) -> dict[str, Any]:
-        failed = child["status"] != "ok"
-        error = None
-        if failed:
-            error = {"kind": "playbook", "code": "child.failed", "retryable": False, "message": "the child failed"}
-            error = clean({**error, **(child.get("error") or {}), "at": self._line()})
-        meta = {"execution_id": child["execution_id"]} if child.get("execution_id") else {}
-        status = "error" if failed else "ok"
-        return self._envelope(status, child.get("data"), ref=child.get("ref"), error=error, meta=meta)
-
-    def _envelope(
-        self,
-        status: str,
-        data: Any = None,
-        *,
-        ref: dict[str, Any] | None = None,
-        error: dict[str, Any] | None = None,
-        meta: Mapping[str, Any] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        return {
-            "status": status,
-            "data": data,
-            "ref": ref,
-            "error": error,
-            "meta": {"attempt": self.attempt, **(meta or {})},
-            "extra": dict(extra or {}),
-        }
+        return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
 
     def _identity(self, task: Task) -> Identity:
         command = self.job.command
@@ -385,20 +327,6 @@ class Pipeline:
 
 class _SetTooLarge(Problem):
     status, code, title = 413, "set_too_large", "Too much was put into ctx"
-
-
-def backoff(rule: Rule, attempt: int) -> float:
-    """Seconds to wait after the attempt of that number, counted from 1."""
-    match rule.backoff:
-        case "none":
-            return 0.0
-        case "fixed":
-            return rule.delay
-        case "linear":
-            return rule.delay * attempt
-        case "exponential":
-            # beyond a day it makes no difference, and 2**n ends somewhere
-            return min(rule.delay * 2.0 ** min(attempt - 1, 60), 86_400.0)
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

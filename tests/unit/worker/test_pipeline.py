@@ -11,7 +11,7 @@ from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker import pipeline
-from noetl_serverless.worker.pipeline import backoff
+from noetl_serverless.worker.backoff import backoff
 
 ERROR = "{{ output.status == 'error' }}"
 
