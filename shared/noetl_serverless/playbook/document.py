@@ -6,6 +6,7 @@ built out of them. Scalars are those of JSON; keys are always strings, as writte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -24,6 +25,8 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# what YAML 1.1 takes for a text, having no sign after the e
+_FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+")
 _TAG: Final = "tag:yaml.org,2002:"
 _RESOLVER: Final[Any] = Resolver()
 _CONSTRUCTOR: Final = SafeConstructor()
@@ -282,6 +285,8 @@ class _Builder:
         if tag is None or tag == "!":
             is_plain = tag is None and event.implicit[0]
             tag = _RESOLVER.resolve(ScalarNode, text, (True, False)) if is_plain else _TAG + "str"
+            if is_plain and _FLOAT.fullmatch(text):
+                tag = _TAG + "float"
         kind = tag.removeprefix(_TAG)
         if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text if char > "\ud7ff"):
             raise self._stop("the text holds a character that cannot be stored", mark)

@@ -45,7 +45,7 @@ FEATURES: Final = frozenset(
     {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs"}
 )
 
-EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "step.done", "step.failed")
+EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "step.done", "step.failed", "step.skipped")
 PREVIOUS: Final = frozenset({"previous", "prev", "_previous", "@previous"})
 
 ROOT_LEGACY: Final[Mapping[str, str]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jinja2 import Template as Program
 from jinja2 import Undefined, nodes
@@ -146,11 +146,13 @@ class _Compiled:
 
     def _line_of(self, error: BaseException) -> int | None:
         """The template's own line, from the frames of its program."""
-        trace, line = error.__traceback__, None
-        program = cast(Any, self._program)
+        trace, line, program = error.__traceback__, None, self._program
+        if program is None:
+            return None
+        line_of = program.get_corresponding_lineno
         while trace is not None:
-            if program and trace.tb_frame.f_globals.get("__jinja_template__") is program:
-                line = program.get_corresponding_lineno(trace.tb_lineno)
+            if trace.tb_frame.f_globals.get("__jinja_template__") is program:
+                line = line_of(trace.tb_lineno)
             trace = trace.tb_next
         return line
 

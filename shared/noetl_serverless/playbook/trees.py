@@ -118,7 +118,9 @@ def _literal(value: Any) -> str:
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     if isinstance(value, str):
         return _text(value)
-    return {True: "true", False: "false", None: "none"}[value] if value in (None, True, False) else repr(value)
+    if value is None:
+        return "none"
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _text(value: str) -> str:

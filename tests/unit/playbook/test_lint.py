@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.playbook.lint import lint
+
+from .playbooks import playbook, step
+
+
+def warnings(text: str) -> list[tuple[int | None, str]]:
+    found = lint(text)
+    assert {finding.severity for finding in found} <= {"warning"}
+    return [(finding.line, finding.code) for finding in found]
+
+
+def test_nothing_to_say() -> None:
+    assert lint(step("step: a\ntool: {kind: noop}")) == []
+
+
+def test_errors_have_their_severity() -> None:
+    finding = lint("a: 1\nb: : 2")[0]
+    assert finding.to_dict()["severity"] == "error"
+    assert finding.to_dict()["line"] == 2
+
+
+def test_a_step_no_arc_leads_to() -> None:
+    text = "workflow:\n  - {step: a, tool: {kind: noop}}\n  - {step: b, tool: {kind: noop}}\n"
+    assert warnings(playbook(text)) == [(6, "unreachable")]
+    final = "executor: {spec: {final_step: b}}\n"
+    assert warnings(playbook(final + text)) == []
+
+
+def test_an_arc_after_one_that_is_always_taken() -> None:
+    arcs = "[{step: a, when: '{{ ctx.x }}'}, {step: a}, {step: a, when: '{{ ctx.y }}'}]"
+    text = "step: a\ntool: {{kind: noop}}\nnext: {{spec: {{mode: {mode}}}, arcs: {arcs}}}"
+    assert warnings(step(text.format(mode="exclusive", arcs=arcs))) == [(7, "dead_arc")]
+    assert warnings(step(text.format(mode="inclusive", arcs=arcs))) == []
+    failure = "[{step: a}, {step: a, when: \"{{ event.name == 'call.error' }}\"}]"
+    assert warnings(step(text.format(mode="exclusive", arcs=failure))) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "unknown"),
+    [
+        ("event.name == 'call.done'", False),
+        ("event.name == 'step.failed'", False),
+        ("event.name == 'call.don'", True),
+        ("'call.don' == event.name", True),
+        ("event.name in ['call.done', 'call.eror']", True),
+        ("ctx.name == 'call.don'", False),
+    ],
+)
+def test_an_event_nobody_sends(when: str, unknown: bool) -> None:
+    text = step(f'step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: "{{{{ {when} }}}}"}}]}}')
+    assert warnings(text) == ([(7, "unknown_event")] if unknown else [])
+
+
+def test_templates_in_the_workload() -> None:
+    text = playbook('workload: {a: [{b: "{{ x }}"}]}\nworkflow: [{step: a, tool: {kind: noop}}]\n')
+    assert warnings(text) == [(4, "not_rendered")]

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.errors import Fault, InvalidPlaybook
+from noetl_serverless.playbook.parser import parse
+
+from .playbooks import playbook, step, tool
+
+
+def faults(text: str) -> tuple[Fault, ...]:
+    with pytest.raises(InvalidPlaybook) as caught:
+        parse(text)
+    return caught.value.faults
+
+
+def only(text: str) -> Fault:
+    found = faults(text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+MINIMAL = step("step: a\ntool: {kind: noop}")
+
+
+class TestRoot:
+    def test_the_least_there_is(self) -> None:
+        parsed = parse(MINIMAL)
+        assert parsed.workflow[0].step == "a"
+
+    def test_both_version_labels_mean_the_same_playbook(self) -> None:
+        old, new = parse(MINIMAL), parse(MINIMAL.replace("v2", "v10"))
+        assert old._plan is not None
+        assert new._plan is not None
+        assert old._plan.hash == new._plan.hash
+
+    @pytest.mark.parametrize(
+        ("text", "line", "code", "message"),
+        [
+            (MINIMAL.replace("v2", "v1"), 1, "invalid", "noetl.io/v2, noetl.io/v10; did you mean"),
+            (MINIMAL.replace("Playbook", "Playbok"), 2, "invalid", "did you mean 'Playbook'"),
+            (MINIMAL.replace("{name: x}", "{nam: x}"), 3, "missing", "'name' is required"),
+            (MINIMAL.replace("{name: x}", "{name: 5}"), 3, "invalid", "a text, not a number"),
+            (MINIMAL.replace("{name: x}", "{name: x, path: ../x}"), 3, "invalid", "form"),
+            (MINIMAL + "vars: {a: 1}\n", 7, "legacy", "'workload'"),
+            (MINIMAL + "keychain: []\n", 7, "not_supported", "'keychain' is not supported yet"),
+            (MINIMAL + "workloads: {}\n", 7, "unknown_key", "did you mean 'workload'?"),
+            (MINIMAL + "workload: []\n", 7, "invalid", "a mapping, not a list"),
+            (MINIMAL + "kind: Playbook\n", 7, "duplicate_key", "twice"),
+            (playbook("workflow: []"), 4, "invalid", "at least 1 item"),
+            (playbook("workload: {}"), 1, "missing", "'workflow' is required"),
+            ("[1, 2]", 1, "invalid", "a mapping, not a list"),
+            ("just text", 1, "invalid", "a mapping, not a text"),
+        ],
+    )
+    def test_faults(self, text: str, line: int, code: str, message: str) -> None:
+        fault = only(text)
+        assert (fault.line, fault.code) == (line, code)
+        assert message in fault.message
+
+    def test_metadata_and_workload_are_free(self) -> None:
+        text = MINIMAL.replace("{name: x}", "{name: x, tags: [a], owner: {me: 1}}") + "workload: {any: {thing: [1]}}\n"
+        assert parse(text).workload == {"any": {"thing": [1]}}
+
+    def test_too_many_steps(self) -> None:
+        steps = "".join(f"  - {{step: s{n}, tool: {{kind: noop}}}}\n" for n in range(1001))
+        assert "at most 1000" in only(playbook("workflow:\n") + steps).message
+
+    def test_all_faults_come_at_once_and_in_order(self) -> None:
+        text = playbook(
+            """
+            vars: {}
+            workflow:
+              - step: a
+                when: x
+                tool: {kind: nop}
+                next: {arcs: [{step: bb}, {step: a, when: "{{ 1 + }}"}]}
+              - step: b
+                tool: {kind: shell}
+                set: {x: 1}
+            """
+        )
+        codes = [(fault.line, fault.code) for fault in faults(text)]
+        assert codes == [
+            (4, "legacy"),
+            (7, "legacy"),
+            (8, "unknown_kind"),
+            (9, "unknown_step"),
+            (9, "template_error"),
+            (11, "not_supported"),
+            (12, "invalid"),
+        ]
+
+    def test_the_problem_says_the_first_and_how_many_more(self) -> None:
+        with pytest.raises(InvalidPlaybook, match=r"^line 4, column 1: 'vars' .* \(and 1 more\)$"):
+            parse(playbook("vars: {}\nworkflow: [{step: a, tool: {kind: nope}}]\n"))
+
+
+class TestExecutor:
+    @pytest.mark.parametrize(
+        ("executor", "message"),
+        [
+            ("{profile: local}", "profile: local is not supported yet"),
+            ("{profile: cloud}", "one of auto, distributed, local"),
+            ("{version: noetl-runtime/2}", "noetl-runtime/1"),
+            ("{requires: {tools: [http, shell]}}", "the tool kind 'shell' is not supported yet"),
+            ("{requires: {tools: [htp]}}", "did you mean 'http'?"),
+            ("{requires: {features: [cursor_loops]}}", "'cursor_loops' is not supported yet"),
+            ("{spec: {entry_step: aa}}", "no step 'aa'"),
+            ("{spec: {final_step: zz}}", "no step 'zz'"),
+            ("{spec: {policy: {results: {reference_first: true}}}}", "'results' is not supported yet"),
+            ("{spec: {policy: {limits: {}}}}", "'limits' is not supported yet"),
+            ("{spec: {policy: {defaults: {timeout: 0}}}}", "greater than 0"),
+            ("{spec: {policy: {defaults: {retry: 1}}}}", "unknown key 'retry'"),
+        ],
+    )
+    def test_what_is_refused(self, executor: str, message: str) -> None:
+        fault = only(MINIMAL + f"executor: {executor}\n")
+        assert fault.line == 7
+        assert message in fault.message
+
+    def test_what_is_accepted(self) -> None:
+        text = """executor:
+  profile: distributed
+  version: noetl-runtime/1
+  requires: {tools: [noop, http], features: [loops]}
+  spec: {entry_step: a, final_step: a, no_next_is_error: true, policy: {defaults: {timeout: 5}}}
+"""
+        spec = parse(MINIMAL + text).executor_spec
+        assert (spec.entry_step, spec.no_next_is_error) == ("a", True)
+
+
+class TestLegacy:
+    @pytest.mark.parametrize(
+        ("extra", "hint"),
+        [
+            ('when: "{{ x }}"', "on the arc"),
+            ("case: []", "arcs"),
+            ("type: http", "tool: {kind: ...}"),
+            ("args: {}", "'input'"),
+            ("result: {}", "'set'"),
+            ("outcome: {}", "spec.policy.rules"),
+            ("set_ctx: {}", "ctx."),
+            ("set_iter: {}", "iter."),
+            ("vars: {}", "ctx."),
+            ("save: {}", "postgres"),
+            ("sink: {}", "postgres"),
+            ("retry: 3", "do: retry"),
+            ("iterator: {}", "loop"),
+            ("next: b", "arcs"),
+            ("next: [{step: b}]", "arcs"),
+            ("next: [b]", "arcs"),
+            ("next: {arcs: [{step: a, args: {}}]}", "ctx."),
+            ("next: {arcs: [{step: a, then: b}]}", "'step'"),
+            ("spec: {next_mode: exclusive}", "next: {spec: {mode"),
+            ("spec: {policy: {rules: []}}", "belong to the tool"),
+            ("loop: {in: '{{ x }}', iterator: i, mode: parallel}", "'spec'"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {mode: async}}", "mode: parallel"),
+        ],
+    )
+    def test_older_forms_of_a_step_are_refused_with_what_to_write(self, extra: str, hint: str) -> None:
+        fault = only(step(f"step: a\ntool: {{kind: noop}}\n{extra}"))
+        assert (fault.line, fault.code) == (7, "legacy")
+        assert hint in fault.message
+
+    @pytest.mark.parametrize("key", ["eval", "expr", "args", "with", "retry", "save", "set", "policy", "when"])
+    def test_older_forms_of_a_tool(self, key: str) -> None:
+        fault = only(tool(f"kind: noop\n{key}: 1"))
+        assert (fault.line, fault.code, fault.pointer) == (8, "legacy", f"/workflow/0/tool/{key}")
+
+    def test_labels_as_keys(self) -> None:
+        fault = only(tool("- fetch: {kind: http}"))
+        assert fault.code == "legacy"
+        assert "{name: fetch, kind: ...}" in fault.message
+
+
+class TestNotYet:
+    @pytest.mark.parametrize(
+        ("extra", "name"),
+        [
+            ("loop: {iterator: i, cursor: {kind: postgres}}", "'cursor'"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {mode: cursor}}", "mode: cursor"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {frame: {max_rows: 1}}}", "'frame'"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {policy: {exec: distributed}}}", "'exec'"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {policy: {exec: local}}}", "'exec'"),
+            ("spec: {policy: {lifecycle: {}}}", "'lifecycle'"),
+            ("spec: {policy: {emit: {}}}", "'emit'"),
+            ("next: {spec: {policy: {}}, arcs: [{step: a}]}", "'policy'"),
+            ("next: {arcs: [{step: a, spec: {}}]}", "'spec'"),
+            ("input: {k: '{{ keychain.a.b }}'}", "'keychain' in a template"),
+        ],
+    )
+    def test_of_a_step(self, extra: str, name: str) -> None:
+        fault = only(step(f"step: a\ntool: {{kind: noop}}\n{extra}"))
+        assert (fault.line, fault.code) == (7, "not_supported")
+        assert fault.message == f"{name} is not supported yet"
+
+    @pytest.mark.parametrize("key", ["store", "output_select", "accumulate", "scope", "inline_max_bytes", "as"])
+    def test_of_an_output(self, key: str) -> None:
+        fault = only(tool(f"kind: noop\noutput:\n  {key}: 1"))
+        assert (fault.line, fault.code) == (9, "not_supported")
+
+    @pytest.mark.parametrize("key", ["before", "after", "finally", "on_unmatched", "mode"])
+    def test_of_a_task_policy(self, key: str) -> None:
+        assert only(tool(f"kind: noop\nspec: {{policy: {{{key}: 1}}}}")).code == "not_supported"
+
+    @pytest.mark.parametrize("key", ["script", "libs", "deps"])
+    def test_of_python(self, key: str) -> None:
+        fault = only(tool(f"kind: python\n{key}: {{}}"))
+        assert (fault.line, fault.message) == (8, f"'{key}' of python is not supported yet")
+
+    @pytest.mark.parametrize(
+        "kind",
+        ["shell", "agent", "mcp", "nats", "snowflake", "container", "wait", "artifact", "transfer", "iterator"],
+    )
+    def test_tool_kinds(self, kind: str) -> None:
+        fault = only(tool(f"name: t\nkind: {kind}"))
+        assert (fault.line, fault.column, fault.code) == (8, 13, "not_supported")
+        assert fault.message == f"the tool kind '{kind}' is not supported yet"
+
+    def test_kinds_can_be_added(self) -> None:
+        text = tool("kind: shell\ncmds: [ls]")
+        assert parse(text, kinds={"shell"}).workflow[0].tools[0].kind == "shell"
+
+
+class TestShape:
+    @pytest.mark.parametrize(
+        ("text", "line", "message"),
+        [
+            ("step: a", 5, "'tool' is required"),
+            ("tool: {kind: noop}", 5, "'step' is required"),
+            ("step: a\ntool: {}", 6, "'kind' is required"),
+            ("step: a\ntool: []", 6, "at least 1 item"),
+            ("step: a\ntool: noop", 6, "a mapping, not a text"),
+            ("step: 5\ntool: {kind: noop}", 5, "a text, not a number"),
+            ("step: my-step\ntool: {kind: noop}", 5, "form"),
+            ("step: a\ntool: {kind: noop}\nfoo: 1", 7, "unknown key 'foo'"),
+            ("step: a\ntool: {kind: noop}\nsets: {}", 7, "did you mean 'set'?"),
+            ("step: a\ntool: {kind: noop}\nnext: {}", 7, "'arcs' is required"),
+            ("step: a\ntool: {kind: noop}\nnext: {arcs: []}", 7, "at least 1"),
+            ("step: a\ntool: {kind: noop}\nnext: {spec: {mode: all}, arcs: [{step: a}]}", 7, "exclusive, inclusive"),
+            ("step: a\ntool: {kind: noop}\nnext: {spec: {on_no_match: x}, arcs: [{step: a}]}", 7, "complete, quiet"),
+            ("step: a\ntool: {kind: noop}\nloop: {in: '{{ x }}'}", 7, "'iterator' is required"),
+            ("step: a\ntool: {kind: noop}\nloop: {iterator: i}", 7, "'in' is required"),
+            ("step: a\ntool: {kind: noop}\nspec: {timeout: -1}", 7, "greater than 0"),
+            ("step: a\ntool: {kind: noop}\nspec: {timeout: soon}", 7, "a number, not a text"),
+            ("step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: []}}}", 7, "at least 1"),
+            ("step: a\ntool: {kind: noop}\nspec: {policy: {admit: {mode: x, rules: [{when: true, then: {allow: true}}]}}}",
+             7, "exclusive"),
+        ],
+    )  # fmt: skip
+    def test_faults_of_a_step(self, text: str, line: int, message: str) -> None:
+        fault = only(step(text))
+        assert fault.line == line
+        assert message in fault.message
+
+    @pytest.mark.parametrize(
+        ("rule", "message"),
+        [
+            ("{when: '{{ x }}', then: {do: stop}}", "continue, retry, jump, break, fail"),
+            ("{when: '{{ x }}', then: {set: {}}}", "'do' is required"),
+            ("{when: '{{ x }}', do: fail}", "stands in 'then'"),
+            ("{when: '{{ x }}', then: {do: retry, attempts: 0}}", "greater than or equal to 1"),
+            ("{when: '{{ x }}', then: {do: retry, backoff: slow}}", "none, fixed, linear, exponential"),
+            ("{when: '{{ x }}', then: {do: retry, delay: -1}}", "greater than or equal to 0"),
+            ("{when: '{{ x }}', then: {do: retry, times: 3}}", "unknown key 'times'"),
+        ],
+    )
+    def test_faults_of_a_rule(self, rule: str, message: str) -> None:
+        found = faults(tool(f"kind: noop\nspec:\n  policy:\n    rules:\n      - {rule}"))
+        assert any(message in fault.message for fault in found)
+        assert {fault.line for fault in found} == {11}
+
+    def test_faults_inside_an_alias_point_at_the_text(self) -> None:
+        text = playbook(
+            """
+            workflow:
+              - {step: a, tool: &t {kind: noop, retry: 1}}
+              - {step: b, tool: *t}
+            """
+        )
+        assert {fault.line for fault in faults(text)} == {5}

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.errors import Fault, InvalidPlaybook
+from noetl_serverless.playbook.parser import parse
+
+from .playbooks import playbook, step, tool
+
+
+def only(text: str) -> Fault:
+    with pytest.raises(InvalidPlaybook) as caught:
+        parse(text)
+    assert len(caught.value.faults) == 1, caught.value.faults
+    return caught.value.faults[0]
+
+
+def rules(*lines: str, label: str = "") -> str:
+    listed = "".join(f"\n      - {line}" for line in lines)
+    return f"kind: noop{label}\nspec:\n  policy:\n    rules:{listed}"
+
+
+class TestNames:
+    def test_steps_are_unique(self) -> None:
+        fault = only(playbook("workflow:\n  - {step: a, tool: {kind: noop}}\n  - {step: a, tool: {kind: noop}}\n"))
+        assert (fault.line, fault.code, fault.pointer) == (6, "duplicate_name", "/workflow/1/step")
+
+    @pytest.mark.parametrize(
+        "name",
+        ["workload", "ctx", "iter", "output", "event", "error", "loop", "results", "step", "execution_id", "_prev",
+         "keychain", "range", "dict", "true", "none", "not", "loop_index"],
+    )  # fmt: skip
+    def test_a_step_cannot_take_a_name_that_means_something_else(self, name: str) -> None:
+        fault = only(step(f"step: '{name}'\ntool: {{kind: noop}}"))
+        assert (fault.line, fault.code) == (5, "reserved_name")
+
+    def test_nor_can_an_iterator_or_a_task(self) -> None:
+        loop = "step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: output}"
+        assert only(step(loop)).code == "reserved_name"
+        assert only(tool("- {name: output, kind: noop}")).code == "reserved_name"
+
+    def test_an_iterator_does_not_hide_a_step(self) -> None:
+        assert "hides" in only(step("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: a}")).message
+
+    def test_tasks_of_a_pipeline_are_unique_and_can_be_said(self) -> None:
+        fault = only(tool("- {name: t, kind: noop}\n- {name: t, kind: noop}"))
+        assert (fault.line, fault.code) == (8, "duplicate_name")
+        assert only(tool("- {name: task_2, kind: noop}\n- {kind: noop}")).code == "duplicate_name"
+        assert "not a name" in only(tool("- {name: a-b, kind: noop}")).message
+        assert "task before" in only(tool("- {name: prev, kind: noop}")).message
+
+
+class TestReferences:
+    def test_an_arc_to_a_step_that_is_not_there(self) -> None:
+        fault = only(playbook("workflow:\n  - {step: load, tool: {kind: noop}, next: {arcs: [{step: laod}]}}\n"))
+        assert (fault.line, fault.code) == (5, "unknown_step")
+        assert fault.message == "there is no step 'laod'; did you mean 'load'?"
+        assert fault.pointer == "/workflow/0/next/arcs/0/step"
+
+    def test_an_unknown_kind(self) -> None:
+        assert only(tool("kind: pyton")).message == "unknown tool kind 'pyton'; did you mean 'python'?"
+
+    @pytest.mark.parametrize("alias", ["previous", "prev", "_previous", "@previous"])
+    def test_a_jump_back_from_the_first_task(self, alias: str) -> None:
+        fault = only(tool(rules(f"{{else: {{then: {{do: jump, to: '{alias}'}}}}}}")))
+        assert fault.message == "there is no task before the first one"
+        assert fault.line == 11
+
+    def test_a_jump_to_nowhere(self) -> None:
+        text = """
+- {name: page, kind: noop}
+- name: b
+  kind: noop
+  spec: {policy: {rules: [{else: {then: {do: jump, to: pag}}}]}}
+"""
+        fault = only(tool(text))
+        assert (fault.line, fault.code) == (10, "unknown_task")
+        assert "did you mean 'page'?" in fault.message
+
+    def test_a_workbook_task_that_is_not_there(self) -> None:
+        text = (
+            "workbook: [{name: square, tool: {kind: noop}}]\n"
+            "workflow: [{step: a, tool: {kind: workbook, name: sqare}}]\n"
+        )
+        fault = only(playbook(text))
+        assert (fault.line, fault.code) == (5, "unknown_task")
+        assert "did you mean 'square'?" in fault.message
+
+    def test_a_workbook_reference_without_a_name(self) -> None:
+        assert only(tool("kind: workbook")).code == "missing"
+
+    def test_what_belongs_into_the_workbook(self) -> None:
+        text = (
+            "workbook: [{name: w, tool: {kind: python, code: x = 1}}]\n"
+            "workflow: [{step: a, tool: {kind: workbook, name: w, code: y = 1}}]\n"
+        )
+        assert "'code' belongs into the task" in only(playbook(text)).message
+
+    def test_the_workbook_does_not_refer_to_itself(self) -> None:
+        text = (
+            "workbook: [{name: a, tool: {kind: workbook, name: b}}, {name: b, tool: {kind: noop}}]\n"
+            "workflow: [{step: x, tool: {kind: workbook, name: b}}]\n"
+        )
+        assert "cannot refer to another" in only(playbook(text)).message
+
+    def test_workbook_names_are_unique(self) -> None:
+        text = (
+            "workbook: [{name: a, tool: {kind: noop}}, {name: a, tool: {kind: noop}}]\n"
+            "workflow: [{step: x, tool: {kind: noop}}]\n"
+        )
+        assert only(playbook(text)).code == "duplicate_name"
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("rule", "message"),
+        [
+            ("{then: {do: fail}}", "'when' is required"),
+            ("{when: '{{ 1 }}'}", "'then' is required"),
+            ("{when: '{{ 1 }}', else: {then: {do: fail}}}", "not both"),
+            ("{else: {then: {do: jump}}}", "'to' is required"),
+            ("{else: {then: {do: fail, to: x}}}", "'to' needs do: jump"),
+            ("{else: {then: {do: fail, attempts: 3}}}", "'attempts' needs do: retry"),
+            ("{else: {then: {do: break, backoff: none}}}", "'backoff' needs do: retry"),
+            ("{else: {then: {do: continue, delay: 1}}}", "'delay' needs do: retry"),
+            ("{else: {then: {do: continue, set: {x: 1}}}}", "write ctx.x"),
+            ("{else: {then: {do: continue, set: {workload.x: 1}}}}", "write ctx.x"),
+            ("{else: {then: {do: continue, set: {ctx.a.b: 1}}}}", "'a.b' is not a name"),
+            ("{else: {then: {do: continue, set: {iter.a: 1}}}}", "only in a rule of a tool in a loop"),
+            ("{when: output.status == 'ok', then: {do: fail}}", "write {{ output.status == 'ok' }}"),
+            ("{when: '{{ a }} and {{ b }}', then: {do: fail}}", "always be true"),
+        ],
+    )
+    def test_faults(self, rule: str, message: str) -> None:
+        fault = only(tool(rules(rule)))
+        assert message in fault.message
+        assert fault.line == 11
+
+    def test_else_is_the_last(self) -> None:
+        fault = only(tool(rules("{else: {then: {do: fail}}}", "{when: '{{ 1 }}', then: {do: fail}}")))
+        assert (fault.line, fault.message) == (11, "the rules after 'else' are never reached: put it last")
+
+    def test_admit_rules_have_the_same_shape(self) -> None:
+        text = "step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: [{then: {allow: false}}]}}}"
+        assert "'when' is required" in only(step(text)).message
+
+    def test_iter_may_be_set_in_a_loop(self) -> None:
+        text = tool(rules("{else: {then: {do: continue, set: {iter.a: 1, step.b: 2}}}}"))
+        parse(text + "    loop: {in: [1], iterator: i}\n")
+
+
+class TestPlacesOfAKey:
+    @pytest.mark.parametrize(
+        ("extra", "message"),
+        [
+            ("set: {x: 1}", "write ctx.x"),
+            ("set: {iter.x: 1}", "only in a rule of a tool in a loop"),
+            ("set: {step.x: 1}", "only in a rule of a tool"),
+            ("next: {arcs: [{step: a, set: {iter.x: 1}}]}", "only in a rule"),
+            ("spec: {policy: {failure: {mode: best_effort}}}", "needs a loop"),
+            ("loop: {in: [1], iterator: i, spec: {max_in_flight: 4}}", "mode: parallel"),
+            ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 0}}", "from 1 to 10000"),
+            ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 'x{{ 1 }}'}}", "one {{ expression }}"),
+            ("loop: {in: rows, iterator: i}", "a template or a list"),
+            ("loop: {in: 'a {{ rows }}', iterator: i}", "one {{ expression }}"),
+            ("loop: {in: ['a{{ x }}'], iterator: i}", "a value or one"),
+            ("spec: {timeout: {connect: 1}}", "its parts are for http"),
+        ],
+    )
+    def test_is_checked(self, extra: str, message: str) -> None:
+        fault = only(step(f"step: a\ntool: {{kind: noop}}\n{extra}"))
+        assert message in fault.message
+        assert fault.line in (6, 7)
+
+    def test_a_timeout_of_http_stands_once(self) -> None:
+        fault = only(tool("kind: http\nurl: x\ntimeout: 5\nspec: {timeout: {read: 3}}"))
+        assert (fault.line, fault.message) == (9, "the timeout stands here and in a spec: once only")
+
+    def test_a_rule_of_the_workbook_that_sets_iter_needs_a_loop_where_it_is_used(self) -> None:
+        text = """
+            workbook:
+              - name: w
+                tool:
+                  kind: noop
+                  spec: {policy: {rules: [{else: {then: {do: continue, set: {iter.x: 1}}}}]}}
+            workflow:
+              - {step: a, tool: {kind: workbook, name: w}}
+            """
+        assert only(playbook(text)).line == 10
+
+
+class TestTexts:
+    def test_templates_are_compiled_wherever_they_stand(self) -> None:
+        text = """
+            workbook:
+              - {name: unused, tool: {kind: noop, x: "{{ 1 + }}"}}
+            workflow:
+              - step: a
+                input: {deep: [{er: "{{ 2 + }}"}]}
+                tool: {kind: http, url: "{{ 3 + }}"}
+                loop: {in: "{{ 4 + }}", iterator: i}
+                set: {ctx.x: "{{ 5 + }}"}
+                spec: {policy: {admit: {rules: [{when: "{{ 6 + }}", then: {allow: true}}]}}}
+                next: {arcs: [{step: a, when: "{{ 7 + }}", set: {ctx.y: "{{ 8 | nope }}"}}]}
+            """
+        with pytest.raises(InvalidPlaybook) as caught:
+            parse(playbook(text))
+        assert [fault.line for fault in caught.value.faults] == [5, 8, 9, 10, 11, 12, 13, 13]
+        assert {fault.code for fault in caught.value.faults} == {"template_error"}
+
+    def test_a_fault_in_a_text_of_lines_has_its_own_line(self) -> None:
+        fault = only(tool("kind: http\nbody: |\n  a\n  b {{ 1 + }}\n"))
+        assert (fault.line, fault.pointer) == (10, "/workflow/0/tool/body")
+
+    def test_python_is_checked_and_never_rendered(self) -> None:
+        parse(tool("kind: python\ncode: 'result = {{1: 2}.get(1)}'"))
+        fault = only(tool("kind: python\ncode: |\n  x = 1\n  y = = 2\n"))
+        assert (fault.line, fault.code) == (10, "python_syntax")
+        fault = only(tool("kind: python\ncode: 'x = ='"))
+        assert (fault.line, fault.column) == (8, 13)
+        assert "line 1 of the code" in fault.message
+
+    def test_python_in_base64(self) -> None:
+        parse(tool("kind: python\ncode_b64: cmVzdWx0ID0gMQ=="))
+        assert only(tool("kind: python\ncode_b64: '***'")).message.startswith("code_b64 is not text")
+        assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "python_syntax"
+        assert "one of them only" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
+
+    @pytest.mark.parametrize("kind", ["postgres", "duckdb"])
+    @pytest.mark.parametrize("key", ["command", "query", "script"])
+    def test_a_placeholder_in_sql_quotes(self, kind: str, key: str) -> None:
+        fault = only(tool(f"kind: {kind}\n{key}: |\n  SELECT 1\n  , '{{{{ x }}}}'\n"))
+        assert (fault.line, fault.code) == (10, "template_error")
+        assert "drop the quotes" in fault.message
+        assert only(tool(f"kind: {kind}\ncommands: [SELECT 1, \"SELECT '{{{{ x }}}}'\"]")).line == 8
+
+    @pytest.mark.parametrize("when", ["true", "false", "'yes'", "'{% if x %}1{% endif %}'", "'{{ x }}'"])
+    def test_conditions_that_are_fine(self, when: str) -> None:
+        parse(step(f"step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: {when}}}]}}"))

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from noetl_serverless.playbook.plan import Place
+from noetl_serverless.playbook.scope import build_scope
+from noetl_serverless.playbook.template import Template, TemplateError, render_tree, truthy
+from noetl_serverless.playbook.views import EventName
+
+
+def render(source: str, **names: Any) -> Any:
+    return Template(source, Place(10, 5)).render(names)
+
+
+def failure(source: str, **names: Any) -> TemplateError:
+    with pytest.raises(TemplateError) as caught:
+        render(source, **names)
+    return caught.value
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", [1, 1.5, True, None, "x", [1, 2], {"a": 1}])
+    def test_a_lone_expression_gives_the_value_itself(self, value: Any) -> None:
+        assert render("{{ x }}", x=value) is value
+        assert render("{{ x if true else 0 }}", x=value) == value
+
+    def test_space_around_a_lone_expression_does_not_make_it_text(self) -> None:
+        assert render("  {{ 1 + 1 }}\n") == 2
+
+    @pytest.mark.parametrize(
+        ("source", "text"),
+        [
+            ("n={{ n }}", "n=3"),
+            ("{{ n }}{{ n }}", "33"),
+            ("{{ yes }}/{{ nothing }}", "True/None"),
+            ("{% if n > 2 %}5{% endif %}", "5"),
+            ("{{ rows }}!", '[{"id": "ä"}]!'),
+            ("line\n{{ n }}\n", "line\n3\n"),
+        ],
+    )
+    def test_any_other_text_gives_a_string_that_is_never_coerced(self, source: str, text: str) -> None:
+        result = render(source, n=3, yes=True, nothing=None, rows=[{"id": "ä"}])
+        assert result == text
+        assert type(result) is str
+
+    def test_iterators_become_lists(self) -> None:
+        assert render("{{ rows | map(attribute='id') }}", rows=[{"id": 1}, {"id": 2}]) == [1, 2]
+        assert render("{{ row.items() }}", row={"a": 1}) == [["a", 1]]
+
+    def test_a_template_can_read_the_name_it_keeps_its_own_result_in(self) -> None:
+        assert render("{{ noetl_result + 1 }}", noetl_result=1) == 2
+
+    def test_trees_are_rendered_in_place(self) -> None:
+        tree = {"a": [Template("{{ x }}"), "{{ raw }}", 1], "b": None}
+        assert render_tree(tree, {"x": 5}) == {"a": [5, "{{ raw }}", 1], "b": None}
+
+    def test_many_threads_may_render_one_template_at_once(self) -> None:
+        template = Template("{{ x.y + 1 }}")
+        results: list[int] = []
+        threads = [threading.Thread(target=lambda: results.append(template.render({"x": {"y": 1}}))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [2] * 8
+
+
+class TestData:
+    @pytest.mark.parametrize("name", ["items", "values", "keys", "get", "pop"])
+    def test_a_field_wins_over_a_method(self, name: str) -> None:
+        assert render("{{ row." + name + " }}", row={name: 7}) == 7
+        assert render("{{ row." + name + " + 1 }}", row={name: 7}) == 8
+
+    def test_methods_that_only_read_are_there(self) -> None:
+        row = {"a": 1}
+        assert render("{{ row.get('b', 2) }}", row=row) == 2
+        assert render("{% for k, v in row.items() %}{{ k }}{{ v }}{% endfor %}", row=row) == "a1"
+        assert render("{{ 'a,b'.split(',') }}") == ["a", "b"]
+
+    def test_a_method_is_no_value(self) -> None:
+        assert "function" in failure("{{ row.get }}", row={}).message
+
+    def test_data_cannot_be_changed(self) -> None:
+        rows = [1]
+        assert "unsafe" in failure("{{ rows.append(2) }}", rows=rows).message
+        assert failure("{{ row.pop('a') }}", row={"a": 1})
+        assert rows == [1]
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{{ ''.__class__ }}",
+            "{{ ''['__class__'] }}",
+            "{{ row.__class__.__mro__ }}",
+            "{{ x | attr('__class__') }}",
+            "{{ range.__globals__ }}",
+            "{{ [].__class__.__base__.__subclasses__() }}",
+            "{{ '{0.__class__}'.format(x) }}",
+            "{{ self.__init__ }}",
+        ],
+    )
+    def test_the_sandbox_holds(self, source: str) -> None:
+        assert failure(source, row={}, x="a")
+
+
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("source", "value"),
+        [
+            ("{{ {'a': '<ä>'} | tojson }}", '{"a": "<ä>"}'),
+            ("{{ 'ä' | b64encode }}", "w6Q="),
+            ("{{ 'w6Q=' | b64decode }}", "ä"),
+            ("{{ 'a.b\"c' | identifier }}", '"a"."b""c"'),
+            ("{{ rows | join('-', attribute='id') }}", "1-2"),
+            ("{{ ['b', 'a'] | sort | join }}", "ab"),
+            ("{{ 'aXa' | replace('X', '-') }}", "a-a"),
+            ("{{ '%05.1f' | format(2.25) }}", "002.2"),
+            ("{{ '{:>4}'.format(1) }}", "   1"),
+            ("{{ 'x' | center(3) }}", " x "),
+            ("{{ [1, 2, 3] | batch(2) }}", [[1, 2], [3]]),
+            ("{{ rows | sum(attribute='id') }}", 3),
+            ("{{ missing | default(4) }}", 4),
+            ("{{ rows | selectattr('id', '>', 1) }}", [{"id": 2}]),
+        ],
+    )
+    def test_what_they_give(self, source: str, value: Any) -> None:
+        assert render(source, rows=[{"id": 1}, {"id": 2}]) == value
+
+    @pytest.mark.parametrize("name", ["random", "lipsum", "nope", "_whole"])
+    def test_chance_and_the_unknown_are_refused_when_compiled(self, name: str) -> None:
+        with pytest.raises(TemplateError, match=f"no filter named '{name}'"):
+            Template("{{ x | " + name + " }}")
+
+    def test_so_are_statements_that_load_or_define(self) -> None:
+        for source in (
+            "{% include 'x' %}",
+            "{% import 'x' as y %}",
+            "{% extends 'x' %}",
+            "{% macro f() %}{% endmacro %}",
+            "{% block x %}{% endblock %}",
+        ):
+            with pytest.raises(TemplateError, match="not part of the language"):
+                Template(source)
+
+
+class TestMissing:
+    def test_names_what_is_missing(self) -> None:
+        error = failure("{{ ctx.pge }}", ctx={"page": 1, "rows": 2})
+        assert error.name == "pge"
+        assert "there is: page, rows" in error.message
+
+    def test_an_unknown_name_is_an_error_with_its_place(self) -> None:
+        error = failure("x\n{{ nope }} {{ 1 }}")
+        assert (error.name, error.line, error.column) == ("nope", 11, 1)
+        assert error.to_dict()["template"] == "x\n{{ nope }} {{ 1 }}"
+        assert error.to_dict()["code"] == "template_error"
+
+    def test_also_inside_what_an_expression_builds(self) -> None:
+        assert failure("{{ {'a': [nope]} }}").name == "nope"
+
+    def test_is_defined_and_default_may_ask(self) -> None:
+        assert render("{{ nope is defined }}") is False
+        assert render("{{ ctx.nope is not defined }}", ctx={}) is True
+        assert render("{{ ctx.nope | default('x') }}", ctx={}) == "x"
+
+    def test_syntax_errors_have_the_line_in_the_playbook(self) -> None:
+        with pytest.raises(TemplateError) as caught:
+            Template("a\nb {{ 1 + }}", Place(7, 3))
+        assert caught.value.line == 8
+
+    def test_what_python_raises_is_an_error_of_the_template(self) -> None:
+        assert "division by zero" in failure("{{ 1 / 0 }}").message
+        error = failure("a\n{{ [1] + 'x' }}")
+        assert (error.message, error.line) == ('TypeError: can only concatenate list (not "str") to list', 11)
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{{ 'x' * 100000000 }}",
+            "{{ 100000000 * [1] }}",
+            "{{ 10 ** 100000 }}",
+            "{{ range(2000000) | length }}",
+            "{% for i in range(900000) %}{{ '' if i else range(900000) | length }}{% endfor %}",
+            "{{ range(10 ** 100) }}",
+            "{{ 'x' | center(100000000) }}",
+            "{{ 'x'.ljust(100000000) }}",
+            "{{ 'x' | indent(100000000) }}",
+            "{{ '%100000000d' % 1 }}",
+            "{{ '%*d' % (100000000, 1) }}",
+            "{{ '%100000000d' | format(1) }}",
+            "{{ '{:100000000}'.format(1) }}",
+            "{{ '{:{}}'.format(1, 100000000) }}",
+            "{{ [1] | batch(100000000, 0) }}",
+            "{{ [1] | slice(100000000) }}",
+            "{{ {'a': 1} | tojson(indent=100000000) }}",
+            "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+            "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+            "{% set ns = namespace(x='x') %}{% for i in range(60) %}"
+            "{% set v %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = v %}{% endfor %}",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+            "{% set ns = namespace(x=2) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+            "{{ ('x' * 1000000).replace('x', 'y' * 1000) }}",
+            "{{ 'y' * 1000000 | int }}{{ ('x' * 1000000) | replace('x', 'y' * 1000) }}",
+            "{{ [('x' * 1000000)] | map('list') | first | join('y' * 1000) }}",
+            "{% for i in range(100) %}{{ 'x' * 1000000 }}{% endfor %}",
+        ],
+    )
+    def test_what_makes_much_out_of_little_is_refused(self, source: str) -> None:
+        assert failure(source)
+
+    def test_what_is_usual_is_not(self) -> None:
+        assert render("{{ range(100000) | length }}") == 100000
+        assert render("{{ 'ab' * 3 }}") == "ababab"
+        assert render("{{ 2 ** 62 }}") == 2**62
+        assert len(render("{{ ('x' * 1000000) ~ '' }}")) == 1_000_000
+
+    def test_a_template_is_at_most_64_kib(self) -> None:
+        with pytest.raises(TemplateError, match="longer than"):
+            Template("{{ 1 }}" + " " * 65536)
+
+    def test_deep_nesting_is_an_error_not_a_crash(self) -> None:
+        with pytest.raises(TemplateError):
+            Template("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}").render({})
+
+    def test_a_recursive_loop_ends(self) -> None:
+        source = "{% set t = [1] %}{% for x in t recursive %}{{ loop(t) }}{% endfor %}"
+        assert failure(source)
+
+
+@pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}, "false", "False", "0", "NO", "none", " no "])
+def test_what_counts_as_false(value: Any) -> None:
+    assert truthy(value) is False
+
+
+@pytest.mark.parametrize("value", [True, 1, "x", "yes", "true", [0], {"a": None}, 0.1])
+def test_what_counts_as_true(value: Any) -> None:
+    assert truthy(value) is True
+
+
+class TestReads:
+    @pytest.mark.parametrize(
+        ("source", "reads"),
+        [
+            ("{{ ctx.page }}", {"ctx": {"page"}}),
+            ("{{ ctx['page'] + ctx.n }}", {"ctx": {"page", "n"}}),
+            ("{{ ctx }}", {"ctx": None}),
+            ("{{ ctx.a.b.c }}", {"ctx": {"a"}}),
+            ("{{ ctx[name] }}", {"ctx": None, "name": None}),
+            ("{{ ctx.get('a') }}", {"ctx": {"a"}}),
+            ("{{ ctx.get(k) }}", {"ctx": None, "k": None}),
+            ("{{ ctx.items() }}", {"ctx": None}),
+            ("{{ ctx.items }}", {"ctx": {"items"}}),
+            ("{{ ctx.a and ctx }}", {"ctx": None}),
+            ("{{ f.x | default(ctx.b) }}", {"f": {"x"}, "ctx": {"b"}}),
+            ("{% for x in rows %}{{ x.id }}{{ y }}{% endfor %}", {"rows": None, "y": None}),
+            ("{% set x = ctx.a %}{{ x.b }}", {"ctx": {"a"}}),
+            ("{{ range(3) }}", {}),
+            ("{{ rows | map(attribute='id') | join(sep.x) }}", {"rows": None, "sep": {"x"}}),
+            ("plain {# {{ no }} #}", {}),
+        ],
+    )
+    def test_names_and_first_segments(self, source: str, reads: dict[str, set[str] | None]) -> None:
+        assert dict(Template(source).reads) == reads
+
+
+class TestEventName:
+    def test_each_name_equals_its_aliases_in_both_directions(self) -> None:
+        for mine, other in (
+            ("call.done", "step.done"),
+            ("call.error", "step.failed"),
+            ("loop.done", "step.done"),
+            ("loop.done", "call.done"),
+            ("loop.failed", "call.error"),
+        ):
+            assert EventName(mine) == other
+            assert other == EventName(mine)
+            assert (EventName(mine) != other) is False
+        assert EventName("call.done") != "loop.done"
+        assert EventName("call.error") != "call.done"
+
+    def test_in_a_template(self) -> None:
+        scope = build_scope(workload={}, ctx={}, steps={}, execution_id="1", event={"name": "call.error"})
+        assert Template("{{ event.name == 'step.failed' }}").render(scope) is True
+        assert Template("{{ event.name in ['x', 'step.failed'] }}").render(scope) is True
+        assert Template("{{ event.name != 'call.error' }}").render(scope) is False
+        name = Template("{{ event.name }}").render(scope)
+        assert type(name) is str
+        assert name == "call.error"
