@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -14,6 +17,9 @@ from pydantic import Field, WithJsonSchema, field_validator
 from ..playbook.template import BoundSql
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+
+# seconds that an execution's files outlive their last use
+KEPT = 3600.0
 
 Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
 
@@ -27,10 +33,10 @@ class DuckDBConfig(ToolConfig):
     Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can
     be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
 
-    The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder
-    of this execution in this worker's container: it lasts from task to task of one step, but is no place to keep
-    things between steps. SQL reads and writes other files of that folder as `getvariable('folder') || '/x.csv'`;
-    files elsewhere, the network and extensions cannot be reached.
+    The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder of
+    this execution in this worker's container: it lasts from task to task of one step, but an hour at most, and is no
+    place to keep things between steps. SQL reads and writes other files of that folder as
+    `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be reached.
 
     On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO
     8601; blobs are base64; NaN and infinity are null.
@@ -78,12 +84,17 @@ class DuckDB:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(8, "duckdb")
+        self._swept = 0.0
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         try:
             config = DuckDBConfig.of(call)
             from .duckdb_work import Work
 
+            now = time.time()
+            if now - self._swept > KEPT / 10:
+                self._swept = now
+                await asyncio.to_thread(sweep, context.scratch, now)
             folder = folder_of(context.scratch, context.execution_id)
             return await self._thread(Work(config, call.input, folder), call.timeout)
         except ToolFailure as failure:
@@ -115,6 +126,9 @@ def folder_of(scratch: Path, execution_id: str) -> Path:
     return scratch / "duckdb" / PurePosixPath(execution_id).name
 
 
-def forget(scratch: Path, execution_id: str) -> None:
-    """Delete an execution's files."""
-    shutil.rmtree(folder_of(scratch, execution_id), ignore_errors=True)
+def sweep(scratch: Path, now: float) -> None:
+    """Delete the folders that no task used for an hour; `now` as time.time()."""
+    with contextlib.suppress(OSError), os.scandir(scratch / "duckdb") as entries:
+        for entry in entries:
+            if now - entry.stat().st_mtime > KEPT:
+                shutil.rmtree(entry.path, ignore_errors=True)

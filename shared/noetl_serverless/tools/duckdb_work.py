@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,7 @@ class Work:
     def _open(self) -> duckdb.DuckDBPyConnection:
         """A database that reaches its own folder and nothing else."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        os.utime(self._folder)
         path = ":memory:"
         if self._config.database is not None:
             file = self._folder / self._config.database

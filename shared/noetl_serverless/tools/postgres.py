@@ -117,7 +117,7 @@ class Postgres:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # the server itself keeps the time; this is for one that does not answer
-        patience = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 2.0
+        patience = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 0.5
         try:
             outcome: ToolOutcome = await asyncio.wait_for(asyncio.shield(running), patience)
             return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -21,24 +22,50 @@ class PythonConfig(ToolConfig):
     environment.
     """
 
-    code: str = Field(min_length=1, description="The code to run.")
+    code: str | None = Field(
+        default=None, min_length=1, description="The code to run; templates in it are not rendered."
+    )
+    code_b64: str | None = Field(default=None, min_length=1, description="The code in base64, instead of `code`.")
 
     @classmethod
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        for name in ("code_b64", "script", "libs", "deps"):
+        for name in ("script", "libs", "deps"):
             if name in given:
                 yield f"the field {name!r} is not supported yet"
+        if ("code" in given) == ("code_b64" in given):
+            yield "the field 'code' is required (or 'code_b64', not both)"
 
     @field_validator("code")
     @classmethod
-    def _compiles(cls, code: str) -> str:
-        if "{{" not in code and "{%" not in code:
-            try:
-                compile(code, "<code>", "exec", dont_inherit=True)
-            except (SyntaxError, ValueError) as error:
-                line = f" (line {error.lineno} of the code)" if isinstance(error, SyntaxError) else ""
-                raise ValueError(f"not valid Python: {error.args[0]}{line}") from None
-        return code
+    def _compiles(cls, code: str | None) -> str | None:
+        return code if code is None else _checked(code)
+
+    @field_validator("code_b64")
+    @classmethod
+    def _decodes(cls, text: str | None) -> str | None:
+        if text is not None:
+            _checked(_decoded(text))
+        return text
+
+    @property
+    def source(self) -> str:
+        return self.code if self.code is not None else _decoded(self.code_b64 or "")
+
+
+def _checked(code: str) -> str:
+    try:
+        compile(code, "<code>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = f" (line {error.lineno} of the code)" if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"not valid Python: {error.args[0]}{line}") from None
+    return code
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except ValueError:
+        raise ValueError("not base64 of text in UTF-8") from None
 
 
 class Python:
@@ -49,7 +76,7 @@ class Python:
         code = call.config.get("code")
         if not isinstance(code, str) or len(call.config) > 1 + ("input" in call.config):
             try:
-                code = PythonConfig.of(call).code
+                code = PythonConfig.of(call).source
             except ToolFailure as failure:
                 return failure.outcome()
         reply = await context.python.run(code, call.input, call.timeout)

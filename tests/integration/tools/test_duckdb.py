@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.playbook.template import BoundSql
-from noetl_serverless.tools.duckdb import folder_of, forget
+from noetl_serverless.tools.duckdb import KEPT, folder_of, sweep
 from noetl_serverless.tools.port import ToolOutcome
 
 Run = Callable[..., Awaitable[ToolOutcome]]
@@ -94,7 +94,14 @@ async def test_memory_is_one_calls_alone_and_a_file_one_executions(duck: Run, tm
     await duck("create table t as select 1 as i", database="d/x.duckdb")
     assert (await duck("select i from t", database="d/x.duckdb")).data["rows"] == [{"i": 1}]
     assert code(await duck("select i from t", database="d/x.duckdb", execution_id="8")) == "duckdb.error"
-    forget(tmp_path, "7")
+
+
+async def test_files_are_kept_for_an_hour_after_their_last_use(duck: Run, tmp_path: Path) -> None:
+    await duck("create table t as select 1 as i", database="x.duckdb")
+    used = folder_of(tmp_path, "7").stat().st_mtime
+    sweep(tmp_path, used + KEPT - 1)
+    assert folder_of(tmp_path, "7").exists()
+    sweep(tmp_path, used + KEPT + 1)
     assert not folder_of(tmp_path, "7").exists()
 
 

@@ -308,3 +308,7 @@ async def test_a_config_that_is_wrong_once_rendered_is_told(run: Run) -> None:
     outcome = await run("python", {"code": 3})
     assert outcome.error is not None
     assert outcome.error["code"] == "python.config"
+
+
+async def test_code_may_come_in_base64(run: Run) -> None:
+    assert (await run("python", {"code_b64": "cmVzdWx0ID0gNDI="})).data == 42

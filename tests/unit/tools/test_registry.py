@@ -44,7 +44,8 @@ def test_a_kind_of_the_language_without_a_tool_is_not_supported_yet() -> None:
     [
         ("noop", {}),
         ("python", {"code": "result = 1"}),
-        ("python", {"code": "result = {{ workload.x }}"}),
+        ("python", {"code": "result = f'{{{1}}}'"}),
+        ("python", {"code_b64": "cmVzdWx0ID0gMQ=="}),
         ("http", {"url": "{{ workload.api }}/x", "method": "{{ m }}", "headers": "{{ h }}", "timeout": "{{ t }}"}),
         ("http", {"url": "x", "auth": {"credential": "c", "type": "bearer"}, "data": {"query": {"a": "{{ x }}"}}}),
         ("postgres", {"auth": "wh", "command": "select {{ x }}", "params": "{{ p }}", "max_rows": "{{ n }}"}),
@@ -63,7 +64,9 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
     [
         ("noop", {"x": 1}, "/x", "unknown field 'x'"),
         ("python", {"coode": "x"}, "/coode", "unknown field 'coode' (did you mean 'code'?)"),
-        ("python", {}, "/code", "the field 'code' is required"),
+        ("python", {}, "", "the field 'code' is required (or 'code_b64', not both)"),
+        ("python", {"code_b64": "eCA9"}, "/code_b64", None),
+        ("python", {"code_b64": "?"}, "/code_b64", "code_b64: not base64 of text in UTF-8"),
         ("python", {"code": "x ="}, "/code", "code: not valid Python: invalid syntax (line 1 of the code)"),
         ("python", {"code": "x", "libs": {}}, "", "the field 'libs' is not supported yet"),
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
