@@ -37,6 +37,8 @@ __all__ = [
     "truthy",
 ]
 
+# what Python raises may quote a whole value
+MAX_MESSAGE = 500
 _RESULT = "noetl_result"
 _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -47,6 +49,8 @@ _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Macro: "macro",
     nodes.CallBlock: "call",
 }
+# both would make text out of what is bound already
+_FORBIDDEN_IN_SQL = {**_FORBIDDEN, nodes.AssignBlock: "set (as a block)", nodes.FilterBlock: "filter"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class _Compiled:
     __slots__ = ("_program", "place", "reads", "source")
 
     environment = sandbox.TEXT
+    forbidden = _FORBIDDEN
 
     def __init__(self, source: str, place: Place | None = None) -> None:
         """TemplateError if it does not compile."""
@@ -102,9 +107,9 @@ class _Compiled:
         return tree
 
     def _check(self, tree: nodes.Template) -> None:
-        for kind, name in _FORBIDDEN.items():
+        for kind, name in self.forbidden.items():
             if (node := tree.find(kind)) is not None:
-                raise self._error(f"{{% {name} %}} is not part of the language", node.lineno)
+                raise self._error(f"{{% {name} %}} cannot be used here", node.lineno)
         for node in tree.find_all(nodes.Filter):
             if node.name not in self.environment.filters or node.name.startswith("_"):
                 raise self._error(f"there is no filter named '{node.name}'", node.lineno)
@@ -135,7 +140,7 @@ class _Compiled:
             raise self._error(f"{type(error).__name__}: {error}", self._line_of(error)) from None
 
     def _error(self, message: str, lineno: int | None = None, name: str | None = None) -> TemplateError:
-        return self._locate(TemplateError(message, name=name), lineno)
+        return self._locate(TemplateError(message[:MAX_MESSAGE], name=name), lineno)
 
     def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
         error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."
@@ -209,6 +214,7 @@ class SqlTemplate(_Compiled):
     __slots__ = ()
 
     environment = sandbox.SQL
+    forbidden = _FORBIDDEN_IN_SQL
 
     def render(self, scope: Mapping[str, Any]) -> BoundSql:
         result: BoundSql = self._guarded(self._run, scope)

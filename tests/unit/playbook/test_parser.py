@@ -245,8 +245,7 @@ class TestShape:
             ("step: a\ntool: {kind: noop}\nspec: {timeout: -1}", 7, "greater than 0"),
             ("step: a\ntool: {kind: noop}\nspec: {timeout: soon}", 7, "a number, not a text"),
             ("step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: []}}}", 7, "at least 1"),
-            ("step: a\ntool: {kind: noop}\nspec: {policy: {admit: {mode: x, rules: [{when: true, then: {allow: true}}]}}}",
-             7, "exclusive"),
+            ("step: a\ntool: {kind: noop}\nspec: {policy: {failure: {mode: never}}}", 7, "fail_fast, best_effort"),
         ],
     )  # fmt: skip
     def test_faults_of_a_step(self, text: str, line: int, message: str) -> None:

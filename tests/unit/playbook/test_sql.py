@@ -78,6 +78,14 @@ def test_where_the_quotes_are_closed_it_is_not(source: str) -> None:
     assert "%(__1)s" in bind(source, x=1).text
 
 
+@pytest.mark.parametrize(
+    "source", ["{% set x %}{{ y }}{% endset %}{{ x }}", "{% filter upper %}{{ y }}{% endfilter %}"]
+)
+def test_no_text_is_made_of_what_is_bound(source: str) -> None:
+    with pytest.raises(TemplateError, match="cannot be used here"):
+        SqlTemplate("SELECT 1, " + source)
+
+
 def test_the_fault_has_its_line() -> None:
     with pytest.raises(TemplateError) as caught:
         SqlTemplate("SELECT 1\n, '{{ x }}'", Place(3, 1))

@@ -142,7 +142,7 @@ class TestFilters:
             "{% macro f() %}{% endmacro %}",
             "{% block x %}{% endblock %}",
         ):
-            with pytest.raises(TemplateError, match="not part of the language"):
+            with pytest.raises(TemplateError, match="cannot be used here"):
                 Template(source)
 
 
@@ -165,6 +165,9 @@ class TestMissing:
         assert render("{{ nope is defined }}") is False
         assert render("{{ ctx.nope is not defined }}", ctx={}) is True
         assert render("{{ ctx.nope | default('x') }}", ctx={}) == "x"
+
+    def test_a_message_never_quotes_a_whole_value(self) -> None:
+        assert len(failure("{{ 'x'.encode('nope' * 1000) }}").message) == 500
 
     def test_syntax_errors_have_the_line_in_the_playbook(self) -> None:
         with pytest.raises(TemplateError) as caught:
