@@ -50,7 +50,11 @@ _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.CallBlock: "call",
 }
 # both would make text out of what is bound already
-_FORBIDDEN_IN_SQL = {**_FORBIDDEN, nodes.AssignBlock: "set (as a block)", nodes.FilterBlock: "filter"}
+_FORBIDDEN_IN_SQL: dict[type[nodes.Node], str] = {
+    **_FORBIDDEN,
+    nodes.AssignBlock: "set (as a block)",
+    nodes.FilterBlock: "filter",
+}
 
 
 @dataclass(frozen=True, slots=True)
