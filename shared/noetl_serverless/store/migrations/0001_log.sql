@@ -104,19 +104,19 @@ CREATE TABLE noetl.frame (
 );
 
 CREATE TABLE noetl.result_ref (
-    ref text PRIMARY KEY,
     execution_id bigint NOT NULL,
+    key text NOT NULL,
+    ref text NOT NULL,
     step text,
     store text NOT NULL,
-    key text NOT NULL,
     bytes bigint NOT NULL,
     sha256 text NOT NULL,
     content_type text NOT NULL,
     scope text NOT NULL,
     expires_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (execution_id, key)
 );
-CREATE INDEX result_ref_execution ON noetl.result_ref (execution_id);
 
 -- Event partitions by month of the execution's start, which its id begins with: made ahead, so that the default stays empty.
 CREATE FUNCTION noetl.ensure_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
