@@ -8,7 +8,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-FLAGSHIP ?= examples/flagship
+FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:

@@ -64,16 +64,23 @@ def show(renderable: RenderableType) -> None:
     console().print(renderable)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> RenderableType:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableType:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
+    grid = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    cells = [list(row) for row in rows]
+    for index, column in enumerate(columns):
+        numeric = all(_is_number(row[index]) for row in cells)
+        grid.add_column(column, overflow="fold", justify="right" if numeric else "left")
+    for row in cells:
         grid.add_row(*(Text(cell(value)) for value in row))
     return grid
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def cell(value: Any) -> str:
@@ -94,12 +101,24 @@ def result(value: Any) -> RenderableType:
     """A result for people: rows of objects as a table, the rest as JSON."""
     rows = rows_of(value)
     if rows:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        title = f"the first {MOST_ROWS} of {len(rows)} rows" if len(rows) > MOST_ROWS else None
-        return table(columns, [[row.get(column) for column in columns] for row in rows[:MOST_ROWS]], title)
+        columns = _columns(value, rows)
+        grid = table(columns, [[row.get(column) for column in columns] for row in rows[:MOST_ROWS]])
+        if len(rows) <= MOST_ROWS:
+            return grid
+        from rich.console import Group
+
+        return Group(grid, f"the first {MOST_ROWS} of {len(rows)} rows")
     from rich.json import JSON
 
     return JSON.from_data(value, default=str)
+
+
+def _columns(value: Any, rows: list[Mapping[str, Any]]) -> list[str]:
+    """In the order of `columns`, if the result has that beside its rows: the order of keys is lost on the way."""
+    found = list(dict.fromkeys(key for row in rows for key in row))
+    wished = value.get("columns") if isinstance(value, dict) else None
+    first = [name for name in wished if name in found] if isinstance(wished, list) else []
+    return first + [name for name in found if name not in first]
 
 
 def rows_of(value: Any) -> list[Mapping[str, Any]] | None:

@@ -4,8 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pg8000.native
@@ -17,8 +16,7 @@ from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import USER, Postgres
 from noetl_serverless.hosts.local.process import Process
 
-sys.path.insert(0, str(Path(__file__).parent))
-from as_somebody_else import as_user
+AsUser = Callable[[int, int, Callable[[], None]], None]
 
 PASSWORD = "a password of the test"
 
@@ -118,7 +116,7 @@ def test_data_of_another_version_is_refused_by_name(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("as_root", [True, False])
-def test_it_runs_for_root_and_for_an_ordinary_user(data_dir: Path, as_root: bool) -> None:
+def test_it_runs_for_root_and_for_an_ordinary_user(data_dir: Path, as_root: bool, as_user: AsUser) -> None:
     server = server_in(data_dir)
 
     def work() -> None:

@@ -23,15 +23,7 @@ from noetl_serverless.hosts.local.stack import Stack
 from noetl_serverless.hosts.local.workspace import NAME
 from noetl_serverless.settings import Settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-from stand_in import write_functions
-
 PARTS = {"postgres", "nats", "control_plane", "reconciler", "worker"}
-
-
-@pytest.fixture
-def functions(data_dir: Path) -> Path:
-    return write_functions(data_dir / "functions")
 
 
 @contextlib.asynccontextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,41 +20,55 @@ from .stack import tell
 
 @command
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder with playbooks.")],
-    flagship: Annotated[str, typer.Argument(help="Path of the playbook to run.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with playbooks; its data/ is served over HTTP.")],
+    path: Annotated[str, typer.Argument(help="Path of the playbook to run.")],
     data: DataOption = None,
     stay: Annotated[bool, typer.Option("--stay/--no-stay", help="Stay up until Ctrl-C.")] = True,
 ) -> None:
     """Start a stack, register a folder of playbooks, run one, and stay up until Ctrl-C."""
-    import contextlib
-    import signal
-
     from ...hosts.local.launch import launch
     from ...hosts.local.layout import Layout
-    from ..target import client_of
+    from ..file_server import serve_folder
 
     layout = Layout(data_directory(data))
     layout.create()
-    say("starting")
+    began = time.monotonic()
+    say(f"starting a stack in {layout.home}")
     try:
-        launched, running = launch(layout, with_parent=True) if not layout.running() else (None, layout.running())
+        running = layout.running()
+        launched, running = (None, running) if running else launch(layout, with_parent=True)
     except RuntimeError as error:
         raise Failure(str(error)) from error
-    assert running is not None
     try:
-        with client_of(layout, running["control_plane_url"]) as client:
-            for file in playbook_files([folder]):
-                entry = register_text(client, str(file), file.read_text(encoding="utf-8"))
-                say(f"registered {entry['path']}")
-            outcome = watch(client, client.execute(flagship, None, {}), quiet=False)
-        show_outcome(outcome)
-        tell(running, False)
-        if outcome["status"] != "COMPLETED":
-            raise typer.Exit(FAILED)
-        if stay and launched is not None:
-            say("up until Ctrl-C")
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.pause()
+        with serve_folder(folder / "data") as files:
+            status = _play(layout, running, folder, path, {"data_url": files})
+            say(f"\nafter {time.monotonic() - began:.1f} s:")
+            tell(running, False)
+            say(f"files          {files}")
+            if stay:
+                _until_interrupted()
     finally:
         if launched is not None:
             launched.stop()
+    if status != "COMPLETED":
+        raise typer.Exit(FAILED)
+
+
+def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workload: dict[str, Any]) -> str:
+    from ..target import client_of
+
+    with client_of(layout, running["control_plane_url"]) as client:
+        files = playbook_files([folder])
+        for file in files:
+            register_text(client, str(file), file.read_text(encoding="utf-8"))
+        say(f"registered {len(files)} playbooks of {folder}/, now {path}:\n")
+        outcome = watch(client, client.execute(path, None, workload), quiet=False)
+    show_outcome(outcome)
+    return str(outcome["status"])
+
+
+def _until_interrupted() -> None:
+    say("up until Ctrl-C")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()

@@ -1,8 +1,13 @@
-"""Functions that answer and do nothing, in place of the real ones: what a stack is tried with."""
+"""Stand-in functions, which answer and do nothing, and another user to run as."""
 
 from __future__ import annotations
 
+import os
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 TABLE = """
 functions:
@@ -45,10 +50,46 @@ function = serve(app)
 """
 
 
-def write_functions(folder: Path) -> Path:
+@pytest.fixture
+def functions(data_dir: Path) -> Path:
+    """A folder like the project's functions/, of stand-ins."""
+    folder = data_dir / "functions"
     folder.mkdir()
     (folder / "functions.yaml").write_text(TABLE)
     for name in ("control_plane", "reconciler", "worker"):
         (folder / name).mkdir()
         (folder / name / "main.py").write_text(MAIN)
     return folder
+
+
+@pytest.fixture
+def as_user() -> Callable[[int, int, Callable[[], None]], None]:
+    """(uid, gid, work): run `work` as another user, in a fork of this process.
+
+    What it imports must be imported already: the interpreter's own files may be closed to that user.
+    """
+    return _as_user
+
+
+def _as_user(uid: int, gid: int, work: Callable[[], None]) -> None:
+    """AssertionError with the traceback if `work` raises."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            work()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        message = said.read()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, message

@@ -1,0 +1,208 @@
+"""What the command line prints and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+# words of a command line -> its status, out, err and json
+Command = Callable[..., Any]
+
+HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: {name}, path: test/{name}}}\n"
+GOOD = (
+    HEAD.format(name="good")
+    + """
+workload: {n: 2}
+workflow:
+  - step: start
+    tool:
+      kind: python
+      input: {n: "{{ workload.n }}"}
+      code: |
+        result = {"rows": [{"i": i, "square": i * i} for i in range(n)]}
+"""
+)
+BAD = HEAD.format(name="bad") + "workflow:\n  - step: start\n    tool: {kind: noop}\n    next: {arcs: [{step: gone}]}\n"
+FAILING = (
+    HEAD.format(name="failing")
+    + """
+workflow:
+  - step: start
+    tool:
+      kind: python
+      code: |
+        raise ValueError("as it should")
+"""
+)
+SLEEPING = (
+    HEAD.format(name="sleeping")
+    + """
+workflow:
+  - step: start
+    tool:
+      kind: python
+      code: |
+        import time
+        time.sleep(600)
+"""
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "playbook.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_run_gives_one_document(stack: Command, file: Callable[[str], str]) -> None:
+    done = stack("run", file(GOOD), "--json", "--set", "n=3")
+    assert done.status == 0, done.err
+    assert done.json.keys() == {"execution_id", "status", "result", "duration_ms", "error"}
+    assert done.json["status"] == "COMPLETED"
+    assert done.json["result"] == {"rows": [{"i": i, "square": i * i} for i in range(3)]}
+    assert done.json["error"] is None
+    assert isinstance(done.json["duration_ms"], int)
+
+
+def test_a_run_for_people_shows_steps_and_a_table(stack: Command, file: Callable[[str], str]) -> None:
+    done = stack("run", file(GOOD))
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert lines[0].startswith("✓ start")
+    assert lines[1].startswith("COMPLETED in")
+    assert any(line.split() == ["i", "square"] for line in lines)
+
+
+def test_a_failed_run_ends_with_1(stack: Command, file: Callable[[str], str]) -> None:
+    done = stack("run", file(FAILING), "--json")
+    assert done.status == 1
+    assert done.json["status"] == "FAILED"
+    assert done.json["error"]["message"] == "ValueError: as it should"
+    told = stack("run", file(FAILING))
+    assert told.status == 1
+    assert "ValueError: as it should" in told.out
+
+
+def test_a_playbook_with_a_mistake_ends_with_2_and_its_place(stack: Command, file: Callable[[str], str]) -> None:
+    name = file(BAD)
+    told = stack("run", name)
+    assert told.status == 2
+    assert f"{name}:7:" in told.err
+    assert "gone" in told.err
+    done = stack("register", name, "--json")
+    assert done.status == 2
+    assert done.json["code"] == "invalid_playbook"
+    assert done.json["errors"][0]["line"] == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "no/such"),
+        ("run", "missing.yaml"),
+        ("run", "test/x", "--payload", "{"),
+        ("run", "test/x", "--set", "x"),
+        ("show", "1"),
+        ("events", "1"),
+        ("cancel", "1"),
+        ("credential", "delete", "nobodys"),
+        ("credential", "set", "empty", "--type", "bearer"),
+        ("schedule", "create", "s", "no/such", "--every", "60"),
+        ("schedule", "create", "s", "no/such"),
+        ("schedule", "trigger", "nobodys"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_a_problem(stack: Command, words: tuple[str, ...]) -> None:
+    done = stack(*words, "--json")
+    assert done.status == 2
+    assert {"type", "title", "detail", "code"} <= done.json.keys()
+    told = stack(*words)
+    assert told.status == 2
+    assert told.err.startswith("error: ")
+    assert "Traceback" not in told.err
+    assert told.out == ""
+
+
+def test_registered_playbooks_run_by_path(stack: Command, file: Callable[[str], str]) -> None:
+    [entry] = stack("register", file(GOOD), "--json").json
+    assert entry["path"] == "test/good"
+    assert any(row["path"] == "test/good" for row in stack("list", "--json").json)
+    done = stack("run", "test/good", "--version", str(entry["version"]), "--payload", '{"n": 1}', "--json")
+    assert done.json["result"] == {"rows": [{"i": 0, "square": 0}]}
+
+
+def test_executions_are_listed_shown_and_logged(stack: Command, file: Callable[[str], str]) -> None:
+    execution = stack("run", file(GOOD), "--json").json["execution_id"]
+    assert stack("executions", "--json", "--limit", "1").json[0]["execution_id"] == execution
+    assert stack("show", execution, "--json").json["status"] == "COMPLETED"
+    assert "✓" in stack("show", execution).out
+    events = stack("events", execution, "--json").json
+    assert [event["seq"] for event in events] == [1, 2, 3, 4]
+    assert events[-1]["event_type"] == "playbook.completed"
+    assert stack("events", execution, "--follow").out.count("\n") == 4
+
+
+def test_cancelling_what_runs_and_what_has_ended(stack: Command, file: Callable[[str], str]) -> None:
+    started = stack("run", file(SLEEPING), "--no-wait", "--json")
+    assert started.status == 0
+    execution = started.json["execution_id"]
+    done = stack("cancel", execution, "--json", "--reason", "enough")
+    assert (done.status, done.json["status"]) == (0, "cancelled")
+    assert stack("show", execution, "--json").json["status"] == "CANCELLED"
+    again = stack("cancel", execution, "--json")
+    assert (again.status, again.json["status"]) == (1, "already_completed")
+
+
+def test_credentials_are_kept_without_being_shown(stack: Command) -> None:
+    secret = json.dumps({"token": "s3cr3t-value"})
+    done = stack("credential", "set", "mine", "--type", "bearer", "--value", "@-", "--json", input=secret)
+    assert done.status == 0, done.err
+    listed = stack("credential", "list", "--json")
+    assert "mine" in {entry["name"] for entry in listed.json}
+    assert "s3cr3t-value" not in done.out + listed.out
+    assert stack("credential", "delete", "mine", "--json").status == 0
+    assert "mine" not in {entry["name"] for entry in stack("credential", "list", "--json").json}
+
+
+def test_schedules_from_creation_to_deletion(stack: Command, file: Callable[[str], str]) -> None:
+    stack("register", file(GOOD))
+    made = stack("schedule", "create", "nightly", "test/good", "--cron", "0 3 * * *", "--set", "n=1", "--json")
+    assert made.status == 0, made.err
+    assert made.json["enabled"] is True
+    assert made.json["next_run_at"]
+    assert stack("schedule", "disable", "nightly", "--json").json["next_run_at"] is None
+    assert stack("schedule", "enable", "nightly", "--json").json["enabled"] is True
+    triggered = stack("schedule", "trigger", "nightly", "--json").json
+    assert (
+        stack("events", triggered["execution_id"], "--follow", "--json").json[-1]["event_type"] == "playbook.completed"
+    )
+    assert [entry["name"] for entry in stack("schedule", "list", "--json").json] == ["nightly"]
+    assert stack("schedule", "delete", "nightly").status == 0
+    assert stack("schedule", "list", "--json").json == []
+
+
+def test_lint_needs_no_stack(stack: Command, file: Callable[[str], str]) -> None:
+    assert stack("lint", file(GOOD), data=False).status == 0
+    done = stack("lint", file(BAD), "--json", data=False)
+    assert done.status == 1
+    assert done.json["ok"] is False
+    assert done.json["errors"][0]["line"] == 7
+
+
+def test_status_names_every_part_and_no_password(stack: Command) -> None:
+    done = stack("status", "--json")
+    assert done.status == 0
+    assert done.json["status"] == "running"
+    assert {"postgres", "nats", "gateway", "control_plane", "reconciler", "worker"} == done.json["parts"].keys()
+    secrets = json.loads((Path(done.json["data"]) / "secrets.json").read_text())
+    assert not any(secret in done.out for secret in secrets.values())

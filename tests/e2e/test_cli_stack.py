@@ -1,0 +1,80 @@
+"""up, down, and runs that bring their own stack."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+# words of a command line -> its status, out, err and json
+Command = Callable[..., Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_without_a_stack_a_command_says_how_to_start_one(noetls: Command) -> None:
+    done = noetls("list", "--json")
+    assert done.status == 2
+    assert done.json["code"] == "no_stack"
+    assert "noetls up --detach" in noetls("list").err
+    assert noetls("status", "--json").json["status"] == "stopped"
+    assert noetls("status").status == 1
+    assert noetls("down", "--json").json["was_running"] is False
+    assert noetls("run", "a/b", "--no-wait").status == 2
+
+
+def test_data_survives_down_and_up(noetls: Command) -> None:
+    up = noetls("up", "--detach", "--json")
+    assert up.status == 0, up.err
+    assert up.json["status"] == "running"
+    assert noetls("up", "--detach", "--json").json["pid"] == up.json["pid"]
+    assert noetls("up").status == 2
+    noetls("credential", "set", "kept", "--type", "bearer", "--set", "token=x")
+    assert noetls("down").status == 0
+    assert noetls("status").status == 1
+    assert noetls("up", "--detach").status == 0
+    assert "kept" in {entry["name"] for entry in noetls("credential", "list", "--json").json}
+
+
+def test_runs_at_once_share_the_stack_that_one_of_them_starts(noetls: Command) -> None:
+    hello = str(ROOT / "playbooks" / "hello.yaml")
+    done = []
+    threads = [threading.Thread(target=lambda: done.append(noetls("run", hello, "--json"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(run.status, run.json["status"]) for run in done] == [(0, "COMPLETED")] * 3
+    assert noetls("status", "--json").json["status"] == "stopped"
+
+
+def test_in_the_foreground_it_tells_once_and_stops_on_ctrl_c(noetls: Command) -> None:
+    argv = [sys.executable, "-m", "noetl_serverless.cli", "up", "--json", "--data", str(noetls.data)]  # type: ignore[attr-defined]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        text = ""
+        while not text.endswith("}\n"):
+            text += up.stdout.readline()
+        assert json.loads(text)["pid"] == up.pid
+        assert noetls("status").status == 0
+        up.send_signal(signal.SIGINT)
+        assert up.stdout.read() == ""
+        assert up.wait(60) == 0
+    assert noetls("status").status == 1
+
+
+def test_the_demo_runs_the_flagship_to_its_table(noetls: Command) -> None:
+    done = noetls("demo", str(ROOT / "playbooks"), "examples/flight_delays", "--no-stay")
+    assert done.status == 0, done.out + done.err
+    assert "All airlines" in done.out
+    assert "15/15 items" in done.out
+    assert "http://127.0.0.1:" in done.out

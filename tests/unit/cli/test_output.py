@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from noetl_serverless.cli.output import cell, fault_line, result, rows_of
+
+
+def text_of(value: Any) -> str:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(result(value))
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[{"a": 1}], {"table": [{"a": 1}], "other": 2}, {"rows": [{"a": 1}]}, {"columns": ["a"], "rows": [{"a": 1}]}],
+)
+def test_rows_of_objects_are_found(value: Any) -> None:
+    assert rows_of(value) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], [1, 2], [{"a": 1}, 2], {"table": 3}, {"rows": []}, {"a": 1}])
+def test_the_rest_is_no_table(value: Any) -> None:
+    assert rows_of(value) is None
+
+
+def test_a_table_has_a_column_for_every_key_in_the_order_wished() -> None:
+    shown = text_of({"columns": ["b", "a"], "table": [{"a": 1, "b": "x"}, {"a": 2, "c": True}]})
+    header = shown.splitlines()[1].split()
+    assert header == ["b", "a", "c"]
+    assert "yes" in shown
+
+
+def test_a_long_table_says_that_it_is_cut() -> None:
+    shown = text_of([{"n": n} for n in range(60)])
+    assert "the first 50 of 60 rows" in shown
+    assert " 49" in shown
+    assert " 50 " not in shown.split("the first", 1)[0]
+
+
+def test_markup_in_a_value_is_text() -> None:
+    assert "[red]x[/red]" in text_of([{"a": "[red]x[/red]"}])
+
+
+def test_cells() -> None:
+    assert [cell(value) for value in (None, True, 1234567, 0.5, {"a": 1})] == ["", "yes", "1234567", "0.5", '{"a": 1}']
+
+
+def test_a_fault_is_named_as_editors_do() -> None:
+    fault = {"message": "bad", "line": 3, "column": 7}
+    assert fault_line(fault, "a.yaml") == "a.yaml:3:7: bad"
+    assert fault_line({"message": "bad"}) == "bad"

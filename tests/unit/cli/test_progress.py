@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+from noetl_serverless.cli.progress import Progress, line
+
+
+def event(
+    event_type: str, second: float, step: str | None = "load", generation: int = 1, **payload: Any
+) -> dict[str, Any]:
+    return {
+        "event_type": event_type,
+        "timestamp": f"2026-01-01T00:00:{second:09.6f}Z",
+        "step": step,
+        "generation": generation,
+        "command_id": payload.pop("command_id", f"{step}#{generation}"),
+        "payload": payload,
+    }
+
+
+def test_a_step_ends_with_its_call() -> None:
+    progress = Progress()
+    assert progress.feed([event("command.issued", 1, kind="step")]) == []
+    [row] = progress.feed([event("call.done", 3.5)])
+    assert line(row) == "✓ load  2.50 s"
+
+
+def test_a_failed_step_says_why() -> None:
+    progress = Progress()
+    [row] = progress.feed([event("command.issued", 1), event("call.error", 2, error={"message": "no such table"})])
+    assert line(row) == "✗ load  1.00 s  no such table"
+
+
+def test_a_loop_counts_its_items_and_ends_once() -> None:
+    progress = Progress()
+    ended = progress.feed(
+        [
+            event("command.issued", 0, kind="open", command_id="load#1.open"),
+            event("call.done", 1, command_id="load#1.open"),
+            event("loop.opened", 1, count=5),
+            event("frame.committed", 2, ok=2, failed=0),
+            event("frame.committed", 3, ok=1, failed=1),
+        ]
+    )
+    [row] = progress.rows.values()
+    assert (ended, row.loop, row.state) == ([], "4/5, 1 failed", "running")
+    [row] = progress.feed([event("frame.committed", 4, ok=1, failed=0), event("loop.done", 4), event("step.exit", 5)])
+    assert line(row) == "✓ load  5/5, 1 failed items  4.00 s"
+
+
+def test_a_step_that_comes_again_has_a_row_of_its_own() -> None:
+    progress = Progress()
+    progress.feed([event("call.done", 1), event("call.done", 2, generation=2)])
+    assert [line(row).split("  ")[0] for row in progress.rows.values()] == ["✓ load", "✓ load (again, 2)"]
+
+
+def test_the_status_follows_the_end() -> None:
+    for kind, status in (
+        ("playbook.completed", "COMPLETED"),
+        ("playbook.failed", "FAILED"),
+        ("execution.cancelled", "CANCELLED"),
+    ):
+        progress = Progress()
+        assert progress.status == "RUNNING"
+        progress.feed([event(kind, 1, step=None)])
+        assert progress.status == status
