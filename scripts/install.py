@@ -2,8 +2,8 @@
 
     python scripts/install.py requirements.txt
 
-With uv, which takes a tenth of pip's time, where it can be had and works; else with pip. pip's own configuration (index,
-links, certificates) counts for both.
+With uv, which takes a tenth of pip's time, where it can be had and works; else with pip. pip's own configuration
+(index, links, certificates) counts for both.
 """
 
 from __future__ import annotations
