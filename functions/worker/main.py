@@ -3,8 +3,6 @@
 import tempfile
 from pathlib import Path
 
-from noetl_serverless.playbook.compile import load_plan
-
 from noetl_serverless.bus.nats import NatsNotifier
 from noetl_serverless.hosts.adapters import host_of, invoker_of
 from noetl_serverless.hosts.functions_framework_app import serve
@@ -12,6 +10,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.telemetry import logs
 from noetl_serverless.tools import registry
+from noetl_serverless.tools.plans import load_plan
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.client import ControlPlane
 from noetl_serverless.worker.drain import Worker

@@ -28,7 +28,7 @@ class Settings:
     pool: str = "shared"
     # worker
     lease: float = 30.0
-    time_budget: float = 60.0
+    time_budget: float = 900.0
     linger: float = 0.0
     max_in_flight: int = 16
     python_processes: int = 2

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import Fault, InvalidPlaybook
-from ..playbook.compile import load_plan
 from ..playbook.document import Document as Source
 from ..playbook.document import Unreadable, plain_data, read_document
-from ..playbook.grammar import BUILTIN_KINDS
 from ..store.catalog import Document
 from ..tools import registry
+from ..tools.plans import load_plan
 
 # a playbook has colons, which base64 has not
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -30,7 +29,7 @@ def document_of(content: str) -> Document:
     faults: list[Fault] = []
     plan = None
     try:
-        plan = load_plan(text, kinds=BUILTIN_KINDS.union(registry.kinds()))
+        plan = load_plan(text)
     except InvalidPlaybook as error:
         faults += error.faults or [Fault(error.detail)]
     faults += _tool_faults(text, {fault.pointer for fault in faults})

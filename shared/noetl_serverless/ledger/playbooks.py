@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
-from ..playbook.compile import load_plan
+from ..tools.plans import load_plan
 from ..playbook.plan import Plan
 
 MOST = 500
