@@ -79,6 +79,14 @@ def test_one_that_dies_while_starting_says_why(tmp_path: Path) -> None:
         wait_until(lambda: False, process, 30)
 
 
+def test_a_log_that_has_grown_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.hosts.local.process.LOG_BYTES", 3)
+    (tmp_path / "it.log").write_text("long ago")
+    start("", tmp_path).stop()
+    assert (tmp_path / "it.log.1").read_text() == "long ago"
+    assert (tmp_path / "it.log").read_text() == ""
+
+
 def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
     code = f"""
 import sys, time

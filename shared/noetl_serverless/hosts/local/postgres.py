@@ -148,7 +148,8 @@ class Postgres:
             )
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise RuntimeError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+            said = done.stderr.strip() or done.stdout.strip()
+            raise RuntimeError(f"{said}. NOETL_DATABASE_URL names a server of one's own to use instead")
         fresh.rename(data)
 
 

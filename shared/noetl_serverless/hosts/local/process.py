@@ -16,6 +16,7 @@ from pathlib import Path
 from .account import Account
 
 _SET_PARENT_DEATH_SIGNAL = 1
+LOG_BYTES = 10 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Process:
         account = program.account
         switch = account is not None and not account.is_current
         program.log.parent.mkdir(parents=True, exist_ok=True)
+        _rotate(program.log)
         with program.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 list(program.argv),
@@ -87,6 +89,13 @@ class Process:
     def tail(self, lines: int = 20) -> str:
         """The last lines of the log."""
         return tail(self.program.log, lines)
+
+
+def _rotate(log: Path) -> None:
+    """Keep one older file, so that logs do not fill the disk over the months."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def tail(log: Path, lines: int = 20) -> str:
