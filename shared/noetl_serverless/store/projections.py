@@ -22,6 +22,8 @@ class Rows:
 def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], str]) -> Rows:
     """The rows of `events`; `pool` names the pool that runs a step."""
     rows = Rows()
+    # a loop of nothing opens and ends in one commit, and a row can be written only once in it
+    opened: dict[tuple[str | None, int | None], dict[str, Any]] = {}
     for event in events:
         match event.type:
             case e.ISSUED:
@@ -32,7 +34,11 @@ def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], st
                 timer, due = event.payload["timer"], event.payload["due"]
                 rows.commands.append(_command(execution_id, event, timer, "timer", pool, "timer", due))
             case e.LOOP_OPENED:
-                rows.stages.append({**_loop(execution_id, event), "count": event.payload["count"], "status": "open"})
+                stage = {**_loop(execution_id, event), "count": event.payload["count"], "status": "open"}
+                opened[event.step, event.generation] = stage
+                rows.stages.append(stage)
+            case e.LOOP_DONE if (event.step, event.generation) in opened:
+                opened[event.step, event.generation]["status"] = event.payload["status"]
             case e.LOOP_DONE if "stats" in event.payload:
                 total = event.payload["stats"]["total"]
                 rows.stages.append({**_loop(execution_id, event), "count": total, "status": event.payload["status"]})
