@@ -69,8 +69,10 @@ def test_loop_measures_every_word(stack: Stack) -> None:
 def test_loop_of_nothing_is_done_at_once(stack: Stack) -> None:
     outcome = stack.run(PLAYBOOKS / "loop.yaml", {"words": []}, status=1)
 
-    # there is no table to rank, and the run says so
+    # the loop is done; then there is no table to rank, and the run says so
     assert outcome["error"]["step"] == "rank"
+    (done,) = [event for event in stack.events(outcome["execution_id"]) if event["event_type"] == "loop.done"]
+    assert done["payload"]["stats"] == {"total": 0, "success": 0, "failed": 0}
 
 
 def test_pipeline_reads_every_page_and_survives_one_failure(stack: Stack) -> None:
