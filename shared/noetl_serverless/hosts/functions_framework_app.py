@@ -156,6 +156,8 @@ class _Lifespan:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
+        # a failure has been told by a message already
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         answer = await self._ask("lifespan.startup")
         if answer["type"] == "lifespan.startup.failed":
             raise RuntimeError(f"the app did not start: {answer.get('message', '')}")
