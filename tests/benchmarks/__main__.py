@@ -1,0 +1,107 @@
+"""Run the benchmarks on a stack of their own; one JSON line per workload on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .floors import floors
+from .result import Result
+from .stack import Bench, running, stack
+from .usage import machine
+from .workloads.chain import chain100
+from .workloads.cold_start import cold_start
+from .workloads.concurrent import concurrent
+from .workloads.fanout import fanout100k, fanout1000, fanout10000
+from .workloads.fibo import fibo
+from .workloads.history import history
+from .workloads.idle import idle
+from .workloads.log_size import log_size
+from .workloads.payload import payload
+from .workloads.start import start
+
+Workload = Callable[[Bench], Awaitable[list[Result]]]
+
+WORKLOADS: dict[str, Workload] = {
+    "chain100": chain100,
+    "concurrent": concurrent,
+    "fanout1000": fanout1000,
+    "fanout10000": fanout10000,
+    "start": start,
+    "cold_start": cold_start,
+    "log_size": log_size,
+    "fibo": fibo,
+    "payload": payload,
+    "history": history,
+    "fanout100k": fanout100k,
+    "idle": idle,
+}
+DEFAULT = ("chain100", "concurrent", "fanout1000", "fanout10000", "start")
+GROUPS = {"fanout": ("fanout1000", "fanout10000"), "all": tuple(WORKLOADS), "floors": ()}
+
+
+def main() -> int:
+    given = _arguments()
+    names = [name for word in given.workloads or DEFAULT for name in GROUPS.get(word, (word,))]
+    return asyncio.run(_run(names, given))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    known = [*WORKLOADS, *GROUPS]
+    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"default {' '.join(DEFAULT)}; of {known}")
+    parser.add_argument("--runs", type=int, default=3, help="measure so often, give the median (default 3)")
+    parser.add_argument("--out", type=Path, help="also write all of it as one JSON document")
+    parser.add_argument("--data", type=Path, help="use the stack that runs on this data directory")
+    parser.add_argument("--where", type=Path, help="make the data directory below this folder, on a real disk")
+    parser.add_argument("--no-floors", action="store_true", help="do not measure the floors")
+    parser.add_argument("--steps", type=int, help="of history (default 2000)")
+    parser.add_argument("--seconds", type=float, help="of idle (default 60)")
+    parser.add_argument("--keep", action="store_true", help="keep the data directory")
+    given = parser.parse_args()
+    unknown = [name for name in given.workloads if name not in known]
+    if unknown:
+        parser.error(f"there is no workload {unknown[0]!r}; there are {', '.join(known)}")
+    return given
+
+
+async def _run(names: list[str], given: argparse.Namespace) -> int:
+    options = {name: getattr(given, name) for name in ("where", "steps", "seconds", "keep")}
+    document: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "lines": [],
+    }
+    print(json.dumps(document["machine"]), file=sys.stderr)
+    opened = running(given.data, given.runs, options) if given.data else stack(given.runs, options)
+    failed = False
+    async with opened as bench:
+        document["postgres"] = bench.database.run("SHOW server_version")[0][0]
+        todo: dict[str, Workload] = {name: WORKLOADS[name] for name in names}
+        if not given.no_floors:
+            todo = {"floors": floors, **todo}
+        for name, workload in todo.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                lines = await workload(bench)
+            except Exception as error:
+                lines = [Result(name, None, "", extra={"error": f"{type(error).__name__}: {error}"[:2000]})]
+                failed = True
+            for line in lines:
+                print(line.line(), flush=True)
+                document["lines"].append(line.to_dict())
+    if given.out:
+        given.out.write_text(json.dumps(document, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

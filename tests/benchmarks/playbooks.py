@@ -1,0 +1,112 @@
+"""The playbooks that are measured, as text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def _playbook(name: str, workflow: list[dict[str, Any]], workload: dict[str, Any] | None = None) -> str:
+    """JSON is YAML."""
+    return json.dumps(
+        {
+            "apiVersion": "noetl.io/v2",
+            "kind": "Playbook",
+            "metadata": {"name": name, "path": f"bench/{name}"},
+            "workload": workload or {},
+            "workflow": workflow,
+        }
+    )
+
+
+def _python(code: str, **given: str) -> dict[str, Any]:
+    return {"kind": "python", "code": code, **({"input": given} if given else {})}
+
+
+def _to(step: str, when: str | None = None) -> dict[str, Any]:
+    return {"step": step, **({"when": when} if when else {})}
+
+
+def chain(name: str, length: int) -> str:
+    """Each step adds one to what the one before it gave: the last gives {"n": length}."""
+    steps: list[dict[str, Any]] = []
+    for number in range(1, length + 1):
+        tool = _python("result = {'n': n + 1}", n=f"{{{{ s{number - 1}.n }}}}" if number > 1 else "{{ 0 }}")
+        step: dict[str, Any] = {"step": f"s{number}", "tool": tool}
+        if number < length:
+            step["next"] = {"arcs": [_to(f"s{number + 1}")]}
+        steps.append(step)
+    return _playbook(name, steps)
+
+
+def single() -> str:
+    return _playbook("single", [{"step": "only", "tool": _python("result = {'n': 1}")}])
+
+
+def fanout(name: str, in_flight: int) -> str:
+    """workload.n items, each doubled; the last step says whether all came back, in order."""
+    code = "result = {'ok': all_of_them == [2 * i for i in range(n)], 'count': len(all_of_them)}"
+    return _playbook(
+        name,
+        [
+            {
+                "step": "each",
+                "loop": {
+                    "in": "{{ range(workload.n) | list }}",
+                    "iterator": "item",
+                    "spec": {"mode": "parallel", "max_in_flight": in_flight},
+                },
+                "tool": _python("result = 2 * item", item="{{ iter.item }}"),
+                "next": {"arcs": [_to("check", "{{ event.name == 'loop.done' }}")]},
+            },
+            {"step": "check", "tool": _python(code, all_of_them="{{ each.results }}", n="{{ workload.n }}")},
+        ],
+        {"n": 1000},
+    )
+
+
+def back_edge() -> str:
+    """One step, run workload.n times, by an arc to itself."""
+    return _playbook(
+        "history",
+        [
+            {"step": "begin", "tool": {"kind": "noop"}, "set": {"ctx.i": "{{ 0 }}"}, "next": {"arcs": [_to("turn")]}},
+            {
+                "step": "turn",
+                "tool": _python("result = {'i': i + 1}", i="{{ ctx.i }}"),
+                "set": {"ctx.i": "{{ output.data.i }}"},
+                "next": {"arcs": [_to("turn", "{{ ctx.i < workload.n }}"), _to("end")]},
+            },
+            {"step": "end", "tool": _python("result = {'i': i}", i="{{ ctx.i }}")},
+        ],
+        {"n": 2000},
+    )
+
+
+def payload() -> str:
+    """One step makes workload.mb megabytes, the next one counts them."""
+    return _playbook(
+        "payload",
+        [
+            {
+                "step": "make",
+                "tool": _python("result = {'blob': 'x' * (mb * 1000000)}", mb="{{ workload.mb }}"),
+                "next": {"arcs": [_to("count")]},
+            },
+            {"step": "count", "tool": _python("result = {'n': len(blob)}", blob="{{ make.blob }}")},
+        ],
+        {"mb": 100},
+    )
+
+
+FIB = "def fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+
+
+def fibo(name: str, number: int, times: int) -> str:
+    steps: list[dict[str, Any]] = []
+    for index in range(1, times + 1):
+        step: dict[str, Any] = {"step": f"f{index}", "tool": _python(f"{FIB}result = {{'fib': fib({number})}}")}
+        if index < times:
+            step["next"] = {"arcs": [_to(f"f{index + 1}")]}
+        steps.append(step)
+    return _playbook(name, steps)

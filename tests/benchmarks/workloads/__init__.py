@@ -1,0 +1,1 @@
+"""Each workload is a coroutine from a `Bench` to the lines it gives."""

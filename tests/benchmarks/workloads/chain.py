@@ -1,0 +1,50 @@
+"""chain100: one execution, 100 trivial python steps, one after the other."""
+
+from __future__ import annotations
+
+import time
+
+from .. import playbooks
+from ..result import Result, median
+from ..stack import Bench
+
+LENGTH = 100
+# how often an undisturbing client looks, in seconds
+PAUSE = 0.1
+
+
+async def chain100(bench: Bench) -> list[Result]:
+    """`value`: ms per step by the timestamps of the events, from the first to the last, while the client looks
+    ten times a second. `client`: submit to completed as a client sees it that long-polls all the time."""
+    await bench.client.register(playbooks.chain("chain100", LENGTH))
+    await _run(bench)
+    events = []
+    before, wal = bench.meter.read(), bench.wal()
+    for _ in range(bench.runs):
+        events.append(1000 * await _run(bench) / LENGTH)
+    usage, wal = bench.meter.since(before), bench.wal() - wal
+    clients = [1000 * await _followed(bench) / LENGTH for _ in range(bench.runs)]
+    steps = LENGTH * bench.runs
+    extra = {
+        "runs": events,
+        "client_ms": median(clients),
+        "floor_is": "commit",
+        "path_floor_ms": sum(bench.floors.get(name, 0.0) for name in ("commit", "request", "python")),
+        "cpu_ms_per_step": usage.per(steps),
+        "wal_bytes_per_step": wal / steps,
+        "others_cores": usage.others,
+    }
+    return [Result("chain100", median(events), "ms/step", bench.floors.get("commit"), extra)]
+
+
+async def _run(bench: Bench) -> float:
+    end = await bench.client.run("bench/chain100", pause=PAUSE)
+    if end.result != {"data": {"n": LENGTH}}:
+        raise RuntimeError(f"chain100 gave {end.result}")
+    return end.seconds
+
+
+async def _followed(bench: Bench) -> float:
+    started = time.perf_counter()
+    await bench.client.wait(await bench.client.execute("bench/chain100"))
+    return time.perf_counter() - started

@@ -1,0 +1,87 @@
+"""cold_start: from the start of the interpreter to a handler that may be called, for each function."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from noetl_serverless.hosts.local.environment import Addresses, environment_of
+from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions
+from noetl_serverless.settings import Settings
+
+from ..result import Result, median
+from ..stack import Bench
+
+TIMES = 7
+LOAD = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("main", sys.argv[1])
+main = importlib.util.module_from_spec(spec)
+sys.modules["main"] = main
+spec.loader.exec_module(main)
+getattr(main, sys.argv[2])
+"""
+READY = LOAD + "print(len(sys.modules), flush=True)\n"
+IMPORT = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
+MOST = 12
+
+
+async def cold_start(bench: Bench) -> list[Result]:
+    """`value`: ms, the median of 7. The floor is an interpreter that does nothing. `modules` by their own time."""
+    floor, _ = _measure([sys.executable, "-c", "print(0, flush=True)"], {})
+    return [_function(bench, spec, floor) for spec in load_functions(functions_folder())]
+
+
+def _function(bench: Bench, spec: FunctionSpec, floor: float) -> Result:
+    source = functions_folder() / spec.source / "main.py"
+    environment = _environment(bench, spec)
+    argv = [sys.executable, "-c", READY, str(source), spec.entry_point]
+    milliseconds, modules = _measure(argv, environment)
+    extra = {
+        "modules": modules,
+        "packages_ms": _packages(source, spec, environment),
+        "target_ms": 350,
+        "with": "bytecode cached",
+    }
+    return Result(f"cold_start.{spec.name}", milliseconds, "ms", floor, extra)
+
+
+def _measure(argv: list[str], environment: dict[str, str]) -> tuple[float, int]:
+    times = []
+    modules = 0
+    for _ in range(TIMES + 1):
+        started = time.perf_counter()
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment)
+        assert process.stdout is not None
+        modules = int(process.stdout.readline() or -1)
+        times.append(1000 * (time.perf_counter() - started))
+        process.stdout.close()
+        process.terminate()
+        process.wait()
+        if modules < 0:
+            raise RuntimeError(f"{argv[-2:]} did not load")
+    # the first one may have had to compile
+    return median(times[1:]), modules
+
+
+def _packages(source: Path, spec: FunctionSpec, environment: dict[str, str]) -> dict[str, Any]:
+    """The time that the modules of each package take by themselves, the most costly packages first."""
+    argv = [sys.executable, "-X", "importtime", "-c", LOAD, str(source), spec.entry_point]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+    spent: dict[str, float] = {}
+    for own, _, _, name in IMPORT.findall(done.stderr):
+        package = ".".join(name.split(".")[: 2 if name.startswith("noetl_serverless") else 1])
+        spent[package] = spent.get(package, 0.0) + int(own) / 1000
+    most = sorted(spent.items(), key=lambda item: -item[1])[:MOST]
+    return {**dict(most), "all": sum(spent.values())}
+
+
+def _environment(bench: Bench, spec: FunctionSpec) -> dict[str, str]:
+    run = bench.run
+    urls = {name.removesuffix("_url"): url for name, url in run.items() if name.endswith("_url")}
+    addresses = Addresses(run["database_url"], run["nats_url"], urls, {"shared": urls["worker"]})
+    return environment_of(spec, addresses, bench.secrets, bench.layout, Settings())

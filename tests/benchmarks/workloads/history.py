@@ -1,0 +1,41 @@
+"""history: one execution that goes round and round a back-edge; a step must not cost more for what came before."""
+
+from __future__ import annotations
+
+from .. import playbooks
+from ..client import instant
+from ..result import Result
+from ..stack import Bench
+
+
+async def history(bench: Bench) -> list[Result]:
+    """`value`: ms per step; `last_first`: the last 1,000 steps (or a quarter of all) against the first."""
+    steps = int(bench.options.get("steps") or 2000)
+    await bench.client.register(playbooks.back_edge())
+    await bench.client.run("bench/history", {"n": 50})
+    before, wal = bench.meter.read(), bench.wal()
+    end = await bench.client.run("bench/history", {"n": steps}, pause=0.5)
+    usage, wal = bench.meter.since(before), bench.wal() - wal
+    if end.result != {"data": {"i": steps}}:
+        raise RuntimeError(f"history gave {end.result}")
+    done = await bench.client.events(end.execution_id, "call.done")
+    at = [instant(event["timestamp"]) for event in done if event["step"] == "turn"]
+    part = min(1000, steps // 4)
+    first, last = 1000 * (at[part] - at[0]) / part, 1000 * (at[-1] - at[-1 - part]) / part
+    extra = {
+        "steps": steps,
+        "first_ms": first,
+        "last_ms": last,
+        "last_first": last / first,
+        "state_bytes": _state_bytes(bench, end.execution_id),
+        "cpu_ms_per_step": usage.per(steps),
+        "wal_bytes_per_step": wal / steps,
+        "floor_is": "commit",
+        "others_cores": usage.others,
+    }
+    return [Result("history", 1000 * end.seconds / steps, "ms/step", bench.floors.get("commit"), extra)]
+
+
+def _state_bytes(bench: Bench, execution_id: str) -> int:
+    sql = "SELECT octet_length(state::text) FROM noetl.execution WHERE execution_id = :id"
+    return int(bench.database.run(sql, id=int(execution_id))[0][0])
