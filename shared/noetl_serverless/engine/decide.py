@@ -28,6 +28,9 @@ MAX_DEPTH = 32
 MAX_ITEMS = 10_000_000
 DEFAULT_IN_FLIGHT = 16
 SKIPPED = "step.skipped"
+# names of events that only arcs which ask for them are taken on
+LOOP_FAILED = "loop.failed"
+FAILURES = (e.CALL_ERROR, LOOP_FAILED)
 # of a child's end, what the worker is told
 ENDING = ("status", "data", "ref", "error", "execution_id")
 
@@ -175,7 +178,7 @@ class Decider:
         """Run `set`, choose the arcs, let what they lead to begin."""
         output = {**outcome, "meta": self.fact.payload.get("meta", {}), **self.fact.payload.get("extra", {})}
         try:
-            values = self._assign(step.set, self._scope(event, output)) if event not in (e.CALL_ERROR, SKIPPED) else {}
+            values = self._assign(step.set, self._scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
             arcs = self._choose(step, event, output, values)
         except TemplateError as error:
             self.fail(error.to_dict(), step.name)
@@ -198,7 +201,7 @@ class Decider:
 
     def _choose(self, step: Step, event: str, output: dict[str, Any], values: dict[str, Any]) -> list[Arc]:
         """The arcs to take; what their `set` gives is added to `values`."""
-        asks_only_failures = event in (e.CALL_ERROR, SKIPPED)
+        asks_only_failures = event in (*FAILURES, SKIPPED)
         chosen: list[Arc] = []
         for arc in step.arcs:
             if asks_only_failures and not arc.handles_failure:
@@ -212,7 +215,7 @@ class Decider:
         return chosen
 
     def _dead_end(self, step: Step, outcome: dict[str, Any], event: str) -> None:
-        if event == e.CALL_ERROR:
+        if event in FAILURES:
             self.fail(
                 outcome.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"},
                 step.name,
@@ -385,7 +388,7 @@ class Decider:
         if loop is not None:
             payload["stats"] = loop.stats
         self.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
-        name = e.CALL_ERROR if error else e.LOOP_DONE
+        name = LOOP_FAILED if error else e.LOOP_DONE
         self._finish(step, generation, self.state.outcomes[step.name], name)
 
     # -- scopes

@@ -8,6 +8,7 @@ from typing import Any
 from .events import Event
 from .evolve import apply
 from .state import State
+from .upcast import UPCASTERS, Upcasters
 
 
 def logical_order(events: Iterable[Event]) -> list[Event]:
@@ -15,9 +16,26 @@ def logical_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: (event.cause or event.seq, event.seq))
 
 
-def fold(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> State:
+def fold(
+    execution_id: str,
+    events: Iterable[Event],
+    workload: Mapping[str, Any] | None = None,
+    upcasters: Upcasters = UPCASTERS,
+) -> State:
     """The state after all of `events`; `workload` is for an execution whose log was too small to hold it."""
     state = State(execution_id, workload=workload or {})
     for event in logical_order(events):
-        apply(state, event)
+        apply(state, upcasters.current(event))
     return state
+
+
+def up_to(events: Iterable[Event], *, seq: int | None = None, at: int | None = None) -> list[Event]:
+    """The log as it was when `seq` was its last event, or at the instant `at` (milliseconds since 1970).
+
+    The clocks of several functions differ, so it is the order that counts: all before the first fact later than `at`.
+    """
+    kept = sorted((event for event in events if seq is None or event.seq <= seq), key=lambda event: event.seq)
+    if at is None:
+        return kept
+    later = next((event.seq for event in kept if event.cause is None and event.at > at), None)
+    return kept if later is None else [event for event in kept if (event.cause or event.seq) < later]

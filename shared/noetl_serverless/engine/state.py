@@ -133,9 +133,7 @@ class State:
 
     def snapshot(self) -> dict[str, Any]:
         """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects."""
-        return {
-            name: value for name in SNAPSHOT if (value := getattr(self, name)) not in (None, {}, []) or name in ALWAYS
-        }
+        return {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any], workload: Mapping[str, Any]) -> State:

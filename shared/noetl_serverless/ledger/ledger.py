@@ -12,6 +12,7 @@ from typing import Any
 from ..engine import events as e
 from ..engine.decide import MAX_DEPTH
 from ..engine.events import Event
+from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..protocol import (
     ClaimedCommand,
@@ -108,6 +109,13 @@ class Ledger:
                 raise Unavailable("the execution's id was taken; try again")
             return opening.replay_of(*known)
         return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
+
+    async def state(self, execution_id: str) -> State:
+        """The execution as it stands now; raises NotFound."""
+        case = (await self._log.load([execution_id])).get(execution_id)
+        if case is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        return case.state
 
     # -- workers
 
@@ -239,7 +247,7 @@ class Ledger:
             for event in turn.events
             if event.type == e.ISSUED
         }
-        cases = {id: turn.part().case for id, turn in turns.items()}
+        cases = {id: turn.case for id, turn in turns.items()}
         missing = [lease.execution_id for lease in committed.claimed if lease.execution_id not in cases]
         if missing:
             cases.update(await self._cases.get(missing))

@@ -128,7 +128,7 @@ def _opening(
         **keys,
     }
     state = State(id, workload=workload)
-    return Opening(Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, state), fact, row)
+    return Opening(Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state), fact, row)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
-from ..tools.plans import load_plan
 from ..playbook.plan import Plan
+from ..tools.plans import load_plan
 
 MOST = 500
 

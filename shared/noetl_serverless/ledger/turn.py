@@ -13,6 +13,9 @@ from ..engine.state import State
 from ..playbook.plan import Plan
 from ..store.log import Case, Part
 
+# events between two snapshots: what a process that does not know the execution has to fold at most
+SNAPSHOT_EVERY = 32
+
 
 class Turn:
     """Decides on the `case` it was loaded as; `part` is what is to be written."""
@@ -58,8 +61,11 @@ class Turn:
                 self._end_children(running, fact.at)
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
+        """What is to be written: the state too, now and then, at the beginning and at the end."""
+        writes = row is not None or self.state.ended or self.head - self.case.snapshot >= SNAPSHOT_EVERY
         state = replace(self.state, seq=self.head)
-        case = replace(self.case, state=state, head=self.head)
+        snapshot = self.head if writes else self.case.snapshot
+        case = replace(self.case, state=state, head=self.head, snapshot=snapshot)
         expect = None if row is not None else self.case.head
         return Part(case, self.events, expect, row, self.closes, self.refs, self.appends, self.ended_at)
 

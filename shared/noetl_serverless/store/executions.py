@@ -35,20 +35,6 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An execution as its core sees it."""
-
-    execution_id: int
-    status: str
-    state: dict[str, Any]
-    error: dict[str, Any] | None
-    created_at: datetime
-    ended_at: datetime | None
-    catalog_id: int | None
-    workload: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Recorded:
     """One event of a log."""
 
@@ -105,18 +91,11 @@ class Executions:
         rows = await self._database.rows(self._sql["get"], execution_id=execution_id)
         return Execution(**_one(rows, execution_id))
 
-    async def snapshot(self, execution_id: int) -> Snapshot:
-        """Raises NotFound."""
-        rows = await self._database.rows(self._sql["snapshot"], execution_id=execution_id)
-        row = _one(rows, execution_id)
-        return Snapshot(**{**row, "state": row["state"] or {}, "workload": row["workload"] or {}})
-
     async def initial(self, execution_id: int) -> dict[str, Any]:
-        """What it was started with: the workload, and under the key ctx the initial ctx, if any."""
-        events = await self.events(execution_id, limit=1)
-        payload = events[0].payload if events else {}
-        ctx = payload.get("ctx")
-        return {**payload.get("workload", {}), **({"ctx": ctx} if ctx else {})}
+        """What it was started with: the workload, and under the key ctx the initial ctx, if any; raises NotFound."""
+        rows = await self._database.rows(self._sql["initial"], execution_id=execution_id)
+        row = _one(rows, execution_id)
+        return {**row["workload"], **({"ctx": row["ctx"]} if row["ctx"] else {})}
 
     async def position(self, execution_id: int) -> tuple[int, str]:
         """(seq of the last event, status); raises NotFound."""

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 
 from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.replay import logical_order
 from ..engine.state import State
 from ..protocol import CommandKey, Held
 from .connection import Database
@@ -28,7 +30,9 @@ class Case:
     plan_hash: str
     parent: dict[str, Any] | None
     depth: int
+    # the last seq of the log; `state.seq` is the last one decided, `snapshot` that of the state as it is stored
     head: int
+    snapshot: int
     state: State
 
 
@@ -56,6 +60,11 @@ class Part:
     appends: list[dict[str, Any]] = field(default_factory=list)
     # when the execution came to its end, in ms
     ended_at: int | None = None
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether the state is written with it."""
+        return self.case.snapshot == self.case.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +251,11 @@ class Log:
 
 
 def _case(row: Sequence[Any]) -> Case:
-    id, catalog_id, path, version, plan_hash, parent, depth, _status, head, _folded, state, workload = row
-    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, State.restore(state, workload))
+    id, catalog_id, path, version, plan_hash, parent, depth, head, folded, snapshot, workload, newer = row
+    state = State.restore(snapshot, workload)
+    for event in logical_order(_event(item) for item in newer or ()):
+        apply(state, event)
+    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state)
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -272,10 +284,11 @@ def execution_row(part: Part) -> dict[str, Any]:
         "id": part.case.execution_id,
         "expect": part.expect,
         "head": part.case.head,
-        "folded": part.case.head,
         "status": state.status.upper(),
-        "state": state.snapshot(),
+        "finished": len(state.outcomes),
     }
+    if part.snapshots:
+        row["state"] = state.snapshot()
     if part.row is not None:
         row["row"] = part.row
     if state.ended:

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 
 from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.replay import logical_order
 from ..engine.state import State
 from ..protocol import CommandKey, Held
 from .log import Case, Claimant, Committed, Dead, Lease, Part, Pulse, execution_row, still_open
@@ -25,6 +27,7 @@ class Execution:
     workload: dict[str, Any]
     status: str
     head: int
+    decided: int
     folded: int
     # as JSON, so that nobody shares it
     state: bytes
@@ -187,7 +190,7 @@ class MemoryLog:
         return [(row["id"], row["command"], row["step"], row["generation"]) for row in rows][:limit]
 
     async def lagging(self, limit: int) -> list[str]:
-        return [id for id, execution in self.executions.items() if execution.folded < execution.head][:limit]
+        return [id for id, execution in self.executions.items() if execution.decided < execution.head][:limit]
 
     async def children(self, execution_id: str) -> list[str]:
         return [
@@ -235,16 +238,18 @@ class MemoryLog:
                 part.case,
                 part.row["workload"],
                 row["status"],
-                row["head"],
-                row["folded"],
+                0,
+                0,
+                0,
                 b"",
                 part.row["parent_execution_id"],
                 part.row.get("idempotency_key"),
                 part.row.get("request_hash"),
             )
         execution = self.executions[id]
-        execution.status, execution.head, execution.folded = row["status"], row["head"], row["folded"]
-        execution.state = orjson.dumps(row["state"])
+        execution.status, execution.head, execution.decided = row["status"], row["head"], row["head"]
+        if "state" in row:
+            execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
         for command, _ in part.closes:
             del self.commands[(id, command)]
         for event in part.events:
@@ -297,7 +302,9 @@ class MemoryLog:
 
     def _case(self, execution: Execution) -> Case:
         state = State.restore(orjson.loads(execution.state), execution.workload)
-        return replace(execution.case, state=state, head=execution.head)
+        for event in logical_order(execution.events[execution.folded : execution.decided]):
+            apply(state, event)
+        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded)
 
     def _holds(self, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))

@@ -99,6 +99,10 @@ class Worker:
         self._rung = self._sweep = False
         return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
 
+    def warm(self) -> None:
+        """Have the python processes ready before the first command asks for one."""
+        self.python.start()
+
     def stop(self) -> None:
         """Claim nothing more, give what runs a moment to end, hand the rest back. May be called from a signal."""
         self._stopped = True

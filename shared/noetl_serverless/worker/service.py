@@ -45,6 +45,7 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        worker.warm()
         try:
             yield
         finally:

@@ -100,6 +100,21 @@ def test_a_failing_item_stops_the_loop_and_fails_the_step(start):
     assert "1 of 20 items failed; the first: it broke" in run.state.error["message"]
 
 
+def test_a_failed_loop_is_recovered_under_each_of_its_names(start):
+    for name in ("loop.failed", "call.error", "step.failed"):
+        run = start(
+            f"""
+            - step: each
+              loop: {{in: "{{{{ [1] }}}}", iterator: x}}
+              tool: {{kind: noop}}
+              next: {{arcs: [{{step: alert, when: "{{{{ event.name == '{name}' }}}}"}}]}}
+            - {{step: alert, tool: {{kind: noop}}}}
+            """
+        )
+        run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
+        assert run.running == {"alert"}, name
+
+
 def test_best_effort_goes_on_and_counts(start):
     run = start(loop(width=1, more="spec: {policy: {failure: {mode: best_effort}}}"))
     run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})

@@ -24,6 +24,7 @@ class FakeWorker:
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
         self.drains: list[tuple[float, bool]] = []
         self.closed = False
+        self.warmed = False
         self.gate: asyncio.Event | None = None
 
     async def drain(self, seconds: float, *, sweep: bool = False) -> dict[str, Any]:
@@ -31,6 +32,9 @@ class FakeWorker:
         if self.gate is not None:
             await self.gate.wait()
         return self.summary
+
+    def warm(self) -> None:
+        self.warmed = True
 
     async def close(self) -> None:
         self.closed = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from ...store.executions import CANCELLED, COMPLETED, FAILED, Snapshot
+from ...engine.state import State
+from ...store.executions import CANCELLED, COMPLETED, FAILED
 from ..models.executions import (
     Cancel,
     Cancelled,
@@ -65,22 +66,24 @@ async def detail(call: Call) -> ExecutionDetail:
 
 
 async def status(call: Call) -> ExecutionStatus:
-    snapshot = await call.services.executions.snapshot(execution_id_of(call))
-    current = sorted({token["step"] for token in snapshot.state.get("tokens", {}).values()})
-    seconds = duration(snapshot.created_at, snapshot.ended_at, call.services.now())
+    execution_id = execution_id_of(call)
+    execution = await call.services.executions.get(execution_id)
+    state = await call.services.ledger.state(str(execution_id))
+    current = sorted({token.step for token in state.tokens.values()})
+    seconds = duration(execution.created_at, execution.ended_at, call.services.now())
     return ExecutionStatus(
-        execution_id=str(snapshot.execution_id),
-        status=snapshot.status,
-        current_step=current[0] if current else snapshot.state.get("last"),
+        execution_id=str(execution_id),
+        status=execution.status,
+        current_step=current[0] if current else state.last,
         current_steps=current,
-        completed_steps=_completed(snapshot),
-        failed=snapshot.status == FAILED,
-        completed=snapshot.status == COMPLETED,
-        cancelled=snapshot.status == CANCELLED,
-        variables=snapshot.state.get("ctx", {}),
-        error=snapshot.error,
-        start_time=snapshot.created_at,
-        end_time=snapshot.ended_at,
+        completed_steps=_completed(state),
+        failed=execution.status == FAILED,
+        completed=execution.status == COMPLETED,
+        cancelled=execution.status == CANCELLED,
+        variables=state.ctx,
+        error=execution.error,
+        start_time=execution.created_at,
+        end_time=execution.ended_at,
         duration_seconds=seconds,
         duration_human=human(seconds),
     )
@@ -99,9 +102,8 @@ async def cancel(call: Call) -> Cancelled:
     )
 
 
-def _completed(snapshot: Snapshot) -> list[str]:
-    outcomes = snapshot.state.get("outcomes", {})
-    return [step for step, outcome in outcomes.items() if outcome.get("status") == "ok"]
+def _completed(state: State) -> list[str]:
+    return [step for step, outcome in state.outcomes.items() if outcome["status"] == "ok"]
 
 
 def _pagination(query: GetExecution, total: int) -> Pagination:

@@ -35,11 +35,16 @@ CREATE TABLE noetl.execution (
     parent jsonb,
     depth integer NOT NULL DEFAULT 0,
     status text NOT NULL DEFAULT 'RUNNING' CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
-    -- the last seq of the log, and the last one folded into `state`
+    -- the last seq of the log, the last one that is decided, and the last one folded into `state`: a snapshot is written
+    -- every few dozen events, and whoever loads it folds the rest
     head integer NOT NULL DEFAULT 0,
+    decided integer NOT NULL DEFAULT 0,
     folded integer NOT NULL DEFAULT 0,
+    -- decided < head, on its own so that its index is left alone while that does not change
     lagging boolean NOT NULL DEFAULT false,
     state jsonb NOT NULL,
+    -- how many steps have an outcome
+    finished integer NOT NULL DEFAULT 0,
     workload jsonb NOT NULL,
     result jsonb,
     error jsonb,
@@ -141,7 +146,7 @@ END $$;
 SELECT noetl.ensure_partitions(now());
 
 -- One transaction for any number of executions, each whole or not at all.
--- executions  [{id, expect, row?, head, folded, lagging, status, state, result, error, ended}]; row: insert; expect: compare-and-set
+-- executions  [{id, expect, row?, head, status, finished, state?, result?, error?, ended?}]; row: insert; expect: compare-and-set
 -- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
 -- closes      [{id, command, fence}]: each must be the current holder, or the whole execution is refused
 -- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
@@ -181,38 +186,41 @@ BEGIN
     END IF;
 
     UPDATE noetl.execution e SET
-        head = x.head, folded = x.folded, lagging = x.folded < x.head, status = x.status, state = x.state,
+        head = x.head, decided = x.head, lagging = false, status = x.status, finished = x.finished,
+        state = coalesce(x.state, e.state), folded = CASE WHEN x.state IS NULL THEN e.folded ELSE x.head END,
         result = x.result, error = x.error, ended_at = to_timestamp(x.ended / 1000.0)
     FROM jsonb_to_recordset(executions) AS x(
-        id bigint, head integer, folded integer, status text, state jsonb, result jsonb, error jsonb, ended float8)
+        id bigint, head integer, status text, finished integer, state jsonb, result jsonb, error jsonb, ended float8)
     WHERE e.execution_id = x.id AND x.id = ANY (good);
 
-    WITH added AS (
-        INSERT INTO noetl.execution (
-            execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
-            state, workload, result, error, idempotency_key, request_hash, created_at, ended_at)
-        SELECT x.id, r.catalog_id, r.path, r.version, r.plan_hash, r.parent_execution_id, r.parent, r.depth, x.status, x.head,
-            x.folded, x.state, r.workload, x.result, x.error, r.idempotency_key, r.request_hash,
-            to_timestamp(r.at / 1000.0), to_timestamp(x.ended / 1000.0)
-        FROM jsonb_to_recordset(executions) AS x(
-            id bigint, "row" jsonb, head integer, folded integer, status text, state jsonb, result jsonb, error jsonb, ended float8)
-        CROSS JOIN jsonb_to_record(x."row") AS r(
-            catalog_id bigint, path text, version integer, plan_hash text, parent_execution_id bigint, parent jsonb,
-            depth integer, workload jsonb, idempotency_key text, request_hash text, at float8)
-        WHERE x."row" IS NOT NULL
-        -- a child begins only with the parent's commit that starts it
-        AND (r.parent_execution_id IS NULL OR r.parent_execution_id = ANY (good))
-        ON CONFLICT DO NOTHING
-        RETURNING execution_id
-    )
-    SELECT coalesce(array_agg(execution_id), '{}') INTO fresh FROM added;
-    IF EXISTS (
-        SELECT FROM jsonb_to_recordset(executions) AS x(id bigint, "row" jsonb)
-        WHERE (x."row"->>'parent_execution_id')::bigint = ANY (good) AND x.id <> ALL (fresh)
-    ) THEN
-        RAISE EXCEPTION 'a child execution id is taken' USING ERRCODE = 'unique_violation';
+    IF executions @? '$[*].row' THEN
+        WITH added AS (
+            INSERT INTO noetl.execution (
+                execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, decided,
+                folded, state, finished, workload, result, error, idempotency_key, request_hash, created_at, ended_at)
+            SELECT x.id, r.catalog_id, r.path, r.version, r.plan_hash, r.parent_execution_id, r.parent, r.depth, x.status, x.head,
+                x.head, x.head, x.state, x.finished, r.workload, x.result, x.error, r.idempotency_key, r.request_hash,
+                to_timestamp(r.at / 1000.0), to_timestamp(x.ended / 1000.0)
+            FROM jsonb_to_recordset(executions) AS x(
+                id bigint, "row" jsonb, head integer, status text, finished integer, state jsonb, result jsonb, error jsonb, ended float8)
+            CROSS JOIN jsonb_to_record(x."row") AS r(
+                catalog_id bigint, path text, version integer, plan_hash text, parent_execution_id bigint, parent jsonb,
+                depth integer, workload jsonb, idempotency_key text, request_hash text, at float8)
+            WHERE x."row" IS NOT NULL
+            -- a child begins only with the parent's commit that starts it
+            AND (r.parent_execution_id IS NULL OR r.parent_execution_id = ANY (good))
+            ON CONFLICT DO NOTHING
+            RETURNING execution_id
+        )
+        SELECT coalesce(array_agg(execution_id), '{}') INTO fresh FROM added;
+        IF EXISTS (
+            SELECT FROM jsonb_to_recordset(executions) AS x(id bigint, "row" jsonb)
+            WHERE (x."row"->>'parent_execution_id')::bigint = ANY (good) AND x.id <> ALL (fresh)
+        ) THEN
+            RAISE EXCEPTION 'a child execution id is taken' USING ERRCODE = 'unique_violation';
+        END IF;
+        good := good || fresh;
     END IF;
-    good := good || fresh;
 
     INSERT INTO noetl.event (execution_id, seq, cause, type, step, generation, command_id, at, payload)
     SELECT x.id, x.seq, x.cause, x.type, x.step, x.generation, x.command, to_timestamp(x.at / 1000.0), x.payload
@@ -220,8 +228,10 @@ BEGIN
         id bigint, seq integer, cause integer, type text, step text, generation integer, command text, at float8, payload jsonb)
     WHERE x.id = ANY (good);
 
-    DELETE FROM noetl.command c USING jsonb_to_recordset(executions) AS x(id bigint, status text)
-    WHERE x.status <> 'RUNNING' AND c.execution_id = x.id AND x.id = ANY (good) AND c.status <> 'dead';
+    IF executions @? '$[*].ended' THEN
+        DELETE FROM noetl.command c USING jsonb_to_recordset(executions) AS x(id bigint, status text)
+        WHERE x.status <> 'RUNNING' AND c.execution_id = x.id AND x.id = ANY (good) AND c.status <> 'dead';
+    END IF;
 
     IF jsonb_array_length(commands) > 0 THEN
         WITH issued AS (

@@ -1,8 +1,7 @@
 -- entries: executions, the newest first
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
     execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
-    execution.created_at, execution.ended_at, catalog.steps,
-    (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
+    execution.created_at, execution.ended_at, catalog.steps, execution.finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE (CAST(:status AS text) IS NULL OR execution.status = :status)
   AND (CAST(:path AS text) IS NULL OR execution.path = :path OR starts_with(execution.path, :path || '/'))
@@ -13,14 +12,14 @@ ORDER BY execution.execution_id DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
     execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
-    execution.created_at, execution.ended_at, catalog.steps,
-    (SELECT count(*) FROM jsonb_object_keys(coalesce(execution.state -> 'outcomes', '{}'))) AS finished
+    execution.created_at, execution.ended_at, catalog.steps, execution.finished
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
 
--- snapshot: one execution with its state
-SELECT execution_id, status, state, error, created_at, ended_at, catalog_id, workload
-FROM noetl.execution WHERE execution_id = :execution_id;
+-- initial: what an execution was started with
+SELECT execution.workload, event.payload -> 'ctx' AS ctx
+FROM noetl.execution JOIN noetl.event USING (execution_id)
+WHERE execution_id = :execution_id AND event.seq = 1;
 
 -- position: how far the log of an execution has come
 SELECT head, status FROM noetl.execution WHERE execution_id = :execution_id;

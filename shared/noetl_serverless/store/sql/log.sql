@@ -3,9 +3,14 @@ SELECT noetl.commit(
     :executions::jsonb, :events::jsonb, :closes::jsonb, :commands::jsonb, :stages::jsonb, :frames::jsonb, :refs::jsonb,
     :appends::jsonb);
 
--- load: the rows that a decision starts from
-SELECT execution_id::text, catalog_id::text, path, version, plan_hash, parent, depth, status, head, folded, state, workload
-FROM noetl.execution WHERE execution_id = ANY (CAST(:ids AS bigint[]));
+-- load: the rows that a decision starts from, with the decided events that the snapshot does not have yet
+SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
+    e.workload, (
+        SELECT jsonb_agg(jsonb_build_array(
+            v.execution_id::text, v.seq, v.cause, v.type, v.step, v.generation, v.command_id,
+            (extract(epoch FROM v.at) * 1000)::bigint, v.payload))
+        FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.seq > e.folded AND v.seq <= e.decided)
+FROM noetl.execution e WHERE e.execution_id = ANY (CAST(:ids AS bigint[]));
 
 -- undecided: facts that were appended and not yet folded
 SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
