@@ -17,14 +17,14 @@ help:
 setup: $(VENV)/.runtime
 
 $(BIN)/python:
-	@sh scripts/make-venv.sh $(VENV) "$(PYTHON)"
+	@sh .setup/make-venv.sh $(VENV) "$(PYTHON)"
 
 $(VENV)/.runtime: $(BIN)/python requirements.txt pyproject.toml
-	@$(BIN)/python scripts/install.py requirements.txt
+	@$(BIN)/python .setup/install.py requirements.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python requirements-dev.txt pyproject.toml
-	@$(BIN)/python scripts/install.py requirements-dev.txt
+	@$(BIN)/python .setup/install.py requirements-dev.txt
 	@touch $@ $(VENV)/.runtime
 
 run: setup

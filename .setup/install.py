@@ -1,6 +1,6 @@
 """Install a lock file and this project into the environment whose Python runs this.
 
-    python scripts/install.py requirements.txt
+    python .setup/install.py requirements.txt
 
 With uv, which takes a tenth of pip's time, where it can be had and works; else with pip. pip's own configuration
 (index, links, certificates) counts for both.
