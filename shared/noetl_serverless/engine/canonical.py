@@ -1,0 +1,39 @@
+"""One text for one value, whoever wrote it: what checksums and digests are taken over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from typing import Any
+
+# integral floats up to here are exact, and stores may give them back as integers
+EXACT = 2**53
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; a number that is whole is written as an integer."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of the canonical text, in hexadecimal."""
+    return sha256(canonical(value).encode(errors="surrogatepass")).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """A copy as JSON would give it back: dataclasses as objects, tuples as lists."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=canonical)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,62 @@
+"""Logs outlive the code that wrote them: payloads of older schema versions are brought up to date when read.
+
+A payload says its version under the key `v`; without it, it is of version 1. An upcaster takes the payload of one
+event type from one version to the next. A released version is kept alive by its golden logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .canonical import checksum
+from .events import Event
+
+# the version of what this code writes
+VERSION = 1
+FIRST = 1
+KEY = "v"
+
+Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class NewerSchema(ValueError):
+    """The log was written by a newer release than this one."""
+
+
+class Upcasters:
+    """By event type and the version they start from; what has none passes to the next version unchanged."""
+
+    def __init__(self, version: int = VERSION) -> None:
+        self.version = version
+        self._steps: dict[tuple[str, int], Upcaster] = {}
+
+    def add(self, kind: str, version: int, upcaster: Upcaster) -> None:
+        """ValueError if there is one already, or if it leads nowhere."""
+        if (kind, version) in self._steps:
+            raise ValueError(f"there is an upcaster of {kind} from version {version} already")
+        if not FIRST <= version < self.version:
+            raise ValueError(f"an upcaster starts from a version from {FIRST} to {self.version - 1}")
+        self._steps[kind, version] = upcaster
+
+    def current(self, event: Event) -> Event:
+        """The event in today's schema; raises NewerSchema."""
+        version = event.payload.get(KEY, FIRST)
+        if version == self.version:
+            return event
+        if version > self.version:
+            raise NewerSchema(f"event {event.seq} ({event.type}) has schema version {version}, known is {self.version}")
+        payload = dict(event.payload)
+        for step in range(version, self.version):
+            upcaster = self._steps.get((event.type, step))
+            if upcaster is not None:
+                payload = upcaster(payload)
+        return replace(event, payload={**payload, KEY: self.version})
+
+    def digest(self) -> str:
+        """Tells one set of upcasters from another: states folded through different sets may differ."""
+        return checksum({"version": self.version, "upcasters": sorted(f"{kind}@{v}" for kind, v in self._steps)})
+
+
+UPCASTERS = Upcasters()
