@@ -289,6 +289,7 @@ class Ledger:
             fence=dead.fence,
             status="error",
             error=error,
+            meta={"deliveries": dead.deliveries},
         )
         batch = Batch({dead.execution_id: [outcome]})
         request = ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome])

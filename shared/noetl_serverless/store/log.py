@@ -13,6 +13,7 @@ from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
+from ..engine.upcast import UPCASTERS
 from ..protocol import CommandKey, Held
 from .connection import Database
 from .projections import Rows, project
@@ -260,7 +261,7 @@ def _case(row: Sequence[Any]) -> Case:
 
 def _event(row: Sequence[Any]) -> Event:
     _, seq, cause, kind, step, generation, command, at, payload = row
-    return Event(kind, int(at), seq, cause, step, generation, command, payload)
+    return UPCASTERS.current(Event(kind, int(at), seq, cause, step, generation, command, payload))
 
 
 def _row(execution_id: str, event: Event) -> dict[str, Any]:

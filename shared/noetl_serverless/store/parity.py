@@ -1,0 +1,139 @@
+"""The projections of one execution against its log: every row, every column that the log determines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..engine import events as e
+from ..engine.canonical import plain
+from ..engine.events import Event
+from ..engine.replay import fold
+from ..engine.state import State
+from ..engine.surfaces import Surfaces, surfaces
+
+Row = Mapping[str, Any]
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "command": ("command_id",),
+    "stage": ("step", "generation"),
+    "frame": ("step", "generation", "start"),
+    "result_ref": ("key",),
+}
+OF_EXECUTION = (
+    *("path", "version", "plan_hash", "parent", "parent_execution_id", "depth", "status", "head", "result", "error"),
+    *("created_at", "ended_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Rows as they are projected. Instants are milliseconds since 1970."""
+
+    execution: Row | None
+    commands: Sequence[Row]
+    stages: Sequence[Row]
+    frames: Sequence[Row]
+    results: Sequence[Row]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`row` is what is projected, `log` what the log says; None where there is no such row. Of rows that both have,
+    the columns that differ."""
+
+    projection: str
+    key: dict[str, Any]
+    row: dict[str, Any] | None
+    log: dict[str, Any] | None
+
+
+def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> list[Difference]:
+    """None means that the projections are what the log says."""
+    kept = stored.execution
+    workload = kept["workload"] if kept is not None else None
+    decided = kept["decided"] if kept is not None else decided_up_to(events)
+    said = surfaces(execution_id, (event for event in events if event.seq <= decided), workload)
+    found = _execution(execution_id, events, said, kept)
+    found += _rows("command", stored.commands, said.commands)
+    found += _rows("stage", stored.stages, said.stages)
+    found += _rows("frame", stored.frames, said.frames)
+    expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in said.results]
+    return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
+
+
+def decided_up_to(events: Sequence[Event]) -> int:
+    """How far a log is decided, if nobody knows: all but the facts at its end that others appended."""
+    last = max((event.seq for event in events), default=0)
+    for event in sorted(events, key=lambda event: -event.seq):
+        if event.type not in (e.CHILD_ENDED, e.CANCELLED):
+            break
+        last = event.seq - 1
+    return last
+
+
+def _execution(execution_id: str, events: Sequence[Event], said: Surfaces, kept: Row | None) -> list[Difference]:
+    key = {"execution_id": execution_id}
+    expected = {**said.execution, "head": max(event.seq for event in events)}
+    expected["parent_execution_id"] = (expected["parent"] or {}).get("execution_id")
+    if kept is None:
+        return [Difference("execution", key, None, {name: plain(expected[name]) for name in OF_EXECUTION})]
+    row = {name: plain(kept[name]) for name in OF_EXECUTION}
+    log = {name: plain(expected[name]) for name in OF_EXECUTION}
+    first = min(events, key=lambda event: event.seq)
+    if "workload" in first.payload:
+        row["workload"], log["workload"] = plain(kept["workload"]), plain(first.payload["workload"])
+    snapshot = plain(State.restore(kept["state"], {}))
+    folded = fold(execution_id, (event for event in events if event.seq <= kept["folded"]), kept["workload"])
+    for name, value in plain(folded).items():
+        if name != "workload":
+            row[f"state.{name}"], log[f"state.{name}"] = snapshot[name], value
+    return _columns("execution", key, row, log)
+
+
+def _rows(
+    projection: str,
+    stored: Iterable[Row],
+    expected: Iterable[Row],
+    missing: Callable[[Row], bool] = lambda row: True,
+) -> list[Difference]:
+    """`missing`: whether it is a difference that the row is not there."""
+    names = KEYS[projection]
+    rows = {tuple(row[name] for name in names): _bare(row) for row in stored}
+    log = {tuple(row[name] for name in names): _bare(row) for row in expected}
+    found = []
+    for values in sorted({*rows, *log}, key=str):
+        key = dict(zip(names, values, strict=True))
+        if values not in rows:
+            if missing(log[values]):
+                found.append(Difference(projection, key, None, log[values]))
+        elif values not in log:
+            found.append(Difference(projection, key, rows[values], None))
+        else:
+            found += _columns(projection, key, rows[values], log[values])
+    return found
+
+
+def _columns(projection: str, key: dict[str, Any], row: Row, log: Row) -> list[Difference]:
+    names = [name for name in dict.fromkeys((*row, *log)) if row.get(name) != log.get(name)]
+    if not names:
+        return []
+    return [
+        Difference(projection, key, {name: row.get(name) for name in names}, {name: log.get(name) for name in names})
+    ]
+
+
+def _bare(row: Row) -> dict[str, Any]:
+    return {name: plain(value) for name, value in row.items() if value is not None}
+
+
+def _instant(value: str | None) -> int | None:
+    return None if value is None else round(datetime.fromisoformat(value).timestamp() * 1000)
+
+
+def _expired(row: Row, now: int) -> bool:
+    expires = row.get("expires_at")
+    return expires is not None and expires <= now

@@ -1,0 +1,219 @@
+"""Logs and projections side by side: read, compared, and the projections made anew from the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pg8000.exceptions import DatabaseError
+
+from ..engine import events as e
+from ..engine.canonical import plain
+from ..engine.events import Event
+from ..engine.surfaces import RUNNING, Surfaces, surfaces
+from ..errors import Conflict, NotFound, Unavailable
+from .connection import Connection, Database, sqlstate
+from .parity import Difference, Stored, decided_up_to, differences
+from .queries import load
+
+T = TypeVar("T")
+
+# an execution with more events is not folded in one call
+MOST_EVENTS = 2_000_000
+DEADLOCK = frozenset({"40P01", "40001"})
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An execution as it was written down: its log, and the few things that stand beside it."""
+
+    execution_id: str
+    path: str
+    version: int
+    plan_hash: str
+    playbook: str
+    workload: dict[str, Any]
+    head: int
+    status: str
+    children: list[str]
+    # the rows of `result_ref`
+    results: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What was wrong before, and how many leases were lost by it."""
+
+    execution_id: str
+    differences: list[Difference]
+    leases: int
+
+
+class Replays:
+    """`pool` names the pool that runs a step."""
+
+    def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
+        self._database = database
+        self._pool = pool
+        self._sql = load("replay")
+
+    async def log(self, execution_id: int, limit: int = MOST_EVENTS) -> tuple[list[Event], dict[str, Any]]:
+        """The log, or the first `limit` events of it, and the workload; raises NotFound."""
+
+        def work(connection: Connection) -> tuple[list[Event], dict[str, Any]]:
+            self._consistent(connection)
+            row = self._execution(connection, execution_id)
+            events = self._events(connection, execution_id, limit)
+            if not events:
+                raise NotFound(f"there is no execution {execution_id}")
+            return events, row["workload"] if row is not None else {}
+
+        return await self._database.transaction(work)
+
+    async def recording(self, execution_id: int) -> Recording:
+        """Raises NotFound."""
+
+        def work(connection: Connection) -> Recording:
+            self._consistent(connection)
+            row = self._execution(connection, execution_id)
+            if row is None:
+                raise NotFound(f"there is no execution {execution_id}")
+            texts = connection.run(self._sql["playbook"], hash=row["plan_hash"])
+            children = connection.run(self._sql["children"], id=execution_id)
+            return Recording(
+                **{name: row[name] for name in ("execution_id", "path", "version", "plan_hash", "workload")},
+                playbook=texts[0][0] if texts else "",
+                head=row["head"],
+                status=row["status"],
+                children=[child[0] for child in children],
+                results=_dicts(connection, self._sql["results"], id=execution_id),
+            )
+
+        return await self._database.transaction(work)
+
+    async def validate(self, execution_id: int) -> list[Difference]:
+        """Every projected row that is not what the log says; raises NotFound."""
+
+        def work(connection: Connection) -> tuple[list[Event], Stored]:
+            self._consistent(connection)
+            return self._events(connection, execution_id, MOST_EVENTS), self._stored(connection, execution_id)
+
+        events, stored = await self._database.transaction(work)
+        if not events:
+            raise NotFound(f"there is no execution {execution_id}")
+        return await asyncio.to_thread(differences, str(execution_id), events, stored)
+
+    async def ids(self, after: int, limit: int) -> list[str]:
+        """Executions that have a log, in order, beginning behind `after`."""
+        return [row[0] for row in await self._database.run(self._sql["ids"], after=after, limit=limit)]
+
+    async def rebuild(self, execution_id: int) -> Rebuilt:
+        """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
+
+        Leases are lost: who holds one is refused, and the command is claimed again under a higher fence. Raises
+        NotFound, and Conflict for a row that the log alone cannot bring back.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id))
+            except DatabaseError as error:
+                # a worker prolonged or released leases in another order than ours
+                if sqlstate(error) not in DEADLOCK:
+                    raise
+                await asyncio.sleep(0.05 * (attempt + 1))
+        raise Unavailable(f"execution {execution_id} is very busy; try again")
+
+    # -- in a transaction
+
+    def _rebuild(self, connection: Connection, execution_id: int) -> Rebuilt:
+        connection.run(self._sql["lock"], id=execution_id)
+        connection.run(self._sql["lock_commands"], id=execution_id)
+        events = self._events(connection, execution_id, MOST_EVENTS)
+        if not events:
+            raise NotFound(f"there is no execution {execution_id}")
+        stored = self._stored(connection, execution_id)
+        wrong = differences(str(execution_id), events, stored)
+        kept = stored.execution
+        workload = events[0].payload.get("workload", kept["workload"] if kept is not None else None)
+        if workload is None:
+            raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
+        decided = kept["decided"] if kept is not None else decided_up_to(events)
+        said = surfaces(str(execution_id), [event for event in events if event.seq <= decided], workload)
+        leases = self._drop(connection, execution_id)
+        self._make(connection, execution_id, said, events)
+        row = {**said.execution, "head": events[-1].seq, "decided": decided, "workload": workload}
+        row["state"] = said.state.snapshot()
+        if kept is not None:
+            connection.run(self._sql["update"], id=execution_id, row=_json(row))
+        elif not connection.run(self._sql["insert"], id=execution_id, row=_json(row)):
+            named = f"{row['path']} version {row['version']}"
+            raise Conflict(f"execution {execution_id} has lost its row, and the catalog has no {named}")
+        return Rebuilt(str(execution_id), wrong, leases)
+
+    def _drop(self, connection: Connection, execution_id: int) -> int:
+        """How many leases went with it."""
+        leases = connection.run(self._sql["drop_commands"], id=execution_id)[0][0]
+        for name in ("drop_stages", "drop_frames", "drop_results"):
+            connection.run(self._sql[name], id=execution_id)
+        return int(leases)
+
+    def _make(self, connection: Connection, id: int, said: Surfaces, events: Sequence[Event]) -> None:
+        at = {event.seq: event.at for event in events}
+        buried = _burials(events)
+        commands = [
+            {**row, **buried.get(row["command_id"], {}), "pool": self._pool(row["step"]), "at": at[row["seq"]]}
+            for row in said.commands
+            if said.execution["status"] == RUNNING or row["status"] == "dead"
+        ]
+        written = {ref["key"]: event.at for event in events if (ref := event.payload.get("ref")) and "key" in ref}
+        results = [{**row, "at": written[row["key"]]} for row in said.results]
+        rows = {"commands": commands, "stages": said.stages, "frames": said.frames, "results": results}
+        for name, made in rows.items():
+            if made:
+                connection.run(self._sql[f"make_{name}"], id=id, rows=_json(made))
+
+    def _consistent(self, connection: Connection) -> None:
+        connection.run(self._sql["consistent"])
+
+    def _execution(self, connection: Connection, execution_id: int) -> dict[str, Any] | None:
+        rows = _dicts(connection, self._sql["execution"], id=execution_id)
+        return rows[0] if rows else None
+
+    def _events(self, connection: Connection, execution_id: int, limit: int) -> list[Event]:
+        rows = connection.run(self._sql["events"], id=execution_id, limit=limit)
+        return [
+            Event(kind, int(at), seq, cause, step, generation, command, payload)
+            for seq, cause, kind, step, generation, command, at, payload in rows
+        ]
+
+    def _stored(self, connection: Connection, execution_id: int) -> Stored:
+        rows = {
+            name: _dicts(connection, self._sql[name], id=execution_id)
+            for name in ("commands", "stages", "frames", "results")
+        }
+        now = int(connection.run(self._sql["now"])[0][0])
+        return Stored(self._execution(connection, execution_id), **rows, now=now)
+
+
+def _burials(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
+    """Command id -> who had a command last that was given up, and how often it was delivered."""
+    found = {}
+    for event in events:
+        meta = event.payload.get("meta", {})
+        if event.type in (e.CALL_ERROR, e.FRAME_COMMITTED) and "deliveries" in meta and event.command_id:
+            found[event.command_id] = {"deliveries": meta["deliveries"], "worker": meta.get("worker")}
+    return found
+
+
+def _dicts(connection: Connection, sql: str, **params: Any) -> list[dict[str, Any]]:
+    rows = connection.run(sql, **params) or []
+    names = [column["name"] for column in connection.columns or []]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(plain(value)).decode()

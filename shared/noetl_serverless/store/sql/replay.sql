@@ -1,0 +1,111 @@
+-- consistent: read all that follows as of one instant
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- execution: an execution as it is projected; instants in ms
+SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, decided, folded, state,
+    workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
+    (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
+FROM noetl.execution WHERE execution_id = :id;
+
+-- lock: the execution's row, which every commit takes first
+SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
+
+-- lock_commands: its commands, so that no claim comes between
+SELECT 1 FROM noetl.command WHERE execution_id = :id ORDER BY command_id FOR UPDATE;
+
+-- events: the whole log, or its beginning
+SELECT seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
+FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS integer);
+
+-- commands: what is out
+SELECT command_id, step, generation, kind, attempt, seq, CASE status WHEN 'pending' THEN 'open' WHEN 'claimed' THEN 'open' ELSE status END
+    AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
+FROM noetl.command WHERE execution_id = :id;
+
+-- stages: loops
+SELECT step, generation, seq, count, status FROM noetl.stage WHERE execution_id = :id;
+
+-- frames: finished runs of loop items
+SELECT step, generation, seq, start_item AS "start", end_item AS "end", ok, failed FROM noetl.frame WHERE execution_id = :id;
+
+-- results: where results were put
+SELECT key, ref, step, store, bytes, sha256, content_type, scope, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at
+FROM noetl.result_ref WHERE execution_id = :id;
+
+-- now: the instant of the transaction, in ms
+SELECT (extract(epoch FROM now()) * 1000)::bigint;
+
+-- drop_commands: with their leases
+WITH gone AS (DELETE FROM noetl.command WHERE execution_id = :id RETURNING status)
+SELECT count(*) FILTER (WHERE status = 'claimed') FROM gone;
+
+-- drop_stages: all of an execution
+DELETE FROM noetl.stage WHERE execution_id = :id;
+
+-- drop_frames: all of an execution
+DELETE FROM noetl.frame WHERE execution_id = :id;
+
+-- drop_results: the rows, not what they refer to
+DELETE FROM noetl.result_ref WHERE execution_id = :id;
+
+-- make_commands: without leases; the next claim draws the next fence
+INSERT INTO noetl.command (
+    execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, due_at, issued_at)
+SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, CASE x.status WHEN 'open' THEN 'pending' ELSE x.status END,
+    x.seq, coalesce(x.deliveries, 0), x.worker, to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0)
+FROM jsonb_to_recordset(:rows::jsonb) AS x(
+    command_id text, step text, generation integer, kind text, attempt integer, pool text, status text, seq integer,
+    deliveries integer, worker text, due float8, at float8);
+
+-- make_stages: loops
+INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
+SELECT :id, x.step, x.generation, x.seq, x.count, x.status
+FROM jsonb_to_recordset(:rows::jsonb) AS x(step text, generation integer, seq integer, count integer, status text);
+
+-- make_frames: finished runs of loop items
+INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
+SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
+FROM jsonb_to_recordset(:rows::jsonb) AS x(
+    step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
+
+-- make_results: what has expired may be gone, and is not named again
+INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
+SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
+FROM jsonb_to_recordset(:rows::jsonb) AS x(
+    key text, ref text, step text, store text, bytes bigint, sha256 text, content_type text, scope text, expires_at timestamptz,
+    at float8)
+WHERE x.expires_at IS NULL OR x.expires_at > now();
+
+-- update: what the log says of an execution; how far it is decided, and the keys it was started with, stand beside the log
+UPDATE noetl.execution e SET
+    path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
+    parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
+    decided = x.decided, folded = x.decided, lagging = x.decided < x.head, state = x.state,
+    workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
+    created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0)
+FROM jsonb_to_record(:row::jsonb) AS x(
+    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, decided integer, state jsonb,
+    workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
+WHERE e.execution_id = :id;
+
+-- insert: the row of an execution that has lost it
+INSERT INTO noetl.execution (
+    execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, decided, folded, lagging,
+    state, workload, result, error, created_at, ended_at)
+SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.parent, x.depth, x.status, x.head,
+    x.decided, x.decided, x.decided < x.head, x.state, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
+    to_timestamp(x.ended_at / 1000.0)
+FROM jsonb_to_record(:row::jsonb) AS x(
+    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, decided integer, state jsonb,
+    workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
+JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
+RETURNING execution_id;
+
+-- ids: executions that have a log, in order
+SELECT execution_id::text FROM noetl.event WHERE execution_id > :after AND seq = 1 ORDER BY execution_id LIMIT CAST(:limit AS integer);
+
+-- children: the executions that one has started, whatever has become of them
+SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id ORDER BY execution_id;
+
+-- playbook: the text of the version that ran
+SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
