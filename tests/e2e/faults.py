@@ -1,0 +1,274 @@
+"""A stack to break: its processes by role, a client that does not give up, and how long it takes to be back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+from tests.audit import Finding, audit, events_of, stored_events
+from tests.e2e.stack import Stack
+
+from noetl_serverless.hosts.local.layout import Layout
+from noetl_serverless.hosts.local.secrets import Secrets
+from noetl_serverless.store.connection import connect
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+FUNCTIONS = ("control_plane", "reconciler", "worker", "gateway")
+# seconds within which anything must have happened that is to happen at all
+PATIENCE = 120.0
+
+
+class BrokenStack(Stack):
+    """A stack of its own, tuned, with `lease` seconds after which what a dead worker held goes to another."""
+
+    def __init__(self, data: Path, **settings: object) -> None:
+        super().__init__(data)
+        self._environment = {f"NOETL_{name.upper()}": str(value) for name, value in settings.items()}
+
+    def up(self) -> None:
+        with mock.patch.dict(os.environ, self._environment):
+            self.ask("up", "--detach")
+
+    def down(self) -> None:
+        self.ask("down")
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.data)
+
+    @property
+    def running(self) -> dict[str, Any]:
+        found = self.layout.running()
+        assert found is not None, "the stack does not run"
+        return found
+
+    @property
+    def database_url(self) -> str:
+        return str(self.running["database_url"])
+
+    def query(self, sql: str, **values: Any) -> list[Any]:
+        with contextlib.closing(connect(self.database_url)) as database:
+            return list(database.run(sql, **values) or [])
+
+    # -- a client
+
+    def call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """What the control plane answers, asked again while it or what it needs is away; RuntimeError if it refuses."""
+        token = Secrets.load(self.layout.secrets).operator_token
+        content = None if body is None else json.dumps(body).encode()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            request = urllib.request.Request(
+                f"{self.running['control_plane_url']}{path}",
+                content,
+                {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})},
+                method=method,
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+            except (OSError, ValueError) as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{method} {path}: {error!r}") from error
+            time.sleep(0.1)
+
+    def register(self, text: str) -> None:
+        self.call("POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+
+    def execute(self, path: str, workload: dict[str, Any] | None = None, *, key: str | None = None) -> str:
+        """The id of the execution; a `key` starts one only, however often it has to be said."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return str(
+            self.call("POST", "/api/execute", {"path": path, "payload": workload or {}}, headers)["execution_id"]
+        )
+
+    def entry(self, execution_id: str) -> dict[str, Any]:
+        return dict(self.call("GET", f"/api/executions/{execution_id}?include_events=false"))
+
+    def log(self, execution_id: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            after = found[-1]["seq"] if found else 0
+            page = self.call("GET", f"/api/executions/{execution_id}/events?after={after}&limit=1000")
+            found += page
+            if len(page) < 1000:
+                return found
+
+    def wait(self, ids: Iterable[str], patience: float = PATIENCE) -> dict[str, dict[str, Any]]:
+        """Their entries, once all have ended."""
+        ended: dict[str, dict[str, Any]] = {}
+        waiting = list(ids)
+        until = time.monotonic() + patience
+        while waiting:
+            entry = self.entry(waiting[0])
+            if entry["status"] in ENDED:
+                ended[waiting.pop(0)] = entry
+            elif time.monotonic() > until:
+                raise TimeoutError(self.stuck(waiting))
+            else:
+                time.sleep(0.1)
+        return ended
+
+    def stuck(self, ids: Iterable[str]) -> str:
+        """Where executions stand that should have ended."""
+        lines = []
+        for execution_id in list(ids)[:10]:
+            commands = self.query(
+                """SELECT command_id, status, deliveries, worker, lease_until - now(), due_at - now() FROM noetl.command
+                WHERE execution_id = :id""",
+                id=execution_id,
+            )
+            last = [(event["seq"], event["event_type"], event["step"]) for event in self.log(execution_id)[-3:]]
+            lines.append(f"{execution_id} does not end: out {commands}, last {last}")
+        return "\n".join(lines)
+
+    def audit(self, ids: Iterable[str]) -> list[Finding]:
+        """What is wrong with these executions, and where REST tells another story than the database."""
+        named = set(ids)
+        found = audit(self.database_url, named)
+        with contextlib.closing(connect(self.database_url)) as database:
+            for execution_id in named:
+                if events_of(self.log(execution_id)) != stored_events(database, execution_id):
+                    found.append(Finding(execution_id, "the log by REST is another", "see noetl.event"))
+        return found
+
+    # -- processes
+
+    def pid(self, part: str) -> int | None:
+        """Of postgres, nats, or the process that the supervisor started for a function; None while there is none."""
+        pid: int | None = self.running["pids"].get(part)
+        return pid
+
+    def server(self, function: str) -> int:
+        """The process that serves the function, a child of the one that the supervisor started."""
+        return int(eventually(lambda: next(iter(_children(self.pid(function))), None)))
+
+    def victims(self) -> dict[str, list[int]]:
+        """Every process that may be killed, by role, those of this moment."""
+        found: dict[str, list[int]] = {}
+        for name in ("postgres", "nats"):
+            found[name] = [pid] if (pid := self.pid(name)) else []
+        for name in FUNCTIONS:
+            found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
+            found[f"{name} server"] = _children(pid)
+        found["worker python"] = [pid for server in found["worker server"] for pid in _children(server)]
+        found["postgres backend"] = [pid for pid in _children(self.pid("postgres")) if _is_backend(pid)]
+        return {role: pids for role, pids in found.items() if pids}
+
+    def kill(self, role: str, random: random.Random, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """Signal one process of the role; its pid, None if it was gone already."""
+        pids = self.victims().get(role)
+        if not pids:
+            return None
+        pid = random.choice(pids)
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return None
+        return pid
+
+    def seconds_until_back(self, role: str, pid: int) -> float:
+        """How long after `pid` was killed its part serves again, by another process."""
+        start = time.monotonic()
+        part = role.split()[0]
+        while not self._is_back(role, part, pid):
+            if time.monotonic() - start > PATIENCE:
+                raise TimeoutError(f"the {role} is not back after {PATIENCE:g} s")
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    def _is_back(self, role: str, part: str, pid: int) -> bool:
+        with contextlib.suppress(psutil.Error, KeyError, AssertionError):
+            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+            if part == "postgres":
+                return self._database_answers()
+            if part == "nats":
+                return _greets(self.running["nats_url"])
+            if role == "worker python":
+                return bool(_children(self.server(part)))
+            return self.pid(part) not in (pid, None) and _answers(f"{self.running[f'{part}_url']}/readyz")
+        return False
+
+    def _database_answers(self) -> bool:
+        try:
+            return bool(self.query("SELECT 1"))
+        except Exception:
+            return False
+
+
+@contextlib.contextmanager
+def broken_stack(**settings: object) -> Iterator[BrokenStack]:
+    """Running; stopped and removed at the end, whatever is left of it."""
+    with tempfile.TemporaryDirectory(prefix="noetl-faults-", ignore_cleanup_errors=True) as folder:
+        # under root PostgreSQL runs as somebody else, who must get through
+        Path(folder).chmod(0o711)
+        stack = BrokenStack(Path(folder), **settings)
+        stack.up()
+        try:
+            yield stack
+        finally:
+            stack("down")
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    role: str
+    pid: int
+    at: float
+    back: float
+
+
+def eventually(what: Callable[[], Any], patience: float = PATIENCE, pause: float = 0.05) -> Any:
+    """The first true value that `what` gives; TimeoutError if there is none."""
+    until = time.monotonic() + patience
+    while not (value := what()):
+        if time.monotonic() > until:
+            raise TimeoutError(f"not after {patience:g} s: {what}")
+        time.sleep(pause)
+    return value
+
+
+def _children(pid: int | None) -> list[int]:
+    if pid is None:
+        return []
+    with contextlib.suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return []
+
+
+def _is_backend(pid: int) -> bool:
+    """Whether it serves a client."""
+    with contextlib.suppress(psutil.Error):
+        return "127.0.0.1" in " ".join(psutil.Process(pid).cmdline())
+    return False
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
+        return bool(response.status == 200)
+    return False
+
+
+def _greets(url: str) -> bool:
+    address = url.rpartition("@")[2].split(":")
+    with contextlib.suppress(OSError), socket.create_connection((address[0], int(address[1])), timeout=1) as client:
+        return client.recv(4) == b"INFO"
+    return False
