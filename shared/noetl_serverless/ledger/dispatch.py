@@ -21,25 +21,10 @@ class Dispatch:
         self._playbooks = playbooks
         self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
-    async def commands(
-        self,
-        leases: Sequence[Lease],
-        cases: Mapping[str, Case],
-        issued: Mapping[tuple[str, int], dict[str, Any]] | None = None,
-    ) -> list[ClaimedCommand]:
-        """`issued` holds the payloads that are known already: (execution id, seq) -> payload."""
-        known = dict(issued or {})
-        unknown = [lease for lease in leases if (lease.execution_id, lease.seq) not in known]
-        if unknown:
-            for key, (payload, opening) in (await self._log.orders(unknown)).items():
-                known[key] = payload
-                if opening is not None:
-                    lease = next(lease for lease in unknown if (lease.execution_id, lease.seq) == key)
-                    self._keep((lease.execution_id, lease.step, lease.generation), opening)
+    async def commands(self, leases: Sequence[Lease], cases: Mapping[str, Case]) -> list[ClaimedCommand]:
+        """Those of the `leases` whose case is given; each lease brings its order."""
         return [
-            await self._command(lease, cases[lease.execution_id], known[(lease.execution_id, lease.seq)])
-            for lease in leases
-            if lease.execution_id in cases and (lease.execution_id, lease.seq) in known
+            await self._command(lease, cases[lease.execution_id]) for lease in leases if lease.execution_id in cases
         ]
 
     async def plans(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
@@ -47,8 +32,10 @@ class Dispatch:
         wanted = {command.plan for command in commands} - set(known)
         return {hash: await self._playbooks.text(hash) for hash in wanted}
 
-    async def _command(self, lease: Lease, case: Case, order: dict[str, Any]) -> ClaimedCommand:
+    async def _command(self, lease: Lease, case: Case) -> ClaimedCommand:
         plan = await self._playbooks.plan(case.plan_hash)
+        order = lease.order
+        assert order is not None
         scope = order["scope"]
         extra: dict[str, Any] = {}
         if order["kind"] == "frame":
@@ -81,14 +68,11 @@ class Dispatch:
 
     async def _opening(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
-        if key not in self._openings:
-            self._keep(key, await self._log.opening(*key))
-        return self._openings[key]
-
-    def _keep(self, key: tuple[str, str, int], opening: dict[str, Any]) -> None:
+        opening = lease.opening or self._openings.get(key) or await self._log.opening(*key)
         self._openings[key] = opening
         while len(self._openings) > MOST_OPENINGS:
             self._openings.popitem(last=False)
+        return opening
 
 
 def _needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]:

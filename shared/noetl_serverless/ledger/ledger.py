@@ -27,7 +27,7 @@ from ..protocol import (
     ReportResponse,
     ReportResult,
 )
-from ..store.log import Case, Claimant, Committed, Dead, Log
+from ..store.log import Case, Claimant, Committed, Dead, Log, Part
 from .cases import Cases
 from .dispatch import Dispatch
 from .doorbell import Doorbell
@@ -72,7 +72,7 @@ class Ledger:
         doorbell: Doorbell,
         *,
         clock: Callable[[], int] = wall_clock,
-        on_commit: Callable[[int], None] = lambda execution_id: None,
+        on_commit: Callable[[str], None] = lambda execution_id: None,
     ) -> None:
         self._log = log
         self._playbooks = playbooks
@@ -101,8 +101,9 @@ class Ledger:
             return opening.replay_of(*known)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
-        committed = await self._log.commit([turn.part(opening.row)])
-        await self._after([turn], committed)
+        part = turn.part(opening.row)
+        committed = await self._log.commit([part])
+        await self._after([part], committed)
         if not committed.good:
             known = await self._log.started(idempotency_key) if idempotency_key else None
             if known is None:
@@ -178,13 +179,13 @@ class Ledger:
             return
         room = max(0, request.capacity - len(batch.commands))
         claimant = Claimant(request.worker_id, request.pool, request.lease, room) if room else None
-        committed = await self._commit(list(turns.values()), claimant)
+        committed, cases = await self._commit(list(turns.values()), claimant)
+        batch.commands += await self._dispatch.commands(committed.claimed, cases)
         batch.follow += committed.appended
         for id in committed.good & turns.keys():
             for outcome in batch.work.pop(id):
                 if (id, outcome.command_id) not in batch.results:
                     batch.settle(outcome, "accepted")
-        await self._lease(batch, turns, committed)
 
     async def _known(self, batch: Batch, fresh: bool) -> dict[str, Case]:
         """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
@@ -237,21 +238,6 @@ class Ledger:
             fact = await self._find_child(turn, fact)
         turn.refs += references(outcome, fact.step or "")
         turn.take(fact, (outcome.command_id, outcome.fence))
-
-    async def _lease(self, batch: Batch, turns: dict[str, Turn], committed: Committed) -> None:
-        if not committed.claimed:
-            return
-        issued = {
-            (id, event.seq): event.payload
-            for id, turn in turns.items()
-            for event in turn.events
-            if event.type == e.ISSUED
-        }
-        cases = {id: turn.case for id, turn in turns.items()}
-        missing = [lease.execution_id for lease in committed.claimed if lease.execution_id not in cases]
-        if missing:
-            cases.update(await self._cases.get(missing))
-        batch.commands += await self._dispatch.commands(committed.claimed, cases, issued)
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
         held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in released]
@@ -324,7 +310,7 @@ class Ledger:
                 turn = await self._turn(case)
                 if fact is not None:
                     turn.take(fact, closes)
-                committed = await self._commit([turn], None)
+                committed, _ = await self._commit([turn], None)
             if committed.good:
                 await self._follow(committed.appended)
                 return True
@@ -350,17 +336,13 @@ class Ledger:
                 turn.decide(fact)
         return turn
 
-    async def _commit(self, turns: Sequence[Turn], claimant: Claimant | None) -> Committed:
-        """The children that the turns start are opened with them, in the same transaction."""
+    async def _commit(self, turns: Sequence[Turn], claimant: Claimant | None) -> tuple[Committed, dict[str, Case]]:
+        """Write the turns, and in the same transaction open the children they start. Gives all their cases too."""
         opened = [await self._open(turn, event) for turn in turns for event in turn.children]
-        children = [(child, opening.row) for child, opening in opened]
-        parts = [turn.part() for turn in turns] + [child.part(row) for child, row in children]
+        parts = [turn.part() for turn in turns] + [child.part(opening.row) for child, opening in opened]
         committed = await self._log.commit(parts, claimant)
-        for turn in turns:
-            if turn.case.execution_id not in committed.good:
-                self._cases.forget(turn.case.execution_id)
-        await self._after([*turns, *(child for child, _ in children)], committed)
-        return committed
+        await self._after(parts, committed)
+        return committed, {part.case.execution_id: part.case for part in parts}
 
     async def _open(self, parent: Turn, started: Event) -> tuple[Turn, Opening]:
         plan = await self._playbooks.plan(started.payload["plan_hash"])
@@ -369,12 +351,14 @@ class Ledger:
         turn.take(opening.fact)
         return turn, opening
 
-    async def _after(self, turns: Sequence[Turn], committed: Committed) -> None:
-        for turn in turns:
-            id = turn.case.execution_id
+    async def _after(self, parts: Sequence[Part], committed: Committed) -> None:
+        for part in parts:
+            id = part.case.execution_id
             if id in committed.good:
-                self._cases.keep(turn.part().case)
-                self._on_commit(int(id))
+                self._cases.keep(part.case)
+                self._on_commit(id)
+            else:
+                self._cases.forget(id)
         for id in committed.appended:
             self._cases.forget(id)
         await self._doorbell.ring(committed.waiting)

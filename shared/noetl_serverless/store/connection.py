@@ -78,12 +78,15 @@ def _statement(sql: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...
 def connect(url: str, timeout: float = 10.0) -> Connection:
     """A connection to `postgresql://user:password@host:port/database[?sslmode=disable|require|verify-full]`.
 
+    `sslrootcert=FILE` beside `verify-full` names the authority to trust instead of the machine's.
+
     Raises Unavailable if the server does not take it.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError("the database URL must start with postgresql://")
-    mode = parse_qs(parts.query).get("sslmode", ["disable"])[0]
+    query = parse_qs(parts.query)
+    mode, root = query.get("sslmode", ["disable"])[0], query.get("sslrootcert", [None])[0]
     try:
         connection = Connection(
             user=unquote(parts.username or "postgres"),
@@ -91,7 +94,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 5432,
             database=unquote(parts.path.lstrip("/")) or "postgres",
-            ssl_context=_tls(mode),
+            ssl_context=_tls(mode, root),
             timeout=timeout,
             application_name="noetl",
         )
@@ -103,10 +106,10 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
     return connection
 
 
-def _tls(mode: str) -> ssl.SSLContext | None:
+def _tls(mode: str, root: str | None = None) -> ssl.SSLContext | None:
     if mode in ("disable", "allow", "prefer"):
         return None
-    context = ssl.create_default_context()
+    context = ssl.create_default_context(cafile=root)
     if mode == "require":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -128,7 +131,8 @@ def sqlstate(error: BaseException) -> str | None:
 class Database:
     """A bounded set of connections. Every method raises Unavailable while PostgreSQL is away."""
 
-    def __init__(self, url: str, connections: int = 4) -> None:
+    def __init__(self, url: str | Callable[[], str], connections: int = 4) -> None:
+        """`url`, or what gives it, in a thread, for each new connection: credentials may be short-lived."""
         self._url = url
         self._threads = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="postgres")
         self._local = threading.local()
@@ -188,7 +192,8 @@ class Database:
     def _connection(self) -> Connection:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = connect(self._url)
+            url = self._url if isinstance(self._url, str) else self._url()
+            connection = self._local.connection = connect(url)
             with self._lock:
                 self._opened.append(connection)
         return connection

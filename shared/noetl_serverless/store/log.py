@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -80,6 +80,9 @@ class Lease:
     seq: int
     step: str
     generation: int
+    # the payload of that event, and for a frame that of its loop's opening, unless the caller has it already
+    order: dict[str, Any] | None = None
+    opening: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,32 +172,24 @@ class Log:
                 appends=_json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
             )
         )[0][0]
-        return _committed(answer, rows.commands)
+        return _committed(answer, rows.commands, parts)
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         """Lease pending commands of the pool: those named, or with None the ones that have waited longest."""
-        arguments: dict[str, Any] = {
-            "pool": claimant.pool,
-            "worker": claimant.worker,
-            "lease": claimant.lease,
-            "limit": claimant.room,
-        }
-        if keys is None:
-            return _leases(await self._database.run(self._sql["claim_any"], **arguments))
-        return _leases(await self._database.run(self._sql["claim_named"], keys=_keys(keys), **arguments))
+        rows = await self._database.run(
+            self._sql["claim"],
+            worker=claimant.worker,
+            pool=claimant.pool,
+            lease=claimant.lease,
+            limit=claimant.room,
+            keys=None if keys is None else _keys(keys),
+        )
+        return _leases(rows)
 
     async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         """Everything the worker holds beside `holding`, its lease prolonged."""
         rows = await self._database.run(self._sql["held"], worker=worker, lease=lease, holding=_keys(holding))
         return _leases(rows)
-
-    async def orders(
-        self, leases: Iterable[Lease]
-    ) -> dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any] | None]]:
-        """(execution id, seq) -> the payload of the issuing event, and for a frame that of its loop's opening."""
-        keys = [{"execution_id": lease.execution_id, "seq": lease.seq} for lease in leases]
-        rows = await self._database.run(self._sql["orders"], keys=_json(keys))
-        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
     async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
@@ -313,13 +308,15 @@ def _claim(commands: list[dict[str, Any]], claimant: Claimant) -> None:
             room -= 1
 
 
-def _committed(answer: dict[str, Any], commands: list[dict[str, Any]]) -> Committed:
+def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Sequence[Part]) -> Committed:
     good = frozenset(answer["good"])
     issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
+    orders = {(part.case.execution_id, event.seq): event.payload for part in parts for event in part.events}
     claimed = []
     for id, command, fence, until in answer["claimed"]:
         row = issued[(id, command)]
-        claimed.append(Lease(id, command, fence, until, 1, row["seq"], row["step"], row["generation"]))
+        order = orders[(id, row["seq"])]
+        claimed.append(Lease(id, command, fence, until, 1, row["seq"], row["step"], row["generation"], order))
     waiting = [
         (row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"]))
         for row in issued.values()
@@ -330,8 +327,8 @@ def _committed(answer: dict[str, Any], commands: list[dict[str, Any]]) -> Commit
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
     return [
-        Lease(id, command, fence, _instant(until), delivery, seq, step, generation)
-        for id, command, fence, until, delivery, seq, step, generation in rows
+        Lease(id, command, fence, _instant(until), delivery, seq, step, generation, order, opening)
+        for id, command, fence, until, delivery, seq, step, generation, order, opening in rows
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -111,19 +111,6 @@ class MemoryLog:
             if row.status == "claimed" and row.worker == worker and key not in known:
                 row.lease_until = self._clock() + lease
                 found.append(self._leased(key))
-        return found
-
-    async def orders(
-        self, leases: Iterable[Lease]
-    ) -> dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any] | None]]:
-        found: dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any] | None]] = {}
-        for lease in leases:
-            execution = self.executions[lease.execution_id]
-            payload = execution.events[lease.seq - 1].payload
-            stage = execution.stages.get((lease.step, lease.generation))
-            is_frame = payload["kind"] == "frame" and stage is not None
-            opening = execution.events[stage - 1].payload if is_frame and stage is not None else None
-            found[(lease.execution_id, lease.seq)] = (payload, opening)
         return found
 
     async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
@@ -322,9 +309,14 @@ class MemoryLog:
         return self._leased(key)
 
     def _leased(self, key: Key) -> Lease:
-        row = self.commands[key]
+        row, execution = self.commands[key], self.executions[key[0]]
+        step, generation, seq = row.row["step"], row.row["generation"], row.row["seq"]
         until = datetime.fromtimestamp(row.lease_until, UTC).isoformat().replace("+00:00", "Z")
-        return Lease(*key, row.fence, until, row.deliveries, row.row["seq"], row.row["step"], row.row["generation"])
+        order = execution.events[seq - 1].payload
+        opening = (
+            execution.events[execution.stages[(step, generation)] - 1].payload if order["kind"] == "frame" else None
+        )
+        return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening)
 
 
 def _pointer(row: Row) -> tuple[str, CommandKey]:

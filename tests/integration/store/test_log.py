@@ -30,6 +30,13 @@ workflow:
   - {step: b, tool: {kind: noop}}
   - {step: c, tool: {kind: noop}}
 """
+LOOP = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+workflow:
+  - {step: each, loop: {in: "{{ [7, 8] }}", iterator: x, spec: {mode: parallel}}, tool: {kind: noop}}
+"""
 PLAN = load_plan(TEXT)
 WORKER = Claimant("w-1", "shared", 30.0, 10)
 NOW = time.time_ns() // 1_000_000
@@ -186,13 +193,23 @@ async def test_a_worker_can_ask_for_what_it_holds(log: Any) -> None:
     assert await log.held("w-2", 30.0, []) == []
 
 
-async def test_orders_give_the_payload_a_command_was_issued_with(log: Any) -> None:
-    turn = await begin(log)
-    leases = await claim(log)
-    orders = await log.orders(leases)
-    payload, opening = orders[(turn.case.execution_id, 2)]
-    assert payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}}
-    assert opening is None
+async def test_a_lease_brings_the_payload_its_command_was_issued_with(log: Any) -> None:
+    await begin(log)
+    (lease,) = await claim(log)
+    assert lease.order == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}}
+    assert lease.opening is None
+
+
+async def test_a_frames_lease_brings_its_loops_opening(log: Any) -> None:
+    plan = load_plan(LOOP)
+    opening = open_root(Entry(), plan, {}, NOW, None)  # type: ignore[arg-type]
+    turn = Turn(opening.case, plan)
+    turn.take(opening.fact)
+    await log.commit([turn.part(opening.row)])
+    first, second = await claim(log)
+    assert (first.order["frame"], second.order["frame"]) == ([0, 0, 1, 1], [1, 1, 2, 1])
+    assert first.opening["data"] == [7, 8]
+    assert (await log.held("w-1", 30.0, []))[0].opening["data"] == [7, 8]
 
 
 async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:

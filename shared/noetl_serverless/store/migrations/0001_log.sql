@@ -303,3 +303,74 @@ BEGIN
     RETURN jsonb_build_object(
         'good', (SELECT coalesce(jsonb_agg(g::text), '[]') FROM unnest(good) g), 'claimed', claimed, 'appended', appended);
 END $$;
+
+-- A command with what it was issued with, and for a frame the opening of its loop.
+CREATE TYPE noetl.claimed AS (
+    execution_id text, command_id text, fence bigint, lease_until timestamptz, deliveries integer, seq integer, step text,
+    generation integer, payload jsonb, opening jsonb
+);
+
+CREATE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noetl.claimed LANGUAGE sql STABLE AS $$
+    SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation,
+        issued.payload, opened.payload
+    FROM unnest(taken) t
+    JOIN noetl.event issued ON issued.execution_id = t.execution_id AND issued.seq = t.seq
+    LEFT JOIN noetl.stage s ON t.kind = 'frame'
+        AND s.execution_id = t.execution_id AND s.step = t.step AND s.generation = t.generation
+    LEFT JOIN noetl.event opened ON opened.execution_id = s.execution_id AND opened.seq = s.seq
+    ORDER BY t.issued_at, t.execution_id, t.seq
+$$;
+
+-- Lease pending commands of a pool: those named by `keys` [{execution_id, command_id}], or with null those that have
+-- waited longest. Functions, so that their plans are kept behind a pooler too.
+CREATE FUNCTION noetl.claim(worker_id text, pool_name text, lease float8, most integer, keys jsonb)
+RETURNS SETOF noetl.claimed LANGUAGE plpgsql AS $$
+DECLARE
+    taken noetl.command[];
+BEGIN
+    IF keys IS NULL THEN
+        WITH wanted AS (
+            SELECT execution_id, command_id FROM noetl.command WHERE status = 'pending' AND pool = pool_name
+            ORDER BY issued_at LIMIT most FOR UPDATE SKIP LOCKED
+        ), leased AS (
+            UPDATE noetl.command c SET status = 'claimed', worker = worker_id, fence = nextval('noetl.fence'),
+                lease_until = now() + make_interval(secs => lease), deliveries = c.deliveries + 1
+            FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id RETURNING c
+        )
+        SELECT array_agg(c) INTO taken FROM leased;
+    ELSE
+        WITH wanted AS (
+            SELECT c.execution_id, c.command_id FROM noetl.command c
+            JOIN (SELECT DISTINCT * FROM jsonb_to_recordset(keys) AS k(execution_id bigint, command_id text)) k
+              USING (execution_id, command_id)
+            WHERE c.status = 'pending' AND c.pool = pool_name
+            ORDER BY c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
+        ), leased AS (
+            UPDATE noetl.command c SET status = 'claimed', worker = worker_id, fence = nextval('noetl.fence'),
+                lease_until = now() + make_interval(secs => lease), deliveries = c.deliveries + 1
+            FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id RETURNING c
+        )
+        SELECT array_agg(c) INTO taken FROM leased;
+    END IF;
+    IF taken IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM noetl.orders(taken);
+    END IF;
+END $$;
+
+-- What a worker holds beside `holding` [{execution_id, command_id}], its leases prolonged.
+CREATE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE plpgsql AS $$
+DECLARE
+    taken noetl.command[];
+BEGIN
+    WITH leased AS (
+        UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease)
+        WHERE c.worker = worker_id AND c.status = 'claimed' AND NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(holding) AS k(execution_id bigint, command_id text)
+            WHERE k.execution_id = c.execution_id AND k.command_id = c.command_id)
+        RETURNING c
+    )
+    SELECT array_agg(c) INTO taken FROM leased;
+    IF taken IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM noetl.orders(taken);
+    END IF;
+END $$;

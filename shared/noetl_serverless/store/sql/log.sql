@@ -23,49 +23,11 @@ FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :l
 -- started: the execution that an idempotency key has started
 SELECT execution_id::text, request_hash FROM noetl.execution WHERE idempotency_key = :key;
 
--- claim_named: take the named commands that are pending
-WITH wanted AS (
-    SELECT c.execution_id, c.command_id FROM noetl.command c
-    JOIN jsonb_to_recordset(:keys::jsonb) AS k(execution_id bigint, command_id text) USING (execution_id, command_id)
-    WHERE c.status = 'pending' AND c.pool = :pool
-    ORDER BY c.issued_at LIMIT :limit FOR UPDATE OF c SKIP LOCKED
-), taken AS (
-    UPDATE noetl.command c SET status = 'claimed', worker = :worker, fence = nextval('noetl.fence'),
-        lease_until = now() + make_interval(secs => :lease), deliveries = c.deliveries + 1
-    FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id
-    RETURNING c.*
-)
-SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation
-FROM taken t ORDER BY t.issued_at;
-
--- claim_any: take whatever is pending longest
-WITH wanted AS (
-    SELECT execution_id, command_id FROM noetl.command
-    WHERE status = 'pending' AND pool = :pool
-    ORDER BY issued_at LIMIT :limit FOR UPDATE SKIP LOCKED
-), taken AS (
-    UPDATE noetl.command c SET status = 'claimed', worker = :worker, fence = nextval('noetl.fence'),
-        lease_until = now() + make_interval(secs => :lease), deliveries = c.deliveries + 1
-    FROM wanted w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id
-    RETURNING c.*
-)
-SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation
-FROM taken t ORDER BY t.issued_at;
+-- claim: lease pending commands: those named, or with null the ones that have waited longest
+SELECT * FROM noetl.claim(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS jsonb));
 
 -- held: what a worker holds and does not know of, after an answer got lost
-UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease)
-WHERE c.worker = :worker AND c.status = 'claimed' AND NOT EXISTS (
-    SELECT FROM jsonb_to_recordset(:holding::jsonb) AS k(execution_id bigint, command_id text)
-    WHERE k.execution_id = c.execution_id AND k.command_id = c.command_id)
-RETURNING c.execution_id::text, c.command_id, c.fence, c.lease_until, c.deliveries, c.seq, c.step, c.generation;
-
--- orders: the events that commands were issued by, with their loop's opening
-SELECT e.execution_id::text, e.seq, e.payload, o.payload
-FROM jsonb_to_recordset(:keys::jsonb) AS k(execution_id bigint, seq integer)
-JOIN noetl.event e ON e.execution_id = k.execution_id AND e.seq = k.seq
-LEFT JOIN noetl.stage s ON e.payload->>'kind' = 'frame'
-    AND s.execution_id = e.execution_id AND s.step = e.step AND s.generation = e.generation
-LEFT JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq;
+SELECT * FROM noetl.held(:worker, CAST(:lease AS float8), CAST(:holding AS jsonb));
 
 -- opening: the opening of a loop
 SELECT o.payload FROM noetl.stage s
