@@ -26,6 +26,16 @@ class Settings:
     # "key id:base64 of 32 bytes", comma separated, the first seals, all open
     encryption_keys: str = ""
     pool: str = "shared"
+    # tool kind -> pool, for the kinds that are not for "shared"
+    pools: Mapping[str, str] = field(default_factory=dict)
+    # a cloud's secrets: name -> where its secret store keeps it; and those that the control plane makes if missing
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    provision: Mapping[str, str] = field(default_factory=dict)
+    # how a function shows itself to the database: "password", or "iam" on AWS
+    database_auth: str = "password"
+    nats_password: str = ""
+    # a certificate authority of one's own, as PEM
+    nats_ca: str = ""
     # worker
     lease: float = 30.0
     time_budget: float = 900.0
@@ -78,6 +88,6 @@ def _parse(raw: str, default: object) -> object:
 
 
 _DEFAULTS: dict[str, object] = {
-    name: (spec.default_factory() if callable(spec.default_factory) else spec.default)  # type: ignore[misc]
+    name: (spec.default_factory() if callable(spec.default_factory) else spec.default)
     for name, spec in Settings.__dataclass_fields__.items()
 }

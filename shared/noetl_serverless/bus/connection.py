@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -32,8 +33,10 @@ class NatsConnection:
     that was frozen finds its socket dead without having been told.
     """
 
-    def __init__(self, url: str, *, connect_timeout: float = 2.0, retry_after: float = 0.5) -> None:
+    def __init__(self, url: str, *, ca: str = "", connect_timeout: float = 2.0, retry_after: float = 0.5) -> None:
+        """`ca`: the PEM of an authority to trust, for tls:// servers, instead of the machine's."""
         self._url = url
+        self._ca = ca
         self._connect_timeout = connect_timeout
         self._retry_after = retry_after
         self._client: Client | None = None
@@ -110,6 +113,8 @@ class NatsConnection:
             "max_outstanding_pings": 2,
             "error_cb": _log_error,
         }
+        if self._ca:
+            options["tls"] = ssl.create_default_context(cadata=self._ca)
         try:
             await asyncio.wait_for(client.connect(**options), self._connect_timeout)
         except FAILURES as error:

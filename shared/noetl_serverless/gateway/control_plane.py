@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -36,8 +36,18 @@ class Relayed(Problem):
 class ControlPlane:
     """JSON over HTTP with this gateway's service token; `user` tells on whose behalf."""
 
-    def __init__(self, url: str, token: str, *, timeout: float = 30.0, read_timeout: float = 90.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float = 30.0,
+        read_timeout: float = 90.0,
+        connect: Callable[[], aiohttp.ClientSession] | None = None,
+    ) -> None:
+        """`connect` makes the session, for hosts that have a way of their own to the control plane."""
         self._url = url.rstrip("/")
+        self._connect = connect or _session
         self._token = token
         self._timeout = timeout
         self._read_timeout = read_timeout
@@ -122,14 +132,18 @@ class ControlPlane:
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
             self._loop = loop
-            # bodies pass through as they are, so nothing may be unpacked on the way
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
-                connector=aiohttp.TCPConnector(limit=200),
-            )
+            self._session = self._connect()
         return self._session
+
+
+def _session() -> aiohttp.ClientSession:
+    # bodies pass through as they are, so nothing may be unpacked on the way
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
+        connector=aiohttp.TCPConnector(limit=200),
+    )
 
 
 def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:

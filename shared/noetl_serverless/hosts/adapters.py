@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from ..ports import Host, Invoker
+from ..ports import Host, Invoker, ResultStore
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class ClosingInvoker(Invoker, Protocol):
@@ -16,23 +22,33 @@ class UnknownHost(ValueError):
     """NOETL_HOST names a host that there is no adapter for."""
 
 
-def invoker_of(settings: Settings) -> ClosingInvoker:
-    """Raises UnknownHost."""
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a service gets from the host that it runs on."""
+
+    settings: Settings
+    host: Host
+    invoker: ClosingInvoker
+    # asked for with each new connection, where credentials are short-lived
+    database_url: str | Callable[[], str]
+    results: Callable[[], ResultStore]
+    # the way to the control plane, if it is not plain HTTP
+    connect: Callable[[], aiohttp.ClientSession] | None = None
+    # whether a function may go on after its answer
+    background: bool = True
+
+
+def platform_of(environ: Mapping[str, str] = os.environ) -> Platform:
+    """Raises UnknownHost, and ValueError naming the variable that is wrong."""
+    settings = Settings.from_environment(environ)
     match settings.host:
         case "local":
-            from .local.invoker import HttpInvoker
+            from .local.platform import local_platform
 
-            return HttpInvoker(settings.function_urls, settings.service_token)
+            return local_platform(settings)
+        case "aws":
+            from .aws.platform import aws_platform
+
+            return aws_platform(environ)
         case _:
-            raise UnknownHost(f"NOETL_HOST={settings.host!r}: there is only 'local'")
-
-
-def host_of(settings: Settings) -> Host:
-    """Raises UnknownHost."""
-    match settings.host:
-        case "local":
-            from .local.host import LocalHost
-
-            return LocalHost(settings.time_budget)
-        case _:
-            raise UnknownHost(f"NOETL_HOST={settings.host!r}: there is only 'local'")
+            raise UnknownHost(f"NOETL_HOST={settings.host!r}: there are 'local' and 'aws'")

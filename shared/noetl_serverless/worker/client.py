@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -56,8 +57,18 @@ class ControlPlane:
     """Every method raises Unavailable when the control plane did not answer within `within` seconds, and the Problem
     it answered with when it refused."""
 
-    def __init__(self, url: str, token: str, *, connections: int = 16, call_timeout: float = CALL_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        connections: int = 16,
+        call_timeout: float = CALL_TIMEOUT,
+        connect: Callable[[], aiohttp.ClientSession] | None = None,
+    ) -> None:
+        """`connect` makes the session, for hosts that have a way of their own to the control plane."""
         self._url = url.rstrip("/")
+        self._connect = connect or self._own_session
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connections = connections
         self._call_timeout = call_timeout
@@ -137,15 +148,18 @@ class ControlPlane:
     async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         if self._session is None:
             # made here, not at import: it belongs to the loop that runs it
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60.0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
+            self._session = self._connect()
         limit = aiohttp.ClientTimeout(total=timeout)
-        async with self._session.request(method, self._url + path, data=body, timeout=limit) as response:
+        url = self._url + path
+        async with self._session.request(method, url, data=body, headers=self._headers, timeout=limit) as response:
             return response.status, await response.read()
+
+    def _own_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
 
 
 def _problem(status: int, content: bytes) -> Problem:

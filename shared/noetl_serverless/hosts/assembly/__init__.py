@@ -1,0 +1,1 @@
+"""The services, put together from what a host gives them: the same on every host."""

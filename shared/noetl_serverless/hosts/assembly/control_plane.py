@@ -1,0 +1,37 @@
+"""The control plane: the only function that decides."""
+
+from __future__ import annotations
+
+from ...bus.connection import NatsConnection
+from ...bus.nats import NatsNotifier
+from ...control_plane.app import create_app
+from ...control_plane.wakeups import Wakeups
+from ...ledger.doorbell import Doorbell
+from ...ledger.ledger import Ledger
+from ...ledger.playbooks import Playbooks
+from ...store.catalog import Catalog
+from ...store.connection import Database
+from ...store.log import Log
+from ...telemetry import logs
+from ..adapters import Platform
+from .service import Service
+
+
+def control_plane(platform: Platform) -> Service:
+    settings = platform.settings
+    logs.setup("control_plane", settings.log_level)
+    database = Database(platform.database_url, settings.database_connections)
+    catalog = Catalog(database)
+    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
+    # without notifications the reconciler alone finds what waits
+    doorbell = (
+        Doorbell(notifier, platform.invoker, background=platform.background)
+        if settings.notify
+        else Doorbell(None, None)
+    )
+    wakeups = Wakeups()
+    ledger = Ledger(Log(database), Playbooks(catalog), doorbell, on_commit=wakeups.wake)
+    return Service(
+        create_app(settings, database=database, ledger=ledger, catalog=catalog, wakeups=wakeups),
+        (doorbell.close, platform.invoker.close, notifier.close, database.close),
+    )

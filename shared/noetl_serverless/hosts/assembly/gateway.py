@@ -1,0 +1,19 @@
+"""The gateway: users' requests, over GraphQL and REST. It holds no database connection."""
+
+from __future__ import annotations
+
+from ...bus.connection import NatsConnection
+from ...bus.nats_key_value import NatsKeyValue
+from ...gateway.app import create_app
+from ...gateway.control_plane import ControlPlane
+from ...telemetry import logs
+from ..adapters import Platform
+from .service import Service
+
+
+def gateway(platform: Platform) -> Service:
+    settings = platform.settings
+    logs.setup("gateway", settings.log_level)
+    sessions = NatsKeyValue(NatsConnection(settings.nats_url, ca=settings.nats_ca), ttl=settings.session_ttl)
+    control_plane = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
+    return Service(create_app(settings, keyvalue=sessions, control_plane=control_plane), (sessions.close,))

@@ -1,0 +1,35 @@
+"""The worker: runs the tools of one pool's commands."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ...bus.connection import NatsConnection
+from ...bus.nats import NatsNotifier
+from ...telemetry import logs
+from ...tools import registry
+from ...tools.plans import load_plan
+from ...tools.python_pool import PythonPool
+from ...worker.client import ControlPlane
+from ...worker.drain import Worker
+from ..adapters import Platform
+from .service import Close
+
+
+def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
+    """With it, what to close at the end."""
+    settings = platform.settings
+    logs.setup("worker", settings.log_level)
+    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
+    scratch = Path(settings.scratch or tempfile.gettempdir())
+    made = Worker(
+        settings,
+        ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect),
+        notifier,
+        platform.results(),
+        registry.load,
+        PythonPool(settings.python_processes, settings.python_memory_mb, scratch),
+        load_plan,
+    )
+    return made, (registry.close, platform.invoker.close, notifier.close)

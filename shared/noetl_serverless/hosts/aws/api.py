@@ -1,0 +1,157 @@
+"""Signed requests to AWS over one kept-alive HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from ...errors import Unavailable
+from .account import Account
+from .signature import Query, encode_path, encode_query, signed_headers
+
+TRIES = 3
+FIRST_PAUSE = 0.1
+TIMEOUT = 10.0
+_THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled")
+
+
+class AwsError(Exception):
+    """A service refused. `code` is its own: ResourceNotFoundException, AccessDenied, ..."""
+
+    def __init__(self, service: str, status: int, code: str, message: str) -> None:
+        super().__init__(f"{service} answered {status} {code}: {message}")
+        self.status = status
+        self.code = code
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may succeed a moment later."""
+        return self.status >= 500 or self.status == 429 or any(word in self.code for word in _THROTTLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Api:
+    """Every call is tried again while the failure may pass; then AwsError, or Unavailable if there was no answer."""
+
+    def __init__(
+        self, account: Account, *, tries: int = TRIES, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.account = account
+        self._tries = tries
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def json(self, service: str, target: str, body: Mapping[str, Any], version: str = "1.1") -> dict[str, Any]:
+        """A call of a service that speaks JSON: `target` names the operation, as in its X-Amz-Target."""
+        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
+        answer = await self.request(
+            service, "POST", self.account.endpoint(service), "/", headers=headers, body=_json(body)
+        )
+        return orjson.loads(answer.body) if answer.body else {}
+
+    async def request(
+        self,
+        service: str,
+        method: str,
+        endpoint: str,
+        path: str,
+        *,
+        query: Query = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout: float = TIMEOUT,
+        tries: int | None = None,
+    ) -> Answer:
+        """`path` is not encoded yet."""
+        url = endpoint + encode_path(path)
+        if query:
+            url += f"?{encode_query(query)}"
+        for left in reversed(range(tries or self._tries)):
+            try:
+                answer = await self._once(service, method, url, headers or {}, body, timeout)
+                if answer.status < 400:
+                    return answer
+                error = _error(service, answer)
+                if not left or not error.passing:
+                    raise error
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if not left:
+                    raise Unavailable(f"{service} does not answer: {type(error).__name__}") from error
+            await asyncio.sleep(FIRST_PAUSE * 2 ** ((tries or self._tries) - 1 - left) * random.uniform(0.5, 1.0))
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _once(
+        self, service: str, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Answer:
+        account = self.account
+        signed = signed_headers(account.credentials, account.region, service, method, url, headers, body, self._now())
+        request = self._open().request(
+            method,
+            URL(url, encoded=True),
+            data=body or None,
+            headers=signed,
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            allow_redirects=False,
+        )
+        async with request as response:
+            return Answer(response.status, dict(response.headers), await response.read())
+
+    def _open(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            self._loop = loop
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Accept-Encoding", "Content-Type"),
+                # the services close what is idle after 20 s or more
+                connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0),
+            )
+        return self._session
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(body)
+
+
+def _error(service: str, answer: Answer) -> AwsError:
+    code, message = _json_error(answer) or _xml_error(answer)
+    return AwsError(service, answer.status, code, message)
+
+
+def _json_error(answer: Answer) -> tuple[str, str] | None:
+    try:
+        body = orjson.loads(answer.body)
+        code = body.get("__type") or body.get("Code") or answer.headers.get("x-amzn-errortype", "")
+        return str(code).rpartition("#")[2].partition(":")[0], str(body.get("message") or body.get("Message") or "")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+
+
+def _xml_error(answer: Answer) -> tuple[str, str]:
+    text = answer.body.decode(errors="replace")
+    return _element(text, "Code") or "Unknown", _element(text, "Message")
+
+
+def _element(text: str, name: str) -> str:
+    return text.partition(f"<{name}>")[2].partition(f"</{name}>")[0]

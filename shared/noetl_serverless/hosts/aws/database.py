@@ -1,0 +1,61 @@
+"""Where the database is and how to show oneself to it, asked for with each new connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote, urlsplit
+
+from ...ports import SecretStore
+from .account import Account
+from .configuration import database_url
+from .signature import signed_query
+
+# RDS takes a token for a quarter of an hour
+TOKEN_SECONDS = 900
+PATIENCE = 15.0
+
+
+class SecretDatabaseUrl:
+    """Called in a thread, while `loop` runs."""
+
+    def __init__(self, configured: str, store: SecretStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._configured = configured
+        self._store = store
+        self._loop = loop
+
+    def __call__(self) -> str:
+        reading = asyncio.run_coroutine_threadsafe(self._store.read("database_url"), self._loop)
+        return database_url(self._configured, reading.result(PATIENCE))
+
+
+class IamDatabaseUrl:
+    """The password is a signed request to connect, made here: the database knows the role, nobody keeps a password."""
+
+    def __init__(
+        self, configured: str, account: Account, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """ValueError unless the URL names the user and the server."""
+        parts = urlsplit(configured)
+        if not parts.username or not parts.hostname:
+            raise ValueError("database_auth=iam needs postgresql://USER@HOST:PORT/DATABASE")
+        self._parts = parts
+        self._account = account
+        self._now = now
+
+    def __call__(self) -> str:
+        parts = self._parts
+        place = f"{parts.hostname}:{parts.port or 5432}"
+        user = unquote(parts.username or "")
+        query = signed_query(
+            self._account.credentials,
+            self._account.region,
+            "rds-db",
+            place,
+            [("Action", "connect"), ("DBUser", user)],
+            self._now(),
+            TOKEN_SECONDS,
+        )
+        token = quote(f"{place}/?{query}", safe="")
+        return parts._replace(netloc=f"{quote(user, safe='')}:{token}@{place}").geturl()

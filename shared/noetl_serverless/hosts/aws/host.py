@@ -1,0 +1,33 @@
+"""What Lambda tells a function about the invocation under way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+# what is kept back: the answer has to be on its way before Lambda ends the process
+MARGIN = 2.0
+
+
+class Context(Protocol):
+    """The part of Lambda's context that is used here."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class LambdaHost:
+    """`begin` is called at the start of each invocation."""
+
+    def __init__(self, margin: float = MARGIN) -> None:
+        self._margin = margin
+        self._context: Context | None = None
+
+    def begin(self, context: Context) -> None:
+        self._context = context
+
+    def remaining(self) -> float:
+        """Seconds, the margin taken off."""
+        if self._context is None:
+            return 0.0
+        return max(0.0, self._context.get_remaining_time_in_millis() / 1000 - self._margin)

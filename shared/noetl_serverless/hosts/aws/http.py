@@ -1,0 +1,35 @@
+"""An ASGI app behind an HTTP API, a function URL, or a direct invocation in their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from starlette.types import ASGIApp
+
+from ...telemetry.logs import log_context
+from .host import Context, LambdaHost
+from .identity import caller_of
+from .loop import event_loop
+
+Handler = Callable[[dict[str, Any], Context], dict[str, Any]]
+
+
+def is_http(event: Any) -> bool:
+    return isinstance(event, dict) and "requestContext" in event and "version" in event
+
+
+def http_handler(app: ASGIApp, host: LambdaHost) -> Handler:
+    """The app's lifespan is never ended: nothing tells a function that its process is about to go."""
+    from mangum import Mangum
+
+    event_loop()
+    adapter = Mangum(cast(Any, app), lifespan="off", exclude_headers=["content-length", "connection"])
+
+    def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+        host.begin(context)
+        event_loop()
+        with log_context(**caller_of(event, context).log()):
+            return adapter(event, cast(Any, context))
+
+    return handler

@@ -1,0 +1,69 @@
+"""Rings functions through SQS: one queue is the doorbell of each."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from ...errors import Unavailable
+from .api import Api, AwsError
+
+_log = logging.getLogger(__name__)
+
+# what SQS can wait
+LONGEST_DELAY = 900
+# what SQS takes in one call
+MOST_RINGS = 10
+
+
+class SqsInvoker:
+    """Puts a message into the function's queue. A ring that fails is lost: rings are hints.
+
+    A delay beyond what SQS can wait goes in `at` (seconds since 1970): who takes the message too early sends it on.
+    `waiting` in a payload says how many commands wait: for each `per_ring` of them there is a ring of its own, and so
+    another instance where the pool's cap allows.
+    """
+
+    def __init__(
+        self, api: Api, queues: Mapping[str, str], *, per_ring: int = 16, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._api = api
+        self._queues = dict(queues)
+        self._per_ring = max(1, per_ring)
+        self._clock = clock
+
+    async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
+        queue = self._queues.get(function)
+        if queue is None:
+            _log.warning("no queue for function %s: it is not rung", function)
+            return
+        message = {"function": function, **(payload or {})}
+        rings = min(MOST_RINGS, math.ceil(message.pop("waiting", 1) / self._per_ring)) or 1
+        if delay > LONGEST_DELAY:
+            message["at"] = math.ceil(self._clock() + delay)
+        try:
+            await self._send(queue, orjson.dumps(message).decode(), min(math.ceil(delay), LONGEST_DELAY), rings)
+        except (AwsError, Unavailable) as error:
+            _log.warning("a ring of %s was lost: %s", function, error)
+
+    async def pass_on(self, message: Mapping[str, Any], left: float) -> None:
+        """Send on what came too early. Raises AwsError and Unavailable: it is not to be lost on the way."""
+        queue = self._queues[message["function"]]
+        delay = min(max(1, math.ceil(left)), LONGEST_DELAY)
+        await self._send(queue, orjson.dumps(message).decode(), delay, 1)
+
+    async def close(self) -> None:
+        return None
+
+    async def _send(self, queue: str, body: str, delay: int, times: int) -> None:
+        if times == 1:
+            entry = {"QueueUrl": queue, "MessageBody": body, "DelaySeconds": delay}
+            await self._api.json("sqs", "AmazonSQS.SendMessage", entry, "1.0")
+            return
+        entries = [{"Id": str(index), "MessageBody": body, "DelaySeconds": delay} for index in range(times)]
+        await self._api.json("sqs", "AmazonSQS.SendMessageBatch", {"QueueUrl": queue, "Entries": entries}, "1.0")

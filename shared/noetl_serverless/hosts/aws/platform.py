@@ -1,0 +1,66 @@
+"""The adapters of a Lambda function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from ...results.store import FsspecResultStore
+from ...settings import Settings
+from ..adapters import Platform
+from .account import Account
+from .api import Api
+from .configuration import settings_with_secrets
+from .database import IamDatabaseUrl, SecretDatabaseUrl
+from .host import LambdaHost
+from .invoker import SqsInvoker
+from .loop import event_loop, run
+from .results import S3ResultStore
+from .secrets import SecretsManager
+from .session import SCHEME, client_session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsPlatform(Platform):
+    """A platform whose parts the handlers know by their own types."""
+
+    host: LambdaHost
+    invoker: SqsInvoker
+    api: Api
+    store: SecretsManager
+    background: bool = False
+
+
+def aws_platform(environ: Mapping[str, str]) -> AwsPlatform:
+    """Reads the function's secrets. Raises MissingSecret, AwsError, Unavailable."""
+    account = Account.of(environ)
+    api = Api(account)
+    store = SecretsManager(api, Settings.from_environment(environ).secrets)
+    settings = run(settings_with_secrets(environ, store))
+    url = settings.control_plane_url
+    directly = url.startswith(SCHEME)
+    return AwsPlatform(
+        settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
+        host=LambdaHost(),
+        invoker=SqsInvoker(api, settings.function_urls, per_ring=settings.max_in_flight),
+        database_url=_database_url(settings, account, store),
+        results=lambda: _results(settings, api),
+        connect=(lambda: client_session(api, url)) if directly else None,
+        api=api,
+        store=store,
+    )
+
+
+def _database_url(settings: Settings, account: Account, store: SecretsManager) -> str | Callable[[], str]:
+    if settings.database_auth == "iam":
+        return IamDatabaseUrl(settings.database_url, account)
+    if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:
+        return SecretDatabaseUrl(settings.database_url, store, event_loop())
+    return settings.database_url
+
+
+def _results(settings: Settings, api: Api) -> S3ResultStore | FsspecResultStore:
+    if settings.result_url.startswith("s3://"):
+        return S3ResultStore(api, settings.result_url)
+    return FsspecResultStore(settings.result_url)

@@ -1,0 +1,82 @@
+"""Batches of SQS: rings, some too early, some not ours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from ...errors import Problem
+from .api import AwsError
+from .invoker import SqsInvoker
+
+_log = logging.getLogger(__name__)
+
+# a message that is due within this time is taken for due
+EARLY = 1.0
+
+Answer = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
+
+
+def is_batch(event: Any) -> bool:
+    return isinstance(event, dict) and isinstance(event.get("Records"), list)
+
+
+class Doorbell:
+    """`answer` is called once with all that rings now; it raises if it could not do what it was rung for."""
+
+    def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
+        self._answer = answer
+        self._invoker = invoker
+        self._clock = clock
+
+    async def batch(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """{"batchItemFailures": [...]}: what SQS is to deliver again; after some deliveries it is a dead letter."""
+        failed: list[str] = []
+        ringing: dict[str, dict[str, Any]] = {}
+        for record in event["Records"]:
+            message = _message(record)
+            if message is None:
+                failed.append(record["messageId"])
+                continue
+            left = float(message.get("at", 0)) - self._clock()
+            if left <= EARLY:
+                ringing[record["messageId"]] = message
+            elif not await self._pass_on(message, left):
+                failed.append(record["messageId"])
+        if ringing and not await self._ring(list(ringing.values())):
+            failed += ringing
+        return {"batchItemFailures": [{"itemIdentifier": id} for id in failed]}
+
+    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        try:
+            await self._answer(messages)
+        except Exception:
+            # the cause may be anything a function meets; the queue is how it is tried again
+            _log.exception("a ring was not answered; the queue brings it again")
+            return False
+        return True
+
+    async def _pass_on(self, message: Mapping[str, Any], left: float) -> bool:
+        try:
+            await self._invoker.pass_on(message, left)
+        except (AwsError, Problem, KeyError) as error:
+            _log.warning("a ring that came too early could not be sent on: %s", error)
+            return False
+        return True
+
+
+def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A ring's payload; None if the message is none."""
+    try:
+        message = orjson.loads(record["body"])
+        float(message.get("at", 0))
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        message = None
+    if not isinstance(message, dict):
+        _log.error("message %s is not a ring", record.get("messageId"))
+        return None
+    return message

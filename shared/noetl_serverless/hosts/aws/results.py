@@ -1,0 +1,83 @@
+"""Results in S3."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from html import unescape
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from ...ports import Stored
+from .api import Api, AwsError
+
+# a large object over a slow line
+TIMEOUT = 120.0
+
+
+class S3ResultStore:
+    """Objects below `s3://bucket/prefix`. A key is written once: keys hold the digest of what they name, so who writes
+    one again writes the same bytes, and changes nothing."""
+
+    def __init__(self, api: Api, url: str) -> None:
+        """ValueError unless `url` names a bucket."""
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise ValueError(f"the result URL must be s3://bucket/prefix, not {url!r}")
+        self._api = api
+        self._bucket = parts.netloc
+        self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        custom = api.account.custom_endpoint("s3")
+        account = api.account
+        # the bucket in the path is for emulators: AWS itself wants it in the name
+        self._endpoint = custom or f"https://{self._bucket}.s3.{account.region}.{account.domain}"
+        self._root = f"/{self._bucket}/" if custom else "/"
+
+    async def put(self, key: str, data: bytes) -> Stored:
+        path = self._path(key)
+        digest = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
+        headers = {"if-none-match": "*", "content-type": "application/octet-stream"}
+        try:
+            await self._api.request("s3", "PUT", self._endpoint, path, headers=headers, body=data, timeout=TIMEOUT)
+        except AwsError as error:
+            # 412: it is there already; 409: somebody else writes it at this moment
+            if error.status not in (409, 412):
+                raise
+        return Stored("s3", key, len(data), digest)
+
+    async def get(self, key: str) -> bytes:
+        try:
+            return (await self._api.request("s3", "GET", self._endpoint, self._path(key), timeout=TIMEOUT)).body
+        except AwsError as error:
+            if error.status == 404:
+                raise KeyError(key) from None
+            raise
+
+    async def delete(self, key: str) -> None:
+        await self._api.request("s3", "DELETE", self._endpoint, self._path(key))
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin with `prefix`, in order."""
+        query = [("list-type", "2"), ("prefix", self._prefix + prefix)]
+        token = ""
+        while True:
+            page = [*query, ("continuation-token", token)] if token else query
+            text = (await self._api.request("s3", "GET", self._endpoint, self._root, query=page)).body.decode()
+            for key in _elements(text, "Key"):
+                yield key.removeprefix(self._prefix)
+            tokens = _elements(text, "NextContinuationToken")
+            if not tokens:
+                return
+            token = tokens[0]
+
+    def _path(self, key: str) -> str:
+        parts = PurePosixPath(key).parts
+        if not key or key.startswith("/") or any(part in ("..", ".") for part in parts):
+            raise ValueError(f"not a storage key: {key!r}")
+        return f"{self._root}{self._prefix}{key}"
+
+
+def _elements(text: str, name: str) -> list[str]:
+    """The texts of the elements of that name: S3's answer is flat enough, and an XML parser is another import."""
+    return [unescape(piece.partition(f"</{name}>")[0]) for piece in text.split(f"<{name}>")[1:]]

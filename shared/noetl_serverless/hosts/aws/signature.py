@@ -1,0 +1,107 @@
+"""AWS Signature Version 4, for the header and for the query."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+from .account import Credentials
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_UNRESERVED = "-_.~"
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+Query = Sequence[tuple[str, str]]
+
+
+def encode_path(path: str) -> str:
+    return quote(path, safe=f"/{_UNRESERVED}")
+
+
+def encode_query(query: Query) -> str:
+    return "&".join(f"{_encode(key)}={_encode(value)}" for key, value in sorted(query))
+
+
+def signed_headers(
+    credentials: Credentials,
+    region: str,
+    service: str,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+) -> dict[str, str]:
+    """`headers` and those that sign them. `url` is encoded already, its query in order; `now` is in UTC."""
+    parts = urlsplit(url)
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    digest = hashlib.sha256(body).hexdigest() if body else EMPTY
+    signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
+    signed |= {"host": parts.netloc, "x-amz-date": stamp}
+    if credentials.token:
+        signed["x-amz-security-token"] = credentials.token
+    if service == "s3":
+        signed["x-amz-content-sha256"] = digest
+        path = parts.path
+    else:
+        # every service but S3 signs the path encoded once more
+        path = encode_path(parts.path)
+    names = ";".join(sorted(signed))
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    signature = _sign(credentials, scope, stamp, _canonical(method, path, parts.query, signed, names, digest))
+    authorization = (
+        f"{_ALGORITHM} Credential={credentials.key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    return {**signed, "authorization": authorization}
+
+
+def signed_query(
+    credentials: Credentials, region: str, service: str, host: str, query: Query, now: datetime, seconds: int
+) -> str:
+    """The encoded query of a GET of `/` on `host`, good for so many seconds from `now` (UTC)."""
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    all_of_it = [
+        *query,
+        ("X-Amz-Algorithm", _ALGORITHM),
+        ("X-Amz-Credential", f"{credentials.key_id}/{scope}"),
+        ("X-Amz-Date", stamp),
+        ("X-Amz-Expires", str(seconds)),
+        ("X-Amz-SignedHeaders", "host"),
+    ]
+    if credentials.token:
+        all_of_it.append(("X-Amz-Security-Token", credentials.token))
+    encoded = encode_query(all_of_it)
+    signature = _sign(credentials, scope, stamp, _canonical("GET", "/", encoded, {"host": host}, "host", EMPTY))
+    return f"{encoded}&X-Amz-Signature={signature}"
+
+
+def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], names: str, digest: str) -> str:
+    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+    return f"{method}\n{path or '/'}\n{query}\n{lines}\n{names}\n{digest}"
+
+
+def _sign(credentials: Credentials, scope: str, stamp: str, canonical: str) -> str:
+    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return _hmac(_key(credentials.secret, scope), text).hex()
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str, scope: str) -> bytes:
+    """The key of one day, region and service."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = _hmac(key, part)
+    return key
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe=_UNRESERVED)
