@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,11 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..ledger.ledger import Ledger
+from ..ports import ResultStore
 from ..settings import Settings
 from ..store.catalog import Catalog
 from ..store.connection import Database
 from ..store.credentials import Credentials
 from ..store.executions import Executions
+from ..store.replays import Replays
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
@@ -37,6 +40,7 @@ def create_app(
     ledger: Ledger,
     catalog: Catalog | None = None,
     wakeups: Wakeups | None = None,
+    results: Callable[[], ResultStore] | None = None,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
@@ -49,6 +53,8 @@ def create_app(
         credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
         schedules=Schedules(database),
         executions=Executions(database),
+        replays=Replays(database),
+        results=cache(results or _stored_at(settings.result_url)),
         verifier=Verifier(settings.token_key),
         wakeups=wakeups or Wakeups(),
         now=now,
@@ -66,6 +72,15 @@ def create_app(
         middleware=middleware(),
         exception_handlers=EXCEPTION_HANDLERS,
     )
+
+
+def _stored_at(url: str) -> Callable[[], ResultStore]:
+    def results() -> ResultStore:
+        from ..results.store import FsspecResultStore
+
+        return FsspecResultStore(url)
+
+    return results
 
 
 async def _openapi(request: Request) -> Response:

@@ -31,7 +31,8 @@ PROBLEMS = {
 }
 TAGS = {
     "executions": "Starting, watching and stopping executions.",
-    "results": "Results of loops.",
+    "replay": "Executions from their logs alone.",
+    "results": "Results of loops, and what is stored beside the log.",
     "catalog": "Playbooks, in versions.",
     "credentials": "Secrets, sealed at rest.",
     "schedules": "Playbooks that run by the clock.",
@@ -120,9 +121,9 @@ def _problems(operation: Operation) -> list[str]:
         found.add("400")
     if operation.body is not None:
         found.add("413")
-    if "{" in operation.path or operation.tag == "executions" or operation.name == "getCatalogEntry":
+    if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name == "getCatalogEntry":
         found.add("404")
-    if operation.headers or operation.name == "createSchedule":
+    if operation.headers or operation.name in ("createSchedule", "rebuildProjections"):
         found.add("409")
     if operation.name == "registerPlaybook":
         found.add("422")

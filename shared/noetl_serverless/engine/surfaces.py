@@ -38,12 +38,28 @@ class Surfaces:
     # results that stand in a store
     results: list[Row]
 
-    def named(self) -> dict[str, Any]:
-        """By name, as JSON."""
-        return {name: plain(getattr(self, name)) for name in NAMES}
 
-    def checksums(self) -> dict[str, str]:
-        return {name: checksum(getattr(self, name)) for name in NAMES}
+def document(
+    execution_id: str,
+    events: Iterable[Event],
+    workload: Mapping[str, Any] | None = None,
+    names: Iterable[str] | None = None,
+) -> Row:
+    """The replayed surfaces (those of `names`, by default all) with their checksums, and of the state as a whole."""
+    log = list(events)
+    said = surfaces(execution_id, log, workload)
+    chosen = NAMES if names is None else tuple(names)
+    return {
+        "execution_id": execution_id,
+        "event_count": len(log),
+        "last_event_id": said.execution["head"],
+        "upcasters": UPCASTERS.digest(),
+        "surfaces": {name: plain(getattr(said, name)) for name in chosen},
+        "checksums": {
+            **{name: checksum(getattr(said, name)) for name in chosen},
+            "state": checksum(said.state),
+        },
+    }
 
 
 NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results")

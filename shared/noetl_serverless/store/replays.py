@@ -111,6 +111,11 @@ class Replays:
         """Executions that have a log, in order, beginning behind `after`."""
         return [row[0] for row in await self._database.run(self._sql["ids"], after=after, limit=limit)]
 
+    async def has_result(self, execution_id: int, key: str) -> bool:
+        """Whether one of its steps has put something into the result store under this key."""
+        rows = await self._database.run(self._sql["has_result"], id=execution_id, key=key)
+        return bool(rows)
+
     async def rebuild(self, execution_id: int) -> Rebuilt:
         """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -114,10 +115,17 @@ def wakeups() -> Wakeups:
 
 
 @pytest.fixture
-def app(database: Database, wakeups: Wakeups) -> Starlette:
+def results_url(tmp_path: Path) -> str:
+    return tmp_path.as_uri()
+
+
+@pytest.fixture
+def app(database: Database, wakeups: Wakeups, results_url: str) -> Starlette:
     catalog = Catalog(database)
     ledger = Ledger(Log(database), Playbooks(catalog), Doorbell(None, None), on_commit=wakeups.wake)
-    return create_app(SETTINGS, database=database, ledger=ledger, catalog=catalog, wakeups=wakeups)
+    return create_app(
+        replace(SETTINGS, result_url=results_url), database=database, ledger=ledger, catalog=catalog, wakeups=wakeups
+    )
 
 
 @pytest.fixture

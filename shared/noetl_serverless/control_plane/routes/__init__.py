@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import catalog, commands, credentials, events, execute, executions, results, schedules
+from . import catalog, commands, credentials, events, execute, executions, replay, results, schedules
 
 OPERATIONS = (
     *commands.OPERATIONS,
     *execute.OPERATIONS,
     *events.OPERATIONS,
     *executions.OPERATIONS,
+    *replay.OPERATIONS,
     *results.OPERATIONS,
     *credentials.OPERATIONS,
     *catalog.OPERATIONS,

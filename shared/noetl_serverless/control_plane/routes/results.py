@@ -1,9 +1,12 @@
-"""Results of loops that are too large for one answer of a step."""
+"""Results of loops that are too large for one answer of a step, and results as they are stored."""
 
 from __future__ import annotations
 
+import base64
+
 from ...errors import NotFound
 from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart
+from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
 from .identifiers import execution_id_of
 
@@ -31,7 +34,31 @@ async def loop_results(call: Call) -> LoopResults:
     )
 
 
+async def data(call: Call) -> ResultData:
+    query: ResultDataQuery = call.query
+    execution_id = execution_id_of(call)
+    if not await call.services.replays.has_result(execution_id, query.key):
+        raise NotFound(f"execution {execution_id} has no result under the key {query.key!r}")
+    try:
+        content = await call.services.results().get(query.key)
+    except KeyError:
+        raise NotFound(f"{query.key} is not in the result store any more") from None
+    part = content[query.offset : query.offset + query.limit]
+    return ResultData(key=query.key, bytes=len(content), offset=query.offset, data=base64.b64encode(part).decode())
+
+
 OPERATIONS = (
+    Operation(
+        "getResultData",
+        "GET",
+        "/api/results/data/{execution_id}",
+        "Read a part of a result as it is stored",
+        "results",
+        USERS,
+        data,
+        ResultData,
+        query=ResultDataQuery,
+    ),
     Operation(
         "getManifest",
         "GET",

@@ -109,3 +109,6 @@ SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id O
 
 -- playbook: the text of the version that ran
 SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
+
+-- has_result: whether an execution has registered a result under a key
+SELECT 1 FROM noetl.result_ref WHERE execution_id = :id AND key = :key;

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from ...store.parity import Difference
+from ...store.replays import Rebuilt, Recording
+from . import Given, Id
+
+Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "all"]
+
+
+class ReplayState(Given):
+    """As of the end of the log, or of one of the three; `as_of_event_id` and `as_of_position` are both a seq."""
+
+    execution_id: Id
+    tenant_id: Literal["default"] = "default"
+    organization_id: Literal["default"] = "default"
+    as_of_event_id: int | None = Field(default=None, ge=1)
+    as_of_position: int | None = Field(default=None, ge=1)
+    as_of_time: AwareDatetime | None = None
+    projection: Projection = "all"
+    limit: int = Field(default=10_000, ge=1, le=100_000, description="So many events are folded at most.")
+
+
+class Replayed(BaseModel):
+    execution_id: str
+    event_count: int = Field(description="How many were folded.")
+    last_event_id: int
+    complete: bool = Field(description="Whether these are all events up to what was asked for, not cut off by `limit`.")
+    as_of_time: datetime | None
+    upcasters: str = Field(description="SHA-256 of the set of upcasters: another set may fold to another state.")
+    surfaces: dict[str, Any] = Field(description="execution: an object; each other surface: rows. Instants are in ms.")
+    checksums: dict[str, str] = Field(description="SHA-256 over canonical JSON, of each surface and of the state.")
+
+
+class Validate(Given):
+    execution_id: Id
+
+
+class DifferenceEntry(BaseModel):
+    projection: Literal["execution", "command", "stage", "frame", "result_ref"]
+    key: dict[str, Any]
+    row: dict[str, Any] | None = Field(description="What is projected, null if no row is.")
+    log: dict[str, Any] | None = Field(description="What the log says, null if it knows of no such row.")
+
+    @classmethod
+    def of(cls, difference: Difference) -> DifferenceEntry:
+        return cls(projection=difference.projection, key=difference.key, row=difference.row, log=difference.log)
+
+
+class Validated(BaseModel):
+    execution_id: str
+    valid: bool
+    differences: list[DifferenceEntry]
+
+
+class Rebuild(Given):
+    execution_id: Id | None = Field(default=None, description="Only this one; else those behind `after`.")
+    after: Id = "0"
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class RebuiltEntry(BaseModel):
+    execution_id: str
+    leases: int = Field(description="How many were lost; their commands are claimed again.")
+    differences: list[DifferenceEntry] = Field(description="What was wrong before.")
+
+    @classmethod
+    def of(cls, rebuilt: Rebuilt) -> RebuiltEntry:
+        found = [DifferenceEntry.of(difference) for difference in rebuilt.differences]
+        return cls(execution_id=rebuilt.execution_id, leases=rebuilt.leases, differences=found)
+
+
+class RebuiltMany(BaseModel):
+    executions: list[RebuiltEntry]
+    next: str | None = Field(description="What to give as `after` to go on; null at the end.")
+
+
+class ResultRow(BaseModel):
+    key: str
+    ref: str
+    step: str | None
+    store: str
+    bytes: int
+    sha256: str
+    content_type: str
+
+
+class RecordingEntry(BaseModel):
+    """All that a replay needs beside the log."""
+
+    execution_id: str
+    path: str
+    version: int
+    plan_hash: str
+    playbook: str = Field(description="The text of the version that ran.")
+    workload: dict[str, Any]
+    head: int
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+    children: list[str]
+    results: list[ResultRow] = Field(description="What its steps put into the result store.")
+
+    @classmethod
+    def of(cls, recording: Recording) -> RecordingEntry:
+        names = [name for name in cls.model_fields if name != "results"]
+        rows = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
+        return cls(**{name: getattr(recording, name) for name in names}, results=rows)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from . import Given
+
+# in base64 it fits into what a function may answer
+MOST_BYTES = 3 * 1024 * 1024
+
+
+class ResultDataQuery(Given):
+    key: str = Field(min_length=1, max_length=1000, description="As in the reference, or in a recording.")
+    offset: int = Field(default=0, ge=0)
+    limit: int = Field(default=MOST_BYTES, ge=1, le=MOST_BYTES)
+
+
+class ResultData(BaseModel):
+    key: str
+    bytes: int = Field(description="Of the whole result.")
+    offset: int
+    data: str = Field(description="Base64.")

@@ -1,0 +1,108 @@
+"""Executions from their logs alone: rebuilt as of any event, compared with what is projected, projected anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...engine.replay import up_to
+from ...engine.surfaces import NAMES, document
+from ...errors import InvalidRequest
+from ..models.replay import (
+    DifferenceEntry,
+    Rebuild,
+    RebuiltEntry,
+    RebuiltMany,
+    RecordingEntry,
+    Replayed,
+    ReplayState,
+    Validate,
+    Validated,
+)
+from ..operation import USERS, Call, Operation
+from .identifiers import execution_id_of
+
+SURFACES = {name.removesuffix("s"): name for name in NAMES}
+
+
+async def state(call: Call) -> Replayed:
+    query: ReplayState = call.query
+    given = [query.as_of_event_id, query.as_of_position, query.as_of_time]
+    if sum(value is not None for value in given) > 1:
+        raise InvalidRequest("give one of as_of_event_id, as_of_position and as_of_time")
+    seq = query.as_of_event_id or query.as_of_position
+    # one more than asked for, to know whether the limit cut something off
+    events, workload = await call.services.replays.log(int(query.execution_id), query.limit + 1)
+    at = None if query.as_of_time is None else int(query.as_of_time.timestamp() * 1000)
+    log = up_to(events, seq=seq, at=at)
+    names = None if query.projection == "all" else [SURFACES[query.projection]]
+    cut = log[: query.limit]
+    made = await asyncio.to_thread(document, query.execution_id, cut, workload, names)
+    return Replayed(**made, complete=len(cut) == len(log), as_of_time=query.as_of_time)
+
+
+async def validate(call: Call) -> Validated:
+    query: Validate = call.query
+    found = await call.services.replays.validate(int(query.execution_id))
+    entries = [DifferenceEntry.of(difference) for difference in found]
+    return Validated(execution_id=query.execution_id, valid=not found, differences=entries)
+
+
+async def rebuild(call: Call) -> RebuiltMany:
+    body: Rebuild = call.body
+    replays = call.services.replays
+    if body.execution_id is not None:
+        return RebuiltMany(executions=[RebuiltEntry.of(await replays.rebuild(int(body.execution_id)))], next=None)
+    ids = await replays.ids(int(body.after), body.limit)
+    done = [RebuiltEntry.of(await replays.rebuild(int(id))) for id in ids]
+    return RebuiltMany(executions=done, next=ids[-1] if len(ids) == body.limit else None)
+
+
+async def recording(call: Call) -> RecordingEntry:
+    return RecordingEntry.of(await call.services.replays.recording(execution_id_of(call)))
+
+
+OPERATIONS = (
+    Operation(
+        "replayState",
+        "GET",
+        "/api/replay/state",
+        "Rebuild an execution from its log alone, as of any event or instant, with checksums",
+        "replay",
+        USERS,
+        state,
+        Replayed,
+        query=ReplayState,
+    ),
+    Operation(
+        "validateProjections",
+        "GET",
+        "/api/replay/validate",
+        "Compare every projected row of an execution with its log",
+        "replay",
+        USERS,
+        validate,
+        Validated,
+        query=Validate,
+    ),
+    Operation(
+        "rebuildProjections",
+        "POST",
+        "/api/replay/rebuild",
+        "Drop projections and make them anew from the logs, each execution in one transaction; leases are lost",
+        "replay",
+        frozenset({"operator"}),
+        rebuild,
+        RebuiltMany,
+        body=Rebuild,
+    ),
+    Operation(
+        "getRecording",
+        "GET",
+        "/api/executions/{execution_id}/recording",
+        "Read what a replay needs beside the log: the playbook that ran, the workload, the children",
+        "replay",
+        USERS,
+        recording,
+        RecordingEntry,
+    ),
+)
