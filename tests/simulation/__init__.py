@@ -1,0 +1,1 @@
+"""The whole engine on a virtual clock: every run is a function of its seed."""

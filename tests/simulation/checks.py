@@ -1,0 +1,221 @@
+"""After the run: what must hold of it as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.replay import fold
+from noetl_serverless.store.memory import Execution
+
+from .playbooks import MAIN, plan_of
+from .watch import Broken, same
+
+if TYPE_CHECKING:
+    from .world import World
+
+# errors that come of faults, not of the playbook
+ACCIDENTS = frozenset({"delivery_limit", "time_budget", "result_store", "REFERENCE_NOT_AVAILABLE", "unavailable"})
+
+
+def judge(world: World, expected: dict[str, Any]) -> Broken | None:
+    """The first rule that was broken."""
+    if world.log.faults:
+        return world.log.faults[0]
+    try:
+        _all_ended(world)
+        _all_folds(world)
+        _orders(world)
+        _schedules(world)
+        _joins(world)
+        _loops(world)
+        _families(world)
+        if world.book.tame:
+            _compare(world, expected)
+    except Broken as broken:
+        return broken
+    return None
+
+
+def _must(holds: bool, rule: str, detail: Any) -> None:
+    if not holds:
+        raise Broken(rule, str(detail))
+
+
+def _all_ended(world: World) -> None:
+    for id, execution in world.log.executions.items():
+        _must(execution.status != "RUNNING", "an execution never ended", waits_for(world, id))
+    for order in world.orders:
+        _must(order.settled, "a user was never answered", order)
+    rows = [key for key, row in world.log.commands.items() if row.status != "dead"]
+    _must(not rows, "commands are left over", rows)
+
+
+def waits_for(world: World, id: str) -> str:
+    """What an execution says it waits for."""
+    state = world.log.diaries[id].shadow
+    rows = {key[1]: (row.status, row.worker, row.lease_until) for key, row in world.log.commands.items() if key[0] == id}
+    return f"{id} {world.log.executions[id].case.path}: commands {rows}, timers {list(state.timers)}, children " + (
+        f"{list(state.children)}, joins {state.waiting}, tokens {list(state.tokens)}"
+    )
+
+
+def _all_folds(world: World) -> None:
+    for id, execution in world.log.executions.items():
+        diary = world.log.diaries[id]
+        whole = fold(id, execution.events, execution.workload)
+        _must(same(whole, diary.shadow), "the fold is another one than step by step", id)
+        kept = orjson.loads(execution.state)
+        _must(kept == orjson.loads(orjson.dumps(whole.snapshot())), "the last snapshot is not the fold", id)
+
+
+def _orders(world: World) -> None:
+    """One execution for each order that has a key."""
+    for order in world.orders:
+        found = [id for id, execution in world.log.executions.items() if _is_root(execution, order.label)]
+        if order.keyed:
+            _must(len(found) <= 1, "an order was started twice", f"{order.label} {found}")
+            _must(found == [order.execution_id], "an order was lost", f"{order.label} {found}")
+
+
+def _is_root(execution: Execution, label: str) -> bool:
+    return execution.parent_id is None and execution.workload.get("label") == label
+
+
+def _schedules(world: World) -> None:
+    """Each run that was owed was started once, and nothing else."""
+    roots = [id for id, execution in world.log.executions.items() if _is_root(execution, "scheduled")]
+    started = [str(owed.execution_id) for owed in world.schedules.fires.values() if owed.status == "started"]
+    _must(sorted(roots) == sorted(started), "schedules fired twice, or not at all", f"{roots} {started}")
+    _must(not any(owed.status == "open" for owed in world.schedules.fires.values()), "a run is still owed", "")
+
+
+def _joins(world: World) -> None:
+    """A step that no way leads back to begins once at most."""
+    for id, execution in world.log.executions.items():
+        plan = plan_of(world.catalog_text(execution.case.plan_hash))
+        again = {step.name for step in plan.steps.values() if step.name in plan.reach[step.name]}
+        behind = {name for step in again for name in plan.reach[step]} | again
+        for step, generation in world.log.diaries[id].begun:
+            _must(step in behind or generation == 1, "a join fired twice", f"{id} {step}#{generation}")
+
+
+def _loops(world: World) -> None:
+    """The results of a loop stand in the order of its items."""
+    for id in world.log.executions:
+        for step, outcome in world.log.diaries[id].shadow.outcomes.items():
+            data = outcome.get("data")
+            if not isinstance(data, dict) or "stats" not in data or outcome["status"] != "ok":
+                continue
+            results = data["results"]
+            _must(len(results) == data["stats"]["total"], "a loop lost results", f"{id} {step} {data}")
+            for index, item in enumerate(results):
+                if isinstance(item, dict) and "i" in item:
+                    _must(item["i"] == index, "results are out of order", f"{id} {step} {index} {item}")
+
+
+def _families(world: World) -> None:
+    """Children that were started exist, know their parent, and do not outlive one that was not asked to spare them."""
+    for id, execution in world.log.executions.items():
+        for child in world.log.diaries[id].children:
+            found = world.log.executions.get(child)
+            _must(found is not None and found.parent_id == id, "a child was lost", f"{id} {child}")
+    started = {child for diary in world.log.diaries.values() for child in diary.children}
+    born = {id for id, execution in world.log.executions.items() if execution.parent_id is not None}
+    _must(started == born, "a child that nobody started", born - started)
+
+
+# -- how executions ended
+
+
+def outcomes(world: World) -> dict[str, Any]:
+    return {
+        execution.workload["label"]: ending(world, id)
+        for id, execution in world.log.executions.items()
+        if execution.parent_id is None and execution.case.path == MAIN
+    }
+
+
+def ending(world: World, id: str) -> dict[str, Any]:
+    """Status, ctx and outcomes, without what differs between two runs of the same playbook."""
+    state = world.log.diaries[id].shadow
+    if state.status != "completed":
+        return {"status": state.status}
+    return {
+        "status": state.status,
+        "ctx": state.ctx,
+        "last": state.last,
+        "outcomes": {step: _bare(world, id, step, outcome) for step, outcome in sorted(state.outcomes.items())},
+    }
+
+
+def _bare(world: World, id: str, step: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    if outcome["status"] == "error":
+        # of a loop that failed, more or fewer items may have been run
+        return {"status": "error"}
+    data = outcome.get("data")
+    ref = outcome.get("ref")
+    if ref is not None and ref["kind"] == "manifest":
+        data = {"results": _manifest(world, id, step, ref), "stats": ref["extracted"]["stats"]}
+    elif ref is not None:
+        data = orjson.loads(world.kept[ref["key"]])
+    return {"status": outcome["status"], "data": data}
+
+
+def _manifest(world: World, id: str, step: str, ref: dict[str, Any]) -> list[Any]:
+    generation = int(ref["ref"].rpartition("/")[2])
+    parts = [
+        event.payload
+        for event in world.log.executions[id].events
+        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
+    ]
+    results: list[Any] = []
+    for part in sorted(parts, key=lambda part: int(part["start"])):
+        results += part["data"] if "data" in part else orjson.loads(world.kept[part["ref"]["key"]])
+    return results
+
+
+def _compare(world: World, expected: dict[str, Any]) -> None:
+    if not expected:
+        return
+    for id, execution in world.log.executions.items():
+        label = execution.workload.get("label")
+        if execution.parent_id is not None or execution.case.path != MAIN or label not in expected:
+            continue
+        if _touched(world, id):
+            continue
+        found = ending(world, id)
+        _must(found == expected[label], "it ended otherwise than without faults", _difference(id, found, expected[label]))
+
+
+def _touched(world: World, id: str) -> bool:
+    """Whether it, or a child of its, was cancelled or met an accident."""
+    events = world.log.executions[id].events
+    for event in events:
+        if event.type == e.CANCELLED or _accident(event.payload.get("error")):
+            return True
+        if any(_accident(error) for error in (event.payload.get("errors") or {}).values()):
+            return True
+    return any(_touched(world, child) for child in world.log.diaries[id].children)
+
+
+def _accident(error: Any) -> bool:
+    return isinstance(error, dict) and (
+        error.get("code") in ACCIDENTS or _accident(error.get("cause")) or _accident(error.get("item"))
+    )
+
+
+def _difference(id: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    lines = []
+    for name in names:
+        one, other = found.get(name), expected.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            for key in {**one, **other}:
+                if one.get(key) != other.get(key):
+                    lines.append(f"{name}.{key}: {one.get(key)} instead of {other.get(key)}")
+        else:
+            lines.append(f"{name}: {one} instead of {other}")
+    return f"{id} " + "; ".join(lines)[:2000]

@@ -1,0 +1,244 @@
+"""How a process reaches the others: each call takes time, and may fail in every way it can in the world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+
+from noetl_serverless.errors import Problem, Unavailable
+from noetl_serverless.ports import Pointer, Stored
+from noetl_serverless.protocol import ClaimRequest, CommandKey, HeartbeatRequest, ReportRequest
+from noetl_serverless.worker.client import ControlPlane
+
+from .loop import Process
+
+if TYPE_CHECKING:
+    from .world import Plane, World
+
+CALL_TIMEOUT = 6.0
+
+
+async def never() -> None:
+    """What a process that has just died goes on with."""
+    await asyncio.get_running_loop().create_future()
+
+
+class Statements:
+    """The store as one process reaches it: between any two statements it may die, or lose the connection."""
+
+    def __init__(self, target: Any, world: World, process: Process) -> None:
+        self._target = target
+        self._world = world
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._target, name)
+
+        async def statement(*args: Any, **kwargs: Any) -> Any:
+            return await self._world.statement(self._process, method, *args, **kwargs)
+
+        self.__dict__[name] = statement
+        return statement
+
+
+class SchedulesLink:
+    """Like `Schedules.claim_due`: a transaction, and then a statement."""
+
+    def __init__(self, twin: Any, world: World, process: Process) -> None:
+        self._statements = Statements(twin, world, process)
+
+    async def claim_due(self, now: Any, limit: int = 100) -> Any:
+        await self._statements.move_on(now, limit)
+        return await self._statements.claim(now, limit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._statements, name)
+
+
+class Server:
+    """The HTTP side of a control plane: bytes in, status and bytes out."""
+
+    def __init__(self, plane: Plane, world: World) -> None:
+        self._plane = plane
+        self._world = world
+
+    async def answer(self, path: str, body: Any) -> tuple[int, Any]:
+        ledger = self._plane.ledger
+        try:
+            match path.split("/")[1:]:
+                case ["api", "commands", "claim"]:
+                    answer: Any = await ledger.claim(ClaimRequest.model_validate_json(body))
+                case ["api", "commands", "report"]:
+                    request = ReportRequest.model_validate_json(body)
+                    answer = await ledger.report(request)
+                    self._world.log.check_answer(request, answer)
+                case ["api", "commands", "heartbeat"]:
+                    answer = await ledger.heartbeat(HeartbeatRequest.model_validate_json(body))
+                case ["api", "results", "manifest", id, step, generation]:
+                    return 200, orjson.dumps({"parts": await self._plane.log.parts(id, step, int(generation))})
+                case ["api", "execute"]:
+                    return 200, await ledger.start(**body)
+                case ["api", "cancel"]:
+                    return 200, await ledger.cancel(**body)
+                case _:
+                    raise AssertionError(path)
+            return 200, answer.__pydantic_serializer__.to_json(answer, by_alias=True)
+        except Problem as problem:
+            return problem.status, orjson.dumps(problem.to_dict())
+        except Exception as error:
+            self._world.caught(error, f"{self._plane.process}: {path}")
+            return 500, b"{}"
+
+
+class Wire:
+    """From a caller to some control plane and back. Raises what aiohttp raises."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def send(self, path: str, body: Any, timeout: float) -> tuple[int, Any]:
+        async with asyncio.timeout(timeout):
+            return await self._send(path, body)
+
+    async def _send(self, path: str, body: Any) -> tuple[int, Any]:
+        world, faults = self._world, self._world.faults
+        plane = world.some_plane()
+        await world.delay("wire_slow")
+        if not plane.process.alive:
+            raise aiohttp.ClientConnectorError(SimpleNamespace(ssl=True, host="", port=0), OSError())  # type: ignore[arg-type]
+        if faults.strike("request_lost"):
+            await self._broken()
+        if faults.strike("request_twice"):
+            other = world.some_plane()
+            world.loop.later(world.chance.random() * 4, self._deliver, other, path, body, None)
+        answer: asyncio.Future[tuple[int, Any]] = world.loop.create_future()
+        self._deliver(plane, path, body, answer)
+        status, content = await answer
+        await world.delay("wire_slow")
+        if faults.strike("answer_lost"):
+            await self._broken()
+        return status, content
+
+    def _deliver(self, plane: Plane, path: str, body: Any, answer: asyncio.Future[Any] | None) -> None:
+        if not plane.process.alive:
+            return
+        if answer is not None:
+            plane.process.owed.add(answer)
+            answer.add_done_callback(plane.process.owed.discard)
+        plane.process.spawn(self._serve(plane, path, body, answer))
+
+    async def _serve(self, plane: Plane, path: str, body: Any, answer: asyncio.Future[Any] | None) -> None:
+        result = await plane.server.answer(path, body)
+        if answer is not None and not answer.done():
+            answer.set_result(result)
+
+    async def _broken(self) -> None:
+        """The connection breaks, or nothing comes any more."""
+        if self._world.chance.random() < 0.5:
+            raise aiohttp.ServerDisconnectedError
+        await never()
+
+
+class Client(ControlPlane):
+    """The worker's own client, with its retries, over the wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__("http://plane", "token", call_timeout=CALL_TIMEOUT)
+        self._wire = wire
+
+    async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+        return await self._wire.send(path, body, timeout)
+
+
+class BusLink:
+    """Notifier. What is published may be lost, come twice, late, or in another order."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def publish(self, pool: str, commands: Sequence[CommandKey]) -> None:
+        world = self._world
+        await world.delay("wire_slow")
+        if world.faults.strike("bus_away"):
+            raise Unavailable("the bus does not answer")
+        for key in commands:
+            if world.faults.strike("note_lost"):
+                continue
+            for _ in range(2 if world.faults.strike("note_twice") else 1):
+                late = world.chance.random() * 30 if world.faults.strike("note_late") else 0.0
+                world.loop.later(late + world.chance.random() * 0.01, self._arrive, pool, key)
+
+    def _arrive(self, pool: str, key: CommandKey) -> None:
+        _now(self._world.bus.publish(pool, [key]))
+
+    async def pull(self, pool: str, limit: int, wait: float) -> list[Pointer]:
+        if self._world.faults.strike("bus_away"):
+            raise Unavailable("the bus does not answer")
+        return await self._world.bus.pull(pool, limit, wait)
+
+    async def ack(self, pointers: Sequence[Pointer]) -> None:
+        if self._world.faults.strike("ack_lost"):
+            raise Unavailable("the bus does not answer")
+        self._world.log.check_ack([pointer.key for pointer in pointers])
+        await self._world.bus.ack(pointers)
+
+
+class BellLink:
+    """Invoker. A ring may be lost, come twice, or late."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
+        world = self._world
+        if world.faults.strike("ring_lost"):
+            return
+        for _ in range(2 if world.faults.strike("ring_twice") else 1):
+            world.loop.later(delay + world.chance.random() * 0.05, world.ring, function, payload or {})
+
+
+class ResultsLink:
+    """ResultStore in memory."""
+
+    def __init__(self, world: World, kept: dict[str, bytes]) -> None:
+        self._world = world
+        self._kept = kept
+
+    async def put(self, key: str, data: bytes) -> Stored:
+        await self._world.delay("wire_slow")
+        if self._world.faults.strike("results_away"):
+            raise OSError("the result store does not answer")
+        if self._kept.setdefault(key, data) != data:
+            self._world.log.broken("a result was overwritten", key)
+        return Stored("memory", key, len(data), _sha256(data))
+
+    async def get(self, key: str) -> bytes:
+        await self._world.delay("wire_slow")
+        return self._kept[key]
+
+    async def delete(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+
+def _now(work: Awaitable[Any]) -> None:
+    """Run what does not wait for anything."""
+    coroutine: Any = work
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits")
+
+
+def _sha256(data: bytes) -> str:
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()
+
+
+Pick = Callable[[], Any]

@@ -1,0 +1,144 @@
+"""One seed: run it, judge it, and tell its story."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+from noetl_serverless.engine import decide, evolve
+from noetl_serverless.ledger import openings
+from noetl_serverless.reconciler import reconciler
+from noetl_serverless.results import offload
+from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, toolbox
+
+from .checks import judge, outcomes
+from .faults import Faults, Limits, none, stream
+from .loop import Task
+from .playbooks import SHARE
+from .watch import Broken
+from .world import World
+
+
+@dataclass(slots=True)
+class Verdict:
+    seed: int
+    digest: int
+    fault: Broken | None
+    trace: list[tuple[Any, ...]] = field(repr=False)
+    strikes: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    events: int = 0
+    executions: int = 0
+    steps: int = 0
+
+
+def run_seed(seed: int, limits: Limits | None = None) -> Verdict:
+    limits = limits or Limits()
+    # before any mutant or fault: how it ends when nothing goes wrong
+    expected = oracle(seed // SHARE)
+    world = simulate(seed, Faults(seed, limits), limits)
+    fault = judge(world, expected)
+    return Verdict(
+        seed,
+        world.digest(),
+        fault,
+        world.trace,
+        world.faults.strikes,
+        dict(world.faults.seen),
+        sum(len(execution.events) for execution in world.log.executions.values()),
+        len(world.log.executions),
+        world.loop.steps,
+    )
+
+
+@lru_cache(maxsize=256)
+def oracle(number: int) -> dict[str, Any]:
+    """label -> how the execution of that label ends in a world without faults."""
+    seed = number * SHARE
+    world = simulate(seed, none(seed), Limits())
+    if (fault := judge(world, {})) is not None:
+        raise AssertionError(f"book {number} breaks without any fault: {fault}")
+    return outcomes(world)
+
+
+def simulate(seed: int, faults: Faults, limits: Limits) -> World:
+    with deterministic(seed) as patched:
+        world = World(seed, limits, faults=faults)
+        patched.world = world
+        try:
+            world.run()
+        finally:
+            world.loop.close()
+    return world
+
+
+@contextmanager
+def deterministic(seed: int) -> Iterator[SimpleNamespace]:
+    """The clocks, the chance and the limits of the modules that have their own, from the seed."""
+    patched = SimpleNamespace(world=None)
+
+    def now() -> float:
+        return patched.world.loop.now  # type: ignore[no-any-return]
+
+    clock = SimpleNamespace(monotonic=now, perf_counter=now, time=now)
+    small = stream(seed // SHARE, "limits").random() < 0.3
+    swaps: list[tuple[Any, str, Any]] = [
+        (client, "time", clock),
+        (client, "random", SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random())),
+        (execute, "time", clock),
+        (execute, "_now", lambda: f"{now():.3f}"),
+        (frame, "time", clock),
+        (toolbox, "time", clock),
+        (reconciler, "monotonic", now),
+        (reconciler, "perf_counter", now),
+        (openings, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
+        (drain, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
+        (drain, "Budget", lambda seconds, grace: budget.Budget(seconds, grace=grace, clock=now)),
+        (evolve, "LOOP_INLINE_BYTES", 300 if small else evolve.LOOP_INLINE_BYTES),
+        (decide, "INLINE_BYTES", 30 if small else decide.INLINE_BYTES),
+        (offload, "INLINE_LIMIT", offload.INLINE_LIMIT),
+        (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
+        (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),
+    ]
+    defaults = offload.externalise.__kwdefaults__
+    kept = {(module, name): getattr(module, name) for module, name, _ in swaps}
+    limit, hook, level = defaults["limit"], sys.unraisablehook, logging.root.manager.disable
+    collecting = gc.isenabled()
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda args: None
+    for module, name, value in swaps:
+        setattr(module, name, value)
+    defaults["limit"] = 400 if small else limit
+    try:
+        yield patched
+    finally:
+        for (module, name), value in kept.items():
+            setattr(module, name, value)
+        defaults["limit"] = limit
+        logging.disable(level)
+        patched.world = None
+        if Task.count and collecting:
+            gc.enable()
+        sys.unraisablehook = hook
+
+
+def story(verdict: Verdict, names: dict[str, str] | None = None) -> str:
+    """The trace as lines; executions by short names."""
+    short: dict[str, str] = {}
+    lines = []
+    for now, what, execution_id, more in verdict.trace:
+        who = ""
+        if execution_id is not None:
+            who = short.setdefault(execution_id, f"E{len(short) + 1}") + " "
+        lines.append(f"{now:9.3f} {who}{what}: {'; '.join(more)}")
+    legend = [f"{name} = {id}" for id, name in short.items()]
+    return "\n".join([*legend, *lines])
+

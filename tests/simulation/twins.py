@@ -1,0 +1,109 @@
+"""Twins in memory of what the engine keeps elsewhere: catalog and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from noetl_serverless.errors import NotFound, Problem
+from noetl_serverless.store.due import Clockwork, MissedPolicy, fires, next_due
+from noetl_serverless.store.schedules import LEASE, Fire
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    catalog_id: int
+    path: str
+    version: int
+    hash: str
+    content: str
+
+
+class Catalog:
+    def __init__(self, entries: list[Entry]) -> None:
+        self._by_path = {entry.path: entry for entry in entries}
+        self._by_hash = {entry.hash: entry for entry in entries}
+
+    async def get(self, path: str, version: int | None = None) -> Entry:
+        if path not in self._by_path:
+            raise NotFound(f"there is no playbook {path}")
+        return self._by_path[path]
+
+    async def by_id(self, catalog_id: int) -> Entry:
+        return next(entry for entry in self._by_path.values() if entry.catalog_id == catalog_id)
+
+    async def text(self, hash: str) -> str:
+        return self._by_hash[hash].content
+
+
+@dataclass(slots=True)
+class Timetable:
+    """One schedule."""
+
+    schedule_id: int
+    clockwork: Clockwork
+    path: str
+    payload: dict[str, Any]
+    policy: MissedPolicy
+    next_run_at: datetime | None
+
+
+@dataclass(slots=True)
+class Owed:
+    status: str = "open"
+    lease_until: datetime | None = None
+    execution_id: int | None = None
+
+
+@dataclass(slots=True)
+class MemorySchedules:
+    """`Schedules` without its listings: `claim_due` comes in its two statements, each atomic."""
+
+    now: Callable[[], datetime]
+    tables: dict[int, Timetable] = field(default_factory=dict)
+    fires: dict[tuple[int, datetime], Owed] = field(default_factory=dict)
+
+    def add(self, id: int, path: str, payload: dict[str, Any], every: int, policy: MissedPolicy) -> None:
+        clockwork = Clockwork(self.now().replace(microsecond=0), interval=every)
+        self.tables[id] = Timetable(id, clockwork, path, payload, policy, next_due(clockwork, self.now()))
+
+    def turn_off(self) -> None:
+        for table in self.tables.values():
+            table.next_run_at = None
+
+    def due(self) -> bool:
+        now = self.now()
+        return any(owed.status == "open" for owed in self.fires.values()) or any(
+            table.next_run_at is not None and table.next_run_at <= now for table in self.tables.values()
+        )
+
+    async def move_on(self, now: datetime, limit: int) -> None:
+        for table in list(self.tables.values())[:limit]:
+            if table.next_run_at is not None and table.next_run_at <= now:
+                owed, after = fires(table.clockwork, table.policy, table.next_run_at, now)
+                for at in owed:
+                    self.fires.setdefault((table.schedule_id, at), Owed())
+                table.next_run_at = after
+
+    async def claim(self, now: datetime, limit: int) -> list[Fire]:
+        free = [
+            key
+            for key, owed in sorted(self.fires.items(), key=lambda item: item[0][1])
+            if owed.status == "open" and (owed.lease_until is None or owed.lease_until <= now)
+        ]
+        for key in free[:limit]:
+            self.fires[key].lease_until = now + LEASE
+        return [Fire(id, at, self.tables[id].path, None, self.tables[id].payload) for id, at in free[:limit]]
+
+    async def started(self, fire: Fire, execution_id: int) -> None:
+        owed = self.fires[(fire.schedule_id, fire.due_at)]
+        owed.status, owed.execution_id = "started", execution_id
+
+    async def failed(self, fire: Fire, problem: Problem) -> None:
+        self.fires[(fire.schedule_id, fire.due_at)].status = "failed"
+
+    async def prune(self, before: datetime, limit: int = 1000) -> None:
+        for key in [key for key, owed in self.fires.items() if owed.status != "open" and key[1] < before]:
+            del self.fires[key]

@@ -1,0 +1,351 @@
+"""The log under watch: `MemoryLog`, and after every change what must always hold.
+
+Everything here is found out again from the events themselves, beside the engine: who holds which command under which
+fence, what is open, what was decided. A broken rule is kept in `faults`, with what it was broken by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import DECISIONS, FACTS, Event
+from noetl_serverless.engine.evolve import apply
+from noetl_serverless.engine.state import State
+from noetl_serverless.protocol import CommandKey, Held, ReportRequest, ReportResponse
+from noetl_serverless.store.log import Case, Claimant, Committed, Lease, Part, Pulse
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.projections import project
+
+Key = tuple[str, str]
+REPORTED = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
+ENDINGS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
+# (what happened, to which execution, more)
+Note = Callable[..., None]
+
+
+class Broken(Exception):
+    """Ends the run: a rule does not hold."""
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Diary:
+    """What the log of one execution has said so far."""
+
+    id: str
+    shadow: State
+    seen: int = 0
+    decided: set[int] = field(default_factory=set)
+    issued: set[str] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
+    timers: dict[str, str] = field(default_factory=dict)
+    children: dict[str, str] = field(default_factory=dict)
+    # (step, generation) that have begun
+    begun: set[tuple[str, int]] = field(default_factory=set)
+    frames: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    ended: bool = False
+
+
+class WatchedLog(MemoryLog):
+    def __init__(self, clock: Callable[[], float], note: Note) -> None:
+        super().__init__(clock)
+        self._note = note
+        self.diaries: dict[str, Diary] = {}
+        self.faults: list[Broken] = []
+        # command -> the fence it is held under, for as long as it is
+        self.holds: dict[Key, int] = {}
+        self.ever_held: set[Key] = set()
+        # command -> the fence it was closed under
+        self.closed: dict[Key, int] = {}
+        self.scheduled: Callable[[], bool] = lambda: False
+
+    def broken(self, rule: str, detail: str) -> None:
+        self.faults.append(Broken(rule, detail))
+        self._note("BROKEN", None, rule, detail)
+
+    def _must(self, holds: bool, rule: str, detail: Any) -> None:
+        if not holds:
+            self.broken(rule, str(detail() if callable(detail) else detail))
+
+    # -- what is said of it
+
+    def check_answer(self, request: ReportRequest, answer: ReportResponse) -> None:
+        """What a worker is told was accepted stands in the log, under its fence."""
+        outcomes = {(item.execution_id, item.command_id): item for item in request.outcomes}
+        for result in answer.results:
+            key = (result.execution_id, result.command_id)
+            if result.status == "accepted" and outcomes[key].status != "released":
+                found = self.closed.get(key)
+                self._must(found == outcomes[key].fence, "accepted and not in the log", f"{key} {found}")
+
+    def check_ack(self, keys: Iterable[CommandKey]) -> None:
+        """A notification is acknowledged once its command was claimed, or is gone."""
+        for key in keys:
+            name = (key.execution_id, key.command_id)
+            row = self.commands.get(name)
+            unclaimed = row is not None and row.status == "pending" and name not in self.ever_held
+            self._must(not unclaimed, "acknowledged before it was claimed", name)
+
+    async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
+        """The manifest of a loop."""
+        names = ("start", "end", "data", "ref")
+        return [
+            {name: event.payload[name] for name in names if name in event.payload}
+            for event in self.executions[execution_id].events
+            if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
+        ]
+
+    # -- statements
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+        cases = await super().load(ids)
+        for id, case in cases.items():
+            diary = self.diaries[id]
+            self._must(same(case.state, diary.shadow), "a loaded state is not the fold of its log", id)
+        return cases
+
+    async def pulse(self, age: float) -> Pulse:
+        return replace(await super().pulse(age), scheduled=self.scheduled())
+
+    async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
+        leases = await super().claim(claimant, keys)
+        self._take(leases, claimant.worker)
+        return leases
+
+    async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+        before = {key: fence for key, fence in self.holds.items()}
+        waiting = await super().release(held)
+        fences = {(key.execution_id, key.command_id): key.fence for key in held}
+        for _, key in waiting:
+            name = (key.execution_id, key.command_id)
+            self._must(before.get(name) == fences[name], "released under a stale fence", name)
+        self._give_back(waiting, "released")
+        return waiting
+
+    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+        late = {key for key, row in self.commands.items() if row.lease_until < self._clock()}
+        waiting = await super().expire(deliveries, limit)
+        for _, key in waiting:
+            name = (key.execution_id, key.command_id)
+            self._must(name in late, "a lease was taken away before its end", name)
+        self._give_back(waiting, "expired")
+        return waiting
+
+    def _give_back(self, waiting: Iterable[tuple[str, CommandKey]], how: str) -> None:
+        for _, key in waiting:
+            name = (key.execution_id, key.command_id)
+            self.holds.pop(name, None)
+            self._note(how, key.execution_id, key.command_id)
+
+    def _take(self, leases: Iterable[Lease], worker: str) -> None:
+        for lease in leases:
+            key = (lease.execution_id, lease.command_id)
+            self._must(key not in self.holds, "two workers hold one command", lambda key=key: key)
+            self._must(lease.fence > self.closed.get(key, 0), "a command is run again after its end", key)
+            self.holds[key] = lease.fence
+            self.ever_held.add(key)
+            self._note("claimed", lease.execution_id, f"{lease.command_id} fence {lease.fence} by {worker}")
+
+    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        heads = {id: len(execution.events) for id, execution in self.executions.items()}
+        committed = await super().commit(parts, claimant)
+        for part in parts:
+            id = part.case.execution_id
+            if id in committed.good:
+                self._must(part.expect == heads.get(id), "a commit on a head that has moved", id)
+                self._follow(part)
+            else:
+                self._note("lost", id, f"a commit on {part.expect}, the head is {heads.get(id)}")
+        self._take(committed.claimed, claimant.worker if claimant else "")
+        for part in parts:
+            if part.case.execution_id in committed.good:
+                self._after(part)
+        for id in committed.appended:
+            execution = self.executions[id]
+            self._note("appended", id, " ".join(event.type for event in execution.events[heads.get(id, 0) :]))
+        return committed
+
+    # -- one commit
+
+    def _follow(self, part: Part) -> None:
+        id = part.case.execution_id
+        if part.row is not None:
+            self._must(id not in self.diaries, "an execution begins twice", id)
+            self.diaries[id] = Diary(id, State(id, workload=part.row["workload"]))
+        diary = self.diaries[id]
+        new = self.executions[id].events[diary.seen : part.case.head]
+        self._note("commit", id, *(describe(event) for event in part.events))
+        for command, fence in part.closes:
+            self._closing(diary, command, fence)
+        for place, event in enumerate(new, diary.seen + 1):
+            self._must(event.seq == place, "the sequence has a gap", f"{id}: {event.seq} at {place}")
+            self._event(diary, event)
+        self._order(diary, new)
+        diary.seen += len(new)
+
+    def _closing(self, diary: Diary, command: str, fence: int) -> None:
+        key = (diary.id, command)
+        if command in diary.timers:
+            return
+        self._must(self.holds.get(key) == fence, "committed under a stale fence", f"{key} {fence}")
+        self._must(key not in self.closed, "a command was closed twice", key)
+        self.holds.pop(key, None)
+        self.closed[key] = fence
+
+    def _event(self, diary: Diary, event: Event) -> None:
+        id, payload = diary.id, event.payload
+        known = event.type in (FACTS if event.cause is None else DECISIONS)
+        self._must(known, "neither a fact nor a decision", f"{id} {event}")
+        match event.type:
+            case e.ISSUED:
+                self._issued(diary, event)
+            case kind if kind in REPORTED:
+                open = event.command_id in diary.open
+                self._must(open, "an outcome of a command that is not open", f"{id} {event.command_id}")
+                diary.open.discard(event.command_id or "")
+                fence = payload.get("meta", {}).get("fence")
+                current = self.closed.get((id, event.command_id or ""))
+                self._must(fence == current, "an outcome under another fence", f"{id} {event.command_id} {fence}")
+                if kind == e.FRAME_COMMITTED:
+                    self._frame(diary, event)
+            case e.TIMER_SET:
+                self._must(payload["timer"] not in diary.timers, "a timer was set twice", f"{id} {payload}")
+                diary.timers[payload["timer"]] = "set"
+            case e.TIMER_FIRED:
+                once = diary.timers.get(payload["timer"]) == "set"
+                self._must(once, "a timer fired twice", f"{id} {payload}")
+                diary.timers[payload["timer"]] = "fired"
+            case e.CHILD_STARTED:
+                child = payload["execution_id"]
+                self._must(child not in diary.children, "a child was started twice", f"{id} {child}")
+                self._must(child in self.executions, "a child was not opened", f"{id} {child}")
+                diary.children[child] = "started"
+            case e.CHILD_ENDED:
+                child = payload["execution_id"]
+                once = diary.children.get(child) == "started"
+                self._must(once, "a child ended twice", f"{id} {child}")
+                diary.children[child] = "ended"
+            case e.LOOP_OPENED:
+                self._begin(diary, event)
+            case e.LOOP_DONE:
+                self._loop_done(diary, event)
+            case e.STEP_SKIPPED if event.generation is not None:
+                self._begin(diary, event)
+        if event.type in ENDINGS:
+            diary.ended = True
+
+    def _issued(self, diary: Diary, event: Event) -> None:
+        command = event.command_id or ""
+        self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
+        diary.issued.add(command)
+        diary.open.add(command)
+        resumes = False
+        for source, name in ((diary.timers, "timer"), (diary.children, "child")):
+            if (what := event.payload.get(name)) is not None:
+                resumes = True
+                ready = source.get(what) in ("fired", "ended")
+                self._must(ready, "resumed twice, or before its time", f"{diary.id} {command} {what}")
+                source[what] = "resumed"
+        if event.payload["kind"] == "step" and not resumes:
+            self._begin(diary, event)
+
+    def _begin(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        key = (event.step, event.generation)
+        self._must(key not in diary.begun, "a step began twice in one generation", f"{diary.id} {key}")
+        earlier = event.generation == 1 or (event.step, event.generation - 1) in diary.begun
+        self._must(earlier, "a generation was left out", f"{diary.id} {key}")
+        diary.begun.add(key)
+
+    def _frame(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        (row,) = project(diary.id, [event], self._pool).frames
+        frames = diary.frames.setdefault((event.step, event.generation), {})
+        start, end = row["start"], row["end"]
+        self._must(start not in frames, "a frame was committed twice", f"{diary.id} {row}")
+        overlaps = [at for at, to in frames.items() if at < end and start < to]
+        self._must(not overlaps, "an item was counted twice", f"{diary.id} {row} {frames}")
+        self._must(row["ok"] + row["failed"] == end - start, "an item was not counted", f"{diary.id} {row}")
+        frames[start] = end
+
+    def _loop_done(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        stats = event.payload.get("stats")
+        if stats is None or event.payload["status"] != "ok":
+            return
+        frames = sorted(diary.frames.get((event.step, event.generation), {}).items())
+        reached = 0
+        for start, end in frames:
+            self._must(start == reached, "items were left out", f"{diary.id} {event.step} {frames}")
+            reached = end
+        self._must(reached == stats["total"], "items were left out", f"{diary.id} {event.step} {frames} {stats}")
+        self._must(stats["success"] + stats["failed"] == stats["total"], "items were miscounted", f"{event.step} {stats}")
+
+    def _order(self, diary: Diary, new: list[Event]) -> None:
+        """Each fact is decided once, in one commit, in its turn; the fold of it all is the state."""
+        facts = {event.seq for event in new if event.cause is None}
+        for event in new:
+            if event.cause is not None:
+                fresh = event.cause in facts and event.cause < event.seq
+                self._must(fresh, "a fact was decided twice, or out of turn", f"{diary.id} {describe(event)}")
+        diary.decided |= facts
+        for event in sorted(new, key=lambda event: (event.cause or event.seq, event.seq)):
+            apply(diary.shadow, event)
+
+    def _after(self, part: Part) -> None:
+        id = part.case.execution_id
+        diary, execution, state = self.diaries[id], self.executions[id], part.case.state
+        self._must(same(state, diary.shadow), "the state is not the fold of the log", lambda: differing(state, diary))
+        if execution.folded == part.case.head:
+            kept = orjson.loads(execution.state)
+            told = orjson.loads(orjson.dumps(diary.shadow.snapshot()))
+            self._must(kept == told, "the snapshot is not the fold of the log", id)
+        out = {
+            command: row.status
+            for (owner, command), row in self.commands.items()
+            if owner == id and row.status != "dead"
+        }
+        shown = {command for command, status in out.items() if status != "timer"}
+        timers = out.keys() - shown
+        self._must(shown == state.commands.keys(), "commands are not those of the state", f"{id} {out}")
+        self._must(timers == state.timers.keys(), "timers are not those of the state", f"{id} {out}")
+        self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
+        waits = bool(state.commands or state.timers or state.children)
+        self._must(state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}")
+        if state.ended:
+            for key in [key for key in self.holds if key[0] == id]:
+                del self.holds[key]
+
+
+def same(one: State, other: State) -> bool:
+    if one.outcomes != other.outcomes or one.ctx != other.ctx or one.commands != other.commands:
+        return plain(one) == plain(other)
+    return all(getattr(one, name) == getattr(other, name) for name in COMPARED) or plain(one) == plain(other)
+
+
+COMPARED = ("seq", "status", "tokens", "waiting", "generations", "loops", "timers", "children", "last", "error", "depth")
+
+
+def plain(state: State) -> Any:
+    return orjson.loads(orjson.dumps(state.snapshot()))
+
+
+def differing(state: State, diary: Diary) -> str:
+    one, other = plain(state), plain(diary.shadow)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return f"{diary.id} " + "; ".join(f"{name}: {one.get(name)} / {other.get(name)}" for name in names)
+
+
+def describe(event: Event) -> str:
+    cause = f"<{event.cause}" if event.cause is not None else ""
+    what = event.command_id or (f"{event.step}#{event.generation}" if event.step else "")
+    return f"{event.seq}{cause} {event.type} {what}".strip()
