@@ -100,7 +100,7 @@ class Reports:
             worker_id=worker.id,
             pool=settings.pool,
             outcomes=batch,
-            capacity=0 if self._shift.budget.closing else min(capacity, 1000),
+            capacity=min(capacity, 1000) if self._shift.taking else 0,
             lease=settings.lease,
             plans=worker.plans.recent(),
         )

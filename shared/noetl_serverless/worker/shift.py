@@ -46,6 +46,8 @@ class Shift:
         self.summary = Summary()
         self.running: dict[Key, Running] = {}
         self._reports = Reports(self)
+        # see `_set_apart`
+        self.alone: Running | None = None
         # slots promised to calls that are under way
         self.reserved = 0
         self.gate = Gate()
@@ -69,6 +71,9 @@ class Shift:
 
     async def _take_work(self) -> None:
         while not self.budget.closing:
+            if self.alone is not None:
+                await self._run_alone(self.alone)
+                continue
             if self.worker.sweep_wanted():
                 await self._claim([])
             free = self.free()
@@ -155,7 +160,45 @@ class Shift:
             return
         running = Running(command)
         self.running[key] = running
-        running.task = asyncio.create_task(self._run(key, running))
+        if command.delivery >= max(2, self.worker.settings.max_deliveries):
+            self._set_apart(running)
+        else:
+            running.task = asyncio.create_task(self._run(key, running))
+
+    # -- the last delivery
+
+    def _set_apart(self, running: Running) -> None:
+        """A command that is given out for the last time runs when nothing else does.
+
+        If it is what killed its workers, then all that they had in hand was lost with it as often, and would be
+        given up with it. The others that are at their end too are handed back, which takes the delivery back.
+        """
+        if self.alone is None:
+            self.alone = running
+            self._changed.set()
+        else:
+            self._give_back(running)
+
+    async def _run_alone(self, alone: Running) -> None:
+        key = (alone.command.execution_id, alone.command.command_id)
+        while self._others and self.running.get(key) is alone and not self.budget.closing:
+            await self._change(self.budget.until_closing())
+        if self.running.get(key) is alone and not self.budget.closing:
+            alone.task = asyncio.create_task(self._run(key, alone))
+            while self.running.get(key) is alone and not self.budget.closing:
+                await self._change(self.budget.until_closing())
+        if self.alone is alone and self.running.get(key) is not alone:
+            self.alone = None
+
+    @property
+    def taking(self) -> bool:
+        """Whether what follows from a report may come with the answer."""
+        waits = self.alone is not None and self.alone.task is None
+        return not (self.budget.closing or waits)
+
+    @property
+    def _others(self) -> bool:
+        return len(self.running) > 1 or bool(self._reports.unanswered or self._reports.calls or self._recoveries)
 
     async def _run(self, key: Key, running: Running) -> None:
         outcome = await self.worker.execute(running.command, self.budget)
@@ -208,10 +251,13 @@ class Shift:
         self.running.pop((running.command.execution_id, running.command.command_id), None)
         if running.task is not None:
             running.task.cancel()
+        self._changed.set()
 
     # -- ending
 
     async def _finish(self) -> None:
+        if self.alone is not None and self.alone.task is None:
+            self._give_back(self.alone)
         while self._busy and not self.budget.over:
             await self._change(self.budget.until_over())
         # one that never began could not hand its command back
@@ -227,6 +273,12 @@ class Shift:
         if leftover:
             await asyncio.wait(leftover)
 
+    def _give_back(self, running: Running) -> None:
+        """What has not begun, if it is still ours."""
+        key = (running.command.execution_id, running.command.command_id)
+        if self.running.pop(key, None) is not None:
+            self._reports.hand_in(released(running.command))
+
     @property
     def unanswered(self) -> Mapping[Key, Outcome]:
         return self._reports.unanswered
@@ -236,6 +288,8 @@ class Shift:
         return bool(self.running or self._reports.unanswered or self._reports.calls or self._recoveries)
 
     def free(self) -> int:
+        if self.alone is not None:
+            return 0
         return self.worker.settings.max_in_flight - len(self.running) - len(self._reports.unanswered) - self.reserved
 
     def within(self) -> float:
