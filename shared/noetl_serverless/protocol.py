@@ -92,6 +92,8 @@ class FrameOutcome(Message):
     errors: dict[str, dict[str, Any]] = {}
     # mean wall time of one item
     item_ms: float = 0.0
+    # of the items' results, when they are by reference: see engine.digest.items_digest; hexadecimal
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
 class ChildRequest(Message):

@@ -99,6 +99,8 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     counts: dict[str, Any] = {"start": start, "end": frame.end, "ok": frame.ok, "failed": frame.failed}
     if frame.item_ms:
         counts["item_ms"] = round(frame.item_ms, 3)
+    if frame.digest is not None and outcome.ref is not None:
+        counts["digest"] = frame.digest
     if frame.errors:
         counts["errors"] = frame.errors
         index = min(frame.errors, key=int)

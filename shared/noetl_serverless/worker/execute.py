@@ -8,10 +8,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
+from ..engine.digest import items_digest
 from ..errors import Problem
 from ..playbook.plan import Plan, Step
 from ..protocol import ClaimedCommand, Outcome
-from ..results.offload import externalise, selection
+from ..results.offload import dump, externalise, selection
 from ..telemetry.logs import log_context
 from ..telemetry.masking import masking
 from .budget import Budget
@@ -98,6 +101,8 @@ class Executor:
             raise _Malformed("a frame command came without its frame")
         end = await FrameRun(job, step.loop, command.frame).run()
         stored = await self._store(job, end.data) if end.outcome is not None else {}
+        if end.outcome is not None and "ref" in stored:
+            end.outcome.digest = await asyncio.to_thread(_digest, end.outcome.start, end.data)
         return Outcome(
             execution_id=command.execution_id,
             command_id=command.command_id,
@@ -141,6 +146,11 @@ def _selection(step: Step) -> list[tuple[str, str]]:
     if not step.is_pipeline:
         return selection(step.tasks[0].output)
     return [pair for task in step.tasks for pair in selection(task.output, task.name)]
+
+
+def _digest(start: int, items: list[Any]) -> str:
+    """Of the items as JSON gives them back, which is how a log with small results has them."""
+    return f"{items_digest(start, orjson.loads(dump(items))):064x}"
 
 
 class _StoreFailed(Problem):

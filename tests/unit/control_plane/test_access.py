@@ -12,7 +12,7 @@ WORKER = {
     "getPlanText",
     "getManifest",
 }
-NOT_FOR_USERS = {"claimCommands", "reportOutcomes", "heartbeat", "getPlanText"}
+NOT_FOR_USERS = {"claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections"}
 
 
 def allowed(role: str) -> set[str]:

@@ -1,0 +1,274 @@
+"""What an execution did, as one number that is the same on every host and with any number of workers.
+
+The canonical log has one entry for each run of a step: what led to it, what its tools answered, what it set, where it
+led. Ids, clocks, durations, deliveries, retries and the cut of loops into frames are left out, and the entries stand in
+the order of cause and effect, ties by name. Each entry's SHA-256 is chained to the one before.
+
+Of an error the kind, the code and the place count, not the text. Of an execution that failed only what led to the
+failure counts, and of a loop that failed only that it did: how far other branches and items had come is chance. The raw
+digest, in contrast, is a chain over every event as it was written.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from . import events as e
+from .canonical import canonical
+from .events import Event
+from .evolve import outcome_of
+from .replay import logical_order
+from .upcast import UPCASTERS
+
+CANONICAL = "c1:"
+RAW = "r1:"
+OF_ERROR = ("kind", "code", "at", "failed_task", "name", "template")
+MODULUS = 1 << 256
+STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One entry: its place in the execution, its own SHA-256, and that of the chain up to it."""
+
+    name: str
+    sha256: str
+    chain: str
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    value: str
+    # False while it runs: the digest is that of what is over
+    ended: bool
+    links: tuple[Link, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    parents: list[Key] = field(default_factory=list)
+    outcome: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
+    route: dict[str, Any] | None = None
+    children: list[dict[str, Any]] = field(default_factory=list)
+    loop: dict[str, Any] | None = None
+    items: int = 0
+
+
+def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Digest:
+    """Of a log; `workload` is for an execution whose log was too small to hold it."""
+    reader = Reader([UPCASTERS.current(event) for event in logical_order(events)])
+    ids = {execution_id: "{execution}", **dict.fromkeys(reader.children, "{child}")}
+    links: list[Link] = []
+    chain = ""
+    for name, content in reader.entries(workload or {}):
+        text = canonical(content)
+        for id, mask in ids.items():
+            text = text.replace(id, mask)
+        own = sha256(text.encode(errors="surrogatepass")).hexdigest()
+        chain = sha256(f"{chain}{own}".encode()).hexdigest()
+        links.append(Link(name, own, chain, content))
+    return Digest(CANONICAL + chain, reader.end is not None, tuple(links))
+
+
+def raw_digest(events: Iterable[Event]) -> str:
+    """Of every event as it was written: any change, loss or insertion gives another."""
+    chain = ""
+    for event in sorted(events, key=lambda event: event.seq):
+        row = [event.seq, event.cause, event.type, event.step, event.generation, event.command_id, event.at]
+        chain = sha256((chain + canonical([*row, event.payload])).encode(errors="surrogatepass")).hexdigest()
+    return RAW + chain
+
+
+def items_digest(start: int, items: Sequence[Any]) -> int:
+    """Of loop items from the index `start` on: a sum, so that it does not matter how items are cut into frames."""
+    total = 0
+    for index, item in enumerate(items, start):
+        text = f"{index}:{canonical(item)}"
+        total += int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest(), "big")
+    return total % MODULUS
+
+
+class Reader:
+    """Goes through a log in logical order and keeps what is canonical of it."""
+
+    def __init__(self, log: list[Event]) -> None:
+        self.found: dict[Key, Entry] = {}
+        self.origin: dict[str, Any] = {}
+        self.end: Event | None = None
+        self.children: list[str] = []
+        self._arrivals: dict[str, list[Key]] = {}
+        # command id -> what it is for
+        self._kinds: dict[str, str] = {}
+        for event in log:
+            if self.end is None:
+                self._read(event)
+
+    def entries(self, workload: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+        origin = self.origin
+        beginning = {"playbook": origin.get("plan"), "workload": origin.get("workload", workload)}
+        yield "start", {**beginning, "ctx": origin.get("ctx", {})}
+        for step, generation in self._ordered(self._chosen()):
+            yield f"{step}#{generation}", self._content(step, generation)
+        if self.end is not None:
+            error = self.end.payload.get("error") if self.end.type == e.FAILED else None
+            yield "end", {"status": STATUS[self.end.type], "error": _error(error)}
+
+    # -- reading
+
+    def _read(self, event: Event) -> None:
+        payload = event.payload
+        for route in payload.get("routes", ()):
+            self._route(route)
+        match event.type:
+            case e.STARTED:
+                self.origin = payload
+            case e.ISSUED:
+                self._kinds[event.command_id or ""] = payload["kind"]
+                self._entry(event)
+            case e.STEP_SKIPPED if event.generation is not None:
+                self._entry(event).outcome = {"status": "skipped"}
+            case e.STEP_SKIPPED:
+                self._arrivals.pop(event.step or "", None)
+            case e.LOOP_OPENED:
+                self._entry(event).loop = {"count": payload["count"], "collection": _value(payload)}
+            case e.LOOP_DONE:
+                self._loop_done(event)
+            case e.CHILD_STARTED:
+                self.children.append(payload["execution_id"])
+                named = {name: payload.get(name) for name in ("path", "plan_hash", "payload", "return_step")}
+                self._entry(event).children.append(named)
+            case e.COMPLETED | e.FAILED | e.CANCELLED:
+                self.end = event
+            case _:
+                self._report(event)
+
+    def _route(self, route: dict[str, Any]) -> None:
+        key = (route["step"], route["generation"])
+        arcs = list(route.get("arcs", ()))
+        self.found.setdefault(key, Entry()).route = {
+            "event": route["event"],
+            "set": route.get("set", {}),
+            "arcs": arcs,
+        }
+        for target in arcs:
+            self._arrivals.setdefault(target, []).append(key)
+
+    def _entry(self, event: Event) -> Entry:
+        key = (event.step or "", event.generation or 0)
+        if key not in self.found:
+            self.found[key] = Entry(parents=self._arrivals.pop(key[0], []))
+        return self.found[key]
+
+    def _report(self, event: Event) -> None:
+        """A fact about a command or a child."""
+        key = (event.step or "", event.generation or 0)
+        if key not in self.found:
+            return
+        entry, kind = self.found[key], self._kinds.get(event.command_id or "", "step")
+        if kind == "step":
+            # a command that was suspended has said already what it had set by then
+            entry.set.update(event.payload.get("set", {}))
+        match event.type:
+            case e.CALL_DONE | e.CALL_ERROR if kind == "step":
+                entry.outcome = outcome_of(event)
+            case e.CHILD_ENDED if not event.payload.get("resumes", True):
+                entry.outcome = outcome_of(event)
+            case e.FRAME_COMMITTED:
+                entry.items = (entry.items + _frame(event.payload)) % MODULUS
+
+    def _loop_done(self, event: Event) -> None:
+        entry = self._entry(event)
+        entry.outcome = {"status": event.payload["status"], "error": event.payload.get("error")}
+        if entry.loop is not None and event.payload["status"] == "ok":
+            stats = event.payload.get("stats", {})
+            entry.loop = {**entry.loop, "failed": stats.get("failed", 0), "items": f"{entry.items:064x}"}
+
+    # -- writing
+
+    def _chosen(self) -> set[Key]:
+        over = {key for key, entry in self.found.items() if entry.route is not None}
+        if self.end is None or self.end.type != e.FAILED or self.end.step is None:
+            return over
+        failed = max((key for key in self.found if key[0] == self.end.step), default=None)
+        chosen: set[Key] = set()
+        queue = [failed] if failed is not None else []
+        while queue:
+            key = queue.pop()
+            if key not in chosen and key in self.found:
+                chosen.add(key)
+                queue += self.found[key].parents
+        return chosen
+
+    def _ordered(self, chosen: set[Key]) -> Iterable[Key]:
+        """Causes before effects, else by name."""
+        missing = {key: {parent for parent in self.found[key].parents if parent in chosen} for key in chosen}
+        effects: dict[Key, list[Key]] = {}
+        for key, parents in missing.items():
+            for parent in parents:
+                effects.setdefault(parent, []).append(key)
+        ready = [key for key, parents in missing.items() if not parents]
+        heapq.heapify(ready)
+        while ready:
+            key = heapq.heappop(ready)
+            yield key
+            for effect in effects.get(key, ()):
+                missing[effect].discard(key)
+                if not missing[effect]:
+                    heapq.heappush(ready, effect)
+
+    def _content(self, step: str, generation: int) -> dict[str, Any]:
+        entry = self.found[step, generation]
+        content: dict[str, Any] = {
+            "step": step,
+            "generation": generation,
+            "after": sorted(f"{name}#{run}" for name, run in entry.parents),
+            "outcome": _outcome(entry.outcome),
+        }
+        if entry.route is not None:
+            content["route"] = entry.route
+        if entry.set:
+            content["set"] = entry.set
+        if entry.loop is not None:
+            content["loop"] = entry.loop
+        if entry.children:
+            content["children"] = sorted(entry.children, key=canonical)
+        return content
+
+
+def _frame(payload: Mapping[str, Any]) -> int:
+    if payload.get("ref") is None:
+        return items_digest(payload["start"], payload.get("data") or [])
+    if "digest" in payload:
+        return int(payload["digest"], 16)
+    # a worker that says nothing of the items: then the cut counts
+    return items_digest(payload["start"], [_reference(payload["ref"])])
+
+
+def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"status": outcome.get("status"), "error": _error(outcome.get("error"))}
+    return {**content, "value": _value(outcome)}
+
+
+def _value(payload: Mapping[str, Any]) -> Any:
+    ref = payload.get("ref")
+    return payload.get("data") if ref is None else _reference(ref)
+
+
+def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:
+    if ref.get("kind") == "manifest":
+        return {"manifest": ref.get("count"), "extracted": ref.get("extracted")}
+    return {"sha256": ref.get("meta", {}).get("sha256")}
+
+
+def _error(error: Any) -> Any:
+    if not isinstance(error, Mapping):
+        return None
+    return {name: error[name] for name in OF_ERROR if error.get(name) is not None}
