@@ -30,7 +30,7 @@ class Run:
         self.log: list[Event] = []
         self.now = 1_800_000_000_000
         workload = {**self.plan.workload, **(payload or {})}
-        self.fact(e.STARTED, payload={"workload": workload, "entry": self.plan.entry})
+        self.fact(e.STARTED, payload={"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash})
 
     def fact(self, kind: str, **fields: Any) -> list[Event]:
         self.now += 1

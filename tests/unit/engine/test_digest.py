@@ -1,0 +1,88 @@
+"""The same doings have the same digest, and other doings another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.engine.plays import LOOP, WORKFLOWS, answers, play
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.digest import digest, raw_digest
+
+
+def of(run: Any) -> str:
+    return digest(run.state.execution_id, run.log).value
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_order_cut_place_and_retries_do_not_matter(start: Any, name: str) -> None:
+    digests = {of(play(start(WORKFLOWS[name]), seed)) for seed in range(12)}
+    assert len(digests) == 1
+    assert digests.pop().startswith("c1:")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_another_answer_gives_another_digest(start: Any, name: str) -> None:
+    def other(step: str, generation: int, index: int | None) -> Any:
+        found = answers(step, generation, index)
+        return {**found, "error": {"kind": "tool", "code": "other"}} if "error" in found else {**found, "more": 1}
+
+    assert of(play(start(WORKFLOWS[name]), 1)) != of(play(start(WORKFLOWS[name]), 1, other))
+
+
+def test_one_item_of_a_loop_counts(start: Any) -> None:
+    def other(step: str, generation: int, index: int | None) -> Any:
+        return {"changed": True} if index == 17 else answers(step, generation, index)
+
+    assert of(play(start(LOOP), 1)) != of(play(start(LOOP), 1, other))
+
+
+def test_two_items_that_change_places_count(start: Any) -> None:
+    def other(step: str, generation: int, index: int | None) -> Any:
+        return answers(step, generation, {1: 2, 2: 1}.get(index, index) if index is not None else None)
+
+    assert of(play(start(LOOP), 1)) != of(play(start(LOOP), 1, other))
+
+
+def test_the_playbook_and_its_input_count(start: Any) -> None:
+    first = of(play(start("- {step: a, tool: {kind: noop}}\n"), 1))
+    assert of(play(start("- {step: a, tool: {kind: noop, input: {x: 1}}}\n"), 1)) != first
+    assert of(play(start("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)) != first
+
+
+def test_the_execution_s_own_id_in_an_answer_does_not_matter(start: Any) -> None:
+    def played(id: str) -> str:
+        run = play(start("- {step: a, tool: {kind: noop}}\n"), 1, lambda *_: {"url": f"/results/{id}/x"})
+        return digest(id, run.log).value
+
+    assert played("384000000000000001") == played("384000000000000002")
+
+
+def test_while_it_runs_the_digest_is_that_of_what_is_over(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
+    run.done("a")
+    found = digest("7", run.log)
+    assert not found.ended
+    assert [link.name for link in found.links] == ["start", "a#1"]
+
+
+def test_the_entries_stand_in_the_order_of_cause_and_effect(start: Any) -> None:
+    found = digest("7", play(start(WORKFLOWS["diamond"]), 3).log)
+    assert [link.name for link in found.links] == ["start", "split#1", "left#1", "right#1", "more#1", "join#1", "end"]
+    assert found.value == "c1:" + found.links[-1].chain
+
+
+def test_the_raw_digest_tells_of_every_change(start: Any) -> None:
+    log = play(start(LOOP), 5).log
+    whole = raw_digest(log)
+    assert whole == raw_digest(reversed(log))
+    changed = [replace(event, at=event.at + 1) if event.seq == 3 else event for event in log]
+    assert raw_digest(changed) != whole
+    assert raw_digest(log[:-1]) != whole
+    forged = [
+        replace(event, payload={**event.payload, "data": {"v": 0}}) if event.type == e.CALL_DONE else event
+        for event in log
+    ]
+    assert raw_digest(forged) != whole
