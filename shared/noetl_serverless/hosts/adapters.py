@@ -36,6 +36,8 @@ class Platform:
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # whether a function may go on after its answer
     background: bool = True
+    # what is to be rung when a timer is due, where the host's own schedule is too slow for that
+    alarm: str | None = None
 
 
 def platform_of(environ: Mapping[str, str] = os.environ) -> Platform:

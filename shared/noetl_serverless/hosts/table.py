@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +30,10 @@ class FunctionSpec(BaseModel):
     concurrency: int = Field(ge=1)
     triggers: Sequence[Trigger]
     pool: str | None = None
+    hosts: Sequence[str] = ()
+    max_instances: int | None = None
     extras: Sequence[str] = ()
+    package_mb: int = Field(default=250, ge=1, le=250)
     secrets: Sequence[str] = ()
     settings: Sequence[str] = ()
 
@@ -48,7 +51,17 @@ def functions_folder() -> Path:
     return folder
 
 
-def load_functions(folder: Path) -> list[FunctionSpec]:
-    """ValueError if the table has a mistake."""
-    document = yaml.safe_load((folder / "functions.yaml").read_text(encoding="utf-8"))
-    return [FunctionSpec(name=name, **row) for name, row in document["functions"].items()]
+def load_functions(folder: Path, host: str = "local") -> list[FunctionSpec]:
+    """The functions of that host. ValueError if the table has a mistake."""
+    specs = [FunctionSpec(name=name, **row) for name, row in _document(folder)["functions"].items()]
+    return [spec for spec in specs if not spec.hosts or host in spec.hosts]
+
+
+def load_pools(folder: Path) -> dict[str, str]:
+    """Tool kind -> pool, of the kinds that are not for `shared`."""
+    return {kind: pool for pool, kinds in (_document(folder).get("pools") or {}).items() for kind in kinds}
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((folder / "functions.yaml").read_text(encoding="utf-8"))
+    return document

@@ -15,12 +15,22 @@ logger = logging.getLogger(__name__)
 
 
 class Doorbell:
-    """`background`: answer first and tell afterwards, where the host lets a function go on after its answer."""
+    """`background`: answer first and tell afterwards, where the host lets a function go on after its answer.
 
-    def __init__(self, notifier: Notifier | None, invoker: Invoker | None, background: bool = True) -> None:
+    `alarm` is the function that is rung when a timer is due, where its own schedule would come too late.
+    """
+
+    def __init__(
+        self,
+        notifier: Notifier | None,
+        invoker: Invoker | None,
+        background: bool = True,
+        alarm: str | None = None,
+    ) -> None:
         self._notifier = notifier
         self._invoker = invoker
         self._background = background
+        self._alarm = alarm
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ring(self, waiting: Sequence[tuple[str, CommandKey]]) -> None:
@@ -42,19 +52,25 @@ class Doorbell:
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
+    async def wake(self, delay: float) -> None:
+        """Ring for a timer that is due in `delay` seconds."""
+        if self._invoker is not None and self._alarm is not None:
+            await self._invoker.invoke(self._alarm, {}, max(0.0, delay))
+
     async def close(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
     async def _tell(self, pool: str, keys: Sequence[CommandKey]) -> None:
+        payload: dict[str, object] = {"pool": pool, "waiting": len(keys)}
         if self._notifier is not None:
             try:
                 await self._notifier.publish(pool, keys)
             except Unavailable as error:
-                logger.warning("commands wait for the reconciler: %s", error)
-                return
+                logger.warning("the bus does not point to %d commands: %s", len(keys), error)
+                payload["sweep"] = True
         if self._invoker is not None:
-            await self._invoker.invoke(pool, {"pool": pool})
+            await self._invoker.invoke(pool, payload)
 
 
 async def _finish(telling: asyncio.Future[list[None]]) -> None:

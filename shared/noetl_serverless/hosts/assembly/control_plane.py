@@ -25,7 +25,7 @@ def control_plane(platform: Platform) -> Service:
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
     # without notifications the reconciler alone finds what waits
     doorbell = (
-        Doorbell(notifier, platform.invoker, background=platform.background)
+        Doorbell(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
         if settings.notify
         else Doorbell(None, None)
     )

@@ -23,7 +23,9 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
-    doorbell = Doorbell(notifier if settings.notify else None, platform.invoker, background=platform.background)
+    doorbell = Doorbell(
+        notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
+    )
     log = Log(database)
     ledger = Ledger(log, Playbooks(Catalog(database)), doorbell)
     made = Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=settings.max_deliveries)

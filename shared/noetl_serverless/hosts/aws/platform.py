@@ -30,6 +30,8 @@ class AwsPlatform(Platform):
     api: Api
     store: SecretsManager
     background: bool = False
+    # EventBridge's schedules go by the minute
+    alarm: str | None = "reconciler"
 
 
 def aws_platform(environ: Mapping[str, str]) -> AwsPlatform:
@@ -44,7 +46,7 @@ def aws_platform(environ: Mapping[str, str]) -> AwsPlatform:
         settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_ring=settings.max_in_flight),
-        database_url=_database_url(settings, account, store),
+        database_url=database_url_of(settings, account, store),
         results=lambda: _results(settings, api),
         connect=(lambda: client_session(api, url)) if directly else None,
         api=api,
@@ -52,7 +54,7 @@ def aws_platform(environ: Mapping[str, str]) -> AwsPlatform:
     )
 
 
-def _database_url(settings: Settings, account: Account, store: SecretsManager) -> str | Callable[[], str]:
+def database_url_of(settings: Settings, account: Account, store: SecretsManager) -> str | Callable[[], str]:
     if settings.database_auth == "iam":
         return IamDatabaseUrl(settings.database_url, account)
     if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:

@@ -1,0 +1,1 @@
+"""What Lambda calls: one handler for each function."""

@@ -1,0 +1,68 @@
+"""The control plane: HTTP, by an API or by direct invocation, and the deployment's own one-off events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ....settings import Settings
+from ....store.migrate import migrate
+from ...assembly.control_plane import control_plane
+from ..account import Account
+from ..api import Api
+from ..configuration import MissingSecret
+from ..host import Context
+from ..http import Handler, http_handler, is_http
+from ..loop import run
+from ..platform import aws_platform, database_url_of
+from ..provision import provision
+from ..rotation import is_rotation, rotate
+from ..secrets import SecretsManager
+
+_log = logging.getLogger(__name__)
+
+# exactly this event, which only a direct invocation can bring: a request over HTTP comes wrapped in another
+MIGRATE = {"noetl": "migrate"}
+
+
+class ControlPlaneHandler:
+    """Comes up without its secrets too: a new deployment has none before it is migrated."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._http: Handler | None = None
+        try:
+            self._build()
+        except MissingSecret as error:
+            _log.warning("not ready yet: %s", error)
+
+    def __call__(self, event: Any, context: Context) -> Any:
+        """ValueError for an event that is not one of ours; MissingSecret before the first migration."""
+        if is_http(event):
+            return self._build()(event, context)
+        if event == MIGRATE:
+            return run(self._migrate())
+        if is_rotation(event):
+            settings = Settings.from_environment(self._environ)
+            return run(rotate(event, self._api(), settings.secrets.get("token_key", ""), settings.provision))
+        raise ValueError("the control plane takes HTTP requests, migrations and rotations alone")
+
+    def _build(self) -> Handler:
+        if self._http is None:
+            platform = aws_platform(self._environ)
+            self._http = http_handler(control_plane(platform).app, platform.host)
+        return self._http
+
+    async def _migrate(self) -> dict[str, list[str]]:
+        """Make the secrets that have no value yet, then bring the database to this version."""
+        settings = Settings.from_environment(self._environ)
+        api = self._api()
+        made = await provision(api, settings.provision)
+        url = database_url_of(settings, api.account, SecretsManager(api, settings.secrets))
+        done = await asyncio.to_thread(lambda: migrate(url if isinstance(url, str) else url()))
+        return {"secrets": made, "migrations": done}
+
+    def _api(self) -> Api:
+        return Api(Account.of(self._environ))

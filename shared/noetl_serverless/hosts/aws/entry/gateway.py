@@ -1,0 +1,14 @@
+"""The gateway behind an HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...assembly.gateway import gateway
+from ..http import Handler, http_handler
+from ..platform import aws_platform
+
+
+def gateway_handler(environ: Mapping[str, str]) -> Handler:
+    platform = aws_platform(environ)
+    return http_handler(gateway(platform).app, platform.host)

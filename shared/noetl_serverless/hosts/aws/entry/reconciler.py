@@ -1,0 +1,54 @@
+"""The reconciler: a tick of EventBridge Scheduler, or rings from its queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....reconciler.reconciler import LIMIT, Reconciler
+from ....telemetry import metrics
+from ....telemetry.logs import log_context, warm
+from ...assembly.reconciler import reconciler
+from ..host import Context
+from ..loop import run
+from ..platform import AwsPlatform, aws_platform
+from ..queue import Doorbell, is_batch
+
+TICK = {"noetl": "tick"}
+FUNCTION = "reconciler"
+
+
+class ReconcilerHandler:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        platform: AwsPlatform = aws_platform(environ)
+        self._platform = platform
+        self._reconciler: Reconciler = reconciler(platform)[0]
+        self._doorbell = Doorbell(self._ring, platform.invoker)
+
+    def __call__(self, event: Any, context: Context) -> dict[str, Any]:
+        """What was done, or what SQS is to bring again; ValueError for an event that is not one of ours."""
+        self._platform.host.begin(context)
+        with log_context(function_request_id=context.aws_request_id):
+            if is_batch(event):
+                answer = run(self._doorbell.batch(event))
+            elif event == TICK:
+                answer = {"done": run(self._pass())}
+            else:
+                raise ValueError("the reconciler takes ticks and batches of its queue alone")
+        warm()
+        return answer
+
+    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        await self._pass()
+
+    async def _pass(self) -> dict[str, int]:
+        try:
+            done = await self._reconciler.reconcile()
+        except Exception:
+            metrics.reconciler_passes.labels("failed").inc()
+            raise
+        metrics.reconciler_passes.labels("done").inc()
+        if any(count >= LIMIT for count in done.values()):
+            # there was more of a kind than one pass does, and the next tick is a minute away
+            await self._platform.invoker.invoke(FUNCTION)
+        return done

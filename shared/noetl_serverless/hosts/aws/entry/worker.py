@@ -1,0 +1,43 @@
+"""The worker: rings from its pool's queue. What is to be done it hears from NATS, or finds by a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....telemetry.logs import log_context, warm
+from ....worker.service import Doorbell as Drains
+from ...assembly.worker import worker
+from ..host import Context
+from ..loop import run
+from ..platform import AwsPlatform, aws_platform
+from ..queue import Doorbell, is_batch
+
+RING = "ring"
+
+
+class WorkerHandler:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        platform: AwsPlatform = aws_platform(environ)
+        self._platform = platform
+        self._worker, _ = worker(platform)
+        self._drains = Drains(self._worker, platform.host, platform.invoker, None)
+        self._doorbell = Doorbell(self._ring, platform.invoker)
+        # now, while Lambda gives the whole of a processor
+        self._worker.warm()
+
+    def __call__(self, event: Any, context: Context) -> dict[str, Any]:
+        """The drain's summary, or what SQS is to bring again; ValueError for an event that is not one of ours."""
+        self._platform.host.begin(context)
+        with log_context(function_request_id=context.aws_request_id):
+            if is_batch(event):
+                answer = run(self._doorbell.batch(event))
+            elif isinstance(event, dict) and event.get("noetl") == RING:
+                answer = run(self._drains.drain(sweep=bool(event.get("sweep"))))
+            else:
+                raise ValueError("a worker takes rings alone")
+        warm()
+        return answer
+
+    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        await self._drains.drain(sweep=any(message.get("sweep") for message in messages))

@@ -1,0 +1,104 @@
+"""Makes the secrets of a new deployment inside it, so that neither Terraform's state nor a person ever holds them."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .api import Api, AwsError
+from .secrets import MISSING
+
+ISSUER = "noetl"
+TOKEN_PREFIX = "service_token/"
+# of a service token, and when it is due for a new one, in seconds
+LIFETIME = 400 * 86400
+RENEW = 90 * 86400
+_EXISTS = "ResourceExistsException"
+
+
+async def provision(api: Api, places: Mapping[str, str]) -> list[str]:
+    """Fill each of `places` (name -> ARN) that has no value, and renew tokens near their end; names what was written.
+
+    ValueError for a name that nothing can be made for. May run twice at once: the first to write a value wins.
+    """
+    made: list[str] = []
+    for name in sorted(places, key=_order):
+        current = await _current(api, places[name])
+        if name.startswith(TOKEN_PREFIX):
+            key = await _current(api, places["token_key"])
+            assert key is not None
+            if current is not None and not _ends_soon(current, key):
+                continue
+            value = mint(key, name.removeprefix(TOKEN_PREFIX))
+        elif current is None:
+            value = _random(name)
+        else:
+            continue
+        if await _put(api, places[name], value, replaces=current):
+            made.append(name)
+    return made
+
+
+def mint(key: str, role: str) -> str:
+    """A service token: a JWT that says what its holder is, signed with `key`."""
+    import jwt
+
+    now = int(time.time())
+    claims = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": now + LIFETIME}
+    return jwt.encode(claims, key, algorithm="HS256")
+
+
+def _order(name: str) -> tuple[bool, str]:
+    """Tokens come last: they need the key."""
+    return name.startswith(TOKEN_PREFIX), name
+
+
+def _random(name: str) -> str:
+    match name:
+        case "token_key":
+            return secrets.token_urlsafe(48)
+        case "encryption_keys":
+            return f"aws1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+        case "nats_password":
+            return secrets.token_hex(24)
+        case _:
+            raise ValueError(f"there is no way to make the secret {name!r}")
+
+
+def _ends_soon(token: str, key: str) -> bool:
+    """Also true of one that another key has signed."""
+    import jwt
+
+    try:
+        claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"], options={"verify_exp": False})
+        return float(claims["exp"]) < time.time() + RENEW
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+        return True
+
+
+async def _current(api: Api, id: str) -> str | None:
+    try:
+        answer = await api.json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": id})
+    except AwsError as error:
+        if error.code == MISSING:
+            return None
+        raise
+    return str(answer["SecretString"])
+
+
+async def _put(api: Api, id: str, value: str, replaces: str | None) -> bool:
+    """False if somebody else has just done it."""
+    # the same token for the same step of the same secret: Secrets Manager takes only the first value
+    token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{replaces or ''}"))
+    body = {"SecretId": id, "SecretString": value, "ClientRequestToken": token}
+    try:
+        await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
+    except AwsError as error:
+        if error.code == _EXISTS:
+            return False
+        raise
+    return True

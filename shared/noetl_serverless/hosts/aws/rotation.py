@@ -1,0 +1,64 @@
+"""Secrets Manager's rotation of service tokens: a new one beside the old, which stays good until it expires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...control_plane.tokens import Verifier
+from .api import Api, AwsError
+from .provision import TOKEN_PREFIX, mint
+
+_PENDING, _CURRENT = "AWSPENDING", "AWSCURRENT"
+_TAKEN = "ResourceExistsException"
+
+
+def is_rotation(event: Any) -> bool:
+    return isinstance(event, dict) and {"Step", "SecretId", "ClientRequestToken"} <= event.keys()
+
+
+async def rotate(event: Mapping[str, str], api: Api, key_id: str, places: Mapping[str, str]) -> dict[str, str]:
+    """One of the four steps. ValueError for a secret that cannot be rotated so: keys seal and sign what is kept."""
+    id, version = event["SecretId"], event["ClientRequestToken"]
+    name = next((name for name, place in places.items() if place == id), "")
+    if not name.startswith(TOKEN_PREFIX):
+        raise ValueError("only service tokens are rotated")
+    match event["Step"]:
+        case "createSecret":
+            token = mint(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX))
+            await _create(api, id, version, token)
+        case "setSecret":
+            pass  # the control plane knows a token by its signature
+        case "testSecret":
+            pending = await _value(api, id, VersionId=version, VersionStage=_PENDING)
+            Verifier(await _value(api, key_id)).caller(pending)
+        case "finishSecret":
+            await _finish(api, id, version)
+        case step:
+            raise ValueError(f"rotation has no step {step!r}")
+    return {"secret": name, "step": event["Step"]}
+
+
+async def _value(api: Api, id: str, **which: str) -> str:
+    answer = await api.json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": id, **which})
+    return str(answer["SecretString"])
+
+
+async def _create(api: Api, id: str, version: str, token: str) -> None:
+    body = {"SecretId": id, "ClientRequestToken": version, "SecretString": token, "VersionStages": [_PENDING]}
+    try:
+        await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
+    except AwsError as error:
+        # the step is tried again after an answer that got lost
+        if error.code != _TAKEN:
+            raise
+
+
+async def _finish(api: Api, id: str, version: str) -> None:
+    described = await api.json("secretsmanager", "secretsmanager.DescribeSecret", {"SecretId": id})
+    stages: dict[str, list[str]] = described["VersionIdsToStages"]
+    current = next((version for version, names in stages.items() if _CURRENT in names), "")
+    if current == version:
+        return
+    body = {"SecretId": id, "VersionStage": _CURRENT, "MoveToVersionId": version, "RemoveFromVersionId": current}
+    await api.json("secretsmanager", "secretsmanager.UpdateSecretVersionStage", body)
