@@ -1,0 +1,96 @@
+"""What a log says that an execution did, run of a step by run of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import events as e
+from .events import Event
+from .state import token_key
+
+STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a step. `scope` is what its tools were given of ctx and of earlier outcomes."""
+
+    step: str
+    generation: int
+    after: list[str] = field(default_factory=list)
+    scope: dict[str, Any] | None = None
+    loop: dict[str, Any] | None = None
+    skipped: bool = False
+    route: dict[str, Any] | None = None
+
+    @property
+    def arcs(self) -> list[str]:
+        return list((self.route or {}).get("arcs", ()))
+
+
+@dataclass(slots=True)
+class Trace:
+    """Runs by `step#generation`, in the order in which they began."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    # running, completed, failed, cancelled
+    status: str = "running"
+    error: dict[str, Any] | None = None
+    result_step: str | None = None
+
+
+def trace(log: Iterable[Event]) -> Trace:
+    """Of events in logical order."""
+    found = Trace()
+    arrivals: dict[str, list[str]] = {}
+    for event in log:
+        if found.status != "running":
+            break
+        for route in event.payload.get("routes", ()):
+            _route(found, arrivals, route)
+        _event(found, arrivals, event)
+    return found
+
+
+def _route(found: Trace, arrivals: dict[str, list[str]], route: dict[str, Any]) -> None:
+    key = token_key(route["step"], route["generation"])
+    run = found.runs.setdefault(key, Run(route["step"], route["generation"]))
+    run.route = route
+    for target in run.arcs:
+        arrivals.setdefault(target, []).append(key)
+
+
+def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
+    payload = event.payload
+    match event.type:
+        case e.ISSUED if payload["kind"] != "frame":
+            run = _begin(found, arrivals, event)
+            run.scope = run.scope or payload.get("scope")
+        case e.ISSUED:
+            run = _begin(found, arrivals, event)
+            if "ctx" not in (run.scope or {}):
+                run.scope = {**(run.scope or {}), **payload.get("scope", {})}
+        case e.LOOP_OPENED:
+            run = _begin(found, arrivals, event)
+            run.loop = {name: payload[name] for name in ("count", "data", "ref") if name in payload}
+            run.scope = {**(run.scope or {}), **payload.get("scope", {})}
+        case e.LOOP_DONE:
+            _begin(found, arrivals, event)
+        case e.STEP_SKIPPED if event.generation is not None:
+            _begin(found, arrivals, event).skipped = True
+        case e.STEP_SKIPPED:
+            arrivals.pop(event.step or "", None)
+        case e.COMPLETED | e.FAILED | e.CANCELLED:
+            found.status = STATUS[event.type]
+            found.error = payload.get("error")
+            found.result_step = payload.get("result_step")
+
+
+def _begin(found: Trace, arrivals: dict[str, list[str]], event: Event) -> Run:
+    step, generation = event.step or "", event.generation or 0
+    key = token_key(step, generation)
+    if key not in found.runs:
+        found.runs[key] = Run(step, generation, arrivals.pop(step, []))
+    return found.runs[key]
