@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -28,25 +28,28 @@ class Turn:
         self.events: list[Event] = []
         self.closes: list[tuple[str, int]] = []
         self.refs: list[dict[str, Any]] = []
+        self.taken: list[int] = []
         self.appends: list[dict[str, Any]] = []
         # what has been started, to be opened in the same commit
         self.children: list[Event] = []
         # when it came to its end, in ms
         self.ended_at: int | None = None
 
-    def take(self, fact: Event, closes: tuple[str, int] | None = None) -> None:
-        """Append a fact and what follows from it; `closes` is the command and the fence that it ends."""
+    def take(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
+        """Append a fact and what follows from it; `closes` is the command and the fence that it ends, `taken` its place
+        in the inbox."""
         self.head += 1
         fact = replace(fact, seq=self.head)
         self.events.append(fact)
         if closes is not None:
             self.closes.append(closes)
-        self.decide(fact)
+        if taken is not None:
+            self.taken.append(taken)
+        self._decide(fact)
 
-    def decide(self, fact: Event) -> None:
-        """Decide a fact that already stands in the log, or has just been appended."""
-        running = self.state.children if not self.state.ended else {}
+    def _decide(self, fact: Event) -> None:
         was_running = not self.state.ended
+        children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
         self.state, decisions = advance(self.plan, self.state, fact)
         for decision in decisions:
             self.head += 1
@@ -58,7 +61,7 @@ class Turn:
             self.ended_at = fact.at
             self._tell_parent(fact.at)
             if fact.payload.get("cascade", True):
-                self._end_children(running, fact.at)
+                self._end_children(children, fact.at)
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
@@ -67,7 +70,7 @@ class Turn:
         snapshot = self.head if writes else self.case.snapshot
         case = replace(self.case, state=state, head=self.head, snapshot=snapshot)
         expect = None if row is not None else self.case.head
-        return Part(case, self.events, expect, row, self.closes, self.refs, self.appends, self.ended_at)
+        return Part(case, self.events, expect, row, self.closes, self.refs, self.taken, self.appends, self.ended_at)
 
     def _tell_parent(self, at: int) -> None:
         parent = self.case.parent
@@ -86,7 +89,7 @@ class Turn:
             }
         )
 
-    def _end_children(self, children: Mapping[str, Any], at: int) -> None:
+    def _end_children(self, children: Iterable[str], at: int) -> None:
         reason = f"the parent execution {self.case.execution_id} has ended"
         for child in children:
             self.appends.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})

@@ -31,7 +31,7 @@ class Case:
     plan_hash: str
     parent: dict[str, Any] | None
     depth: int
-    # the last seq of the log; `state.seq` is the last one decided, `snapshot` that of the state as it is stored
+    # the last seq of the log, and that of the state as it is stored
     head: int
     snapshot: int
     state: State
@@ -57,6 +57,8 @@ class Part:
     row: dict[str, Any] | None = None
     closes: list[tuple[str, int]] = field(default_factory=list)
     refs: list[dict[str, Any]] = field(default_factory=list)
+    # facts that were taken from the inbox
+    taken: list[int] = field(default_factory=list)
     # facts for other executions: {id, type, step, generation, at, payload}
     appends: list[dict[str, Any]] = field(default_factory=list)
     # when the execution came to its end, in ms
@@ -66,6 +68,16 @@ class Part:
     def snapshots(self) -> bool:
         """Whether the state is written with it."""
         return self.case.snapshot == self.case.head
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A command's end, to be appended without its decision."""
+
+    execution_id: str
+    event: Event
+    fence: int
+    refs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class Committed:
     claimed: list[Lease]
     # commands that wait for a worker: (pool, key)
     waiting: list[tuple[str, CommandKey]]
-    # executions whose log is now ahead of their state
+    # executions that have a new fact in their inbox
     appended: list[str]
 
 
@@ -130,9 +142,24 @@ class Log:
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
         return {row[0]: _case(row) for row in rows}
 
-    async def undecided(self, execution_id: str, folded: int) -> list[Event]:
-        rows = await self._database.run(self._sql["undecided"], id=execution_id, folded=folded)
-        return [_event(row) for row in rows]
+    async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
+        """Facts that have no place in the log yet, with what `Part.taken` names them by."""
+        rows = await self._database.run(self._sql["inbox"], id=int(execution_id))
+        return [
+            (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
+            for inbox_id, kind, step, generation, command, at, payload in rows
+        ]
+
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str]]:
+        """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
+        (execution id, command id) of those whose fence was good."""
+        rows = [{**_row(fact.execution_id, fact.event), "fence": fact.fence, "refs": fact.refs} for fact in facts]
+        answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
+        return {(id, command) for id, command in answer}
+
+    async def discard(self, execution_id: str) -> None:
+        """Forget the inbox of an execution that has ended."""
+        await self._database.run(self._sql["discard"], id=int(execution_id))
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
@@ -169,6 +196,7 @@ class Log:
                 stages=_json(rows.stages),
                 frames=_json(rows.frames),
                 refs=_json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
+                taken=_json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
                 appends=_json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
             )
         )[0][0]
@@ -236,7 +264,7 @@ class Log:
         return [tuple(row) for row in await self._database.run(self._sql["due"], limit=limit)]
 
     async def lagging(self, limit: int) -> list[str]:
-        """Executions whose log is ahead of their state."""
+        """Executions with facts in their inbox."""
         return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit)]
 
     async def children(self, execution_id: str) -> list[str]:
@@ -322,7 +350,7 @@ def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Se
         for row in issued.values()
         if row["status"] == "pending"
     ]
-    return Committed(good, claimed, waiting, sorted({id for id, _ in answer["appended"]}))
+    return Committed(good, claimed, waiting, answer["appended"])
 
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:

@@ -15,7 +15,18 @@ from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
 from ..protocol import CommandKey, Held
-from .log import Case, Claimant, Committed, Dead, Lease, Part, Pulse, execution_row, still_open
+from .log import (
+    Case,
+    Claimant,
+    Committed,
+    Dead,
+    Lease,
+    Part,
+    Pulse,
+    Reported,
+    execution_row,
+    still_open,
+)
 from .projections import project
 
 Key = tuple[str, str]
@@ -27,7 +38,6 @@ class Execution:
     workload: dict[str, Any]
     status: str
     head: int
-    decided: int
     folded: int
     # as JSON, so that nobody shares it
     state: bytes
@@ -36,6 +46,7 @@ class Execution:
     request_hash: str | None
     events: list[Event] = field(default_factory=list)
     stages: dict[tuple[str, int], int] = field(default_factory=dict)
+    inbox: dict[int, Event] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,6 +69,7 @@ class MemoryLog:
         self._clock = clock
         self._pool = pool
         self._fence = 0
+        self._inbox_id = 0
         self.executions: dict[str, Execution] = {}
         self.commands: dict[Key, Row] = {}
         self.refs: dict[str, dict[str, Any]] = {}
@@ -65,8 +77,26 @@ class MemoryLog:
     async def load(self, ids: Sequence[str]) -> dict[str, Case]:
         return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
 
-    async def undecided(self, execution_id: str, folded: int) -> list[Event]:
-        return [event for event in self.executions[execution_id].events if event.seq > folded]
+    async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
+        return list(self.executions[execution_id].inbox.items())
+
+    async def append(self, facts: Sequence[Reported]) -> set[Key]:
+        accepted = set()
+        for fact in facts:
+            key = (fact.execution_id, fact.event.command_id or "")
+            row = self.commands.get(key)
+            if row is None or row.status != "claimed" or row.fence != fact.fence:
+                continue
+            del self.commands[key]
+            self._put(fact.execution_id, fact.event)
+            self.refs.update({ref["ref"]: {**ref, "execution_id": fact.execution_id} for ref in fact.refs})
+            accepted.add(key)
+        return accepted
+
+    async def discard(self, execution_id: str) -> None:
+        execution = self.executions[execution_id]
+        if execution.status != "RUNNING":
+            execution.inbox.clear()
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
         execution = self.executions.get(execution_id)
@@ -177,7 +207,7 @@ class MemoryLog:
         return [(row["id"], row["command"], row["step"], row["generation"]) for row in rows][:limit]
 
     async def lagging(self, limit: int) -> list[str]:
-        return [id for id, execution in self.executions.items() if execution.decided < execution.head][:limit]
+        return [id for id, execution in self.executions.items() if execution.inbox][:limit]
 
     async def children(self, execution_id: str) -> list[str]:
         return [
@@ -227,18 +257,19 @@ class MemoryLog:
                 row["status"],
                 0,
                 0,
-                0,
                 b"",
                 part.row["parent_execution_id"],
                 part.row.get("idempotency_key"),
                 part.row.get("request_hash"),
             )
         execution = self.executions[id]
-        execution.status, execution.head, execution.decided = row["status"], row["head"], row["head"]
+        execution.status, execution.head = row["status"], row["head"]
         if "state" in row:
             execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
         for command, _ in part.closes:
             del self.commands[(id, command)]
+        for taken in part.taken:
+            del execution.inbox[taken]
         for event in part.events:
             self._store(execution, event)
         if execution.status != "RUNNING":
@@ -268,28 +299,24 @@ class MemoryLog:
                 waiting.append(_pointer(self.commands[key]))
 
     def _append(self, fact: dict[str, Any]) -> bool:
-        execution = self.executions.get(fact["id"])
-        if execution is None or execution.status != "RUNNING":
+        if fact["id"] not in self.executions or self.executions[fact["id"]].status != "RUNNING":
             return False
-        execution.head += 1
         event = Event(
-            fact["type"],
-            fact["at"],
-            execution.head,
-            None,
-            fact.get("step"),
-            fact.get("generation"),
-            None,
-            fact["payload"],
+            fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
         )
-        self._store(execution, event)
+        self._put(fact["id"], event)
         return True
+
+    def _put(self, execution_id: str, event: Event) -> None:
+        self._inbox_id += 1
+        kept = replace(event, payload=json.loads(orjson.dumps(event.payload)))
+        self.executions[execution_id].inbox[self._inbox_id] = kept
 
     # -- rows
 
     def _case(self, execution: Execution) -> Case:
         state = State.restore(orjson.loads(execution.state), execution.workload)
-        for event in logical_order(execution.events[execution.folded : execution.decided]):
+        for event in logical_order(execution.events[execution.folded :]):
             apply(state, event)
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..engine import events as e
 from ..engine.canonical import plain
 from ..engine.events import Event
 from ..engine.replay import fold
@@ -55,24 +54,13 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     """None means that the projections are what the log says."""
     kept = stored.execution
     workload = kept["workload"] if kept is not None else None
-    decided = kept["decided"] if kept is not None else decided_up_to(events)
-    said = surfaces(execution_id, (event for event in events if event.seq <= decided), workload)
+    said = surfaces(execution_id, events, workload)
     found = _execution(execution_id, events, said, kept)
     found += _rows("command", stored.commands, said.commands)
     found += _rows("stage", stored.stages, said.stages)
     found += _rows("frame", stored.frames, said.frames)
     expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in said.results]
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
-
-
-def decided_up_to(events: Sequence[Event]) -> int:
-    """How far a log is decided, if nobody knows: all but the facts at its end that others appended."""
-    last = max((event.seq for event in events), default=0)
-    for event in sorted(events, key=lambda event: -event.seq):
-        if event.type not in (e.CHILD_ENDED, e.CANCELLED):
-            break
-        last = event.seq - 1
-    return last
 
 
 def _execution(execution_id: str, events: Sequence[Event], said: Surfaces, kept: Row | None) -> list[Difference]:

@@ -16,7 +16,7 @@ from ..engine.events import Event
 from ..engine.surfaces import RUNNING, Surfaces, surfaces
 from ..errors import Conflict, NotFound, Unavailable
 from .connection import Connection, Database, sqlstate
-from .parity import Difference, Stored, decided_up_to, differences
+from .parity import Difference, Stored, differences
 from .queries import load
 
 T = TypeVar("T")
@@ -146,11 +146,10 @@ class Replays:
         workload = events[0].payload.get("workload", kept["workload"] if kept is not None else None)
         if workload is None:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
-        decided = kept["decided"] if kept is not None else decided_up_to(events)
-        said = surfaces(str(execution_id), [event for event in events if event.seq <= decided], workload)
+        said = surfaces(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
         self._make(connection, execution_id, said, events)
-        row = {**said.execution, "head": events[-1].seq, "decided": decided, "workload": workload}
+        row = {**said.execution, "head": events[-1].seq, "workload": workload}
         row["state"] = said.state.snapshot()
         if kept is not None:
             connection.run(self._sql["update"], id=execution_id, row=_json(row))

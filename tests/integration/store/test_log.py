@@ -17,7 +17,7 @@ from noetl_serverless.ledger.turn import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Claimant, Committed, Log, Part
+from noetl_serverless.store.log import Claimant, Committed, Log, Part, Reported
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.migrate import migrate
 
@@ -266,13 +266,53 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     committed = await log.commit([ending.part()])
     assert committed.appended == [turn.case.execution_id]
     assert await log.lagging(10) == [turn.case.execution_id]
-    (fact,) = await log.undecided(turn.case.execution_id, turn.head)
-    assert (fact.type, fact.step, fact.seq) == (e.CHILD_ENDED, "a", turn.head + 1)
+    ((place, fact),) = await log.inbox(turn.case.execution_id)
+    assert (fact.type, fact.step) == (e.CHILD_ENDED, "a")
 
     going = await reload(log, turn)
-    assert going.state.seq < going.case.head
-    going.decide(fact)
+    going.take(fact, taken=place)
     assert (await log.commit([going.part()])).good
+    assert await log.lagging(10) == []
+    assert (await log.events(turn.case.execution_id))[turn.head].type == e.CHILD_ENDED
+
+
+async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
+    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence + 1, [])]) == set()
+    accepted = await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    assert accepted == {(turn.case.execution_id, "a#1")}
+    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])]) == set(), "it is closed once"
+    assert len(await log.events(turn.case.execution_id)) == 2, "it has no place in the log yet"
+    assert await log.lagging(10) == [turn.case.execution_id]
+
+
+async def test_two_who_take_in_the_same_fact_write_it_once(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
+    await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    one, two = await reload(log, turn), await reload(log, turn)
+    for going in (one, two):
+        ((place, waiting),) = await log.inbox(turn.case.execution_id)
+        going.take(waiting, taken=place)
+    assert (await log.commit([one.part()])).good
+    assert not (await log.commit([two.part()])).good
+    assert await log.inbox(turn.case.execution_id) == []
+
+
+async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
+    await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    await log.discard(turn.case.execution_id)
+    assert await log.lagging(10), "the execution still runs"
+    again = await reload(log, turn)
+    again.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+    await log.commit([again.part()])
+    await log.discard(turn.case.execution_id)
     assert await log.lagging(10) == []
 
 

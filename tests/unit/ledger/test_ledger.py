@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
+from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
+from noetl_serverless.store.log import Committed
 
 CHAIN = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -310,3 +311,51 @@ async def test_a_poisoned_frame_fails_its_items(engine):
     for dead in await engine.log.poisoned(1, 10):
         assert await engine.ledger.bury(dead)
     assert engine.status(id) == "FAILED"
+
+
+async def test_who_loses_the_row_twice_leaves_the_outcome_for_whoever_holds_it(engine, done):
+    """Another instance goes on with the loop between each read and each commit of this one."""
+    engine.catalog.add("t/t", LOOP)
+    id = await engine.start()
+    commands = await engine.claim()
+    other, log = engine.another(), engine.log
+    commit = log.commit
+    interrupted = []
+
+    async def interrupt(parts, claimant=None):
+        if len(interrupted) < 2:
+            interrupted.append(True)
+            log.executions[id].head += 1
+            committed = await commit(parts, claimant)
+            log.executions[id].head -= 1
+            return committed
+        return await commit(parts, claimant)
+
+    log.commit = interrupt
+    frame = {"start": 0, "end": 1, "ok": 1, "failed": 0, "item_ms": 100}
+    answer = await engine.report(done(commands[0], [0], frame=frame), capacity=1, by=other)
+    assert len(interrupted) == 2
+    assert answer.results[0].status == "accepted"
+    assert [command.items for command in answer.commands] == [[30]], "it takes in the inbox itself if nobody else does"
+    assert log.executions[id].inbox == {}
+    assert engine.types(id).count("frame.committed") == 1
+
+
+async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engine, done):
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start(payload={"x": 1})
+    (first,) = await engine.claim()
+
+    async def busy(*_args, **_more):
+        raise Unavailable("busy")
+
+    async def lost(parts, claimant=None):
+        return Committed(frozenset(), [], [], [])
+
+    commit, append = engine.log.commit, engine.ledger._commits.append
+    engine.log.commit, engine.ledger._commits.append = lost, busy
+    answer = await engine.report(done(first, {"n": 5}))
+    assert answer.results[0].status == "accepted", "what is in the inbox is kept"
+    engine.log.commit, engine.ledger._commits.append = commit, append
+    assert await engine.ledger.advance([id]) == 1
+    assert engine.types(id)[-2:] == ["call.done", "command.issued"]

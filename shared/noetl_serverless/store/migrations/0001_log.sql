@@ -1,6 +1,8 @@
 -- The log and what is folded from it.
 --
 -- event       append-only, the truth. Facts come from outside, decisions name their fact in `cause`.
+-- inbox       facts that have happened and have no place in the log yet: written by those who cannot wait for the
+--             execution's row, or come from another execution; whoever next goes on with the execution takes them in.
 -- execution   one row per execution: the compare-and-set point (`head`), the folded state, what people ask for.
 -- command     what is out: pending, claimed under a lease, a timer, or dead. A command that has ended is in the log alone,
 --             so the table stays as small as the work in progress.
@@ -8,7 +10,7 @@
 -- frame       one row per finished run of loop items; its results stand in the `frame.committed` event at `seq`.
 -- result_ref  where a result that is too large for the log was put.
 --
--- Lock order: execution rows by execution_id, then command rows.
+-- Lock order: execution rows by execution_id, then command rows; the inbox is only inserted into and deleted from.
 
 CREATE TABLE noetl.event (
     execution_id bigint NOT NULL,
@@ -35,13 +37,10 @@ CREATE TABLE noetl.execution (
     parent jsonb,
     depth integer NOT NULL DEFAULT 0,
     status text NOT NULL DEFAULT 'RUNNING' CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
-    -- the last seq of the log, the last one that is decided, and the last one folded into `state`: a snapshot is written
-    -- every few dozen events, and whoever loads it folds the rest
+    -- the last seq of the log, and the last one folded into `state`: a snapshot is written every few dozen events, and
+    -- whoever loads it folds the rest
     head integer NOT NULL DEFAULT 0,
-    decided integer NOT NULL DEFAULT 0,
     folded integer NOT NULL DEFAULT 0,
-    -- decided < head, on its own so that its index is left alone while that does not change
-    lagging boolean NOT NULL DEFAULT false,
     state jsonb NOT NULL,
     -- how many steps have an outcome
     finished integer NOT NULL DEFAULT 0,
@@ -58,7 +57,18 @@ CREATE UNIQUE INDEX execution_idempotency ON noetl.execution (idempotency_key) W
 CREATE INDEX execution_parent ON noetl.execution (parent_execution_id) WHERE parent_execution_id IS NOT NULL;
 CREATE INDEX execution_status ON noetl.execution (status, execution_id);
 CREATE INDEX execution_path ON noetl.execution (path, execution_id);
-CREATE INDEX execution_lagging ON noetl.execution (execution_id) WHERE lagging;
+
+CREATE TABLE noetl.inbox (
+    execution_id bigint NOT NULL,
+    inbox_id bigint GENERATED ALWAYS AS IDENTITY,
+    type text NOT NULL,
+    step text,
+    generation integer,
+    command_id text,
+    at timestamptz NOT NULL,
+    payload jsonb NOT NULL,
+    PRIMARY KEY (execution_id, inbox_id)
+);
 
 CREATE SEQUENCE noetl.fence CACHE 32;
 
@@ -150,10 +160,12 @@ SELECT noetl.ensure_partitions(now());
 -- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
 -- closes      [{id, command, fence}]: each must be the current holder, or the whole execution is refused
 -- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
--- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution, if `from` commits
--- Returns {good: [id], claimed: [[id, command, fence, lease_until]], appended: [[id, seq]]}.
+-- taken       [{id, inbox}]: facts of the inbox that stand in the log now
+-- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
+-- Returns {good: [id], claimed: [[id, command, fence, lease_until]], appended: [id]}.
 CREATE FUNCTION noetl.commit(
-    executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb, appends jsonb
+    executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb,
+    taken jsonb, appends jsonb
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     good bigint[];
@@ -163,7 +175,7 @@ DECLARE
 BEGIN
     WITH held AS (
         SELECT e.execution_id, e.head FROM noetl.execution e
-        WHERE e.execution_id IN (SELECT (x->>'id')::bigint FROM jsonb_array_elements(executions || appends) x)
+        WHERE e.execution_id IN (SELECT (x->>'id')::bigint FROM jsonb_array_elements(executions) x)
         ORDER BY e.execution_id FOR UPDATE
     )
     SELECT coalesce(array_agg(held.execution_id), '{}') INTO good
@@ -186,7 +198,7 @@ BEGIN
     END IF;
 
     UPDATE noetl.execution e SET
-        head = x.head, decided = x.head, lagging = false, status = x.status, finished = x.finished,
+        head = x.head, status = x.status, finished = x.finished,
         state = coalesce(x.state, e.state), folded = CASE WHEN x.state IS NULL THEN e.folded ELSE x.head END,
         result = x.result, error = x.error, ended_at = to_timestamp(x.ended / 1000.0)
     FROM jsonb_to_recordset(executions) AS x(
@@ -196,10 +208,10 @@ BEGIN
     IF executions @? '$[*].row' THEN
         WITH added AS (
             INSERT INTO noetl.execution (
-                execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, decided,
-                folded, state, finished, workload, result, error, idempotency_key, request_hash, created_at, ended_at)
+                execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
+                state, finished, workload, result, error, idempotency_key, request_hash, created_at, ended_at)
             SELECT x.id, r.catalog_id, r.path, r.version, r.plan_hash, r.parent_execution_id, r.parent, r.depth, x.status, x.head,
-                x.head, x.head, x.state, x.finished, r.workload, x.result, x.error, r.idempotency_key, r.request_hash,
+                x.head, x.state, x.finished, r.workload, x.result, x.error, r.idempotency_key, r.request_hash,
                 to_timestamp(r.at / 1000.0), to_timestamp(x.ended / 1000.0)
             FROM jsonb_to_recordset(executions) AS x(
                 id bigint, "row" jsonb, head integer, status text, finished integer, state jsonb, result jsonb, error jsonb, ended float8)
@@ -279,29 +291,60 @@ BEGIN
         ON CONFLICT DO NOTHING;
     END IF;
 
+    IF jsonb_array_length(taken) > 0 THEN
+        DELETE FROM noetl.inbox i USING jsonb_to_recordset(taken) AS x(id bigint, inbox bigint)
+        WHERE i.execution_id = x.id AND i.inbox_id = x.inbox AND x.id = ANY (good);
+    END IF;
+
     IF jsonb_array_length(appends) > 0 THEN
-        WITH wanted AS (
-            SELECT x.*, row_number() OVER (PARTITION BY x.id ORDER BY n) AS place
-            FROM jsonb_array_elements(appends) WITH ORDINALITY AS item(value, n)
-            CROSS JOIN jsonb_to_record(item.value) AS x(
+        WITH added AS (
+            INSERT INTO noetl.inbox (execution_id, type, step, generation, at, payload)
+            SELECT x.id, x.type, x.step, x.generation, to_timestamp(x.at / 1000.0), x.payload
+            FROM jsonb_to_recordset(appends) AS x(
                 "from" bigint, id bigint, type text, step text, generation integer, at float8, payload jsonb)
+            JOIN noetl.execution e ON e.execution_id = x.id AND e.status = 'RUNNING'
             WHERE x."from" = ANY (good)
-        ), moved AS (
-            UPDATE noetl.execution e SET head = e.head + n.count, lagging = true
-            FROM (SELECT id, count(*)::integer AS count FROM wanted GROUP BY id) n
-            WHERE e.execution_id = n.id AND e.status = 'RUNNING'
-            RETURNING e.execution_id, e.head - n.count AS base
-        ), added AS (
-            INSERT INTO noetl.event (execution_id, seq, type, step, generation, at, payload)
-            SELECT w.id, moved.base + w.place, w.type, w.step, w.generation, to_timestamp(w.at / 1000.0), w.payload
-            FROM wanted w JOIN moved ON moved.execution_id = w.id
-            RETURNING execution_id, seq
+            RETURNING execution_id
         )
-        SELECT coalesce(jsonb_agg(jsonb_build_array(execution_id::text, seq)), '[]') INTO appended FROM added;
+        SELECT coalesce(jsonb_agg(DISTINCT execution_id::text), '[]') INTO appended FROM added;
     END IF;
 
     RETURN jsonb_build_object(
         'good', (SELECT coalesce(jsonb_agg(g::text), '[]') FROM unnest(good) g), 'claimed', claimed, 'appended', appended);
+END $$;
+
+-- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
+-- and their facts put into the inbox, without touching that row.
+-- facts  [{id, command, fence, type, step, generation, at, payload, refs}]; returns [[id, command]] of those accepted.
+CREATE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    accepted jsonb;
+BEGIN
+    WITH reported AS (
+        SELECT x.* FROM jsonb_to_recordset(facts) AS x(
+            id bigint, command text, fence bigint, type text, step text, generation integer, at float8, payload jsonb,
+            refs jsonb)
+    ), closed AS (
+        DELETE FROM noetl.command c USING reported x
+        WHERE c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.status = 'claimed'
+        RETURNING c.execution_id, c.command_id
+    ), added AS (
+        INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
+        SELECT x.id, x.type, x.step, x.generation, x.command, to_timestamp(x.at / 1000.0), x.payload
+        FROM reported x JOIN closed c ON c.execution_id = x.id AND c.command_id = x.command
+        RETURNING execution_id, command_id
+    ), stored AS (
+        INSERT INTO noetl.result_ref (
+            ref, execution_id, step, store, key, bytes, sha256, content_type, scope, expires_at)
+        SELECT r.ref, x.id, r.step, r.store, r.key, r.bytes, r.sha256, r.content_type, r.scope, r.expires_at
+        FROM reported x JOIN closed c ON c.execution_id = x.id AND c.command_id = x.command
+        CROSS JOIN jsonb_to_recordset(x.refs) AS r(
+            ref text, step text, store text, key text, bytes bigint, sha256 text, content_type text, scope text,
+            expires_at timestamptz)
+        ON CONFLICT DO NOTHING
+    )
+    SELECT coalesce(jsonb_agg(jsonb_build_array(execution_id::text, command_id)), '[]') INTO accepted FROM added;
+    RETURN accepted;
 END $$;
 
 -- A command with what it was issued with, and for a frame the opening of its loop.

@@ -1,20 +1,27 @@
 -- commit: append, fold and project for any number of executions in one transaction
 SELECT noetl.commit(
     :executions::jsonb, :events::jsonb, :closes::jsonb, :commands::jsonb, :stages::jsonb, :frames::jsonb, :refs::jsonb,
-    :appends::jsonb);
+    :taken::jsonb, :appends::jsonb);
 
--- load: the rows that a decision starts from, with the decided events that the snapshot does not have yet
+-- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
     e.workload, (
         SELECT jsonb_agg(jsonb_build_array(
             v.execution_id::text, v.seq, v.cause, v.type, v.step, v.generation, v.command_id,
             (extract(epoch FROM v.at) * 1000)::bigint, v.payload))
-        FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.seq > e.folded AND v.seq <= e.decided)
+        FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.seq > e.folded)
 FROM noetl.execution e WHERE e.execution_id = ANY (CAST(:ids AS bigint[]));
 
--- undecided: facts that were appended and not yet folded
-SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
-FROM noetl.event WHERE execution_id = :id AND seq > :folded ORDER BY seq;
+-- inbox: facts that have no place in the log yet
+SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
+FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id LIMIT 1000;
+
+-- append: close commands and put their facts into the inbox
+SELECT noetl.append(:facts::jsonb);
+
+-- discard: forget what came too late for an execution that has ended
+DELETE FROM noetl.inbox i USING noetl.execution x
+WHERE i.execution_id = :id AND x.execution_id = i.execution_id AND x.status <> 'RUNNING';
 
 -- events: an execution's log in order of writing
 SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
@@ -75,8 +82,8 @@ WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 SELECT execution_id::text, command_id, step, generation FROM noetl.command
 WHERE status = 'timer' AND due_at <= now() ORDER BY due_at LIMIT :limit;
 
--- lagging: executions whose log is ahead of their state
-SELECT execution_id::text FROM noetl.execution WHERE lagging ORDER BY execution_id LIMIT :limit;
+-- lagging: executions with facts that nobody has taken in yet
+SELECT DISTINCT execution_id::text FROM noetl.inbox LIMIT :limit;
 
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
@@ -86,7 +93,7 @@ SELECT
     EXISTS (SELECT FROM noetl.command WHERE status = 'claimed' AND lease_until < now()) AS expired,
     EXISTS (SELECT FROM noetl.command WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age)) AS waiting,
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS due,
-    EXISTS (SELECT FROM noetl.execution WHERE lagging) AS lagging,
+    EXISTS (SELECT FROM noetl.inbox) AS lagging,
     EXISTS (SELECT FROM noetl.schedule WHERE enabled AND next_run_at <= now())
         OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS scheduled;
 

@@ -2,7 +2,7 @@
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- execution: an execution as it is projected; instants in ms
-SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, decided, folded, state,
+SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, folded, state,
     workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
     (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
 FROM noetl.execution WHERE execution_id = :id;
@@ -76,27 +76,27 @@ FROM jsonb_to_recordset(:rows::jsonb) AS x(
     at float8)
 WHERE x.expires_at IS NULL OR x.expires_at > now();
 
--- update: what the log says of an execution; how far it is decided, and the keys it was started with, stand beside the log
+-- update: what the log says of an execution; the keys it was started with stand beside the log
 UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
-    decided = x.decided, folded = x.decided, lagging = x.decided < x.head, state = x.state,
+    folded = x.head, state = x.state,
     workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
     created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0)
 FROM jsonb_to_record(:row::jsonb) AS x(
-    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, decided integer, state jsonb,
+    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, state jsonb,
     workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
 WHERE e.execution_id = :id;
 
 -- insert: the row of an execution that has lost it
 INSERT INTO noetl.execution (
-    execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, decided, folded, lagging,
+    execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
     state, workload, result, error, created_at, ended_at)
 SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.parent, x.depth, x.status, x.head,
-    x.decided, x.decided, x.decided < x.head, x.state, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
+    x.head, x.state, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
     to_timestamp(x.ended_at / 1000.0)
 FROM jsonb_to_record(:row::jsonb) AS x(
-    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, decided integer, state jsonb,
+    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, state jsonb,
     workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;

@@ -1,0 +1,41 @@
+"""Which version of a playbook a step starts: fixed when it is started, and written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine import events as e
+from ..engine.decide import MAX_DEPTH
+from ..engine.events import Event
+from ..errors import NotFound
+from .playbooks import Playbooks
+from .turn import Turn
+
+
+async def resolve(playbooks: Playbooks, turn: Turn, fact: Event) -> Event:
+    """The `call.parked` fact with the version found; an error fact if there is none, or the depth is too great."""
+    child = fact.payload["child"]
+    if turn.state.depth + 1 > MAX_DEPTH:
+        return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {MAX_DEPTH} levels deep")
+    try:
+        entry = await playbooks.entry(child["path"], child["version"])
+        await playbooks.plan(entry.hash)
+    except NotFound as missing:
+        return _failed(turn, fact, "child.not_found", missing.detail)
+    found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
+    return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
+
+
+def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:
+    error = {"kind": "playbook", "code": code, "message": message, "retryable": False}
+    command = turn.state.commands[fact.command_id or ""]
+    payload = {"error": error, "meta": fact.payload.get("meta", {})}
+    if command.frame is None:
+        return _with(fact, e.CALL_ERROR, payload)
+    _, start, end, _ = command.frame
+    items = {"start": start, "end": end, "ok": 0, "failed": end - start, "data": [None] * (end - start)}
+    return _with(fact, e.FRAME_COMMITTED, {**payload, **items})
+
+
+def _with(fact: Event, kind: str, payload: dict[str, Any]) -> Event:
+    return Event(kind, fact.at, 0, None, fact.step, fact.generation, fact.command_id, payload)

@@ -1,0 +1,176 @@
+"""Reports of workers: append what became of commands, decide what follows, lease it to the worker that reports.
+
+Who loses the race for an execution's row decides once more on what stands there now. Who loses again no longer waits
+for the row: it closes its commands and leaves their facts in the inbox, and whoever next holds the row takes in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..errors import InvalidRequest, Unavailable
+from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
+from ..store.log import Case, Claimant, Log, Reported
+from .children import resolve
+from .commits import Commits
+from .dispatch import Dispatch
+from .facts import fact_of, references
+from .playbooks import Playbooks
+from .turn import Turn
+
+# how often an execution's row is tried for
+RACES = 2
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a worker reported, by execution, and what became of it."""
+
+    request: ReportRequest
+    work: dict[str, list[Outcome]]
+    results: dict[tuple[str, str], ReportResult] = field(default_factory=dict)
+    commands: list[ClaimedCommand] = field(default_factory=list)
+    # executions that were given a fact, to be gone on with
+    follow: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, request: ReportRequest) -> Batch:
+        batch = cls(request, {})
+        for outcome in request.outcomes:
+            if outcome.status != "released":
+                batch.work.setdefault(outcome.execution_id, []).append(outcome)
+        return batch
+
+    def settle(
+        self, outcome: Outcome, status: Literal["accepted", "stale", "refused"], detail: str | None = None
+    ) -> None:
+        key = (outcome.execution_id, outcome.command_id)
+        if key not in self.results:
+            names = {"execution_id": outcome.execution_id, "command_id": outcome.command_id}
+            self.results[key] = ReportResult(**names, status=status, detail=detail)
+
+    def claimant(self) -> Claimant | None:
+        room = self.request.capacity - len(self.commands)
+        request = self.request
+        return Claimant(request.worker_id, request.pool, request.lease, room) if room > 0 else None
+
+
+class Reporting:
+    def __init__(
+        self, log: Log, playbooks: Playbooks, commits: Commits, dispatch: Dispatch, clock: Callable[[], int]
+    ) -> None:
+        self._log = log
+        self._playbooks = playbooks
+        self._commits = commits
+        self._dispatch = dispatch
+        self._clock = clock
+
+    async def report(self, batch: Batch) -> None:
+        """Settle everything in `batch.work`, and claim for the worker what its capacity allows."""
+        for race in range(RACES):
+            if batch.work:
+                async with self._commits.cases.alone(batch.work):
+                    await self._decide(batch, fresh=race > 0)
+        if batch.work:
+            await self._hand_in(batch)
+        await self._commits.follow(batch.follow)
+
+    async def _decide(self, batch: Batch, fresh: bool) -> None:
+        """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
+        cases = await self._cases(batch, fresh)
+        held = await self._held(batch) if fresh else None
+        turns: dict[str, Turn] = {}
+        for id, outcomes in list(batch.work.items()):
+            turn = await self._commits.turn(cases[id]) if id in cases else None
+            for outcome in outcomes:
+                await self._take(batch, turn, outcome, held)
+            if turn is not None and turn.events:
+                turns[id] = turn
+            else:
+                del batch.work[id]
+        if not turns:
+            return
+        committed, cases = await self._commits.commit(list(turns.values()), batch.claimant())
+        batch.commands += await self._dispatch.commands(committed.claimed, cases)
+        batch.follow += committed.appended
+        for id in committed.good & turns.keys():
+            for outcome in batch.work.pop(id):
+                batch.settle(outcome, "accepted")
+
+    async def _cases(self, batch: Batch, fresh: bool) -> dict[str, Case]:
+        """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
+        cases = await self._commits.cases.get(batch.work, fresh)
+        if not fresh:
+            odd = [
+                id
+                for id, outcomes in batch.work.items()
+                if id in cases and any(item.command_id not in cases[id].state.commands for item in outcomes)
+            ]
+            if odd:
+                cases.update(await self._commits.cases.get(odd, fresh=True))
+        return cases
+
+    async def _held(self, batch: Batch) -> set[tuple[str, str]]:
+        """The commands of a batch that are still the worker's."""
+        outcomes = [item for items in batch.work.values() for item in items]
+        return await self._log.extend([_held(item) for item in outcomes], batch.request.lease)
+
+    async def _take(self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str]] | None) -> None:
+        key = (outcome.execution_id, outcome.command_id)
+        if turn is None or outcome.command_id not in turn.state.commands or (held is not None and key not in held):
+            batch.settle(outcome, "stale", "the command is not this worker's any more")
+            return
+        fact = await self._fact(batch, turn, outcome)
+        turn.refs += references(outcome, fact.step or "")
+        turn.take(fact, (outcome.command_id, outcome.fence))
+
+    async def _fact(self, batch: Batch, turn: Turn, outcome: Outcome) -> Event:
+        """The outcome as a fact; one that does not fit its command is an error of the step."""
+        command = turn.state.commands[outcome.command_id]
+        try:
+            fact = fact_of(outcome, command, self._clock(), batch.request.worker_id)
+        except InvalidRequest as problem:
+            batch.settle(outcome, "refused", problem.detail)
+            reason = {"kind": "engine", "code": "outcome.refused", "message": problem.detail, "retryable": False}
+            kept = outcome.model_dump(include={"execution_id", "command_id", "fence", "meta"})
+            refused = Outcome(**kept, status="error", error=reason)
+            fact = fact_of(refused, command, self._clock(), batch.request.worker_id)
+        return await resolve(self._playbooks, turn, fact) if fact.type == e.CALL_PARKED else fact
+
+    async def _hand_in(self, batch: Batch) -> None:
+        """Leave the facts in the inbox, and take in what lies there if nobody else does."""
+        facts = []
+        for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
+            turn = await self._commits.turn(case)
+            for outcome in batch.work[id]:
+                if outcome.command_id in case.state.commands:
+                    fact = await self._fact(batch, turn, outcome)
+                    refs = references(outcome, fact.step or "")
+                    facts.append(Reported(id, fact, outcome.fence, refs))
+        accepted = await self._log.append(facts) if facts else set()
+        for outcome in (item for items in batch.work.values() for item in items):
+            if (outcome.execution_id, outcome.command_id) in accepted:
+                batch.settle(outcome, "accepted")
+            else:
+                batch.settle(outcome, "stale", "the command is not this worker's any more")
+        batch.work.clear()
+        for id in sorted({id for id, _ in accepted}):
+            await self._advance(batch, id)
+
+    async def _advance(self, batch: Batch, id: str) -> None:
+        try:
+            taken = await self._commits.append(id, claimant=batch.claimant())
+        except Unavailable:
+            # whoever came first goes on, or the reconciler does
+            return
+        if taken is not None:
+            committed, cases = taken
+            batch.commands += await self._dispatch.commands(committed.claimed, cases)
+
+
+def _held(outcome: Outcome) -> Held:
+    return Held(execution_id=outcome.execution_id, command_id=outcome.command_id, fence=outcome.fence)
