@@ -245,7 +245,7 @@ class Maker:
         fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
         tool = self._plain("{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}")
         if fail == 1:
-            self._retry(tool, attempts=2)
+            self._retry(tool, attempts=2)["spec"]["policy"]["rules"][0]["then"]["delay"] = self.rng.choice((0.1, 1, 6))
         return tool
 
     def _items_pipeline(self, best_effort: bool) -> list[dict[str, Any]]:

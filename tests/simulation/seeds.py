@@ -43,8 +43,7 @@ def run_seed(seed: int, limits: Limits | None = None) -> Verdict:
     limits = limits or Limits()
     # before any mutant or fault: how it ends when nothing goes wrong
     expected = oracle(seed // SHARE)
-    world = simulate(seed, Faults(seed, limits), limits)
-    fault = judge(world, expected)
+    world, fault = simulate(seed, Faults(seed, limits), limits, expected)
     return Verdict(
         seed,
         world.digest(),
@@ -62,13 +61,14 @@ def run_seed(seed: int, limits: Limits | None = None) -> Verdict:
 def oracle(number: int) -> dict[str, Any]:
     """label -> how the execution of that label ends in a world without faults."""
     seed = number * SHARE
-    world = simulate(seed, none(seed), Limits())
-    if (fault := judge(world, {})) is not None:
+    world, fault = simulate(seed, none(seed), Limits(), {})
+    if fault is not None:
         raise AssertionError(f"book {number} breaks without any fault: {fault}")
     return outcomes(world)
 
 
-def simulate(seed: int, faults: Faults, limits: Limits) -> World:
+def simulate(seed: int, faults: Faults, limits: Limits, expected: dict[str, Any]) -> tuple[World, Broken | None]:
+    """The world after its run, and the first rule that does not hold of it."""
     with deterministic(seed) as patched:
         world = World(seed, limits, faults=faults)
         patched.world = world
@@ -76,7 +76,7 @@ def simulate(seed: int, faults: Faults, limits: Limits) -> World:
             world.run()
         finally:
             world.loop.close()
-    return world
+        return world, judge(world, expected)
 
 
 @contextmanager
