@@ -29,9 +29,10 @@ class Commits:
         playbooks: Playbooks,
         doorbell: Doorbell,
         clock: Callable[[], int],
-        on_commit: Callable[[str], None],
+        on_commit: Callable[[str, bool], None],
     ) -> None:
-        """`clock`: milliseconds since 1970; `on_commit` hears of every execution that went on."""
+        """`clock`: milliseconds since 1970; `on_commit` hears of every execution that went on, and
+        whether it has ended."""
         self.cases = Cases(log)
         self._log = log
         self._playbooks = playbooks
@@ -59,7 +60,7 @@ class Commits:
             id = part.case.execution_id
             if id in committed.good:
                 self.cases.keep(part.case)
-                self._on_commit(id)
+                self._on_commit(id, part.case.state.ended)
             else:
                 self.cases.forget(id)
         await self._doorbell.ring(committed.waiting)

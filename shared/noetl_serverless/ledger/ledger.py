@@ -44,7 +44,7 @@ class Ledger:
         doorbell: Doorbell,
         *,
         clock: Callable[[], int] = wall_clock,
-        on_commit: Callable[[str], None] = lambda execution_id: None,
+        on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
     ) -> None:
         self._log = log
         self._playbooks = playbooks

@@ -97,11 +97,16 @@ class Executions:
         row = _one(rows, execution_id)
         return {**row["workload"], **({"ctx": row["ctx"]} if row["ctx"] else {})}
 
-    async def position(self, execution_id: int) -> tuple[int, str]:
-        """(seq of the last event, status); raises NotFound."""
-        rows = await self._database.rows(self._sql["position"], execution_id=execution_id)
-        row = _one(rows, execution_id)
-        return row["head"], row["status"]
+    async def tail(
+        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
+    ) -> tuple[list[Recorded], int, str]:
+        """The events after a position, the seq of the last event there is, and the status; raises NotFound."""
+        rows = await self._database.rows(
+            self._sql["tail"], execution_id=execution_id, after=after, type=type, limit=limit
+        )
+        head, status = _one(rows, execution_id)["head"], rows[0]["status"]
+        found = [{name: value for name, value in row.items() if name not in ("head", "status")} for row in rows]
+        return [Recorded(**row) for row in found if row["seq"] is not None], head, status
 
     async def events(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100

@@ -76,6 +76,17 @@ async def test_the_log_is_read_in_order_after_a_position(executions: Executions,
     assert ([event.seq for event in page], total) == ([3, 2], 3)
 
 
+async def test_the_tail_of_a_log_comes_with_where_it_stands(executions: Executions, database: Database) -> None:
+    await add(database, 1, head=2)
+    assert await executions.tail(1) == ([], 2, "RUNNING")
+    for seq in (1, 2):
+        await add_event(database, 1, seq, "call.done", {"n": seq})
+    found, head, status = await executions.tail(1, after=1)
+    assert ([event.seq for event in found], head, status) == ([2], 2, "RUNNING")
+    assert (await executions.tail(1, type="other"))[0] == []
+    assert [event.seq for event in (await executions.tail(1, limit=1))[0]] == [1]
+
+
 async def test_what_it_was_started_with_includes_the_initial_ctx(executions: Executions, database: Database) -> None:
     await add(database, 1, workload='{"a": 1}')
     await add_event(database, 1, 1, "playbook.initialized", {"ctx": {"b": 2}})
@@ -112,6 +123,6 @@ async def test_the_latest_run_of_a_loop_counts(executions: Executions, database:
 
 
 async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
-    for looking in (executions.get(1), executions.position(1)):
+    for looking in (executions.get(1), executions.tail(1)):
         with pytest.raises(NotFound):
             await looking

@@ -32,11 +32,9 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
     with call.services.wakeups.watch(str(execution_id)) as woken:
         while True:
             woken.clear()
-            # the position first: events that come between the two reads are in the second
-            head, status = await executions.position(execution_id)
-            found: list[Recorded] = []
-            if head > after:
-                found = await executions.events(execution_id, after=after, type=query.event_type, limit=query.limit)
+            found, head, status = await executions.tail(
+                execution_id, after=after, type=query.event_type, limit=query.limit
+            )
             left = deadline - asyncio.get_running_loop().time()
             if found or status in ENDED or left <= 0:
                 return found, head, status
