@@ -31,7 +31,7 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def get(self, path: str, timeout: float = 60.0, **query: Any) -> Any:
+    def get(self, path: str, /, timeout: float = 60.0, **query: Any) -> Any:
         given = {key: value for key, value in query.items() if value is not None}
         return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None, timeout, again=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .commands import catalog, credential, demo, executions, run, schedule, stack
+from .commands import capsule, catalog, credential, demo, diff, digest, executions, replay, run, schedule, stack
 
 app = typer.Typer(
     name="noetls",
@@ -24,6 +24,11 @@ app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)
 app.command()(executions.cancel)
+app.command()(replay.replay)
+app.command()(replay.rebuild)
+app.command()(diff.diff)
+app.command()(digest.digest)
+app.command()(capsule.export)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(schedule.app, name="schedule")

@@ -13,7 +13,6 @@ from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.engine.diff import Diff, diff
 from noetl_serverless.playbook.compile import load_plan
 
-
 WITH_A_STEP_MORE = dedent(CHAIN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: new}]}")) + (
     "- {step: new, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n"
 )

@@ -1,0 +1,98 @@
+"""A zip file from who knows where: read in memory, never unpacked to disk, and only within bounds."""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+MOST_ENTRIES = 10_000
+MOST_BYTES = 512 * 1024 * 1024
+# text packs well, but nothing honest packs like this
+MOST_RATIO = 200
+RATIO_FROM = 10 * 1024 * 1024
+CHUNK = 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+class BadCapsule(ValueError):
+    """The file is no capsule, or one that is not safe to read."""
+
+
+class Archive:
+    """Raises BadCapsule for whatever is wrong with the file."""
+
+    def __init__(self, file: Path, *, most_bytes: int = MOST_BYTES) -> None:
+        self._left = most_bytes
+        try:
+            self._zip = zipfile.ZipFile(file)
+            entries = self._zip.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise BadCapsule(f"{file} is no zip file: {error}") from None
+        except OSError as error:
+            raise BadCapsule(f"{file}: {error.strerror or error}") from None
+        try:
+            self._entries = _checked(entries, most_bytes)
+        except BadCapsule:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def read(self, name: str) -> bytes:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise BadCapsule(f"the capsule has no {name}")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            with self._zip.open(entry) as stream:
+                while part := stream.read(CHUNK):
+                    size += len(part)
+                    # what an entry says of its size is only what it says
+                    if size > entry.file_size or size > self._left:
+                        raise BadCapsule(f"{name} is larger than it says")
+                    parts.append(part)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+            raise BadCapsule(f"{name} cannot be read: {error}") from None
+        except Exception as error:
+            # the decompressors raise errors of their own
+            if isinstance(error, BadCapsule):
+                raise
+            raise BadCapsule(f"{name} cannot be unpacked: {error}") from None
+        self._left -= size
+        return b"".join(parts)
+
+
+def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    if len(entries) > MOST_ENTRIES:
+        raise BadCapsule(f"the capsule has {len(entries)} entries; {MOST_ENTRIES} are read")
+    found: dict[str, zipfile.ZipInfo] = {}
+    total = 0
+    for entry in entries:
+        name = entry.filename
+        if not _NAME.fullmatch(name) or len(name) > 300:
+            raise BadCapsule(f"the capsule has an entry with the name {name[:100]!r}")
+        if name in found:
+            raise BadCapsule(f"the capsule has two entries with the name {name!r}")
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise BadCapsule(f"{name} is no plain file")
+        if entry.flag_bits & 0x1:
+            raise BadCapsule(f"{name} is encrypted")
+        if entry.file_size > RATIO_FROM and entry.file_size > MOST_RATIO * max(entry.compress_size, 1):
+            raise BadCapsule(f"{name} unpacks to more than {MOST_RATIO} times its size")
+        total += entry.file_size
+        if total > most_bytes:
+            raise BadCapsule(f"the capsule unpacks to more than {most_bytes} bytes")
+        found[name] = entry
+    return found

@@ -1,0 +1,247 @@
+"""The file: a zip of manifest.json, events.jsonl, playbook.yaml, workload.json, children/<id>/... and data/<sha256>."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ..engine.digest import digest, raw_digest
+from ..telemetry.masking import MASK, Masking
+from .archive import Archive, BadCapsule
+from .recording import Recording, Result, events_of, line_of
+
+FORMAT = "noetl-capsule/1"
+MOST_DEPTH = 64
+# of objects and lists within each other
+MOST_NESTING = 200
+# every file has the same date, so that the same execution gives the same bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)
+JSON_TYPES = ("application/json", "text/json")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What went into a capsule: bytes of result data, how many results were left out, how many values masked."""
+
+    executions: int
+    events: int
+    bytes: int
+    left_out: int
+    masked: int
+
+
+def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int, release: str) -> Packed:
+    """Secrets are masked in all that is written; results are taken along, smaller ones first, up to `max_bytes`."""
+    packer = _Packer(masking, max_bytes)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
+        executions = [packer.execution(target, found, _folder(recording, found)) for found in recording.family()]
+        results = packer.results(target, recording)
+        manifest = {
+            "format": FORMAT,
+            "release": release,
+            "execution_id": recording.execution_id,
+            "executions": executions,
+            "results": results,
+            "masked": packer.masked,
+        }
+        _put(target, "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+    left_out = sum(1 for result in results if result["file"] is None)
+    return Packed(len(executions), packer.events, packer.bytes, left_out, packer.masked)
+
+
+def read(file: Path) -> tuple[Recording, dict[str, Any]]:
+    """The recording and its manifest; raises BadCapsule."""
+    with Archive(file) as archive:
+        manifest = _json(archive.read("manifest.json"), "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise BadCapsule(f"{file} is no capsule of the format {FORMAT}")
+        try:
+            return _recording(archive, manifest), manifest
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, BadCapsule):
+                raise
+            raise BadCapsule(f"{file}: the manifest is not what it should be: {error!r}") from None
+
+
+# -- writing
+
+
+class _Packer:
+    def __init__(self, masking: Masking, max_bytes: int) -> None:
+        self.masking = masking
+        self.left = max_bytes
+        self.masked = 0
+        self.events = 0
+        self.bytes = 0
+
+    def execution(self, target: zipfile.ZipFile, recording: Recording, folder: str) -> dict[str, Any]:
+        text = io.BytesIO()
+        for event in recording.events:
+            text.write(orjson.dumps(self._mask(line_of(event))) + b"\n")
+        self.events += len(recording.events)
+        _put(target, f"{folder}events.jsonl", text.getvalue())
+        playbook = self.masking.text(recording.playbook)
+        self.masked += playbook.count(MASK) - recording.playbook.count(MASK)
+        _put(target, f"{folder}playbook.yaml", playbook.encode())
+        _put(target, f"{folder}workload.json", orjson.dumps(self._mask(dict(recording.workload))))
+        return {
+            "execution_id": recording.execution_id,
+            "folder": folder,
+            "path": recording.path,
+            "version": recording.version,
+            "plan_hash": recording.plan_hash,
+            "events": len(recording.events),
+            "children": [child.execution_id for child in recording.children],
+            # of the log as it was, before anything was masked
+            "digest": digest(recording.execution_id, recording.events, recording.workload).value,
+            "raw_digest": raw_digest(recording.events),
+        }
+
+    def results(self, target: zipfile.ZipFile, recording: Recording) -> list[dict[str, Any]]:
+        entries = []
+        written: set[str] = set()
+        for execution_id, result in sorted(_results(recording), key=lambda item: item[1].size):
+            content = result.content if result.content is not None and result.size <= self.left else None
+            name = None
+            if content is not None:
+                content = self._masked_content(content, result.content_type)
+            if content is not None:
+                name = f"data/{hashlib.sha256(content).hexdigest()}"
+                if name not in written:
+                    written.add(name)
+                    _put(target, name, content)
+                    self.left -= len(content)
+                    self.bytes += len(content)
+            entries.append(
+                {
+                    "execution_id": execution_id,
+                    "key": result.key,
+                    "ref": result.ref,
+                    "bytes": result.size,
+                    "sha256": result.sha256,
+                    "content_type": result.content_type,
+                    "file": name,
+                }
+            )
+        return sorted(entries, key=lambda entry: (entry["execution_id"], entry["key"]))
+
+    def _masked_content(self, content: bytes, content_type: str) -> bytes | None:
+        if content_type.split(";")[0] not in JSON_TYPES:
+            # nothing can be put in place of a part of it: with a secret in it, it stays out
+            text = content.decode("latin-1")
+            return content if self.masking.text(text) == text else None
+        before = self.masked
+        masked = self._mask(orjson.loads(content))
+        return orjson.dumps(masked) if self.masked != before else content
+
+    def _mask(self, value: Any) -> Any:
+        masked = self.masking.tree(value)
+        self.masked += max(0, _count(masked) - _count(value))
+        return masked
+
+
+def _count(value: Any) -> int:
+    """How often a mask stands in it."""
+    match value:
+        case str():
+            return value.count(MASK)
+        case dict():
+            return sum(_count(item) for item in value.values())
+        case list() | tuple():
+            return sum(_count(item) for item in value)
+    return 0
+
+
+def _results(recording: Recording) -> Iterator[tuple[str, Result]]:
+    for found in recording.family():
+        for result in found.results.values():
+            yield found.execution_id, result
+
+
+def _folder(root: Recording, recording: Recording) -> str:
+    return "" if recording is root else f"children/{recording.execution_id}/"
+
+
+def _put(target: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o100644 << 16
+    target.writestr(entry, content)
+
+
+# -- reading
+
+
+def _recording(archive: Archive, manifest: dict[str, Any]) -> Recording:
+    entries = {str(entry["execution_id"]): entry for entry in manifest["executions"]}
+    results: dict[str, dict[str, Result]] = {}
+    for entry in manifest["results"]:
+        result = _result(archive, entry)
+        results.setdefault(str(entry["execution_id"]), {})[result.key] = result
+    return _execution(archive, entries, results, str(manifest["execution_id"]), 0)
+
+
+def _execution(
+    archive: Archive,
+    entries: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Result]],
+    execution_id: str,
+    depth: int,
+) -> Recording:
+    if depth > MOST_DEPTH:
+        raise BadCapsule("the executions in the capsule are nested too deeply")
+    # each is read once: children that name each other come to an end
+    entry = entries.pop(execution_id)
+    folder = str(entry["folder"])
+    lines = archive.read(f"{folder}events.jsonl").splitlines()
+    events = events_of(_json(line, f"{folder}events.jsonl, line {n}") for n, line in enumerate(lines, 1))
+    workload = _json(archive.read(f"{folder}workload.json"), f"{folder}workload.json")
+    return Recording(
+        execution_id,
+        str(entry["path"]),
+        int(entry["version"]),
+        str(entry["plan_hash"]),
+        archive.read(f"{folder}playbook.yaml").decode(),
+        dict(workload),
+        events,
+        [_execution(archive, entries, results, str(child), depth + 1) for child in entry["children"]],
+        results.get(execution_id, {}),
+    )
+
+
+def _result(archive: Archive, entry: dict[str, Any]) -> Result:
+    content = None
+    if entry["file"] is not None:
+        name = str(entry["file"])
+        content = archive.read(name)
+        if name != f"data/{hashlib.sha256(content).hexdigest()}":
+            raise BadCapsule(f"{name} does not hold what its name says")
+    size, digest_of = int(entry["bytes"]), str(entry["sha256"])
+    return Result(str(entry["key"]), str(entry["ref"]), size, digest_of, str(entry["content_type"]), content)
+
+
+def _json(content: bytes, name: str) -> Any:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadCapsule(f"{name} is not JSON: {error}") from None
+    level, depth = [value], 0
+    while level := [inner for item in level for inner in _inside(item)]:
+        depth += 1
+        if depth > MOST_NESTING:
+            raise BadCapsule(f"{name} is nested more than {MOST_NESTING} levels deep")
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [item for item in value.values() if isinstance(item, dict | list)]
+    return [item for item in value if isinstance(item, dict | list)] if isinstance(value, list) else []

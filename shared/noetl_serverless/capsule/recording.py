@@ -1,0 +1,90 @@
+"""What is known of an execution once it is away from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from ..engine.events import Event
+from ..playbook.plan import Plan
+from ..tools.plans import load_plan
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step put into the result store; `content` is None where it was left out."""
+
+    key: str
+    ref: str
+    size: int
+    sha256: str
+    content_type: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    execution_id: str
+    path: str
+    version: int
+    plan_hash: str
+    playbook: str
+    workload: Mapping[str, Any]
+    events: list[Event]
+    children: list[Recording] = field(default_factory=list)
+    # by key
+    results: Mapping[str, Result] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Of the playbook that ran; InvalidPlaybook if this release does not read it."""
+        return load_plan(self.playbook)
+
+    def family(self) -> Iterator[Recording]:
+        """This one and all it has started, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.family()
+
+
+def event_of(entry: Mapping[str, Any]) -> Event:
+    """Of an event as the REST API gives it."""
+    return Event(
+        entry["event_type"],
+        round(datetime.fromisoformat(entry["timestamp"]).timestamp() * 1000),
+        *(entry[name] for name in ("seq", "cause", "step", "generation", "command_id", "payload")),
+    )
+
+
+def line_of(event: Event) -> dict[str, Any]:
+    """Of an event as a capsule holds it; `at` in milliseconds since 1970."""
+    return {
+        "seq": event.seq,
+        "cause": event.cause,
+        "type": event.type,
+        "step": event.step,
+        "generation": event.generation,
+        "command_id": event.command_id,
+        "at": event.at,
+        "payload": event.payload,
+    }
+
+
+def events_of(lines: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """KeyError or TypeError for what is no event."""
+    return [
+        Event(
+            str(line["type"]),
+            int(line["at"]),
+            int(line["seq"]),
+            line["cause"],
+            line["step"],
+            line["generation"],
+            line["command_id"],
+            dict(line["payload"]),
+        )
+        for line in lines
+    ]

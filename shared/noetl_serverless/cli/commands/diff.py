@@ -1,0 +1,172 @@
+"""diff: recorded executions, decided once more by another version of their playbook."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..client import Client
+from ..failure import FAILED, WrongUse
+from ..options import DataOption, JsonOption
+from ..output import command, print_json, say, show, table
+from ..recordings import SUFFIX, fetch, is_capsule, recording_of
+from ..target import running_stack
+
+if TYPE_CHECKING:
+    from ...capsule.recording import Recording
+    from ...playbook.plan import Plan
+
+PAGE = 200
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+RecordedOption = Annotated[
+    str | None, typer.Argument(metavar="[ID|FILE]", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
+]
+
+
+@command
+def diff(
+    recorded: RecordedOption = None,
+    data: DataOption = None,
+    playbook: Annotated[
+        str | None, typer.Option("--playbook", metavar="FILE", help="The version to decide by.")
+    ] = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="The same, from the catalog.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="7d", help="All executions of --path that began since (s, m, h, d, w)."),
+    ] = None,
+    path: Annotated[str | None, typer.Option("--path", help="Of which playbook.")] = None,
+    assume_ok: Annotated[
+        bool,
+        typer.Option("--assume-ok", help="What was not recorded ends well, with no data, and so does not end the way."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide a recorded execution once more by another version of its playbook, without running a tool.
+
+    Shows the first divergence and the steps that are added, removed, rerouted or called with something else. Tool
+    answers are taken as recorded, by step, run and loop item. Without --playbook and --version the version that ran
+    decides: then nothing may differ. With --since and --path, all recent executions, as a gate for CI.
+    Exit status 1 if anything differs.
+    """
+    if (recorded is None) == (since is None):
+        raise WrongUse("give an execution, or --since and --path")
+    if playbook is not None and version is not None:
+        raise WrongUse("give --playbook or --version, not both")
+    if since is not None:
+        if path is None:
+            raise WrongUse("--since needs --path")
+        _gate(_instant(since), path, playbook, version, data, assume_ok, as_json)
+        return
+    if path is not None:
+        raise WrongUse("--path goes with --since")
+    assert recorded is not None
+    _one(recorded, playbook, version, data, assume_ok, as_json)
+
+
+def _one(recorded: str, playbook: str | None, version: int | None, data: Any, assume: bool, as_json: bool) -> None:
+    from ..differences import report
+    from ..playbooks import plan_of_file, plan_of_version
+
+    if is_capsule(recorded):
+        if version is not None:
+            raise WrongUse("--version is for executions of a stack; give --playbook")
+        found = recording_of(recorded, None)
+        plan = None if playbook is None else plan_of_file(playbook)
+    else:
+        plan = None if playbook is None else plan_of_file(playbook)
+        with running_stack(data) as client:
+            found = fetch(client, recorded, children=False)
+            if version is not None:
+                plan = plan_of_version(client, found.path, version)
+    document = _differences(found, plan, assume)
+    if as_json:
+        print_json(document)
+    else:
+        show(report(document))
+    if not document["empty"]:
+        raise typer.Exit(FAILED)
+
+
+def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[str, Any]:
+    from ...engine.diff import diff as compare
+    from ..playbooks import recorded_plan
+
+    own = recorded_plan(recording)
+    made = compare(recording.execution_id, recording.events, own, plan or own, recording.workload, assume=assume)
+    return made.document()
+
+
+# -- many
+
+
+def _gate(
+    since: datetime, path: str, playbook: str | None, version: int | None, data: Any, assume: bool, as_json: bool
+) -> None:
+    from ..playbooks import plan_of_file, plan_of_version
+
+    plan = None if playbook is None else plan_of_file(playbook)
+    documents = []
+    with running_stack(data) as client:
+        if version is not None:
+            plan = plan_of_version(client, path, version)
+        for entry in _executions(client, path, since):
+            document = _differences(fetch(client, entry["execution_id"], children=False), plan, assume)
+            documents.append({**document, "version": entry["version"], "status": entry["status"]})
+    differing = [document for document in documents if not document["empty"]]
+    if as_json:
+        summary = {"path": path, "since": since.isoformat(), "checked": len(documents), "differing": len(differing)}
+        print_json({**summary, "executions": documents})
+    else:
+        _show_many(documents, differing)
+    if differing:
+        raise typer.Exit(FAILED)
+
+
+def _executions(client: Client, path: str, since: datetime) -> list[dict[str, Any]]:
+    """The newest first."""
+    found: list[dict[str, Any]] = []
+    before = None
+    while True:
+        page = client.get("/api/executions", path=path, page_size=PAGE, before=before)
+        recent = [entry for entry in page if datetime.fromisoformat(entry["start_time"]) >= since]
+        found += [entry for entry in recent if entry["path"] == path]
+        if len(page) < PAGE or len(recent) < len(page):
+            return found
+        before = page[-1]["execution_id"]
+
+
+def _show_many(documents: list[dict[str, Any]], differing: list[dict[str, Any]]) -> None:
+    rows = [
+        (document["execution_id"], document["version"], document["status"], _verdict(document))
+        for document in documents
+    ]
+    show(table(("execution_id", "version", "status", "verdict"), rows))
+    say(f"{len(documents)} executions, {len(differing)} differ")
+
+
+def _verdict(document: dict[str, Any]) -> str:
+    if document["empty"]:
+        return "same"
+    parts = [
+        f"{len(document[name])} {name}"
+        for name in ("added", "removed", "rerouted", "reparameterised")
+        if document[name]
+    ]
+    at = document["divergence"]
+    where = f", first at event {at['seq']}" + (f" ({at['step']})" if at["step"] else "") if at else ""
+    return (", ".join(parts) or "differs") + where
+
+
+def _instant(since: str) -> datetime:
+    match = re.fullmatch(r"(\d{1,9})([smhdw])", since)
+    if match is None:
+        raise WrongUse(f"--since {since!r}: expected something like 90m, 12h, 7d or 2w")
+    try:
+        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        return datetime.fromtimestamp(0, UTC)

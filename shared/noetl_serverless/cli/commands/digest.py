@@ -1,0 +1,55 @@
+"""digest: what an execution did, as one number."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..failure import FAILED, WrongUse
+from ..options import DataOption, JsonOption
+from ..output import command, print_json, say, show, table
+from ..recordings import RecordedArgument, recording_of
+
+
+@command
+def digest(
+    recorded: RecordedArgument,
+    data: DataOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Over every event as it was written, ids and clocks too.")] = False,
+    verify: Annotated[
+        str | None, typer.Option("--verify", metavar="DIGEST", help="Exit status 1 if it is another.")
+    ] = None,
+    entries: Annotated[bool, typer.Option("--entries", help="Show the chain, entry by entry.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Digest an execution: the same for the same playbook and the same tool answers, on every host and with any
+    number of workers.
+
+    Ids, clocks, durations, retries and placement do not count; of errors the text does not. With --raw everything
+    counts, so that any change of the log shows.
+    """
+    from ...engine import digest as engine
+
+    if verify is not None and not verify.startswith((engine.CANONICAL, engine.RAW)):
+        raise WrongUse(f"--verify {verify!r}: a digest begins with {engine.CANONICAL} or {engine.RAW}")
+    found = recording_of(recorded, data)
+    made = engine.digest(found.execution_id, found.events, found.workload)
+    is_raw = raw if verify is None else verify.startswith(engine.RAW)
+    value = engine.raw_digest(found.events) if is_raw else made.value
+    matches = verify is None or verify == value
+    if as_json:
+        links = [{"entry": link.name, "sha256": link.sha256, "chain": link.chain} for link in made.links]
+        document = {"execution_id": found.execution_id, "digest": value, "ended": made.ended}
+        matched = {} if verify is None else {"matches": matches}
+        print_json({**document, **matched, **({} if is_raw else {"entries": links})})
+    else:
+        say(value)
+        if entries:
+            show(table(("entry", "sha256"), [(link.name, link.sha256) for link in made.links]))
+        if not made.ended:
+            say("the execution still runs: this is the digest of what is over")
+        if not matches:
+            say(f"it is not {verify}")
+    if not matches:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,179 @@
+"""replay, rebuild: executions from their logs alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from ..failure import FAILED, WrongUse
+from ..options import DataOption, JsonOption
+from ..output import cell, command, print_json, say, show, table
+from ..recordings import RecordedArgument, is_capsule, recording_of
+from ..target import running_stack
+
+# so many events are folded by one call
+MOST_EVENTS = 100_000
+
+
+@command
+def replay(
+    recorded: RecordedArgument,
+    data: DataOption = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="SEQ|TIME", help="As of this event, or of this instant (ISO 8601, UTC)."),
+    ] = None,
+    validate: Annotated[bool, typer.Option("--validate", help="Compare every projected row with the log.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild an execution from its log alone: its state, steps, loops, frames, commands and results.
+
+    With --validate, compare the projections with the log instead. Exit status 1 if they differ.
+    """
+    if validate:
+        if is_capsule(recorded) or at is not None:
+            raise WrongUse("--validate is for an execution of a running stack, as it is now")
+        _validate(recorded, data, as_json)
+        return
+    seq, instant = _position(at)
+    document = _offline(recorded, seq, instant) if is_capsule(recorded) else _online(recorded, data, seq, instant)
+    if as_json:
+        print_json(document)
+        return
+    _show(document)
+
+
+def _position(at: str | None) -> tuple[int | None, datetime | None]:
+    if at is None:
+        return None, None
+    if at.isdigit():
+        return int(at), None
+    try:
+        instant = datetime.fromisoformat(at)
+    except ValueError:
+        raise WrongUse(f"--at {at!r}: expected the number of an event, or a time like 2026-01-31T12:00:00Z") from None
+    return None, instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+def _online(execution_id: str, data: Any, seq: int | None, instant: datetime | None) -> dict[str, Any]:
+    with running_stack(data) as client:
+        document: dict[str, Any] = client.get(
+            "/api/replay/state",
+            execution_id=execution_id,
+            as_of_event_id=seq,
+            as_of_time=None if instant is None else instant.isoformat(),
+            limit=MOST_EVENTS,
+        )
+    return document
+
+
+def _offline(file: str, seq: int | None, instant: datetime | None) -> dict[str, Any]:
+    from ...engine.replay import up_to
+    from ...engine.surfaces import document
+
+    found = recording_of(file, None)
+    at = None if instant is None else int(instant.timestamp() * 1000)
+    made = document(found.execution_id, up_to(found.events, seq=seq, at=at), found.workload)
+    as_of = None if instant is None else instant.isoformat()
+    return {**made, "complete": True, "as_of_time": as_of}
+
+
+def _show(document: dict[str, Any]) -> None:
+    surfaces = document["surfaces"]
+    execution = surfaces["execution"]
+    cut = "" if document["complete"] else f", cut off after {document['event_count']} events"
+    say(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
+    steps = [[row["step"], row["generation"], row["status"], _content(row)] for row in surfaces["steps"]]
+    show(table(("step", "run", "status", "outcome"), steps))
+    for name, columns in COLUMNS.items():
+        if surfaces[name]:
+            say(f"{name}:")
+            show(table(columns, [[row.get(column) for column in columns] for row in surfaces[name]]))
+    if execution["ctx"]:
+        say(f"ctx: {_short(execution['ctx'])}")
+    if execution["error"]:
+        say(f"error: {execution['error'].get('message') or _short(execution['error'])}")
+    say(f"state sha256 {document['checksums']['state']}")
+
+
+COLUMNS = {
+    "commands": ("command_id", "kind", "attempt", "status", "seq"),
+    "loops": ("step", "generation", "count", "next", "ok", "failed"),
+    "stages": ("step", "generation", "count", "status"),
+    "results": ("step", "store", "bytes", "ref"),
+}
+
+
+def _content(row: dict[str, Any]) -> str:
+    for name in ("error", "ref", "data"):
+        if row.get(name) is not None:
+            value = (
+                row[name].get("message") if name == "error" else row[name].get("ref") if name == "ref" else row[name]
+            )
+            return _short(value)
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = cell(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _validate(execution_id: str, data: Any, as_json: bool) -> None:
+    with running_stack(data) as client:
+        answer = client.get("/api/replay/validate", execution_id=execution_id)
+    if as_json:
+        print_json(answer)
+    elif answer["valid"]:
+        say("the projections are what the log says")
+    else:
+        _show_differences(answer["differences"])
+    if not answer["valid"]:
+        raise typer.Exit(FAILED)
+
+
+def _show_differences(differences: list[dict[str, Any]]) -> None:
+    rows = [
+        [entry["projection"], ", ".join(str(value) for value in entry["key"].values()), *_sides(entry)]
+        for entry in differences
+    ]
+    show(table(("projection", "row", "projected", "the log says"), rows))
+
+
+def _sides(entry: dict[str, Any]) -> tuple[str, str]:
+    return (
+        "no such row" if entry["row"] is None else _short(entry["row"]),
+        "no such row" if entry["log"] is None else _short(entry["log"]),
+    )
+
+
+@command
+def rebuild(
+    data: DataOption = None,
+    execution_id: Annotated[str | None, typer.Option("--execution", metavar="ID", help="Only this one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop projections and make them anew from the logs, while the system runs.
+
+    Each execution in one transaction. Nothing is lost but leases: what workers hold is claimed again.
+    """
+    done: list[dict[str, Any]] = []
+    with running_stack(data) as client:
+        body: dict[str, Any] = {"limit": 50} if execution_id is None else {"execution_id": execution_id}
+        while True:
+            answer = client.post("/api/replay/rebuild", body)
+            done += answer["executions"]
+            if answer["next"] is None:
+                break
+            body["after"] = answer["next"]
+    if as_json:
+        print_json(done)
+        return
+    mended = [entry for entry in done if entry["differences"]]
+    for entry in mended:
+        say(f"execution {entry['execution_id']}:")
+        _show_differences(entry["differences"])
+    leases = sum(entry["leases"] for entry in done)
+    say(f"{len(done)} executions rebuilt, {len(mended)} of them differed from their log; {leases} leases lost")

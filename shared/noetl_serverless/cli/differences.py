@@ -1,0 +1,115 @@
+"""What `noetls diff` shows to people."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .output import cell
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDEST = 160
+MOST_LINES = 40
+CONTEXT = 2
+
+
+def report(document: Mapping[str, Any]) -> RenderableType:
+    """A diff document, section by section."""
+    from rich.text import Text
+
+    text = Text()
+    for line, style in lines(document):
+        text.append(line + "\n", style=style)
+    text.rstrip()
+    return text
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(line, style)."""
+    if document["empty"]:
+        yield f"execution {document['execution_id']}: the same decisions, the same calls", "green"
+        return
+    yield from _first(document["divergence"])
+    for name, mark, style in (("added", "+", "green"), ("removed", "-", "red")):
+        for run in document[name]:
+            behind = f", after {', '.join(run['after'])}" if run["after"] else ""
+            yield f"{mark} {_title(run)} is {name}{behind}", style
+    for entry in document["rerouted"]:
+        yield f"~ {_title(entry)} leads to {_targets(entry['now'])}, not to {_targets(entry['recorded'])}", "yellow"
+        for change in entry["because"]:
+            yield from _change(change)
+    for entry in document["reparameterised"]:
+        yield f"~ {entry['step']} is called with something else", "yellow"
+        for change in entry["changes"]:
+            yield from _change(change)
+    if document["undetermined"]:
+        yield "? not known from the record:", "dim"
+        for name, why in document["undetermined"].items():
+            yield f"    {name}: {why}", "dim"
+    yield from _ending(document["ending"])
+
+
+def _first(divergence: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if divergence is None:
+        return
+    step = f" of {divergence['step']}#{divergence['generation']}" if divergence["step"] else ""
+    yield f"the first divergence is at event {divergence['seq']}, {divergence['event']}{step}", "bold"
+    for side, mark, style in (("recorded", "-", "red"), ("now", "+", "green")):
+        for line in divergence[side] or ["nothing"]:
+            yield f"    {mark} {line}", style
+
+
+def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    run = f" (run {change['generation']})" if change.get("generation", 1) > 1 else ""
+    recorded, now = change["recorded"], change["now"]
+    if _is_long(recorded) and _is_long(now):
+        yield f"    {change['where']}{run}:", ""
+        yield from _text_diff(recorded, now)
+    else:
+        yield f"    {change['where']}{run}:", ""
+        yield f"      - {_short(recorded)}", "red"
+        yield f"      + {_short(now)}", "green"
+
+
+def _text_diff(recorded: str, now: str) -> Iterator[tuple[str, str]]:
+    found = difflib.unified_diff(recorded.splitlines(), now.splitlines(), lineterm="", n=CONTEXT)
+    # without the names of two files that there are not
+    shown = list(found)[2:]
+    for line in shown[:MOST_LINES]:
+        if not line.startswith("@@"):
+            yield f"      {line[0]} {line[1:]}"[: WIDEST + 8], {"-": "red", "+": "green"}.get(line[0], "dim")
+    if len(shown) > MOST_LINES:
+        yield f"      and {len(shown) - MOST_LINES} lines more", "dim"
+
+
+def _ending(ending: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    was, now = _end(ending["recorded"]), _end(ending["now"])
+    yield (f"both end: {was}" if was == now else f"it ended {was}; now {now}"), "bold"
+
+
+def _end(end: Mapping[str, Any]) -> str:
+    if end["status"] == "running":
+        return "it would still run"
+    error = f" ({end.get('error')}: {end.get('message')})" if end.get("error") else ""
+    behind = f" with {end['result_step']}" if end.get("result_step") else ""
+    return f"{end['status']}{behind}{error}"
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    return run["step"] if run["generation"] == 1 else f"{run['step']} (run {run['generation']})"
+
+
+def _targets(steps: list[str]) -> str:
+    return ", ".join(steps) or "the end"
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and "\n" in value
+
+
+def _short(value: Any) -> str:
+    text = cell(value) if value is not None else "null"
+    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."

@@ -1,0 +1,109 @@
+"""A recorded execution: from a running stack by its id, or from a capsule by its file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from .client import Client
+from .failure import Failure, WrongUse
+from .target import running_stack
+
+if TYPE_CHECKING:
+    from ..capsule.recording import Recording, Result
+
+SUFFIX = ".noetl"
+PAGE = 2000
+
+RecordedArgument = Annotated[
+    str, typer.Argument(metavar="ID|FILE", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
+]
+
+
+def is_capsule(name: str) -> bool:
+    return name.endswith(SUFFIX) or (not name.isdigit() and Path(name).is_file())
+
+
+def recording_of(name: str, data: Path | None) -> Recording:
+    """With its children, without the results of an execution of the stack. Raises Failure."""
+    if is_capsule(name):
+        return read_capsule(Path(name))[0]
+    with running_stack(data) as client:
+        return fetch(client, name)
+
+
+def read_capsule(file: Path) -> tuple[Recording, dict[str, Any]]:
+    from ..capsule.archive import BadCapsule
+    from ..capsule.capsule import read
+
+    try:
+        return read(file)
+    except BadCapsule as error:
+        raise WrongUse(str(error)) from None
+
+
+def fetch(
+    client: Client,
+    execution_id: str,
+    *,
+    children: bool = True,
+    results: Callable[[str, dict[str, Any]], Result] | None = None,
+) -> Recording:
+    """`results` makes what is kept of a stored result from its row."""
+    from ..capsule.recording import Recording
+
+    place = f"/api/executions/{quote(execution_id, safe='')}"
+    beside = client.get(f"{place}/recording")
+    kept = {} if results is None else {row["key"]: results(execution_id, row) for row in beside["results"]}
+    return Recording(
+        execution_id,
+        beside["path"],
+        beside["version"],
+        beside["plan_hash"],
+        beside["playbook"],
+        beside["workload"],
+        all_events(client, execution_id, beside["head"]),
+        [fetch(client, child, results=results) for child in beside["children"]] if children else [],
+        kept,
+    )
+
+
+def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
+    """Those up to `head`: what comes later would not fit to what was read before."""
+    from ..capsule.recording import event_of
+
+    found: list[Any] = []
+    place = f"/api/executions/{quote(execution_id, safe='')}/events"
+    while len(found) < head:
+        page = client.get(place, after=len(found), limit=min(PAGE, head - len(found)))
+        if not page:
+            raise Failure(f"the log of execution {execution_id} ends at {len(found)}, not at {head}")
+        found += [event_of(event) for event in page]
+    return found
+
+
+def fetch_result(client: Client, execution_id: str, row: dict[str, Any], most: int) -> Result:
+    """Without its content if that has more than `most` bytes or is gone."""
+    from ..capsule.recording import Result
+    from .failure import Refused
+
+    parts: list[bytes] = []
+    place = f"/api/results/data/{quote(execution_id, safe='')}"
+    try:
+        while row["bytes"] <= most and sum(map(len, parts)) < row["bytes"]:
+            answer = client.get(place, key=row["key"], offset=sum(map(len, parts)))
+            part = base64.b64decode(answer["data"])
+            if not part:
+                break
+            parts.append(part)
+    except Refused as refused:
+        if refused.http_status != 404:
+            raise
+        parts = []
+    content = b"".join(parts) if parts else None
+    return Result(row["key"], row["ref"], row["bytes"], row["sha256"], row["content_type"], content)
