@@ -35,7 +35,7 @@ RATES = {
     "results_away": 0.05,
     # drawn once a (virtual) second for the whole world
     "crash": 0.08,
-    "stop": 0.04,
+    "stop": 0.12,
     "stall": 0.08,
     # drawn once for each process
     "skew": 0.5,

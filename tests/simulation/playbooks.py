@@ -244,6 +244,9 @@ class Maker:
     def _item(self, best_effort: bool) -> dict[str, Any]:
         fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
         tool = self._plain("{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}")
+        if self.rng.random() < 0.3:
+            # most are short, so that frames are long, and some are not
+            tool["input"]["ms"] = f"{{{{ {self.rng.choice((3000, 9000))} if iter._index % 9 == 8 else 2 }}}}"
         if fail == 1:
             self._retry(tool, attempts=2)["spec"]["policy"]["rules"][0]["then"]["delay"] = self.rng.choice((0.1, 1, 6))
         return tool

@@ -17,13 +17,14 @@ from noetl_serverless.engine.events import DECISIONS, FACTS, Event
 from noetl_serverless.engine.evolve import apply
 from noetl_serverless.engine.state import State
 from noetl_serverless.protocol import CommandKey, Held, ReportRequest, ReportResponse
-from noetl_serverless.store.log import Case, Claimant, Committed, Lease, Part, Pulse
+from noetl_serverless.store.log import Case, Claimant, Committed, Lease, Part, Pulse, Reported
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.projections import project
 
 Key = tuple[str, str]
 REPORTED = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
-ENDINGS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
+# after the last fault, a lease may still run out of what was held before
+SETTLING = 90.0
 # (what happened, to which execution, more)
 Note = Callable[..., None]
 
@@ -52,7 +53,11 @@ class Diary:
     # (step, generation) that have begun
     begun: set[tuple[str, int]] = field(default_factory=set)
     frames: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
-    ended: bool = False
+    # loop -> its width, and the frames that are out, each with the items it runs at once
+    widths: dict[tuple[str, int], int] = field(default_factory=dict)
+    out: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    # command -> index of its frame
+    indexes: dict[str, int] = field(default_factory=dict)
 
 
 class WatchedLog(MemoryLog):
@@ -66,7 +71,10 @@ class WatchedLog(MemoryLog):
         self.ever_held: set[Key] = set()
         # command -> the fence it was closed under
         self.closed: dict[Key, int] = {}
+        self.held_since: dict[Key, float] = {}
         self.scheduled: Callable[[], bool] = lambda: False
+        # since when nothing goes wrong any more
+        self.well_since: Callable[[], float] = lambda: float("inf")
 
     def broken(self, rule: str, detail: str) -> None:
         self.faults.append(Broken(rule, detail))
@@ -133,10 +141,12 @@ class WatchedLog(MemoryLog):
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         late = {key for key, row in self.commands.items() if row.lease_until < self._clock()}
+        well = {key for key, at in self.held_since.items() if at > self.well_since() + SETTLING}
         waiting = await super().expire(deliveries, limit)
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
             self._must(name in late, "a lease was taken away before its end", name)
+            self._must(name not in well, "a lease ran out, and nothing was wrong", name)
         self._give_back(waiting, "expired")
         return waiting
 
@@ -152,6 +162,7 @@ class WatchedLog(MemoryLog):
             self._must(key not in self.holds, "two workers hold one command", lambda key=key: key)
             self._must(lease.fence > self.closed.get(key, 0), "a command is run again after its end", key)
             self.holds[key] = lease.fence
+            self.held_since[key] = self._clock()
             self.ever_held.add(key)
             self._note("claimed", lease.execution_id, f"{lease.command_id} fence {lease.fence} by {worker}")
 
@@ -170,9 +181,17 @@ class WatchedLog(MemoryLog):
             if part.case.execution_id in committed.good:
                 self._after(part)
         for id in committed.appended:
-            execution = self.executions[id]
-            self._note("appended", id, " ".join(event.type for event in execution.events[heads.get(id, 0) :]))
+            self._note("told", id, " ".join(event.type for event in self.executions[id].inbox.values()))
         return committed
+
+    async def append(self, facts: Sequence[Reported]) -> set[Key]:
+        accepted = await super().append(facts)
+        for fact in facts:
+            key = (fact.execution_id, fact.event.command_id or "")
+            if key in accepted:
+                self._closing(self.diaries[key[0]], key[1], fact.fence)
+                self._note("into the inbox", key[0], f"{fact.event.type} {key[1]}")
+        return accepted
 
     # -- one commit
 
@@ -191,6 +210,16 @@ class WatchedLog(MemoryLog):
             self._event(diary, event)
         self._order(diary, new)
         diary.seen += len(new)
+        if part.case.state.ended:
+            self._children(diary, part, new)
+
+    def _children(self, diary: Diary, part: Part, new: list[Event]) -> None:
+        """An end is told to the children that still run, unless it says to spare them."""
+        told = {fact["id"] for fact in part.appends if fact["type"] == e.CANCELLED}
+        spared = any(event.type == e.CANCELLED and not event.payload.get("cascade", True) for event in new)
+        for child, how in diary.children.items():
+            runs = how == "started" and self.executions[child].status == "RUNNING"
+            self._must(not runs or spared or child in told, "a child was left running", f"{diary.id} {child}")
 
     def _closing(self, diary: Diary, command: str, fence: int) -> None:
         key = (diary.id, command)
@@ -236,12 +265,12 @@ class WatchedLog(MemoryLog):
                 diary.children[child] = "ended"
             case e.LOOP_OPENED:
                 self._begin(diary, event)
+                width = 1 if payload["mode"] == "sequential" else payload["max_in_flight"]
+                diary.widths[(event.step or "", event.generation or 0)] = width
             case e.LOOP_DONE:
                 self._loop_done(diary, event)
             case e.STEP_SKIPPED if event.generation is not None:
                 self._begin(diary, event)
-        if event.type in ENDINGS:
-            diary.ended = True
 
     def _issued(self, diary: Diary, event: Event) -> None:
         command = event.command_id or ""
@@ -257,6 +286,17 @@ class WatchedLog(MemoryLog):
                 source[what] = "resumed"
         if event.payload["kind"] == "step" and not resumes:
             self._begin(diary, event)
+        if event.payload["kind"] == "frame":
+            self._frame_out(diary, event)
+
+    def _frame_out(self, diary: Diary, event: Event) -> None:
+        key = (event.step or "", event.generation or 0)
+        index, start, end, concurrency = event.payload["frame"]
+        out = diary.out.setdefault(key, {})
+        out[index] = min(concurrency, end - start)
+        diary.indexes[event.command_id or ""] = index
+        width = diary.widths[key]
+        self._must(sum(out.values()) <= width, "a loop is wider than it may be", f"{diary.id} {key} {out} {width}")
 
     def _begin(self, diary: Diary, event: Event) -> None:
         assert event.step is not None and event.generation is not None
@@ -276,6 +316,7 @@ class WatchedLog(MemoryLog):
         self._must(not overlaps, "an item was counted twice", f"{diary.id} {row} {frames}")
         self._must(row["ok"] + row["failed"] == end - start, "an item was not counted", f"{diary.id} {row}")
         frames[start] = end
+        diary.out[(event.step, event.generation)].pop(diary.indexes[event.command_id or ""])
 
     def _loop_done(self, diary: Diary, event: Event) -> None:
         assert event.step is not None and event.generation is not None
@@ -315,8 +356,12 @@ class WatchedLog(MemoryLog):
             if owner == id and row.status != "dead"
         }
         shown = {command for command, status in out.items() if status != "timer"}
+        reported = {fact.command_id for fact in execution.inbox.values() if fact.command_id}
+        self._must(not shown & reported, "a command is out and in the inbox", f"{id} {out} {reported}")
         timers = out.keys() - shown
-        self._must(shown == state.commands.keys(), "commands are not those of the state", f"{id} {out}")
+        if state.ended:
+            reported.clear()
+        self._must(shown | reported == state.commands.keys(), "commands are not those of the state", f"{id} {out}")
         self._must(timers == state.timers.keys(), "timers are not those of the state", f"{id} {out}")
         self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
         waits = bool(state.commands or state.timers or state.children)

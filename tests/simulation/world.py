@@ -94,6 +94,8 @@ class World:
         self.asked: dict[str, bytes] = {}
         self.schedules = MemorySchedules(self._now)
         self.log.scheduled = self.schedules.due
+        self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
+        self._well_at = 0.0
         self.wire = Wire(self)
         self._incarnation = 0
         self._secrets = stream(seed, "secrets")
@@ -350,6 +352,7 @@ class World:
                 hand.process.call(hand.worker.stop)
                 self.loop.later(12.0, self.crash, hand.process)
         self.faults.on = False
+        self._well_at = self.loop.now
         self.schedules.turn_off()
         self.trouble = False
 

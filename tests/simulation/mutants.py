@@ -1,0 +1,296 @@
+"""Faults planted in the engine, each of which the simulation must find.
+
+A mutant is a context manager that patches the engine at run time and puts it right again at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from noetl_serverless.engine import decide, evolve, frames
+from noetl_serverless.ledger.cases import Cases
+from noetl_serverless.ledger.commits import Commits
+from noetl_serverless.ledger.reporting import Reporting
+from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.store import memory
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.schedules import Fire
+from noetl_serverless.worker.shift import Shift
+
+Mutant = Callable[[], Any]
+
+
+def skip_the_fence_check() -> Any:
+    def closes(self: MemoryLog, id: str, command: str, fence: int) -> bool:
+        return (id, command) in self.commands
+
+    return patch.object(MemoryLog, "_closes", closes)
+
+
+def drop_the_compare_and_set() -> Any:
+    def may(self: MemoryLog, part: Any) -> bool:
+        execution = self.executions.get(part.case.execution_id)
+        return execution is not None and all(self._closes(part.case.execution_id, *close) for close in part.closes)
+
+    return patch.object(MemoryLog, "_may", may)
+
+
+@contextmanager
+def write_without_looking_at_the_sequence() -> Iterator[None]:
+    store = MemoryLog._store
+
+    def blind(self: MemoryLog, execution: Any, event: Any) -> None:
+        kept = list(execution.events)
+        execution.events[:] = kept[: event.seq - 1] + kept[:0]
+        while len(execution.events) < event.seq - 1:
+            execution.events.append(kept[-1])
+        store(self, execution, event)
+        execution.events += kept[event.seq :]
+
+    with drop_the_compare_and_set(), patch.object(MemoryLog, "_store", blind):
+        yield
+
+
+def forget_the_join() -> Any:
+    return patch.object(decide, "blocked", lambda plan, state, join: False)
+
+
+def acknowledge_before_the_claim() -> Any:
+    claim = Shift._claim
+
+    async def hasty(self: Shift, pointers: Any) -> int:
+        await self._ack(pointers)
+        return await claim(self, pointers)
+
+    return patch.object(Shift, "_claim", hasty)
+
+
+def answer_before_the_commit() -> Any:
+    decide_them = Reporting._decide
+
+    async def hasty(self: Reporting, batch: Any, fresh: bool) -> None:
+        for outcomes in batch.work.values():
+            for outcome in outcomes:
+                batch.settle(outcome, "accepted")
+        await decide_them(self, batch, fresh)
+        batch.work.clear()
+
+    return patch.object(Reporting, "_decide", hasty)
+
+
+def lose_the_rest_of_a_frame() -> Any:
+    after = evolve.after_frame
+
+    def forgetful(loop: Any, frame: Any, payload: Any) -> Any:
+        return after(loop, (frame[0], frame[1], payload["end"], frame[3]), payload)
+
+    return patch.object(evolve, "after_frame", forgetful)
+
+
+def never_expire_a_lease() -> Any:
+    async def expire(self: MemoryLog, deliveries: int, limit: int) -> list[Any]:
+        return []
+
+    return patch.object(MemoryLog, "expire", expire)
+
+
+def expire_leases_early() -> Any:
+    def overdue(self: MemoryLog) -> list[Any]:
+        return [row for row in self.commands.values() if row.status == "claimed"]
+
+    return patch.object(MemoryLog, "_overdue", overdue)
+
+
+def tell_the_parent_twice() -> Any:
+    tell = Turn._tell_parent
+
+    def twice(self: Turn, at: int) -> None:
+        tell(self, at)
+        tell(self, at)
+
+    return patch.object(Turn, "_tell_parent", twice)
+
+
+def do_not_tell_the_parent() -> Any:
+    return patch.object(Turn, "_tell_parent", lambda self, at: None)
+
+
+def leave_children_running() -> Any:
+    return patch.object(Turn, "_end_children", lambda self, children, at: None)
+
+
+def fold_decisions_before_their_fact() -> Any:
+    return patch.object(
+        memory, "logical_order", lambda events: sorted(events, key=lambda event: (event.cause or event.seq, -event.seq))
+    )
+
+
+def take_in_a_fact_twice() -> Any:
+    """What was taken out of the inbox is left in it."""
+    part = Turn.part
+
+    def leaving(self: Turn, row: Any = None) -> Any:
+        made = part(self, row)
+        made.taken = []
+        return made
+
+    return patch.object(Turn, "part", leaving)
+
+
+def leave_the_inbox_to_itself() -> Any:
+    async def lagging(self: MemoryLog, limit: int) -> list[str]:
+        return []
+
+    return patch.object(MemoryLog, "lagging", lagging)
+
+
+def leave_a_timer_open() -> Any:
+    append = Commits.append
+
+    async def open_ended(self: Commits, id: str, fact: Any = None, closes: Any = None, claimant: Any = None) -> Any:
+        return await append(self, id, fact, None, claimant)
+
+    return patch.object(Commits, "append", open_ended)
+
+
+def ignore_the_idempotency_key() -> Any:
+    async def started(self: MemoryLog, key: str) -> None:
+        return None
+
+    may_open = MemoryLog._may_open
+
+    def may(self: MemoryLog, part: Any, good: Any) -> bool:
+        key, part.row["idempotency_key"] = part.row.get("idempotency_key"), None
+        try:
+            return may_open(self, part, good)
+        finally:
+            part.row["idempotency_key"] = key
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(MemoryLog, "started", started), patch.object(MemoryLog, "_may_open", may):
+            yield
+
+    return both()
+
+
+def never_look_again() -> Any:
+    """A case that turned out to be old is kept."""
+    get = Cases.get
+
+    async def stale(self: Cases, ids: Any, fresh: bool = False) -> Any:
+        return await get(self, ids)
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(Cases, "get", stale), patch.object(Cases, "forget", lambda self, id: None):
+            yield
+
+    return both()
+
+
+def give_results_as_they_came() -> Any:
+    @contextmanager
+    def unsorted() -> Iterator[None]:
+        evolve.sorted = lambda parts, key=None: list(parts)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            del evolve.sorted  # type: ignore[attr-defined]
+
+    return unsorted()
+
+
+def count_the_rest_twice() -> Any:
+    take = evolve._take_frame
+
+    def again(state: Any, key: str, frame: Any) -> None:
+        before = state.loops[key]
+        take(state, key, frame)
+        if before.returned:
+            from dataclasses import replace
+
+            state.loops[key] = replace(state.loops[key], returned=before.returned)
+
+    return patch.object(evolve, "_take_frame", again)
+
+
+def resume_under_the_same_name() -> Any:
+    command_id = decide.command_id
+
+    def nameless(step: str, generation: int, frame: Any = None, attempt: int = 1, opening: bool = False) -> str:
+        return command_id(step, generation, frame, 1, opening)
+
+    return patch.object(decide, "command_id", nameless)
+
+
+def forget_where_a_command_stopped() -> Any:
+    resume = decide.Decider._resume
+
+    def forgetful(self: Any, suspended: Any, resumed: Any, **source: str) -> None:
+        child = {"child": resumed["child"]} if resumed and "child" in resumed else None
+        resume(self, suspended, child, **source)
+
+    return patch.object(decide.Decider, "_resume", forgetful)
+
+
+def forget_the_skipped() -> Any:
+    return patch.object(decide, "unreachable", lambda plan, state, targets: [])
+
+
+def draw_a_key_for_each_fire() -> Any:
+    count = iter(range(1_000_000))
+    return patch.object(Fire, "idempotency_key", property(lambda self: f"schedule:{next(count)}"))
+
+
+def do_not_keep_leases_alive() -> Any:
+    async def extend(self: MemoryLog, held: Any, lease: float) -> Any:
+        return {(key.execution_id, key.command_id) for key in held if self._holds(key)}
+
+    return patch.object(MemoryLog, "extend", extend)
+
+
+def widen_the_loop_without_end() -> Any:
+    """A sequential loop that does not wait for the item before."""
+    shape = frames.next_frame
+
+    def eager(loop: Any, out: Any) -> Any:
+        return shape(loop, [])
+
+    return patch.object(decide, "next_frame", eager)
+
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__: mutant
+    for mutant in (
+        skip_the_fence_check,
+        drop_the_compare_and_set,
+        write_without_looking_at_the_sequence,
+        forget_the_join,
+        acknowledge_before_the_claim,
+        answer_before_the_commit,
+        lose_the_rest_of_a_frame,
+        never_expire_a_lease,
+        expire_leases_early,
+        tell_the_parent_twice,
+        do_not_tell_the_parent,
+        leave_children_running,
+        fold_decisions_before_their_fact,
+        take_in_a_fact_twice,
+        leave_the_inbox_to_itself,
+        leave_a_timer_open,
+        ignore_the_idempotency_key,
+        never_look_again,
+        give_results_as_they_came,
+        count_the_rest_twice,
+        resume_under_the_same_name,
+        forget_where_a_command_stopped,
+        forget_the_skipped,
+        draw_a_key_for_each_fire,
+        do_not_keep_leases_alive,
+        widen_the_loop_without_end,
+    )
+}
