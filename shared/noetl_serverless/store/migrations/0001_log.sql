@@ -155,7 +155,8 @@ BEGIN
 END $$;
 SELECT noetl.ensure_partitions(now());
 
--- One transaction for any number of executions, each whole or not at all.
+-- One transaction for any number of executions, each whole or not at all. Its plans are made while the tables are small and
+-- kept while they grow: they must go from the few rows given to their index entries, hence the settings, here and below.
 -- executions  [{id, expect, row?, head, status, finished, state?, result?, error?, ended?}]; row: insert; expect: compare-and-set
 -- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
 -- closes      [{id, command, fence}]: each must be the current holder, or the whole execution is refused
@@ -166,7 +167,8 @@ SELECT noetl.ensure_partitions(now());
 CREATE FUNCTION noetl.commit(
     executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb,
     taken jsonb, appends jsonb
-) RETURNS jsonb LANGUAGE plpgsql AS $$
+) RETURNS jsonb LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     good bigint[];
     fresh bigint[];
@@ -175,7 +177,7 @@ DECLARE
 BEGIN
     WITH held AS (
         SELECT e.execution_id, e.head FROM noetl.execution e
-        WHERE e.execution_id IN (SELECT (x->>'id')::bigint FROM jsonb_array_elements(executions) x)
+        WHERE e.execution_id = ANY (ARRAY(SELECT (x->>'id')::bigint FROM jsonb_array_elements(executions) x))
         ORDER BY e.execution_id FOR UPDATE
     )
     SELECT coalesce(array_agg(held.execution_id), '{}') INTO good
@@ -316,7 +318,8 @@ END $$;
 -- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
 -- and their facts put into the inbox, without touching that row.
 -- facts  [{id, command, fence, type, step, generation, at, payload, refs}]; returns [[id, command]] of those accepted.
-CREATE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     accepted jsonb;
 BEGIN
@@ -353,7 +356,8 @@ CREATE TYPE noetl.claimed AS (
     generation integer, payload jsonb, opening jsonb
 );
 
-CREATE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noetl.claimed LANGUAGE sql STABLE AS $$
+CREATE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noetl.claimed LANGUAGE sql STABLE SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation,
         issued.payload, opened.payload
     FROM unnest(taken) t
@@ -367,7 +371,8 @@ $$;
 -- Lease pending commands of a pool: those named by `keys` [{execution_id, command_id}], or with null those that have
 -- waited longest. Functions, so that their plans are kept behind a pooler too.
 CREATE FUNCTION noetl.claim(worker_id text, pool_name text, lease float8, most integer, keys jsonb)
-RETURNS SETOF noetl.claimed LANGUAGE plpgsql AS $$
+RETURNS SETOF noetl.claimed LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     taken noetl.command[];
 BEGIN
@@ -401,7 +406,8 @@ BEGIN
 END $$;
 
 -- What a worker holds beside `holding` [{execution_id, command_id}], its leases prolonged.
-CREATE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     taken noetl.command[];
 BEGIN
