@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 WIDEST = 160
 MOST_LINES = 40
 CONTEXT = 2
+STYLES = {"-": "red", "+": "green", " ": "dim"}
 
 
 def report(document: Mapping[str, Any]) -> RenderableType:
@@ -42,7 +43,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for change in entry["because"]:
             yield from _change(change)
     for entry in document["reparameterised"]:
-        yield f"~ {entry['step']} is called with something else", "yellow"
+        yield f"~ {entry['step']} runs with other parameters", "yellow"
         for change in entry["changes"]:
             yield from _change(change)
     if document["undetermined"]:
@@ -57,9 +58,12 @@ def _first(divergence: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         return
     step = f" of {divergence['step']}#{divergence['generation']}" if divergence["step"] else ""
     yield f"the first divergence is at event {divergence['seq']}, {divergence['event']}{step}", "bold"
-    for side, mark, style in (("recorded", "-", "red"), ("now", "+", "green")):
-        for line in divergence[side] or ["nothing"]:
-            yield f"    {mark} {line}", style
+    both = list(difflib.ndiff(divergence["recorded"] or ["nothing"], divergence["now"] or ["nothing"]))
+    for line in both[:MOST_LINES]:
+        if line[0] in STYLES:
+            yield f"    {line[0]} {line[2:]}", STYLES[line[0]]
+    if len(both) > MOST_LINES:
+        yield f"    and {len(both) - MOST_LINES} decisions more", "dim"
 
 
 def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -80,7 +84,7 @@ def _text_diff(recorded: str, now: str) -> Iterator[tuple[str, str]]:
     shown = list(found)[2:]
     for line in shown[:MOST_LINES]:
         if not line.startswith("@@"):
-            yield f"      {line[0]} {line[1:]}"[: WIDEST + 8], {"-": "red", "+": "green"}.get(line[0], "dim")
+            yield f"      {line[0]} {line[1:]}"[: WIDEST + 8], STYLES.get(line[0], "dim")
     if len(shown) > MOST_LINES:
         yield f"      and {len(shown) - MOST_LINES} lines more", "dim"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..playbook.plan import Plan
+from ..playbook.reads import Reads, merge
 from . import events as e
 from .canonical import canonical, plain
 from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
@@ -137,7 +138,9 @@ class _Comparison:
 
     def _both(self, was: Run, now: Run) -> None:
         if was.route is not None and now.route is not None and was.arcs != now.arcs:
-            because = arc_changes(self.found.recorded.steps[was.step], self.found.plan.steps[was.step])
+            step = self.found.plan.steps[was.step]
+            because = arc_changes(self.found.recorded.steps[was.step], step)
+            because += self._workload(merge(arc.when.reads for arc in step.arcs if arc.when is not None))
             because += value_changes("set", was.route.get("set", {}), now.route.get("set", {}), was.generation)
             self.found.rerouted.append(Rerouted(was, now.arcs, because))
         changes = self._parameters(was, now)
@@ -153,16 +156,21 @@ class _Comparison:
             return []
         recorded, plan = self.found.recorded.steps[was.step], self.found.plan.steps[was.step]
         changes = parameter_changes(recorded, plan)
-        reads = plan.reads.get("workload", frozenset())
-        for where, change in self.workload_changes.items():
-            name = where.split(".")[0].split("[")[0]
-            if reads is None or name in reads:
-                changes.append(Change(f"workload.{where}", change.recorded, change.now))
+        changes += self._workload(plan.reads)
         if was.loop is not None and now.loop is not None:
             changes += value_changes("loop items", _items(was.loop), _items(now.loop), was.generation)
         for part in ("ctx", "steps"):
             changes += self._scope(part, was, now)
         return changes
+
+    def _workload(self, reads: Reads) -> list[Change]:
+        """What of the workload has changed among what is read; a bare name may be one of its keys."""
+        keys = reads.get("workload", frozenset())
+        return [
+            Change(f"workload.{where}", change.recorded, change.now)
+            for where, change in self.workload_changes.items()
+            if keys is None or (name := where.split(".")[0].split("[")[0]) in keys or name in reads
+        ]
 
     def _scope(self, part: str, was: Run, now: Run) -> list[Change]:
         """What both versions name and do not find the same."""

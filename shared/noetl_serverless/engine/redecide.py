@@ -2,7 +2,7 @@
 
 The recorded facts are fed in their order for as long as the new decisions are the recorded ones. Once the paths have
 parted, a recorded outcome is taken for the same command of the same run of a step, and for loop items by their value,
-else by their index; where nothing was recorded, that branch ends.
+else by their index; where nothing was recorded, that branch ends, unless the step is a noop.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class _Player:
             if self._fits(fact):
                 del self.facts[place]
                 return self._adapted(fact)
-        return self._made_frame() or (self._assumed() if self.assume and self.done.divergence is not None else None)
+        if (frame := self._made_frame()) is not None or self.done.divergence is None:
+            return frame
+        return self._known() or (self._assumed() if self.assume else None)
 
     def _fits(self, fact: Event) -> bool:
         if fact.type in OF_COMMANDS:
@@ -174,6 +176,16 @@ class _Player:
             payload = self.items.frame(command.key, command.frame[1], command.frame[2])
             if payload is not None:
                 return self._made(e.FRAME_COMMITTED, name, command.key, payload)
+        return None
+
+    def _known(self) -> Event | None:
+        """The end of a step that does nothing, which needs no record."""
+        for name, command in sorted(self.state.commands.items()):
+            step = self.plan.steps[command.key.rpartition("#")[0]]
+            if command.kind == "step" and not step.is_pipeline and step.input is None:
+                (task,) = step.tasks
+                if task.kind == "noop" and not task.rules and not task.config:
+                    return self._made(e.CALL_DONE, name, command.key, {"data": {"status": "ok"}})
         return None
 
     def _assumed(self) -> Event | None:

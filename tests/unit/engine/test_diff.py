@@ -14,7 +14,7 @@ from noetl_serverless.engine.diff import Diff, diff
 from noetl_serverless.playbook.compile import load_plan
 
 WITH_A_STEP_MORE = dedent(CHAIN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: new}]}")) + (
-    "- {step: new, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n"
+    "- {step: new, tool: {kind: python, code: x = 1}, next: {arcs: [{step: b}]}}\n"
 )
 
 
@@ -72,8 +72,16 @@ def test_another_condition_leads_another_way(start: Any) -> None:
     ]
     assert found.divergence is not None
     assert (found.divergence["step"], found.divergence["event"]) == ("b", "call.done")
+    assert found.ending[0]["status"] == found.ending[1]["status"] == "completed"
+    assert (found.ending[0]["result_step"], found.ending[1]["result_step"]) == ("c", "d")
+
+
+def test_what_was_not_recorded_cannot_be_told(start: Any) -> None:
+    edited = CHAIN.replace("ctx.x > 0", "ctx.x > 5").replace(
+        "{step: d, tool: {kind: noop}}", "{step: d, tool: {kind: python, code: x = 1}}"
+    )
+    found = against(play(start(CHAIN), 1), edited)
     assert found.undetermined == {"d#1": "no outcome was recorded"}
-    assert found.ending[0]["status"] == "completed"
     assert found.ending[1]["status"] == "running"
 
 
@@ -110,7 +118,7 @@ def test_a_failure_arc_that_is_added_shows_what_would_have_been_done(start: Any)
     found = against(play(start(bad), 1), edited)
     assert names(found, "added") == ["mend#1"]
     assert found.ending[0]["error"] == "boom"
-    assert found.ending[1]["status"] == "running"
+    assert found.ending[1]["status"] == "completed"
 
 
 def test_a_failure_arc_that_is_gone_fails(start: Any) -> None:
@@ -142,6 +150,13 @@ def test_another_set_changes_what_later_steps_are_given(start: Any) -> None:
         for change in made
     ]
     assert changes == [("a", "set.x", 1, 2), ("c", "ctx.x", 1, 2)]
+
+
+def test_a_condition_that_reads_another_default_says_so(start: Any) -> None:
+    flow = CHAIN.replace("ctx.x > 0", "ctx.x > workload.least")
+    found = against(play(start(flow, head="workload: {least: 0}\n"), 1), flow, head="workload: {least: 9}\n")
+    (rerouted,) = found.rerouted
+    assert [(change.where, change.recorded, change.now) for change in rerouted.because] == [("workload.least", 0, 9)]
 
 
 def test_another_default_changes_the_steps_that_read_it_unless_it_was_given(start: Any) -> None:
