@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..playbook.plan import Arc, Assignment, Loop, Plan, Step
-from ..playbook.scope import build_scope
+from ..playbook.plan import AdmitRule, Arc, Assignment, Loop, Plan, Step
+from ..playbook.scope import Scope, build_scope
 from ..playbook.template import NeedsFetch, Template, TemplateError, render_tree, truthy
 from ..playbook.views import EventName
 from . import events as e
@@ -206,13 +206,16 @@ class Decider:
         for arc in step.arcs:
             if asks_only_failures and not arc.handles_failure:
                 continue
-            if arc.when is None or truthy(arc.when.render(self._scope(event, output, values))):
+            if self._holds(step, arc, self._scope(event, output, values)):
                 chosen.append(arc)
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
             values.update(self._assign(arc.set, self._scope(event, output, values)))
         return chosen
+
+    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
+        return asked.when is None or truthy(asked.when.render(scope))
 
     def _dead_end(self, step: Step, outcome: dict[str, Any], event: str) -> None:
         if event in FAILURES:
@@ -283,7 +286,7 @@ class Decider:
 
     def _admitted(self, step: Step) -> bool:
         for rule in step.admit:
-            if rule.when is None or truthy(rule.when.render(self._scope())):
+            if self._holds(step, rule, self._scope()):
                 return rule.allow
         return True
 
@@ -398,7 +401,7 @@ class Decider:
         event: str | None = None,
         output: dict[str, Any] | None = None,
         values: dict[str, Any] | None = None,
-    ) -> Any:
+    ) -> Scope:
         state = self.state
         return build_scope(
             workload=state.workload,
