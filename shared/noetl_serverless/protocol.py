@@ -34,6 +34,22 @@ class Frame(Message):
     concurrency: int = 1
 
 
+class Ahead(Message):
+    """With this a worker decides by itself what follows from a command, before its outcome is durable."""
+
+    # the last seq of the log, and the state after it
+    head: int
+    state: dict[str, Any]
+    # all of it: arcs may ask for what the command does not
+    workload: dict[str, Any]
+
+
+class Order(CommandKey):
+    """A command, and the SHA-256 of the payload that it was issued with."""
+
+    order: str
+
+
 class ClaimedCommand(CommandKey):
     """All a worker needs to run one command, once the plan is known."""
 
@@ -59,6 +75,11 @@ class ClaimedCommand(CommandKey):
     # where a parked or deferred pipeline goes on: what the worker gave as Outcome.resume, and for a child its end as
     # "child": {"status", "data" | "ref", "error"?, "execution_id"}
     resume: dict[str, Any] | None = None
+    # of a pipelined execution's step: as in `Order`. If the report named it in `running` with the same order, the
+    # command brings its lease alone, `workload` and `scope` are empty
+    order: str | None = None
+    # of a pipelined execution, if nothing else of it is under way: the worker may run ahead
+    ahead: Ahead | None = None
 
 
 class ClaimRequest(Message):
@@ -130,6 +151,11 @@ class Outcome(CommandKey):
     delay: float | None = None
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
+    # when it ended by the worker's clock, in ms since 1970; without it, when it is taken in
+    at: int | None = None
+    # of a command that was run ahead: what it was issued with as the worker decided, as in `Order`. It stands behind
+    # the outcomes it follows from, and bears the fence of the first of them
+    order: str | None = None
 
 
 class ReportRequest(Message):
@@ -140,6 +166,8 @@ class ReportRequest(Message):
     capacity: int = Field(default=0, ge=0, le=1000)
     lease: float = Field(default=30.0, gt=0, le=3600)
     plans: list[str] = Field(default_factory=list, max_length=1000)
+    # what the worker runs ahead of this report: to be claimed for it if it is what follows
+    running: list[Order] = Field(default_factory=list, max_length=1000)
 
 
 class ReportResult(CommandKey):

@@ -19,3 +19,8 @@ def execution_id(at_ms: int, seed: str) -> str:
     """A 63-bit id that sorts by time: milliseconds since 2024, then 22 bits of the seed's digest."""
     low = int.from_bytes(sha256(seed.encode()).digest()[:4], "big") >> (32 - LOW_BITS)
     return str((max(at_ms - EPOCH_MS, 0) << LOW_BITS) | low)
+
+
+def started_at(execution_id: str) -> int:
+    """Milliseconds since 1970."""
+    return (int(execution_id) >> LOW_BITS) + EPOCH_MS

@@ -6,13 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..playbook.plan import Plan
-from ..protocol import ClaimedCommand, Frame
+import orjson
+
+from ..commands.order import Hold, command_of, digest_of
+from ..protocol import Ahead, ClaimedCommand, Frame, Order
 from ..store.log import Case, Lease, Log
 from .playbooks import Playbooks
 
 # openings of loops kept at hand: one serves hundreds of frames
 MOST_OPENINGS = 64
+# with a larger workload, in bytes of JSON, an execution is not run ahead: it would travel with each beginning
+WORKLOAD_LIMIT = 256 * 1024
 
 
 class Dispatch:
@@ -21,10 +25,16 @@ class Dispatch:
         self._playbooks = playbooks
         self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
-    async def commands(self, leases: Sequence[Lease], cases: Mapping[str, Case]) -> list[ClaimedCommand]:
-        """Those of the `leases` whose case is given; each lease brings its order."""
+    async def commands(
+        self, leases: Sequence[Lease], cases: Mapping[str, Case], running: Iterable[Order] = ()
+    ) -> list[ClaimedCommand]:
+        """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
+        it is told the lease alone."""
+        known = {(key.execution_id, key.command_id): key.order for key in running}
         return [
-            await self._command(lease, cases[lease.execution_id]) for lease in leases if lease.execution_id in cases
+            await self._command(lease, cases[lease.execution_id], known)
+            for lease in leases
+            if lease.execution_id in cases
         ]
 
     async def plans(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
@@ -32,39 +42,30 @@ class Dispatch:
         wanted = {command.plan for command in commands} - set(known)
         return {hash: await self._playbooks.text(hash) for hash in wanted}
 
-    async def _command(self, lease: Lease, case: Case) -> ClaimedCommand:
+    async def _command(self, lease: Lease, case: Case, known: Mapping[tuple[str, str], str]) -> ClaimedCommand:
         plan = await self._playbooks.plan(case.plan_hash)
         order = lease.order
         assert order is not None
-        scope = order["scope"]
-        extra: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if order["kind"] == "frame":
-            opening = await self._opening(lease)
-            scope = {**opening["scope"], **scope}
-            index, start, end, concurrency = order["frame"]
-            extra["frame"] = Frame(index=index, start=start, end=end, concurrency=concurrency)
-            extra["count"] = opening["count"]
-            if opening.get("ref") is not None:
-                extra["collection"] = opening["ref"]
-            else:
-                extra["items"] = opening.get("data", [])[start:end]
-        return ClaimedCommand.model_construct(
-            execution_id=lease.execution_id,
-            command_id=lease.command_id,
-            step=lease.step,
-            generation=lease.generation,
-            kind=order["kind"],
-            attempt=order["attempt"],
-            delivery=lease.delivery,
-            fence=lease.fence,
-            lease_until=lease.lease_until,
-            plan=case.plan_hash,
-            path=case.path,
-            workload=_needed(plan, lease.step, case.state.workload),
-            scope=scope,
-            resume=order.get("resume"),
-            **extra,
-        )
+            more = await self._frame(lease, order)
+        elif order["kind"] == "step" and plan.durability == "pipelined":
+            more = _pipelined(lease, order, case, known)
+        names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
+        held = Hold(lease.fence, lease.delivery, lease.lease_until)
+        return command_of(plan, case.path, names, order, case.state.workload, held, **more)
+
+    async def _frame(self, lease: Lease, order: Mapping[str, Any]) -> dict[str, Any]:
+        opening = await self._opening(lease)
+        index, start, end, concurrency = order["frame"]
+        more = {
+            "scope": {**opening["scope"], **order["scope"]},
+            "frame": Frame(index=index, start=start, end=end, concurrency=concurrency),
+            "count": opening["count"],
+        }
+        if opening.get("ref") is not None:
+            return {**more, "collection": opening["ref"]}
+        return {**more, "items": opening.get("data", [])[start:end]}
 
     async def _opening(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
@@ -75,8 +76,16 @@ class Dispatch:
         return opening
 
 
-def _needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]:
-    keys = plan.steps[step].reads.get("workload", frozenset())
-    if keys is None:
-        return dict(workload)
-    return {key: workload[key] for key in keys if key in workload}
+def _pipelined(
+    lease: Lease, order: Mapping[str, Any], case: Case, known: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
+    digest = digest_of(order)
+    if known.get((lease.execution_id, lease.command_id)) == digest:
+        return {"order": digest, "scope": {}, "workload": {}}
+    state = case.state
+    # what comes again runs by itself: were it run ahead of, a later command that kills its worker would count as this
+    alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
+    if not alone or state.timers or state.children or len(orjson.dumps(state.workload)) > WORKLOAD_LIMIT:
+        return {"order": digest}
+    ahead = Ahead.model_construct(head=case.head, state=state.snapshot(), workload=dict(state.workload))
+    return {"order": digest, "ahead": ahead}

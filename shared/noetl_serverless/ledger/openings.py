@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from ..commands.fact import INLINE_LIMIT
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import execution_id
@@ -17,7 +18,6 @@ from ..engine.state import State
 from ..errors import Conflict, InvalidRequest
 from ..playbook.plan import Plan
 from ..store.log import Case
-from .facts import INLINE_LIMIT
 from .playbooks import Entry
 
 # a workload above the inline limit stands beside the log, up to this many bytes of JSON

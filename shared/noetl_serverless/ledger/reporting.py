@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..commands.fact import fact_of, references
+from ..commands.order import digest_of
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.ids import started_at
 from ..errors import InvalidRequest, Unavailable
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..store.log import Case, Claimant, Log, Reported
 from .children import resolve
 from .commits import Commits
 from .dispatch import Dispatch
-from .facts import fact_of, references
 from .playbooks import Playbooks
 from .turn import Turn
 
@@ -95,7 +97,7 @@ class Reporting:
         if not turns:
             return
         committed, cases = await self._commits.commit(list(turns.values()), batch.claimant())
-        batch.commands += await self._dispatch.commands(committed.claimed, cases)
+        batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
         batch.follow += committed.appended
         for id in committed.good & turns.keys():
             for outcome in batch.work.pop(id):
@@ -108,7 +110,8 @@ class Reporting:
             odd = [
                 id
                 for id, outcomes in batch.work.items()
-                if id in cases and any(item.command_id not in cases[id].state.commands for item in outcomes)
+                if id in cases
+                and any(item.command_id not in cases[id].state.commands for item in outcomes if item.order is None)
             ]
             if odd:
                 cases.update(await self._commits.cases.get(odd, fresh=True))
@@ -116,30 +119,50 @@ class Reporting:
 
     async def _held(self, batch: Batch) -> set[tuple[str, str]]:
         """The commands of a batch that are still the worker's."""
-        outcomes = [item for items in batch.work.values() for item in items]
+        outcomes = [item for items in batch.work.values() for item in items if item.order is None]
         return await self._log.extend([_held(item) for item in outcomes], batch.request.lease)
 
     async def _take(self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str]] | None) -> None:
         key = (outcome.execution_id, outcome.command_id)
-        if turn is None or outcome.command_id not in turn.state.commands or (held is not None and key not in held):
+        if turn is None or outcome.command_id not in turn.state.commands:
             batch.settle(outcome, "stale", "the command is not this worker's any more")
-            return
+        elif outcome.order is not None:
+            # under the lease of the command before it: written only if that one's close is good
+            if _follows(turn, outcome):
+                await self._add(batch, turn, outcome, None)
+            else:
+                batch.settle(outcome, "stale", "the command does not follow, or from something else")
+        elif held is not None and key not in held:
+            batch.settle(outcome, "stale", "the command is not this worker's any more")
+        else:
+            await self._add(batch, turn, outcome, (outcome.command_id, outcome.fence))
+
+    async def _add(self, batch: Batch, turn: Turn, outcome: Outcome, closes: tuple[str, int] | None) -> None:
         fact = await self._fact(batch, turn, outcome)
         turn.refs += references(outcome, fact.step or "")
-        turn.take(fact, (outcome.command_id, outcome.fence))
+        turn.take(fact, closes)
 
     async def _fact(self, batch: Batch, turn: Turn, outcome: Outcome) -> Event:
         """The outcome as a fact; one that does not fit its command is an error of the step."""
         command = turn.state.commands[outcome.command_id]
+        at = self._at(turn, outcome)
         try:
-            fact = fact_of(outcome, command, self._clock(), batch.request.worker_id)
+            fact = fact_of(outcome, command, at, batch.request.worker_id)
         except InvalidRequest as problem:
             batch.settle(outcome, "refused", problem.detail)
             reason = {"kind": "engine", "code": "outcome.refused", "message": problem.detail, "retryable": False}
             kept = outcome.model_dump(include={"execution_id", "command_id", "fence", "meta"})
             refused = Outcome(**kept, status="error", error=reason)
-            fact = fact_of(refused, command, self._clock(), batch.request.worker_id)
+            fact = fact_of(refused, command, at, batch.request.worker_id)
         return await resolve(self._playbooks, turn, fact) if fact.type == e.CALL_PARKED else fact
+
+    def _at(self, turn: Turn, outcome: Outcome) -> int:
+        """Now, or when the worker says: never in the future, nor before what it follows from."""
+        now = self._clock()
+        if outcome.at is None:
+            return now
+        before = turn.events[-1].at if turn.events else started_at(outcome.execution_id)
+        return min(now, max(outcome.at, before))
 
     async def _hand_in(self, batch: Batch) -> None:
         """Leave the facts in the inbox, and take in what lies there if nobody else does."""
@@ -147,7 +170,7 @@ class Reporting:
         for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
             turn = await self._commits.turn(case)
             for outcome in batch.work[id]:
-                if outcome.command_id in case.state.commands:
+                if outcome.order is None and outcome.command_id in case.state.commands:
                     fact = await self._fact(batch, turn, outcome)
                     refs = references(outcome, fact.step or "")
                     facts.append(Reported(id, fact, outcome.fence, refs))
@@ -169,7 +192,13 @@ class Reporting:
             return
         if taken is not None:
             committed, cases = taken
-            batch.commands += await self._dispatch.commands(committed.claimed, cases)
+            batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
+
+
+def _follows(turn: Turn, outcome: Outcome) -> bool:
+    """Whether this turn has issued the command, with what the worker ran it with."""
+    order = turn.issued.get(outcome.command_id)
+    return order is not None and digest_of(order) == outcome.order
 
 
 def _held(outcome: Outcome) -> Held:

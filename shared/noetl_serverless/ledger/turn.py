@@ -30,6 +30,8 @@ class Turn:
         self.refs: list[dict[str, Any]] = []
         self.taken: list[int] = []
         self.appends: list[dict[str, Any]] = []
+        # command -> what it was issued with, for those that follow from what this turn was told
+        self.issued: dict[str, dict[str, Any]] = {}
         # what has been started, to be opened in the same commit
         self.children: list[Event] = []
         # when it came to its end, in ms
@@ -45,9 +47,11 @@ class Turn:
             self.closes.append(closes)
         if taken is not None:
             self.taken.append(taken)
-        self._decide(fact)
+        decisions = self._decide(fact)
+        if taken is None:
+            self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
-    def _decide(self, fact: Event) -> None:
+    def _decide(self, fact: Event) -> list[Event]:
         was_running = not self.state.ended
         children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
         self.state, decisions = advance(self.plan, self.state, fact)
@@ -62,6 +66,7 @@ class Turn:
             self._tell_parent(fact.at)
             if fact.payload.get("cascade", True):
                 self._end_children(children, fact.at)
+        return decisions
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
         """What is to be written: the state too, now and then, at the beginning and at the end."""

@@ -123,6 +123,7 @@ class _Compiler:
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
+            durability=spec.durability,
         )
 
     def _targets(self, step: model.Step) -> list[str]:

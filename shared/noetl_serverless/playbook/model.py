@@ -289,6 +289,15 @@ class ExecutorSpec(Part):
     entry_step: str | None = None
     final_step: str | None = None
     no_next_is_error: bool = False
+    durability: Literal["step", "pipelined"] = Field(
+        "step",
+        description=(
+            "step: each step's outcome is durable before the next step begins. pipelined: where one step follows "
+            "another, the worker goes on at once and the outcomes become durable behind it, in order. A worker that is "
+            "lost then takes more with it: what it ran in about the last second, 64 steps at most, runs again instead "
+            "of one step. For chains of short steps whose effects may be repeated"
+        ),
+    )
     policy: ExecutorPolicy | None = None
 
 

@@ -122,3 +122,5 @@ class Plan:
     reach: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # the same over forward arcs alone
     reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # pipelined: a worker may run steps before the outcomes they follow from are durable
+    durability: Literal["step", "pipelined"] = "step"
