@@ -35,14 +35,16 @@ FAILURES = (e.CALL_ERROR, LOOP_FAILED)
 ENDING = ("status", "data", "ref", "error", "execution_id")
 
 
-def advance(plan: Plan, state: State, fact: Event) -> tuple[State, list[Event]]:
+def advance(
+    plan: Plan, state: State, fact: Event, decider_of: Callable[[Plan, State, Event], Decider] | None = None
+) -> tuple[State, list[Event]]:
     """Fold `fact` (whose seq is set) and decide it. The decisions come with `cause`, and without `seq`."""
     after = state.copy()
     ended = after.ended
     apply(after, fact)
     if ended or fact.type == e.CANCELLED:
         return after, []
-    decider = Decider(plan, after, fact)
+    decider = (decider_of or Decider)(plan, after, fact)
     DECIDE[fact.type](decider)
     decider.settle()
     return after, decider.events

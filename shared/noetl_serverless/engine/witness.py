@@ -1,0 +1,115 @@
+"""The decisions of a log once more, with every condition that was asked and the values it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..playbook.paths import paths_in
+from ..playbook.plan import AdmitRule, Arc, Plan, Step
+from ..playbook.scope import Scope
+from ..playbook.template import Template, TemplateError
+from . import events as e
+from .canonical import canonical
+from .decide import Decider, advance
+from .events import Event
+from .replay import logical_order
+from .state import State
+from .upcast import UPCASTERS
+
+LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One condition. `index` is its place among the arcs, or the admission rules, of the step; `values` by path."""
+
+    # the fact that was decided
+    seq: int
+    step: str
+    about: str
+    index: int
+    target: str | None
+    when: str | None
+    line: int | None
+    # None: it could not be told, see `error`
+    holds: bool | None
+    values: dict[str, Any]
+    error: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        names = ("about", "index", "target", "when", "line", "holds", "values", "error")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def witness(
+    execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
+) -> tuple[list[Asked], State]:
+    """Every condition in the order in which it was asked, and the state at the end of the log."""
+    asked: list[Asked] = []
+
+    def decider(plan: Plan, state: State, fact: Event) -> Decider:
+        return _Witness(plan, state, fact, asked)
+
+    state = State(execution_id, workload=workload or {})
+    for event in logical_order(events):
+        if event.type in e.FACTS:
+            state, _ = advance(plan, state, UPCASTERS.current(event), decider)
+    return asked, state
+
+
+class _Witness(Decider):
+    def __init__(self, plan: Plan, state: State, fact: Event, asked: list[Asked]) -> None:
+        super().__init__(plan, state, fact)
+        self._asked = asked
+
+    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
+        values = {} if asked.when is None else seen(asked.when, scope)
+        try:
+            holds = super()._holds(step, asked, scope)
+        except TemplateError as error:
+            self._note(step, asked, None, values, error.message)
+            raise
+        self._note(step, asked, holds, values, None)
+        return holds
+
+    def _note(
+        self, step: Step, asked: Arc | AdmitRule, holds: bool | None, values: dict[str, Any], error: str | None
+    ) -> None:
+        is_arc = isinstance(asked, Arc)
+        index = asked.index if isinstance(asked, Arc) else step.admit.index(asked)
+        when = asked.when
+        self._asked.append(
+            Asked(
+                self.fact.seq,
+                step.name,
+                "arc" if is_arc else "admission",
+                index,
+                asked.target if isinstance(asked, Arc) else None,
+                None if when is None else when.source,
+                None if when is None or when.place is None else when.place.line,
+                holds,
+                values,
+                error,
+            )
+        )
+
+
+def seen(template: Template, scope: Scope) -> dict[str, Any]:
+    """Path -> the value it leads to, shortened; in words where it leads to none."""
+    found = {}
+    for path in paths_in(template.source):
+        try:
+            found[path] = shortened(Template("{{ " + path + " }}").render(scope))
+        except TemplateError as error:
+            found[path] = f"({error.message})"
+    return found
+
+
+def shortened(value: Any) -> Any:
+    try:
+        text = canonical(value)
+    except TypeError:
+        return str(value)[:LONGEST]
+    return value if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"

@@ -1,0 +1,50 @@
+"""Which values an expression looks at: the longest paths in it, as `output.data.rows[-1].percent`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jinja2 import meta, nodes
+
+from . import sandbox
+
+
+def paths_in(source: str) -> list[str]:
+    """The paths of a template that compiles, each an expression by itself, in the order in which they stand there."""
+    tree = sandbox.TEXT.parse(source)
+    free = meta.find_undeclared_variables(tree) - set(sandbox.GLOBALS)
+    return list(dict.fromkeys(path for node in tree.body for path in _walk(node, free)))
+
+
+def _walk(node: nodes.Node, free: set[str]) -> Iterator[str]:
+    path = _path(node, free)
+    if path is not None:
+        yield path
+    elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+        # of `ctx.get('x')` it is ctx that is looked at
+        yield from _walk(node.node.node, free)
+        for argument in (*node.args, *node.kwargs):
+            yield from _walk(argument, free)
+    else:
+        for child in node.iter_child_nodes():
+            yield from _walk(child, free)
+
+
+def _path(node: nodes.Node, free: set[str]) -> str | None:
+    if isinstance(node, nodes.Name):
+        return node.name if node.ctx == "load" and node.name in free else None
+    if isinstance(node, nodes.Getattr):
+        base = _path(node.node, free)
+        return None if base is None else f"{base}.{node.attr}"
+    if isinstance(node, nodes.Getitem):
+        base, key = _path(node.node, free), _constant(node.arg)
+        return None if base is None or key is None else f"{base}[{key}]"
+    return None
+
+
+def _constant(node: nodes.Node) -> str | None:
+    if isinstance(node, nodes.Const):
+        return repr(node.value)
+    if isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const):
+        return f"-{node.node.value!r}"
+    return None
