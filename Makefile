@@ -4,7 +4,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench soak lock clean
+.PHONY: help setup run test lint package bench soak lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the functions' zips for AWS: make package PACKAGE="--python 3.13 --architecture arm64"
+package: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m noetl_serverless.packaging aws $(PACKAGE)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks

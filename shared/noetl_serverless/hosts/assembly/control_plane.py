@@ -32,6 +32,13 @@ def control_plane(platform: Platform) -> Service:
     wakeups = Wakeups()
     ledger = Ledger(Log(database), Playbooks(catalog), doorbell, on_commit=wakeups.wake)
     return Service(
-        create_app(settings, database=database, ledger=ledger, catalog=catalog, wakeups=wakeups),
+        create_app(
+            settings,
+            database=database,
+            ledger=ledger,
+            catalog=catalog,
+            wakeups=wakeups,
+            results=platform.results,
+        ),
         (doorbell.close, platform.invoker.close, notifier.close, database.close),
     )

@@ -1,25 +1,28 @@
-"""Signed requests to AWS over one kept-alive HTTP client."""
+"""Signed requests to AWS."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import random
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from ...errors import Unavailable
 from .account import Account
+from .connections import Connections
 from .signature import Query, encode_path, encode_query, signed_headers
 
 TRIES = 3
 FIRST_PAUSE = 0.1
 TIMEOUT = 10.0
+# requests under way at once: a worker may read results for all its commands
+MOST = 32
 _THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled")
 
 
@@ -39,6 +42,8 @@ class AwsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`headers` by their names in lower case."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -53,8 +58,8 @@ class Api:
         self.account = account
         self._tries = tries
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections = Connections()
+        self._threads = ThreadPoolExecutor(MOST, thread_name_prefix="aws")
 
     async def json(self, service: str, target: str, body: Mapping[str, Any], version: str = "1.1") -> dict[str, Any]:
         """A call of a service that speaks JSON: `target` names the operation, as in its X-Amz-Target."""
@@ -89,45 +94,24 @@ class Api:
                 error = _error(service, answer)
                 if not left or not error.passing:
                     raise error
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (OSError, http.client.HTTPException) as error:
                 if not left:
                     raise Unavailable(f"{service} does not answer: {type(error).__name__}") from error
             await asyncio.sleep(FIRST_PAUSE * 2 ** ((tries or self._tries) - 1 - left) * random.uniform(0.5, 1.0))
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._connections.close()
 
     async def _once(
         self, service: str, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> Answer:
         account = self.account
         signed = signed_headers(account.credentials, account.region, service, method, url, headers, body, self._now())
-        request = self._open().request(
-            method,
-            URL(url, encoded=True),
-            data=body or None,
-            headers=signed,
-            timeout=aiohttp.ClientTimeout(total=timeout),
-            allow_redirects=False,
-        )
-        async with request as response:
-            return Answer(response.status, dict(response.headers), await response.read())
-
-    def _open(self) -> aiohttp.ClientSession:
+        exchange = self._connections.exchange
         loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop:
-            self._loop = loop
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("Accept-Encoding", "Content-Type"),
-                # the services close what is idle after 20 s or more
-                connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0),
-            )
-        return self._session
+        return Answer(*await loop.run_in_executor(self._threads, exchange, method, url, signed, body, timeout))
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ...results.store import FsspecResultStore
 from ...settings import Settings
 from ..adapters import Platform
 from .account import Account
@@ -18,7 +18,14 @@ from .invoker import SqsInvoker
 from .loop import event_loop, run
 from .results import S3ResultStore
 from .secrets import SecretsManager
-from .session import SCHEME, client_session
+
+if TYPE_CHECKING:
+    import aiohttp
+
+# the control plane's URL if it is to be invoked: lambda://function:qualifier
+DIRECTLY = "lambda://"
+
+Session = Callable[[Api, str], "aiohttp.ClientSession"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +41,24 @@ class AwsPlatform(Platform):
     alarm: str | None = "reconciler"
 
 
-def aws_platform(environ: Mapping[str, str]) -> AwsPlatform:
-    """Reads the function's secrets. Raises MissingSecret, AwsError, Unavailable."""
+def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> AwsPlatform:
+    """Reads the function's secrets. `session` is for a function that may call the control plane directly.
+
+    Raises MissingSecret, AwsError, Unavailable.
+    """
     account = Account.of(environ)
     api = Api(account)
     store = SecretsManager(api, Settings.from_environment(environ).secrets)
     settings = run(settings_with_secrets(environ, store))
     url = settings.control_plane_url
-    directly = url.startswith(SCHEME)
+    directly = url.startswith(DIRECTLY)
     return AwsPlatform(
         settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_ring=settings.max_in_flight),
         database_url=database_url_of(settings, account, store),
-        results=lambda: _results(settings, api),
-        connect=(lambda: client_session(api, url)) if directly else None,
+        results=lambda: S3ResultStore(api, settings.result_url),
+        connect=(lambda: session(api, url)) if directly and session else None,
         api=api,
         store=store,
     )
@@ -60,9 +70,3 @@ def database_url_of(settings: Settings, account: Account, store: SecretsManager)
     if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:
         return SecretDatabaseUrl(settings.database_url, store, event_loop())
     return settings.database_url
-
-
-def _results(settings: Settings, api: Api) -> S3ResultStore | FsspecResultStore:
-    if settings.result_url.startswith("s3://"):
-        return S3ResultStore(api, settings.result_url)
-    return FsspecResultStore(settings.result_url)

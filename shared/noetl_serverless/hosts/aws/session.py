@@ -18,8 +18,8 @@ from yarl import URL
 
 from ...errors import Unavailable
 from .api import Api, AwsError
+from .platform import DIRECTLY
 
-SCHEME = "lambda://"
 LONGEST = 90.0
 # what Lambda says when the function's cap is reached, and when it has to be asked again
 _LATER = {429: 429, 413: 413}
@@ -34,7 +34,7 @@ class LambdaSession:
     def __init__(self, api: Api, url: str) -> None:
         """`url`: `lambda://function:qualifier`."""
         self._api = api
-        self._function, _, self._qualifier = url.removeprefix(SCHEME).rstrip("/").partition(":")
+        self._function, _, self._qualifier = url.removeprefix(DIRECTLY).rstrip("/").partition(":")
 
     def request(
         self,
@@ -76,7 +76,7 @@ class LambdaSession:
             return _problem(_LATER.get(error.status, 502), f"{self._function} was not invoked: {error.code}")
         except Unavailable as error:
             raise aiohttp.ClientConnectionError(str(error)) from error
-        if any(name.lower() == "x-amz-function-error" for name in answer.headers):
+        if "x-amz-function-error" in answer.headers:
             return _problem(502, f"{self._function} failed")
         return _response(orjson.loads(answer.body))
 
@@ -134,7 +134,7 @@ class _Content:
         return not self._body
 
 
-def client_session(api: Api, url: str) -> aiohttp.ClientSession:
+def lambda_session(api: Api, url: str) -> aiohttp.ClientSession:
     """A LambdaSession, for those who know aiohttp's alone."""
     return cast(aiohttp.ClientSession, LambdaSession(api, url))
 

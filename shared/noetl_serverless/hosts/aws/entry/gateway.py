@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from ...assembly.gateway import gateway
 from ..http import Handler, http_handler
 from ..platform import aws_platform
+from ..session import lambda_session
 
 
 def gateway_handler(environ: Mapping[str, str]) -> Handler:
-    platform = aws_platform(environ)
+    platform = aws_platform(environ, lambda_session)
     return http_handler(gateway(platform).app, platform.host)

@@ -12,13 +12,14 @@ from ..host import Context
 from ..loop import run
 from ..platform import AwsPlatform, aws_platform
 from ..queue import Doorbell, is_batch
+from ..session import lambda_session
 
 RING = "ring"
 
 
 class WorkerHandler:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        platform: AwsPlatform = aws_platform(environ)
+        platform: AwsPlatform = aws_platform(environ, lambda_session)
         self._platform = platform
         self._worker, _ = worker(platform)
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)

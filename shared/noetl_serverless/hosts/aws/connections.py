@@ -1,0 +1,96 @@
+"""HTTP/1.1 over kept-alive connections, each used by one thread at a time.
+
+From the standard library: a function that asks AWS for three secrets need not import an HTTP client for it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+# the services close what is idle after 20 s or more
+KEEP = 15.0
+_LOST = (http.client.BadStatusLine, http.client.CannotSendRequest, BrokenPipeError, ConnectionResetError)
+
+Place = tuple[str, str]
+
+
+class Connections:
+    def __init__(self) -> None:
+        self._idle: defaultdict[Place, list[tuple[http.client.HTTPConnection, float]]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
+
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> tuple[int, dict[str, str], bytes]:
+        """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is none."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.netloc)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        kept = self._take(place)
+        if kept is not None:
+            try:
+                return self._on(kept, place, method, target, headers, body, timeout)
+            except _LOST:
+                # it was closed while it lay idle, and nothing of this request has been answered
+                pass
+        return self._on(self._connect(place), place, method, target, headers, body, timeout)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, defaultdict(list)
+        for connections in idle.values():
+            for connection, _ in connections:
+                connection.close()
+
+    def _on(
+        self,
+        connection: http.client.HTTPConnection,
+        place: Place,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection.timeout = timeout
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        try:
+            connection.request(method, target, body or None, dict(headers))
+            response = connection.getresponse()
+            content = response.read()
+        except BaseException:
+            connection.close()
+            raise
+        found = {name.lower(): value for name, value in response.getheaders()}
+        if response.will_close:
+            connection.close()
+        else:
+            with self._lock:
+                self._idle[place].append((connection, time.monotonic()))
+        return response.status, found, content
+
+    def _take(self, place: Place) -> http.client.HTTPConnection | None:
+        with self._lock:
+            idle = self._idle[place]
+            while idle:
+                connection, since = idle.pop()
+                if time.monotonic() - since < KEEP:
+                    return connection
+                connection.close()
+        return None
+
+    def _connect(self, place: Place) -> http.client.HTTPConnection:
+        scheme, host = place
+        if scheme == "http":
+            return http.client.HTTPConnection(host)
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, context=self._tls)

@@ -1,0 +1,149 @@
+"""One function's package: our modules that it can reach, the distributions that these import, compiled."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from ..hosts.table import FunctionSpec
+from . import archive
+from .bytecode import compile_folder
+from .closure import PACKAGE, Closure, Importer
+from .install import install
+from .lock import Lock, normal
+from .target import Target
+from .trim import trim
+
+# as Lambda counts: its limit of "250 MB" is 262,144,000 bytes
+MEGABYTE = 2**20
+TOOLS = f"{PACKAGE}.tools"
+# of the other hosts, and what no function runs
+_BARRED = ("cli", "packaging", "hosts.local")
+_BARRED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
+# run by its path, not imported
+_SCRIPT = f"{PACKAGE}/tools/python_child.py"
+
+
+class TooBig(ValueError):
+    """A package is larger than its row in functions.yaml allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    file: str
+    sha256: str
+    base64sha256: str
+    zip_bytes: int
+    unzipped_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Packager:
+    def __init__(self, project: Path, host: str, target: Target, interpreter: Path) -> None:
+        """`project`: the folder with pyproject.toml, functions/ and shared/."""
+        self._project = project
+        self._host = host
+        self._target = target
+        self._interpreter = interpreter
+        self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+        self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
+        barred = (*_BARRED, *_BARRED_ON[host])
+        self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in barred])
+
+    def build(self, spec: FunctionSpec, out: Path) -> Package:
+        """`out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""
+        entry = self._entry(spec)
+        closure = self.closure(spec)
+        folder = out / "build" / spec.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        install(self._lock.closure(self.distributions(closure, spec.extras)), self._target, folder)
+        trim(folder)
+        compile_folder(folder, self._interpreter, without_docstrings=True)
+        self._copy_ours(closure, folder)
+        shutil.copyfile(entry, folder / entry.name)
+        compile_folder(folder, self._interpreter, keep={entry.name, _SCRIPT})
+        size = archive.size(folder)
+        if size > spec.package_mb * MEGABYTE:
+            raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB are allowed")
+        path = out / f"{spec.name}.zip"
+        archive.write(folder, path)
+        digest = archive.digest(path)
+        return Package(path.name, digest.hex(), base64.b64encode(digest).decode(), path.stat().st_size, size)
+
+    def distributions(self, closure: Closure, extras: Sequence[str]) -> list[str]:
+        """Names of the distributions that the closure imports, of those that the function may have."""
+        project = self._pyproject["project"]
+        optional = project["optional-dependencies"]
+        allowed = {
+            _name(requirement)
+            for requirement in (
+                *project["dependencies"],
+                *(one for extra in (self._host, *extras) for one in optional.get(extra, ())),
+            )
+        }
+        known = packages_distributions()
+        imported = {normal(name) for top in closure.others for name in known.get(top, ())}
+        return sorted(imported & allowed)
+
+    def closure(self, spec: FunctionSpec) -> Closure:
+        closure = self._importer.of_script(self._entry(spec).read_text(encoding="utf-8"))
+        if f"{TOOLS}.registry" in closure.modules:
+            # tools are found by entry point: no import names them; who has no pool reads their configs and runs none
+            kinds = [value.partition(":")[0] for value in self._entry_points().values()]
+            more = self._importer.of_modules(kinds, lazily=spec.pool is not None)
+            closure.modules |= more.modules
+            closure.others |= more.others
+        return closure
+
+    def _entry(self, spec: FunctionSpec) -> Path:
+        return self._project / "functions" / spec.source / f"{self._host}.py"
+
+    def _entry_points(self) -> dict[str, str]:
+        points: dict[str, str] = self._pyproject["project"]["entry-points"][TOOLS]
+        return points
+
+    def _copy_ours(self, closure: Closure, folder: Path) -> None:
+        root = self._project / "shared"
+        packages = set()
+        for module in sorted(closure.modules):
+            path = self._importer.path(module)
+            assert path is not None
+            _copy(path, folder / path.relative_to(root))
+            packages.add(path.parent)
+        for pattern in self._pyproject["tool"]["setuptools"]["package-data"][PACKAGE]:
+            for path in sorted((root / PACKAGE).glob(pattern)):
+                # data lies in its package or in a folder below it that is none
+                if path.name != "py.typed" and (path.parent in packages or path.parent.parent in packages):
+                    _copy(path, folder / path.relative_to(root))
+        self._write_metadata(folder, with_tools=f"{TOOLS}.registry" in closure.modules)
+
+    def _write_metadata(self, folder: Path, *, with_tools: bool) -> None:
+        project = self._pyproject["project"]
+        info = folder / f"{PACKAGE}-{project['version']}.dist-info"
+        info.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        (info / "METADATA").write_text(text, encoding="utf-8")
+        if with_tools:
+            lines = [f"{name} = {value}\n" for name, value in sorted(self._entry_points().items())]
+            (info / "entry_points.txt").write_text(f"[{TOOLS}]\n{''.join(lines)}", encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _name(requirement: str) -> str:
+    name = requirement
+    for mark in "[<>=!~; ":
+        name = name.partition(mark)[0]
+    return normal(name)
