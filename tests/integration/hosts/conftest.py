@@ -21,7 +21,7 @@ functions:
     triggers: [{kind: ring}], pool: shared, secrets: [nats_url, service_token], settings: [control_plane_url]}
 """
 MAIN = """
-import contextlib, os
+import contextlib, os, urllib.request
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -42,6 +42,9 @@ async def count(request):
 @contextlib.asynccontextmanager
 async def lifespan(app):
     yield
+    if url := os.environ.get("NOETL_CONTROL_PLANE_URL"):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url + "/readyz", timeout=5):
+            print("heard to the last", flush=True)
     print("ended politely", flush=True)
 
 app = Starlette(lifespan=lifespan, routes=[Route("/readyz", ready), Route("/", ring, methods=["POST"]),

@@ -77,6 +77,13 @@ async def test_all_parts_run_and_stop_politely(data_dir: Path, functions: Path) 
     assert "ended politely" in layout.log("worker").read_text()
 
 
+async def test_a_worker_that_is_stopped_can_still_hand_back_what_it_holds(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (layout, run):
+        # the app's end is only its own once it has begun, with the first request
+        await ask(run["worker_url"] + "/readyz")
+    assert "heard to the last" in layout.log("worker").read_text()
+
+
 async def test_the_schedule_ticks_the_reconciler_with_its_token(data_dir: Path, functions: Path) -> None:
     async with started(data_dir / "d", functions) as (_, run):
 

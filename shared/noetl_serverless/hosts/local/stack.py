@@ -32,6 +32,8 @@ from .workspace import create_workspace, workspace_credential
 
 _log = logging.getLogger(__name__)
 
+# the function that all others talk to
+DECIDES = "control_plane"
 SERVER_START = 60.0
 FUNCTION_START = 60.0
 # a worker that drains hands back what it holds
@@ -77,8 +79,11 @@ class Stack:
         database_url, nats_url = await self._start_servers(ports)
         self._addresses = self._addresses_of(database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
-        self._supervisor.start([self._function(spec, ports[spec.name]) for spec in self._specs])
-        await asyncio.gather(*(self._wait_ready(part) for part in self._supervisor.groups[-1]))
+        functions = {spec.name: self._function(spec, ports[spec.name]) for spec in self._specs}
+        # it stops after the others: a worker that ends hands back to it what it holds
+        self._supervisor.start([functions[DECIDES]])
+        self._supervisor.start([part for name, part in functions.items() if name != DECIDES])
+        await asyncio.gather(*(self._wait_ready(part) for part in functions.values()))
         if not self.given.database_url:
             await self._offer_workspace(database_url)
         self._run = {
