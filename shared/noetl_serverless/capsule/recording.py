@@ -37,6 +37,8 @@ class Recording:
     children: list[Recording] = field(default_factory=list)
     # by key
     results: Mapping[str, Result] = field(default_factory=dict)
+    # of an execution of a stack: what is out, and who has it
+    commands: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def plan(self) -> Plan:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from .commands import capsule, catalog, credential, demo, diff, digest, executions, replay, run, schedule, stack
+from .commands import (
+    capsule,
+    catalog,
+    credential,
+    demo,
+    diff,
+    digest,
+    executions,
+    explain,
+    replay,
+    run,
+    schedule,
+    stack,
+)
 
 app = typer.Typer(
     name="noetls",
@@ -28,6 +41,7 @@ app.command()(replay.replay)
 app.command()(replay.rebuild)
 app.command()(diff.diff)
 app.command()(digest.digest)
+app.command()(explain.explain)
 app.command()(capsule.export)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")

@@ -70,6 +70,7 @@ def fetch(
         all_events(client, execution_id, beside["head"]),
         [fetch(client, child, results=results) for child in beside["children"]] if children else [],
         kept,
+        beside["commands"],
     )
 
 

@@ -45,8 +45,8 @@ class Asked:
 
 def witness(
     execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
-) -> tuple[list[Asked], State]:
-    """Every condition in the order in which it was asked, and the state at the end of the log."""
+) -> list[Asked]:
+    """Every condition in the order in which it was asked."""
     asked: list[Asked] = []
 
     def decider(plan: Plan, state: State, fact: Event) -> Decider:
@@ -56,7 +56,7 @@ def witness(
     for event in logical_order(events):
         if event.type in e.FACTS:
             state, _ = advance(plan, state, UPCASTERS.current(event), decider)
-    return asked, state
+    return asked
 
 
 class _Witness(Decider):

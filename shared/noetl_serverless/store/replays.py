@@ -40,8 +40,9 @@ class Recording:
     head: int
     status: str
     children: list[str]
-    # the rows of `result_ref`
+    # the rows of `result_ref`, and of `command`
     results: list[dict[str, Any]]
+    commands: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Replays:
                 status=row["status"],
                 children=[child[0] for child in children],
                 results=_dicts(connection, self._sql["results"], id=execution_id),
+                commands=_dicts(connection, self._sql["leases"], id=execution_id),
             )
 
         return await self._database.transaction(work)

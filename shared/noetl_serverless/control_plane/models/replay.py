@@ -89,6 +89,16 @@ class ResultRow(BaseModel):
     content_type: str
 
 
+class CommandRow(BaseModel):
+    command_id: str
+    status: Literal["pending", "claimed", "timer", "dead"]
+    worker: str | None
+    deliveries: int = Field(description="How often it was given to a worker.")
+    lease_until: datetime | None
+    due_at: datetime | None
+    issued_at: datetime
+
+
 class RecordingEntry(BaseModel):
     """All that a replay needs beside the log."""
 
@@ -102,9 +112,11 @@ class RecordingEntry(BaseModel):
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     children: list[str]
     results: list[ResultRow] = Field(description="What its steps put into the result store.")
+    commands: list[CommandRow] = Field(description="What is out, and who has it.")
 
     @classmethod
     def of(cls, recording: Recording) -> RecordingEntry:
-        names = [name for name in cls.model_fields if name != "results"]
+        names = [name for name in cls.model_fields if name not in ("results", "commands")]
         rows = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
-        return cls(**{name: getattr(recording, name) for name in names}, results=rows)
+        commands = [CommandRow(**row) for row in recording.commands]
+        return cls(**{name: getattr(recording, name) for name in names}, results=rows, commands=commands)

@@ -112,3 +112,7 @@ SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LI
 
 -- has_result: whether an execution has registered a result under a key
 SELECT 1 FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
+
+-- leases: who has what is out, and what nobody has
+SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.command WHERE execution_id = :id
+ORDER BY issued_at, command_id;

@@ -1,0 +1,107 @@
+"""Events in words: one line for each that changes how a step stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import events as e
+from .events import Event
+
+# so many finished frames of a loop are told one by one
+FEW = 5
+
+
+def entry_of(event: Event, log: Sequence[Event]) -> dict[str, Any] | None:
+    """{seq, at, event, step, text}; None for what has nothing to say of its own."""
+    text = _text(event, log)
+    if text is None:
+        return None
+    return {"seq": event.seq, "at": event.at, "event": event.type, "step": event.step, "text": text}
+
+
+def _text(event: Event, log: Sequence[Event]) -> str | None:
+    payload = event.payload
+    match event.type:
+        case e.ISSUED:
+            return _issued(event)
+        case e.CALL_DONE:
+            return f"{event.command_id} ends well{_meta(payload)}"
+        case e.CALL_ERROR:
+            return f"{event.command_id} fails: {error_text(payload.get('error'))}{_meta(payload)}"
+        case e.CALL_DEFERRED:
+            at = (payload.get("resume") or {}).get("attempt")
+            again = f", for attempt {at}" if isinstance(at, int) and at > 1 else ""
+            return f"{event.command_id} is to go on in {payload['delay']:g} s{again}"
+        case e.TIMER_FIRED:
+            return "the delay is over"
+        case e.CHILD_STARTED:
+            return (
+                f"starts {payload.get('path')} version {payload.get('version')} as execution {payload['execution_id']}"
+            )
+        case e.CHILD_ENDED:
+            error = f": {error_text(payload['error'])}" if payload.get("error") else ""
+            return f"execution {payload['execution_id']} has ended with {payload.get('status')}{error}"
+        case e.LOOP_OPENED:
+            return f"opens a loop of {payload['count']} items, {_width(payload)}"
+        case e.FRAME_COMMITTED:
+            return _frame(event, log)
+        case e.LOOP_DONE:
+            error = f": {error_text(payload['error'])}" if payload.get("error") else ""
+            return f"the loop ends with {payload['status']}{error}"
+        case e.STEP_SKIPPED:
+            return f"is skipped: {payload.get('reason')}"
+    return None
+
+
+def error_text(error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return "no reason given"
+    line = error.get("at") or error.get("line")
+    return f"{error.get('code')}: {error.get('message')}" + (f" (line {line})" if line else "")
+
+
+def _issued(event: Event) -> str | None:
+    payload = event.payload
+    if payload["kind"] == "frame" and payload["attempt"] == 1:
+        return None
+    source = "timer" if "timer" in payload else "sub-playbook" if "child" in payload else None
+    again = f" again, after its {source}" if source else ""
+    what = " to render its collection" if payload["kind"] == "open" else ""
+    return f"{event.command_id} is given to a worker{again}{what}"
+
+
+def _frame(event: Event, log: Sequence[Event]) -> str | None:
+    payload = event.payload
+    if not payload.get("failed"):
+        frames = [
+            other
+            for other in log
+            if other.type == e.FRAME_COMMITTED and (other.step, other.generation) == (event.step, event.generation)
+        ]
+        if len(frames) > FEW and frames[-1] is not event:
+            return None
+        done = sum(frame.payload["ok"] for frame in frames)
+        return (
+            f"{done} items end well"
+            if len(frames) > FEW
+            else f"items {payload['start']} to {payload['end'] - 1} end well"
+        )
+    first = error_text(payload.get("error"))
+    return f"{payload['failed']} of the items {payload['start']} to {payload['end'] - 1} fail; the first: {first}"
+
+
+def _width(payload: Mapping[str, Any]) -> str:
+    return "one after the other" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
+
+
+def _meta(payload: Mapping[str, Any]) -> str:
+    meta = payload.get("meta") or {}
+    parts = []
+    if isinstance(meta.get("duration_ms"), int | float):
+        parts.append(f"after {meta['duration_ms'] / 1000:.3f} s")
+    if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
+        parts.append(f"at attempt {meta['attempt']}")
+    if meta.get("worker"):
+        parts.append(f"in {meta['worker']}")
+    return f" ({', '.join(parts)})" if parts else ""

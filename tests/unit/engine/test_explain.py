@@ -1,0 +1,158 @@
+"""Why: each answer names the events behind it, the condition that decided and what it saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS, answers, play
+
+from noetl_serverless.engine.canonical import canonical
+from noetl_serverless.engine.explain import explain
+
+
+def of(run: Any, step: str | None = None) -> dict[str, Any]:
+    found = explain("7", run.log, run.plan, None, step)
+    canonical(found)
+    return found
+
+
+def step_of(run: Any, step: str) -> dict[str, Any]:
+    (found,) = of(run, step)["steps"]
+    return found  # type: ignore[no-any-return]
+
+
+def conditions(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [asked for entry in found["chain"] for asked in entry.get("asked", ())]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_step_of_every_log_has_a_reason_at_any_time(start: Any, name: str) -> None:
+    run = play(start(WORKFLOWS[name]), 3)
+    whole = run.log
+    for length in range(1, len(whole) + 1):
+        found = explain("7", whole[:length], run.plan)
+        assert {entry["step"] for entry in found["steps"]} == set(run.plan.steps)
+        assert all(entry["why"] for entry in found["steps"])
+        if found["status"] == "running" and whole[length - 1].cause is not None:
+            assert found["waits"] or length < len(whole)
+        for entry in found["steps"]:
+            seqs = [item["seq"] for item in entry["chain"]]
+            assert seqs == sorted(seqs)
+
+
+def test_a_step_that_ran_names_the_condition_that_led_to_it(start: Any) -> None:
+    found = step_of(play(start(CHAIN), 1), "c")
+    assert found["status"] == "ok"
+    (asked,) = conditions(found)
+    assert asked["when"] == "{{ ctx.x > 0 }}"
+    assert (asked["holds"], asked["values"], asked["target"]) == (True, {"ctx.x": 1}, "c")
+    assert asked["line"] == 7
+
+
+def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold(start: Any) -> None:
+    found = step_of(play(start(CHAIN.replace("ctx.x > 0", "ctx.x > 5")), 1), "c")
+    assert found["status"] == "skipped"
+    (asked,) = conditions(found)
+    assert (asked["holds"], asked["values"]) == (False, {"ctx.x": 1})
+    assert "its condition is not met" in found["chain"][0]["text"]
+
+
+def test_a_step_behind_the_arc_that_was_taken_was_not_asked(start: Any) -> None:
+    found = step_of(play(start(CHAIN), 1), "d")
+    assert found["status"] == "skipped"
+    assert "b#1 leads to c, and only the first arc that fits is taken: not d" in found["chain"][0]["text"]
+
+
+def test_a_step_that_was_not_admitted_names_the_rule(start: Any) -> None:
+    found = step_of(play(start(WORKFLOWS["admission"]), 1), "b")
+    assert (found["status"], found["why"]) == ("skipped", "its admission rules said no")
+    asked = conditions(found)[0]
+    assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
+
+
+def test_a_failed_step_says_how_and_after_how_many_attempts(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    error = {"kind": "http", "code": "http.status", "message": "503", "at": 12}
+    run.report("a#1", "call.error", error=error, meta={"attempt": 4, "duration_ms": 1500, "worker": "w-3"})
+    found = step_of(run, "a")
+    assert found["status"] == "failed"
+    assert found["why"] == "http.status: 503 (line 12), after 4 attempts"
+    assert "fails: http.status: 503 (line 12) (after 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
+
+
+def test_an_arc_that_does_not_ask_about_failures_is_named(start: Any) -> None:
+    run = start(CHAIN)
+    run.error("a")
+    found = step_of(run, "b")
+    assert found["status"] == "not reached"
+    assert "a#1 ended with call.error, and this arc does not ask about that: not b" in found["chain"][0]["text"]
+
+
+def test_a_condition_that_cannot_be_told_says_what_is_missing(start: Any) -> None:
+    run = play(start(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
+    asked = conditions(step_of(run, "b"))[-1]
+    assert "holds" not in asked
+    assert "no 'gone'" in asked["error"] and "no 'gone'" in asked["values"]["ctx.gone"]
+
+
+def test_a_deferred_step_waits_for_its_timer(start: Any) -> None:
+    run = start(CHAIN)
+    run.report("a#1", "call.deferred", delay=60, resume={"task": "a", "attempt": 2})
+    (wait,) = of(run)["waits"]
+    assert (wait["for"], wait["step"]) == ("timer", "a")
+    assert wait["due"] - wait["since"] == 60_000
+    found = step_of(run, "a")
+    assert found["status"] == "delayed"
+    assert "is to go on in 60 s, for attempt 2" in found["chain"][-1]["text"]
+
+
+def test_a_join_waits_for_what_can_still_reach_it(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split")
+    run.done("left")
+    found = step_of(run, "join")
+    assert found["status"] == "waiting"
+    assert found["why"] == "it waits at its join for right, which can still reach it"
+    assert {wait["for"] for wait in of(run)["waits"]} == {"join", "worker"}
+
+
+def test_a_parent_waits_for_its_child(start: Any) -> None:
+    run = start(WORKFLOWS["parent"])
+    run.report("call#1", "call.parked", child=CHILD)
+    (wait,) = of(run)["waits"]
+    assert (wait["for"], wait["child"]) == ("child", next(iter(run.state.children)))
+    assert any("starts t/child version 1" in entry["text"] for entry in step_of(run, "call")["chain"])
+
+
+def test_a_step_that_may_still_be_reached_says_from_where(start: Any) -> None:
+    found = step_of(start(CHAIN), "c")
+    assert (found["status"], found["why"]) == ("not reached yet", "it may still be reached from a")
+
+
+def test_a_step_of_a_branch_that_the_end_cut_off_was_stopped(start: Any) -> None:
+    run = start(WORKFLOWS["failing"])
+    run.done("split")
+    run.error("bad")
+    assert step_of(run, "slow")["status"] == "stopped"
+
+
+def test_each_run_of_a_step_has_its_own_reasons(start: Any) -> None:
+    found = of(play(start(WORKFLOWS["again"]), 1), "poll")["steps"]
+    assert [entry["generation"] for entry in found] == [1, 2, 3]
+    assert [conditions(entry)[-1]["values"] for entry in found] == [{"ctx.n": 1}, {"ctx.n": 2}, {"ctx.n": 3}]
+
+
+def test_a_loop_s_failed_items_are_told(start: Any) -> None:
+    def failing(step: str, generation: int, index: int | None) -> Any:
+        broken = {"error": {"kind": "tool", "code": "bad", "message": "no"}}
+        return broken if (step, index) == ("one", 3) else answers(step, generation, index)
+
+    found = step_of(play(start(WORKFLOWS["two loops"]), 1, failing, 0.0), "one")
+    assert found["status"] == "failed"
+    assert any("fail; the first: bad: no" in entry["text"] for entry in found["chain"])
+
+
+def test_a_step_that_there_is_not_is_refused(start: Any) -> None:
+    with pytest.raises(KeyError):
+        of(start(CHAIN), "nowhere")
