@@ -1,0 +1,312 @@
+# The functions, as functions/functions.yaml describes them: code, role, environment, queue, clock, API.
+
+locals {
+  table    = yamldecode(file("${path.module}/../../functions/functions.yaml"))
+  manifest = jsondecode(file("${var.package.directory}/manifest.json"))
+
+  described = {
+    for name, row in local.table.functions : name => merge({ max_instances = null, like = name }, row)
+    if contains(try(row.hosts, ["aws"]), "aws")
+  }
+  further = {
+    for pool, given in var.pools : "worker_${pool}" => merge(local.described[given.like], {
+      pool          = pool
+      memory_mb     = given.memory_mb
+      timeout_s     = given.timeout_s
+      max_instances = given.max_instances
+    })
+  }
+  functions = {
+    for name, row in merge(local.described, local.further) : name => merge(row, {
+      for key, value in try(var.functions[name], {}) : key => value
+      if value != null && contains(["memory_mb", "timeout_s", "max_instances"], key)
+    })
+  }
+  names = { for name, row in local.functions : name => "${var.name}-${replace(name, "_", "-")}" }
+  arns = {
+    for name, full in local.names : name =>
+    "arn:${local.account.partition}:lambda:${var.region}:${local.account.id}:function:${full}"
+  }
+  runtime = "python${local.manifest.python}"
+
+  # a function that others ring has a queue, named after its pool
+  rings   = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "ring") }
+  clocked = { for name, row in local.functions : name => one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"]) if contains(row.triggers[*].kind, "schedule") }
+
+  # tool kind -> pool
+  kinds = merge(
+    merge([for pool, kinds in try(local.table.pools, {}) : { for kind in kinds : kind => pool }]...),
+    merge([for pool, given in var.pools : { for kind in given.kinds : kind => pool }]...),
+  )
+}
+
+# ---- code
+
+resource "aws_s3_object" "code" {
+  # checkov:skip=CKV_AWS_186: sealed as the bucket seals everything
+  for_each = toset([for row in values(local.functions) : row.like])
+
+  bucket = module.code.name
+  # a new package is a new object: who runs the old version keeps what it runs
+  key    = "${each.key}/${local.manifest.functions[each.key].sha256}.zip"
+  source = "${var.package.directory}/${local.manifest.functions[each.key].file}"
+}
+
+# ---- doorbells
+
+module "queue" {
+  source   = "../modules/aws/queue"
+  for_each = { for name, ring in local.rings : ring => name }
+
+  name         = "${var.name}-${replace(each.key, "_", "-")}"
+  visibility_s = local.functions[each.value].timeout_s + 30
+  kms_key_arn  = local.key_arn
+}
+
+# ---- what each is told, and what each may do
+
+locals {
+  invokes = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
+  # whom each may ring: workers their own pool, the others every one
+  ringing = {
+    for name, row in local.functions : name => [
+      for ringed, ring in local.rings : ring
+      if contains(row.settings, "function_urls") && (row.role != "worker" || ringed == name)
+    ]
+  }
+  known = {
+    for name, row in local.functions : name => merge({
+      control_plane_url   = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
+      function_urls       = jsonencode({ for ring in local.ringing[name] : ring => module.queue[ring].url })
+      result_url          = "s3://${local.bucket.name}/results"
+      pools               = jsonencode(local.kinds)
+      database_auth       = local.iam ? "iam" : null
+      oidc_issuer         = var.settings.oidc_issuer
+      oidc_audience       = var.settings.oidc_audience
+      session_ttl         = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
+      development_sign_in = var.settings.development_sign_in ? "true" : null
+      scratch             = "/tmp"
+    }, try(var.functions[name].settings, {}))
+  }
+  # secret -> where it is
+  placed = merge(
+    module.secrets.arns,
+    var.nats.existing == null ? {} : { nats_url = var.nats.existing.secret_arn },
+    try(var.nats.existing.ca_secret_arn, null) == null ? {} : { nats_ca = var.nats.existing.ca_secret_arn },
+    local.iam ? {} : { database_url = local.database.secret_arn },
+  )
+  nats_secrets = var.nats.cluster != null ? ["nats_password", "nats_ca"] : try(var.nats.existing.ca_secret_arn, null) != null ? ["nats_url", "nats_ca"] : ["nats_url"]
+  # name of a setting -> secret
+  reads = {
+    for name, row in local.functions : name => merge([
+      for secret in row.secrets :
+      secret == "service_token" ? { service_token = "service_token/${row.role}" } :
+      secret == "nats_url" ? { for one in local.nats_secrets : one => one } :
+      secret == "database_url" && local.iam ? {} :
+      { (secret) = secret }
+    ]...)
+  }
+  # what the control plane makes when it migrates; a name may say more than the secret's
+  provision = {
+    for secret in keys(local.made) : (secret == "nats_server" ? local.nats_server : secret) => module.secrets.arns[secret]
+  }
+  tokens = [for role in local.roles : module.secrets.arns["service_token/${role}"]]
+
+  environment = {
+    for name, row in local.functions : name => merge(
+      {
+        NOETL_HOST      = "aws"
+        NOETL_FUNCTION  = name
+        NOETL_LOG_LEVEL = var.settings.log_level
+        NOETL_SECRETS   = jsonencode({ for setting, secret in local.reads[name] : setting => local.placed[secret] })
+      },
+      row.pool == null ? {} : { NOETL_POOL = row.pool },
+      contains(row.secrets, "database_url") ? { NOETL_DATABASE_URL = local.database.url } : {},
+      contains(row.secrets, "nats_url") && var.nats.cluster != null ? {
+        NOETL_NATS_URL = join(",", [for host in local.nats_hosts : "tls://${host}:4222"])
+      } : {},
+      name == "control_plane" ? { NOETL_PROVISION = jsonencode(local.provision) } : {},
+      var.endpoint_url == null ? {} : { AWS_ENDPOINT_URL = var.endpoint_url },
+      { for setting in row.settings : "NOETL_${upper(setting)}" => local.known[name][setting] if try(local.known[name][setting], null) != null },
+    )
+  }
+
+  objects = "${local.bucket.arn}/results/*"
+  results = {
+    control_plane = { ReadResults = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} } }
+    worker        = { Results = { actions = ["s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
+    reconciler = {
+      SweepResults = { actions = ["s3:DeleteObject"], resources = [local.objects], conditions = {} }
+      FindResults = {
+        actions    = ["s3:ListBucket"]
+        resources  = [local.bucket.arn]
+        conditions = { StringLike = { "s3:prefix" = ["results/*"] } }
+      }
+    }
+  }
+  unseal_arns = concat(local.key_arn == null ? [] : [local.key_arn], tolist(var.encryption.extra_key_arns))
+
+  policies = {
+    for name, row in local.functions : name => merge(
+      {
+        Secrets = {
+          actions = ["secretsmanager:GetSecretValue"]
+          # the control plane compares those that it makes with what is there
+          resources  = distinct(concat([for secret in values(local.reads[name]) : local.placed[secret]], name == "control_plane" ? values(local.provision) : []))
+          conditions = {}
+        }
+      },
+      length(local.unseal_arns) == 0 ? {} : {
+        Unseal = { actions = ["kms:Decrypt"], resources = local.unseal_arns, conditions = {} }
+      },
+      length(local.unseal_arns) == 0 || row.role == "gateway" ? {} : {
+        Seal = { actions = ["kms:GenerateDataKey"], resources = local.unseal_arns, conditions = {} }
+      },
+      length(local.ringing[name]) == 0 ? {} : {
+        Ring = { actions = ["sqs:SendMessage"], resources = [for ring in local.ringing[name] : module.queue[ring].arn], conditions = {} }
+      },
+      !contains(keys(local.rings), name) ? {} : {
+        Answer = {
+          actions    = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+          resources  = [module.queue[local.rings[name]].arn]
+          conditions = {}
+        }
+      },
+      !contains(keys(local.clocked), name) ? {} : {
+        BuryTicks = { actions = ["sqs:SendMessage"], resources = [module.queue[local.rings[name]].dead_arn], conditions = {} }
+      },
+      !local.invokes[name] ? {} : {
+        Invoke = { actions = ["lambda:InvokeFunction"], resources = ["${local.arns["control_plane"]}:live"], conditions = {} }
+      },
+      name != "control_plane" ? {} : {
+        MakeSecrets = { actions = ["secretsmanager:PutSecretValue"], resources = values(local.provision), conditions = {} }
+        RotateTokens = {
+          actions    = ["secretsmanager:DescribeSecret", "secretsmanager:UpdateSecretVersionStage"]
+          resources  = local.tokens
+          conditions = {}
+        }
+      },
+      !(local.iam && contains(row.secrets, "database_url")) ? {} : {
+        Connect = { actions = ["rds-db:connect"], resources = local.database.connect_arns, conditions = {} }
+      },
+      contains(row.settings, "result_url") ? lookup(local.results, row.role, {}) : {},
+    )
+  }
+}
+
+# ---- the functions, by version
+
+module "function" {
+  source   = "../modules/aws/function"
+  for_each = local.functions
+
+  name        = local.names[each.key]
+  description = "NoETL: ${replace(each.key, "_", " ")}"
+  partition   = local.account.partition
+  environment = local.environment[each.key]
+  policy      = local.policies[each.key]
+  log         = local.log
+  kms_key_arn = local.key_arn
+  code = {
+    bucket       = aws_s3_object.code[each.value.like].bucket
+    key          = aws_s3_object.code[each.value.like].key
+    sha256       = local.manifest.functions[each.value.like].base64sha256
+    handler      = "aws.handler"
+    runtime      = local.runtime
+    architecture = local.manifest.architecture
+  }
+  limits = {
+    memory_mb     = each.value.memory_mb
+    timeout_s     = each.value.timeout_s
+    max_instances = each.value.max_instances
+    scratch_mb    = coalesce(try(var.functions[each.key].scratch_mb, null), 512)
+  }
+  network = {
+    subnet_ids         = module.network.subnet_ids
+    security_group_ids = [module.network.functions_security_group_id]
+  }
+}
+
+# ---- before a new control plane takes traffic: make the secrets that are missing, migrate the database
+
+resource "aws_lambda_invocation" "migrate" {
+  function_name = module.function["control_plane"].name
+  qualifier     = module.function["control_plane"].version
+  input         = jsonencode({ noetl = "migrate" })
+
+  depends_on = [
+    aws_vpc_security_group_egress_rule.database,
+    module.database,
+    module.network,
+  ]
+}
+
+# ---- and then the new versions take it
+
+module "release" {
+  source   = "../modules/aws/release"
+  for_each = local.functions
+
+  function = { name = module.function[each.key].name, version = module.function[each.key].version }
+  queue = !contains(keys(local.rings), each.key) ? null : {
+    arn = module.queue[local.rings[each.key]].arn
+    # a ring is one invocation of a pool's worker; rings of the others say the same thing many times
+    batch_size      = coalesce(try(var.functions[each.key].batch_size, null), each.value.pool == null ? 10 : 1)
+    max_concurrency = each.value.max_instances == null ? null : max(2, each.value.max_instances)
+  }
+  schedule = !contains(keys(local.clocked), each.key) ? null : {
+    every_minutes = max(1, ceil(local.clocked[each.key] / 60))
+    input         = jsonencode({ noetl = "tick" })
+    dead_arn      = module.queue[local.rings[each.key]].dead_arn
+    kms_key_arn   = local.key_arn
+  }
+
+  depends_on = [aws_lambda_invocation.migrate]
+}
+
+# ---- for callers from outside
+
+module "api" {
+  source = "../modules/aws/api"
+  for_each = {
+    for name, row in local.functions : name => row
+    if anytrue([for trigger in row.triggers : trigger.kind == "http" && (try(trigger.public, false) || var.http.control_plane)])
+  }
+
+  name     = local.names[each.key]
+  log      = local.log
+  throttle = { rate = var.http.rate, burst = var.http.burst }
+  cors     = each.key == "gateway" && var.http.cors_origins != null ? { origins = var.http.cors_origins } : null
+  function = {
+    name       = local.names[each.key]
+    alias      = module.release[each.key].alias
+    invoke_arn = module.release[each.key].invoke_arn
+  }
+}
+
+# ---- rotation: of service tokens, since the old one stays good until it expires and nobody notices
+
+resource "aws_lambda_permission" "rotation" {
+  count = var.secrets.rotation_days == null ? 0 : 1
+
+  statement_id   = "Rotation"
+  action         = "lambda:InvokeFunction"
+  function_name  = module.function["control_plane"].name
+  principal      = "secretsmanager.amazonaws.com"
+  source_account = local.account.id
+}
+
+resource "aws_secretsmanager_secret_rotation" "token" {
+  for_each = var.secrets.rotation_days == null ? toset([]) : toset(local.roles)
+
+  secret_id           = module.secrets.arns["service_token/${each.key}"]
+  rotation_lambda_arn = module.function["control_plane"].arn
+  # the first value is made by the migration
+  rotate_immediately = false
+
+  rotation_rules {
+    automatically_after_days = var.secrets.rotation_days
+  }
+
+  depends_on = [aws_lambda_invocation.migrate, aws_lambda_permission.rotation]
+}

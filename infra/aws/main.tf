@@ -1,0 +1,235 @@
+# The whole engine: what every function stands on. The functions themselves are in functions.tf.
+
+data "aws_caller_identity" "this" {}
+
+data "aws_partition" "this" {}
+
+locals {
+  account = {
+    id        = data.aws_caller_identity.this.account_id
+    region    = var.region
+    partition = data.aws_partition.this.partition
+  }
+  # one bucket name for each account and region: they are unique in the world
+  suffix  = "${local.account.id}-${var.region}"
+  key_arn = var.encryption.key_arn != null ? var.encryption.key_arn : one(module.key[*].arn)
+  log     = { retention_days = var.observability.log_retention_days, kms_key_arn = local.key_arn }
+}
+
+module "key" {
+  source = "../modules/aws/key"
+  count  = var.encryption.create && var.encryption.key_arn == null ? 1 : 0
+
+  name          = var.name
+  account       = local.account
+  deletion_days = var.encryption.deletion_days
+}
+
+module "network" {
+  source = "../modules/aws/network"
+
+  name     = var.name
+  region   = var.region
+  existing = var.network.existing
+  vpc = {
+    cidr  = var.network.cidr
+    zones = var.network.zones
+    nat   = var.network.nat
+    # the nodes of NATS pull their image, read their secret and write their log from where the functions are
+    endpoints = setunion(
+      var.network.endpoints,
+      var.nats.cluster != null && var.network.nat == "none" ? ["ecr.api", "ecr.dkr", "logs"] : [],
+    )
+    egress_ports = var.network.egress_ports
+  }
+}
+
+# ---- the event store
+
+module "database" {
+  source = "../modules/aws/database"
+  count  = var.database.existing == null ? 1 : 0
+
+  name        = var.name
+  kms_key_arn = local.key_arn
+  engine = {
+    kind           = var.database.kind
+    version        = var.database.version
+    instance_class = var.database.instance_class
+    storage_gb     = var.database.storage_gb
+    max_storage_gb = var.database.max_storage_gb
+    multi_az       = var.database.multi_az
+    min_acu        = var.database.min_acu
+    max_acu        = var.database.max_acu
+    pause_s        = var.database.pause_s
+    readers        = var.database.readers
+  }
+  network = {
+    vpc_id                   = module.network.vpc_id
+    subnet_ids               = module.network.subnet_ids
+    client_security_group_id = module.network.functions_security_group_id
+  }
+  keep = {
+    backup_days    = var.database.backup_days
+    protected      = var.database.protected
+    final_snapshot = var.database.final_snapshot
+  }
+  proxy = {
+    enabled             = var.database.proxy
+    iam                 = var.database.proxy && var.database.auth == "iam"
+    max_connections_pct = var.database.max_connections_pct
+  }
+}
+
+resource "aws_vpc_security_group_egress_rule" "database" {
+  count = var.database.existing == null ? 0 : 1
+
+  security_group_id = module.network.functions_security_group_id
+  description       = "PostgreSQL that was there before"
+  cidr_ipv4         = coalesce(var.database.existing.cidr, module.network.cidr)
+  ip_protocol       = "tcp"
+  from_port         = var.database.existing.port
+  to_port           = var.database.existing.port
+}
+
+locals {
+  iam = var.database.auth == "iam"
+  database = var.database.existing != null ? {
+    url          = var.database.existing.url
+    secret_arn   = local.iam ? null : var.database.existing.secret_arn
+    connect_arns = var.database.existing.resource_arns
+    } : {
+    url = format(
+      "postgresql://%s@%s:%d/%s?sslmode=require",
+      module.database[0].user, module.database[0].host, module.database[0].port, module.database[0].database,
+    )
+    secret_arn   = local.iam ? null : module.database[0].secret_arn
+    connect_arns = module.database[0].connect_arns
+  }
+}
+
+# ---- the bus
+
+locals {
+  nats_domain = "${var.name}.internal"
+  nats_nodes  = var.nats.cluster == null ? [] : [for number in range(var.nats.cluster.count) : "nats-${number + 1}"]
+  nats_hosts  = [for node in local.nats_nodes : "${node}.${local.nats_domain}"]
+  # "nats_server/<host>,<host>" tells the control plane whom the certificate is for
+  nats_server = "nats_server/${join(",", local.nats_hosts)}"
+}
+
+module "nats" {
+  source = "../modules/aws/nats"
+  count  = var.nats.cluster == null ? 0 : 1
+
+  name               = "${var.name}-nats"
+  region             = var.region
+  nodes              = var.nats.cluster
+  hosts              = local.nats_nodes
+  domain             = local.nats_domain
+  kms_key_arn        = local.key_arn
+  log_retention_days = var.observability.log_retention_days
+  network = {
+    vpc_id                   = module.network.vpc_id
+    subnet_ids               = module.network.subnet_ids
+    client_security_group_id = module.network.functions_security_group_id
+  }
+  secrets = {
+    password_arn = module.secrets.arns["nats_password"]
+    server_arn   = module.secrets.arns["nats_server"]
+  }
+
+  # the nodes start with a password and certificates, which the control plane makes when it migrates
+  depends_on = [aws_lambda_invocation.migrate]
+}
+
+resource "aws_vpc_security_group_egress_rule" "nats" {
+  count = var.nats.existing == null ? 0 : 1
+
+  security_group_id = module.network.functions_security_group_id
+  description       = "NATS that was there before"
+  cidr_ipv4         = coalesce(var.nats.existing.cidr, module.network.cidr)
+  ip_protocol       = "tcp"
+  from_port         = var.nats.existing.port
+  to_port           = var.nats.existing.port
+}
+
+# ---- secrets
+
+locals {
+  roles = ["control_plane", "gateway", "operator", "reconciler", "worker"]
+  made = merge(
+    {
+      token_key       = { name = "${var.name}/token_key", description = "Signs service tokens; the control plane's alone" }
+      encryption_keys = { name = "${var.name}/encryption_keys", description = "Seal credentials in the database; the control plane's alone" }
+    },
+    { for role in local.roles : "service_token/${role}" => {
+      name        = "${var.name}/service_token/${role}"
+      description = "What a caller in the role ${role} shows to the control plane"
+    } },
+    var.nats.cluster == null ? {} : {
+      nats_password = { name = "${var.name}/nats_password", description = "Of the user that the functions are on NATS" }
+      nats_server   = { name = "${var.name}/nats_server", description = "Certificates and key of the nodes of NATS" }
+      nats_ca       = { name = "${var.name}/nats_ca", description = "Certificate authority of the nodes of NATS" }
+    },
+  )
+}
+
+module "secrets" {
+  source = "../modules/aws/secrets"
+
+  secrets       = local.made
+  recovery_days = var.secrets.recovery_days
+  kms_key_arn   = local.key_arn
+}
+
+# ---- buckets
+
+module "results" {
+  source = "../modules/aws/bucket"
+  count  = var.results.existing == null ? 1 : 0
+
+  name          = "${var.name}-results-${local.suffix}"
+  versioned     = var.results.versioned
+  expiry        = { prefix = "results/", days = var.results.expire_days }
+  kms_key_arn   = local.key_arn
+  force_destroy = var.results.force_destroy
+}
+
+module "code" {
+  source = "../modules/aws/bucket"
+
+  name        = "${var.name}-code-${local.suffix}"
+  versioned   = false
+  kms_key_arn = local.key_arn
+  # nothing but what the next `make package` makes again
+  force_destroy = true
+}
+
+locals {
+  bucket = {
+    name = var.results.existing != null ? var.results.existing : module.results[0].name
+    arn  = "arn:${local.account.partition}:s3:::${var.results.existing != null ? var.results.existing : module.results[0].name}"
+  }
+}
+
+# ---- what is watched
+
+module "observability" {
+  source = "../modules/aws/observability"
+
+  name        = var.name
+  region      = var.region
+  functions   = { for name, row in local.functions : name => { name = local.names[name], timeout_s = row.timeout_s } }
+  queues      = { for ring, queue in module.queue : ring => { name = queue.name, dead_name = queue.dead_name } }
+  clocked     = { name = local.names["reconciler"], late_minutes = var.observability.late_minutes }
+  database    = one(module.database[*].identifier)
+  dashboard   = var.observability.dashboard
+  budget      = var.budget
+  kms_key_arn = local.key_arn
+  alarms = {
+    topic_arn = var.observability.topic_arn
+    emails    = var.observability.emails
+    waiting_s = var.observability.waiting_s
+  }
+}

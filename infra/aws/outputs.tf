@@ -1,0 +1,72 @@
+output "prefix" {
+  description = "What all names begin with."
+  value       = var.name
+}
+
+output "region" {
+  description = "Region of the deployment."
+  value       = var.region
+}
+
+output "endpoint_url" {
+  description = "URL of the emulator; null on AWS."
+  value       = var.endpoint_url
+}
+
+output "gateway_url" {
+  description = "Where users and browsers reach the engine."
+  value       = module.api["gateway"].url
+}
+
+output "control_plane_url" {
+  description = "Where tools reach the control plane over HTTP; null if it is called through Lambda's own API."
+  value       = try(module.api["control_plane"].url, null)
+}
+
+output "operator_token_secret_arn" {
+  description = "Secret with the operator's service token."
+  value       = module.secrets.arns["service_token/operator"]
+}
+
+output "functions" {
+  description = "The functions: name, ARN, newest version, alias and log group of each."
+  value = {
+    for name, function in module.function : name => {
+      name      = function.name
+      arn       = function.arn
+      version   = function.version
+      alias     = module.release[name].alias
+      log_group = function.log_group
+    }
+  }
+}
+
+output "queues" {
+  description = "The queue of each pool, and of each function that is rung: URL, ARN, and URL of its dead letters."
+  value       = { for ring, queue in module.queue : ring => { url = queue.url, arn = queue.arn, dead_url = queue.dead_url } }
+}
+
+output "result_bucket" {
+  description = "Bucket of the results."
+  value       = local.bucket.name
+}
+
+output "policies" {
+  description = "Policy of each function, as JSON."
+  value       = { for name, function in module.function : name => function.policy }
+}
+
+output "vpc_id" {
+  description = "The VPC."
+  value       = module.network.vpc_id
+}
+
+output "alarms" {
+  description = "Names of the alarms, and the topic that they write to."
+  value       = { names = module.observability.alarms, topic_arn = module.observability.topic_arn }
+}
+
+output "migration" {
+  description = "What the last migration did."
+  value       = jsondecode(aws_lambda_invocation.migrate.result)
+}

@@ -1,0 +1,361 @@
+variable "name" {
+  description = "Name of the deployment; the names of all that belongs to it begin with it."
+  type        = string
+  default     = "noetl"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name: 3 to 20 lower case letters, digits and hyphens, beginning with a letter and not ending with a hyphen."
+  }
+}
+
+variable "region" {
+  description = "Region of the deployment."
+  type        = string
+  default     = "eu-central-1"
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region: a region of AWS, such as eu-central-1."
+  }
+}
+
+variable "tags" {
+  description = "Tags for everything, beside `deployment` and `application`."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key in keys(var.tags) : !startswith(lower(key), "aws:")])
+    error_message = "tags: names that begin with aws: are AWS's own."
+  }
+}
+
+variable "endpoint_url" {
+  description = "URL of an emulator that stands for all of AWS, for Terraform and for the functions; null on AWS itself."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.endpoint_url == null || can(regex("^https?://[^/]+$", var.endpoint_url))
+    error_message = "endpoint_url: scheme, host and port without a path, such as http://127.0.0.1:4566."
+  }
+}
+
+variable "package" {
+  description = "Folder that `make package` wrote for one Python and one architecture: manifest.json and a zip for each function."
+  type = object({
+    directory = optional(string, "../../dist/aws/python3.12-x86_64")
+  })
+  default = {}
+
+  validation {
+    condition     = fileexists("${var.package.directory}/manifest.json")
+    error_message = "package.directory: there is no manifest.json in it. Run `make package` first, or name the folder that it wrote."
+  }
+}
+
+variable "functions" {
+  description = "Departures from functions/functions.yaml, by function. max_instances is the function's reserved concurrency, batch_size how many rings one invocation takes; settings become NOETL_<NAME>."
+  type = map(object({
+    memory_mb     = optional(number)
+    timeout_s     = optional(number)
+    max_instances = optional(number)
+    scratch_mb    = optional(number)
+    batch_size    = optional(number)
+    settings      = optional(map(string), {})
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.functions) : contains(["gateway", "control_plane", "reconciler", "worker", "worker_data"], name) || contains([for pool in keys(var.pools) : "worker_${pool}"], name)])
+    error_message = "functions: there are gateway, control_plane, reconciler, worker, worker_data, and worker_<pool> for each of var.pools."
+  }
+
+  validation {
+    condition     = alltrue([for row in values(var.functions) : try(row.max_instances >= 1, row.max_instances == null)])
+    error_message = "functions.max_instances: at least 1; with 0 Lambda runs nothing at all."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for row in values(var.functions) : [for setting in keys(row.settings) : can(regex("^[a-z][a-z0-9_]*$", setting)) && !can(regex("token|key|password|secret|database_url|nats_url", setting))]]))
+    error_message = "functions.settings: lower case names of settings that are no secrets; a secret would be readable in the function's configuration."
+  }
+}
+
+variable "pools" {
+  description = "More pools of workers. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that go to this pool instead of where functions.yaml sends them."
+  type = map(object({
+    like          = optional(string, "worker")
+    kinds         = optional(set(string), [])
+    memory_mb     = optional(number, 2048)
+    timeout_s     = optional(number, 900)
+    max_instances = optional(number, 10)
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(["shared", "data"], pool)])
+    error_message = "pools: a name of lower case letters, digits and underscores, at most 20; shared and data are there already."
+  }
+
+  validation {
+    condition     = alltrue([for pool in values(var.pools) : contains(["worker", "worker_data"], pool.like)])
+    error_message = "pools.like: worker or worker_data, the packages that there are."
+  }
+
+  validation {
+    condition     = length(flatten([for pool in values(var.pools) : tolist(pool.kinds)])) == length(distinct(flatten([for pool in values(var.pools) : tolist(pool.kinds)])))
+    error_message = "pools.kinds: a tool kind can go to one pool only."
+  }
+
+  validation {
+    condition     = alltrue([for pool in values(var.pools) : pool.max_instances >= 2])
+    error_message = "pools.max_instances: at least 2, the least that a queue may be told to start."
+  }
+}
+
+variable "settings" {
+  description = "What the engine is told beyond its infrastructure. development_sign_in lets anybody in, so only emulators take it."
+  type = object({
+    oidc_issuer         = optional(string)
+    oidc_audience       = optional(string)
+    session_ttl         = optional(number)
+    log_level           = optional(string, "INFO")
+    development_sign_in = optional(bool, false)
+  })
+  default = {}
+
+  validation {
+    condition     = (var.settings.oidc_issuer == null) == (var.settings.oidc_audience == null)
+    error_message = "settings: oidc_issuer and oidc_audience belong together: without the audience, tokens for other applications would be taken."
+  }
+
+  validation {
+    condition     = var.settings.oidc_issuer == null || can(regex("^https://", var.settings.oidc_issuer))
+    error_message = "settings.oidc_issuer: an https URL."
+  }
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.settings.log_level)
+    error_message = "settings.log_level: DEBUG, INFO, WARNING or ERROR."
+  }
+
+  validation {
+    condition     = !var.settings.development_sign_in || var.endpoint_url != null
+    error_message = "settings.development_sign_in: a sign-in without an identity provider is for emulators (endpoint_url) only."
+  }
+}
+
+variable "network" {
+  description = "The VPC: a new one (zones, nat = none, one or each, interface endpoints, ports that functions may reach outside), or with `existing` one that is there and whose private subnets reach Lambda, SQS, Secrets Manager and S3. Tools that call the internet need a NAT gateway."
+  type = object({
+    existing = optional(object({
+      vpc_id     = string
+      subnet_ids = list(string)
+    }))
+    cidr         = optional(string, "10.64.0.0/16")
+    zones        = optional(number, 2)
+    nat          = optional(string, "none")
+    endpoints    = optional(set(string), ["lambda", "secretsmanager", "sqs"])
+    egress_ports = optional(set(number), [443])
+  })
+  default = {}
+
+  validation {
+    condition     = var.network.existing != null || var.network.nat != "none" || length(setsubtract(["lambda", "secretsmanager", "sqs"], var.network.endpoints)) == 0
+    error_message = "network: without a NAT gateway (nat) the functions reach Lambda, Secrets Manager and SQS only through endpoints; name lambda, secretsmanager and sqs."
+  }
+
+  validation {
+    condition     = contains(var.network.egress_ports, 443)
+    error_message = "network.egress_ports: services of AWS answer at 443."
+  }
+}
+
+variable "database" {
+  description = <<-EOT
+    PostgreSQL: one RDS instance (kind = "postgres"), Aurora Serverless v2 (kind = "aurora"), or with `existing` one that is
+    there: its URL without a password, the secret with the password (or with RDS's JSON, or with a whole URL), and where it is.
+    auth = "iam": functions get in by their roles, through the proxy or to an existing database whose resource_arns say so.
+  EOT
+  type = object({
+    existing = optional(object({
+      url           = string
+      secret_arn    = optional(string)
+      resource_arns = optional(list(string), [])
+      cidr          = optional(string)
+      port          = optional(number, 5432)
+    }))
+    kind                = optional(string, "postgres")
+    version             = optional(string, "17")
+    instance_class      = optional(string, "db.t4g.small")
+    storage_gb          = optional(number, 20)
+    max_storage_gb      = optional(number, 200)
+    multi_az            = optional(bool, true)
+    min_acu             = optional(number, 0.5)
+    max_acu             = optional(number, 8)
+    pause_s             = optional(number, 300)
+    readers             = optional(number, 1)
+    backup_days         = optional(number, 7)
+    protected           = optional(bool, true)
+    final_snapshot      = optional(bool, true)
+    proxy               = optional(bool, false)
+    auth                = optional(string, "secret")
+    max_connections_pct = optional(number, 90)
+  })
+  default = {}
+
+  validation {
+    condition     = contains(["secret", "iam"], var.database.auth)
+    error_message = "database.auth: secret (a password from Secrets Manager) or iam (the functions' roles)."
+  }
+
+  validation {
+    condition     = var.database.auth != "iam" || var.database.existing != null || var.database.proxy
+    error_message = "database.auth = \"iam\": it is the proxy that lets functions in by their roles, so set proxy = true, or bring an existing database."
+  }
+
+  validation {
+    condition     = var.database.auth != "iam" || var.database.existing == null || length(try(var.database.existing.resource_arns, [])) > 0
+    error_message = "database.existing.resource_arns: for auth = \"iam\" name what rds-db:connect is allowed on (arn:aws:rds-db:<region>:<account>:dbuser:<resource>/<user>)."
+  }
+
+  validation {
+    condition     = var.database.auth != "secret" || var.database.existing == null || try(var.database.existing.secret_arn != null, false)
+    error_message = "database.existing.secret_arn: for auth = \"secret\" name the secret that holds the password."
+  }
+
+  validation {
+    condition     = var.database.existing == null || can(regex("^postgres(ql)?://([^:@/]+@)?[^@/]+/[^/?]+", var.database.existing.url))
+    error_message = "database.existing.url: postgresql://[user@]host[:port]/database[?sslmode=...], without a password: that belongs into the secret."
+  }
+
+  validation {
+    condition     = var.database.existing == null || !var.database.proxy
+    error_message = "database.proxy: an existing database brings its own pooler; give the pooler's host in existing.url."
+  }
+}
+
+variable "nats" {
+  description = <<-EOT
+    NATS with JetStream: a cluster of Fargate tasks with TLS and volumes (`cluster`, whose image must be in ECR unless there is a
+    NAT gateway), or with `existing` the secret that holds the URL (tls://user:password@host:4222, or several, comma
+    separated) of one that is there, with its own certificate authority as PEM in ca_secret_arn if it has one.
+  EOT
+  type = object({
+    existing = optional(object({
+      secret_arn    = string
+      ca_secret_arn = optional(string)
+      cidr          = optional(string)
+      port          = optional(number, 4222)
+    }))
+    cluster = optional(object({
+      image        = string
+      count        = optional(number, 3)
+      cpu          = optional(number, 256)
+      memory_mb    = optional(number, 512)
+      storage_gb   = optional(number, 10)
+      architecture = optional(string, "ARM64")
+    }))
+  })
+
+  validation {
+    condition     = (var.nats.existing == null) != (var.nats.cluster == null)
+    error_message = "nats: give either `cluster`, which makes one, or `existing`, which names the secret with the URL of one."
+  }
+
+  validation {
+    condition     = var.nats.cluster == null || var.network.existing != null || var.network.nat != "none" || can(regex("^[0-9]{12}\\.dkr\\.ecr\\.", var.nats.cluster.image))
+    error_message = "nats.cluster.image: without a NAT gateway (network.nat) only an image in ECR can be pulled: copy the image there, or set network.nat."
+  }
+
+  validation {
+    condition     = var.nats.cluster == null || can(regex("(@sha256:[0-9a-f]{64}|:[0-9A-Za-z._-]+)$", var.nats.cluster.image)) && !endswith(try(var.nats.cluster.image, ""), ":latest")
+    error_message = "nats.cluster.image: name a version (a tag other than latest, or a digest), so that a restart is not an upgrade."
+  }
+}
+
+variable "results" {
+  description = "The result bucket: a new one, or with `existing` the name of one that is there. expire_days: after how long results are deleted whatever their scope says (null: never)."
+  type = object({
+    existing      = optional(string)
+    expire_days   = optional(number, 90)
+    versioned     = optional(bool, false)
+    force_destroy = optional(bool, false)
+  })
+  default = {}
+
+  validation {
+    condition     = var.results.expire_days == null || try(var.results.expire_days >= 1, false)
+    error_message = "results.expire_days: at least 1, or null to keep results until their scope ends."
+  }
+}
+
+variable "encryption" {
+  description = "The key that seals secrets, queues, logs, results, volumes and the database: a new one (create), one that is there (key_arn), or with create = false each service's own. extra_key_arns: keys that seal what you bring."
+  type = object({
+    create         = optional(bool, true)
+    key_arn        = optional(string)
+    deletion_days  = optional(number, 30)
+    extra_key_arns = optional(set(string), [])
+  })
+  default = {}
+
+  validation {
+    condition     = var.encryption.key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.encryption.key_arn))
+    error_message = "encryption.key_arn: the ARN of a key, not its id or alias: policies name it."
+  }
+}
+
+variable "secrets" {
+  description = "recovery_days: how long deleted secrets can be called back (0: not at all). rotation_days: how often service tokens are replaced (null: never)."
+  type = object({
+    recovery_days = optional(number, 7)
+    rotation_days = optional(number, 90)
+  })
+  default = {}
+
+  validation {
+    condition     = var.secrets.rotation_days == null || try(var.secrets.rotation_days >= 1 && var.secrets.rotation_days <= 300, false)
+    error_message = "secrets.rotation_days: 1 to 300, since a token is good for 400 days."
+  }
+}
+
+variable "http" {
+  description = "The HTTP API: requests a second, CORS, and whether the control plane has one too (for tools outside of AWS; without it, it is called through Lambda's own API)."
+  type = object({
+    rate          = optional(number, 500)
+    burst         = optional(number, 1000)
+    cors_origins  = optional(list(string))
+    control_plane = optional(bool, false)
+  })
+  default = {}
+}
+
+variable "observability" {
+  description = "Days that logs are kept, where alarms go (topic_arn of a topic that is there, or emails for a new one), after how many seconds a waiting ring and after how many minutes a silent clock is an alarm, and whether there is a dashboard."
+  type = object({
+    log_retention_days = optional(number, 30)
+    topic_arn          = optional(string)
+    emails             = optional(set(string), [])
+    waiting_s          = optional(number, 300)
+    late_minutes       = optional(number, 5)
+    dashboard          = optional(bool, true)
+  })
+  default = {}
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.observability.log_retention_days)
+    error_message = "observability.log_retention_days: CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 days, or 3 to 10 years."
+  }
+}
+
+variable "budget" {
+  description = "Monthly limit in US dollars and who hears of it; null for none."
+  type = object({
+    usd    = number
+    emails = set(string)
+  })
+  default = null
+}

@@ -1,0 +1,9 @@
+output "id" {
+  description = "Identifier of the API."
+  value       = aws_apigatewayv2_api.this.id
+}
+
+output "url" {
+  description = "Where the API answers."
+  value       = aws_apigatewayv2_api.this.api_endpoint
+}

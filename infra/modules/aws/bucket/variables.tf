@@ -1,0 +1,43 @@
+variable "name" {
+  description = "Name of the bucket, unique in the world."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.name))
+    error_message = "name: 3 to 63 lower case letters, digits and hyphens, neither beginning nor ending with a hyphen."
+  }
+}
+
+variable "versioned" {
+  description = "Whether what is overwritten or deleted is kept for noncurrent_days."
+  type        = bool
+  default     = true
+}
+
+variable "expiry" {
+  description = "Days after which objects below a prefix are deleted, and old versions and unfinished uploads anywhere."
+  type = object({
+    prefix          = optional(string, "")
+    days            = optional(number)
+    noncurrent_days = optional(number, 7)
+    upload_days     = optional(number, 1)
+  })
+  default = {}
+
+  validation {
+    condition     = (var.expiry.days == null || try(var.expiry.days >= 1, false)) && var.expiry.noncurrent_days >= 1 && var.expiry.upload_days >= 1
+    error_message = "expiry: S3 counts in whole days, from 1."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "Key that seals the objects (null: S3's own)."
+  type        = string
+  default     = null
+}
+
+variable "force_destroy" {
+  description = "Whether destroying the deployment may destroy what is in the bucket."
+  type        = bool
+  default     = false
+}

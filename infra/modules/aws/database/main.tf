@@ -1,0 +1,295 @@
+# PostgreSQL, as one RDS instance or as Aurora Serverless v2; the password is made, kept and rotated by RDS itself.
+
+locals {
+  aurora  = var.engine.kind == "aurora"
+  user    = "noetl"
+  db      = "noetl"
+  port    = 5432
+  family  = split(".", var.engine.version)[0]
+  logs    = ["postgresql"]
+  secret  = local.aurora ? aws_rds_cluster.this[0].master_user_secret[0].secret_arn : aws_db_instance.this[0].master_user_secret[0].secret_arn
+  address = local.aurora ? aws_rds_cluster.this[0].endpoint : aws_db_instance.this[0].address
+  # pg_stat_statements is there, TLS is a must, and what takes a second is in the log
+  parameters = {
+    "rds.force_ssl"              = "1"
+    "log_min_duration_statement" = "1000"
+    "log_statement"              = "ddl"
+  }
+}
+
+resource "aws_db_subnet_group" "this" {
+  name        = var.name
+  description = "Of the database ${var.name}"
+  subnet_ids  = var.network.subnet_ids
+}
+
+resource "aws_security_group" "database" {
+  name        = "${var.name}-database"
+  description = "PostgreSQL, for the functions or their proxy"
+  vpc_id      = var.network.vpc_id
+  tags        = { Name = "${var.name}-database" }
+}
+
+locals {
+  # who speaks to the database: the proxy if there is one, else the functions
+  front  = var.proxy.enabled ? aws_security_group.proxy[0].id : aws_security_group.database.id
+  caller = var.proxy.enabled ? aws_security_group.proxy[0].id : var.network.client_security_group_id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "database" {
+  security_group_id            = aws_security_group.database.id
+  description                  = "PostgreSQL"
+  referenced_security_group_id = local.caller
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+resource "aws_vpc_security_group_egress_rule" "functions" {
+  security_group_id            = var.network.client_security_group_id
+  description                  = "PostgreSQL"
+  referenced_security_group_id = local.front
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+# ---- one instance
+
+resource "aws_db_parameter_group" "this" {
+  count = local.aurora ? 0 : 1
+
+  name        = var.name
+  description = "Of the database ${var.name}"
+  family      = "postgres${local.family}"
+
+  dynamic "parameter" {
+    for_each = local.parameters
+    content {
+      name  = parameter.key
+      value = parameter.value
+    }
+  }
+}
+
+resource "aws_db_instance" "this" {
+  # checkov:skip=CKV_AWS_118: enhanced monitoring is paid by the instance; the alarms use what CloudWatch has anyway
+  # checkov:skip=CKV_AWS_353: performance insights are for whoever tunes the database, not for every deployment
+  # checkov:skip=CKV_AWS_354: as above
+  # checkov:skip=CKV_AWS_157: a standby unless the deployment says otherwise
+  # checkov:skip=CKV_AWS_161: functions get in by role through the proxy; the password is RDS's own and rotates
+  # checkov:skip=CKV_AWS_293: protected unless the deployment says otherwise
+  # checkov:skip=CKV2_AWS_30: log_statement is ddl, not all: statements carry the workloads of playbooks
+  count = local.aurora ? 0 : 1
+
+  identifier                      = var.name
+  engine                          = "postgres"
+  engine_version                  = var.engine.version
+  instance_class                  = var.engine.instance_class
+  allocated_storage               = var.engine.storage_gb
+  max_allocated_storage           = var.engine.max_storage_gb
+  storage_type                    = "gp3"
+  storage_encrypted               = true
+  kms_key_id                      = var.kms_key_arn
+  multi_az                        = var.engine.multi_az
+  db_name                         = local.db
+  username                        = local.user
+  manage_master_user_password     = true
+  master_user_secret_kms_key_id   = var.kms_key_arn
+  port                            = local.port
+  publicly_accessible             = false
+  db_subnet_group_name            = aws_db_subnet_group.this.name
+  vpc_security_group_ids          = [aws_security_group.database.id]
+  parameter_group_name            = aws_db_parameter_group.this[0].name
+  backup_retention_period         = var.keep.backup_days
+  copy_tags_to_snapshot           = true
+  deletion_protection             = var.keep.protected
+  skip_final_snapshot             = !var.keep.final_snapshot
+  final_snapshot_identifier       = var.keep.final_snapshot ? "${var.name}-final" : null
+  auto_minor_version_upgrade      = true
+  enabled_cloudwatch_logs_exports = local.logs
+}
+
+# ---- Aurora Serverless v2
+
+resource "aws_rds_cluster_parameter_group" "this" {
+  count = local.aurora ? 1 : 0
+
+  name        = var.name
+  description = "Of the database ${var.name}"
+  family      = "aurora-postgresql${local.family}"
+
+  dynamic "parameter" {
+    for_each = local.parameters
+    content {
+      name  = parameter.key
+      value = parameter.value
+    }
+  }
+}
+
+resource "aws_rds_cluster" "this" {
+  # checkov:skip=CKV_AWS_162: functions get in by role through the proxy; the password is RDS's own and rotates
+  # checkov:skip=CKV_AWS_139: protected unless the deployment says otherwise
+  # checkov:skip=CKV2_AWS_8: Aurora's own backups are kept for keep.backup_days
+  # checkov:skip=CKV2_AWS_27: log_statement is ddl, not all: statements carry the workloads of playbooks
+  # checkov:skip=CKV_AWS_327: sealed with RDS's own key unless the deployment has one
+  count = local.aurora ? 1 : 0
+
+  cluster_identifier              = var.name
+  engine                          = "aurora-postgresql"
+  engine_mode                     = "provisioned"
+  engine_version                  = var.engine.version
+  database_name                   = local.db
+  master_username                 = local.user
+  manage_master_user_password     = true
+  master_user_secret_kms_key_id   = var.kms_key_arn
+  port                            = local.port
+  storage_encrypted               = true
+  kms_key_id                      = var.kms_key_arn
+  db_subnet_group_name            = aws_db_subnet_group.this.name
+  vpc_security_group_ids          = [aws_security_group.database.id]
+  db_cluster_parameter_group_name = aws_rds_cluster_parameter_group.this[0].name
+  backup_retention_period         = var.keep.backup_days
+  copy_tags_to_snapshot           = true
+  deletion_protection             = var.keep.protected
+  skip_final_snapshot             = !var.keep.final_snapshot
+  final_snapshot_identifier       = var.keep.final_snapshot ? "${var.name}-final" : null
+  enabled_cloudwatch_logs_exports = local.logs
+
+  serverlessv2_scaling_configuration {
+    min_capacity             = var.engine.min_acu
+    max_capacity             = var.engine.max_acu
+    seconds_until_auto_pause = var.engine.min_acu == 0 ? var.engine.pause_s : null
+  }
+}
+
+resource "aws_rds_cluster_instance" "this" {
+  # checkov:skip=CKV_AWS_118: enhanced monitoring is paid by the instance; the alarms use what CloudWatch has anyway
+  # checkov:skip=CKV_AWS_353: performance insights are for whoever tunes the database, not for every deployment
+  # checkov:skip=CKV_AWS_354: as above
+  count = local.aurora ? 1 + var.engine.readers : 0
+
+  identifier                 = "${var.name}-${count.index}"
+  cluster_identifier         = aws_rds_cluster.this[0].cluster_identifier
+  engine                     = aws_rds_cluster.this[0].engine
+  engine_version             = aws_rds_cluster.this[0].engine_version
+  instance_class             = "db.serverless"
+  db_subnet_group_name       = aws_db_subnet_group.this.name
+  publicly_accessible        = false
+  auto_minor_version_upgrade = true
+  copy_tags_to_snapshot      = true
+}
+
+# ---- the pooler
+
+resource "aws_security_group" "proxy" {
+  count = var.proxy.enabled ? 1 : 0
+
+  name        = "${var.name}-proxy"
+  description = "The pooler between the functions and the database"
+  vpc_id      = var.network.vpc_id
+  tags        = { Name = "${var.name}-proxy" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "proxy" {
+  count = var.proxy.enabled ? 1 : 0
+
+  security_group_id            = aws_security_group.proxy[0].id
+  description                  = "PostgreSQL from the functions"
+  referenced_security_group_id = var.network.client_security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+resource "aws_vpc_security_group_egress_rule" "proxy" {
+  count = var.proxy.enabled ? 1 : 0
+
+  security_group_id            = aws_security_group.proxy[0].id
+  description                  = "PostgreSQL to the database"
+  referenced_security_group_id = aws_security_group.database.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+resource "aws_iam_role" "proxy" {
+  count = var.proxy.enabled ? 1 : 0
+
+  name        = "${var.name}-proxy"
+  description = "Lets the pooler of ${var.name} read the database's password"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "rds.amazonaws.com" }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "proxy" {
+  count = var.proxy.enabled ? 1 : 0
+
+  name = "secret"
+  role = aws_iam_role.proxy[0].name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [{
+        Sid      = "Password"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:GetSecretValue"]
+        Resource = [local.secret]
+      }],
+      var.kms_key_arn == null ? [] : [{
+        Sid      = "Unseal"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt"]
+        Resource = [var.kms_key_arn]
+      }],
+    )
+  })
+}
+
+resource "aws_db_proxy" "this" {
+  count = var.proxy.enabled ? 1 : 0
+
+  name                   = var.name
+  engine_family          = "POSTGRESQL"
+  role_arn               = aws_iam_role.proxy[0].arn
+  require_tls            = true
+  idle_client_timeout    = var.proxy.idle_s
+  vpc_subnet_ids         = var.network.subnet_ids
+  vpc_security_group_ids = [aws_security_group.proxy[0].id]
+
+  auth {
+    auth_scheme = "SECRETS"
+    iam_auth    = var.proxy.iam ? "REQUIRED" : "DISABLED"
+    secret_arn  = local.secret
+  }
+
+  depends_on = [aws_iam_role_policy.proxy]
+}
+
+resource "aws_db_proxy_default_target_group" "this" {
+  count = var.proxy.enabled ? 1 : 0
+
+  db_proxy_name = aws_db_proxy.this[0].name
+
+  connection_pool_config {
+    max_connections_percent      = var.proxy.max_connections_pct
+    max_idle_connections_percent = 50
+    connection_borrow_timeout    = 30
+  }
+}
+
+resource "aws_db_proxy_target" "this" {
+  count = var.proxy.enabled ? 1 : 0
+
+  db_proxy_name          = aws_db_proxy.this[0].name
+  target_group_name      = aws_db_proxy_default_target_group.this[0].name
+  db_instance_identifier = local.aurora ? null : aws_db_instance.this[0].identifier
+  db_cluster_identifier  = local.aurora ? aws_rds_cluster.this[0].cluster_identifier : null
+}

@@ -1,0 +1,126 @@
+# One function: its role, its log group, and a version of it for each change.
+
+locals {
+  # Lambda makes the interfaces of a function in a VPC with the function's own role
+  # (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html); EC2 knows no narrower resource for these.
+  network_actions = [
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+  ]
+  statements = [
+    for id, rule in var.policy : merge(
+      { Sid = id, Effect = "Allow", Action = rule.actions, Resource = rule.resources },
+      length(rule.conditions) == 0 ? {} : { Condition = rule.conditions },
+    )
+  ]
+}
+
+resource "aws_cloudwatch_log_group" "this" {
+  # checkov:skip=CKV_AWS_338: how long logs are kept is the deployment's choice; a year is seldom worth its price
+  # checkov:skip=CKV_AWS_158: sealed with the deployment's key wherever that key is its own
+  name              = "/aws/lambda/${var.name}"
+  retention_in_days = var.log.retention_days
+  kms_key_id        = var.log.kms_key_arn
+}
+
+resource "aws_iam_role" "this" {
+  name        = var.name
+  description = "Of the function ${var.name} alone"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "this" {
+  # checkov:skip=CKV_AWS_290: the actions on "*" are those that Lambda itself needs for network interfaces
+  # checkov:skip=CKV_AWS_355: as above; the function's own code is denied them
+  name = "function"
+  role = aws_iam_role.this.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(local.statements, [
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = ["${aws_cloudwatch_log_group.this.arn}:log-stream:*"]
+      },
+      {
+        Sid      = "Network"
+        Effect   = "Allow"
+        Action   = local.network_actions
+        Resource = ["*"]
+      },
+      {
+        # for Lambda, not for the code that runs in it
+        Sid      = "NotFromTheCode"
+        Effect   = "Deny"
+        Action   = local.network_actions
+        Resource = ["*"]
+        Condition = {
+          ArnEquals = {
+            "lambda:SourceFunctionArn" = "arn:${var.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
+          }
+        }
+      },
+    ])
+  })
+}
+
+locals {
+  # arn:aws:logs:<region>:<account>:log-group:...
+  region  = split(":", aws_cloudwatch_log_group.this.arn)[3]
+  account = split(":", aws_cloudwatch_log_group.this.arn)[4]
+}
+
+resource "aws_lambda_function" "this" {
+  # checkov:skip=CKV_AWS_50: traces go out over OTLP where telemetry is set up, not through X-Ray
+  # checkov:skip=CKV_AWS_115: a cap where the function's row or a variable names one: a pool's size, not a rule for all
+  # checkov:skip=CKV_AWS_116: what fails is reported by the queue's dead letters and the event invoke configuration
+  # checkov:skip=CKV_AWS_173: sealed by Lambda's own key unless the deployment has one; there are no secrets in it
+  # checkov:skip=CKV_AWS_272: packages are bound by their SHA-256, from the build to the function
+  function_name                  = var.name
+  description                    = var.description
+  role                           = aws_iam_role.this.arn
+  s3_bucket                      = var.code.bucket
+  s3_key                         = var.code.key
+  source_code_hash               = var.code.sha256
+  handler                        = var.code.handler
+  runtime                        = var.code.runtime
+  architectures                  = [var.code.architecture]
+  memory_size                    = var.limits.memory_mb
+  timeout                        = var.limits.timeout_s
+  reserved_concurrent_executions = var.limits.max_instances
+  kms_key_arn                    = var.kms_key_arn
+  publish                        = true
+
+  environment {
+    variables = var.environment
+  }
+
+  ephemeral_storage {
+    size = var.limits.scratch_mb
+  }
+
+  logging_config {
+    log_format = "Text"
+    log_group  = aws_cloudwatch_log_group.this.name
+  }
+
+  vpc_config {
+    subnet_ids         = var.network.subnet_ids
+    security_group_ids = var.network.security_group_ids
+  }
+
+  # without its policy the function can neither join its network nor log
+  depends_on = [aws_iam_role_policy.this]
+}

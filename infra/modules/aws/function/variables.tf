@@ -1,0 +1,111 @@
+variable "name" {
+  description = "Name of the function, of its role and of its log group (below /aws/lambda/)."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,63}$", var.name))
+    error_message = "name: lower case letters, digits and hyphens, at most 64, beginning with a letter."
+  }
+}
+
+variable "description" {
+  description = "What the function does, in one line."
+  type        = string
+}
+
+variable "code" {
+  description = "Where the package lies, its SHA-256 in base64, and what runs it."
+  type = object({
+    bucket       = string
+    key          = string
+    sha256       = string
+    handler      = string
+    runtime      = string
+    architecture = string
+  })
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.code.architecture)
+    error_message = "code.architecture: x86_64 or arm64."
+  }
+}
+
+variable "limits" {
+  description = "What an instance gets, and how many there may be at once (null: as many as the account allows)."
+  type = object({
+    memory_mb     = number
+    timeout_s     = number
+    max_instances = optional(number)
+    scratch_mb    = optional(number, 512)
+  })
+
+  validation {
+    condition     = var.limits.memory_mb >= 128 && var.limits.memory_mb <= 10240
+    error_message = "limits.memory_mb: Lambda gives 128 to 10240 MB."
+  }
+
+  validation {
+    condition     = var.limits.timeout_s >= 1 && var.limits.timeout_s <= 900
+    error_message = "limits.timeout_s: an invocation of Lambda lasts at most 900 s."
+  }
+
+  validation {
+    condition     = var.limits.scratch_mb >= 512 && var.limits.scratch_mb <= 10240
+    error_message = "limits.scratch_mb: /tmp has 512 to 10240 MB."
+  }
+}
+
+variable "environment" {
+  description = "Environment variables. No secret belongs here: Lambda shows them to whoever may read the function."
+  type        = map(string)
+  default     = {}
+}
+
+variable "network" {
+  description = "Private subnets and security groups of the function's interfaces."
+  type = object({
+    subnet_ids         = list(string)
+    security_group_ids = list(string)
+  })
+}
+
+variable "policy" {
+  description = "What the function may do beyond writing its log and joining its network: one statement for each name."
+  type = map(object({
+    actions    = list(string)
+    resources  = list(string)
+    conditions = optional(map(map(list(string))), {})
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue(flatten([for rule in values(var.policy) : [for action in rule.actions : !strcontains(action, "*")]]))
+    error_message = "policy: name each action; a wildcard allows what nobody has asked for."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for rule in values(var.policy) : [for resource in rule.resources : resource != "*"]]))
+    error_message = "policy: name the resources."
+  }
+}
+
+variable "log" {
+  description = "How long and with which key the log is kept."
+  type = object({
+    retention_days = optional(number, 30)
+    kms_key_arn    = optional(string)
+  })
+  default = {}
+}
+
+variable "kms_key_arn" {
+  description = "Key that seals the environment variables (null: Lambda's own)."
+  type        = string
+  default     = null
+}
+
+variable "partition" {
+  description = "AWS partition, for ARNs."
+  type        = string
+  default     = "aws"
+}

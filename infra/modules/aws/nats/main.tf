@@ -1,0 +1,434 @@
+# NATS with JetStream: a cluster of Fargate tasks, each with a folder of its own on a volume that outlives it, TLS inside and out.
+
+locals {
+  hosts = toset(var.hosts)
+  full  = [for host in var.hosts : "${host}.${var.domain}"]
+  port  = 4222
+  route = 6222
+  nfs   = 2049
+  user  = 1000
+  run   = "/run/nats"
+  data  = "/data"
+  # secrets come as variables and become files that only the server reads
+  start = <<-EOT
+    umask 077
+    printf '%s' "$NATS_CA" > ${local.run}/ca.pem
+    printf '%s' "$NATS_CERTIFICATE" > ${local.run}/certificate.pem
+    printf '%s' "$NATS_KEY" > ${local.run}/key.pem
+    printf '%s' "$NATS_CONFIG" > ${local.run}/nats.conf
+    unset NATS_KEY
+    exec nats-server --config ${local.run}/nats.conf
+  EOT
+  # arn:aws:secretsmanager:<region>:<account>:secret:...
+  account   = split(":", var.secrets.server_arn)[4]
+  partition = split(":", var.secrets.server_arn)[1]
+  # <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
+  ecr        = regexall("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", var.nodes.image)
+  repository = length(local.ecr) == 0 ? null : "arn:${local.partition}:ecr:${local.ecr[0][1]}:${local.ecr[0][0]}:repository/${local.ecr[0][2]}"
+}
+
+# ---- names
+
+resource "aws_service_discovery_private_dns_namespace" "this" {
+  name        = var.domain
+  description = "Nodes of ${var.name}"
+  vpc         = var.network.vpc_id
+}
+
+resource "aws_service_discovery_service" "node" {
+  for_each = local.hosts
+
+  name        = each.key
+  description = "Node ${each.key} of ${var.name}"
+
+  dns_config {
+    namespace_id   = aws_service_discovery_private_dns_namespace.this.id
+    routing_policy = "MULTIVALUE"
+
+    dns_records {
+      type = "A"
+      ttl  = 5
+    }
+  }
+}
+
+# ---- who may speak to whom
+
+resource "aws_security_group" "nodes" {
+  name        = "${var.name}-nodes"
+  description = "NATS: clients are the functions, routes are among the nodes"
+  vpc_id      = var.network.vpc_id
+  tags        = { Name = "${var.name}-nodes" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "clients" {
+  security_group_id            = aws_security_group.nodes.id
+  description                  = "NATS from the functions"
+  referenced_security_group_id = var.network.client_security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+resource "aws_vpc_security_group_egress_rule" "clients" {
+  security_group_id            = var.network.client_security_group_id
+  description                  = "NATS"
+  referenced_security_group_id = aws_security_group.nodes.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.port
+  to_port                      = local.port
+}
+
+resource "aws_vpc_security_group_ingress_rule" "routes" {
+  security_group_id            = aws_security_group.nodes.id
+  description                  = "Routes from the other nodes"
+  referenced_security_group_id = aws_security_group.nodes.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.route
+  to_port                      = local.route
+}
+
+resource "aws_vpc_security_group_egress_rule" "routes" {
+  security_group_id            = aws_security_group.nodes.id
+  description                  = "Routes to the other nodes"
+  referenced_security_group_id = aws_security_group.nodes.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.route
+  to_port                      = local.route
+}
+
+resource "aws_vpc_security_group_egress_rule" "volumes" {
+  security_group_id            = aws_security_group.nodes.id
+  description                  = "The volumes"
+  referenced_security_group_id = aws_security_group.volumes.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.nfs
+  to_port                      = local.nfs
+}
+
+resource "aws_vpc_security_group_egress_rule" "https" {
+  security_group_id = aws_security_group.nodes.id
+  description       = "Image, secret and log, from services of AWS"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+}
+
+resource "aws_security_group" "volumes" {
+  name        = "${var.name}-volumes"
+  description = "The nodes' volumes"
+  vpc_id      = var.network.vpc_id
+  tags        = { Name = "${var.name}-volumes" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "volumes" {
+  security_group_id            = aws_security_group.volumes.id
+  description                  = "NFS from the nodes"
+  referenced_security_group_id = aws_security_group.nodes.id
+  ip_protocol                  = "tcp"
+  from_port                    = local.nfs
+  to_port                      = local.nfs
+}
+
+# ---- volumes
+
+resource "aws_efs_file_system" "this" {
+  # checkov:skip=CKV_AWS_184: sealed with EFS's own key unless the deployment has one
+  encrypted       = true
+  kms_key_id      = var.kms_key_arn
+  throughput_mode = "elastic"
+  tags            = { Name = var.name }
+}
+
+resource "aws_efs_backup_policy" "this" {
+  file_system_id = aws_efs_file_system.this.id
+
+  backup_policy {
+    # what is on the bus are hints; the log is in PostgreSQL
+    status = "DISABLED"
+  }
+}
+
+resource "aws_efs_mount_target" "this" {
+  count = length(var.network.subnet_ids)
+
+  file_system_id  = aws_efs_file_system.this.id
+  subnet_id       = var.network.subnet_ids[count.index]
+  security_groups = [aws_security_group.volumes.id]
+}
+
+resource "aws_efs_access_point" "node" {
+  for_each = local.hosts
+
+  file_system_id = aws_efs_file_system.this.id
+  tags           = { Name = "${var.name}-${each.key}" }
+
+  posix_user {
+    uid = local.user
+    gid = local.user
+  }
+
+  root_directory {
+    path = "/${each.key}"
+
+    creation_info {
+      owner_uid   = local.user
+      owner_gid   = local.user
+      permissions = "0700"
+    }
+  }
+}
+
+resource "aws_efs_file_system_policy" "this" {
+  file_system_id = aws_efs_file_system.this.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "Nodes"
+        Effect    = "Allow"
+        Principal = { AWS = aws_iam_role.task.arn }
+        Action    = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
+        Resource  = aws_efs_file_system.this.arn
+        Condition = { Bool = { "elasticfilesystem:AccessedViaMountTarget" = "true" } }
+      },
+      {
+        Sid       = "OnlyOverTls"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
+        Resource  = aws_efs_file_system.this.arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+  })
+}
+
+# ---- roles
+
+locals {
+  assume = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_iam_role" "task" {
+  name               = "${var.name}-node"
+  description        = "What a node of ${var.name} may do: write its own folder"
+  assume_role_policy = local.assume
+}
+
+resource "aws_iam_role_policy" "task" {
+  name = "volume"
+  role = aws_iam_role.task.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "Volume"
+      Effect   = "Allow"
+      Action   = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
+      Resource = [aws_efs_file_system.this.arn]
+      Condition = {
+        StringEquals = { "elasticfilesystem:AccessPointArn" = [for host in var.hosts : aws_efs_access_point.node[host].arn] }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role" "start" {
+  name               = "${var.name}-start"
+  description        = "What ECS needs to start a node of ${var.name}: image, secret, log"
+  assume_role_policy = local.assume
+}
+
+resource "aws_iam_role_policy" "start" {
+  # checkov:skip=CKV_AWS_355: a token for the registry is not of one repository, so it has no narrower resource
+  name = "start"
+  role = aws_iam_role.start.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "Secret"
+          Effect   = "Allow"
+          Action   = ["secretsmanager:GetSecretValue"]
+          Resource = [var.secrets.password_arn, var.secrets.server_arn]
+        },
+        {
+          Sid      = "Log"
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = ["${aws_cloudwatch_log_group.this.arn}:log-stream:*"]
+        },
+      ],
+      var.kms_key_arn == null ? [] : [{
+        Sid      = "Unseal"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt"]
+        Resource = [var.kms_key_arn]
+      }],
+      local.repository == null ? [] : [
+        {
+          Sid      = "Image"
+          Effect   = "Allow"
+          Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+          Resource = [local.repository]
+        },
+        {
+          Sid      = "Registry"
+          Effect   = "Allow"
+          Action   = ["ecr:GetAuthorizationToken"]
+          Resource = ["*"]
+        },
+      ],
+    )
+  })
+}
+
+# ---- nodes
+
+resource "aws_cloudwatch_log_group" "this" {
+  # checkov:skip=CKV_AWS_338: how long logs are kept is the deployment's choice; a year is seldom worth its price
+  # checkov:skip=CKV_AWS_158: sealed with the deployment's key wherever that key is its own
+  name              = "/ecs/${var.name}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
+}
+
+resource "aws_ecs_cluster" "this" {
+  name = var.name
+
+  setting {
+    name  = "containerInsights"
+    value = "enabled"
+  }
+}
+
+resource "aws_ecs_task_definition" "node" {
+  for_each = local.hosts
+
+  family                   = "${var.name}-${each.key}"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = tostring(var.nodes.cpu)
+  memory                   = tostring(var.nodes.memory_mb)
+  task_role_arn            = aws_iam_role.task.arn
+  execution_role_arn       = aws_iam_role.start.arn
+
+  runtime_platform {
+    cpu_architecture        = var.nodes.architecture
+    operating_system_family = "LINUX"
+  }
+
+  volume {
+    name = "run"
+  }
+
+  volume {
+    name = "data"
+
+    efs_volume_configuration {
+      file_system_id     = aws_efs_file_system.this.id
+      transit_encryption = "ENABLED"
+
+      authorization_config {
+        access_point_id = aws_efs_access_point.node[each.key].id
+        iam             = "ENABLED"
+      }
+    }
+  }
+
+  container_definitions = jsonencode([{
+    name                   = "nats"
+    image                  = var.nodes.image
+    essential              = true
+    entryPoint             = ["sh", "-c"]
+    command                = [local.start]
+    readonlyRootFilesystem = true
+    stopTimeout            = 60
+    portMappings = [
+      { containerPort = local.port, protocol = "tcp" },
+      { containerPort = local.route, protocol = "tcp" },
+    ]
+    environment = [{
+      name = "NATS_CONFIG"
+      value = templatefile("${path.module}/nats.conf.tftpl", {
+        name       = var.name
+        user       = var.user
+        node       = each.key
+        run        = local.run
+        data       = local.data
+        memory_mb  = floor(var.nodes.memory_mb / 4)
+        storage_gb = var.nodes.storage_gb
+        hosts      = local.full
+      })
+    }]
+    secrets = [
+      { name = "NATS_PASSWORD", valueFrom = var.secrets.password_arn },
+      { name = "NATS_CA", valueFrom = "${var.secrets.server_arn}:ca::" },
+      { name = "NATS_CERTIFICATE", valueFrom = "${var.secrets.server_arn}:certificate::" },
+      { name = "NATS_KEY", valueFrom = "${var.secrets.server_arn}:key::" },
+    ]
+    mountPoints = [
+      { sourceVolume = "run", containerPath = local.run, readOnly = false },
+      { sourceVolume = "data", containerPath = local.data, readOnly = false },
+    ]
+    healthCheck = {
+      command     = ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1:8222/healthz || exit 1"]
+      interval    = 10
+      retries     = 3
+      startPeriod = 30
+      timeout     = 5
+    }
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        "awslogs-group"         = aws_cloudwatch_log_group.this.name
+        "awslogs-region"        = var.region
+        "awslogs-stream-prefix" = each.key
+      }
+    }
+  }])
+}
+
+resource "aws_ecs_service" "node" {
+  for_each = local.hosts
+
+  name            = each.key
+  cluster         = aws_ecs_cluster.this.arn
+  task_definition = aws_ecs_task_definition.node[each.key].arn
+  launch_type     = "FARGATE"
+  desired_count   = 1
+  # the old task lets go of the folder before the new one takes it
+  deployment_minimum_healthy_percent = 0
+  deployment_maximum_percent         = 100
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = [var.network.subnet_ids[index(var.hosts, each.key) % length(var.network.subnet_ids)]]
+    security_groups  = [aws_security_group.nodes.id]
+    assign_public_ip = false
+  }
+
+  service_registries {
+    registry_arn = aws_service_discovery_service.node[each.key].arn
+  }
+
+  depends_on = [
+    aws_efs_mount_target.this,
+    aws_iam_role_policy.start,
+    aws_iam_role_policy.task,
+  ]
+}

@@ -1,0 +1,9 @@
+output "hosts" {
+  description = "Full names of the nodes."
+  value       = local.full
+}
+
+output "cluster" {
+  description = "Name of the ECS cluster."
+  value       = aws_ecs_cluster.this.name
+}

@@ -1,0 +1,19 @@
+output "vpc_id" {
+  description = "The VPC."
+  value       = local.vpc_id
+}
+
+output "cidr" {
+  description = "Its range of addresses."
+  value       = local.cidr
+}
+
+output "subnet_ids" {
+  description = "The private subnets."
+  value       = local.private
+}
+
+output "functions_security_group_id" {
+  description = "The functions' security group."
+  value       = aws_security_group.functions.id
+}

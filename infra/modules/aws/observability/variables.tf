@@ -1,0 +1,89 @@
+variable "name" {
+  description = "Name of the deployment."
+  type        = string
+}
+
+variable "region" {
+  description = "Region that the dashboard shows."
+  type        = string
+}
+
+variable "functions" {
+  description = "The functions by name, as Lambda knows them, and how long each may run."
+  type = map(object({
+    name      = string
+    timeout_s = number
+  }))
+}
+
+variable "queues" {
+  description = "The queues by the pool or function that they ring."
+  type = map(object({
+    name      = string
+    dead_name = string
+  }))
+}
+
+variable "clocked" {
+  description = "Function that a clock starts: an alarm rings if it has not run for late_minutes."
+  type = object({
+    name         = string
+    late_minutes = optional(number, 5)
+  })
+}
+
+variable "database" {
+  description = "The database to watch: the dimension's name and value; null if it is somebody else's."
+  type = object({
+    kind  = string
+    value = string
+  })
+  default = null
+}
+
+variable "alarms" {
+  description = "Where alarms go: a topic that is there already, or addresses that a new one writes to."
+  type = object({
+    topic_arn      = optional(string)
+    emails         = optional(set(string), [])
+    waiting_s      = optional(number, 300)
+    errors_percent = optional(number, 5)
+  })
+  default = {}
+
+  validation {
+    condition     = var.alarms.topic_arn == null || length(var.alarms.emails) == 0
+    error_message = "alarms: either topic_arn, whose owner says who subscribes, or emails for a topic of the deployment's own."
+  }
+
+  validation {
+    condition     = alltrue([for email in var.alarms.emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", email))])
+    error_message = "alarms.emails: an address such as ops@example.org."
+  }
+}
+
+variable "dashboard" {
+  description = "Whether to make a dashboard."
+  type        = bool
+  default     = true
+}
+
+variable "budget" {
+  description = "Monthly limit in US dollars, and who hears of it at 80 % and when it is foreseen to be passed; null for none."
+  type = object({
+    usd    = number
+    emails = set(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.budget == null || try(var.budget.usd > 0 && length(var.budget.emails) > 0, false)
+    error_message = "budget: more than 0 US dollars, and at least one address that hears of it."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "Key that seals the alarms' topic (null: none; what is in an alarm is no secret)."
+  type        = string
+  default     = null
+}

@@ -1,0 +1,50 @@
+# A doorbell, and where rings end that nobody could answer.
+
+resource "aws_sqs_queue" "dead" {
+  # checkov:skip=CKV_AWS_27: sealed with SQS's own key unless the deployment has one
+  name                              = "${var.name}-dead"
+  message_retention_seconds         = 1209600
+  sqs_managed_sse_enabled           = var.kms_key_arn == null ? true : null
+  kms_master_key_id                 = var.kms_key_arn
+  kms_data_key_reuse_period_seconds = var.kms_key_arn == null ? null : 3600
+}
+
+resource "aws_sqs_queue" "this" {
+  # checkov:skip=CKV_AWS_27: sealed with SQS's own key unless the deployment has one
+  name                              = var.name
+  visibility_timeout_seconds        = var.visibility_s
+  message_retention_seconds         = 86400
+  receive_wait_time_seconds         = 20
+  sqs_managed_sse_enabled           = var.kms_key_arn == null ? true : null
+  kms_master_key_id                 = var.kms_key_arn
+  kms_data_key_reuse_period_seconds = var.kms_key_arn == null ? null : 3600
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead.arn
+    maxReceiveCount     = var.max_receives
+  })
+}
+
+resource "aws_sqs_queue_redrive_allow_policy" "dead" {
+  queue_url = aws_sqs_queue.dead.url
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [aws_sqs_queue.this.arn]
+  })
+}
+
+resource "aws_sqs_queue_policy" "this" {
+  for_each = { live = aws_sqs_queue.this, dead = aws_sqs_queue.dead }
+
+  queue_url = each.value.url
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "OnlyOverTls"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = ["sqs:ReceiveMessage", "sqs:SendMessage"]
+      Resource  = [each.value.arn]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+}

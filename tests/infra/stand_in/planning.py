@@ -1,0 +1,156 @@
+"""What will stand after a change, as far as it is known before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .resource import Resource
+from .wire import UNKNOWN, Block
+
+
+def served(block: Block, resource: Resource) -> Block:
+    """The provider's schema; what has a default is computed, since the stand-in may fill it."""
+    attributes = {
+        name: {**attribute, "computed": True} if name in resource.defaults else attribute
+        for name, attribute in block["attributes"].items()
+    }
+    return {**block, "attributes": attributes}
+
+
+def plan(
+    resource: Resource, block: Block, config: Mapping[str, Any], prior: Mapping[str, Any] | None, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """The planned state. `tags` are those of the provider, for whatever can have tags."""
+    planned = _fill(block, config, prior, resource.defaults)
+    if "tags_all" in planned:
+        given = config.get("tags")
+        planned["tags_all"] = UNKNOWN if given is UNKNOWN else _merged(tags, given)
+    if prior is not None:
+        for name in _unchanged_texts(resource, planned, prior):
+            planned[name] = prior[name]
+        if planned != prior:
+            for name in resource.volatile:
+                planned[name] = UNKNOWN
+    return planned
+
+
+def replaced(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> list[str]:
+    """The attributes whose change makes a new one."""
+    if prior is None:
+        return []
+    return [name for name in resource.replace if planned[name] != prior[name]]
+
+
+def settle(
+    resource: Resource, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state, from what AWS has, in the words of what was planned or known before.
+
+    `expected` tells what the configuration leaves to AWS without the provider following it: null there stays null.
+    """
+    state: dict[str, Any] = {}
+    for name, attribute in block["attributes"].items():
+        known, value = expected.get(name), found.get(name)
+        if name in resource.kept or name in resource.local:
+            state[name] = None if known is UNKNOWN else known
+        elif known is None and not attribute.get("computed"):
+            state[name] = None
+        elif known is not UNKNOWN and resource.same(name, known, value):
+            state[name] = known
+        else:
+            state[name] = value
+    for name, nested in block["blocks"].items():
+        state[name] = _settle_blocks(nested, found.get(name), expected.get(name))
+    if "tags_all" in state:
+        state["tags"] = _own_tags(found.get("tags_all"), expected)
+    return state
+
+
+def _settle_blocks(nested: Block, found: Any, expected: Any) -> Any:
+    if nested["nesting"] == "single":
+        # only the time limits of operations, which are Terraform's own affair
+        return expected
+    if not expected:
+        return []
+    if found is None:
+        return []
+    settled = []
+    for index, value in enumerate(found):
+        known = expected[index] if index < len(expected) and nested["nesting"] == "list" else None
+        settled.append(_settle_block(nested["block"], value, known))
+    return settled
+
+
+def _settle_block(block: Block, found: Mapping[str, Any], expected: Mapping[str, Any] | None) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for name, attribute in block["attributes"].items():
+        leaves_open = expected is not None and expected.get(name) is None and not attribute.get("computed")
+        state[name] = None if leaves_open else found.get(name)
+    for name, nested in block["blocks"].items():
+        inner = found.get(name)
+        if nested["nesting"] == "single":
+            state[name] = inner
+            continue
+        known = None if expected is None else expected.get(name)
+        if expected is not None and not known:
+            state[name] = []
+            continue
+        state[name] = [
+            _settle_block(
+                nested["block"], value, known[i] if known and nested["nesting"] == "list" and i < len(known) else None
+            )
+            for i, value in enumerate(inner or [])
+        ]
+    return state
+
+
+def _fill(
+    block: Block, config: Mapping[str, Any], prior: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    filled: dict[str, Any] = {}
+    for name, attribute in block["attributes"].items():
+        value = config.get(name)
+        if value is None and name in defaults:
+            value = defaults[name]
+        elif value is None and attribute.get("computed"):
+            value = UNKNOWN if prior is None else prior.get(name)
+        filled[name] = value
+    for name, nested in block["blocks"].items():
+        filled[name] = _fill_blocks(nested, config.get(name), None if prior is None else prior.get(name))
+    return filled
+
+
+def _fill_blocks(nested: Block, config: Any, prior: Any) -> Any:
+    if config is None or config is UNKNOWN:
+        return config
+    if isinstance(config, dict):
+        return _fill(nested["block"], config, prior, {})
+    before = prior if isinstance(prior, list) and len(prior) == len(config) and nested["nesting"] == "list" else None
+    return [
+        _fill(nested["block"], value, before[index] if before else None, {}) if isinstance(value, dict) else value
+        for index, value in enumerate(config)
+    ]
+
+
+def _unchanged_texts(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> Iterator[str]:
+    for name in resource.json:
+        text = planned.get(name)
+        if text is not UNKNOWN and text != prior.get(name) and resource.same(name, text, prior.get(name)):
+            yield name
+
+
+def _merged(tags: Mapping[str, str], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**tags, **{name: text for name, text in (given or {}).items() if text is not None}}
+
+
+def _own_tags(found: Mapping[str, str] | None, expected: Mapping[str, Any]) -> dict[str, str] | None:
+    """The tags of the resource itself, without those that every resource gets from the provider."""
+    own, everywhere = expected.get("tags") or {}, expected.get("tags_all") or {}
+    inherited = {name for name in everywhere if name not in own}
+    rest = {
+        name: text
+        for name, text in (found or {}).items()
+        if name not in inherited or everywhere[name] != text
+    }
+    return rest if rest or expected.get("tags") is not None else None

@@ -1,0 +1,234 @@
+"""The provider's side of Terraform's plugin protocol, version 6."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from tf.gen import tfplugin_pb2 as pb
+from tf.gen import tfplugin_pb2_grpc as rpc
+
+from . import planning
+from .catalog import data_sources, resources
+from .clients import Clients
+from .given import Given, as_map
+from .resource import Resource, is_gone
+from .wire import UNKNOWN, Block, decode, encode, schema_message
+
+SCHEMA = Path(__file__).with_name("schema.json")
+
+
+class NotPassedOn(Exception):
+    """The stand-in does not pass on to AWS: {0}"""
+
+    def __str__(self) -> str:
+        return f"the stand-in does not pass on to AWS: {', '.join(self.args[0])}"
+
+
+class Servicer(rpc.ProviderServicer):
+    def __init__(self) -> None:
+        schema = json.loads(SCHEMA.read_text())
+        self._resources = resources()
+        self._data_sources = data_sources()
+        self._provider: Block = schema["provider"]
+        self._blocks: dict[str, Block] = {
+            name: planning.served(schema["resources"][name], resource) for name, resource in self._resources.items()
+        }
+        self._data_blocks: dict[str, Block] = {name: schema["data_sources"][name] for name in self._data_sources}
+        self._aws: Clients | None = None
+        self._tags: dict[str, str] = {}
+
+    def GetProviderSchema(self, request: Any, context: Any) -> Any:
+        return pb.GetProviderSchema.Response(
+            provider=schema_message(self._provider),
+            resource_schemas={name: schema_message(block) for name, block in self._blocks.items()},
+            data_source_schemas={name: schema_message(block) for name, block in self._data_blocks.items()},
+            server_capabilities=pb.ServerCapabilities(get_provider_schema_optional=True),
+        )
+
+    def ValidateProviderConfig(self, request: Any, context: Any) -> Any:
+        return pb.ValidateProviderConfig.Response()
+
+    def ValidateResourceConfig(self, request: Any, context: Any) -> Any:
+        return pb.ValidateResourceConfig.Response()
+
+    def ValidateDataResourceConfig(self, request: Any, context: Any) -> Any:
+        return pb.ValidateDataResourceConfig.Response()
+
+    def ConfigureProvider(self, request: Any, context: Any) -> Any:
+        config = decode(request.config)
+        endpoint = _endpoint_of(config) or os.environ.get("AWS_ENDPOINT_URL", "")
+        if not endpoint:
+            message = "the stand-in for hashicorp/aws speaks to emulators only: give it an endpoint"
+            return pb.ConfigureProvider.Response(diagnostics=[_error(message)])
+        self._aws = Clients(config.get("region") or os.environ.get("AWS_REGION", "us-east-1"), endpoint)
+        for block in config.get("default_tags") or []:
+            self._tags.update(block.get("tags") or {})
+        return pb.ConfigureProvider.Response()
+
+    def UpgradeResourceState(self, request: Any, context: Any) -> Any:
+        return pb.UpgradeResourceState.Response(upgraded_state=encode(json.loads(request.raw_state.json)))
+
+    def ReadResource(self, request: Any, context: Any) -> Any:
+        def work() -> Any:
+            state = decode(request.current_state)
+            found = self._read(request.type_name, state)
+            if found is not None:
+                found = self._settle(request.type_name, found, state)
+            return pb.ReadResource.Response(new_state=encode(found))
+
+        return _answer(work, pb.ReadResource.Response, request.type_name)
+
+    def PlanResourceChange(self, request: Any, context: Any) -> Any:
+        def work() -> Any:
+            config, prior = decode(request.config), decode(request.prior_state)
+            if decode(request.proposed_new_state) is None:
+                return pb.PlanResourceChange.Response(planned_state=encode(None))
+            resource = self._resources[request.type_name]
+            planned = planning.plan(resource, self._blocks[request.type_name], config, prior, self._tags)
+            return pb.PlanResourceChange.Response(
+                planned_state=encode(planned),
+                requires_replace=[
+                    pb.AttributePath(steps=[pb.AttributePath.Step(attribute_name=name)])
+                    for name in planning.replaced(resource, planned, prior)
+                ],
+            )
+
+        return _answer(work, pb.PlanResourceChange.Response, request.type_name)
+
+    def ApplyResourceChange(self, request: Any, context: Any) -> Any:
+        prior, planned = decode(request.prior_state), decode(request.planned_state)
+
+        def work() -> Any:
+            if planned is None:
+                self._delete(request.type_name, prior)
+                return pb.ApplyResourceChange.Response(new_state=encode(None))
+            state = self._write(request.type_name, planned, prior)
+            return pb.ApplyResourceChange.Response(new_state=encode(state))
+
+        def failed(**values: Any) -> Any:
+            return pb.ApplyResourceChange.Response(new_state=request.prior_state, **values)
+
+        return _answer(work, failed, request.type_name)
+
+    def ReadDataSource(self, request: Any, context: Any) -> Any:
+        def work() -> Any:
+            assert self._aws is not None
+            config = decode(request.config)
+            found = self._data_sources[request.type_name](self._aws, config)
+            unknown = set(found) - set(self._data_blocks[request.type_name]["attributes"])
+            assert not unknown, f"not in the schema: {unknown}"
+            return pb.ReadDataSource.Response(state=encode({**config, **found}))
+
+        return _answer(work, pb.ReadDataSource.Response, request.type_name)
+
+    def StopProvider(self, request: Any, context: Any) -> Any:
+        return pb.StopProvider.Response()
+
+    def _write(self, name: str, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> dict[str, Any]:
+        assert self._aws is not None
+        resource = self._resources[name]
+        known = {key: None if value is UNKNOWN else value for key, value in _without_unknown(planned).items()}
+        want = Given(_with_maps(self._blocks[name], known))
+        want.forgo(*resource.local)
+        if prior is None:
+            key = resource.create(self._aws, want)
+            missed = [path for path in want.untaken()]
+        else:
+            key = dict(prior)
+            resource.update(self._aws, want, dict(prior))
+            missed = [path for path in want.untaken() if _changed(path, planned, prior)]
+        missed = [path for path in missed if path not in ("id", "region", "tags")]
+        if missed:
+            if prior is None:
+                resource.delete(self._aws, {**known, **key})
+            raise NotPassedOn(missed)
+        found = self._read(name, {**known, **key})
+        if found is None:
+            raise LookupError(f"{name} is not there right after it was made")
+        return self._settle(name, found, planned)
+
+    def _read(self, name: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        assert self._aws is not None
+        try:
+            found = self._resources[name].read(self._aws, state)
+        except ClientError as error:
+            if is_gone(error):
+                return None
+            raise
+        if found is None:
+            return None
+        block = self._blocks[name]
+        unknown = set(found) - set(block["attributes"]) - set(block["blocks"])
+        if unknown:
+            raise LookupError(f"{name}.read gives what the schema does not have: {unknown}")
+        if "region" in block["attributes"]:
+            found.setdefault("region", self._aws.region)
+        return found
+
+    def _settle(self, name: str, found: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+        return planning.settle(self._resources[name], self._blocks[name], found, expected)
+
+    def _delete(self, name: str, prior: dict[str, Any]) -> None:
+        assert self._aws is not None
+        try:
+            self._resources[name].delete(self._aws, prior)
+        except ClientError as error:
+            if not is_gone(error):
+                raise
+
+
+def _endpoint_of(config: Mapping[str, Any]) -> str | None:
+    for block in config.get("endpoints") or []:
+        for value in block.values():
+            if isinstance(value, str) and value:
+                return value
+    return None
+
+
+def _with_maps(block: Block, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps marked as such, so that they are not taken for nested objects."""
+    marked = dict(value)
+    for name, attribute in block["attributes"].items():
+        if isinstance(marked.get(name), dict) and attribute["type"][0] == "map":
+            marked[name] = as_map(marked[name])
+    for name, nested in block["blocks"].items():
+        inner = marked.get(name)
+        if isinstance(inner, list):
+            marked[name] = [_with_maps(nested["block"], item) for item in inner]
+        elif isinstance(inner, dict):
+            marked[name] = _with_maps(nested["block"], inner)
+    return marked
+
+
+def _without_unknown(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _without_unknown(item) for key, item in value.items()}
+        case list():
+            return [_without_unknown(item) for item in value]
+        case _:
+            return None if value is UNKNOWN else value
+
+
+def _changed(path: str, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> bool:
+    name = path.partition(".")[0].partition("[")[0]
+    return bool(planned.get(name) is not UNKNOWN and planned.get(name) != prior.get(name))
+
+
+def _answer(work: Callable[[], Any], response: Callable[..., Any], type_name: str) -> Any:
+    try:
+        return work()
+    except (ClientError, BotoCoreError, NotPassedOn, LookupError) as error:
+        return response(diagnostics=[_error(f"{type_name}: {error}")])
+    except Exception as error:
+        return response(diagnostics=[_error(f"{type_name}: {error!r}", traceback.format_exc())])
+
+
+def _error(summary: str, detail: str = "") -> Any:
+    return pb.Diagnostic(severity=pb.Diagnostic.ERROR, summary=summary, detail=detail)

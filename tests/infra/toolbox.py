@@ -1,0 +1,67 @@
+"""Tools that cannot live in the development environment, each in an environment of its own below build/tools.
+
+    python tests/infra/toolbox.py terraform    prints the folder of the environment, made if it is not there
+
+terraform   Terraform itself, and what the stand-in for its AWS provider needs (an older protobuf than Google's libraries)
+emulator    MiniStack, alone: its functions see the packages of its environment, and must find none but their own
+check       checkov and trivy
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "build" / "tools"
+LOCKS = Path(__file__).with_name("tools")
+
+
+def tool(name: str) -> Path:
+    """The environment's folder. Made anew when its lock file or this Python has changed; RuntimeError if that fails."""
+    lock = LOCKS / f"{name}.txt"
+    folder = HERE / name
+    stamp = folder / "made-from"
+    digest = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return folder
+    HERE.mkdir(parents=True, exist_ok=True)
+    making = HERE / f".{name}-{os.getpid()}"
+    try:
+        _make(making, lock)
+        (making / stamp.name).write_text(digest)
+        shutil.rmtree(folder, ignore_errors=True)
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def python(name: str) -> str:
+    return str(tool(name) / "bin" / "python")
+
+
+def _make(folder: Path, lock: Path) -> None:
+    venv.create(folder, with_pip=False)
+    target = str(folder / "bin" / "python")
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", target, "install"]
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    if Path(uv).exists():
+        command = [uv, "pip", "install", "--python", target]
+    done = subprocess.run(
+        [*command, "--quiet", "--require-hashes", "--no-deps", "-r", str(lock)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{lock.stem}: {done.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    print(tool(sys.argv[1]))
