@@ -9,6 +9,7 @@ bind root).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 from collections import deque
@@ -119,7 +120,9 @@ class PythonPool:
                     # it was this one's turn: pass it on
                     self._wake()
                 else:
-                    self._waiting.remove(waiter)
+                    # when many are cancelled at once, a wake may have thrown it out already
+                    with contextlib.suppress(ValueError):
+                        self._waiting.remove(waiter)
                 raise
 
     async def _give_back(self, child: PythonProcess, keep: bool, wait: bool) -> None:

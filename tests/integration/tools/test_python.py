@@ -258,6 +258,20 @@ async def test_a_waiting_call_that_is_cancelled_gives_up_its_turn(tmp_path: Path
         await one.close()
 
 
+async def test_many_calls_that_are_cancelled_at_once_are_all_cancelled(tmp_path: Path) -> None:
+    pool = PythonPool(1, 512, tmp_path / "p")
+    calls = [asyncio.create_task(pool.run("import time; time.sleep(600)", {})) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    # the first one runs, and its end wakes one that is being cancelled too
+    for call in calls:
+        call.cancel()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(end) for end in ended] == [asyncio.CancelledError] * 5
+    assert (await pool.run("result = 1", {}))["data"] == 1
+    await pool.close()
+
+
 async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
     pool = PythonPool(2, 512, tmp_path / "p")
     pool.start()
