@@ -38,6 +38,9 @@ class FsspecResultStore:
     async def get(self, key: str) -> bytes:
         return await asyncio.to_thread(self.get_sync, key)
 
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return await asyncio.to_thread(self.get_range_sync, key, offset, length)
+
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self.delete_sync, key)
 
@@ -58,6 +61,13 @@ class FsspecResultStore:
     def get_sync(self, key: str) -> bytes:
         try:
             data: bytes = self._fs.cat_file(self._path(key))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        return data
+
+    def get_range_sync(self, key: str, offset: int, length: int) -> bytes:
+        try:
+            data: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
         except FileNotFoundError:
             raise KeyError(key) from None
         return data

@@ -103,6 +103,14 @@ class ControlPlane:
         body: dict[str, Any] = orjson.loads(content)
         return body
 
+    async def ask(
+        self, method: str, path: str, answer: type[M], request: BaseModel | None = None, *, within: float = CALL_TIMEOUT
+    ) -> M:
+        """Any other operation."""
+        body = None if request is None else request.model_dump_json().encode()
+        content, _ = await self._send(method, path, body, within)
+        return answer.model_validate_json(content)
+
     async def check(self) -> None:
         """Raises unless the control plane is there."""
         await self._send("GET", "/livez", None, 1.0)

@@ -54,6 +54,19 @@ class S3ResultStore:
                 raise KeyError(key) from None
             raise
 
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        headers = {"range": f"bytes={offset}-{offset + length - 1}"}
+        path = self._path(key)
+        try:
+            return (await self._api.request("s3", "GET", self._endpoint, path, headers=headers, timeout=TIMEOUT)).body
+        except AwsError as error:
+            if error.status == 404:
+                raise KeyError(key) from None
+            # it ends before the part begins
+            if error.status == 416:
+                return b""
+            raise
+
     async def delete(self, key: str) -> None:
         await self._api.request("s3", "DELETE", self._endpoint, self._path(key))
 
