@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Protocol
 
 from ..playbook.plan import Plan
@@ -37,8 +38,10 @@ class Catalog(Protocol):
 
 
 class Playbooks:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, pools: Mapping[str, str] | None = None) -> None:
+        """`pools`: tool kind -> pool, of the kinds that are not for the shared one."""
         self._catalog = catalog
+        self._pools = dict(pools or {})
         self._known: OrderedDict[str, tuple[Plan, str]] = OrderedDict()
 
     async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> Entry:
@@ -57,7 +60,7 @@ class Playbooks:
         known = self._known.get(hash)
         if known is None:
             text = await self._catalog.text(hash)
-            known = self._known[hash] = (load_plan(text), text)
+            known = self._known[hash] = (load_plan(text).with_pools(self._pools), text)
             if len(self._known) > MOST:
                 self._known.popitem(last=False)
         return known

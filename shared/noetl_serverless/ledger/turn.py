@@ -75,7 +75,18 @@ class Turn:
         snapshot = self.head if writes else self.case.snapshot
         case = replace(self.case, state=state, head=self.head, snapshot=snapshot)
         expect = None if row is not None else self.case.head
-        return Part(case, self.events, expect, row, self.closes, self.refs, self.taken, self.appends, self.ended_at)
+        return Part(
+            case,
+            self.events,
+            expect,
+            row,
+            self.closes,
+            self.refs,
+            self.taken,
+            self.appends,
+            self.ended_at,
+            self.plan.pool,
+        )
 
     def _tell_parent(self, at: int) -> None:
         parent = self.case.parent

@@ -7,10 +7,13 @@ The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .template import Template, Tree
+
+# the pool that runs whatever is for no other
+SHARED = "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +127,17 @@ class Plan:
     reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
+    # the steps whose commands are not for the pool "shared"; how a deployment is laid out, no part of the playbook
+    pools: Mapping[str, str] = field(default_factory=dict)
+
+    def pool(self, step: str) -> str:
+        return self.pools.get(step, SHARED)
+
+    def with_pools(self, kinds: Mapping[str, str]) -> Plan:
+        """`kinds`: tool kind -> pool. A step that mixes kinds goes where the first that needs another pool goes."""
+        pools = {
+            name: next(kinds[task.kind] for task in step.tasks if task.kind in kinds)
+            for name, step in self.steps.items()
+            if any(task.kind in kinds for task in step.tasks)
+        }
+        return replace(self, pools=pools) if pools else self

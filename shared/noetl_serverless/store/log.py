@@ -63,6 +63,8 @@ class Part:
     appends: list[dict[str, Any]] = field(default_factory=list)
     # when the execution came to its end, in ms
     ended_at: int | None = None
+    # step -> the pool that runs it
+    pool: Callable[[str], str] | None = None
 
     @property
     def snapshots(self) -> bool:
@@ -174,7 +176,7 @@ class Log:
         """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`."""
         rows = Rows()
         for part in parts:
-            made = project(part.case.execution_id, part.events, self._pool)
+            made = project(part.case.execution_id, part.events, part.pool or self._pool)
             rows.stages += made.stages
             rows.frames += made.frames
             rows.commands += still_open(made.commands, part.case.state)

@@ -288,7 +288,7 @@ class MemoryLog:
         self, part: Part, claimant: Claimant | None, claimed: list[Lease], waiting: list[tuple[str, CommandKey]]
     ) -> None:
         id = part.case.execution_id
-        rows = still_open(project(id, part.events, self._pool).commands, part.case.state)
+        rows = still_open(project(id, part.events, part.pool or self._pool).commands, part.case.state)
         for row in rows:
             key = (id, row["command"])
             self.commands.setdefault(key, Row(row, self._clock(), row["status"]))

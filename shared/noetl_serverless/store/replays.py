@@ -118,7 +118,7 @@ class Replays:
         rows = await self._database.run(self._sql["has_result"], id=execution_id, key=key)
         return bool(rows)
 
-    async def rebuild(self, execution_id: int) -> Rebuilt:
+    async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
         """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
 
         Leases are lost: who holds one is refused, and the command is claimed again under a higher fence. Raises
@@ -126,7 +126,9 @@ class Replays:
         """
         for attempt in range(ATTEMPTS):
             try:
-                return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id))
+                return await self._database.transaction(
+                    lambda connection: self._rebuild(connection, execution_id, pool)
+                )
             except DatabaseError as error:
                 # a worker prolonged or released leases in another order than ours
                 if sqlstate(error) not in DEADLOCK:
@@ -136,7 +138,7 @@ class Replays:
 
     # -- in a transaction
 
-    def _rebuild(self, connection: Connection, execution_id: int) -> Rebuilt:
+    def _rebuild(self, connection: Connection, execution_id: int, pool: Callable[[str], str] | None) -> Rebuilt:
         connection.run(self._sql["lock"], id=execution_id)
         connection.run(self._sql["lock_commands"], id=execution_id)
         events = self._events(connection, execution_id, MOST_EVENTS)
@@ -150,7 +152,7 @@ class Replays:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
         said = surfaces(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
-        self._make(connection, execution_id, said, events)
+        self._make(connection, execution_id, said, events, pool or self._pool)
         row = {**said.execution, "head": events[-1].seq, "workload": workload}
         row["state"] = said.state.snapshot()
         if kept is not None:
@@ -167,11 +169,13 @@ class Replays:
             connection.run(self._sql[name], id=execution_id)
         return int(leases)
 
-    def _make(self, connection: Connection, id: int, said: Surfaces, events: Sequence[Event]) -> None:
+    def _make(
+        self, connection: Connection, id: int, said: Surfaces, events: Sequence[Event], pool: Callable[[str], str]
+    ) -> None:
         at = {event.seq: event.at for event in events}
         buried = _burials(events)
         commands = [
-            {**row, **buried.get(row["command_id"], {}), "pool": self._pool(row["step"]), "at": at[row["seq"]]}
+            {**row, **buried.get(row["command_id"], {}), "pool": pool(row["step"]), "at": at[row["seq"]]}
             for row in said.commands
             if said.execution["status"] == RUNNING or row["status"] == "dead"
         ]

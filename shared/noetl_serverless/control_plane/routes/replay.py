@@ -51,10 +51,15 @@ async def rebuild(call: Call) -> RebuiltMany:
     body: Rebuild = call.body
     replays = call.services.replays
     if body.execution_id is not None:
-        return RebuiltMany(executions=[RebuiltEntry.of(await replays.rebuild(int(body.execution_id)))], next=None)
+        return RebuiltMany(executions=[await _rebuild(call, body.execution_id)], next=None)
     ids = await replays.ids(int(body.after), body.limit)
-    done = [RebuiltEntry.of(await replays.rebuild(int(id))) for id in ids]
+    done = [await _rebuild(call, id) for id in ids]
     return RebuiltMany(executions=done, next=ids[-1] if len(ids) == body.limit else None)
+
+
+async def _rebuild(call: Call, execution_id: str) -> RebuiltEntry:
+    pool = await call.services.ledger.pool(execution_id)
+    return RebuiltEntry.of(await call.services.replays.rebuild(int(execution_id), pool))
 
 
 async def recording(call: Call) -> RecordingEntry:

@@ -30,7 +30,7 @@ def control_plane(platform: Platform) -> Service:
         else Doorbell(None, None)
     )
     wakeups = Wakeups()
-    ledger = Ledger(Log(database), Playbooks(catalog), doorbell, on_commit=wakeups.wake)
+    ledger = Ledger(Log(database), Playbooks(catalog, settings.pools), doorbell, on_commit=wakeups.wake)
     return Service(
         create_app(
             settings,

@@ -27,6 +27,6 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
     log = Log(database)
-    ledger = Ledger(log, Playbooks(Catalog(database)), doorbell)
+    ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell)
     made = Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=settings.max_deliveries)
     return made, doorbell, database, (platform.invoker.close, notifier.close, database.close)

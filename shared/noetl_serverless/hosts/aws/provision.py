@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 import time
 import uuid
@@ -10,10 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from .api import Api, AwsError
+from .nats_server import make_server_secret
 from .secrets import MISSING
 
 ISSUER = "noetl"
 TOKEN_PREFIX = "service_token/"
+# followed by the names of the nodes that the certificate is for
+NATS_SERVER = "nats_server/"
+NATS_CA = "nats_ca"
 # of a service token, and when it is due for a new one, in seconds
 LIFETIME = 400 * 86400
 RENEW = 90 * 86400
@@ -28,19 +33,25 @@ async def provision(api: Api, places: Mapping[str, str]) -> list[str]:
     made: list[str] = []
     for name in sorted(places, key=_order):
         current = await _current(api, places[name])
-        if name.startswith(TOKEN_PREFIX):
-            key = await _current(api, places["token_key"])
-            assert key is not None
-            if current is not None and not _ends_soon(current, key):
-                continue
-            value = mint(key, name.removeprefix(TOKEN_PREFIX))
-        elif current is None:
-            value = _random(name)
-        else:
-            continue
-        if await _put(api, places[name], value, replaces=current):
+        value = await _wanted(api, name, current, places)
+        if value is not None and await _put(api, places[name], value, replaces=current):
             made.append(name)
     return made
+
+
+async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str, str]) -> str | None:
+    """The value to write; None where the current one is good."""
+    if name.startswith(TOKEN_PREFIX):
+        key = await _current(api, places["token_key"])
+        assert key is not None
+        good = current is not None and not ends_soon(current, key)
+        return None if good else mint(key, name.removeprefix(TOKEN_PREFIX))
+    if current is not None:
+        return None
+    if name == NATS_CA:
+        server = next(place for other, place in places.items() if other.startswith(NATS_SERVER))
+        return str(json.loads(await _current(api, server) or "{}")["ca"])
+    return _random(name)
 
 
 def mint(key: str, role: str) -> str:
@@ -53,8 +64,8 @@ def mint(key: str, role: str) -> str:
 
 
 def _order(name: str) -> tuple[bool, str]:
-    """Tokens come last: they need the key."""
-    return name.startswith(TOKEN_PREFIX), name
+    """What is made from others comes after them."""
+    return name.startswith(TOKEN_PREFIX) or name == NATS_CA, name
 
 
 def _random(name: str) -> str:
@@ -65,12 +76,14 @@ def _random(name: str) -> str:
             return f"aws1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
         case "nats_password":
             return secrets.token_hex(24)
+        case _ if name.startswith(NATS_SERVER):
+            return make_server_secret(name.removeprefix(NATS_SERVER).split(","))
         case _:
             raise ValueError(f"there is no way to make the secret {name!r}")
 
 
-def _ends_soon(token: str, key: str) -> bool:
-    """Also true of one that another key has signed."""
+def ends_soon(token: str, key: str) -> bool:
+    """Whether it is to be renewed; also true of one that another key has signed."""
     import jwt
 
     try:
