@@ -264,9 +264,6 @@ QUERIES = {
         SELECT x.execution_id, format('head %s, log %s', x.head, max(e.seq)) FROM noetl.execution x
         LEFT JOIN noetl.event e USING (execution_id)
         GROUP BY x.execution_id, x.head HAVING x.head IS DISTINCT FROM max(e.seq)""",
-    "the state lags behind the log": """
-        SELECT execution_id, format('folded %s of %s', folded, head) FROM noetl.execution
-        WHERE lagging OR folded <> head""",
     "a command outlives its execution": """
         SELECT execution_id, format('%s %s', c.command_id, c.status)
         FROM noetl.command c JOIN noetl.execution x USING (execution_id)
@@ -294,11 +291,9 @@ def audit(database_url: str, ids: Collection[str] | None = None) -> list[Finding
     with closing(connect(database_url)) as database:
         found = [finding for finding in _ask(database) if ids is None or finding.execution_id in ids]
         plans: dict[str, Plan] = {}
-        for row in database.run(
-            "SELECT execution_id::text, plan_hash, status, state, workload FROM noetl.execution ORDER BY execution_id"
-        ):
-            if ids is None or row[0] in ids:
-                found += _audit_execution(database, plans, *row)
+        for (row,) in database.run("SELECT to_jsonb(x) FROM noetl.execution x ORDER BY execution_id"):
+            if ids is None or str(row["execution_id"]) in ids:
+                found += _audit_execution(database, plans, row)
     for finding in found:
         print(finding, file=sys.stderr)
     return found
@@ -308,26 +303,40 @@ def _ask(database: Connection) -> list[Finding]:
     return [Finding(str(id), rule, str(detail)) for rule, sql in QUERIES.items() for id, detail in database.run(sql)]
 
 
-def _audit_execution(
-    database: Connection, plans: dict[str, Plan], id: str, plan_hash: str, status: str, state: Any, workload: Any
-) -> list[Finding]:
-    if plan_hash not in plans:
+def _audit_execution(database: Connection, plans: dict[str, Plan], row: dict[str, Any]) -> list[Finding]:
+    id, status, hash = str(row["execution_id"]), row["status"], row["plan_hash"]
+    if hash not in plans:
         sql = "SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1"
-        plans[plan_hash] = load_plan(database.run(sql, hash=plan_hash)[0][0])
+        plans[hash] = load_plan(database.run(sql, hash=hash)[0][0])
     events = stored_events(database, id)
     found = Findings(id)
     found += audit_log(id, events)
-    found += audit_state(id, events, workload, state)
-    found += audit_decisions(id, events, plans[plan_hash], workload)
+    # a snapshot is as of `folded`; whoever loads it folds the rest
+    found += audit_state(id, [event for event in events if event.seq <= row["folded"]], row["workload"], row["state"])
+    found += audit_decisions(id, events, plans[hash], row["workload"])
+    waiting = _inbox(database, id)
+    if waiting:
+        found.add("facts wait to be decided", ", ".join(waiting))
+    if status != "RUNNING" and row["folded"] != row["head"]:
+        found.add("it ended without a last snapshot", f"folded {row['folded']} of {row['head']}")
     ends = [STATUS[event.type] for event in events if event.type in LAST]
     if ends != ([] if status == "RUNNING" else [status]):
         found.add("its status is not the log's", f"{status}, the log says {ends}")
-    if status == "RUNNING":
-        rows = database.run("SELECT command_id FROM noetl.command WHERE execution_id = :id AND status <> 'dead'", id=id)
-        out = {*state.get("commands", {}), *state.get("timers", {})}
-        if (kept := {row[0] for row in rows}) != out:
-            found.add("its commands are not the state's", f"{sorted(kept)}, the state has {sorted(out)}")
+    if status == "RUNNING" and not found:
+        _commands_out(found, database, fold(id, events, row["workload"]))
     return found
+
+
+def _inbox(database: Connection, execution_id: str) -> list[str]:
+    sql = "SELECT type, step FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id"
+    return [f"{kind} {step or ''}".strip() for kind, step in database.run(sql, id=execution_id)]
+
+
+def _commands_out(found: Findings, database: Connection, state: State) -> None:
+    sql = "SELECT command_id FROM noetl.command WHERE execution_id = :id AND status <> 'dead'"
+    rows = {row[0] for row in database.run(sql, id=state.execution_id)}
+    if rows != (out := state.commands.keys() | state.timers.keys()):
+        found.add("its commands are not the state's", f"{sorted(rows)}, the state has {sorted(out)}")
 
 
 def stored_events(database: Connection, execution_id: str) -> list[Event]:

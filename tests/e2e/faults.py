@@ -8,7 +8,9 @@ import os
 import random
 import signal
 import socket
+import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,8 +24,13 @@ import psutil
 from tests.audit import Finding, audit, events_of, stored_events
 from tests.e2e.stack import Stack
 
+from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.layout import Layout
-from noetl_serverless.hosts.local.secrets import Secrets
+from noetl_serverless.hosts.local.ports import free_port
+from noetl_serverless.hosts.local.process import Process, Program, wait_until
+from noetl_serverless.hosts.local.secrets import Secrets, mint
+from noetl_serverless.hosts.table import functions_folder, load_functions
+from noetl_serverless.settings import Settings
 from noetl_serverless.store.connection import connect
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
@@ -149,6 +156,47 @@ class BrokenStack(Stack):
                     found.append(Finding(execution_id, "the log by REST is another", "see noetl.event"))
         return found
 
+    def report(self, worker: str, execution_id: str, command: str, fence: int) -> str:
+        """Report a command as done in the name of a worker; what becomes of that."""
+        token = mint(Secrets.load(self.layout.secrets).token_key, "worker", "late")
+        outcome = {"execution_id": execution_id, "command_id": command, "fence": fence, "status": "done", "data": {}}
+        body = {"worker_id": worker, "outcomes": [outcome]}
+        answer = self.call("POST", "/api/commands/report", body, {"Authorization": f"Bearer {token}"})
+        return str(answer["results"][0]["status"])
+
+    def said(self, part: str, *messages: str) -> bool:
+        """Whether one of these stands in the part's log."""
+        text = self.layout.log(part).read_text(errors="replace")
+        return any(message in text for message in messages)
+
+    @contextlib.contextmanager
+    def another_worker(self) -> Iterator[OtherWorker]:
+        """One more of the same pool, which is started by whoever rings it."""
+        run, port = self.running, free_port()
+        (spec,) = (spec for spec in load_functions(functions_folder()) if spec.name == "worker")
+        url = f"http://127.0.0.1:{port}"
+        urls = {name: run[f"{name}_url"] for name in FUNCTIONS}
+        addresses = Addresses(run["database_url"], run["nats_url"], urls, {"worker": f"{url}/", "shared": f"{url}/"})
+        with mock.patch.dict(os.environ, self._environment):
+            settings = Settings.from_environment()
+        source = functions_folder() / spec.source / "main.py"
+        program = Program(
+            "worker",
+            [
+                *(sys.executable, "-m", "functions_framework", "--asgi", "--target", spec.entry_point),
+                *("--source", str(source), "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            self.layout.log("other_worker"),
+            environment_of(spec, addresses, Secrets.load(self.layout.secrets), self.layout, settings),
+            self.layout.home,
+        )
+        process = Process(program)
+        try:
+            wait_until(lambda: _answers(f"{url}/readyz"), process, PATIENCE)
+            yield OtherWorker(url, mint(Secrets.load(self.layout.secrets).token_key, "control_plane", "test"))
+        finally:
+            process.stop()
+
     # -- processes
 
     def pid(self, part: str) -> int | None:
@@ -212,6 +260,19 @@ class BrokenStack(Stack):
             return bool(self.query("SELECT 1"))
         except Exception:
             return False
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWorker:
+    url: str
+    token: str
+
+    def ring(self) -> None:
+        """Let it look for work; it does so while we go on."""
+        request = urllib.request.Request(
+            self.url, b'{"sweep": true}', {"Authorization": f"Bearer {self.token}"}, method="POST"
+        )
+        threading.Thread(target=lambda: urllib.request.urlopen(request, timeout=PATIENCE).close(), daemon=True).start()
 
 
 @contextlib.contextmanager
