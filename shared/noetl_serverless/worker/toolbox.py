@@ -70,6 +70,9 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity) -> Cal
     """Run the tool. Whatever goes wrong, other than being cancelled, is in the outcome."""
     started = time.perf_counter()
     outcome = await _run(toolbox, call, identity)
+    if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
+        # a tool that stumbles over being cancelled has not failed: the command is handed back
+        raise asyncio.CancelledError
     seconds = time.perf_counter() - started
     metrics.tool_seconds.labels(call.kind, outcome.status).observe(seconds)
     if outcome.status == "error":

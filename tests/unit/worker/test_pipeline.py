@@ -567,6 +567,25 @@ async def test_a_pipeline_out_of_time_is_handed_on_between_tasks(bench: Any, mak
     assert b.calls[0].config == {"n": 1}
 
 
+@pytest.mark.parametrize("stumble", [RuntimeError("a socket is gone"), ToolFailure("fake", "interrupted", "stopped")])
+async def test_a_tool_that_stumbles_over_being_cancelled_has_not_failed(
+    bench: Any, make: Any, stumble: Exception
+) -> None:
+    async def clumsy(*given: Any) -> ToolOutcome:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise stumble
+
+    bench.tool("a", clumsy)
+    again = make.rule("retry", ERROR, attempts=3)
+    running = asyncio.create_task(bench.run(make.step(make.task("a", again))))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, outcome.error) == ("released", None)
+
+
 async def test_a_cancelled_command_is_released(bench: Any, make: Any) -> None:
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
