@@ -7,6 +7,7 @@ import typer
 from .commands import (
     capsule,
     catalog,
+    cost,
     credential,
     demo,
     diff,
@@ -42,6 +43,7 @@ app.command()(replay.rebuild)
 app.command()(diff.diff)
 app.command()(digest.digest)
 app.command()(explain.explain)
+app.command()(cost.cost)
 app.command()(capsule.export)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")

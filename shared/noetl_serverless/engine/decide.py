@@ -15,6 +15,7 @@ from ..playbook.scope import Scope, build_scope
 from ..playbook.template import NeedsFetch, Template, TemplateError, render_tree, truthy
 from ..playbook.views import EventName
 from . import events as e
+from .allowance import shortage
 from .events import Event
 from .evolve import apply, apply_route, outcome_of
 from .frames import next_frame
@@ -157,6 +158,8 @@ class Decider:
 
     def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
         name, _, generation = suspended.key.rpartition("#")
+        if not self._affords(name):
+            return
         attempt = suspended.attempt + 1
         frame = suspended.frame
         self.emit(
@@ -277,7 +280,17 @@ class Decider:
             return
         self._issue(step, generation, "step")
 
+    def _affords(self, step: str) -> bool:
+        """Whether the budget has room for one more command; if not, the execution fails."""
+        reason = shortage(self.state, step)
+        if reason is not None:
+            message = f"step '{step}' would exceed the budget: {reason}"
+            self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
+        return reason is None
+
     def _issue(self, step: Step, generation: int, kind: str) -> None:
+        if not self._affords(step.name):
+            return
         self.emit(
             e.ISSUED,
             {"kind": kind, "attempt": 1, "scope": self._slice(step)},
@@ -350,6 +363,8 @@ class Decider:
         key = token_key(step.name, generation)
         out = list(self._frames_out(key))
         while (frame := next_frame(self.state.loops[key], out)) is not None:
+            if not self._affords(step.name):
+                return
             out.append(frame)
             self.emit(
                 e.ISSUED,

@@ -84,9 +84,10 @@ def diff(
     workload: Mapping[str, Any] | None = None,
     *,
     assume: bool = False,
+    budget: Mapping[str, Any] | None = None,
 ) -> Diff:
-    """Of the log of an execution that ran `recorded`, decided by `plan`; `workload` and `assume` as in `redecide`."""
-    again = redecide(execution_id, events, recorded, plan, workload, assume=assume)
+    """Of the log of an execution that ran `recorded`, decided by `plan`; the rest as in `redecide`."""
+    again = redecide(execution_id, events, recorded, plan, workload, assume=assume, budget=budget)
     log = logical_order(events)
     was, now = trace(log), trace(again.log)
     before = log[0].payload.get("workload", workload or {}) if log else {}

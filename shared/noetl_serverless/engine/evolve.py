@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import events as e
+from .allowance import spend
 from .events import Event
 from .state import LOOP_INLINE_BYTES, Command, Loop, State, Suspended, Token, token_key
 
@@ -50,6 +51,7 @@ def _started(state: State, event: Event) -> None:
     # a large one stands beside the log, and is there already
     state.workload = payload.get("workload", state.workload)
     state.ctx = dict(payload.get("ctx", {}))
+    state.budget = payload.get("budget")
     state.waiting[payload["entry"]] = []
 
 
@@ -96,6 +98,7 @@ def _finished(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None:
         return
+    spend(state, event)
     state.ctx.update(event.payload.get("set", {}))
     if command.kind == "step" and event.step is not None:
         state.outcomes[event.step] = outcome_of(event)
@@ -116,6 +119,7 @@ def _frame_committed(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None or command.frame is None or command.key not in state.loops:
         return
+    spend(state, event)
     state.ctx.update(event.payload.get("set", {}))
     state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
 
@@ -145,6 +149,7 @@ def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str,
 
 def _deferred(state: State, event: Event) -> None:
     # the decision that follows sets the timer
+    spend(state, event)
     state.ctx.update(event.payload.get("set", {}))
 
 

@@ -55,12 +55,14 @@ def redecide(
     workload: Mapping[str, Any] | None = None,
     *,
     assume: bool = False,
+    budget: Mapping[str, Any] | None = None,
 ) -> Redecided:
-    """`recorded` is the plan that ran, `plan` the one to decide by; `workload` as in `replay.fold`.
+    """`recorded` is the plan that ran, `plan` the one to decide by, with its `budget` as a log holds it; `workload` as
+    in `replay.fold`.
 
     `assume`: what was not recorded ends well, with no data, so that what lies behind it is decided too.
     """
-    return _Player(execution_id, events, recorded, plan, workload or {}, assume).play()
+    return _Player(execution_id, events, recorded, plan, workload or {}, assume, budget).play()
 
 
 def given_workload(defaults: Mapping[str, Any], workload: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +95,10 @@ class _Player:
         plan: Plan,
         workload: Mapping[str, Any],
         assume: bool,
+        budget: Mapping[str, Any] | None,
     ) -> None:
         log = [UPCASTERS.current(event) for event in logical_order(events)]
-        self.recorded, self.plan, self.assume = recorded, plan, assume
+        self.recorded, self.plan, self.assume, self.budget = recorded, plan, assume, budget
         self.facts = deque(event for event in log if event.cause is None)
         self.decisions: dict[int, list[Event]] = {}
         self.orders: dict[str, Event] = {}
@@ -162,7 +165,10 @@ class _Player:
             changed: dict[str, Any] = {"plan": self.plan.hash, "entry": self.plan.entry}
             if "workload" in payload:
                 changed["workload"] = workload
-            return replace(fact, payload={**payload, **changed})
+            if self.budget is not None:
+                changed["budget"] = dict(self.budget)
+            kept = {name: value for name, value in payload.items() if name != "budget"}
+            return replace(fact, payload={**kept, **changed})
         if fact.type == e.CHILD_ENDED:
             resumes = self._resumes.get(payload["execution_id"], payload.get("resumes", True))
             return replace(fact, payload={**payload, "resumes": resumes})

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from .allowance import Spent
+
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
 
 # a loop's results stay in the state up to this many bytes of JSON; beyond, they are read through the manifest
@@ -112,6 +114,9 @@ class State:
     # the last step that ended a branch: its outcome is the execution's result
     last: str | None = None
     error: dict[str, Any] | None = None
+    # what it may spend, and what its steps have spent; counted only if there is a budget
+    budget: dict[str, Any] | None = None
+    spent: dict[str, Spent] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -129,6 +134,7 @@ class State:
             loops=dict(self.loops),
             timers=dict(self.timers),
             children=dict(self.children),
+            spent=dict(self.spent),
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -143,6 +149,7 @@ class State:
         values["loops"] = {key: Loop.restore(value) for key, value in values.get("loops", {}).items()}
         values["timers"] = {key: Suspended.restore(value) for key, value in values.get("timers", {}).items()}
         values["children"] = {key: Suspended.restore(value) for key, value in values.get("children", {}).items()}
+        values["spent"] = {key: tuple(value) for key, value in values.get("spent", {}).items()}
         return cls(workload=workload, **values)
 
 

@@ -17,6 +17,7 @@ from ..engine.ids import execution_id
 from ..engine.state import State
 from ..errors import Conflict, InvalidRequest
 from ..playbook.plan import Plan
+from ..prices import budget_of
 from ..store.log import Case
 from .playbooks import Entry
 
@@ -112,6 +113,7 @@ def _opening(
             "depth": depth,
             **({"workload": workload} if size <= INLINE_LIMIT else {"workload_bytes": size}),
             **({"ctx": ctx} if ctx else {}),
+            **({"budget": budget_of(plan.budget)} if plan.budget else {}),
             **({"parent": parent} if parent else {}),
         },
     )

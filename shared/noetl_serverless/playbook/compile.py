@@ -13,7 +13,7 @@ from . import grammar, model
 from .document import Path, plain_data, read_document
 from .faults import Faults
 from .graph import Reach, back_arcs
-from .plan import AdmitRule, Arc, Loop, Plan, Step, Task
+from .plan import AdmitRule, Arc, Budget, Loop, Plan, Step, Task
 from .reads import Reads, merge
 from .scope import RESERVED
 from .tasks import Tasks
@@ -123,6 +123,7 @@ class _Compiler:
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
+            budget=_budget(spec.budget),
             durability=spec.durability,
         )
 
@@ -232,6 +233,12 @@ class _Compiler:
         if name in local:
             return {}
         return {"ctx": frozenset({name}), "workload": frozenset({name})}
+
+
+def _budget(budget: model.Budget | None) -> Budget | None:
+    if budget is None:
+        return None
+    return Budget(budget.max_invocations, budget.max_billed_seconds, budget.max_cost_usd, budget.prices)
 
 
 def _asks_about_failure(reads: Reads) -> bool:

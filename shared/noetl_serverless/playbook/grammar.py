@@ -45,6 +45,10 @@ FEATURES: Final = frozenset(
     {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs"}
 )
 
+# the price tables of this release; the default stays what it is, so that an old playbook keeps its meaning
+PRICES: Final = ("aws-2025-06", "gcp-2025-06")
+DEFAULT_PRICES: Final = "aws-2025-06"
+
 EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "step.done", "step.failed", "step.skipped")
 PREVIOUS: Final = frozenset({"previous", "prev", "_previous", "@previous"})
 

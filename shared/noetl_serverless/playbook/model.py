@@ -285,10 +285,21 @@ class ExecutorPolicy(Part):
     defaults: Defaults | None = None
 
 
+class Budget(Part):
+    """The execution fails, with the code budget.exceeded, before the command that would exceed one of these: what has
+    been spent, and what the commands that are out are expected to spend, their steps' means so far."""
+
+    max_invocations: Annotated[int, Field(ge=1)] | None = Field(None, description="Commands that workers run.")
+    max_billed_seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="Of worker time.")
+    max_cost_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="By the price table.")
+    prices: Literal[grammar.PRICES] = grammar.DEFAULT_PRICES  # type: ignore[valid-type]
+
+
 class ExecutorSpec(Part):
     entry_step: str | None = None
     final_step: str | None = None
     no_next_is_error: bool = False
+    budget: Budget | None = None
     durability: Literal["step", "pipelined"] = Field(
         "step",
         description=(

@@ -110,6 +110,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What an execution may spend on its own commands, without those of its sub-playbooks; `prices` names a table."""
+
+    max_invocations: int | None
+    max_billed_seconds: float | None
+    max_cost_usd: float | None
+    prices: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     hash: str
     name: str
@@ -127,6 +137,7 @@ class Plan:
     reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
+    budget: Budget | None = None
     # the steps whose commands are not for the pool "shared"; how a deployment is laid out, no part of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
 

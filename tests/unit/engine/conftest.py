@@ -23,14 +23,21 @@ HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t/t}\
 class Run:
     """One execution. After every fact, the log is folded and compared with the state."""
 
-    def __init__(self, workflow: str, head: str = "", payload: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        workflow: str,
+        head: str = "",
+        payload: dict[str, Any] | None = None,
+        budget: dict[str, Any] | None = None,
+    ) -> None:
         text = HEAD + dedent(head) + "workflow:\n" + indent(dedent(workflow), "  ")
         self.plan = load_plan(text)
         self.state = State("7")
         self.log: list[Event] = []
         self.now = 1_800_000_000_000
         workload = {**self.plan.workload, **(payload or {})}
-        self.fact(e.STARTED, payload={"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash})
+        started = {"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash}
+        self.fact(e.STARTED, payload={**started, **({"budget": budget} if budget else {})})
 
     def fact(self, kind: str, **fields: Any) -> list[Event]:
         self.now += 1

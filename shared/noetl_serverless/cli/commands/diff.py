@@ -94,10 +94,20 @@ def _one(recorded: str, playbook: str | None, version: int | None, data: Any, as
 
 def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[str, Any]:
     from ...engine.diff import diff as compare
+    from ...prices import budget_of
     from ..playbooks import recorded_plan
 
     own = recorded_plan(recording)
-    made = compare(recording.execution_id, recording.events, own, plan or own, recording.workload, assume=assume)
+    now = plan or own
+    made = compare(
+        recording.execution_id,
+        recording.events,
+        own,
+        now,
+        recording.workload,
+        assume=assume,
+        budget=budget_of(now.budget) if now.budget is not None else None,
+    )
     return made.document()
 
 

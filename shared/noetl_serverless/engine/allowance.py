@@ -1,0 +1,55 @@
+"""`executor.spec.budget`: what an execution may spend, and whether it can afford one command more.
+
+Spent is what has been reported; what is out is expected to cost what its step has cost so far on average, and nothing
+if none of it has been reported yet. The prices stand in the log since the start, so that a newer table changes no
+decision. A sub-playbook has a budget of its own, if any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .events import Event
+from .prices import Prices
+
+if TYPE_CHECKING:
+    from .state import State
+
+# of a step: commands that were reported, ms they were billed for, money
+Spent = tuple[int, float, float]
+NOTHING: Spent = (0, 0.0, 0.0)
+
+
+def spend(state: State, event: Event) -> None:
+    """Count what a report says of the time that its command took."""
+    if state.budget is None or event.step is None:
+        return
+    prices = Prices(**state.budget["prices"])
+    duration = (event.payload.get("meta") or {}).get("duration_ms")
+    took = float(duration) if isinstance(duration, int | float) and not isinstance(duration, bool) else 0.0
+    count, billed, money = state.spent.get(event.step, NOTHING)
+    state.spent[event.step] = (count + 1, billed + prices.billed_ms(took), money + prices.command(took))
+
+
+def shortage(state: State, step: str) -> str | None:
+    """Why one more command of `step` would be too much; None if it is not."""
+    budget = state.budget
+    if budget is None:
+        return None
+    out = [command.key.rpartition("#")[0] for command in state.commands.values()] + [step]
+    invocations = len(out) + sum(count for count, _, _ in state.spent.values())
+    if (most := budget.get("max_invocations")) is not None and invocations > most:
+        return f"it would be invocation {invocations} of {most} that the budget allows"
+    for place, limit, unit, scale in ((1, "max_billed_seconds", "s", 1000.0), (2, "max_cost_usd", "USD", 1.0)):
+        if (most := budget.get(limit)) is None:
+            continue
+        spent = sum(entry[place] for entry in state.spent.values()) / scale
+        expected = sum(_mean(state, name, place) for name in out) / scale
+        if spent + expected > most:
+            return f"{spent:.6g} {unit} are spent, {expected:.6g} {unit} more are expected, {most:g} {unit} are allowed"
+    return None
+
+
+def _mean(state: State, step: str, place: int) -> float:
+    entry = state.spent.get(step, NOTHING)
+    return entry[place] / entry[0] if entry[0] else 0.0

@@ -1,0 +1,108 @@
+"""What was used, from the log alone, and what it costs by a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from tests.unit.engine.plays import CHAIN, LOOP, WORKFLOWS, play
+
+from noetl_serverless.engine.cost import cost
+from noetl_serverless.prices import DEFAULT_PRICES, PRICES, BadPrices, load, parse
+
+PLAIN = replace(
+    load(), request=1.0, gb_second=0.0, vcpu_second=0.0, object_put=0.0, object_gb_month=0.0, log_gb_month=0.0
+)
+
+
+def meta(duration: float, worker: str = "w", second: int = 0) -> dict[str, Any]:
+    return {"duration_ms": duration, "worker": worker, "started_at": f"2026-01-01T00:00:{second:02d}.000Z"}
+
+
+def test_each_command_is_billed_for_its_time_and_two_requests(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1}, meta=meta(12.3))
+    run.done("b", meta=meta(0.2))
+    run.done("c", meta=meta(1000))
+    found = cost("7", run.log, PLAIN)
+    assert [(row["step"], row["invocations"], row["billed_ms"]) for row in found["steps"]] == [
+        ("a", 1, 13),
+        ("b", 1, 1),
+        ("c", 1, 1000),
+    ]
+    assert found["total"]["cost"] == 6.0
+    assert found["total"]["billed_ms"] == 1014
+    assert found["ended"]
+
+
+def test_time_is_billed_in_the_table_s_steps(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1}, meta=meta(101))
+    found = cost("7", run.log, load("gcp-2025-06"))
+    assert found["total"]["billed_ms"] == 200
+    expected = 2 * 0.0000004 + 0.2 * (2 * 0.0000025 + 0.000024) + 0.1 * (0.5 * 0.0000025 + 0.333 * 0.000024)
+    table = replace(load("gcp-2025-06"), log_gb_month=0.0)
+    assert cost("7", run.log, table)["total"]["cost"] == pytest.approx(expected)
+
+
+def test_a_worker_that_runs_two_at_once_is_busy_once(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split", meta=meta(1000, "w", 0))
+    run.done("left", meta=meta(1000, "w", 5))
+    run.done("right", meta=meta(1000, "w", 5))
+    assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 2000
+    run.done("more", meta=meta(1000, "other", 5))
+    assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 3000
+
+
+def test_bytes_are_told_by_tier(start: Any) -> None:
+    run = start(CHAIN)
+    ref = {
+        "kind": "result_ref",
+        "ref": "noetl://execution/7/result/a/00000000",
+        "key": "7/a/0.json",
+        "extracted": {"v": 1},
+    }
+    run.report("a#1", ref={**ref, "store": "s3", "meta": {"bytes": 5_000_000, "sha256": "0" * 64}}, meta=meta(1))
+    table = replace(PLAIN, object_put=1.0, object_gb_month=1.0, request=0.0)
+    found = cost("7", run.log, table)
+    assert found["steps"][0]["bytes"]["s3"] == 5_000_000
+    assert found["steps"][0]["bytes"]["log"] > 100
+    assert found["total"]["cost"] == pytest.approx(1 + 5_000_000 / 1024**3)
+
+
+def test_the_steps_and_what_no_step_made_come_to_the_total(start: Any) -> None:
+    run = play(start(LOOP), 1)
+    found = cost("7", run.log, load())
+    assert found["total"]["invocations"] == sum(row["invocations"] for row in found["steps"])
+    assert found["total"]["cost"] >= sum(row["cost"] for row in found["steps"])
+    assert found["total"]["wall_ms"] == run.log[-1].at - run.log[0].at
+    assert found == json.loads(json.dumps(found))
+
+
+def test_every_table_of_the_release_can_be_read() -> None:
+    assert DEFAULT_PRICES in PRICES
+    for name in PRICES:
+        table = load(name)
+        assert table.name == name
+        assert table.date in name or table.date.startswith(name[-7:])
+        assert parse(asdict(table)) == table
+    with pytest.raises(KeyError):
+        load("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change", [{"request": -1}, {"request": "much"}, {"request": True}, {"tax": 1}, {"gb_second": float("nan")}]
+)
+def test_a_table_with_something_wrong_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadPrices):
+        parse({**asdict(load()), **change})
+
+
+def test_a_table_without_a_price_is_refused() -> None:
+    table = asdict(load())
+    del table["gb_second"]
+    with pytest.raises(BadPrices, match="gb_second"):
+        parse(table)
