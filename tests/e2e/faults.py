@@ -21,8 +21,9 @@ from typing import Any
 from unittest import mock
 
 import psutil
-from tests.audit import Finding, audit, events_of, stored_events
+from tests.audit import audit, events_of, stored_events
 from tests.e2e.stack import Stack
+from tests.log_rules import Finding
 
 from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.layout import Layout

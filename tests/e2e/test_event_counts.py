@@ -11,9 +11,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.audit import audit_log, events_of
+from tests.audit import events_of
 from tests.e2e.faults import BrokenStack
 from tests.e2e.stack import Stack
+from tests.log_rules import audit_log
 
 pytestmark = pytest.mark.e2e
 
