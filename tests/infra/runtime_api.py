@@ -107,7 +107,6 @@ class Environment:
             deadline = int((time.time() + limit) * 1000)
             invocation = _Invocation(str(uuid.uuid4()), json.dumps(event).encode(), deadline, self.arn)
             self._running[invocation.id] = invocation
-            self._thaw()
             self._work.put(invocation)
             payload, failed = self._outcome(invocation, limit)
             del self._running[invocation.id]
@@ -136,7 +135,9 @@ class Environment:
             self._freeze()
         while True:
             with contextlib.suppress(queue.Empty):
-                return self._work.get(timeout=0.2)
+                invocation = self._work.get(timeout=0.2)
+                self._thaw()
+                return invocation
             if not self.alive:
                 return None
 

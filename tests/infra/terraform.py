@@ -117,13 +117,23 @@ def _script(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-class Terraform:
-    """Terraform in one root module, with its working files and its state outside of the repository."""
+def workspace(folder: Path) -> Path:
+    """A copy of what Terraform reads, so that neither its lock file nor its state gets into the repository.
 
-    def __init__(self, module: Path, data: Path, more: Mapping[str, str] | None = None) -> None:
+    The root module for AWS in it.
+    """
+    shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    (folder / "functions").mkdir()
+    shutil.copy(ROOT / "functions" / "functions.yaml", folder / "functions")
+    return folder / "infra" / "aws"
+
+
+class Terraform:
+    """Terraform in one root module; its state is beside it."""
+
+    def __init__(self, module: Path, more: Mapping[str, str] | None = None) -> None:
         self.module = module
-        self._data = data
-        self._environment = {**os.environ, **environment(), "TF_DATA_DIR": str(data / "terraform"), **(more or {})}
+        self._environment = {**os.environ, **environment(), **(more or {})}
 
     def __call__(self, *words: str, check: bool = True) -> Done:
         """AssertionError with what it said if it fails, unless `check` is off."""
@@ -139,9 +149,6 @@ class Terraform:
         answer = Done(done.returncode, done.stdout, done.stderr)
         assert not check or answer.status == 0, f"terraform {' '.join(words)}: exit {answer.status}\n{answer.text}"
         return answer
-
-    def init(self) -> Done:
-        return self("init", "-no-color", "-reconfigure", f"-backend-config=path={self._data / 'terraform.tfstate'}")
 
     def outputs(self) -> dict[str, Any]:
         return {name: one["value"] for name, one in json.loads(self("output", "-json").out).items()}

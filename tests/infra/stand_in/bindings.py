@@ -49,6 +49,7 @@ _ENTRY = re.compile(
     re.M,
 )
 _FLAGS = re.compile(r"// (\w+) - computed: (true|false), optional: (true|false), required: (true|false)\n(.*\n.*\n)")
+_COMPUTED_MAP = re.compile(r"new cdktf\.(String|Number|Boolean)Map\(this, ")
 _MAPPED = re.compile(r"(\w+)ToHclTerraform")
 _NESTED = re.compile(r"new (\w+?)(OutputReference|List|Map)\(this, \"(\w+)\"(?:, (true|false))?\)")
 
@@ -155,6 +156,10 @@ class _Module:
             nested = _NESTED.search(code)
             if nested:
                 yield name, self._computed_objects(nested)
+                continue
+            simple = _COMPUTED_MAP.search(code)
+            if simple:
+                yield name, ["map", _PRIMITIVES[simple.group(1).lower()]]
                 continue
             getter = next((type_ for getter, type_ in _GETTERS.items() if f"{getter}(" in code), None)
             if getter is not None:

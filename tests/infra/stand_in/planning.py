@@ -53,18 +53,23 @@ def settle(
     for name, attribute in block["attributes"].items():
         known, value = expected.get(name), found.get(name)
         if name in resource.kept or name in resource.local:
-            state[name] = None if known is UNKNOWN else known
+            state[name] = value if known is UNKNOWN else known
         elif known is None and not attribute.get("computed"):
             state[name] = None
-        elif known is not UNKNOWN and resource.same(name, known, value):
+        elif known is not UNKNOWN and (resource.same(name, known, value) or _is_forgotten(resource, name, value)):
             state[name] = known
         else:
             state[name] = value
     for name, nested in block["blocks"].items():
-        state[name] = _settle_blocks(nested, found.get(name), expected.get(name))
+        value = expected.get(name) if _is_forgotten(resource, name, found.get(name)) else found.get(name)
+        state[name] = _settle_blocks(nested, value, expected.get(name))
     if "tags_all" in state:
-        state["tags"] = _own_tags(found.get("tags_all"), expected)
+        state["tags"] = _own_tags(state["tags_all"], expected)
     return state
+
+
+def _is_forgotten(resource: Resource, name: str, value: Any) -> bool:
+    return name in resource.forgotten and value in (None, "", [], {}, False, 0)
 
 
 def _settle_blocks(nested: Block, found: Any, expected: Any) -> Any:
@@ -126,11 +131,21 @@ def _fill_blocks(nested: Block, config: Any, prior: Any) -> Any:
         return config
     if isinstance(config, dict):
         return _fill(nested["block"], config, prior, {})
-    before = prior if isinstance(prior, list) and len(prior) == len(config) and nested["nesting"] == "list" else None
+    before = prior if isinstance(prior, list) else []
     return [
-        _fill(nested["block"], value, before[index] if before else None, {}) if isinstance(value, dict) else value
+        _fill(nested["block"], value, _twin(nested, value, index, before, len(config)), {})
+        if isinstance(value, dict)
+        else value
         for index, value in enumerate(config)
     ]
+
+
+def _twin(nested: Block, value: Mapping[str, Any], index: int, before: list[Any], count: int) -> Mapping[str, Any] | None:
+    """What stood before in the place of a block: in a set, the one that agrees in all that the configuration says."""
+    if nested["nesting"] == "list":
+        return before[index] if len(before) == count else None
+    said = {name: one for name, one in value.items() if one is not None and name in nested["block"]["attributes"]}
+    return next((one for one in before if all(one.get(name) == this for name, this in said.items())), None)
 
 
 def _unchanged_texts(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> Iterator[str]:

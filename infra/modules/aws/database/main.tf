@@ -66,8 +66,9 @@ resource "aws_db_parameter_group" "this" {
   dynamic "parameter" {
     for_each = local.parameters
     content {
-      name  = parameter.key
-      value = parameter.value
+      name         = parameter.key
+      value        = parameter.value
+      apply_method = "immediate"
     }
   }
 }
@@ -122,8 +123,9 @@ resource "aws_rds_cluster_parameter_group" "this" {
   dynamic "parameter" {
     for_each = local.parameters
     content {
-      name  = parameter.key
-      value = parameter.value
+      name         = parameter.key
+      value        = parameter.value
+      apply_method = "immediate"
     }
   }
 }

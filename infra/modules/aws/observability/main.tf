@@ -165,9 +165,9 @@ locals {
     [
       { title = "Invocations a minute", metrics = [for name in local.names : ["AWS/Lambda", "Invocations", "FunctionName", var.functions[name].name]], stat = "Sum" },
       { title = "Running at once", metrics = [for name in local.names : ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", var.functions[name].name]], stat = "Maximum" },
-      { title = "Errors and throttles a minute", metrics = flatten([for name in local.names : [
-        [for metric in ["Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", var.functions[name].name]]
-      ]]), stat = "Sum" },
+      { title = "Errors and throttles a minute", metrics = concat([
+        for name in local.names : [for metric in ["Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", var.functions[name].name]]
+      ]...), stat = "Sum" },
       { title = "Duration, 95th percentile", metrics = [for name in local.names : ["AWS/Lambda", "Duration", "FunctionName", var.functions[name].name]], stat = "p95" },
       { title = "Age of the oldest ring, seconds", metrics = [for name in local.rings : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queues[name].name]], stat = "Maximum" },
       { title = "Dead letters", metrics = [for name in local.rings : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queues[name].dead_name]], stat = "Maximum" },

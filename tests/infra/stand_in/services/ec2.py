@@ -284,6 +284,7 @@ class NatGateway(_Tagged):
     type = "aws_nat_gateway"
     replace = ("allocation_id", "subnet_id", "connectivity_type")
     defaults = {"connectivity_type": "public"}
+    forgotten = ("allocation_id",)
 
     def create(self, aws: Clients, want: Given) -> State:
         answer = aws("ec2").create_nat_gateway(
@@ -330,6 +331,7 @@ class VpcEndpoint(_Tagged):
     type = "aws_vpc_endpoint"
     replace = ("vpc_id", "service_name", "vpc_endpoint_type")
     defaults = {"vpc_endpoint_type": "Gateway"}
+    forgotten = ("security_group_ids", "private_dns_enabled")
     json = ("policy",)
 
     def create(self, aws: Clients, want: Given) -> State:

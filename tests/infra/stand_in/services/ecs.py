@@ -166,7 +166,7 @@ class TaskDefinition(_Tagged):
         aws("ecs").deregister_task_definition(taskDefinition=state["arn"])
 
     def same(self, name: str, one: Any, other: Any) -> bool:
-        if name != "container_definitions" or one is None or other is None:
+        if name != "container_definitions" or not one or not other:
             return super().same(name, one, other)
         return _containers(one) == _containers(other)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from ..clients import Clients
 from ..given import Given
-from ..resource import Resource, State, tag_changes, tags_given
+from ..resource import Resource, State, is_gone, tag_changes, tags_given
 
 
 class Function(Resource):
@@ -173,15 +175,22 @@ class EventSourceMapping(Resource):
     replace = ("event_source_arn",)
     defaults = {"enabled": True}
     volatile = ("last_modified", "state", "last_processing_result", "state_transition_reason")
+    forgotten = ("tags_all",)
 
     def create(self, aws: Clients, want: Given) -> State:
         answer = aws("lambda").create_event_source_mapping(
-            **want.pick("event_source_arn", "enabled"), **self._changeable(want)
+            **want.pick("event_source_arn", "enabled"), **self._changeable(want), Tags=tags_given(want)
         )
         return {"uuid": answer["UUID"]}
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
-        aws("lambda").update_event_source_mapping(UUID=state["uuid"], **want.pick("enabled"), **self._changeable(want))
+        client = aws("lambda")
+        client.update_event_source_mapping(UUID=state["uuid"], **want.pick("enabled"), **self._changeable(want))
+        added, removed = tag_changes(want, state)
+        if added:
+            client.tag_resource(Resource=state["arn"], Tags=added)
+        if removed:
+            client.untag_resource(Resource=state["arn"], TagKeys=removed)
 
     def read(self, aws: Clients, state: State) -> State | None:
         found = aws("lambda").get_event_source_mapping(UUID=state["uuid"])
@@ -189,11 +198,14 @@ class EventSourceMapping(Resource):
             return None
         cap = (found.get("ScalingConfig") or {}).get("MaximumConcurrency")
         arn = found["FunctionArn"]
+        own = (
+            found.get("EventSourceMappingArn")
+            or f"arn:aws:lambda:{aws.region}:{aws.account}:event-source-mapping:{found['UUID']}"
+        )
         return {
             "id": found["UUID"],
             "uuid": found["UUID"],
-            "arn": found.get("EventSourceMappingArn")
-            or f"arn:aws:lambda:{aws.region}:{aws.account}:event-source-mapping:{found['UUID']}",
+            "arn": own,
             "event_source_arn": found["EventSourceArn"],
             "function_name": arn,
             "function_arn": arn,
@@ -208,7 +220,7 @@ class EventSourceMapping(Resource):
             "maximum_record_age_in_seconds": 0,
             "maximum_retry_attempts": 0,
             "parallelization_factor": 0,
-            "tags_all": {},
+            "tags_all": _mapping_tags(aws, own),
         }
 
     def delete(self, aws: Clients, state: State) -> None:
@@ -216,7 +228,6 @@ class EventSourceMapping(Resource):
 
     def _changeable(self, want: Given) -> dict[str, Any]:
         scaling = want.block("scaling_config")
-        want.forgo("tags_all")
         return {
             **want.pick("function_name", "batch_size", "function_response_types"),
             "ScalingConfig": scaling.pick("maximum_concurrency") if scaling else {},
@@ -330,3 +341,13 @@ class Invocation(Resource):
 
 def _invoke_arn(aws: Clients, arn: str) -> str:
     return f"arn:aws:apigateway:{aws.region}:lambda:path/2015-03-31/functions/{arn}/invocations"
+
+
+def _mapping_tags(aws: Clients, arn: str) -> dict[str, str]:
+    try:
+        return aws("lambda").list_tags(Resource=arn).get("Tags") or {}
+    except ClientError as error:
+        # the emulator knows the tags of functions only
+        if not is_gone(error):
+            raise
+        return {}

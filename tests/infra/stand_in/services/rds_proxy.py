@@ -51,8 +51,6 @@ class Proxy(Rds):
             "debug_logging": found.get("DebugLogging", False),
             "default_auth_scheme": "NONE",
             "endpoint": found["Endpoint"],
-            "endpoint_network_type": "IPV4",
-            "target_connection_network_type": "IPV4",
             "vpc_subnet_ids": found["VpcSubnetIds"],
             "vpc_security_group_ids": found["VpcSecurityGroupIds"],
             "auth": [

@@ -1,0 +1,263 @@
+"""The functions as they run on Lambda, on this machine: the official runtime client, SQS, Secrets Manager and S3 of moto,
+real PostgreSQL and NATS. What Terraform would make is made here by hand, from the same table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions, load_pools
+
+from .lambda_service import EventSourceMapping, Function, InvokeApi, Schedule, http_event
+from .runtime_api import Environment, Invoked
+
+REGION = "eu-west-1"
+PREFIX = "noetl"
+BUCKET = "noetl-results"
+PATIENCE = 60.0
+# paths that a function never has on Lambda
+ABSENT = Path(__file__).with_name("absent")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Deployment:
+    """`timeouts`: seconds by function, where they are not the table's; `settings`: NOETL_* beside the usual."""
+
+    def __init__(
+        self,
+        database_url: str,
+        nats_url: str,
+        *,
+        timeouts: Mapping[str, float] | None = None,
+        most: Mapping[str, int] | None = None,
+        settings: Mapping[str, str] | None = None,
+        freezes: bool = True,
+        tick: float = 1.0,
+        folders: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._timeouts = dict(timeouts or {})
+        self._most = dict(most or {})
+        self._given = dict(settings or {})
+        self._freezes = freezes
+        self._tick = tick
+        self._folders = dict(folders or {})
+        self.specs = {spec.name: spec for spec in load_functions(functions_folder(), "aws")}
+        for chatty in ("werkzeug", "urllib3.connectionpool", "botocore"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._moto.start()
+        host, port = self._moto.get_host_and_port()
+        self.endpoint = f"http://{host}:{port}"
+        # what one server of this process has made, the next one has too
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
+        self.sqs, self.s3, self.secrets = (self.client(name) for name in ("sqs", "s3", "secretsmanager"))
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.queues = {
+            spec.pool or spec.name: self.sqs.create_queue(QueueName=f"{PREFIX}-{spec.pool or spec.name}")["QueueUrl"]
+            for spec in self.specs.values()
+            if any(trigger.kind == "ring" for trigger in spec.triggers)
+        }
+        self._make_secrets(database_url, nats_url)
+        self.functions: dict[str, Function] = {}
+        self.invoke_api = InvokeApi(self.functions)
+        for spec in self.specs.values():
+            name = self.lambda_name(spec.name)
+            most = self._most.get(spec.name, min(spec.max_instances or 4, 4))
+            self.functions[name] = Function(name, lambda spec=spec: self.environment(spec), most)
+        self.mappings: dict[str, EventSourceMapping] = {}
+        self._schedules: list[Schedule] = []
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+
+    def __getitem__(self, name: str) -> Function:
+        return self.functions[self.lambda_name(name)]
+
+    @staticmethod
+    def lambda_name(name: str) -> str:
+        return f"{PREFIX}-{name.replace('_', '-')}"
+
+    def migrate(self) -> Invoked:
+        return self["control_plane"].invoke({"noetl": "migrate"})
+
+    def start(self) -> None:
+        """Migrate, then let the queues and the schedule reach their functions."""
+        done = self.migrate()
+        assert not done.failed, done.payload
+        for spec in self.specs.values():
+            if (key := spec.pool or spec.name) in self.queues:
+                self.map(key, spec.name)
+        self._schedules.append(Schedule(self["reconciler"], {"noetl": "tick"}, self._tick))
+
+    def map(self, queue: str, function: str) -> None:
+        arn = f"arn:aws:sqs:{REGION}:123456789012:{PREFIX}-{queue}"
+        batch = 10 if function == "reconciler" else 1
+        self.mappings[queue] = EventSourceMapping(self.sqs, self.queues[queue], arn, self[function], batch=batch)
+
+    def stop(self) -> None:
+        for schedule in self._schedules:
+            schedule.stop()
+        for mapping in self.mappings.values():
+            mapping.stop()
+        for function in self.functions.values():
+            function.stop()
+        self.invoke_api.stop()
+        self._moto.stop()
+
+    def log(self) -> str:
+        return "".join(function.log() for function in self.functions.values())
+
+    # -- as a user
+
+    @property
+    def operator_token(self) -> str:
+        return self.secret("service_token/operator")
+
+    def secret(self, name: str) -> str:
+        value: str = self.secrets.get_secret_value(SecretId=self._arns[name])["SecretString"]
+        return value
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: str = "",
+        function: str = "control_plane",
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Over the HTTP API; to the control plane with the operator's token unless another is given."""
+        if function == "control_plane":
+            token = token or self.operator_token
+        sent = {"content-type": "application/json", **(headers or {})}
+        if token:
+            sent["authorization"] = f"Bearer {token}"
+        text = None if body is None else json.dumps(body)
+        done = self[function].invoke(http_event(method, path, body=text, headers=sent, query=query))
+        assert not done.failed, done.payload
+        answer = done.payload
+        return Answer(answer["statusCode"], json.loads(answer["body"] or "null"), answer.get("headers") or {})
+
+    def run(self, text: str, workload: Mapping[str, Any] | None = None, *, patience: float = PATIENCE) -> dict[str, Any]:
+        """Register the playbook, run it to its end, and give the execution."""
+        return self.wait(self.begin(text, workload), patience=patience)
+
+    def begin(self, text: str, workload: Mapping[str, Any] | None = None) -> str:
+        """The id of a new execution."""
+        registered = self.request("POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+        assert registered.status < 300, registered
+        body = {"path": registered.body["path"], "payload": dict(workload or {})}
+        started = self.request("POST", "/api/execute", body)
+        assert started.status < 300, started
+        return str(started.body["execution_id"])
+
+    def wait(self, execution_id: str, *, patience: float = PATIENCE) -> dict[str, Any]:
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            execution: dict[str, Any] = self.request("GET", f"/api/executions/{execution_id}").body
+            if execution["status"] != "RUNNING":
+                return execution
+            time.sleep(0.05)
+        raise AssertionError(f"execution {execution_id} does not end\n{self.log()[-8000:]}")
+
+    def events(self, execution_id: str) -> list[dict[str, Any]]:
+        answer = self.request("GET", f"/api/executions/{execution_id}/events", query="limit=1000")
+        found: list[dict[str, Any]] = answer.body["events"] if isinstance(answer.body, dict) else answer.body
+        return found
+
+    # -- what Terraform makes
+
+    def environment(self, spec: FunctionSpec) -> Environment:
+        return Environment(
+            "aws.handler",
+            self._folders.get(spec.name, functions_folder() / spec.source),
+            self.variables(spec),
+            name=self.lambda_name(spec.name),
+            timeout=self._timeouts.get(spec.name, float(spec.timeout_s)),
+            memory_mb=spec.memory_mb,
+            freezes=self._freezes,
+        )
+
+    def variables(self, spec: FunctionSpec) -> dict[str, str]:
+        known = {
+            "control_plane_url": f"lambda://{self.lambda_name('control_plane')}:live",
+            "function_urls": json.dumps(self.queues),
+            "result_url": f"s3://{BUCKET}/results",
+            "pools": json.dumps(load_pools(functions_folder())),
+            "scratch": "/tmp",
+            "database_url": self._database_url,
+            **self._given,
+        }
+        named = {name: known[name] for name in (*spec.settings, "database_url") if name in known}
+        if spec.name == "gateway" or "database_url" not in spec.secrets:
+            named.pop("database_url", None)
+        variables = {
+            "NOETL_HOST": "aws",
+            "NOETL_FUNCTION": spec.name,
+            "NOETL_SECRETS": json.dumps({name: self._arns[self._secret_of(spec, name)] for name in spec.secrets}),
+            **{f"NOETL_{name.upper()}": value for name, value in named.items()},
+        }
+        if spec.pool:
+            variables["NOETL_POOL"] = spec.pool
+        if spec.name == "control_plane":
+            variables["NOETL_PROVISION"] = json.dumps(
+                {name: arn for name, arn in self._arns.items() if name not in ("database_url", "nats_url")}
+            )
+        return {
+            **variables,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ABSENT),
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SESSION_TOKEN": "session",
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_LAMBDA": self.invoke_api.url,
+        }
+
+    @staticmethod
+    def _secret_of(spec: FunctionSpec, name: str) -> str:
+        return f"service_token/{spec.role}" if name == "service_token" else name
+
+    def _make_secrets(self, database_url: str, nats_url: str) -> None:
+        parts = urlsplit(database_url)
+        login = json.dumps({"username": parts.username, "password": parts.password})
+        self._database_url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        roles = sorted({spec.role for spec in self.specs.values()} | {"operator"})
+        values = {
+            "database_url": login,
+            "nats_url": nats_url,
+            "token_key": None,
+            "encryption_keys": None,
+            **{f"service_token/{role}": None for role in roles},
+        }
+        self._arns: dict[str, str] = {}
+        for name, value in values.items():
+            given = {} if value is None else {"SecretString": value}
+            self._arns[name] = self.secrets.create_secret(Name=f"{PREFIX}/{name}", **given)["ARN"]
+
