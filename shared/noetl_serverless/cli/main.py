@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .commands import (
+    archive,
     capsule,
     catalog,
     cost,
@@ -45,6 +46,8 @@ app.command()(digest.digest)
 app.command()(explain.explain)
 app.command()(cost.cost)
 app.command()(capsule.export)
+app.command()(capsule.rerun)
+app.command(epilog=archive.EPILOG)(archive.archive)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(schedule.app, name="schedule")

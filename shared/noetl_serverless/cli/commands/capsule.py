@@ -1,18 +1,22 @@
-"""export: an execution as a file."""
+"""export, rerun: an execution as a file, and run once more with its recorded answers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..client import Client
-from ..failure import Failure
-from ..options import DataOption, JsonOption
-from ..output import command, print_json, say
-from ..recordings import fetch, fetch_result
+from ..failure import FAILED, Failure, WrongUse
+from ..options import DataOption, JsonOption, read_text
+from ..output import command, print_json, say, show, table
+from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
 from ..target import running_stack
+
+if TYPE_CHECKING:
+    from ...capsule.recording import Recording
+    from ...capsule.rerun import Rerun
 
 DEFAULT_BYTES = 64 * 1024 * 1024
 # of a credential, what is a name and no secret
@@ -80,3 +84,81 @@ def _learn_secrets(client: Client, masking: object) -> None:
         for key, value in client.get(f"/api/credentials/{name}", include_data="true")["data"].items():
             if isinstance(value, str) and key not in PUBLIC:
                 masking.register(value)
+
+
+@command
+def rerun(
+    recorded: RecordedArgument,
+    stub: Annotated[
+        bool, typer.Option("--stub", help="Tools answer from the recording. Nothing leaves this process.")
+    ] = False,
+    playbook: Annotated[
+        str | None, typer.Option("--playbook", metavar="FILE", help="Another version, with the recorded answers.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recorded execution once more, in this process, with tools that answer from the recording.
+
+    Templates, rules, loops and sub-playbooks run for real; delays pass at once. Of a task that was called several
+    times the last answer is known. Exit status 1 if the new run does not do what was recorded: another digest, or a
+    call that the recording has no answer to.
+    """
+    import asyncio
+
+    from ...capsule.rerun import rerun as run_again
+    from ..playbooks import plan_of
+
+    if not stub:
+        raise WrongUse("say --stub: only recorded answers can be given; `noetls run` calls the tools")
+    text = None if playbook is None else read_text(playbook)
+    if text is not None:
+        plan_of(text, str(playbook))
+    recording = _with_results(recorded, data)
+    for found in recording.family():
+        plan_of(found.playbook, f"the playbook of execution {found.execution_id}")
+    done = asyncio.run(run_again(recording, text))
+    if as_json:
+        print_json(_document(recording, done))
+    else:
+        _show(done)
+    if not done.same or done.missing:
+        raise typer.Exit(FAILED)
+
+
+def _with_results(recorded: str, data: Path | None) -> Recording:
+    if is_capsule(recorded):
+        return read_capsule(Path(recorded))[0]
+    with running_stack(data) as client:
+        return fetch(client, recorded, results=lambda id, row: fetch_result(client, id, row, DEFAULT_BYTES))
+
+
+def _document(recording: Recording, done: Rerun) -> dict[str, Any]:
+    recorded, now = done.first_difference()
+    return {
+        "execution_id": recording.execution_id,
+        "status": done.status.upper(),
+        "error": done.error,
+        "calls": done.calls,
+        "same": done.same,
+        "digest": {"recorded": done.recorded.value, "now": done.now.value},
+        "first_difference": None if done.same else {"recorded": recorded, "now": now},
+        "missing": [
+            {name: getattr(call, name) for name in ("step", "generation", "item", "task", "why")}
+            for call in done.missing
+        ],
+    }
+
+
+def _show(done: Rerun) -> None:
+    say(f"{done.status} after {done.calls} recorded answers")
+    if done.error:
+        say(f"error: {done.error.get('message')}")
+    if done.missing:
+        rows = [(call.step, call.generation, call.item, call.task, call.why) for call in done.missing]
+        show(table(("step", "run", "item", "task", "no answer"), rows))
+    if done.same:
+        say(f"the same as recorded: {done.now.value}")
+    else:
+        recorded, now = done.first_difference()
+        say(f"not the same as recorded: first at {recorded or 'its end'}, now {now or 'its end'}")

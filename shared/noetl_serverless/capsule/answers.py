@@ -1,0 +1,121 @@
+"""What the tools of a recorded execution answered, to be answered again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.replay import logical_order
+from ..tools.port import ToolOutcome
+from .recording import Recording
+
+# keys that the engine has put into an error beside what the tool said
+ADDED = frozenset({"at", "failed_task", "attempts", "index", "step"})
+# kinds of errors that rules and templates make of a tool's good answer
+NOT_OF_TOOLS = frozenset({"rule"})
+
+
+class NotRecorded(LookupError):
+    """There is no answer to give; says why."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call, as a recording knows it; `item` is the index within a loop."""
+
+    step: str
+    generation: int
+    item: int | None
+    task: str
+
+
+@dataclass
+class Answers:
+    """Of one execution."""
+
+    recording: Recording
+    # (step, generation, item or None) -> what the command gave for it
+    _given: dict[tuple[str, int, int | None], Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        opening = {
+            event.command_id
+            for event in self.recording.events
+            if event.type == e.ISSUED and event.payload["kind"] == "open"
+        }
+        for event in logical_order(self.recording.events):
+            if event.type in (e.CALL_DONE, e.CALL_ERROR) and event.command_id not in opening:
+                self._given[event.step or "", event.generation or 0, None] = event.payload
+            elif event.type == e.FRAME_COMMITTED:
+                self._take_frame(event)
+
+    def answer(self, call: Call) -> ToolOutcome:
+        """Raises NotRecorded."""
+        given = self._given.get((call.step, call.generation, call.item))
+        if given is None:
+            raise NotRecorded("this call was not made in the recording, or had not ended")
+        data, error, extra = self._data(given), given.get("error"), given.get("extra") or {}
+        if isinstance(data, Mapping) and self._is_pipeline(call.step):
+            return _of_task(call, data, error, extra)
+        if error is None or error.get("kind") in NOT_OF_TOOLS:
+            return ToolOutcome("ok", data, extra=dict(extra))
+        return ToolOutcome("error", data, _tool_error(error), dict(extra))
+
+    def _is_pipeline(self, step: str) -> bool:
+        known = self.recording.plan.steps.get(step)
+        return known is not None and known.is_pipeline
+
+    def _take_frame(self, event: Event) -> None:
+        payload, start = event.payload, event.payload["start"]
+        ref = payload.get("ref")
+        for index in range(start, payload["end"]):
+            error = (payload.get("errors") or {}).get(str(index))
+            item: dict[str, Any] = {"frame": (ref, index - start)} if ref is not None else {}
+            if ref is None:
+                item["data"] = (payload.get("data") or [])[index - start]
+            if error is not None:
+                item["error"] = error
+            self._given[event.step or "", event.generation or 0, index] = item
+
+    def _data(self, given: Mapping[str, Any]) -> Any:
+        if "frame" in given:
+            ref, place = given["frame"]
+            return self._stored(ref)[place]
+        ref = given.get("ref")
+        return _copy(given.get("data")) if ref is None else self._stored(ref)
+
+    def _stored(self, ref: Mapping[str, Any]) -> Any:
+        result = self.recording.results.get(str(ref.get("key")))
+        if result is None or result.content is None:
+            raise NotRecorded(f"its answer, {ref.get('ref')}, was left out of the recording")
+        try:
+            return orjson.loads(result.content)
+        except orjson.JSONDecodeError:
+            raise NotRecorded(f"its answer, {ref.get('ref')}, is {result.content_type} and no JSON") from None
+
+
+def _of_task(
+    call: Call, data: Mapping[str, Any], error: Mapping[str, Any] | None, extra: Mapping[str, Any]
+) -> ToolOutcome:
+    """One task's share of what a pipeline gave."""
+    results = data.get("results")
+    if not isinstance(results, Mapping) or call.task not in results:
+        raise NotRecorded(f"the recording has no answer of the task '{call.task}'")
+    result = _copy(results[call.task])
+    failed = error is not None and error.get("failed_task") == call.task and error.get("kind") not in NOT_OF_TOOLS
+    if failed and error is not None:
+        return ToolOutcome("error", result, _tool_error(error), dict(extra))
+    return ToolOutcome("ok", result)
+
+
+def _tool_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if key not in ADDED}
+
+
+def _copy(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))

@@ -1,0 +1,262 @@
+"""A recorded execution run once more: the real ledger, the real worker's rules and templates, and in place of the
+tools the recording. Nothing leaves the process, and delays pass at once."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pydantic import BaseModel
+
+from ..engine.digest import Digest, digest
+from ..engine.events import Event
+from ..engine.redecide import given_workload
+from ..errors import NotFound
+from ..ledger.doorbell import Doorbell
+from ..ledger.ledger import Ledger
+from ..ledger.playbooks import Playbooks
+from ..playbook.plan import Plan
+from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
+from ..results.reader import Resolver
+from ..results.store import FsspecResultStore
+from ..store.memory import MemoryLog
+from ..tools import registry
+from ..tools.config import ToolConfig
+from ..tools.plans import load_plan
+from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
+from ..worker.budget import Budget
+from ..worker.execute import Executor
+from ..worker.toolbox import Toolbox
+from .answers import Answers, Call, NotRecorded
+from .recording import Recording
+
+WORKER = "rerun"
+BATCH = 64
+# kinds that do nothing outside, and are run as they are
+REAL = frozenset({"noop", "playbook"})
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A tool call that the recording has no answer to."""
+
+    execution: str
+    step: str
+    generation: int
+    item: int | None
+    task: str
+    why: str
+
+
+@dataclass
+class Rerun:
+    """`events` are those of the new run. The two digests are the same if both did the same."""
+
+    status: str
+    error: dict[str, Any] | None
+    events: list[Event]
+    recorded: Digest
+    now: Digest
+    calls: int
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        return self.recorded.value == self.now.value
+
+    def first_difference(self) -> tuple[str | None, str | None]:
+        """The names of the first entries of the two digests that are not the same; None where one has no more.
+
+        Another playbook or workload alone makes the entry `start` another: it is named if nothing else is.
+        """
+        (begun, *one), (now, *other) = self.recorded.links, self.now.links
+        for left, right in zip_longest(one, other):
+            if left is None or right is None or left.sha256 != right.sha256:
+                return (left.name if left else None), (right.name if right else None)
+        return (None, None) if begun.sha256 == now.sha256 else (begun.name, now.name)
+
+
+async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
+    """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook."""
+    with tempfile.TemporaryDirectory(prefix="noetl-rerun-") as scratch:
+        return await _Stage(recording, playbook, Path(scratch)).play()
+
+
+class _Stage:
+    def __init__(self, recording: Recording, playbook: str | None, scratch: Path) -> None:
+        self.recording = recording
+        self.now = recording.events[0].at / 1000 if recording.events else 0.0
+        self.log = MemoryLog(lambda: self.now)
+        self.catalog = _Catalog(recording, playbook)
+        clock = lambda: int(self.now * 1000)  # noqa: E731
+        self.ledger = Ledger(cast(Any, self.log), Playbooks(self.catalog), Doorbell(None, None), clock=clock)
+        self.stub = _Stub(self)
+        store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
+        toolbox = Toolbox(
+            self.tool, cast(Any, None), _no_credential, store, Resolver(store, self.manifest), scratch, False
+        )
+        self.executor = Executor(toolbox)
+        # execution id of this run -> what is known of it
+        self.answers: dict[str, Answers | None] = {}
+        self.missing: list[Missing] = []
+        self.calls = 0
+
+    async def play(self) -> Rerun:
+        recording = self.recording
+        first = recording.events[0].payload if recording.events else {}
+        # what it was started with: another version's defaults are its own
+        given = given_workload(recording.plan.workload, recording.workload)
+        payload = {**given, **({"ctx": first["ctx"]} if first.get("ctx") else {})}
+        started = await self.ledger.start(path=recording.path, payload=payload)
+        id = started.execution_id
+        self.answers[id] = Answers(recording)
+        while await self._work() or await self._fire():
+            pass
+        case = (await self.log.load([id]))[id]
+        events = await self.log.events(id, limit=10_000_000)
+        return Rerun(
+            case.state.status,
+            case.state.error,
+            events,
+            digest(recording.execution_id, recording.events, recording.workload),
+            digest(id, events, case.state.workload),
+            self.calls,
+            self.missing,
+        )
+
+    async def _work(self) -> bool:
+        """Run what is pending; False if nothing is."""
+        request = ClaimRequest(worker_id=WORKER, limit=BATCH, lease=3600)
+        commands = (await self.ledger.claim(request)).commands
+        outcomes = [outcome for command in commands if (outcome := await self._run(command)) is not None]
+        for outcome in outcomes:
+            await self.ledger.report(ReportRequest(worker_id=WORKER, outcomes=[outcome]))
+        return bool(commands)
+
+    async def _run(self, command: ClaimedCommand) -> Outcome | None:
+        """None for a command that the recording says nothing of: it stays out."""
+        plan = await self.catalog.plan(command.plan)
+        outcome = await self.executor.run(command, plan, _AtOnce())
+        return None if outcome.status == "released" else outcome
+
+    async def _fire(self) -> bool:
+        """Let the next timer come due; False if there is none."""
+        timers = [row.row for row in self.log.commands.values() if row.status == "timer"]
+        if not timers:
+            return False
+        row = min(timers, key=lambda row: (row["due"], row["command"]))
+        self.now = max(self.now, row["due"] / 1000)
+        return await self.ledger.fire(row["id"], row["command"], row["step"], row["generation"])
+
+    def tool(self, kind: str) -> Tool:
+        return registry.load(kind) if kind in REAL else self.stub
+
+    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        names = ("start", "end", "data", "ref")
+        parts = [
+            {name: event.payload[name] for name in names if name in event.payload}
+            for event in await self.log.events(execution_id, limit=10_000_000)
+            if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
+        ]
+        return {"parts": parts}
+
+    def answers_of(self, execution_id: str) -> Answers | None:
+        """Of an execution of this run: a child is the one that the same command has started in the recording."""
+        if execution_id not in self.answers:
+            link = self.log.executions[execution_id].case.parent or {}
+            parent = self.answers_of(str(link.get("execution_id")))
+            child = None if parent is None else _child(parent.recording, link)
+            self.answers[execution_id] = None if child is None else Answers(child)
+        return self.answers[execution_id]
+
+
+def _child(parent: Recording, link: Mapping[str, Any]) -> Recording | None:
+    for child in parent.children:
+        begun = (child.events[0].payload.get("parent") or {}) if child.events else {}
+        if all(begun.get(name) == link.get(name) for name in ("command_id", "step", "generation")):
+            return child
+    return None
+
+
+class _Stub:
+    """Stands in for every tool that would do something."""
+
+    config: ClassVar[type[BaseModel]] = ToolConfig
+
+    def __init__(self, stage: _Stage) -> None:
+        self._stage = stage
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        _, step, generation, *item, task, _ = context.idempotency_key.split("/")
+        named = Call(step, int(generation), int(item[0]) if item else None, task)
+        self._stage.calls += 1
+        answers = self._stage.answers_of(context.execution_id)
+        try:
+            if answers is None:
+                raise NotRecorded("this sub-playbook is not in the recording")
+            return answers.answer(named)
+        except NotRecorded as missing:
+            where = (context.execution_id, named.step, named.generation, named.item, named.task)
+            self._stage.missing.append(Missing(*where, str(missing)))
+            # hands the command back, as a worker does that is stopped
+            raise asyncio.CancelledError from None
+
+    async def close(self) -> None:
+        return None
+
+
+class _AtOnce(Budget):
+    """Whoever waits gives the worker back at once, so that it is the clock of the stage that passes."""
+
+    def __init__(self) -> None:
+        super().__init__(1_000_000.0)
+
+    def until_closing(self) -> float:
+        return 0.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    catalog_id: int
+    path: str
+    version: int
+    hash: str
+    content: str
+
+
+class _Catalog:
+    """The playbooks of the recording, each under the path and the version that it had."""
+
+    def __init__(self, recording: Recording, playbook: str | None) -> None:
+        self._entries: list[_Entry] = []
+        self._plans: dict[str, Plan] = {}
+        for found in recording.family():
+            text = playbook if playbook is not None and found is recording else found.playbook
+            plan = load_plan(text)
+            self._plans[plan.hash] = plan
+            self._entries.append(_Entry(len(self._entries) + 1, found.path, found.version, plan.hash, text))
+
+    async def plan(self, hash: str) -> Plan:
+        return self._plans[hash]
+
+    async def get(self, path: str, version: int | None = None) -> _Entry:
+        for entry in self._entries:
+            if entry.path == path and version in (None, entry.version):
+                return entry
+        raise NotFound(f"the recording has no playbook {path}")
+
+    async def by_id(self, catalog_id: int) -> _Entry:
+        return self._entries[catalog_id - 1]
+
+    async def text(self, hash: str) -> str:
+        return next(entry.content for entry in self._entries if entry.hash == hash)
+
+
+async def _no_credential(name: str) -> Credential:
+    raise KeyError(name)
