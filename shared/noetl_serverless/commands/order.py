@@ -1,0 +1,67 @@
+"""What a command was issued with, made into all that a worker needs to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.canonical import checksum
+from ..playbook.plan import Plan
+from ..protocol import ClaimedCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The hold that a worker has on a command; `until` is RFC 3339."""
+
+    fence: int
+    delivery: int
+    until: str
+
+
+def command_of(
+    plan: Plan,
+    path: str,
+    names: tuple[str, str, str, int],
+    order: Mapping[str, Any],
+    workload: Mapping[str, Any],
+    hold: Hold,
+    **more: Any,
+) -> ClaimedCommand:
+    """`names`: execution, command, step, generation; `order`: the payload that the command was issued with; `more`:
+    further fields, which win over those of the order."""
+    execution_id, command_id, step, generation = names
+    fields = {
+        "scope": order["scope"],
+        "workload": needed(plan, step, workload),
+        "resume": order.get("resume"),
+        **more,
+    }
+    return ClaimedCommand.model_construct(
+        execution_id=execution_id,
+        command_id=command_id,
+        step=step,
+        generation=generation,
+        kind=order["kind"],
+        attempt=order["attempt"],
+        delivery=hold.delivery,
+        fence=hold.fence,
+        lease_until=hold.until,
+        plan=plan.hash,
+        path=path,
+        **fields,
+    )
+
+
+def needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the workload that the step's templates name."""
+    keys = plan.steps[step].reads.get("workload", frozenset())
+    if keys is None:
+        return dict(workload)
+    return {key: workload[key] for key in keys if key in workload}
+
+
+def digest_of(order: Mapping[str, Any]) -> str:
+    """SHA-256 of the payload that a command was issued with; TypeError if it has no JSON form."""
+    return checksum(order)
