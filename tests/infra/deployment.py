@@ -3,6 +3,7 @@ real PostgreSQL and NATS. What Terraform would make is made here by hand, from t
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -137,8 +138,8 @@ class Deployment:
         return self.secret("service_token/operator")
 
     def secret(self, name: str) -> str:
-        value: str = self.secrets.get_secret_value(SecretId=self._arns[name])["SecretString"]
-        return value
+        found = self.secrets.get_secret_value(SecretId=self._arns[name], VersionStage="AWSCURRENT")
+        return str(found["SecretString"])
 
     def request(
         self,
@@ -161,9 +162,12 @@ class Deployment:
         done = self[function].invoke(http_event(method, path, body=text, headers=sent, query=query))
         assert not done.failed, done.payload
         answer = done.payload
-        return Answer(answer["statusCode"], json.loads(answer["body"] or "null"), answer.get("headers") or {})
+        content = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
+        return Answer(answer["statusCode"], json.loads(content or "null"), answer.get("headers") or {})
 
-    def run(self, text: str, workload: Mapping[str, Any] | None = None, *, patience: float = PATIENCE) -> dict[str, Any]:
+    def run(
+        self, text: str, workload: Mapping[str, Any] | None = None, *, patience: float = PATIENCE
+    ) -> dict[str, Any]:
         """Register the playbook, run it to its end, and give the execution."""
         return self.wait(self.begin(text, workload), patience=patience)
 
@@ -260,4 +264,3 @@ class Deployment:
         for name, value in values.items():
             given = {} if value is None else {"SecretString": value}
             self._arns[name] = self.secrets.create_secret(Name=f"{PREFIX}/{name}", **given)["ARN"]
-

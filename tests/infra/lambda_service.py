@@ -218,7 +218,9 @@ class Schedule:
             due += self._every
 
 
-def sqs_record(body: str, arn: str, id: str = "059f36b4-87a3-44ab-83d2-661975830a7d", receipt: str = "r") -> dict[str, Any]:
+def sqs_record(
+    body: str, arn: str, id: str = "059f36b4-87a3-44ab-83d2-661975830a7d", receipt: str = "r"
+) -> dict[str, Any]:
     """As an event source mapping shows it to the function."""
     return {
         "messageId": id,

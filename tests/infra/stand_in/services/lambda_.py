@@ -34,6 +34,7 @@ class Function(Resource):
             Code=want.pick("s3_bucket", s3_key="S3Key"),
             PackageType=want["package_type"],
             Publish=True,
+            **want.pick("architectures"),
             Tags=tags_given(want),
             **self._configuration(want),
         )
@@ -46,9 +47,7 @@ class Function(Resource):
         client, name = aws("lambda"), state["function_name"]
         client.update_function_configuration(**self._configuration(want))
         self._wait(aws, name)
-        client.update_function_code(
-            FunctionName=name, Architectures=want["architectures"], **want.pick("s3_bucket", s3_key="S3Key")
-        )
+        client.update_function_code(FunctionName=name, **want.pick("architectures", "s3_bucket", s3_key="S3Key"))
         self._wait(aws, name)
         self._reserve(aws, want)
         added, removed = tag_changes(want, state)
@@ -120,7 +119,6 @@ class Function(Resource):
         return {
             **want.pick("function_name", "role", "handler", "runtime", "memory_size", "timeout"),
             "Description": want["description"] or "",
-            "Architectures": want["architectures"],
             "KMSKeyArn": want["kms_key_arn"] or "",
             "Environment": {"Variables": environment["variables"] or {} if environment else {}},
             "VpcConfig": vpc.pick("subnet_ids", "security_group_ids") if vpc else {},

@@ -389,6 +389,8 @@ class Cluster(Rds):
         if found["Status"] == "deleting":
             return None
         scaling = found.get("ServerlessV2ScalingConfiguration")
+        # MiniStack 1.5 takes it and tells nothing
+        told = next(iter(state.get("serverlessv2_scaling_configuration") or ()), {}).get("seconds_until_auto_pause")
         computed = (
             *("ca_certificate_identifier", "ca_certificate_valid_till", "cluster_identifier_prefix"),
             *("cluster_scalability_type", "database_insights_mode", "db_system_id", "engine_lifecycle_support"),
@@ -411,7 +413,6 @@ class Cluster(Rds):
             "reader_endpoint": found.get("ReaderEndpoint", ""),
             "port": found.get("Port"),
             "storage_encrypted": found.get("StorageEncrypted", False),
-            "storage_encryption_type": "",
             "kms_key_id": found.get("KmsKeyId"),
             "db_subnet_group_name": found.get("DBSubnetGroup"),
             "vpc_security_group_ids": [one["VpcSecurityGroupId"] for one in found.get("VpcSecurityGroups") or ()],
@@ -424,7 +425,7 @@ class Cluster(Rds):
                 {
                     "min_capacity": scaling["MinCapacity"],
                     "max_capacity": scaling["MaxCapacity"],
-                    "seconds_until_auto_pause": scaling.get("SecondsUntilAutoPause"),
+                    "seconds_until_auto_pause": scaling.get("SecondsUntilAutoPause", told),
                 }
             ]
             if scaling
