@@ -1,4 +1,4 @@
-"""The functions as they run on Lambda, on this machine: the official runtime client, SQS, Secrets Manager and S3 of moto,
+"""The functions as they run on Lambda, on this machine: the official runtime client, moto for SQS, secrets and S3,
 real PostgreSQL and NATS. What Terraform would make is made here by hand, from the same table."""
 
 from __future__ import annotations

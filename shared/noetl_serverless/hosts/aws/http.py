@@ -12,6 +12,9 @@ from .host import Context, LambdaHost
 from .identity import caller_of
 from .loop import event_loop
 
+# what goes as it is; the rest as base64
+_TEXT = ["text/", "application/json", "application/problem+json", "application/graphql-response+json"]
+
 Handler = Callable[[dict[str, Any], Context], dict[str, Any]]
 
 
@@ -24,7 +27,9 @@ def http_handler(app: ASGIApp, host: LambdaHost) -> Handler:
     from mangum import Mangum
 
     event_loop()
-    adapter = Mangum(cast(Any, app), lifespan="off", exclude_headers=["content-length", "connection"])
+    adapter = Mangum(
+        cast(Any, app), lifespan="off", exclude_headers=["content-length", "connection"], text_mime_types=_TEXT
+    )
 
     def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
         host.begin(context)

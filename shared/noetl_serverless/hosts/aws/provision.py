@@ -59,7 +59,9 @@ def mint(key: str, role: str) -> str:
     import jwt
 
     now = int(time.time())
-    claims = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": now + LIFETIME}
+    claims: dict[str, Any] = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": now + LIFETIME}
+    # so that no two are the same, made in one second though they may be
+    claims["jti"] = secrets.token_hex(8)
     return jwt.encode(claims, key, algorithm="HS256")
 
 

@@ -34,11 +34,18 @@ class WorkerHandler:
             if is_batch(event):
                 answer = run(self._doorbell.batch(event))
             elif isinstance(event, dict) and event.get("noetl") == RING:
-                answer = run(self._drains.drain(sweep=bool(event.get("sweep"))))
+                answer = run(self._answer([event]))
             else:
                 raise ValueError("a worker takes rings alone")
         warm()
         return answer
 
     async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        await self._drains.drain(sweep=any(message.get("sweep") for message in messages))
+        await self._answer(messages)
+
+    async def _answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        summary = await self._drains.drain(sweep=any(message.get("sweep") for message in messages))
+        # commands first: the archive has time
+        if any(message.get("archive") for message in messages):
+            await self._drains.archive()
+        return summary
