@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from typing import Any
 import orjson
 
 from ..engine.digest import digest, raw_digest
+from ..errors import InvalidPlaybook
 from ..telemetry.masking import MASK, Masking
+from ..tools.plans import load_plan
 from .archive import Archive, BadCapsule
 from .recording import Recording, Result, events_of, line_of
 
@@ -24,6 +27,10 @@ MOST_DEPTH = 64
 MOST_NESTING = 200
 # every file has the same date, so that the same execution gives the same bytes
 EPOCH = (1980, 1, 1, 0, 0, 0)
+# in place of a secret in a playbook, where asterisks would be an alias of YAML
+PLAIN_MASK = "masked"
+NEVER = re.compile(r"(?!)")
+ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
 JSON_TYPES = ("application/json", "text/json")
 
 
@@ -88,9 +95,7 @@ class _Packer:
             text.write(orjson.dumps(self._mask(line_of(event))) + b"\n")
         self.events += len(recording.events)
         _put(target, f"{folder}events.jsonl", text.getvalue())
-        playbook = self.masking.text(recording.playbook)
-        self.masked += playbook.count(MASK) - recording.playbook.count(MASK)
-        _put(target, f"{folder}playbook.yaml", playbook.encode())
+        _put(target, f"{folder}playbook.yaml", self._playbook(recording.playbook).encode())
         _put(target, f"{folder}workload.json", orjson.dumps(self._mask(dict(recording.workload))))
         return {
             "execution_id": recording.execution_id,
@@ -141,6 +146,25 @@ class _Packer:
         before = self.masked
         masked = self._mask(orjson.loads(content))
         return orjson.dumps(masked) if self.masked != before else content
+
+    def _playbook(self, text: str) -> str:
+        """Masked so that it can still be read: what looks like a secret in code may be code."""
+        masked = text
+        for spared in (NEVER, ASSIGNMENT):
+            lines = [line if spared.search(line) else self._line(line) for line in text.splitlines(keepends=True)]
+            masked = "".join(lines)
+            try:
+                load_plan(masked)
+            except InvalidPlaybook:
+                continue
+            break
+        self.masked += masked.count(PLAIN_MASK) - text.count(PLAIN_MASK)
+        return masked
+
+    def _line(self, line: str) -> str:
+        # asterisks that stand there already are no masks
+        kept = line.replace(MASK, "\0")
+        return self.masking.text(kept).replace(MASK, PLAIN_MASK).replace("\0", MASK)
 
     def _mask(self, value: Any) -> Any:
         masked = self.masking.tree(value)

@@ -1,0 +1,104 @@
+"""Recordings of what real workers with real tools have run, over a log in memory."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from tests.integration.worker.test_with_ledger import Catalog, Direct
+
+from noetl_serverless.bus.memory import MemoryNotifier
+from noetl_serverless.capsule.recording import Recording, Result
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.settings import Settings
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.tools import registry
+from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.worker.drain import Worker
+
+
+class Studio:
+    """`processes` python processes, `at_once` commands in one worker, `workers` workers."""
+
+    def __init__(self, scratch: Path, processes: int = 2, at_once: int = 16, workers: int = 1) -> None:
+        self.catalog = Catalog()
+        self.log = MemoryLog(time.time)
+        self.notifier = MemoryNotifier()
+        catalog: Any = self.catalog
+        log: Any = self.log
+        self.ledger = Ledger(log, Playbooks(catalog), Doorbell(self.notifier, None, background=False))
+        self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        settings = Settings(scratch=str(scratch), max_in_flight=at_once)
+        client: Any = Direct(self.ledger, self.log)
+        self.workers = [
+            Worker(
+                settings,
+                client,
+                self.notifier,
+                self.store,
+                registry.load,
+                PythonPool(processes, 1024, scratch),
+                load_plan,
+            )
+            for _ in range(workers)
+        ]
+
+    async def record(self, body: str, **payload: Any) -> Recording:
+        """Run a playbook to its end."""
+        self.catalog.add("t/t", dedent(body))
+        id = (await self.ledger.start(path="t/t", payload=payload)).execution_id
+        for turn in range(200):
+            await self.workers[turn % len(self.workers)].drain(20)
+            if (await self.log.load([id]))[id].state.ended:
+                return await self.recording(id)
+            for row in [row.row for row in self.log.commands.values() if row.status == "timer"]:
+                await self.ledger.fire(row["id"], row["command"], row["step"], row["generation"])
+        raise AssertionError("the execution did not end")
+
+    async def recording(self, id: str) -> Recording:
+        execution = self.log.executions[id]
+        entry = next(entry for entry in self.catalog.found.values() if entry.hash == execution.case.plan_hash)
+        refs = [ref for ref in self.log.refs.values() if ref["execution_id"] == id]
+        children = [child for child, other in self.log.executions.items() if other.parent_id == id]
+        return Recording(
+            id,
+            execution.case.path,
+            execution.case.version,
+            execution.case.plan_hash,
+            entry.content,
+            execution.workload,
+            list(await self.log.events(id)),
+            [await self.recording(child) for child in sorted(children)],
+            {ref["key"]: await self._result(ref) for ref in refs},
+        )
+
+    async def _result(self, ref: dict[str, Any]) -> Result:
+        content = await self.store.get(ref["key"])
+        return Result(ref["key"], ref["ref"], ref["bytes"], ref["sha256"], ref["content_type"], content)
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            await worker.close()
+
+
+@pytest.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[Callable[..., Studio]]:
+    made: list[Studio] = []
+
+    def make(**how: Any) -> Studio:
+        made.append(Studio(tmp_path, **how))
+        return made[-1]
+
+    yield make
+    for studio in made:
+        await studio.close()
+    await registry.close()
