@@ -1,0 +1,190 @@
+"""Batches of executions that leave the database: planned, written by a worker, registered, purged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+import orjson
+
+from .connection import Database
+from .ids import fresh_id
+from .queries import load
+
+Kind = Literal["archive", "expiry"]
+
+# of one batch; an execution with more events is a batch of its own
+MOST_EXECUTIONS = 1000
+MOST_EVENTS = 100_000
+# of one page, so that a function may answer it
+PAGE_BYTES = 2 * 1024 * 1024
+# how long events that have left wait for the drop of their partition, in seconds
+PATIENCE = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A batch that this attempt is to write."""
+
+    archive_id: int
+    attempt: int
+    month: date
+    first_id: int
+    last_id: int
+    executions: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A batch as it stands. `month` is YYYY-MM; `files`: name -> {"key", "bytes", "sha256", "rows"}."""
+
+    archive_id: int
+    status: str
+    month: str
+    first_id: int
+    last_id: int
+    executions: int
+    events: int
+    files: dict[str, dict[str, Any]] | None
+    attempts: int
+    error: str | None
+    created_at: datetime
+    registered_at: datetime | None
+    purged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    month: str
+    executions: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an archived execution lies: `blocks` [[first seq, offset, length]] of the log file at `key`."""
+
+    execution_id: int
+    head: int
+    status: str
+    blocks: list[list[int]]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A batch of which something is still to be deleted: the results of `ids`, and its files."""
+
+    archive_id: int
+    attempt: int
+    status: str
+    files: dict[str, dict[str, Any]] | None
+    ids: list[int]
+
+
+class Archives:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("archive")
+
+    # -- what is to leave
+
+    async def plan(
+        self, kind: Kind, cutoff: datetime, *, most: int = MOST_EXECUTIONS, most_events: int = MOST_EVENTS
+    ) -> int | None:
+        """The id of a new batch of what ended before `cutoff`; None if nothing did."""
+        rows = await self._database.run(
+            self._sql["plan"], id=fresh_id(), kind=kind, cutoff=cutoff, most=most, most_events=most_events
+        )
+        return None if rows[0][0] is None else int(rows[0][0])
+
+    async def due(self, cutoff: datetime, most: int = 100_000) -> list[Due]:
+        """What an archive run would take, by month; counts at most so many executions."""
+        return [Due(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, most=most)]
+
+    async def open(self) -> tuple[int, int]:
+        """How many batches wait for their files, and how many of them nobody writes."""
+        planned, free = (await self._database.run(self._sql["open"]))[0]
+        return int(planned), int(free)
+
+    # -- who writes
+
+    async def claim(self, worker: str, lease: float) -> Work | None:
+        rows = await self._database.rows(self._sql["claim"], worker=worker, lease=lease)
+        return Work(**rows[0]) if rows else None
+
+    async def extend(self, archive_id: int, attempt: int, lease: float) -> bool:
+        """Whether the attempt still holds the batch."""
+        return bool(await self._database.run(self._sql["extend"], id=archive_id, attempt=attempt, lease=lease))
+
+    async def fail(self, archive_id: int, attempt: int, error: str) -> None:
+        await self._database.run(self._sql["fail"], id=archive_id, attempt=attempt, error=error)
+
+    async def executions(self, archive_id: int, after: int, limit: int = PAGE_BYTES) -> list[tuple[int, str]]:
+        """(execution id, JSON of its row, results and commands) of a batch, in order; none is the end."""
+        rows = await self._database.run(self._sql["executions"], id=archive_id, after=after, bytes=limit)
+        return [(row[0], row[1]) for row in rows]
+
+    async def events(self, archive_id: int, after: int, seq: int, limit: int = PAGE_BYTES) -> list[Sequence[Any]]:
+        """Behind event `seq` of execution `after`, in order: execution id, seq, cause, type, step, generation, command,
+        instant in microseconds, payload as JSON."""
+        return await self._database.run(self._sql["events"], id=archive_id, after=after, seq=seq, bytes=limit)
+
+    async def register(
+        self, archive_id: int, attempt: int, files: dict[str, Any] | None, found: Sequence[dict[str, Any]] = ()
+    ) -> Literal["registered", "stale", "incomplete"]:
+        """From now on the batch is read from its files. `found`: [{execution_id, events, blocks}]."""
+        rows = await self._database.run(
+            self._sql["register"],
+            id=archive_id,
+            attempt=attempt,
+            files=None if files is None else orjson.dumps(files).decode(),
+            found=orjson.dumps(list(found)).decode(),
+        )
+        return rows[0][0]  # type: ignore[no-any-return]
+
+    # -- what has left
+
+    async def entries(self, before: int | None = None, limit: int = 100) -> list[Archive]:
+        """The newest first."""
+        rows = await self._database.rows(self._sql["entries"], before=before, limit=limit)
+        return [Archive(**row) for row in rows]
+
+    async def by_ids(self, ids: Sequence[int]) -> list[Archive]:
+        return [Archive(**row) for row in await self._database.rows(self._sql["by_ids"], ids=list(ids))]
+
+    async def place(self, execution_id: int) -> Place | None:
+        rows = await self._database.rows(self._sql["place"], execution_id=execution_id)
+        return Place(**rows[0]) if rows else None
+
+    async def children(self, execution_id: int) -> list[str]:
+        return [row[0] for row in await self._database.run(self._sql["children"], execution_id=execution_id)]
+
+    async def drop_partitions(self) -> list[str]:
+        """Drop the months that hold nothing any more; their names."""
+        return list((await self._database.run(self._sql["drop_partitions"]))[0][0])
+
+    async def purge(self, patience: float = PATIENCE) -> int | None:
+        """Delete the events of one batch that no drop will take soon: how many; None if there is no such batch."""
+        gone = (await self._database.run(self._sql["purge"], patience=patience))[0][0]
+        return None if gone is None else int(gone)
+
+    # -- what is to be deleted
+
+    async def outdate(self, cutoff: datetime, limit: int) -> int:
+        """Give up batches of the archive that ended before `cutoff`."""
+        return len(await self._database.run(self._sql["outdate"], cutoff=cutoff, limit=limit))
+
+    async def expiring(self, limit: int) -> list[Expiring]:
+        return [Expiring(**row) for row in await self._database.rows(self._sql["expiring"], limit=limit)]
+
+    async def fileless(self, archive_id: int) -> None:
+        """Its files are deleted."""
+        await self._database.run(self._sql["fileless"], id=archive_id)
+
+    async def forget(self) -> None:
+        """Drop the rows of batches of which nothing is left."""
+        await self._database.run(self._sql["forget"])

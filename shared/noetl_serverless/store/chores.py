@@ -1,0 +1,68 @@
+"""Work of the reconciler that is not urgent, and the results whose time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from .connection import Database
+from .queries import load
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    name: str
+    position: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`topmost`: no execution above it ended later, so none can still use what it made."""
+
+    execution_id: int
+    ended_at: datetime
+    topmost: bool
+
+
+class Chores:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("chores")
+
+    async def claim(self, pause: float) -> Chore | None:
+        """The one that is due longest; it is due again in `pause` seconds."""
+        rows = await self._database.rows(self._sql["claim"], pause=pause)
+        return Chore(**rows[0]) if rows else None
+
+    async def again(self, name: str, delay: float = 0.0) -> None:
+        """It is due in `delay` seconds: there is more to do."""
+        await self._database.run(self._sql["again"], name=name, delay=delay)
+
+    async def move(self, name: str, position: dict[str, Any]) -> None:
+        await self._database.run(self._sql["move"], name=name, position=orjson.dumps(position).decode())
+
+    async def ended(self, after: tuple[datetime, int], cutoff: datetime, limit: int) -> list[Ended]:
+        """In the order of their ends, behind (instant, execution id), before `cutoff`."""
+        rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
+        return [Ended(**row) for row in rows]
+
+    async def family(self, top: Ended) -> list[int]:
+        """The execution and those below it."""
+        return [
+            row[0] for row in await self._database.run(self._sql["family"], id=top.execution_id, ended=top.ended_at)
+        ]
+
+    async def expired_results(self, limit: int) -> list[tuple[int, str]]:
+        """(execution id, key) of results with a time of their own that is over."""
+        return [(row[0], row[1]) for row in await self._database.run(self._sql["expired"], limit=limit)]
+
+    async def forget_results(self, keys: Sequence[tuple[int, str]]) -> None:
+        """Drop their rows."""
+        rows = [{"execution_id": id, "key": key} for id, key in keys]
+        await self._database.run(self._sql["forget"], keys=orjson.dumps(rows).decode())

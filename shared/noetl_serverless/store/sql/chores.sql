@@ -1,0 +1,48 @@
+-- claim: the chore that is due longest; who takes it does it, and it is due again after a while
+UPDATE noetl.chore SET due_at = now() + make_interval(secs => :pause)
+WHERE name = (SELECT name FROM noetl.chore WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING name, position;
+
+-- again: there is more to do
+UPDATE noetl.chore SET due_at = now() + make_interval(secs => :delay) WHERE name = :name;
+
+-- move: remember how far it has come
+UPDATE noetl.chore SET position = CAST(:position AS jsonb) WHERE name = :name;
+
+-- ended: executions in the order of their ends, each with whether those above it ended before it, or are gone
+SELECT execution_id, ended_at, NOT EXISTS (
+    SELECT FROM noetl.execution p WHERE p.execution_id = x.parent_execution_id AND (p.ended_at IS NULL OR p.ended_at > x.ended_at)
+) AND NOT EXISTS (
+    SELECT FROM noetl.archived p WHERE p.execution_id = x.parent_execution_id AND p.ended_at > x.ended_at
+) AS topmost
+FROM (
+    SELECT DISTINCT execution_id, parent_execution_id, ended_at FROM (
+        (SELECT execution_id, parent_execution_id, ended_at FROM noetl.execution
+         WHERE (ended_at, execution_id) > (CAST(:at AS timestamptz), CAST(:id AS bigint)) AND ended_at < :cutoff
+         ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer))
+        UNION ALL
+        (SELECT execution_id, parent_execution_id, ended_at FROM noetl.archived
+         WHERE (ended_at, execution_id) > (CAST(:at AS timestamptz), CAST(:id AS bigint)) AND ended_at < :cutoff
+         ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer))
+    ) both_tables
+) x ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer);
+
+-- family: an execution and those below it that ended no later than the one that started them
+WITH RECURSIVE family AS (
+    SELECT CAST(:id AS bigint) AS execution_id, CAST(:ended AS timestamptz) AS ended_at
+    UNION
+    SELECT c.execution_id, c.ended_at FROM family f CROSS JOIN LATERAL (
+        SELECT execution_id, ended_at FROM noetl.execution WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+        UNION ALL
+        SELECT execution_id, ended_at FROM noetl.archived WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+    ) c
+)
+SELECT execution_id FROM family ORDER BY execution_id;
+
+-- expired: results with a time of their own that is over, of executions that do not run and whose family does not
+SELECT r.execution_id, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
+WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.expires_at LIMIT CAST(:limit AS integer);
+
+-- forget: the rows of results that are deleted
+DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
+WHERE r.execution_id = x.execution_id AND r.key = x.key;
