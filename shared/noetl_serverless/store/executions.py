@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,8 @@ class Execution:
     ended_at: datetime | None
     steps: int | None
     finished: int
+    # read from the archive; in a list without its result and error
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ class Executions:
         limit: int = 100,
         offset: int = 0,
     ) -> list[Execution]:
-        """The newest first, or those older than the execution `before`; `path` is itself and all below it."""
+        """The newest first, or those older than the execution `before`; `path` is itself and all below it.
+
+        Those in the archive, too, without their result and error.
+        """
         rows = await self._database.rows(
             self._sql["entries"],
             status=status,
@@ -137,20 +143,25 @@ class Executions:
         rows = await self._database.rows(
             self._sql["frames"], execution_id=execution_id, step=step, generation=generation
         )
-        parts: list[Part] = []
-        for part in (Part(**row) for row in rows):
-            before = parts[-1] if parts else None
-            if before is None or before.data is None or part.data is None or before.end != part.start:
-                parts.append(part)
-            else:
-                before.data.extend(part.data)
-                parts[-1] = Part(before.start, part.end, before.data, None)
-        return parts
+        return together(Part(**row) for row in rows)
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         """The latest run of a loop step; None if it has not been opened."""
         rows = await self._database.run(self._sql["generation"], execution_id=execution_id, step=step)
         return rows[0][0] if rows else None
+
+
+def together(parts: Iterable[Part]) -> list[Part]:
+    """Neighbours that are inline as one."""
+    joined: list[Part] = []
+    for part in parts:
+        before = joined[-1] if joined else None
+        if before is None or before.data is None or part.data is None or before.end != part.start:
+            joined.append(part)
+        else:
+            before.data.extend(part.data)
+            joined[-1] = Part(before.start, part.end, before.data, None)
+    return joined
 
 
 def _one(rows: list[dict[str, Any]], execution_id: int) -> dict[str, Any]:

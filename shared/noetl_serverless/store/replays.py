@@ -118,6 +118,12 @@ class Replays:
         rows = await self._database.run(self._sql["has_result"], id=execution_id, key=key)
         return bool(rows)
 
+    async def beside(self, execution_id: int, plan_hash: str) -> tuple[str, list[str]]:
+        """The text of the playbook with this hash, and the executions that this one has started."""
+        texts = await self._database.run(self._sql["playbook"], hash=plan_hash)
+        children = await self._database.run(self._sql["children"], id=execution_id)
+        return (texts[0][0] if texts else ""), [child[0] for child in children]
+
     async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
         """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
 

@@ -1,13 +1,30 @@
--- entries: executions, the newest first
-SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
-    execution.created_at, execution.ended_at, catalog.steps, execution.finished
-FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
-WHERE (CAST(:status AS text) IS NULL OR execution.status = :status)
-  AND (CAST(:path AS text) IS NULL OR execution.path = :path OR starts_with(execution.path, :path || '/'))
-  AND (CAST(:parent AS bigint) IS NULL OR execution.parent_execution_id = :parent)
-  AND (CAST(:before AS bigint) IS NULL OR execution.execution_id < :before)
-ORDER BY execution.execution_id DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS bigint);
+-- entries: executions, the newest first, in the database and in the archive
+SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.status, x.result, x.error, x.head,
+    x.created_at, x.ended_at, catalog.steps, x.finished, x.archived
+FROM (
+    SELECT * FROM (
+        (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
+            finished, false AS archived
+        FROM noetl.execution
+        WHERE (CAST(:status AS text) IS NULL OR status = :status)
+          AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
+          AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent)
+          AND (CAST(:before AS bigint) IS NULL OR execution_id < :before)
+        ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint))
+        UNION ALL
+        (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.status, NULL, NULL, a.head,
+            a.created_at, a.ended_at, a.finished, true
+        FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
+        WHERE b.kind = 'archive' AND b.status = 'registered'
+          AND (CAST(:status AS text) IS NULL OR a.status = :status)
+          AND (CAST(:path AS text) IS NULL OR a.path = :path OR starts_with(a.path, :path || '/'))
+          AND (CAST(:parent AS bigint) IS NULL OR a.parent_execution_id = :parent)
+          AND (CAST(:before AS bigint) IS NULL OR a.execution_id < :before)
+        ORDER BY a.execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint))
+    ) everywhere
+    ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) OFFSET CAST(:offset AS bigint)
+) x LEFT JOIN noetl.catalog USING (catalog_id)
+ORDER BY x.execution_id DESC;
 
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,

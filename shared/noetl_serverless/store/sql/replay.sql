@@ -101,8 +101,11 @@ FROM jsonb_to_record(:row::jsonb) AS x(
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;
 
--- ids: executions that have a log, in order
-SELECT execution_id::text FROM noetl.event WHERE execution_id > :after AND seq = 1 ORDER BY execution_id LIMIT CAST(:limit AS integer);
+-- ids: executions that have a log, in order, but those that have left and wait for the drop of their events
+SELECT execution_id::text FROM noetl.event v WHERE execution_id > :after AND seq = 1 AND NOT EXISTS (
+    SELECT FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
+    WHERE a.execution_id = v.execution_id AND b.status = 'registered')
+ORDER BY execution_id LIMIT CAST(:limit AS integer);
 
 -- children: the executions that one has started, whatever has become of them
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id ORDER BY execution_id;

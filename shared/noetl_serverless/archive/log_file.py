@@ -1,0 +1,98 @@
+"""The log file of a batch: gzip members of JSON lines. Several members on end are one gzip file, too.
+
+An execution begins with a line {"execution", "results", "commands"}, at the start of a member; its events follow, one a line. Where
+its members lie, its blocks say: [[first seq, offset, length]].
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO
+
+import orjson
+
+from ..store.executions import Recorded
+from .messages import EventRow
+
+# of JSON in one member: what is read at once to show a page of events
+BLOCK_BYTES = 256 * 1024
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Block = tuple[int, int, int]
+
+
+class LogWriter:
+    """`open` an execution, `add` its events in order, and so on; `close` at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._offset = 0
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._first = 0
+        self._blocks: list[Block] = []
+        self.members = 0
+
+    def open(self, head: str) -> list[Block]:
+        """The execution's blocks, complete once the next is opened or the writer closed."""
+        self._flush()
+        self._blocks = []
+        self._first = 0
+        self._add(head.encode())
+        return self._blocks
+
+    def add(self, row: EventRow) -> None:
+        _, seq, cause, type, step, generation, command, at, payload = row
+        named = {"seq": seq, "cause": cause, "type": type, "step": step, "generation": generation}
+        start = orjson.dumps({**named, "command_id": command, "at": at})[:-1]
+        if self._size >= BLOCK_BYTES:
+            self._flush()
+            self._first = seq
+        # the payload as it came: to read it and write it again would cost time, and digits of large numbers
+        self._add(start + b',"payload":' + payload.encode() + b"}")
+
+    def close(self) -> None:
+        self._flush()
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        # no time in it: the same batch makes the same bytes
+        member = gzip.compress(b"\n".join(self._lines) + b"\n", 6, mtime=0)
+        self._file.write(member)
+        self._blocks.append((self._first, self._offset, len(member)))
+        self._offset += len(member)
+        self.members += 1
+        self._lines, self._size = [], 0
+
+
+def span(blocks: Sequence[Sequence[int]], after: int, last: int | None = None) -> tuple[int, int]:
+    """(offset, length) of the blocks that hold the events behind `after`, up to `last`."""
+    firsts = [block[0] for block in blocks]
+    begin = max((index for index, first in enumerate(firsts) if first <= after + 1), default=0)
+    end = len(blocks) if last is None else sum(first <= last for first in firsts)
+    chosen = blocks[begin : max(end, begin + 1)]
+    return chosen[0][1], sum(block[2] for block in chosen)
+
+
+def head_of(member: bytes) -> dict[str, Any]:
+    """{"execution", "results", "commands"} of the execution that begins with this block."""
+    head: dict[str, Any] = orjson.loads(gzip.decompress(member).partition(b"\n")[0])
+    return head
+
+
+def events_of(execution_id: int, members: bytes) -> Iterator[Recorded]:
+    """The events in some blocks on end of one execution."""
+    for line in gzip.decompress(members).splitlines():
+        row = orjson.loads(line)
+        if "seq" not in row:
+            continue
+        at = EPOCH + timedelta(microseconds=row["at"])
+        named = {name: value for name, value in row.items() if name != "at"}
+        yield Recorded(execution_id=execution_id, at=at, **named)

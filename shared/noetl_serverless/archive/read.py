@@ -1,0 +1,68 @@
+"""Single executions out of the archive: a row of the database says where, a part of the log file gives the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ..errors import NotFound
+from ..ports import ResultStore
+from ..store.archives import Archives, Place
+from ..store.executions import Execution, Recorded
+from .log_file import events_of, head_of, span
+
+
+class Archive:
+    """`store` is made when an archived execution is first read."""
+
+    def __init__(self, archives: Archives, store: Callable[[], ResultStore]) -> None:
+        self._archives = archives
+        self._store = store
+
+    async def place(self, execution_id: int) -> Place | None:
+        return await self._archives.place(execution_id)
+
+    async def children(self, execution_id: int) -> list[str]:
+        return await self._archives.children(execution_id)
+
+    async def head(self, place: Place) -> dict[str, Any]:
+        """{"execution": row, "results": rows, "commands": rows}, as they stood in the database; raises NotFound."""
+        _, offset, length = place.blocks[0]
+        return await asyncio.to_thread(head_of, await self._read(place, offset, length))
+
+    async def events(self, place: Place, after: int = 0, last: int | None = None) -> list[Recorded]:
+        """Those behind `after`, up to `last`, in order; raises NotFound."""
+        if after >= min(place.head, place.head if last is None else last):
+            return []
+        found = await asyncio.to_thread(
+            lambda content: list(events_of(place.execution_id, content)),
+            await self._read(place, *span(place.blocks, after, last)),
+        )
+        return [event for event in found if after < event.seq and (last is None or event.seq <= last)]
+
+    async def _read(self, place: Place, offset: int, length: int) -> bytes:
+        try:
+            return await self._store().get_range(place.key, offset, length)
+        except KeyError:
+            raise NotFound(
+                f"execution {place.execution_id} is archived, and {place.key} is not in the result store"
+            ) from None
+
+
+def execution_of(row: dict[str, Any]) -> Execution:
+    """`row` as it stood in the database."""
+    ended = row["ended_at"]
+    names = (
+        *("execution_id", "catalog_id", "path", "version", "parent_execution_id", "status", "result", "error"),
+        *("head", "finished"),
+    )
+    return Execution(
+        **{name: row[name] for name in names},
+        created_at=datetime.fromisoformat(row["created_at"]),
+        ended_at=None if ended is None else datetime.fromisoformat(ended),
+        # of what has ended nobody asks how far it is
+        steps=None,
+        archived=True,
+    )

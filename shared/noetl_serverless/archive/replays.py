@@ -1,0 +1,115 @@
+"""Recordings and replays of executions wherever they are: in the database, or in the archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from ..engine.events import Event
+from ..engine.surfaces import surfaces
+from ..errors import Conflict, NotFound
+from ..store.connection import Database
+from ..store.executions import Recorded
+from ..store.parity import Difference, Stored, differences
+from ..store.replays import MOST_EVENTS, Rebuilt, Recording, Replays
+from .read import Archive
+
+# what a recording says of a command
+LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at", "issued_at")
+
+
+class ArchivedReplays(Replays):
+    def __init__(
+        self, database: Database, archive: Archive, pool: Callable[[str], str] = lambda step: "shared"
+    ) -> None:
+        super().__init__(database, pool)
+        self._archive = archive
+
+    async def log(self, execution_id: int, limit: int = MOST_EVENTS) -> tuple[list[Event], dict[str, Any]]:
+        # the archive first: what is registered there may still have its events in the database, without its workload
+        head = await self._head(execution_id)
+        if head is None:
+            return await super().log(execution_id, limit)
+        return await self._recorded(execution_id, limit), head["execution"]["workload"]
+
+    async def recording(self, execution_id: int) -> Recording:
+        archived = await self._archive.children(execution_id)
+        head = await self._head(execution_id)
+        if head is None:
+            found = await super().recording(execution_id)
+            return replace(found, children=sorted({*found.children, *archived}, key=int)) if archived else found
+        row = head["execution"]
+        playbook, children = await self.beside(execution_id, row["plan_hash"])
+        return Recording(
+            str(execution_id),
+            **{name: row[name] for name in ("path", "version", "plan_hash", "workload", "head", "status")},
+            playbook=playbook,
+            children=sorted({*children, *archived}, key=int),
+            results=head["results"],
+            # those that were given up
+            commands=[{name: row[name] for name in LEASES} for row in head["commands"]],
+        )
+
+    async def validate(self, execution_id: int) -> list[Difference]:
+        """Of an archived execution: its row and its results against its log."""
+        head = await self._head(execution_id)
+        if head is None:
+            return await super().validate(execution_id)
+        events = await self._recorded(execution_id, MOST_EVENTS)
+        return await asyncio.to_thread(_differences, execution_id, events, head)
+
+    async def has_result(self, execution_id: int, key: str) -> bool:
+        if await super().has_result(execution_id, key):
+            return True
+        head = await self._head(execution_id)
+        return head is not None and any(row["key"] == key for row in head["results"])
+
+    async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
+        if await self._archive.place(execution_id) is not None:
+            raise Conflict(f"execution {execution_id} is archived: it has no projections any more")
+        return await super().rebuild(execution_id, pool)
+
+    async def _head(self, execution_id: int) -> dict[str, Any] | None:
+        place = await self._archive.place(execution_id)
+        return None if place is None else await self._archive.head(place)
+
+    async def _recorded(self, execution_id: int, limit: int) -> list[Event]:
+        place = await self._archive.place(execution_id)
+        if place is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        return [_event(event) for event in await self._archive.events(place, 0, limit)]
+
+
+def _event(event: Recorded) -> Event:
+    at = round(event.at.timestamp() * 1000)
+    return Event(event.type, at, event.seq, event.cause, event.step, event.generation, event.command_id, event.payload)
+
+
+def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -> list[Difference]:
+    row = head["execution"]
+    parent = row["parent_execution_id"]
+    execution = {
+        **row,
+        "execution_id": str(execution_id),
+        "parent_execution_id": None if parent is None else str(parent),
+        "created_at": _ms(row["created_at"]),
+        "ended_at": _ms(row["ended_at"]),
+    }
+    results = [
+        {name: value for name, value in result.items() if name not in ("execution_id", "created_at")}
+        | {"expires_at": _ms(result["expires_at"])}
+        for result in head["results"]
+    ]
+    # the other projections were derived from the log, and are not kept
+    said = surfaces(str(execution_id), events, row["workload"])
+    now = round(datetime.now().timestamp() * 1000)
+    return differences(
+        str(execution_id), events, Stored(execution, said.commands, said.stages, said.frames, results, now)
+    )
+
+
+def _ms(instant: str | None) -> int | None:
+    return None if instant is None else round(datetime.fromisoformat(instant).timestamp() * 1000)
