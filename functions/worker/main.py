@@ -7,4 +7,5 @@ from noetl_serverless.worker.service import make_app
 
 platform = platform_of()
 made, close = worker(platform)
-function = serve(make_app(made, platform.host, invoker=platform.invoker), on_drain=made.stop, close=close)
+app = make_app(made, platform.host, invoker=platform.invoker, background=platform.background)
+function = serve(app, on_drain=made.stop, close=close)

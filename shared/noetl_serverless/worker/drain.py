@@ -18,6 +18,7 @@ from ..protocol import ClaimedCommand, Outcome
 from ..results.reader import Resolver
 from ..settings import Settings
 from ..tools.python_pool import PythonPool
+from .archive import Archivist
 from .budget import GRACE, Budget
 from .client import ControlPlane
 from .errors import step_error
@@ -53,6 +54,7 @@ class Worker:
         self.python = python_pool
         self._grace = grace
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
+        self.archivist = Archivist(client, result_store, self._scratch, self.id)
         toolbox = Toolbox(
             load_tool,
             python_pool,

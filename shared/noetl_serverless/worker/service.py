@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, Problem
 from ..ports import Host, Invoker
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import Check, probe_routes
@@ -38,10 +39,12 @@ def make_app(
     authorise: Authorise | None = None,
     checks: Mapping[str, Check] | None = None,
     close: Callable[[], Any] | None = None,
+    background: bool = True,
 ) -> Starlette:
     """`invoker` rings this pool again when a drain leaves work behind. `close` is awaited at the end, after the worker
-    has closed what is its own: the client and the python processes."""
-    doorbell = Doorbell(worker, host, invoker, authorise)
+    has closed what is its own: the client and the python processes. `background`: whether work may go on after the
+    answer to the ring."""
+    doorbell = Doorbell(worker, host, invoker, authorise, background=background)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -49,6 +52,7 @@ def make_app(
         try:
             yield
         finally:
+            await doorbell.close()
             await worker.close()
             if close is not None:
                 await close()
@@ -65,23 +69,39 @@ def make_app(
 
 
 class Doorbell:
-    def __init__(self, worker: Worker, host: Host, invoker: Invoker | None, authorise: Authorise | None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        host: Host,
+        invoker: Invoker | None,
+        authorise: Authorise | None,
+        *,
+        background: bool = False,
+    ) -> None:
         self._worker = worker
         self._host = host
         self._invoker = invoker
         self._authorise = authorise
+        self._background = background
         self._drains: set[asyncio.Task[dict[str, Any]]] = set()
+        self._archiving: asyncio.Task[None] | None = None
+        self._archive_rung = False
 
     async def ring(self, request: Request) -> Response:
-        """{"sweep"?: bool}; answers when the drain has ended, or at once if one is under way."""
+        """{"sweep"?: bool, "archive"?: bool}; answers when the drain has ended, or at once if one is under way."""
         if self._authorise is not None:
             self._authorise(request.headers.get("authorization"))
         payload = await _payload(request)
+        if payload.get("archive") and self._background:
+            await self.archive()
         # the bell is answered by whoever is still there; the drain goes on when nobody is
         drain = asyncio.create_task(self.drain(sweep=bool(payload.get("sweep"))))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
-        return JSONResponse(await asyncio.shield(drain))
+        summary = await asyncio.shield(drain)
+        if payload.get("archive") and not self._background:
+            await self.archive()
+        return JSONResponse(summary)
 
     async def drain(self, *, sweep: bool = False) -> dict[str, Any]:
         settings = self._worker.settings
@@ -93,11 +113,40 @@ class Doorbell:
             await self._ring_again(0.0 if summary["claimed"] else PAUSE)
         return summary
 
-    async def _ring_again(self, delay: float) -> None:
+    async def archive(self) -> None:
+        """Write what waits for the archive, beside the drain: its next ring must not wait for that."""
+        self._archive_rung = True
+        if self._archiving is None or self._archiving.done():
+            self._archiving = asyncio.create_task(self._archive())
+        if not self._background:
+            await asyncio.shield(self._archiving)
+
+    async def close(self) -> None:
+        """Stop writing: the batch under way is written again by another."""
+        if self._archiving is not None:
+            self._archiving.cancel()
+            await asyncio.gather(self._archiving, return_exceptions=True)
+
+    async def _archive(self) -> None:
+        more = False
+        while self._archive_rung and not more:
+            self._archive_rung = False
+            seconds = min(self._host.remaining(), self._worker.settings.time_budget)
+            try:
+                summary = await self._worker.archivist.run(seconds)
+            except Problem as error:
+                logger.error("the archive cannot be written: %s", error)
+                return
+            logger.info("archived", extra={"summary": asdict(summary)})
+            more = summary.more
+        if more and self._invoker is not None:
+            await self._ring_again(0.0, archive=True)
+
+    async def _ring_again(self, delay: float, **more: bool) -> None:
         pool = self._worker.settings.pool
         assert self._invoker is not None
         try:
-            await self._invoker.invoke(pool, {"pool": pool}, delay)
+            await self._invoker.invoke(pool, {"pool": pool, **more}, delay)
         except Exception as error:
             # the reconciler rings for what is left
             logger.warning("could not ring again: %s", type(error).__name__)

@@ -1,0 +1,145 @@
+"""What a worker does for the archive: claim a batch, write its files, have it registered, and so on."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from ..archive.messages import (
+    Batch,
+    ClaimBatch,
+    ClaimedBatch,
+    EventRow,
+    EventsPage,
+    ExecutionsPage,
+    Extend,
+    Extended,
+    Fail,
+    Failed,
+    Register,
+    Registered,
+)
+from ..archive.write import Written, write_batch
+from ..errors import Problem, Unavailable
+from ..ports import ResultStore
+from .client import ControlPlane
+
+logger = logging.getLogger(__name__)
+
+LEASE = 120.0
+# a batch is not begun with less time left, in seconds
+LEAST_TIME = 60.0
+REGISTRATION = 120.0
+
+
+class Lost(Exception):
+    """Another attempt holds the batch now."""
+
+
+@dataclass(slots=True)
+class Summary:
+    registered: int = 0
+    failed: int = 0
+    # the time was spent before the batches were
+    more: bool = False
+
+
+class Archivist:
+    def __init__(self, client: ControlPlane, store: ResultStore, scratch: Path, worker_id: str) -> None:
+        self._client = client
+        self._store = store
+        self._scratch = scratch
+        self._worker_id = worker_id
+        self._busy = False
+
+    async def run(self, seconds: float) -> Summary:
+        """Write batches until none waits or `seconds` are nearly spent. One run at a time: another gives up at once."""
+        summary = Summary()
+        if self._busy:
+            return summary
+        if importlib.util.find_spec("pyarrow") is None:
+            logger.error("this worker has no pyarrow: NOETL_POOLS names the pool that is to write the archive")
+            return summary
+        self._busy = True
+        try:
+            deadline = time.monotonic() + seconds
+            while deadline - time.monotonic() > LEAST_TIME:
+                request = ClaimBatch(worker_id=self._worker_id, lease=LEASE)
+                claimed = await self._client.ask("POST", "/api/archives/claim", ClaimedBatch, request)
+                if claimed.batch is None:
+                    return summary
+                if await self._archive(claimed.batch):
+                    summary.registered += 1
+                else:
+                    summary.failed += 1
+            summary.more = True
+        except Unavailable as error:
+            # the lease runs out, and the batch is written again
+            logger.warning("the archive waits: %s", error)
+        finally:
+            self._busy = False
+        return summary
+
+    async def _archive(self, batch: Batch) -> bool:
+        extra = {"archive_id": batch.archive_id, "attempt": batch.attempt}
+        try:
+            written = await write_batch(batch, Pages(self._client, batch), self._store, self._scratch)
+            await self._register(batch, written)
+        except (Lost, Unavailable):
+            logger.warning("a batch of the archive is left to another", extra=extra)
+            return False
+        except Exception as error:
+            # whatever a store or a file may raise: the batch is tried again, and people see why
+            logger.exception("a batch of the archive could not be written", extra=extra)
+            request = Fail(attempt=batch.attempt, error=_reason(error))
+            await self._client.ask("POST", f"/api/archives/{batch.archive_id}/fail", Failed, request)
+            return False
+        logger.info("archived %d executions", batch.executions, extra=extra)
+        return True
+
+    async def _register(self, batch: Batch, written: Written) -> None:
+        request = Register(attempt=batch.attempt, files=written.files, executions=written.executions)
+        path = f"/api/archives/{batch.archive_id}/register"
+        answer = await self._client.ask("POST", path, Registered, request, within=REGISTRATION)
+        if answer.status == "stale":
+            raise Lost
+        if answer.status != "registered":
+            raise Problem("the files do not hold every event of the batch")
+
+
+class Pages:
+    """The rows of a batch, a page at a time; prolongs the lease while it is asked."""
+
+    def __init__(self, client: ControlPlane, batch: Batch) -> None:
+        self._client = client
+        self._batch = batch
+        self._extended = time.monotonic()
+
+    async def executions(self, archive_id: str, after: str) -> Sequence[tuple[str, str]]:
+        query = urlencode({"after": after})
+        page = await self._client.ask("GET", f"/api/archives/{archive_id}/executions?{query}", ExecutionsPage)
+        return page.rows
+
+    async def events(self, archive_id: str, after: str, seq: int) -> Sequence[EventRow]:
+        await self._extend()
+        query = urlencode({"after": after, "seq": seq})
+        page = await self._client.ask("GET", f"/api/archives/{archive_id}/events?{query}", EventsPage)
+        return page.rows
+
+    async def _extend(self) -> None:
+        if time.monotonic() - self._extended < LEASE / 4:
+            return
+        request = Extend(attempt=self._batch.attempt, lease=LEASE)
+        answer = await self._client.ask("POST", f"/api/archives/{self._batch.archive_id}/extend", Extended, request)
+        if not answer.held:
+            raise Lost
+        self._extended = time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}")[:2000]
