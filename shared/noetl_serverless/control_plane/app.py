@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import cache
 
@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..archive.history import History
+from ..archive.read import Archive
+from ..archive.replays import ArchivedReplays
 from ..ledger.ledger import Ledger
 from ..ports import ResultStore
 from ..settings import Settings
+from ..store.archives import Archives
 from ..store.catalog import Catalog
 from ..store.connection import Database
 from ..store.credentials import Credentials
-from ..store.executions import Executions
-from ..store.replays import Replays
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
@@ -27,6 +29,10 @@ from .routes import OPERATIONS
 from .services import Services
 from .tokens import Verifier
 from .wakeups import Wakeups
+
+
+async def _nobody() -> None:
+    return
 
 
 def _now() -> datetime:
@@ -41,23 +47,31 @@ def create_app(
     catalog: Catalog | None = None,
     wakeups: Wakeups | None = None,
     results: Callable[[], ResultStore] | None = None,
+    ring_archive: Callable[[], Awaitable[None]] = _nobody,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
-    `wakeups.wake` is to be the ledger's `on_commit`: those who wait for events are then told at once.
+    `wakeups.wake` is to be the ledger's `on_commit`: those who wait for events are then told at once. `ring_archive`
+    asks a worker to write what waits for the archive.
     """
+    stored = cache(results or _stored_at(settings.result_url))
+    archives = Archives(database)
+    archive = Archive(archives, stored)
     services = Services(
         ledger=ledger,
         catalog=catalog or Catalog(database),
         credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
         schedules=Schedules(database),
-        executions=Executions(database),
-        replays=Replays(database),
-        results=cache(results or _stored_at(settings.result_url)),
+        executions=History(database, archive),
+        replays=ArchivedReplays(database, archive),
+        archives=archives,
+        results=stored,
         verifier=Verifier(settings.token_key),
         wakeups=wakeups or Wakeups(),
         now=now,
+        archive_after_days=settings.archive_after_days,
+        ring_archive=ring_archive,
     )
 
     async def database_answers() -> None:

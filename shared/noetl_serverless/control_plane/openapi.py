@@ -37,6 +37,7 @@ TAGS = {
     "credentials": "Secrets, sealed at rest.",
     "schedules": "Playbooks that run by the clock.",
     "commands": "What workers call.",
+    "archive": "Executions that leave the database.",
 }
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..archive.history import History
+from ..archive.replays import ArchivedReplays
 from ..ledger.ledger import Ledger
 from ..ports import ResultStore
+from ..store.archives import Archives
 from ..store.catalog import Catalog
 from ..store.credentials import Credentials
-from ..store.executions import Executions
-from ..store.replays import Replays
 from ..store.schedules import Schedules
 from .tokens import Verifier
 from .wakeups import Wakeups
@@ -23,10 +24,14 @@ class Services:
     catalog: Catalog
     credentials: Credentials
     schedules: Schedules
-    executions: Executions
-    replays: Replays
+    executions: History
+    replays: ArchivedReplays
+    archives: Archives
     # made when a result is first asked for
     results: Callable[[], ResultStore]
     verifier: Verifier
     wakeups: Wakeups
     now: Callable[[], datetime]
+    archive_after_days: float
+    # asks a worker to write what waits for the archive
+    ring_archive: Callable[[], Awaitable[None]]

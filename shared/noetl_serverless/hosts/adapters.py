@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import aiohttp
 
 
+# what the settings name the pool by whose workers write the archive, beside the kinds of tools
+ARCHIVE = "archive"
+
+
 class ClosingInvoker(Invoker, Protocol):
     async def close(self) -> None: ...
 

@@ -52,6 +52,11 @@ class Doorbell:
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
+    async def archive(self, pool: str) -> None:
+        """Ring a pool's worker to write what waits for the archive."""
+        if self._invoker is not None:
+            await self._invoker.invoke(pool, {"pool": pool, "archive": True})
+
     async def wake(self, delay: float) -> None:
         """Ring for a timer that is due in `delay` seconds."""
         if self._invoker is not None and self._alarm is not None:

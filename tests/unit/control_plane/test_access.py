@@ -11,8 +11,17 @@ WORKER = {
     "getCredential",
     "getPlanText",
     "getManifest",
+    "claimArchive",
+    "readArchiveExecutions",
+    "readArchiveEvents",
+    "extendArchive",
+    "failArchive",
+    "registerArchive",
 }
-NOT_FOR_USERS = {"claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections"}
+NOT_FOR_USERS = {
+    *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
+    *(name for name in WORKER if "Archive" in name),
+}
 
 
 def allowed(role: str) -> set[str]:

@@ -50,6 +50,7 @@ class ExecutionEntry(BaseModel):
     result: Any = Field(description='{"data": ...} or {"ref": a ResultRef}')
     error: Any
     parent_execution_id: str | None
+    archived: bool = Field(description="Whether it is in the archive; in a list it then has no result and no error.")
 
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ExecutionEntry:
@@ -73,6 +74,7 @@ def entry_fields(execution: Execution, now: datetime) -> dict[str, Any]:
         "result": execution.result,
         "error": execution.error,
         "parent_execution_id": None if parent is None else str(parent),
+        "archived": execution.archived,
     }
 
 

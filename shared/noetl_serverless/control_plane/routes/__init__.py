@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import catalog, commands, credentials, events, execute, executions, replay, results, schedules
+from . import archives, catalog, commands, credentials, events, execute, executions, replay, results, schedules
 
 OPERATIONS = (
     *commands.OPERATIONS,
@@ -14,4 +14,5 @@ OPERATIONS = (
     *credentials.OPERATIONS,
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,
+    *archives.OPERATIONS,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from ...engine.state import State
+from ...errors import NotFound
 from ...store.executions import CANCELLED, COMPLETED, FAILED
 from ..models.executions import (
     Cancel,
@@ -68,7 +69,10 @@ async def detail(call: Call) -> ExecutionDetail:
 async def status(call: Call) -> ExecutionStatus:
     execution_id = execution_id_of(call)
     execution = await call.services.executions.get(execution_id)
-    state = await call.services.ledger.state(str(execution_id))
+    if execution.archived:
+        state = await call.services.executions.state(execution_id)
+    else:
+        state = await call.services.ledger.state(str(execution_id))
     current = sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())
     return ExecutionStatus(
@@ -92,7 +96,12 @@ async def status(call: Call) -> ExecutionStatus:
 async def cancel(call: Call) -> Cancelled:
     body: Cancel = call.body
     execution_id = str(execution_id_of(call))
-    status, cancelled = await call.services.ledger.cancel(execution_id, body.reason, body.cascade)
+    try:
+        status, cancelled = await call.services.ledger.cancel(execution_id, body.reason, body.cascade)
+    except NotFound:
+        # what is archived has ended; raises again for what never was
+        await call.services.executions.get(int(execution_id))
+        status, cancelled = "already_completed", []
     count = len(cancelled)
     return Cancelled(
         status=status,

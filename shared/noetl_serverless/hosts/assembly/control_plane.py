@@ -13,7 +13,7 @@ from ...store.catalog import Catalog
 from ...store.connection import Database
 from ...store.log import Log
 from ...telemetry import logs
-from ..adapters import Platform
+from ..adapters import ARCHIVE, Platform
 from .service import Service
 
 
@@ -39,6 +39,7 @@ def control_plane(platform: Platform) -> Service:
             catalog=catalog,
             wakeups=wakeups,
             results=platform.results,
+            ring_archive=lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (doorbell.close, platform.invoker.close, notifier.close, database.close),
     )

@@ -1,0 +1,200 @@
+"""The archive: what is due, what was written, and what the worker that writes it asks for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ...archive import messages
+from ...errors import InvalidRequest, NotFound
+from ...store.archives import PATIENCE, Work
+from ...store.ids import parse_id
+from ..models.archives import AfterEvent, AfterExecution, ArchiveEntry, ArchiveNow, DueEntry, ListArchives, Planned
+from ..operation import USERS, WORKERS, Call, Operation
+
+# planned by one call, or waiting at once
+MOST_BATCHES = 8
+
+
+async def archive_now(call: Call) -> Planned:
+    body: ArchiveNow = call.body
+    services = call.services
+    cutoff = body.before or _cutoff(services.now(), services.archive_after_days)
+    if body.dry_run:
+        due = [DueEntry.of(entry) for entry in await services.archives.due(cutoff)]
+        return Planned(before=cutoff, due=due, planned=[], more=False, waiting=(await services.archives.open())[0])
+    planned: list[str] = []
+    more = body.plan
+    waiting, _ = await services.archives.open()
+    while more and waiting + len(planned) < MOST_BATCHES:
+        archive_id = await services.archives.plan("archive", cutoff)
+        if archive_id is None:
+            more = False
+        else:
+            planned.append(str(archive_id))
+    waiting += len(planned)
+    if waiting:
+        await services.ring_archive()
+    return Planned(before=cutoff, due=[], planned=planned, more=more, waiting=waiting)
+
+
+async def entries(call: Call) -> list[ArchiveEntry]:
+    query: ListArchives = call.query
+    archives = call.services.archives
+    if query.ids is not None:
+        found = await archives.by_ids([int(id) for id in query.ids.split(",")])
+    else:
+        found = await archives.entries(None if query.before is None else int(query.before), query.limit)
+    return [ArchiveEntry.of(archive) for archive in found]
+
+
+async def claim(call: Call) -> messages.ClaimedBatch:
+    body: messages.ClaimBatch = call.body
+    work = await call.services.archives.claim(body.worker_id, body.lease)
+    return messages.ClaimedBatch(batch=None if work is None else _batch(work))
+
+
+async def executions(call: Call) -> messages.ExecutionsPage:
+    query: AfterExecution = call.query
+    rows = await call.services.archives.executions(_archive_id(call), int(query.after))
+    return messages.ExecutionsPage(rows=[(str(id), text) for id, text in rows])
+
+
+async def events(call: Call) -> messages.EventsPage:
+    query: AfterEvent = call.query
+    rows = await call.services.archives.events(_archive_id(call), int(query.after), query.seq)
+    return messages.EventsPage(rows=[(str(row[0]), *row[1:]) for row in rows])
+
+
+async def extend(call: Call) -> messages.Extended:
+    body: messages.Extend = call.body
+    return messages.Extended(held=await call.services.archives.extend(_archive_id(call), body.attempt, body.lease))
+
+
+async def fail(call: Call) -> messages.Failed:
+    body: messages.Fail = call.body
+    await call.services.archives.fail(_archive_id(call), body.attempt, body.error)
+    return messages.Failed()
+
+
+async def register(call: Call) -> messages.Registered:
+    """Their events go at once where no drop of a partition will take them; the reconciler does what is left undone."""
+    body: messages.Register = call.body
+    archives = call.services.archives
+    files = {name: file.model_dump() for name, file in body.files.items()}
+    found = [{**item.model_dump(), "execution_id": int(item.execution_id)} for item in body.executions]
+    status = await archives.register(_archive_id(call), body.attempt, files, found)
+    if status == "registered":
+        await archives.purge(PATIENCE)
+    return messages.Registered(status=status)
+
+
+def _batch(work: Work) -> messages.Batch:
+    ids = {name: str(getattr(work, name)) for name in ("archive_id", "first_id", "last_id")}
+    return messages.Batch(**ids, attempt=work.attempt, month=work.month, executions=work.executions, events=work.events)
+
+
+def _archive_id(call: Call) -> int:
+    archive_id = parse_id(call.path("archive_id"))
+    if archive_id is None:
+        raise NotFound(f"there is no archive {call.path('archive_id')!r}")
+    return archive_id
+
+
+def _cutoff(now: datetime, days: float) -> datetime:
+    if days <= 0:
+        raise InvalidRequest("archive_after_days is off: say before when the executions must have ended")
+    return now - timedelta(days=days)
+
+
+OPERATIONS = (
+    Operation(
+        "archiveNow",
+        "POST",
+        "/api/archives",
+        "Archive executions that have ended: plan batches, and have a worker write them",
+        "archive",
+        frozenset({"operator"}),
+        archive_now,
+        Planned,
+        body=ArchiveNow,
+    ),
+    Operation(
+        "listArchives",
+        "GET",
+        "/api/archives",
+        "List the batches of the archive, the newest first",
+        "archive",
+        USERS,
+        entries,
+        ArchiveEntry,
+        query=ListArchives,
+        many=True,
+    ),
+    Operation(
+        "claimArchive",
+        "POST",
+        "/api/archives/claim",
+        "Claim a batch under a lease, to write its files",
+        "archive",
+        WORKERS,
+        claim,
+        messages.ClaimedBatch,
+        body=messages.ClaimBatch,
+    ),
+    Operation(
+        "readArchiveExecutions",
+        "GET",
+        "/api/archives/{archive_id}/executions",
+        "Read the rows of a batch that is being written, a page at a time",
+        "archive",
+        WORKERS,
+        executions,
+        messages.ExecutionsPage,
+        query=AfterExecution,
+    ),
+    Operation(
+        "readArchiveEvents",
+        "GET",
+        "/api/archives/{archive_id}/events",
+        "Read the events of a batch that is being written, a page at a time",
+        "archive",
+        WORKERS,
+        events,
+        messages.EventsPage,
+        query=AfterEvent,
+    ),
+    Operation(
+        "extendArchive",
+        "POST",
+        "/api/archives/{archive_id}/extend",
+        "Extend the lease of a batch",
+        "archive",
+        WORKERS,
+        extend,
+        messages.Extended,
+        body=messages.Extend,
+        audited=False,
+    ),
+    Operation(
+        "failArchive",
+        "POST",
+        "/api/archives/{archive_id}/fail",
+        "Say why a batch could not be written",
+        "archive",
+        WORKERS,
+        fail,
+        messages.Failed,
+        body=messages.Fail,
+    ),
+    Operation(
+        "registerArchive",
+        "POST",
+        "/api/archives/{archive_id}/register",
+        "Register the files of a batch; its executions leave the database",
+        "archive",
+        WORKERS,
+        register,
+        messages.Registered,
+        body=messages.Register,
+    ),
+)
