@@ -13,6 +13,7 @@ from ..ledger.ledger import Ledger
 from ..store.log import Log
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
+from .departures import Departures
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Reconciler:
         doorbell: Doorbell,
         *,
         max_deliveries: int,
+        departures: Departures | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._log = log
@@ -40,6 +42,7 @@ class Reconciler:
         self._schedules = schedules
         self._doorbell = doorbell
         self._max_deliveries = max_deliveries
+        self._departures = departures
         self._now = now
         self._housekept: float | None = None
 
@@ -59,6 +62,8 @@ class Reconciler:
             done["schedules"] = await self._fire_schedules()
         if pulse.waiting:
             done["rung"] = await self._ring()
+        if pulse.chores and self._departures is not None:
+            done.update(await self._departures.chore())
         await self._keep_house()
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)

@@ -131,6 +131,7 @@ class Pulse:
     due: bool
     lagging: bool
     scheduled: bool
+    chores: bool
 
 
 class Log:

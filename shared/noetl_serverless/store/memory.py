@@ -223,6 +223,7 @@ class MemoryLog:
             due=bool(await self.due(1)),
             lagging=bool(await self.lagging(1)),
             scheduled=False,
+            chores=False,
         )
 
     async def ensure_partitions(self) -> None:

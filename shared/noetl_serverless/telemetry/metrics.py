@@ -38,6 +38,9 @@ reconciler_actions = Counter(
     ["action"],
     registry=REGISTRY,
 )
+results_deleted = Counter(
+    "noetl_results_deleted_total", "Results that were deleted because their time was over.", registry=REGISTRY
+)
 reconciler_seconds = Histogram(
     "noetl_reconciler_pass_seconds", "Time of one pass.", buckets=_SECONDS, registry=REGISTRY
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...ledger.doorbell import Doorbell
 from ...ledger.ledger import Ledger
 from ...ledger.playbooks import Playbooks
+from ...reconciler.departures import Departures
 from ...reconciler.reconciler import Reconciler
+from ...store.archives import Archives
 from ...store.catalog import Catalog
+from ...store.chores import Chores
 from ...store.connection import Database
 from ...store.log import Log
 from ...store.schedules import Schedules
 from ...telemetry import logs
-from ..adapters import Platform
+from ..adapters import ARCHIVE, Platform
 from .service import Close
 
 
@@ -28,5 +33,21 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
     )
     log = Log(database)
     ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell)
-    made = Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=settings.max_deliveries)
+    departures = Departures(
+        Archives(database),
+        Chores(database),
+        cache(platform.results),
+        lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
+        archive_after_days=settings.archive_after_days,
+        retention_days=settings.retention_days,
+        result_ttl_days=settings.result_ttl_days,
+    )
+    made = Reconciler(
+        log,
+        ledger,
+        Schedules(database),
+        doorbell,
+        max_deliveries=settings.max_deliveries,
+        departures=departures,
+    )
     return made, doorbell, database, (platform.invoker.close, notifier.close, database.close)

@@ -95,7 +95,8 @@ SELECT
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS due,
     EXISTS (SELECT FROM noetl.inbox) AS lagging,
     EXISTS (SELECT FROM noetl.schedule WHERE enabled AND next_run_at <= now())
-        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS scheduled;
+        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS scheduled,
+    EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS chores;
 
 -- partitions: make the event partitions of this month and the next
 SELECT noetl.ensure_partitions(now());
