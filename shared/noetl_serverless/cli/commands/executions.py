@@ -30,7 +30,9 @@ def executions(
     if as_json:
         print_json(entries)
         return
-    columns = ("execution_id", "path", "version", "status", "start_time", "duration_human")
+    columns = ["execution_id", "path", "version", "status", "start_time", "duration_human"]
+    if any(entry.get("archived") for entry in entries):
+        columns.append("archived")
     show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
 
 
@@ -45,7 +47,8 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
         progress = Progress()
         for page in _pages(client, execution_id):
             progress.feed(page)
-    say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}")
+    where = "  (archived)" if entry.get("archived") else ""
+    say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     show(progress.steps())
     if entry.get("error"):
         show(result(entry["error"]))

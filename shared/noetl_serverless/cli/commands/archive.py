@@ -1,0 +1,145 @@
+"""archive: executions that have ended leave the database for files."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ..failure import Failure, WrongUse
+from ..options import DataOption, JsonOption
+from ..output import command, print_json, say, show, table
+from ..target import running_stack
+
+AGE = re.compile(r"^(\d+(?:\.\d+)?)([smhdw])$")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+PAUSE = 0.1
+# until a worker is rung again: a ring may be lost
+RING_AGAIN = 5.0
+# after so many attempts at one batch something is wrong that does not go away
+MOST_ATTEMPTS = 3
+
+# the paragraphs of the help keep their lines
+EPILOG = """\
+The files are Parquet below archive/ in the result store, which the local stack keeps in DATA/results. In DuckDB:
+
+\b
+  SELECT execution_id, path, status, ended_at - created_at AS took
+  FROM read_parquet('DATA/results/archive/executions/**/*.parquet', hive_partitioning = true)
+  WHERE year = 2026 AND status = 'FAILED';
+
+\b
+  SELECT step, count(*) AS calls, sum((payload->'$.meta.duration_ms')::DOUBLE) AS ms
+  FROM read_parquet('DATA/results/archive/events/**/*.parquet', hive_partitioning = true)
+  WHERE type = 'call.done' GROUP BY step ORDER BY ms DESC;
+
+There are the tables events, executions and results. payload, workload, state, result and error are JSON text. `noetls
+show`, events, executions and replay read archived executions as they do all others."""
+
+
+@command
+def archive(
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before",
+            metavar="AGE|DATE",
+            help="Those that ended longer ago than 90d, 12h, ... or before 2026-01-31 (UTC).",
+            show_default="as NOETL_ARCHIVE_AFTER_DAYS says",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be archived, and leave it.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move executions that have ended from the database to Parquet files.
+
+    Exit status 1 if some could not be written.
+    """
+    cutoff = None if before is None else cutoff_of(before, datetime.now(UTC)).isoformat()
+    with running_stack(data) as client:
+        if dry_run:
+            answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
+            _tell_due(answer, as_json)
+            return
+        written = _archive(client, cutoff)
+    _tell_written(written, as_json)
+
+
+def cutoff_of(text: str, now: datetime) -> datetime:
+    """WrongUse if it is neither an age nor a date."""
+    age = AGE.match(text)
+    if age is not None:
+        return now - timedelta(**{UNITS[age[2]]: float(age[1])})
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUse(f"--before {text!r}: expected an age like 90d or 12h, or a date like 2026-01-31") from None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+def _archive(client: Any, cutoff: str | None) -> list[dict[str, Any]]:
+    """The batches that were written, a few at a time until nothing is due."""
+    written: list[dict[str, Any]] = []
+    while True:
+        answer = client.post("/api/archives", {"before": cutoff})
+        # the first answer fixes the instant: what ends meanwhile is not chased
+        cutoff = answer["before"]
+        if answer["planned"]:
+            written += _await(client, answer["planned"], cutoff)
+        elif not answer["more"]:
+            return written
+        else:
+            # others' batches are in the way
+            time.sleep(1.0)
+
+
+def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
+    rung = time.monotonic()
+    while True:
+        found: list[dict[str, Any]] = client.get("/api/archives", ids=",".join(ids))
+        waiting = [entry for entry in found if entry["status"] == "planned"]
+        if not waiting:
+            return found
+        stuck = next((entry for entry in waiting if entry["attempts"] >= MOST_ATTEMPTS and entry["error"]), None)
+        if stuck is not None:
+            raise Failure(
+                f"batch {stuck['archive_id']} could not be written after {stuck['attempts']} attempts: "
+                f"{stuck['error']}. Its executions are still in the database, and it is tried again later"
+            )
+        if time.monotonic() - rung > RING_AGAIN:
+            client.post("/api/archives", {"before": cutoff, "plan": False})
+            rung = time.monotonic()
+        time.sleep(PAUSE)
+
+
+def _tell_due(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    due = answer["due"]
+    if not due:
+        say(f"nothing that ended before {answer['before']}")
+        return
+    rows = [[entry["month"], entry["executions"], entry["events"]] for entry in due]
+    show(table(("month", "executions", "events"), rows))
+    total = sum(entry["executions"] for entry in due)
+    say(f"{total} executions that ended before {answer['before']}; nothing was changed")
+
+
+def _tell_written(written: list[dict[str, Any]], as_json: bool) -> None:
+    totals = {name: sum(entry[name] for entry in written) for name in ("executions", "events", "bytes")}
+    if as_json:
+        print_json({"archived": written, **totals})
+        return
+    if not written:
+        say("nothing to archive")
+        return
+    rows = [
+        [entry["files"]["events"]["key"], entry["executions"], entry["events"], entry["bytes"]] for entry in written
+    ]
+    show(table(("file", "executions", "events", "bytes"), rows))
+    say(f"{totals['executions']} executions with {totals['events']} events archived in {totals['bytes']} bytes")
