@@ -1,0 +1,205 @@
+"""Executions in the archive: all that was in the database can still be read, by people and by DuckDB."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+from tests.integration.archive.conftest import Stand
+
+READS = (
+    "/api/executions/{id}",
+    "/api/executions/{id}?page_size=3&page=2",
+    "/api/executions/{id}?event_type=frame.committed",
+    "/api/executions/{id}/status",
+    "/api/executions/{id}/events",
+    "/api/executions/{id}/events?after=3&limit=4",
+    "/api/executions/{id}/events?event_type=frame.committed&limit=2",
+    "/api/executions/{id}/events?after=100000",
+    "/api/executions/{id}/recording",
+    "/api/replay/state?execution_id={id}",
+    "/api/replay/state?execution_id={id}&as_of_event_id=4",
+    "/api/replay/validate?execution_id={id}",
+    "/api/results/manifest/{id}/each/1",
+    "/api/aggregate/loop/results?execution_id={id}&step_name=each",
+)
+
+
+async def read(stand: Stand, path: str) -> Any:
+    place, _, query = path.partition("?")
+    answer = await stand.user.get(place, **dict(pair.split("=") for pair in query.split("&") if pair))
+    assert answer.status == 200, (path, answer.body)
+    body = answer.json
+    if isinstance(body, dict):
+        body.pop("archived", None)
+        body.pop("progress", None)
+    headers = {name: value for name, value in answer.headers.items() if name.startswith("noetl-")}
+    return body, headers
+
+
+async def test_what_is_archived_reads_as_before(stand: Stand) -> None:
+    id, other = await stand.run(), await stand.run("demo/two", x=1)
+    before = {path: await read(stand, path.format(id=id)) for path in READS}
+    assert before["/api/results/manifest/{id}/each/1"][0]["parts"], "the loop left parts"
+    await stand.archive()
+    for table in ("execution", "event", "stage", "frame", "command", "inbox"):
+        assert await stand.count(table) == 0
+    after = {path: await read(stand, path.format(id=id)) for path in READS}
+    assert after == before
+    detail = (await stand.user.get(f"/api/executions/{other}")).json
+    assert (detail["archived"], detail["status"]) == (True, "COMPLETED")
+    assert detail["result"] == {"data": {"n": 1}}
+
+
+async def test_the_list_shows_both_and_marks_those_archived(stand: Stand) -> None:
+    old = [await stand.run("demo/two") for _ in range(3)]
+    await stand.archive()
+    new = await stand.run("demo/two")
+    found = (await stand.user.get("/api/executions")).json
+    assert [(entry["execution_id"], entry["archived"]) for entry in found] == [
+        (new, False),
+        *((id, True) for id in reversed(old)),
+    ]
+    page = await stand.user.get("/api/executions", page=2, page_size=2)
+    assert [entry["execution_id"] for entry in page.json] == [old[1], old[0]]
+    assert (await stand.user.get("/api/executions", path="demo/loop")).json == []
+    assert (await stand.user.get("/api/executions", status="FAILED")).json == []
+
+
+async def test_what_runs_is_never_archived(stand: Stand) -> None:
+    running = str((await stand.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+    assert (await stand.plan())["planned"] == []
+    await stand.finish()
+    await stand.archive()
+    assert (await stand.user.get(f"/api/executions/{running}")).json["archived"] is True
+
+
+async def test_what_ended_later_stays(stand: Stand) -> None:
+    old = await stand.shift(await stand.run("demo/two"), 1)
+    await stand.run("demo/two")
+    body = {"before": "2020-01-01T00:00:00Z"}
+    assert (await stand.user.of("operator").post("/api/archives", body)).json["planned"] == []
+    [due] = (await stand.user.of("operator").post("/api/archives", {**body, "before": None, "dry_run": True})).json.get(
+        "due", [None]
+    ) or [None]
+    assert due is None, "archive_after_days is off"
+    from tests.integration.archive.conftest import days_ago
+
+    answer = await stand.plan(days_ago(0.5))
+    [entry] = (await stand.user.get("/api/archives", ids=answer["planned"][0])).json
+    assert (entry["first_execution_id"], entry["executions"], entry["status"]) == (old, 1, "planned")
+
+
+async def test_archiving_without_an_age_is_refused(stand: Stand) -> None:
+    answer = await stand.user.of("operator").post("/api/archives", {})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (await stand.user.post("/api/archives", {})).status == 403
+
+
+async def test_a_dry_run_changes_nothing(stand: Stand) -> None:
+    await stand.run("demo/two")
+    body = {"before": "2100-01-01T00:00:00Z", "dry_run": True}
+    answer = (await stand.user.of("operator").post("/api/archives", body)).json
+    assert [(due["executions"], due["events"] > 3) for due in answer["due"]] == [(1, True)]
+    assert await stand.count("archive") == 0
+
+
+async def test_one_execution_can_be_run_again_and_cannot_be_cancelled(stand: Stand) -> None:
+    id = await stand.run("demo/two", a={"b": 7}, ctx={"c": 1})
+    await stand.archive()
+    cancelled = (await stand.user.post(f"/api/executions/{id}/cancel", {})).json
+    assert cancelled["status"] == "already_completed"
+    again = (await stand.user.post(f"/api/executions/{id}/rerun", {})).json["execution_id"]
+    first = (await stand.user.get(f"/api/executions/{again}/events", limit=1)).json[0]
+    assert (first["payload"]["workload"]["a"], first["payload"]["ctx"]) == ({"b": 7, "c": 2}, {"c": 1})
+    rebuilt = await stand.user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
+    assert (rebuilt.status, rebuilt.json["code"]) == (409, "conflict")
+    everything = (await stand.user.of("operator").post("/api/replay/rebuild", {})).json
+    assert [entry["execution_id"] for entry in everything["executions"]] == [again]
+
+
+async def test_duckdb_reads_the_files(stand: Stand) -> None:
+    ids = [await stand.run(), await stand.run("demo/two")]
+    events = {id: (await stand.user.get(f"/api/executions/{id}/events")).json for id in ids}
+    await stand.archive()
+    root = stand.root
+    db = duckdb.connect()
+    table = f"read_parquet('{root}/archive/%s/**/*.parquet', hive_partitioning = true)"
+    rows = db.sql(
+        f"SELECT execution_id, seq, type, step, payload, timestamp FROM {table % 'events'} ORDER BY ALL"
+    ).fetchall()
+    assert [(str(row[0]), row[1], row[2], row[3], json.loads(row[4])) for row in rows] == [
+        (id, event["seq"], event["event_type"], event["step"], event["payload"]) for id in ids for event in events[id]
+    ]
+    kinds = dict(
+        db.sql(f"DESCRIBE SELECT * FROM {table % 'events'}").fetchall()
+        and [(row[0], row[1]) for row in db.sql(f"DESCRIBE SELECT * FROM {table % 'events'}").fetchall()]
+    )
+    assert (kinds["execution_id"], kinds["seq"], kinds["timestamp"]) == (
+        "BIGINT",
+        "INTEGER",
+        "TIMESTAMP WITH TIME ZONE",
+    )
+    found = db.sql(
+        f"SELECT path, status, ended_at >= created_at, year FROM {table % 'executions'} ORDER BY 1"
+    ).fetchall()
+    assert [row[:3] for row in found] == [("demo/loop", "COMPLETED", True), ("demo/two", "COMPLETED", True)]
+    [(notes,)] = db.sql(f"SELECT workload->>'$.note' FROM {table % 'executions'} WHERE path = 'demo/loop'").fetchall()
+    assert notes == 'naïve "quotes" \\ and\nlines'
+    db.sql(f"SELECT * FROM {table % 'results'}").fetchall()
+
+
+async def test_the_log_file_is_json_lines(stand: Stand) -> None:
+    id = await stand.run("demo/two")
+    await stand.archive()
+    [path] = stand.root.glob("archive/log/**/*.jsonl.gz")
+    lines = [orjson.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    assert str(lines[0]["execution"]["execution_id"]) == id
+    assert [line["seq"] for line in lines[1:]] == list(range(1, len(lines)))
+
+
+async def test_batches_are_bounded_and_of_one_month(stand: Stand) -> None:
+    from tests.integration.archive.conftest import LATER
+
+    from noetl_serverless.store.archives import Archives
+
+    ids = [await stand.run("demo/two") for _ in range(5)]
+    old = await stand.shift(ids[0], 40)
+    archives = Archives(stand.database)
+    planned = []
+    while (id := await archives.plan("archive", LATER, most=2)) is not None:
+        planned.append(id)
+    found = await archives.by_ids(planned)
+    assert [archive.executions for archive in found] == [1, 2, 2]
+    assert (found[0].first_id, found[0].month < found[1].month) == (int(old), True)
+    assert await archives.plan("archive", LATER) is None
+    # of many events one execution is a batch
+    await stand.sql("DELETE FROM noetl.archive")
+    one = await archives.plan("archive", LATER, most=5, most_events=1)
+    assert (await archives.by_ids([one or 0]))[0].executions == 1
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+async def test_pages_give_every_row_once(stand: Stand, size: int) -> None:
+    from tests.integration.archive.conftest import LATER
+
+    from noetl_serverless.store.archives import Archives
+
+    for _ in range(4):
+        await stand.run("demo/two")
+    archives = Archives(stand.database)
+    batch = await archives.plan("archive", LATER)
+    assert batch is not None
+    seen: list[tuple[int, int]] = []
+    after, seq, pages = 0, 0, 0
+    while page := await archives.events(batch, after, seq, size):
+        seen += [(row[0], row[1]) for row in page]
+        after, seq = seen[-1]
+        pages += 1
+    expected = await stand.sql("SELECT execution_id, seq FROM noetl.event ORDER BY 1, 2")
+    assert seen == [tuple(row) for row in expected]
+    assert pages > (len(seen) - 1 if size == 10 else 1)
