@@ -22,7 +22,8 @@ TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 class Client:
     def __init__(self, url: str, token: str) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._scheme, self._host, self._port = parts.scheme, parts.hostname or "127.0.0.1", parts.port
+        self._prefix = parts.path.rstrip("/")
         self._token = token
         self._connection: http.client.HTTPConnection | None = None
 
@@ -113,13 +114,14 @@ class Client:
         self, method: str, path: str, data: bytes | None, timeout: float, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._host, self._port)
+            kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(self._host, self._port)
         self._connection.timeout = timeout
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout)
         all_headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **headers}
         try:
-            self._connection.request(method, path, data, all_headers)
+            self._connection.request(method, self._prefix + path, data, all_headers)
             response = self._connection.getresponse()
             raw = response.read()
         except BaseException:
@@ -127,7 +129,7 @@ class Client:
             raise
         if response.getheader("Connection", "").lower() == "close":
             self.close()
-        return response.status, _decode(raw)
+        return response.status, decode(raw)
 
     def _give_up(self, error: Exception, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -137,7 +139,7 @@ class Client:
 ENDS = frozenset({"playbook.completed", "playbook.failed"})
 
 
-def _decode(raw: bytes) -> Any:
+def decode(raw: bytes) -> Any:
     if not raw:
         return None
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from .commands import (
     archive,
     capsule,
     catalog,
+    context,
     cost,
     credential,
     demo,
+    deploy,
     diff,
     digest,
     executions,
@@ -20,6 +24,7 @@ from .commands import (
     schedule,
     stack,
 )
+from .target import choose
 
 app = typer.Typer(
     name="noetls",
@@ -28,6 +33,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# they are about this machine
+LOCAL = frozenset({"up", "down", "status", "demo"})
+
+
+@app.callback()
+def main(
+    invoked: typer.Context,
+    name: Annotated[
+        str | None, typer.Option("--context", help="A deployment to talk to, instead of a stack of this machine.")
+    ] = None,
+) -> None:
+    if name is not None and invoked.invoked_subcommand in LOCAL:
+        raise typer.BadParameter(f"{invoked.invoked_subcommand} is about this machine", param_hint="--context")
+    choose(name)
+
+
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
@@ -51,3 +72,5 @@ app.command(epilog=archive.EPILOG)(archive.archive)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(context.app, name="context")
+app.add_typer(deploy.app, name="deploy")

@@ -1,19 +1,35 @@
-"""Which stack a command talks to: the one that runs on the data directory, or one of its own."""
+"""Which stack a command talks to: a deployment, the one that runs on the data directory, or one of its own."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from .client import Client
-from .failure import Failure, NoStack
+from .failure import Failure, NoStack, WrongUse
 from .options import data_directory
+
+# the deployment that the whole command is about
+_context: ContextVar[str | None] = ContextVar("context", default=None)
+
+
+def choose(context: str | None) -> None:
+    _context.set(context)
+
+
+def chosen() -> str | None:
+    return _context.get()
 
 
 @contextlib.contextmanager
 def running_stack(data: Path | None) -> Iterator[Client]:
-    """The client of the stack that runs on `data`; NoStack if none does."""
+    """The client of the deployment that was chosen, else of the stack that runs on `data`; NoStack if none does."""
+    if (context := chosen()) is not None:
+        with _deployment(context, data) as client:
+            yield client
+        return
     from ..hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))
@@ -27,6 +43,10 @@ def running_stack(data: Path | None) -> Iterator[Client]:
 @contextlib.contextmanager
 def running_or_own_stack(data: Path | None) -> Iterator[Client]:
     """The same, but start a stack if none runs, and stop it at the end, when no other command uses it."""
+    if (context := chosen()) is not None:
+        with _deployment(context, data) as client:
+            yield client
+        return
     from ..hosts.local.launch import Launched, launch
     from ..hosts.local.layout import Layout
 
@@ -47,6 +67,16 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
             if own is not None:
                 layout.wait_for_others(users)
                 own.stop()
+
+
+@contextlib.contextmanager
+def _deployment(context: str, data: Path | None) -> Iterator[Client]:
+    from .contexts import Contexts
+
+    if data is not None:
+        raise WrongUse("--context names a deployment and --data a stack of this machine: give one of them")
+    with contextlib.closing(Contexts().load(context).client()) as client:
+        yield client
 
 
 @contextlib.contextmanager

@@ -5,8 +5,6 @@ It needs no API in between, and from a private network no way out: the endpoint 
 
 from __future__ import annotations
 
-import base64
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote
@@ -18,6 +16,7 @@ from yarl import URL
 
 from ...errors import Unavailable
 from .api import Api, AwsError
+from .payload import request_event, response_body
 from .platform import DIRECTLY
 
 LONGEST = 90.0
@@ -57,7 +56,9 @@ class LambdaSession:
         self, method: str, url: URL, data: bytes | AsyncIterable[bytes] | None, headers: CIMultiDict[str], limit: float
     ) -> LambdaResponse:
         body = data if isinstance(data, bytes) else await _whole(data)
-        event = _event(method, url, headers, body)
+        names = dict.fromkeys(name.lower() for name in headers)
+        sent = {name: ", ".join(headers.getall(name)) for name in names}
+        event = request_event(method, unquote(url.raw_path), url.raw_query_string, sent, body)
         path = f"/2015-03-31/functions/{self._function}/invocations"
         try:
             answer = await self._api.request(
@@ -139,37 +140,11 @@ def lambda_session(api: Api, url: str) -> aiohttp.ClientSession:
     return cast(aiohttp.ClientSession, LambdaSession(api, url))
 
 
-def _event(method: str, url: URL, headers: CIMultiDict[str], body: bytes) -> dict[str, Any]:
-    try:
-        text, encoded = body.decode(), False
-    except UnicodeDecodeError:
-        text, encoded = base64.b64encode(body).decode(), True
-    path = unquote(url.raw_path)
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": url.raw_query_string,
-        "headers": {
-            name.lower(): ", ".join(headers.getall(name)) for name in dict.fromkeys(name.lower() for name in headers)
-        },
-        "requestContext": {
-            "requestId": str(uuid.uuid4()),
-            "stage": "$default",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": ""},
-        },
-        "body": text,
-        "isBase64Encoded": encoded,
-    }
-
-
 def _response(answer: Mapping[str, Any]) -> LambdaResponse:
     headers = CIMultiDict((answer.get("headers") or {}).items())
     for cookie in answer.get("cookies") or ():
         headers.add("set-cookie", cookie)
-    text = answer.get("body") or ""
-    body = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode()
-    return LambdaResponse(int(answer["statusCode"]), headers, body)
+    return LambdaResponse(int(answer["statusCode"]), headers, response_body(answer))
 
 
 def _problem(status: int, detail: str) -> LambdaResponse:

@@ -1,0 +1,64 @@
+"""context add, list, remove: deployments that noetls --context NAME talks to."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..contexts import DIRECTLY, Context, Contexts
+from ..failure import WrongUse
+from ..options import JsonOption
+from ..output import command, print_json, say, show, table
+
+app = typer.Typer(help="Deployments that noetls --context NAME talks to.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Of the context.")]
+
+
+@app.command()
+@command
+def add(
+    name: NameArgument,
+    url: Annotated[str, typer.Option("--url", help="Of the control plane: https://..., or lambda://function:alias.")],
+    gateway_url: Annotated[str, typer.Option("--gateway-url", help="Where users go.")] = "",
+    region: Annotated[str, typer.Option("--region", help="Of AWS, for lambda://.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a deployment's URL and its operator's token, which is read from standard input."""
+    if not url.startswith(("https://", "http://", DIRECTLY)):
+        raise WrongUse(f"--url begins with https://, http:// or {DIRECTLY}, not as {url!r}")
+    token = sys.stdin.readline().strip()
+    if not token:
+        raise WrongUse("give the operator's service token on standard input")
+    context = Context(name, url, token, gateway_url, region)
+    path = Contexts().save(context)
+    if as_json:
+        print_json(context.public())
+    else:
+        say(f"kept in {path}")
+
+
+@app.command("list")
+@command
+def list_(as_json: JsonOption = False) -> None:
+    """List the contexts."""
+    contexts = Contexts()
+    found = [contexts.load(name).public() for name in contexts.names()]
+    if as_json:
+        print_json(found)
+    else:
+        show(table(("name", "url", "gateway"), [(one["name"], one["url"], one.get("gateway_url")) for one in found]))
+
+
+@app.command()
+@command
+def remove(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Forget a deployment; it stays as it is."""
+    existed = Contexts().remove(name)
+    if as_json:
+        print_json({"status": "removed" if existed else "unknown", "name": name})
+    elif existed:
+        say(f"removed {name}")
+    else:
+        raise WrongUse(f"there is no context {name!r}")

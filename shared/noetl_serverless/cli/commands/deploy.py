@@ -1,0 +1,171 @@
+"""deploy aws plan, apply, destroy, outputs, smoke."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..failure import FAILED
+from ..options import JsonOption
+from ..output import command, print_json, say, show, table
+from ..target import chosen
+
+app = typer.Typer(help="The engine on a cloud.", no_args_is_help=True)
+aws = typer.Typer(help="The engine on AWS, by Terraform.", no_args_is_help=True)
+app.add_typer(aws, name="aws")
+
+DirectoryOption = Annotated[
+    Path | None, typer.Option("--directory", help="Terraform's folder.", show_default="infra/aws of the project")
+]
+VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", help="Variables for Terraform.", exists=True)]
+VarOption = Annotated[list[str] | None, typer.Option("--var", help="One variable for Terraform: name=value.")]
+BackendOption = Annotated[
+    list[str] | None, typer.Option("--backend-config", help="Where Terraform keeps its state: key=value, or a file.")
+]
+PythonOption = Annotated[str, typer.Option("--python", help="Of the functions: 3.12 or 3.13.")]
+ArchitectureOption = Annotated[str, typer.Option("--architecture", help="x86_64 or arm64.")]
+PackageOption = Annotated[
+    Path | None, typer.Option("--package", help="A folder that `make package` wrote, instead of packaging now.")
+]
+TerraformOption = Annotated[Path | None, typer.Option("--terraform", help="The program.", show_default="that of PATH")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")]
+
+
+@aws.command()
+@command
+def plan(
+    directory: DirectoryOption = None,
+    var_file: VarFileOption = None,
+    var: VarOption = None,
+    backend_config: BackendOption = None,
+    python: PythonOption = "3.12",
+    architecture: ArchitectureOption = "x86_64",
+    package: PackageOption = None,
+    terraform: TerraformOption = None,
+) -> None:
+    """Package the functions and show what an apply would change."""
+    runner = _terraform(directory, terraform)
+    runner.init(backend_config or ())
+    runner.plan(_variables(package, python, architecture, var_file, var))
+
+
+@aws.command()
+@command
+def apply(
+    directory: DirectoryOption = None,
+    var_file: VarFileOption = None,
+    var: VarOption = None,
+    backend_config: BackendOption = None,
+    python: PythonOption = "3.12",
+    architecture: ArchitectureOption = "x86_64",
+    package: PackageOption = None,
+    terraform: TerraformOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Package the functions, deploy them, migrate the database, and keep how to reach them as a context."""
+    from ..contexts import Contexts
+    from ..deploy.aws import context_of
+
+    runner = _terraform(directory, terraform)
+    runner.init(backend_config or ())
+    runner.apply(_variables(package, python, architecture, var_file, var), approved=yes)
+    context = context_of(runner.outputs(), chosen())
+    Contexts().save(context)
+    if as_json:
+        print_json({"status": "deployed", "context": context.name, **context.public()})
+    else:
+        say(f"deployed. noetls --context {context.name} run PLAYBOOK")
+
+
+@aws.command()
+@command
+def destroy(
+    directory: DirectoryOption = None,
+    var_file: VarFileOption = None,
+    var: VarOption = None,
+    backend_config: BackendOption = None,
+    python: PythonOption = "3.12",
+    architecture: ArchitectureOption = "x86_64",
+    package: PackageOption = None,
+    terraform: TerraformOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove everything that apply has made, the database and the results included."""
+    from ..contexts import Contexts
+
+    runner = _terraform(directory, terraform)
+    runner.init(backend_config or ())
+    name = chosen() or runner.outputs().get("prefix")
+    runner.destroy(_variables(package, python, architecture, var_file, var), approved=yes)
+    if name is not None:
+        Contexts().remove(str(name))
+    if as_json:
+        print_json({"status": "destroyed"})
+    else:
+        say("destroyed")
+
+
+@aws.command()
+@command
+def outputs(directory: DirectoryOption = None, terraform: TerraformOption = None, as_json: JsonOption = False) -> None:
+    """Print what Terraform says of the deployment."""
+    found = _terraform(directory, terraform).outputs()
+    if as_json:
+        print_json(found)
+    else:
+        show(table(("output", "value"), sorted(found.items())))
+
+
+@aws.command()
+@command
+def smoke(
+    directory: DirectoryOption = None,
+    terraform: TerraformOption = None,
+    items: Annotated[int, typer.Option("--items", min=1, help="Of the loop.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the deployment: probes, a chain of steps, a loop. Of --context, or of Terraform's folder. Exit status 1 if
+    a check fails."""
+    from contextlib import closing
+
+    from ..contexts import Contexts
+    from ..deploy.aws import context_of
+    from ..deploy.smoke import Check
+    from ..deploy.smoke import smoke as try_it
+
+    name = chosen()
+    context = Contexts().load(name) if name else context_of(_terraform(directory, terraform).outputs(), None)
+
+    def tell(check: Check) -> None:
+        if not as_json:
+            say(f"{'✓' if check.ok else '✗'} {check.name}  {check.seconds:.2f} s  {check.detail}")
+
+    with closing(context.client()) as client:
+        checks = try_it(context, client, items, tell)
+    ok = all(check.ok for check in checks)
+    if as_json:
+        print_json({"status": "ok" if ok else "failed", "checks": [asdict(check) for check in checks]})
+    if not ok:
+        raise typer.Exit(FAILED)
+
+
+def _terraform(directory: Path | None, program: Path | None):  # type: ignore[no-untyped-def]
+    from ..deploy.aws import project
+    from ..deploy.terraform import Terraform
+
+    return Terraform((directory or project() / "infra" / "aws").resolve(), [str(program)] if program else None)
+
+
+def _variables(
+    package: Path | None, python: str, architecture: str, files: list[Path] | None, assignments: list[str] | None
+) -> list[str]:
+    from ..deploy.aws import package as make_package
+    from ..deploy.aws import variables
+
+    folder = package or make_package(python, architecture, None)
+    return variables(folder, files or (), assignments or ())
