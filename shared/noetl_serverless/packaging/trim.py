@@ -21,7 +21,6 @@ _PARTS = (
     *(f"asn1crypto/{name}.py" for name in ("cms", "crl", "csr", "ocsp", "pdf", "pkcs12", "tsp", "_perf")),
     # cryptography needs the compiled half of cffi alone
     *(
-        "cryptography/x509",
         "cryptography/hazmat/primitives/serialization/pkcs*.py",
         "cffi",
         "pycparser",
