@@ -108,6 +108,9 @@ class NatsConnection:
         options: dict[str, Any] = {
             "servers": self._url.split(","),
             "allow_reconnect": False,
+            # of each server; without it a refused connection is tried again until the timeout
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0.05,
             "connect_timeout": self._connect_timeout,
             "ping_interval": 20,
             "max_outstanding_pings": 2,

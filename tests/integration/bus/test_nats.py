@@ -116,6 +116,19 @@ async def test_a_failed_connection_is_not_tried_again_at_once() -> None:
     assert second.value.__cause__ is None
 
 
+async def test_a_server_that_is_away_is_known_without_waiting_for_the_timeout() -> None:
+    connection = NatsConnection("nats://127.0.0.1:1,nats://127.0.0.1:2", connect_timeout=3600.0)
+    async with asyncio.timeout(30):
+        with pytest.raises(Unavailable):
+            await connection.client()
+
+
+async def test_one_server_of_several_is_enough(server: Server) -> None:
+    connection = NatsConnection(f"nats://noetl:x@127.0.0.1:1,{server.url}")
+    assert (await connection.client()).is_connected
+    await connection.close()
+
+
 async def test_a_server_that_hangs_costs_a_publish_no_more_than_its_timeout() -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
