@@ -102,7 +102,9 @@ async def _current(api: Api, id: str) -> str | None:
         if error.code == MISSING:
             return None
         raise
-    return str(answer["SecretString"])
+    # an emulator may give an empty secret a version without a value
+    value = answer.get("SecretString")
+    return None if value is None else str(value)
 
 
 async def _put(api: Api, id: str, value: str, replaces: str | None) -> bool:
