@@ -1,0 +1,64 @@
+"""S3 under the contract of every result store, and what is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.results.test_store import (  # noqa: F401
+    test_deleting_twice_is_fine,
+    test_keys_do_not_leave_the_store,
+    test_listing_by_prefix,
+    test_what_is_not_there_is_a_key_error,
+    test_what_is_put_can_be_got,
+)
+
+from noetl_serverless.hosts.aws.account import Account
+from noetl_serverless.hosts.aws.api import Api, AwsError
+from noetl_serverless.hosts.aws.results import S3ResultStore
+
+from .conftest import ENVIRON
+
+
+@pytest.fixture
+def store(api: Api, client: Callable[[str], Any]) -> S3ResultStore:
+    client("s3").create_bucket(Bucket="results", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return S3ResultStore(api, "s3://results/some/prefix")
+
+
+async def test_a_key_is_written_once(store: S3ResultStore) -> None:
+    await store.put("1/a/k.json", b"first")
+    stored = await store.put("1/a/k.json", b"again")
+    assert stored.bytes == 5
+    assert await store.get("1/a/k.json") == b"first"
+
+
+async def test_everything_lies_below_the_prefix(store: S3ResultStore, client: Callable[[str], Any]) -> None:
+    await store.put("1/a b%2E/é.json", b"x")
+    found = client("s3").list_objects_v2(Bucket="results")["Contents"]
+    assert [one["Key"] for one in found] == ["some/prefix/1/a b%2E/é.json"]
+
+
+async def test_a_long_listing_comes_page_by_page(api: Api, store: S3ResultStore, client: Callable[[str], Any]) -> None:
+    boto = client("s3")
+    for n in range(1005):
+        boto.put_object(Bucket="results", Key=f"some/prefix/1/{n:04}.json", Body=b"")
+    assert [key async for key in store.list("1/")] == [f"1/{n:04}.json" for n in range(1005)]
+
+
+async def test_a_bucket_that_is_not_there_is_no_missing_key(api: Api) -> None:
+    with pytest.raises(AwsError, match="NoSuchBucket"):
+        await S3ResultStore(api, "s3://nobodys").put("k", b"x")
+
+
+@pytest.mark.parametrize("url", ["file:///tmp", "s3://", "results"])
+def test_the_url_names_a_bucket(api: Api, url: str) -> None:
+    with pytest.raises(ValueError, match="s3://bucket/prefix"):
+        S3ResultStore(api, url)
+
+
+def test_on_aws_itself_the_bucket_is_in_the_name_of_the_host() -> None:
+    store = S3ResultStore(Api(Account.of(ENVIRON)), "s3://results/p")
+    assert store._endpoint == "https://results.s3.eu-west-1.amazonaws.com"
+    assert store._path("k") == "/p/k"

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from noetl_serverless.hosts.aws.api import Api
+from noetl_serverless.hosts.aws.secrets import SecretsManager
+from noetl_serverless.hosts.memory import MemorySecretStore
+from noetl_serverless.ports import SecretStore
+
+
+@pytest.fixture(params=["memory", "aws"])
+def store(request: pytest.FixtureRequest, api: Api, client: Callable[[str], Any]) -> SecretStore:
+    if request.param == "memory":
+        return MemorySecretStore({"token_key": "value"})
+    arn = client("secretsmanager").create_secret(Name="noetl/token_key", SecretString="value")["ARN"]
+    return SecretsManager(api, {"token_key": arn})
+
+
+async def test_a_secret_is_read(store: SecretStore) -> None:
+    assert await store.read("token_key") == "value"
+
+
+async def test_what_is_not_there_is_a_key_error(store: SecretStore) -> None:
+    with pytest.raises(KeyError):
+        await store.read("another")
+
+
+async def test_a_secret_without_a_value_is_a_key_error(api: Api, client: Callable[[str], Any]) -> None:
+    arn = client("secretsmanager").create_secret(Name="noetl/empty")["ARN"]
+    with pytest.raises(KeyError):
+        await SecretsManager(api, {"empty": arn}).read("empty")
+
+
+async def test_a_value_is_kept_for_a_while_and_then_read_anew(api: Api, client: Callable[[str], Any]) -> None:
+    boto, now = client("secretsmanager"), [0.0]
+    boto.create_secret(Name="n", SecretString="old")
+    store = SecretsManager(api, {"n": "n"}, keep=300, clock=lambda: now[0])
+    assert await store.read("n") == "old"
+    boto.put_secret_value(SecretId="n", SecretString="new")
+    now[0] = 299.0
+    assert await store.read("n") == "old"
+    now[0] = 301.0
+    assert await store.read("n") == "new"
