@@ -173,7 +173,7 @@ class Stand:
                     total[kind] = total.get(kind, 0) + count
         return total
 
-    def keys(self) -> list[str]:
+    def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
 
     async def shift(self, id: str, days: float) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import orjson
 import pytest
-from tests.integration.archive.conftest import Stand
+from tests.integration.archive.conftest import LATER, Stand, days_ago
+
+from noetl_serverless.cli.commands.archive import EPILOG
+from noetl_serverless.store.archives import Archives
 
 READS = (
     "/api/executions/{id}",
@@ -81,14 +87,7 @@ async def test_what_runs_is_never_archived(stand: Stand) -> None:
 async def test_what_ended_later_stays(stand: Stand) -> None:
     old = await stand.shift(await stand.run("demo/two"), 1)
     await stand.run("demo/two")
-    body = {"before": "2020-01-01T00:00:00Z"}
-    assert (await stand.user.of("operator").post("/api/archives", body)).json["planned"] == []
-    [due] = (await stand.user.of("operator").post("/api/archives", {**body, "before": None, "dry_run": True})).json.get(
-        "due", [None]
-    ) or [None]
-    assert due is None, "archive_after_days is off"
-    from tests.integration.archive.conftest import days_ago
-
+    assert (await stand.plan(days_ago(2)))["planned"] == []
     answer = await stand.plan(days_ago(0.5))
     [entry] = (await stand.user.get("/api/archives", ids=answer["planned"][0])).json
     assert (entry["first_execution_id"], entry["executions"], entry["status"]) == (old, 1, "planned")
@@ -135,15 +134,16 @@ async def test_duckdb_reads_the_files(stand: Stand) -> None:
     assert [(str(row[0]), row[1], row[2], row[3], json.loads(row[4])) for row in rows] == [
         (id, event["seq"], event["event_type"], event["step"], event["payload"]) for id in ids for event in events[id]
     ]
-    kinds = dict(
-        db.sql(f"DESCRIBE SELECT * FROM {table % 'events'}").fetchall()
-        and [(row[0], row[1]) for row in db.sql(f"DESCRIBE SELECT * FROM {table % 'events'}").fetchall()]
-    )
-    assert (kinds["execution_id"], kinds["seq"], kinds["timestamp"]) == (
-        "BIGINT",
-        "INTEGER",
-        "TIMESTAMP WITH TIME ZONE",
-    )
+    described = db.sql(f"DESCRIBE SELECT * FROM {table % 'events'}").fetchall()
+    kinds = {row[0]: row[1] for row in described}
+    expected = {
+        "execution_id": "BIGINT",
+        "seq": "INTEGER",
+        "timestamp": "TIMESTAMP WITH TIME ZONE",
+        "payload": "VARCHAR",
+    }
+    assert {name: kinds[name] for name in expected} == expected
+    assert {"year", "month"} <= kinds.keys()
     found = db.sql(
         f"SELECT path, status, ended_at >= created_at, year FROM {table % 'executions'} ORDER BY 1"
     ).fetchall()
@@ -151,6 +151,50 @@ async def test_duckdb_reads_the_files(stand: Stand) -> None:
     [(notes,)] = db.sql(f"SELECT workload->>'$.note' FROM {table % 'executions'} WHERE path = 'demo/loop'").fetchall()
     assert notes == 'naïve "quotes" \\ and\nlines'
     db.sql(f"SELECT * FROM {table % 'results'}").fetchall()
+
+
+async def test_the_queries_of_the_help_run(stand: Stand) -> None:
+    await stand.run()
+    await stand.archive()
+    queries = re.findall(r"^  SELECT .*?;$", EPILOG, re.MULTILINE | re.DOTALL)
+    assert len(queries) == 2
+    for query in queries:
+        year = f"year = {datetime.now(UTC).year}"
+        duckdb.connect().sql(query.replace("DATA/results", str(stand.root)).replace("year = 2026", year)).fetchall()
+
+
+async def test_results_by_reference_are_found_again(stand: Stand) -> None:
+    id = str((await stand.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+    [command] = await stand.hands.claim()
+    key = f"{id}/first/abc.json"
+    stored = await stand.store.put(key, b'{"rows": 3}')
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{id}/result/first/abc",
+        "store": stored.store,
+        "key": key,
+        "scope": "execution",
+        "expires_at": None,
+        "meta": {
+            "content_type": "application/json",
+            "bytes": stored.bytes,
+            "sha256": stored.sha256,
+            "created_at": "2026-01-01T00:00:00Z",
+        },
+        "preview": "{}",
+        "extracted": {},
+    }
+    await stand.work((await stand.hands.report(command, ref=ref))["commands"])
+    await stand.finish()
+    recording = (await stand.user.get(f"/api/executions/{id}/recording")).json
+    assert [row["key"] for row in recording["results"]] == [key]
+    await stand.archive()
+    assert (await stand.user.get(f"/api/executions/{id}/recording")).json == recording
+    assert (await stand.user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+    data = (await stand.user.get(f"/api/results/data/{id}", key=key)).json
+    assert base64.b64decode(data["data"]) == b'{"rows": 3}'
+    table = f"read_parquet('{stand.root}/archive/results/**/*.parquet')"
+    assert duckdb.connect().sql(f"SELECT key, bytes FROM {table}").fetchall() == [(key, 11)]
 
 
 async def test_the_log_file_is_json_lines(stand: Stand) -> None:
@@ -163,9 +207,6 @@ async def test_the_log_file_is_json_lines(stand: Stand) -> None:
 
 
 async def test_batches_are_bounded_and_of_one_month(stand: Stand) -> None:
-    from tests.integration.archive.conftest import LATER
-
-    from noetl_serverless.store.archives import Archives
 
     ids = [await stand.run("demo/two") for _ in range(5)]
     old = await stand.shift(ids[0], 40)
@@ -185,9 +226,6 @@ async def test_batches_are_bounded_and_of_one_month(stand: Stand) -> None:
 
 @pytest.mark.parametrize("size", [10, 1000])
 async def test_pages_give_every_row_once(stand: Stand, size: int) -> None:
-    from tests.integration.archive.conftest import LATER
-
-    from noetl_serverless.store.archives import Archives
 
     for _ in range(4):
         await stand.run("demo/two")
