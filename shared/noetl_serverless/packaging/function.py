@@ -102,6 +102,10 @@ class Packager:
             more = self._importer.of_modules(kinds, lazily=spec.pool is not None)
             closure.modules |= more.modules
             closure.others |= more.others
+        if f"{TOOLS}.python_process" in closure.modules:
+            more = self._importer.of_modules([f"{TOOLS}.python_child"], lazily=True)
+            closure.modules |= more.modules
+            closure.others |= more.others
         return closure
 
     def _entry(self, spec: FunctionSpec) -> Path:
