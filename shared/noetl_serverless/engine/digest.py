@@ -4,7 +4,8 @@ The canonical log has one entry for each run of a step: what led to it, what its
 led. Ids, clocks, durations, deliveries, retries and the cut of loops into frames are left out, and the entries stand in
 the order of cause and effect, ties by name. Each entry's SHA-256 is chained to the one before.
 
-Of an error the kind, the code and the place count, not the text. Of an execution that failed only what led to the
+Of an HTTP answer the headers and the time it took do not count. Of an error the kind, the code and the place do, not
+the text. Of an execution that failed only what led to the
 failure counts, and of a loop that failed only that it did: how far other branches and items had come is chance. The raw
 digest, in contrast, is a chain over every event as it was written.
 """
@@ -18,7 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 from . import events as e
-from .canonical import canonical
+from .canonical import canonical, checksum
 from .events import Event
 from .evolve import outcome_of
 from .replay import logical_order
@@ -27,6 +28,9 @@ from .upcast import UPCASTERS
 CANONICAL = "c1:"
 RAW = "r1:"
 OF_ERROR = ("kind", "code", "at", "failed_task", "name", "template")
+# what the http tool gives, and what of it no two calls have in common
+HTTP = frozenset({"status_code", "headers", "url", "elapsed"})
+VOLATILE = frozenset({"headers", "elapsed"})
 MODULUS = 1 << 256
 STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
 
@@ -87,11 +91,32 @@ def raw_digest(events: Iterable[Event]) -> str:
     return RAW + chain
 
 
+def lasting(value: Any) -> Any:
+    """A result without what differs every time: an HTTP answer's headers and time, also within a pipeline's results."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {name: item for name, item in value.items() if name not in VOLATILE} if _is_http(value) else dict(value)
+    results = kept.get("results")
+    if isinstance(results, Mapping) and any(_is_http(result) for result in results.values()):
+        kept["results"] = {name: lasting(result) for name, result in results.items()}
+    return kept
+
+
+def lasting_digest(value: Any) -> str | None:
+    """SHA-256 of what is lasting in a result that is to be stored; None if that is all of it."""
+    kept = lasting(value)
+    return checksum(kept) if kept != value else None
+
+
+def _is_http(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() >= HTTP
+
+
 def items_digest(start: int, items: Sequence[Any]) -> int:
     """Of loop items from the index `start` on: a sum, so that it does not matter how items are cut into frames."""
     total = 0
     for index, item in enumerate(items, start):
-        text = f"{index}:{canonical(item)}"
+        text = f"{index}:{canonical(lasting(item))}"
         total += int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest(), "big")
     return total % MODULUS
 
@@ -259,13 +284,14 @@ def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(payload: Mapping[str, Any]) -> Any:
     ref = payload.get("ref")
-    return payload.get("data") if ref is None else _reference(ref)
+    return lasting(payload.get("data")) if ref is None else _reference(ref)
 
 
 def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:
     if ref.get("kind") == "manifest":
         return {"manifest": ref.get("count"), "extracted": ref.get("extracted")}
-    return {"sha256": ref.get("meta", {}).get("sha256")}
+    meta = ref.get("meta", {})
+    return {"sha256": meta.get("digest") or meta.get("sha256")}
 
 
 def _error(error: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ..engine.digest import items_digest
+from ..engine.digest import items_digest, lasting_digest
 from ..errors import Problem
 from ..playbook.plan import Plan, Step
 from ..protocol import ClaimedCommand, Outcome
@@ -138,6 +138,8 @@ class Executor:
             else:
                 if "ref" in stored:
                     self._toolbox.resolver.keep(stored["ref"], data)
+                    if (digest := lasting_digest(data)) is not None:
+                        stored["ref"]["meta"]["digest"] = digest
                 return stored
         raise AssertionError
 

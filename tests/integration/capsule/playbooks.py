@@ -43,7 +43,7 @@ FLAKY = """
           spec:
             policy:
               rules:
-                - {when: "{{ output.status == 'error' }}", then: {do: retry, attempts: 5, delay: DELAY}}
+                - {when: "{{ output.status == 'error' }}", then: {do: retry, attempts: 5, backoff: fixed, delay: DELAY}}
     """
 LOOP = """
     workload: {size: 10}

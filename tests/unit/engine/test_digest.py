@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.plays import LOOP, WORKFLOWS, answers, play
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.digest import digest, raw_digest
+from noetl_serverless.engine.digest import digest, lasting_digest, raw_digest
 
 
 def of(run: Any) -> str:
@@ -44,6 +44,35 @@ def test_two_items_that_change_places_count(start: Any) -> None:
         return answers(step, generation, {1: 2, 2: 1}.get(index, index) if index is not None else None)
 
     assert of(play(start(LOOP), 1)) != of(play(start(LOOP), 1, other))
+
+
+def http(date: str, **more: Any) -> dict[str, Any]:
+    return {
+        "status_code": 200,
+        "headers": {"date": date},
+        "url": "http://x",
+        "elapsed": len(date) / 7,
+        "data": [1],
+        **more,
+    }
+
+
+def test_the_headers_of_an_http_answer_do_not_count_and_its_content_does(start: Any) -> None:
+    flow = "- {step: a, tool: {kind: noop}}\n"
+    single = {of(play(start(flow), 1, lambda *_, date=date: http(date))) for date in ("Monday", "Tuesday")}
+    piped = {
+        of(play(start(flow), 1, lambda *_, date=date: http(date, results={"b": http(date), "c": {"headers": 1}})))
+        for date in ("Monday", "Tuesday")
+    }
+    assert len(single) == len(piped) == 1
+    assert of(play(start(flow), 1, lambda *_: http("Monday", data=[2]))) not in single
+
+
+def test_a_stored_answer_is_known_by_what_is_lasting_in_it() -> None:
+    assert lasting_digest(http("Monday")) == lasting_digest(http("Tuesday")) is not None
+    assert lasting_digest(http("Monday")) != lasting_digest(http("Monday", data=[2]))
+    for whole in ([1], None, {"headers": 1}, {"results": {"a": 1}}):
+        assert lasting_digest(whole) is None
 
 
 def test_the_playbook_and_its_input_count(start: Any) -> None:
