@@ -29,6 +29,15 @@ async def test_what_is_not_there_is_a_key_error(store: FsspecResultStore) -> Non
         await store.get("1/load/none.json")
 
 
+async def test_a_part_can_be_got(store: FsspecResultStore) -> None:
+    await store.put("1/a/k.json", b"0123456789")
+    assert await store.get_range("1/a/k.json", 2, 3) == b"234"
+    assert await store.get_range("1/a/k.json", 8, 30) == b"89"
+    assert await store.get_range("1/a/k.json", 10, 5) == b""
+    with pytest.raises(KeyError):
+        await store.get_range("1/a/none.json", 0, 1)
+
+
 async def test_writing_again_replaces(store: FsspecResultStore) -> None:
     await store.put("1/a/k.json", b"old")
     await store.put("1/a/k.json", b"new")

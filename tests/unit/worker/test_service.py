@@ -9,6 +9,7 @@ import pytest
 from noetl_serverless.errors import Unauthenticated
 from noetl_serverless.hosts.memory import MemoryHost, MemoryInvoker
 from noetl_serverless.settings import Settings
+from noetl_serverless.worker.archive import Summary
 from noetl_serverless.worker.service import PAUSE, make_app
 
 
@@ -17,10 +18,24 @@ class FakeClient:
         return None
 
 
+class FakeArchivist:
+    def __init__(self) -> None:
+        self.runs: list[float] = []
+        self.more = False
+        self.gate: asyncio.Event | None = None
+
+    async def run(self, seconds: float) -> Summary:
+        self.runs.append(seconds)
+        if self.gate is not None:
+            await self.gate.wait()
+        return Summary(registered=1, more=self.more)
+
+
 class FakeWorker:
     def __init__(self, **summary: Any) -> None:
         self.settings = Settings(time_budget=60.0, pool="shared")
         self.client = FakeClient()
+        self.archivist = FakeArchivist()
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
         self.drains: list[tuple[float, bool]] = []
         self.closed = False
@@ -165,3 +180,27 @@ async def test_its_end_closes_the_worker() -> None:
         pass
     assert worker.closed
     assert ended == ["others"]
+
+
+async def test_a_ring_for_the_archive_is_answered_before_it_is_written() -> None:
+    worker: Any = FakeWorker()
+    worker.archivist.gate = asyncio.Event()
+    app = make_app(worker, MemoryHost(600))
+    for _ in range(3):
+        assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
+    assert len(worker.drains) == 3
+    await asyncio.sleep(0)
+    assert worker.archivist.runs == [60.0]
+    worker.archivist.gate.set()
+    await asyncio.sleep(0.01)
+    assert worker.archivist.runs == [60.0, 60.0], "the rings meanwhile make it look once more"
+
+
+async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() -> None:
+    worker: Any = FakeWorker()
+    invoker = MemoryInvoker()
+    worker.archivist.more = True
+    app = make_app(worker, MemoryHost(600), invoker=invoker, background=False)
+    await call(app, "POST", "/", b'{"archive": true}')
+    assert worker.archivist.runs == [60.0]
+    assert [ring.payload for ring in invoker.rings] == [{"pool": "shared", "archive": True}]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.results.test_store import (  # noqa: F401
+    test_a_part_can_be_got,
     test_deleting_twice_is_fine,
     test_keys_do_not_leave_the_store,
     test_listing_by_prefix,
