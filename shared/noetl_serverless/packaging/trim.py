@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -33,12 +34,16 @@ _PARTS = (
     *("pydantic/v1", "pydantic/mypy.py"),
 )
 
-# whole parts of pyarrow that are never imported here: 60 MB
-_PYARROW_LIBRARIES = ("libarrow_flight", "libarrow_substrait", "libarrow_python_flight", "libgandiva")
+# whole parts of pyarrow that are never imported here, and second names of one library: 70 MB
+_PYARROW_LIBRARIES = re.compile(
+    r"lib(arrow_flight|arrow_python_flight|arrow_s3|gandiva|arrow_python_parquet_encryption)\b.*"
+    r"|libarrow_python\.so(\.\d+\.\d+\.\d+)?"
+)
 _PYARROW_MODULES = frozenset(
     {
         *("_flight", "flight", "_substrait", "substrait", "_gandiva", "gandiva", "_orc", "orc", "_cuda", "cuda"),
-        *("_azurefs", "_gcsfs", "_hdfs", "_parquet_encryption", "_pyarrow_cpp_tests", "jvm", "conftest"),
+        *("_azurefs", "_gcsfs", "_hdfs", "_s3fs", "_dataset_orc", "_parquet_encryption", "_dataset_parquet_encryption"),
+        *("_pyarrow_cpp_tests", "jvm", "conftest"),
     }
 )
 
@@ -77,7 +82,7 @@ def _trim_pyarrow(folder: Path) -> None:
         return
     for path in folder.iterdir():
         if path.is_file() and (
-            path.name.startswith(_PYARROW_LIBRARIES) or path.name.partition(".")[0] in _PYARROW_MODULES
+            _PYARROW_LIBRARIES.fullmatch(path.name) or path.name.partition(".")[0] in _PYARROW_MODULES
         ):
             path.unlink()
     for name in ("src", "includes"):
