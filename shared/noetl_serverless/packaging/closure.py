@@ -95,6 +95,7 @@ def _nodes(tree: ast.AST, lazily: bool) -> Iterator[ast.AST]:
             continue
         if isinstance(child, ast.If) and _is_type_checking(child.test):
             for other in child.orelse:
+                yield other
                 yield from _nodes(other, lazily)
             continue
         yield child
