@@ -84,7 +84,6 @@ locals {
       oidc_issuer         = var.settings.oidc_issuer
       oidc_audience       = var.settings.oidc_audience
       session_ttl         = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
-      development_sign_in = var.settings.development_sign_in ? "true" : null
       scratch             = "/tmp"
     }, try(var.functions[name].settings, {}))
   }

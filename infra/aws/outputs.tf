@@ -13,14 +13,22 @@ output "endpoint_url" {
   value       = var.endpoint_url
 }
 
+locals {
+  # an emulator's host names need a resolver of their own, so there the API is a path below the endpoint
+  urls = {
+    for name, api in module.api :
+    name => var.endpoint_url == null ? api.url : "${var.endpoint_url}/_aws/execute-api/${api.id}/$default"
+  }
+}
+
 output "gateway_url" {
   description = "Where users and browsers reach the engine."
-  value       = module.api["gateway"].url
+  value       = local.urls["gateway"]
 }
 
 output "control_plane_url" {
   description = "Where tools reach the control plane over HTTP; null if it is called through Lambda's own API."
-  value       = try(module.api["control_plane"].url, null)
+  value       = lookup(local.urls, "control_plane", null)
 }
 
 output "operator_token_secret_arn" {

@@ -116,13 +116,12 @@ variable "pools" {
 }
 
 variable "settings" {
-  description = "What the engine is told beyond its infrastructure. development_sign_in lets anybody in, so only emulators take it."
+  description = "What the engine is told beyond its infrastructure: who proves the users' identity (OpenID Connect), how many seconds a session lasts, and how much is logged."
   type = object({
-    oidc_issuer         = optional(string)
-    oidc_audience       = optional(string)
-    session_ttl         = optional(number)
-    log_level           = optional(string, "INFO")
-    development_sign_in = optional(bool, false)
+    oidc_issuer   = optional(string)
+    oidc_audience = optional(string)
+    session_ttl   = optional(number)
+    log_level     = optional(string, "INFO")
   })
   default = {}
 
@@ -132,18 +131,13 @@ variable "settings" {
   }
 
   validation {
-    condition     = var.settings.oidc_issuer == null || can(regex("^https://", var.settings.oidc_issuer))
+    condition     = var.settings.oidc_issuer == null || can(regex(var.endpoint_url == null ? "^https://" : "^https?://", var.settings.oidc_issuer))
     error_message = "settings.oidc_issuer: an https URL."
   }
 
   validation {
     condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.settings.log_level)
     error_message = "settings.log_level: DEBUG, INFO, WARNING or ERROR."
-  }
-
-  validation {
-    condition     = !var.settings.development_sign_in || var.endpoint_url != null
-    error_message = "settings.development_sign_in: a sign-in without an identity provider is for emulators (endpoint_url) only."
   }
 }
 

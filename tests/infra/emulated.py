@@ -1,0 +1,192 @@
+"""The whole AWS deployment, applied by Terraform to an emulator, with a real PostgreSQL and a real NATS beside it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+from noetl_serverless.hosts.local.nats import Nats
+from noetl_serverless.hosts.local.ports import free_port
+from noetl_serverless.hosts.local.postgres import Postgres
+from noetl_serverless.hosts.local.process import Process
+from noetl_serverless.hosts.local.workspace import create_workspace, workspace_credential
+
+from tests.infra import terraform, toolbox
+from tests.infra.emulator import REGION, Emulator
+from tests.infra.issuer import AUDIENCE, Issuer
+
+ROOT = toolbox.ROOT
+# this machine runs all instances: few at once, so that none starves
+SMALL = {
+    "gateway": {"max_instances": 4},
+    "control_plane": {"max_instances": 12},
+    "worker": {"max_instances": 2},
+    "worker_data": {"max_instances": 2},
+}
+
+
+class Emulated:
+    """Servers, packages and Terraform below `home`. Start the servers, package, apply; then ask `gateway`."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.emulator = Emulator(home / "emulator", port)
+        self.python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        self.packages = ROOT / "dist" / "aws" / f"python{self.python}-x86_64"
+        self._postgres = Postgres(
+            home / "postgres", free_port(), secrets.token_hex(12), home / "postgres.log", durable=False
+        )
+        self._nats = Nats(home / "nats", free_port(), secrets.token_hex(12), home / "nats.log")
+        self._servers: list[Process] = []
+        self._workspace = secrets.token_hex(12)
+        self._issuer: Issuer | None = None
+        self.terraform: terraform.Terraform | None = None
+
+    # ---- what stands beside the deployment
+
+    def start_servers(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        # under root PostgreSQL runs as somebody else, who must get through
+        self.home.chmod(0o711)
+        self._servers = [self._postgres.start(), self._nats.start()]
+        create_workspace(self._postgres.url, self._workspace)
+        self._issuer = Issuer()
+        self.emulator.start()
+
+    def stop_servers(self) -> None:
+        self.emulator.stop()
+        if self._issuer is not None:
+            self._issuer.stop()
+        for server in reversed(self._servers):
+            server.stop()
+        self._servers = []
+
+    def package(self) -> None:
+        """Zips of every function for this Python, which is the emulator's too. RuntimeError if one cannot be made."""
+        done = subprocess.run(
+            [sys.executable, "-m", "noetl_serverless.packaging", "aws", "--python", self.python],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stdout + done.stderr)
+
+    # ---- the deployment
+
+    def init(self) -> None:
+        module = terraform.workspace(self.home / "terraform")
+        self.terraform = terraform.Terraform(module)
+        (module / "emulator.auto.tfvars.json").write_text(json.dumps(self._variables(), indent=1))
+        self.terraform("init", "-no-color")
+
+    def _variables(self) -> dict[str, Any]:
+        assert self._issuer is not None
+        manager = self.emulator.client("secretsmanager")
+        database = manager.create_secret(Name="servers/database", SecretString=self._postgres.password)
+        nats = manager.create_secret(Name="servers/nats", SecretString=self._nats.url)
+        return {
+            "endpoint_url": self.emulator.url,
+            "region": REGION,
+            "package": {"directory": str(self.packages)},
+            "functions": SMALL,
+            "database": {
+                "existing": {
+                    "url": f"postgresql://noetl@127.0.0.1:{self._postgres.port}/noetl",
+                    "secret_arn": database["ARN"],
+                    "port": self._postgres.port,
+                    "cidr": "127.0.0.1/32",
+                }
+            },
+            "nats": {"existing": {"secret_arn": nats["ARN"], "port": self._nats.port, "cidr": "127.0.0.1/32"}},
+            "results": {"force_destroy": True},
+            "secrets": {"recovery_days": 0},
+            "settings": {"oidc_issuer": self._issuer.url, "oidc_audience": AUDIENCE},
+        }
+
+    def apply(self, *words: str) -> terraform.Done:
+        assert self.terraform is not None
+        return self.terraform("apply", "-no-color", "-auto-approve", *words)
+
+    def changes(self) -> list[tuple[str, list[str]]]:
+        """What an apply would change: addresses and actions."""
+        assert self.terraform is not None
+        plan = self.home / "plan"
+        self.terraform("plan", "-no-color", f"-out={plan}")
+        shown = json.loads(self.terraform("show", "-json", str(plan)).out)
+        return [
+            (change["address"], change["change"]["actions"])
+            for change in shown.get("resource_changes", [])
+            if change["change"]["actions"] not in (["no-op"], ["read"])
+        ]
+
+    def destroy(self) -> terraform.Done:
+        assert self.terraform is not None
+        return self.terraform("destroy", "-no-color", "-auto-approve")
+
+    def outputs(self) -> dict[str, Any]:
+        assert self.terraform is not None
+        return self.terraform.outputs()
+
+    # ---- those who use it
+
+    def gateway(self) -> Gateway:
+        assert self._issuer is not None
+        gateway = Gateway(self.outputs()["gateway_url"])
+        gateway.sign_in(self._issuer.token(roles=["admin"]))
+        return gateway
+
+    def offer_workspace(self, gateway: Gateway) -> None:
+        """A database for the playbooks' own data, under the name that the examples use."""
+        gateway.ask("POST", "credentials", workspace_credential(self._postgres.url, self._workspace))
+
+
+class Gateway:
+    """The deployed gateway, over its HTTP API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = requests.Session()
+
+    def sign_in(self, id_token: str) -> None:
+        answer = self._post("/api/auth/login", {"id_token": id_token})
+        self._session.headers["Authorization"] = f"Bearer {answer['session_token']}"
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
+        """The control plane's REST below /noetl. AssertionError with the answer if it is not a success."""
+        answer = self._session.request(
+            method, f"{self.url}/noetl/{path}", json=body, params=query, timeout=60
+        )
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def register(self, text: str) -> None:
+        self.ask("POST", "catalog/register", {"content": text})
+
+    def run(self, path: str, workload: Mapping[str, Any], patience: float) -> dict[str, Any]:
+        """The state of a run at its end. TimeoutError if it does not end in `patience` seconds."""
+        started = self.ask("POST", "execute", {"path": path, "payload": dict(workload)})
+        return self.wait(started["execution_id"], patience)
+
+    def wait(self, execution_id: str, patience: float) -> dict[str, Any]:
+        deadline = time.monotonic() + patience
+        while True:
+            state: dict[str, Any] = self.ask("GET", f"executions/{execution_id}")
+            if state["status"] != "RUNNING":
+                return state
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{execution_id} is still running after {patience:g} s: {state}")
+            time.sleep(0.5)
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        answer = self._session.post(f"{self.url}{path}", json=dict(body), timeout=60)
+        assert answer.ok, f"{path}: {answer.status_code} {answer.text}"
+        return answer.json()
