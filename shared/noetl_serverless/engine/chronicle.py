@@ -12,15 +12,18 @@ from .events import Event
 FEW = 5
 
 
-def entry_of(event: Event, log: Sequence[Event]) -> dict[str, Any] | None:
-    """{seq, at, event, step, text}; None for what has nothing to say of its own."""
-    text = _text(event, log)
-    if text is None:
-        return None
-    return {"seq": event.seq, "at": event.at, "event": event.type, "step": event.step, "text": text}
+def entries_of(run: Sequence[Event]) -> list[dict[str, Any]]:
+    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own."""
+    frames = [event for event in run if event.type == e.FRAME_COMMITTED]
+    found = []
+    for event in run:
+        text = _text(event, frames)
+        if text is not None:
+            found.append({"seq": event.seq, "at": event.at, "event": event.type, "step": event.step, "text": text})
+    return found
 
 
-def _text(event: Event, log: Sequence[Event]) -> str | None:
+def _text(event: Event, frames: Sequence[Event]) -> str | None:
     payload = event.payload
     match event.type:
         case e.ISSUED:
@@ -45,7 +48,7 @@ def _text(event: Event, log: Sequence[Event]) -> str | None:
         case e.LOOP_OPENED:
             return f"opens a loop of {payload['count']} items, {_width(payload)}"
         case e.FRAME_COMMITTED:
-            return _frame(event, log)
+            return _frame(event, frames)
         case e.LOOP_DONE:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
             return f"the loop ends with {payload['status']}{error}"
@@ -71,14 +74,9 @@ def _issued(event: Event) -> str | None:
     return f"{event.command_id} is given to a worker{again}{what}"
 
 
-def _frame(event: Event, log: Sequence[Event]) -> str | None:
+def _frame(event: Event, frames: Sequence[Event]) -> str | None:
     payload = event.payload
     if not payload.get("failed"):
-        frames = [
-            other
-            for other in log
-            if other.type == e.FRAME_COMMITTED and (other.step, other.generation) == (event.step, event.generation)
-        ]
         if len(frames) > FEW and frames[-1] is not event:
             return None
         done = sum(frame.payload["ok"] for frame in frames)

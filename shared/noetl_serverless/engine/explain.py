@@ -7,7 +7,7 @@ from typing import Any
 
 from ..playbook.plan import Arc, Plan
 from . import events as e
-from .chronicle import entry_of, error_text
+from .chronicle import entries_of, error_text
 from .events import Event
 from .replay import fold, logical_order
 from .state import State, token_key
@@ -43,6 +43,12 @@ class _Explainer:
         self.asked: dict[tuple[int, str], list[Asked]] = {}
         for question in asked:
             self.asked.setdefault((question.seq, question.step), []).append(question)
+        self.by_seq = {event.seq: event for event in log}
+        # run -> its events
+        self.own: dict[str, list[Event]] = {}
+        for event in log:
+            if event.step is not None and event.generation is not None:
+                self.own.setdefault(token_key(event.step, event.generation), []).append(event)
         # run -> the event that tells where it led
         self.routes: dict[str, Event] = {}
         for event in log:
@@ -66,15 +72,13 @@ class _Explainer:
 
     def _run(self, run: Run) -> Json:
         key = token_key(run.step, run.generation)
-        own = [event for event in self.log if (event.step, event.generation) == (run.step, run.generation)]
+        own = self.own.get(key, [])
         chain = self._causes(run)
-        chain += [entry for event in own if (entry := entry_of(event, self.log)) is not None]
+        chain += entries_of(own)
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
-            chain.insert(
-                len(chain) - len(own), self._questions(first, run.step, "asks whether to run at all", admission)
-            )
+            chain.append(self._questions(first, run.step, "asks whether to run at all", admission))
         if (exit_ := self._exit(key, run, own)) is not None:
             chain.append(exit_)
         status, why = self._verdict(run, own)
@@ -112,7 +116,7 @@ class _Explainer:
         return [asked for asked in self.asked.get((event.cause or event.seq, step), ()) if asked.about == "arc"]
 
     def _questions(self, seq: int, step: str, text: str, asked: list[Asked]) -> Json:
-        fact = next(event for event in self.log if event.seq == seq)
+        fact = self.by_seq[seq]
         entry: Json = {"seq": seq, "at": fact.at, "event": fact.type, "step": step, "text": text}
         conditions = [question.document() for question in asked if question.when is not None]
         return {**entry, "asked": conditions} if conditions else entry
@@ -147,8 +151,7 @@ class _Explainer:
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
         if skipped is not None:
-            entry = entry_of(skipped, self.log)
-            chain += [entry] if entry is not None else []
+            chain += entries_of([skipped])
             why = "no step that ended has led to it, and none that is under way can any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)

@@ -24,6 +24,8 @@ from .upcast import UPCASTERS
 
 PLACES = ("at", "line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
+# the start and a cancellation, which nothing waits for
+ALWAYS = ""
 OF_COMMANDS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 
 
@@ -99,11 +101,14 @@ class _Player:
     ) -> None:
         log = [UPCASTERS.current(event) for event in logical_order(events)]
         self.recorded, self.plan, self.assume, self.budget = recorded, plan, assume, budget
-        self.facts = deque(event for event in log if event.cause is None)
+        # what each waits for -> the facts about it, the next one first
+        self.facts: dict[str, deque[Event]] = {}
         self.decisions: dict[int, list[Event]] = {}
         self.orders: dict[str, Event] = {}
         for event in log:
-            if event.cause is not None:
+            if event.cause is None:
+                self.facts.setdefault(_subject(event), deque()).append(event)
+            else:
                 self.decisions.setdefault(event.cause, []).append(event)
             if event.type == e.ISSUED and event.command_id is not None:
                 self.orders[event.command_id] = event
@@ -125,10 +130,14 @@ class _Player:
     # -- which fact comes next
 
     def _next(self) -> Event | None:
-        for place, fact in enumerate(self.facts):
-            if self._fits(fact):
-                del self.facts[place]
-                return self._adapted(fact)
+        """The earliest recorded fact about something that is waited for now."""
+        state = self.state
+        waited = [ALWAYS, *state.commands, *state.timers, *state.children]
+        known = [facts[0] for name in waited if (facts := self.facts.get(name))]
+        fact = next((fact for fact in sorted(known, key=lambda fact: fact.seq) if self._fits(fact)), None)
+        if fact is not None:
+            self.facts[_subject(fact)].popleft()
+            return self._adapted(fact)
         if (frame := self._made_frame()) is not None or self.done.divergence is None:
             return frame
         return self._known() or (self._assumed() if self.assume else None)
@@ -141,11 +150,6 @@ class _Player:
             if command.kind == "open":
                 return self._same_collection(fact.step or "")
             return command.kind == "step" or self._same_frame(fact, command.frame, order)
-        match fact.type:
-            case e.TIMER_FIRED:
-                return fact.payload["timer"] in self.state.timers
-            case e.CHILD_ENDED:
-                return fact.payload["execution_id"] in self.state.children
         return True
 
     def _same_collection(self, step: str) -> bool:
@@ -241,8 +245,25 @@ class _Player:
         return "another collection, which was not recorded" if kind == "open" else "no outcome was recorded"
 
 
+def _subject(fact: Event) -> str:
+    """What must be waited for, for the fact to have a meaning."""
+    match fact.type:
+        case e.TIMER_FIRED:
+            return str(fact.payload["timer"])
+        case e.CHILD_ENDED:
+            return str(fact.payload["execution_id"])
+        case e.STARTED | e.CANCELLED:
+            return ALWAYS
+    return fact.command_id or ""
+
+
 def _same(recorded: Sequence[Event], now: Sequence[Event]) -> bool:
-    return [_content(event) for event in recorded] == [_content(event) for event in now]
+    return len(recorded) == len(now) and all(map(_alike, recorded, now))
+
+
+def _alike(recorded: Event, now: Event) -> bool:
+    # as a rule they are equal as they stand, and need not be made canonical
+    return replace(now, seq=recorded.seq) == recorded or _content(recorded) == _content(now)
 
 
 def _content(event: Event) -> str:

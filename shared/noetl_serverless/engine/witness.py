@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..playbook.paths import paths_in
@@ -99,12 +100,17 @@ class _Witness(Decider):
 def seen(template: Template, scope: Scope) -> dict[str, Any]:
     """Path -> the value it leads to, shortened; in words where it leads to none."""
     found = {}
-    for path in paths_in(template.source):
+    for path, reader in _readers(template.source):
         try:
-            found[path] = shortened(Template("{{ " + path + " }}").render(scope))
+            found[path] = shortened(reader.render(scope))
         except TemplateError as error:
             found[path] = f"({error.message})"
     return found
+
+
+@lru_cache(maxsize=1024)
+def _readers(source: str) -> tuple[tuple[str, Template], ...]:
+    return tuple((path, Template("{{ " + path + " }}")) for path in paths_in(source))
 
 
 def shortened(value: Any) -> Any:
