@@ -148,13 +148,15 @@ class BrokenStack(Stack):
         return "\n".join(lines)
 
     def audit(self, ids: Iterable[str]) -> list[Finding]:
-        """What is wrong with these executions, and where REST tells another story than the database."""
+        """What is wrong with these executions by our own rules, by the engine's, and where REST tells another story."""
         named = set(ids)
         found = audit(self.database_url, named)
         with contextlib.closing(connect(self.database_url)) as database:
             for execution_id in named:
                 if events_of(self.log(execution_id)) != stored_events(database, execution_id):
                     found.append(Finding(execution_id, "the log by REST is another", "see noetl.event"))
+                for difference in self.call("GET", f"/api/replay/validate?execution_id={execution_id}")["differences"]:
+                    found.append(Finding(execution_id, "a projection is not the log's", json.dumps(difference)))
         return found
 
     def report(self, worker: str, execution_id: str, command: str, fence: int) -> str:
