@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .runtime_api import Environment, InitFailed, Invoked
+from .runtime_api import Environment, InitFailed, Invoked, QuietServer
 
 THROTTLED = {"errorType": "TooManyRequestsException", "errorMessage": "Rate Exceeded."}
 
@@ -96,8 +96,7 @@ class InvokeApi:
         self._server.server_close()
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(QuietServer):
     functions: dict[str, Function]
 
 
