@@ -14,7 +14,7 @@ from ..engine.digest import items_digest, lasting_digest
 from ..errors import Problem
 from ..playbook.plan import Plan, Step
 from ..protocol import ClaimedCommand, Outcome
-from ..results.offload import dump, externalise, selection
+from ..results.offload import dump, selection
 from ..telemetry.logs import log_context
 from ..telemetry.masking import masking
 from .budget import Budget
@@ -24,11 +24,11 @@ from .frame import FrameRun
 from .job import End, Job
 from .pipeline import Pipeline
 from .render import Lazy
+from .storing import put_away
 from .toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
-STORE_TRIES = 3
 # a command that had this much of the longest run there is, and did not end, will not end next time either
 WHOLE_BUDGET = 0.8
 
@@ -121,27 +121,12 @@ class Executor:
         """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
         command = job.command
         chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        for left in reversed(range(STORE_TRIES)):
-            try:
-                stored = await externalise(
-                    data,
-                    execution_id=command.execution_id,
-                    step=command.step,
-                    suffix=command.command_id,
-                    store=self._toolbox.store,
-                    select=chosen,
-                )
-            except OSError as error:
-                if not left:
-                    raise _StoreFailed(f"the result could not be stored: {error}") from error
-                await asyncio.sleep(0.1 * (STORE_TRIES - left))
-            else:
-                if "ref" in stored:
-                    self._toolbox.resolver.keep(stored["ref"], data)
-                    if (digest := lasting_digest(data)) is not None:
-                        stored["ref"]["meta"]["digest"] = digest
-                return stored
-        raise AssertionError
+        stored = await put_away(data, command, self._toolbox.store, select=chosen)
+        if "ref" in stored:
+            self._toolbox.resolver.keep(stored["ref"], data)
+            if (digest := lasting_digest(data)) is not None:
+                stored["ref"]["meta"]["digest"] = digest
+        return stored
 
 
 def _selection(step: Step) -> list[tuple[str, str]]:
@@ -153,10 +138,6 @@ def _selection(step: Step) -> list[tuple[str, str]]:
 def _digest(start: int, items: list[Any]) -> str:
     """Of the items as JSON gives them back, which is how a log with small results has them."""
     return f"{items_digest(start, orjson.loads(dump(items))):064x}"
-
-
-class _StoreFailed(Problem):
-    status, code, title = 503, "result_store", "The result store does not answer"
 
 
 class _Malformed(Problem):

@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import InvalidRequest, Problem
 from ..playbook.plan import Loop
 from ..protocol import ChildRequest, Frame, FrameOutcome
-from ..results.offload import externalise
 from .errors import from_problem, step_error
 from .job import End, Job
 from .pipeline import LOCALS_LIMIT, Pipeline
+from .storing import put_away
 
 # so many errors of items are told one by one
 ERRORS_SHOWN = 10
@@ -207,15 +207,7 @@ class FrameRun:
     async def _suspended(self, status: str) -> FrameEnd:
         """What is done and what waits, to be taken up by whoever gets the frame next."""
         held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
-        command = self.job.command
-        packed = await externalise(
-            held,
-            execution_id=command.execution_id,
-            step=command.step,
-            suffix=f"{command.command_id}/frame",
-            store=self.job.toolbox.store,
-            limit=LOCALS_LIMIT,
-        )
+        packed = await put_away(held, self.job.command, self.job.toolbox.store, part="/frame", limit=LOCALS_LIMIT)
         return FrameEnd(status, set=self._set_so_far(), resume={"items": packed})
 
     def _set_so_far(self) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from ..playbook.template import render_tree, truthy
 from ..playbook.template_error import TemplateError
 from ..playbook.views import Fetch
 from ..protocol import ChildRequest
-from ..results.offload import dump, externalise
+from ..results.offload import dump
 from ..tools.port import ToolCall
 from .backoff import backoff
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
 from .job import End, Job
+from .storing import put_away
 from .toolbox import Identity, call_tool
 
 JUMPS_LIMIT = 100_000
@@ -246,15 +247,7 @@ class Pipeline:
             "step": self.step,
             "iter": self._iter_set(),
         }
-        command = self.job.command
-        packed = await externalise(
-            held,
-            execution_id=command.execution_id,
-            step=command.step,
-            suffix=f"{command.command_id}/locals",
-            store=self.job.toolbox.store,
-            limit=LOCALS_LIMIT,
-        )
+        packed = await put_away(held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT)
         end.set = self.set
         end.resume = {
             "task": self.tasks[self.position].name,

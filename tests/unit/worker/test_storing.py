@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+ERROR = "{{ output.status == 'error' }}"
+LARGE = "x" * 9000
+
+
+def stumbling(bench: Any, times: int) -> None:
+    put = bench.store.put
+
+    async def stumbles(key: str, data: bytes) -> Any:
+        nonlocal times
+        if times:
+            times -= 1
+            raise OSError("the store does not answer")
+        return await put(key, data)
+
+    bench.store.put = stumbles
+
+
+async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Any, make: Any) -> None:
+    stumbling(bench, 2)
+    bench.tool("a", make.ok(LARGE))
+    bench.tool("b", make.failed())
+    work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))
+    outcome = await bench.run(work)
+    assert (outcome.status, outcome.delay) == ("deferred", 600)
+    assert "ref" in outcome.resume["locals"]
+
+
+async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Any, make: Any) -> None:
+    stumbling(bench, 2)
+    bench.tool("a", lambda call, context: make.failed() if call.config["x"] else make.ok(LARGE))
+    task = make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=600), config={"x": "{{ iter.item }}"})
+    outcome = await bench.frame(make.step(task, loop=make.loop()), [0, 1])
+    assert outcome.status == "deferred"
+    assert "ref" in outcome.resume["items"]
+
+
+async def test_a_store_that_stays_away_fails_the_step_and_is_named(bench: Any, make: Any) -> None:
+    stumbling(bench, 100)
+    bench.tool("a", make.ok(LARGE))
+    bench.tool("b", make.failed())
+    work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))
+    outcome = await bench.run(work)
+    assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)
