@@ -31,7 +31,7 @@ def main() -> int:
     for seed, rule, detail in total.failures[:5]:
         print(f"seed {seed}: {rule}: {detail[:500]}")
     if total.failures:
-        return one(total.failures[0][0], True, given.whole)
+        return one(int(total.failures[0][0]), True, given.whole)
     return 0
 
 

@@ -10,6 +10,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.store.memory import Execution
 
+from .model import conform
 from .playbooks import MAIN, plan_of
 from .watch import Broken, same
 
@@ -32,6 +33,8 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
         _joins(world)
         _loops(world)
         _families(world)
+        misfit = conform(world.log.moves)
+        _must(misfit is None, "the model does not allow it", misfit)
         if world.book.tame:
             _compare(world, expected)
     except Broken as broken:
@@ -98,6 +101,9 @@ def _joins(world: World) -> None:
         plan = plan_of(world.catalog_text(execution.case.plan_hash))
         again = {step.name for step in plan.steps.values() if step.name in plan.reach[step.name]}
         behind = {name for step in again for name in plan.reach[step]} | again
+        if plan.final_step is not None:
+            # it runs when all else has ended, and may lead back
+            behind |= plan.reach[plan.final_step]
         for step, generation in world.log.diaries[id].begun:
             _must(step in behind or generation == 1, "a join fired twice", f"{id} {step}#{generation}")
 

@@ -1,20 +1,24 @@
-"""Many seeds, in a few processes."""
+"""Many seeds, in a few processes. `python -m tests.simulation.many START COUNT EVERY`: the part of one of them."""
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
+import json
+import queue
+import subprocess
 import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from .playbooks import SHARE
 from .seeds import run_seed
 
-# seeds that one task of a process takes: whole books, for what is compiled for one is used again
+# seeds that are told of at once: whole books, for what is compiled for one is used again
 CHUNK = SHARE * 8
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(slots=True)
@@ -23,17 +27,21 @@ class Total:
     events: int = 0
     executions: int = 0
     strikes: int = 0
-    seen: Counter[str] = field(default_factory=Counter)
-    # (seed, rule, detail)
-    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+    # [seed, rule, detail]
+    failures: list[list[str]] = field(default_factory=list)
 
     def add(self, other: Total) -> None:
         self.seeds += other.seeds
         self.events += other.events
         self.executions += other.executions
         self.strikes += other.strikes
-        self.seen += other.seen
+        self.see(other.seen)
         self.failures += other.failures
+
+    def see(self, seen: Mapping[str, int]) -> None:
+        for kind, count in seen.items():
+            self.seen[kind] = self.seen.get(kind, 0) + count
 
     def report(self, seconds: float) -> str:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.seen.items()))
@@ -50,17 +58,21 @@ def run_chunk(seeds: range) -> Total:
         try:
             verdict = run_seed(seed)
         except Exception as error:
-            total.failures.append((seed, "the simulation itself failed", f"{type(error).__name__}: {error}"))
+            total.failures.append([str(seed), "the simulation itself failed", f"{type(error).__name__}: {error}"])
             continue
         total.seeds += 1
         total.events += verdict.events
         total.executions += verdict.executions
         total.strikes += verdict.strikes
-        total.seen.update(verdict.seen)
+        total.see(verdict.seen)
         if verdict.fault is not None:
-            total.failures.append((seed, verdict.fault.rule, verdict.fault.detail))
+            total.failures.append([str(seed), verdict.fault.rule, verdict.fault.detail])
     gc.collect()
     return total
+
+
+def chunks(start: int, count: int) -> list[range]:
+    return [range(first, min(first + CHUNK, start + count)) for first in range(start, start + count, CHUNK)]
 
 
 def run_many(
@@ -69,7 +81,8 @@ def run_many(
     """Stops early after `most` failures, or when the time is over."""
     total = Total()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    for part in _parts(start, count, jobs):
+    parts = map(run_chunk, chunks(start, count)) if jobs < 2 else _parts(start, count, jobs)
+    for part in parts:
         total.add(part)
         if progress:
             print(f"\r{total.seeds} seeds, {len(total.failures)} failures ", end="", file=sys.stderr, flush=True)
@@ -77,14 +90,44 @@ def run_many(
             break
     if progress:
         print(file=sys.stderr)
-    total.failures.sort()
+    total.failures.sort(key=lambda failure: int(failure[0]))
     return total
 
 
 def _parts(start: int, count: int, jobs: int) -> Iterator[Total]:
-    chunks = [range(first, min(first + CHUNK, start + count)) for first in range(start, start + count, CHUNK)]
-    if jobs < 2:
-        yield from map(run_chunk, chunks)
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=200) as pool:
-        yield from pool.imap_unordered(run_chunk, chunks)
+    told: queue.Queue[str | None] = queue.Queue()
+    children = [_child(start, count, job, jobs) for job in range(jobs)]
+    for child in children:
+        threading.Thread(target=_listen, args=(child, told), daemon=True).start()
+    try:
+        left = len(children)
+        while left:
+            line = told.get()
+            if line is None:
+                left -= 1
+            else:
+                yield Total(**json.loads(line))
+        if any(child.wait() for child in children):
+            raise RuntimeError("a process of the simulation died")
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _child(start: int, count: int, job: int, jobs: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.simulation.many", str(start), str(count), f"{job}/{jobs}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def _listen(child: subprocess.Popen[str], told: queue.Queue[str | None]) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        told.put(line)
+    told.put(None)
+
+
+if __name__ == "__main__":
+    place, of = (int(number) for number in sys.argv[3].split("/"))
+    for seeds in chunks(int(sys.argv[1]), int(sys.argv[2]))[place::of]:
+        print(json.dumps(asdict(run_chunk(seeds))), flush=True)

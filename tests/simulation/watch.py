@@ -21,6 +21,8 @@ from noetl_serverless.store.log import Case, Claimant, Committed, Lease, Part, P
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.projections import project
 
+from .model import Move
+
 Key = tuple[str, str]
 REPORTED = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 # after the last fault, a lease may still run out of what was held before
@@ -71,6 +73,9 @@ class WatchedLog(MemoryLog):
         self.ever_held: set[Key] = set()
         # command -> the fence it was closed under
         self.closed: dict[Key, int] = {}
+        self.inboxed: set[Key] = set()
+        # what befell each command, as the model has it
+        self.moves: list[Move] = []
         self.held_since: dict[Key, float] = {}
         self.scheduled: Callable[[], bool] = lambda: False
         # since when nothing goes wrong any more
@@ -136,7 +141,7 @@ class WatchedLog(MemoryLog):
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
             self._must(before.get(name) == fences[name], "released under a stale fence", name)
-        self._give_back(waiting, "released")
+        self._give_back(waiting, "release")
         return waiting
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
@@ -147,13 +152,14 @@ class WatchedLog(MemoryLog):
             name = (key.execution_id, key.command_id)
             self._must(name in late, "a lease was taken away before its end", name)
             self._must(name not in well, "a lease ran out, and nothing was wrong", name)
-        self._give_back(waiting, "expired")
+        self._give_back(waiting, "expire")
         return waiting
 
     def _give_back(self, waiting: Iterable[tuple[str, CommandKey]], how: str) -> None:
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
-            self.holds.pop(name, None)
+            fence = self.holds.pop(name, 0)
+            self.moves.append((*name, how, fence))
             self._note(how, key.execution_id, key.command_id)
 
     def _take(self, leases: Iterable[Lease], worker: str) -> None:
@@ -161,6 +167,7 @@ class WatchedLog(MemoryLog):
             key = (lease.execution_id, lease.command_id)
             self._must(key not in self.holds, "two workers hold one command", lambda key=key: key)
             self._must(lease.fence > self.closed.get(key, 0), "a command is run again after its end", key)
+            self.moves.append((*key, "claim", lease.fence))
             self.holds[key] = lease.fence
             self.held_since[key] = self._clock()
             self.ever_held.add(key)
@@ -189,7 +196,7 @@ class WatchedLog(MemoryLog):
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")
             if key in accepted:
-                self._closing(self.diaries[key[0]], key[1], fact.fence)
+                self._closing(self.diaries[key[0]], key[1], fact.fence, "append")
                 self._note("into the inbox", key[0], f"{fact.event.type} {key[1]}")
         return accepted
 
@@ -204,7 +211,7 @@ class WatchedLog(MemoryLog):
         new = self.executions[id].events[diary.seen : part.case.head]
         self._note("commit", id, *(describe(event) for event in part.events))
         for command, fence in part.closes:
-            self._closing(diary, command, fence)
+            self._closing(diary, command, fence, "commit")
         for place, event in enumerate(new, diary.seen + 1):
             self._must(event.seq == place, "the sequence has a gap", f"{id}: {event.seq} at {place}")
             self._event(diary, event)
@@ -221,10 +228,13 @@ class WatchedLog(MemoryLog):
             runs = how == "started" and self.executions[child].status == "RUNNING"
             self._must(not runs or spared or child in told, "a child was left running", f"{diary.id} {child}")
 
-    def _closing(self, diary: Diary, command: str, fence: int) -> None:
+    def _closing(self, diary: Diary, command: str, fence: int, how: str) -> None:
         key = (diary.id, command)
         if command in diary.timers:
             return
+        self.moves.append((*key, how, fence))
+        if how == "append":
+            self.inboxed.add(key)
         self._must(self.holds.get(key) == fence, "committed under a stale fence", f"{key} {fence}")
         self._must(key not in self.closed, "a command was closed twice", key)
         self.holds.pop(key, None)
@@ -241,6 +251,8 @@ class WatchedLog(MemoryLog):
                 open = event.command_id in diary.open
                 self._must(open, "an outcome of a command that is not open", f"{id} {event.command_id}")
                 diary.open.discard(event.command_id or "")
+                if (id, event.command_id or "") in self.inboxed:
+                    self.moves.append((id, event.command_id or "", "take", payload.get("meta", {}).get("fence")))
                 fence = payload.get("meta", {}).get("fence")
                 current = self.closed.get((id, event.command_id or ""))
                 self._must(fence == current, "an outcome under another fence", f"{id} {event.command_id} {fence}")
@@ -276,6 +288,7 @@ class WatchedLog(MemoryLog):
         command = event.command_id or ""
         self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
         diary.issued.add(command)
+        self.moves.append((diary.id, command, "issue", 0))
         diary.open.add(command)
         resumes = False
         for source, name in ((diary.timers, "timer"), (diary.children, "child")):
@@ -367,6 +380,7 @@ class WatchedLog(MemoryLog):
         waits = bool(state.commands or state.timers or state.children)
         self._must(state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}")
         if state.ended:
+            self.moves += [(id, command, "end", 0) for command in sorted(diary.open)]
             for key in [key for key in self.holds if key[0] == id]:
                 del self.holds[key]
 

@@ -1,0 +1,73 @@
+"""Two thousand worlds, and what is needed to believe them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .faults import RATES, Limits
+from .many import Total, run_many
+from .mutants import skip_the_fence_check
+from .playbooks import SHARE
+from .seeds import oracle, run_seed, story
+from .shrink import shrink
+
+SEEDS = 2000
+
+
+@pytest.fixture(scope="module")
+def total() -> Total:
+    return run_many(0, SEEDS, jobs=2)
+
+
+def test_no_rule_is_ever_broken(total: Total) -> None:
+    assert total.failures == []
+    assert total.seeds == SEEDS
+
+
+def test_every_kind_of_fault_strikes_often(total: Total) -> None:
+    assert {kind for kind in RATES if total.seen.get(kind, 0) < 20} == set()
+
+
+def test_a_seed_tells_the_same_story_in_any_process() -> None:
+    digests = set()
+    for hashes in ("1", "2"):
+        command = [sys.executable, "-m", "tests.simulation", "--seed", "11"]
+        environment = {**os.environ, "PYTHONHASHSEED": hashes}
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+        digests.add(done.stdout.strip().splitlines()[-1])
+    assert len(digests) == 1
+    assert f"{run_seed(11).digest:08x}" in digests.pop()
+
+
+def test_a_failing_seed_is_made_small_and_fails_again() -> None:
+    seed = next(seed for seed in range(400) if _broken(seed))
+    oracle(seed // SHARE)
+    with skip_the_fence_check():
+        first = run_seed(seed)
+        assert first.fault is not None
+        small, limits = shrink(first)
+        assert small.fault is not None
+        assert small.fault.rule == first.fault.rule
+        assert len(small.trace) <= len(first.trace)
+        assert story(run_seed(seed, limits)) == story(small)
+
+
+def test_a_strike_can_be_left_out() -> None:
+    seed = next(seed for seed in range(100) if run_seed(seed).strikes > 3)
+    whole = run_seed(seed)
+    kind = next(iter(whole.seen))
+    assert kind not in run_seed(seed, Limits(without=frozenset({kind}))).seen
+    strikes = [int(more[0]) for _, what, _, more in run_seed(seed, Limits(skip=frozenset({1}))).trace if what == "FAULT"]
+    assert 1 not in strikes
+
+
+def _broken(seed: int) -> bool:
+    oracle(seed // SHARE)
+    with skip_the_fence_check():
+        return run_seed(seed).fault is not None
