@@ -1,7 +1,7 @@
 """The log file of a batch: gzip members of JSON lines. Several members on end are one gzip file, too.
 
-An execution begins with a line {"execution", "results", "commands"}, at the start of a member; its events follow, one a line. Where
-its members lie, its blocks say: [[first seq, offset, length]].
+An execution begins with a line {"execution", "results", "commands"}, at the start of a member; its events follow, one a
+line. Where its members lie, its blocks say: [[first seq, offset, length]].
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class ClaimedBatch(Message):
 
 
 class ExecutionsPage(Message):
-    """Rows in order, each the JSON of {"execution": row, "results": rows, "commands": rows}; an empty page is the end."""
+    """In order, each the JSON of {"execution": row, "results": rows, "commands": rows}; an empty page is the end."""
 
     rows: list[tuple[str, str]]
 

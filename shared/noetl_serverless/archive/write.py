@@ -97,21 +97,24 @@ async def _heads(batch: Batch, source: Source) -> AsyncIterator[tuple[str, str]]
 
 
 async def _place(store: ResultStore, key: str, content: bytes) -> bytes:
-    """The content as it stands in the store, which it may from an attempt before; what else stands there goes."""
-    try:
-        if await store.get(key) == content:
-            return content
-        await store.delete(key)
-    except KeyError:
-        pass
+    """The content as it stands in the store. What an attempt before has left there is the same, or goes."""
+    # not looked for first: where a listing is not allowed, what is missing looks like what is forbidden
     await store.put(key, content)
-    try:
-        back = await store.get(key)
-    except KeyError:
-        raise Damaged(f"{key} is not in the store after it was put there") from None
+    back = await _back(store, key)
+    if back != content:
+        await store.delete(key)
+        await store.put(key, content)
+        back = await _back(store, key)
     if back != content:
         raise Damaged(f"{key} has other bytes than were put there")
     return back
+
+
+async def _back(store: ResultStore, key: str) -> bytes:
+    try:
+        return await store.get(key)
+    except KeyError:
+        raise Damaged(f"{key} is not in the store after it was put there") from None
 
 
 class _Draft:

@@ -6,7 +6,8 @@
 -- archived  one row per execution in a batch: what lists show of it, and where its part of the batch's log file lies.
 -- chore     work of the reconciler that is not urgent: when each is next due, and how far it has come.
 --
--- Lock order: the batch, then its executions by execution_id.
+-- Lock order: the batch, then its executions by execution_id. The functions' plans are made while the tables are small and
+-- kept while they grow, hence their settings.
 
 CREATE TABLE noetl.archive (
     archive_id bigint PRIMARY KEY,
@@ -48,7 +49,8 @@ CREATE TABLE noetl.archived (
     ended_at timestamptz NOT NULL,
     -- of the batch's log file: [[the first seq in it, offset, length]], in order; null while planned, and of what expires
     blocks jsonb
-);
+-- each row is updated once, when its batch is registered
+) WITH (fillfactor = 55);
 CREATE INDEX archived_batch ON noetl.archived (archive_id, execution_id);
 CREATE INDEX archived_parent ON noetl.archived (parent_execution_id) WHERE parent_execution_id IS NOT NULL;
 CREATE INDEX archived_ended ON noetl.archived (ended_at, execution_id);
@@ -76,7 +78,8 @@ CREATE FUNCTION noetl.month_start(month date) RETURNS bigint LANGUAGE sql IMMUTA
 $$;
 
 -- Whether an execution and those above it ended before `cutoff`, or are gone: until then they may use what those below made.
-CREATE FUNCTION noetl.settled(id bigint, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION noetl.settled(id bigint, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
 DECLARE
     above bigint;
     ended timestamptz;
@@ -113,7 +116,7 @@ $$;
 -- Put the oldest that are due into a batch: of one month, of at most so many executions, and so many events unless one
 -- execution alone has more. Returns its id, null if none is due.
 CREATE FUNCTION noetl.plan_archive(id bigint, wanted text, cutoff timestamptz, most integer, most_events bigint)
-RETURNS bigint LANGUAGE plpgsql AS $$
+RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     chosen bigint[];
 BEGIN
@@ -141,7 +144,8 @@ END $$;
 -- held  [{execution_id, events, blocks}]: what the files hold. Of a batch that expires nothing is asked.
 -- Returns 'registered', also when it was before; 'stale' if another attempt holds the batch; 'incomplete' if the files do
 -- not hold every event of every execution.
-CREATE FUNCTION noetl.register_archive(id bigint, attempt integer, made jsonb, held jsonb) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.register_archive(id bigint, attempt integer, made jsonb, held jsonb) RETURNS text LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     batch noetl.archive;
     ids bigint[];
@@ -233,7 +237,7 @@ END $$;
 
 -- Delete the events of one registered batch that no drop of a partition will take soon: of a month that is not over, or one
 -- that has waited for `patience`. Returns how many, null if there is no such batch.
-CREATE FUNCTION noetl.purge_archive(patience interval) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.purge_archive(patience interval) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     id bigint;
     gone bigint;
