@@ -77,7 +77,7 @@ def surfaces(execution_id: str, events: Iterable[Event], workload: Mapping[str, 
         _frames(log),
         _loops(state),
         _commands(state, log),
-        _results(log),
+        results_of(log),
     )
 
 
@@ -177,7 +177,8 @@ def _command(event: Event, name: str | None, kind: str, attempt: int, status: st
     return row if due is None else {**row, "due": due}
 
 
-def _results(log: list[Event]) -> list[Row]:
+def results_of(log: Iterable[Event]) -> list[Row]:
+    """What the reports among these events have put into a result store."""
     rows: dict[str, Row] = {}
     for event in log:
         ref = event.payload.get("ref") if event.type in REPORTS else None

@@ -11,7 +11,7 @@ from ..engine.canonical import plain
 from ..engine.events import Event
 from ..engine.replay import fold
 from ..engine.state import State
-from ..engine.surfaces import Surfaces, surfaces
+from ..engine.surfaces import Surfaces, results_of, surfaces
 
 Row = Mapping[str, Any]
 
@@ -37,6 +37,8 @@ class Stored:
     frames: Sequence[Row]
     results: Sequence[Row]
     now: int
+    # what has been reported and has no place in the log yet
+    inbox: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,22 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     workload = kept["workload"] if kept is not None else None
     said = surfaces(execution_id, events, workload)
     found = _execution(execution_id, events, said, kept)
-    found += _rows("command", stored.commands, said.commands)
+    found += _rows("command", stored.commands, out(said, stored.inbox))
     found += _rows("stage", stored.stages, said.stages)
     found += _rows("frame", stored.frames, said.frames)
-    expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in said.results]
+    expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(said, stored.inbox)]
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
+
+
+def out(said: Surfaces, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+    """The commands that the log leaves out, without those whose report waits in the inbox."""
+    reported = {event.command_id for event in inbox}
+    return [row for row in said.commands if row["command_id"] not in reported or row["status"] == "dead"]
+
+
+def stored_results(said: Surfaces, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+    known = {row["key"] for row in said.results}
+    return [*said.results, *(row for row in results_of(inbox) if row["key"] not in known)]
 
 
 def _execution(execution_id: str, events: Sequence[Event], said: Surfaces, kept: Row | None) -> list[Difference]:

@@ -16,7 +16,7 @@ from ..engine.events import Event
 from ..engine.surfaces import RUNNING, Surfaces, surfaces
 from ..errors import Conflict, NotFound, Unavailable
 from .connection import Connection, Database, sqlstate
-from .parity import Difference, Stored, differences
+from .parity import Difference, Stored, differences, out, stored_results
 from .queries import load
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class Replays:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
         said = surfaces(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
-        self._make(connection, execution_id, said, events, pool or self._pool)
+        self._make(connection, execution_id, said, events, stored.inbox, pool or self._pool)
         row = {**said.execution, "head": events[-1].seq, "workload": workload}
         row["state"] = said.state.snapshot()
         if kept is not None:
@@ -176,17 +176,24 @@ class Replays:
         return int(leases)
 
     def _make(
-        self, connection: Connection, id: int, said: Surfaces, events: Sequence[Event], pool: Callable[[str], str]
+        self,
+        connection: Connection,
+        id: int,
+        said: Surfaces,
+        events: Sequence[Event],
+        inbox: Sequence[Event],
+        pool: Callable[[str], str],
     ) -> None:
         at = {event.seq: event.at for event in events}
         buried = _burials(events)
         commands = [
             {**row, **buried.get(row["command_id"], {}), "pool": pool(row["step"]), "at": at[row["seq"]]}
-            for row in said.commands
+            for row in out(said, inbox)
             if said.execution["status"] == RUNNING or row["status"] == "dead"
         ]
-        written = {ref["key"]: event.at for event in events if (ref := event.payload.get("ref")) and "key" in ref}
-        results = [{**row, "at": written[row["key"]]} for row in said.results]
+        reports = [*events, *inbox]
+        written = {ref["key"]: event.at for event in reports if (ref := event.payload.get("ref")) and "key" in ref}
+        results = [{**row, "at": written[row["key"]]} for row in stored_results(said, inbox)]
         rows = {"commands": commands, "stages": said.stages, "frames": said.frames, "results": results}
         for name, made in rows.items():
             if made:
@@ -212,7 +219,15 @@ class Replays:
             for name in ("commands", "stages", "frames", "results")
         }
         now = int(connection.run(self._sql["now"])[0][0])
-        return Stored(self._execution(connection, execution_id), **rows, now=now)
+        return Stored(
+            self._execution(connection, execution_id), **rows, now=now, inbox=self._inbox(connection, execution_id)
+        )
+
+    def _inbox(self, connection: Connection, execution_id: int) -> list[Event]:
+        return [
+            Event(kind, int(at), 0, None, step, generation, command, payload)
+            for kind, step, generation, command, at, payload in connection.run(self._sql["inbox"], id=execution_id)
+        ]
 
 
 def _burials(events: Sequence[Event]) -> dict[str, dict[str, Any]]:

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.engine.events import CALL_DONE, Event
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger, wall_clock
+from noetl_serverless.ledger.playbooks import Playbooks
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
+from noetl_serverless.store.log import Log, Reported
 
 LOOP = """\
 apiVersion: noetl.io/v2
@@ -246,3 +252,27 @@ async def test_a_stored_result_is_read_in_parts(
     assert await validate(user, started) == []
     await rebuild(user, started)
     assert await validate(user, started) == []
+
+
+async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_a_rebuild(
+    user: Any, started: str, hands: Any, database: Database
+) -> None:
+    (command,) = await hands.claim()
+    uri = f"noetl://execution/{started}/result/first/00000000"
+    meta = {"bytes": 1, "sha256": "0" * 64, "created_at": "2026-01-01T00:00:00Z"}
+    ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": "k", "meta": meta, "extracted": {"n": 1}}
+    row = {"ref": uri, "step": "first", "store": "disk", "key": "k", "bytes": 1, "sha256": "0" * 64}
+    row |= {"content_type": "application/json", "scope": "execution", "expires_at": None}
+    fact = Event(CALL_DONE, wall_clock(), 0, None, "first", 1, command["command_id"], {"ref": ref})
+    log = Log(database)
+    assert await log.append([Reported(started, fact, command["fence"], [row])])
+    assert await validate(user, started) == []
+    assert (await rebuild(user, started))["differences"] == []
+    assert await validate(user, started) == []
+    assert await hands.claim() == []
+    ledger = Ledger(log, Playbooks(Catalog(database)), Doorbell(None, None))
+    assert await ledger.advance([started]) == 1
+    assert await validate(user, started) == []
+    await hands.finish()
+    # its set asked for what is not extracted
+    assert (await user.get(f"/api/executions/{started}/status")).json["failed"]

@@ -32,6 +32,10 @@ SELECT step, generation, seq, start_item AS "start", end_item AS "end", ok, fail
 SELECT key, ref, step, store, bytes, sha256, content_type, scope, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at
 FROM noetl.result_ref WHERE execution_id = :id;
 
+-- inbox: what has been reported and has no place in the log yet
+SELECT type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
+FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id;
+
 -- now: the instant of the transaction, in ms
 SELECT (extract(epoch FROM now()) * 1000)::bigint;
 
