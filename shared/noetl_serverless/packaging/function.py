@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-from ..hosts.table import FunctionSpec
+from ..hosts.table import FunctionSpec, load_pools
 from . import archive
 from .bytecode import compile_folder
 from .closure import PACKAGE, Closure, Importer
@@ -55,6 +55,7 @@ class Packager:
         self._interpreter = interpreter
         self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
+        self._pools = load_pools(project / "functions")
         barred = (*_BARRED, *_BARRED_ON[host])
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in barred])
 
@@ -97,16 +98,19 @@ class Packager:
     def closure(self, spec: FunctionSpec) -> Closure:
         closure = self._importer.of_script(self._entry(spec).read_text(encoding="utf-8"))
         if f"{TOOLS}.registry" in closure.modules:
-            # tools are found by entry point: no import names them; who has no pool reads their configs and runs none
-            kinds = [value.partition(":")[0] for value in self._entry_points().values()]
-            more = self._importer.of_modules(kinds, lazily=spec.pool is not None)
-            closure.modules |= more.modules
-            closure.others |= more.others
+            # tools are found by entry point: no import names them
+            run, read = self._tools(spec)
+            _add(closure, self._importer.of_modules(run, lazily=True))
+            _add(closure, self._importer.of_modules(read, lazily=False))
         if f"{TOOLS}.python_process" in closure.modules:
-            more = self._importer.of_modules([f"{TOOLS}.python_child"], lazily=True)
-            closure.modules |= more.modules
-            closure.others |= more.others
+            _add(closure, self._importer.of_modules([f"{TOOLS}.python_child"], lazily=True))
         return closure
+
+    def _tools(self, spec: FunctionSpec) -> tuple[list[str], list[str]]:
+        """The modules of the tools that it runs, and of those of which it reads the configs alone."""
+        modules = {kind: value.partition(":")[0] for kind, value in self._entry_points().items()}
+        run = {kind for kind in modules if spec.pool is not None and self._pools.get(kind, spec.pool) == spec.pool}
+        return [modules[kind] for kind in sorted(run)], [modules[kind] for kind in sorted(modules.keys() - run)]
 
     def _entry(self, spec: FunctionSpec) -> Path:
         return self._project / "functions" / spec.source / f"{self._host}.py"
@@ -139,6 +143,11 @@ class Packager:
         if with_tools:
             lines = [f"{name} = {value}\n" for name, value in sorted(self._entry_points().items())]
             (info / "entry_points.txt").write_text(f"[{TOOLS}]\n{''.join(lines)}", encoding="utf-8")
+
+
+def _add(closure: Closure, more: Closure) -> None:
+    closure.modules |= more.modules
+    closure.others |= more.others
 
 
 def _copy(source: Path, target: Path) -> None:

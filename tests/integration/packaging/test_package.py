@@ -67,6 +67,15 @@ def test_a_package_has_what_its_function_imports_and_nothing_heavy_beside(packag
     assert found == ({"pyarrow", "duckdb"} if name == "worker_data" else set())
 
 
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_every_module_of_ours_that_is_in_a_package_can_be_imported_there(packages: Path, name: str) -> None:
+    found = (packages / name / "noetl_serverless").rglob("*.pyc")
+    modules = {".".join(path.relative_to(packages / name).with_suffix("").parts) for path in found}
+    listed = sorted(module.removesuffix(".__init__") for module in modules)
+    assert len(listed) > 40
+    run(packages / name, f"import importlib; [importlib.import_module(name) for name in {listed}]")
+
+
 def test_every_tool_of_a_workers_package_can_be_used(packages: Path) -> None:
     load = (
         "from noetl_serverless.tools import registry; print([registry.load(kind).config for kind in registry.kinds()])"
