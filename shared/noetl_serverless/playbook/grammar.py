@@ -42,7 +42,7 @@ LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"scrip
 
 # what executor.requires.features may name
 FEATURES: Final = frozenset(
-    {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs"}
+    {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs", "budgets"}
 )
 
 # the price tables of this release; the default stays what it is, so that an old playbook keeps its meaning

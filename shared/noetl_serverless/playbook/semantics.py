@@ -98,6 +98,13 @@ class _Checker:
             name = getattr(spec, key)
             if name is not None:
                 self._known_step(name, ("executor", "spec", key))
+        budget = spec.budget
+        if (
+            budget is not None
+            and (budget.max_invocations, budget.max_billed_seconds, budget.max_cost_usd) == (None,) * 3
+        ):
+            limits = "max_invocations, max_billed_seconds or max_cost_usd"
+            self.add(f"a budget needs a limit: {limits}", ("executor", "spec", "budget"), "missing")
 
     def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:
         seen: set[str] = set()
