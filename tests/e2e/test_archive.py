@@ -78,7 +78,7 @@ def test_an_age_or_a_date_is_asked_for(running: Stack) -> None:
 
 
 def test_the_help_has_the_queries(noetls: Stack) -> None:
-    assert "read_parquet('DATA/results/archive/events/**/*.parquet'" in noetls("archive", "--help", data=False).out
+    assert "FROM 'DATA/results/archive/events/**/*.parquet'" in noetls("archive", "--help", data=False).out
 
 
 def test_the_reconciler_archives_by_itself(noetls: Stack, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,20 +24,20 @@ MOST_ATTEMPTS = 3
 
 # the paragraphs of the help keep their lines
 EPILOG = """\
-The files are Parquet below archive/ in the result store, which the local stack keeps in DATA/results. In DuckDB:
+Below archive/ in the result store (DATA/results of the local stack) there are the tables events, executions and results,
+as Parquet. payload, workload, state, result and error are JSON text. In DuckDB:
 
 \b
-  SELECT execution_id, path, status, ended_at - created_at AS took
-  FROM read_parquet('DATA/results/archive/executions/**/*.parquet', hive_partitioning = true)
-  WHERE year = 2026 AND status = 'FAILED';
+  SELECT path, status, count(*), avg(ended_at - created_at) AS took
+  FROM 'DATA/results/archive/executions/**/*.parquet'
+  WHERE year = 2026 GROUP BY ALL ORDER BY took DESC;
 
 \b
-  SELECT step, count(*) AS calls, sum((payload->'$.meta.duration_ms')::DOUBLE) AS ms
-  FROM read_parquet('DATA/results/archive/events/**/*.parquet', hive_partitioning = true)
+  SELECT step, sum((payload->'$.meta.duration_ms')::DOUBLE) AS ms
+  FROM 'DATA/results/archive/events/**/*.parquet'
   WHERE type = 'call.done' GROUP BY step ORDER BY ms DESC;
 
-There are the tables events, executions and results. payload, workload, state, result and error are JSON text. `noetls
-show`, events, executions and replay read archived executions as they do all others."""
+The commands executions, show, events and replay read archived executions as they do all others."""
 
 
 @command
