@@ -24,8 +24,9 @@ MOST_ATTEMPTS = 3
 
 # the paragraphs of the help keep their lines
 EPILOG = """\
-Below archive/ in the result store (DATA/results of the local stack) there are the tables events, executions and results,
-as Parquet. payload, workload, state, result and error are JSON text. In DuckDB:
+In the result store (DATA/results of the local stack) there are the tables
+events, executions and results as Parquet; payload, workload, state, result
+and error are JSON text. In DuckDB:
 
 \b
   SELECT path, status, count(*), avg(ended_at - created_at) AS took
@@ -37,7 +38,8 @@ as Parquet. payload, workload, state, result and error are JSON text. In DuckDB:
   FROM 'DATA/results/archive/events/**/*.parquet'
   WHERE type = 'call.done' GROUP BY step ORDER BY ms DESC;
 
-The commands executions, show, events and replay read archived executions as they do all others."""
+The commands executions, show, events and replay read archived executions
+as they do all others."""
 
 
 @command
