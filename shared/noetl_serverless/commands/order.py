@@ -24,18 +24,19 @@ def command_of(
     plan: Plan,
     path: str,
     names: tuple[str, str, str, int],
-    order: Mapping[str, Any],
+    issued: Mapping[str, Any],
     workload: Mapping[str, Any],
     hold: Hold,
-    **more: Any,
+    more: Mapping[str, Any],
 ) -> ClaimedCommand:
-    """`names`: execution, command, step, generation; `order`: the payload that the command was issued with; `more`:
-    further fields, which win over those of the order."""
+    """`names`: execution, command, step, generation; `issued`: the payload of the event that issued it; `more`: further
+    fields, which win over those that come of it."""
     execution_id, command_id, step, generation = names
     fields = {
-        "scope": order["scope"],
+        "plan": plan.hash,
+        "scope": issued["scope"],
         "workload": needed(plan, step, workload),
-        "resume": order.get("resume"),
+        "resume": issued.get("resume"),
         **more,
     }
     return ClaimedCommand.model_construct(
@@ -43,12 +44,11 @@ def command_of(
         command_id=command_id,
         step=step,
         generation=generation,
-        kind=order["kind"],
-        attempt=order["attempt"],
+        kind=issued["kind"],
+        attempt=issued["attempt"],
         delivery=hold.delivery,
         fence=hold.fence,
         lease_until=hold.until,
-        plan=plan.hash,
         path=path,
         **fields,
     )
@@ -62,6 +62,6 @@ def needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]
     return {key: workload[key] for key in keys if key in workload}
 
 
-def digest_of(order: Mapping[str, Any]) -> str:
+def digest_of(issued: Mapping[str, Any]) -> str:
     """SHA-256 of the payload that a command was issued with; TypeError if it has no JSON form."""
-    return checksum(order)
+    return checksum(issued)

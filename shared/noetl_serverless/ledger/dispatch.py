@@ -53,7 +53,7 @@ class Dispatch:
             more = _pipelined(lease, order, case, known)
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
         held = Hold(lease.fence, lease.delivery, lease.lease_until)
-        return command_of(plan, case.path, names, order, case.state.workload, held, **more)
+        return command_of(plan, case.path, names, order, case.state.workload, held, more)
 
     async def _frame(self, lease: Lease, order: Mapping[str, Any]) -> dict[str, Any]:
         opening = await self._opening(lease)

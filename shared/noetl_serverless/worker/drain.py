@@ -8,7 +8,8 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ from .toolbox import LoadTool, Toolbox
 logger = logging.getLogger(__name__)
 
 
+def wall_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 class Worker:
     def __init__(
         self,
@@ -42,9 +48,10 @@ class Worker:
         compile_plan: Compile,
         *,
         grace: float = GRACE,
+        clock: Callable[[], int] = wall_clock,
     ) -> None:
         """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
-        running commands get once the worker is told to stop."""
+        running commands get once the worker is told to stop; `clock`: milliseconds since 1970."""
         self.settings = settings
         self.client = client
         self.notifier = notifier
@@ -52,6 +59,7 @@ class Worker:
         # one name for the process, so that what a lost answer gave it can be asked for again
         self.id = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
         self.python = python_pool
+        self.clock = clock
         self._grace = grace
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
         self.archivist = Archivist(client, result_store, self._scratch, self.id)

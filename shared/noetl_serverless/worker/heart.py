@@ -23,7 +23,9 @@ async def beat(shift: Shift) -> None:
     lease = shift.worker.settings.lease
     while True:
         await asyncio.sleep(lease / 3)
-        held = [_held(running.command) for running in shift.running.values()]
+        # of an execution whose steps run ahead, one lease stands for all of them
+        held = [_held(running.command) for key, running in shift.running.items() if not shift.chains.holds(key)]
+        held += [_held(anchor) for anchor in shift.chains.anchors()]
         held += [_held(outcome) for outcome in shift.unanswered.values()]
         for start in range(0, len(held), MOST):
             await _keep(shift, held[start : start + MOST], lease)
@@ -38,6 +40,8 @@ async def _keep(shift: Shift, held: list[Held], lease: float) -> None:
         return
     fences = {key_of(each): each.fence for each in held}
     for key in answer.lost:
+        if shift.chains.lost(key_of(key), fences.get(key_of(key))):
+            continue
         running = shift.running.get(key_of(key))
         # while we asked, it may have come back to us under a new fence
         if running is not None and running.command.fence == fences.get(key_of(key)):

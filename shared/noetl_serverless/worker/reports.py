@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest, Problem, TooLarge
-from ..protocol import Outcome, ReportRequest, ReportResponse
+from ..protocol import Order, Outcome, ReportRequest, ReportResponse
+from .client import Answer
 from .errors import step_error
 from .keys import Key, key_of, names_of
 
@@ -76,7 +78,7 @@ class Reports:
     async def _deliver(self, batch: list[Outcome], spare: int = 0) -> None:
         """Report, and begin what the answer brings. What the control plane will not have is sent as an error."""
         try:
-            answer = await self._send(batch, len(batch) + spare)
+            answer = await self.send(batch, len(batch) + spare if self._shift.taking else 0)
         except (InvalidRequest, TooLarge) as problem:
             half = len(batch) // 2
             parts = [batch[:half], batch[half:]] if half else [self._reworded(batch[0], problem.detail)]
@@ -90,24 +92,26 @@ class Reports:
             self._shift.summary.unreported += len(batch)
             self._shift.summary.more = True
             return
-        self._settle(batch, answer)
-        await self._shift.accept(answer.commands, answer.plans)
+        self._settle(batch, answer.body)
+        await self._shift.accept(answer.body.commands, answer.body.plans)
 
-    async def _send(self, batch: list[Outcome], capacity: int) -> ReportResponse:
+    async def send(self, batch: list[Outcome], capacity: int, running: Sequence[Order] = ()) -> Answer[ReportResponse]:
+        """One call, tried until it is answered. Raises Problem."""
         worker = self._shift.worker
         settings = worker.settings
         request = ReportRequest(
             worker_id=worker.id,
             pool=settings.pool,
             outcomes=batch,
-            capacity=min(capacity, 1000) if self._shift.taking else 0,
+            capacity=min(capacity, 1000),
             lease=settings.lease,
             plans=worker.plans.recent(),
+            running=list(running),
         )
         answer = await worker.client.report(request, within=self._shift.within())
         if answer.doubtful:
             self._shift.recover()
-        return answer.body
+        return answer
 
     def _settle(self, batch: list[Outcome], answer: ReportResponse) -> None:
         sent = {key_of(outcome): outcome for outcome in batch}

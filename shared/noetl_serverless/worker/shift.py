@@ -13,10 +13,11 @@ from ..ports import Pointer
 from ..protocol import ClaimedCommand, ClaimRequest, CommandKey, Outcome
 from ..telemetry import metrics
 from .budget import Budget
+from .chains import Chains
 from .execute import released
 from .gate import Gate
 from .heart import beat
-from .keys import Key
+from .keys import Key, key_of
 from .reports import Reports
 from .summary import Summary
 
@@ -45,7 +46,8 @@ class Shift:
         self.budget = budget
         self.summary = Summary()
         self.running: dict[Key, Running] = {}
-        self._reports = Reports(self)
+        self.reports = Reports(self)
+        self.chains = Chains(self)
         # see `_set_apart`
         self.alone: Running | None = None
         # slots promised to calls that are under way
@@ -144,11 +146,13 @@ class Shift:
             await self.worker.learn(plans)
         for command in commands:
             key = (command.execution_id, command.command_id)
+            if self.chains.meet(command):
+                continue
             if (held := self.running.get(key)) is not None:
                 if held.command.fence >= command.fence:
                     continue
                 self.lose(held)
-            elif (outcome := self._reports.unanswered.get(key)) is not None and outcome.fence >= command.fence:
+            elif (outcome := self.reports.unanswered.get(key)) is not None and outcome.fence >= command.fence:
                 continue
             self.summary.claimed += 1
             self._start(key, command)
@@ -156,14 +160,21 @@ class Shift:
 
     def _start(self, key: Key, command: ClaimedCommand) -> None:
         if self.budget.over:
-            self._reports.hand_in(released(command))
+            self.reports.hand_in(released(command))
             return
         running = Running(command)
         self.running[key] = running
         if command.delivery >= max(2, self.worker.settings.max_deliveries):
             self._set_apart(running)
         else:
+            self.chains.begin(command)
             running.task = asyncio.create_task(self._run(key, running))
+
+    def run_ahead(self, command: ClaimedCommand) -> None:
+        """Run what is not claimed yet."""
+        key = key_of(command)
+        running = self.running[key] = Running(command)
+        running.task = asyncio.create_task(self._run(key, running))
 
     # -- the last delivery
 
@@ -198,7 +209,7 @@ class Shift:
 
     @property
     def _others(self) -> bool:
-        return len(self.running) > 1 or bool(self._reports.unanswered or self._reports.calls or self._recoveries)
+        return len(self.running) > 1 or self._unsettled
 
     async def _run(self, key: Key, running: Running) -> None:
         outcome = await self.worker.execute(running.command, self.budget)
@@ -207,8 +218,8 @@ class Shift:
         if running.lost:
             self.summary.lost += 1
             self._changed.set()
-        else:
-            self._reports.hand_in(outcome)
+        elif not self.chains.end(running.command, outcome):
+            self.reports.hand_in(outcome)
 
     # -- recovering
 
@@ -227,7 +238,8 @@ class Shift:
         """Ask for what was claimed for this worker in an answer that never came."""
         # alone, for what another call is about to bring would look lost too
         async with self.gate.exclusive():
-            held = [*self.running, *self._reports.unanswered]
+            held = [key for key in self.running if not self.chains.doubts(key)]
+            held += [*self.reports.unanswered, *(key_of(anchor) for anchor in self.chains.anchors())]
             request = ClaimRequest(
                 worker_id=self.worker.id,
                 pool=self.worker.settings.pool,
@@ -243,12 +255,14 @@ class Shift:
                 # they come back when their leases run out
                 logger.error("recovering failed: %s", problem.detail)
                 self.summary.more = True
+                self.chains.recovered([])
                 return
-            await self.accept(answer.body.commands, answer.body.plans)
+            await self.accept(self.chains.recovered(answer.body.commands), answer.body.plans)
 
     def lose(self, running: Running) -> None:
         running.lost = True
-        self.running.pop((running.command.execution_id, running.command.command_id), None)
+        self.running.pop(key_of(running.command), None)
+        self.chains.forget(running.command)
         if running.task is not None:
             running.task.cancel()
         self._changed.set()
@@ -267,7 +281,7 @@ class Shift:
                 running.task.cancel()
         while self._busy and self.budget.left() > 0:
             await self._change(self.budget.left())
-        leftover = [*self._reports.calls, *self._recoveries]
+        leftover = [*self.reports.calls, *self.chains.calls, *self._recoveries]
         for task in leftover:
             task.cancel()
         if leftover:
@@ -277,20 +291,25 @@ class Shift:
         """What has not begun, if it is still ours."""
         key = (running.command.execution_id, running.command.command_id)
         if self.running.pop(key, None) is not None:
-            self._reports.hand_in(released(running.command))
+            self.reports.hand_in(released(running.command))
 
     @property
     def unanswered(self) -> Mapping[Key, Outcome]:
-        return self._reports.unanswered
+        return self.reports.unanswered
 
     @property
     def _busy(self) -> bool:
-        return bool(self.running or self._reports.unanswered or self._reports.calls or self._recoveries)
+        return bool(self.running) or self._unsettled
+
+    @property
+    def _unsettled(self) -> bool:
+        return bool(self.reports.unanswered or self.reports.calls or self._recoveries) or self.chains.busy
 
     def free(self) -> int:
         if self.alone is not None:
             return 0
-        return self.worker.settings.max_in_flight - len(self.running) - len(self._reports.unanswered) - self.reserved
+        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved
+        return self.worker.settings.max_in_flight - taken
 
     def within(self) -> float:
         return max(1.0, self.budget.left())

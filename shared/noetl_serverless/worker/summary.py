@@ -9,7 +9,7 @@ from ..protocol import Outcome
 
 @dataclass(slots=True)
 class Summary:
-    """`more`: work may be left that nobody will ring for."""
+    """`more`: work may be left that nobody will ring for; `ahead`: of all these, what was run before it was claimed."""
 
     claimed: int = 0
     done: int = 0
@@ -19,6 +19,7 @@ class Summary:
     lost: int = 0
     refused: int = 0
     unreported: int = 0
+    ahead: int = 0
     more: bool = False
 
     def count(self, outcome: Outcome) -> None:

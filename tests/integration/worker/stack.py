@@ -1,0 +1,154 @@
+"""The worker with its real tools and python processes, over the real ledger and a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from noetl_serverless.bus.memory import MemoryNotifier
+from noetl_serverless.errors import NotFound
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.protocol import ClaimRequest, HeartbeatRequest, ReportRequest
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.settings import Settings
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.tools import registry
+from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.drain import Worker
+
+
+@dataclass
+class Entry:
+    catalog_id: int
+    path: str
+    version: int
+    hash: str
+    content: str
+
+
+@dataclass
+class Catalog:
+    found: dict[str, Entry] = field(default_factory=dict)
+
+    def add(self, path: str, body: str) -> None:
+        text = f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(body)}"
+        self.found[path] = Entry(len(self.found) + 1, path, 1, load_plan(text).hash, text)
+
+    async def get(self, path: str, version: int | None = None) -> Entry:
+        if path not in self.found:
+            raise NotFound(f"there is no playbook {path}")
+        return self.found[path]
+
+    async def by_id(self, catalog_id: int) -> Entry:
+        return next(entry for entry in self.found.values() if entry.catalog_id == catalog_id)
+
+    async def text(self, hash: str) -> str:
+        return next(entry.content for entry in self.found.values() if entry.hash == hash)
+
+
+class Direct:
+    """The control plane without HTTP, but with everything put into JSON and back."""
+
+    def __init__(self, ledger: Ledger, log: MemoryLog) -> None:
+        self.ledger = ledger
+        self.log = log
+        self.reports: list[ReportRequest] = []
+        # awaited before a report is carried out
+        self.meanwhile: Callable[[ReportRequest], Awaitable[None]] | None = None
+        # seconds that a report takes
+        self.delay = 0.0
+        # the answers to the next so many reports are lost: they are sent again
+        self.lose = 0
+
+    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
+        return Answer(_again(await self.ledger.claim(_again(request))))
+
+    async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
+        self.reports.append(_again(request))
+        await asyncio.sleep(self.delay)
+        if self.meanwhile is not None:
+            await self.meanwhile(request)
+        answer = await self.ledger.report(_again(request))
+        if not self.lose:
+            return Answer(_again(answer))
+        self.lose -= 1
+        return Answer(_again(await self.ledger.report(_again(request))), doubtful=True)
+
+    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
+        return await self.ledger.heartbeat(request)
+
+    async def credential(self, name: str) -> Any:
+        raise NotFound(f"there is no credential {name}")
+
+    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        events = await self.log.events(execution_id)
+        parts = [
+            {name: event.payload[name] for name in ("start", "end", "data", "ref") if name in event.payload}
+            for event in events
+            if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
+        ]
+        return {"parts": parts}
+
+    async def close(self) -> None:
+        return None
+
+
+def _again(message: Any) -> Any:
+    return type(message).model_validate_json(message.model_dump_json())
+
+
+class Stack:
+    def __init__(self, scratch: Path, load: Callable[[str], Any] = registry.load) -> None:
+        self.scratch = scratch
+        self.load = load
+        self.catalog = Catalog()
+        self.log = MemoryLog(time.time)
+        self.notifier = MemoryNotifier()
+        catalog: Any = self.catalog
+        self.ledger = Ledger(self.log, Playbooks(catalog), Doorbell(self.notifier, None, background=False))
+        self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        self.client = Direct(self.ledger, self.log)
+        self.worker = self.another(self.client)
+
+    def another(self, client: Direct, **settings: Any) -> Worker:
+        """A worker that is not closed with the stack."""
+        speaks: Any = client
+        return Worker(
+            Settings(scratch=str(self.scratch), **settings),
+            speaks,
+            self.notifier,
+            self.store,
+            self.load,
+            PythonPool(2, 1024, self.scratch),
+            load_plan,
+        )
+
+    async def run(self, body: str, **payload: Any) -> Any:
+        """Register, start, and drain until the execution has ended; gives its state."""
+        self.catalog.add("t/t", body)
+        id = (await self.ledger.start(path="t/t", payload=payload)).execution_id
+        for _ in range(50):
+            await self.worker.drain(20)
+            state = await self.state(id)
+            if state.ended:
+                return state
+            for name, timer in list(state.timers.items()):
+                step, _, generation = timer.key.rpartition("#")
+                await self.ledger.fire(id, name, step, int(generation))
+        raise AssertionError(f"the execution did not end: {state}")
+
+    async def state(self, id: str) -> Any:
+        return (await self.log.load([id]))[id].state
+
+    def types(self, id: str) -> list[str]:
+        return [event.type for event in self.log.executions[id].events]
