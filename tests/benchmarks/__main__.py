@@ -64,6 +64,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-floors", action="store_true", help="do not measure the floors")
     parser.add_argument("--steps", type=int, help="of history (default 2000)")
     parser.add_argument("--seconds", type=float, help="of idle (default 60)")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="wait up to so many seconds per workload for others to be quiet"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
     given = parser.parse_args()
     unknown = [name for name in given.workloads if name not in known]
@@ -73,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(names: list[str], given: argparse.Namespace) -> int:
-    options = {name: getattr(given, name) for name in ("where", "steps", "seconds", "keep")}
+    options = {name: getattr(given, name) for name in ("where", "steps", "seconds", "keep", "patience")}
     document: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

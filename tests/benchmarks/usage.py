@@ -37,6 +37,13 @@ class Usage:
     def total_ms(self) -> float:
         return sum(self.cpu_ms.values())
 
+    def add(self, other: Usage) -> None:
+        self.seconds += other.seconds
+        for part, spent in other.cpu_ms.items():
+            self.cpu_ms[part] = self.cpu_ms.get(part, 0.0) + spent
+        for part, peak in other.peak_mb.items():
+            self.peak_mb[part] = max(self.peak_mb.get(part, 0.0), peak)
+
     def per(self, count: int) -> dict[str, float]:
         """CPU ms of each part per one of `count`."""
         parts = {part: value / count for part, value in self.cpu_ms.items() if value / count >= 0.001}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from .. import playbooks
+from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
 
@@ -18,21 +19,15 @@ async def chain100(bench: Bench) -> list[Result]:
     ten times a second. `client`: submit to completed as a client sees it that long-polls all the time."""
     await bench.client.register(playbooks.chain("chain100", LENGTH))
     await _run(bench)
-    events = []
-    before, wal = bench.meter.read(), bench.wal()
-    for _ in range(bench.runs):
-        events.append(1000 * await _run(bench) / LENGTH)
-    usage, wal = bench.meter.since(before), bench.wal() - wal
-    clients = [1000 * await _followed(bench) / LENGTH for _ in range(bench.runs)]
-    steps = LENGTH * bench.runs
+    looked_at = await measure(bench, lambda: _run(bench))
+    followed = await measure(bench, lambda: _followed(bench))
+    events = [1000 * seconds / LENGTH for seconds in looked_at.values]
     extra = {
         "runs": events,
-        "client_ms": median(clients),
+        "client_ms": 1000 * median(followed.values) / LENGTH,
         "floor_is": "commit",
         "path_floor_ms": sum(bench.floors.get(name, 0.0) for name in ("commit", "request", "python")),
-        "cpu_ms_per_step": usage.per(steps),
-        "wal_bytes_per_step": wal / steps,
-        "others_cores": usage.others,
+        **looked_at.extra(LENGTH * len(events), "step"),
     }
     return [Result("chain100", median(events), "ms/step", bench.floors.get("commit"), extra)]
 

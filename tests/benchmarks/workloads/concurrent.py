@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import playbooks
 from ..client import ENDED, instant
+from ..quiet import measure
 from ..result import Result, median, percentile
 from ..stack import Bench
 
@@ -21,17 +22,13 @@ async def concurrent(bench: Bench) -> list[Result]:
     own start (p50, p95) and from the first submission (from_submit)."""
     await bench.client.register(playbooks.chain("concurrent", STEPS))
     await _run(bench, 20)
-    before, wal = bench.meter.read(), bench.wal()
-    runs = [await _run(bench, EXECUTIONS) for _ in range(bench.runs)]
-    usage, wal = bench.meter.since(before), bench.wal() - wal
-    steps = EXECUTIONS * STEPS * bench.runs
+    measured = await measure(bench, lambda: _run(bench, EXECUTIONS))
+    runs = measured.values
     extra = {
         "runs": [run["rate"] for run in runs],
         **{name: median([run[name] for run in runs]) for name in runs[0] if name != "rate"},
         "floor_is": "commits8",
-        "cpu_ms_per_step": usage.per(steps),
-        "wal_bytes_per_step": wal / steps,
-        "others_cores": usage.others,
+        **measured.extra(EXECUTIONS * STEPS * len(runs), "step"),
     }
     return [Result("concurrent", median([run["rate"] for run in runs]), "steps/s", bench.floors.get("commits8"), extra)]
 

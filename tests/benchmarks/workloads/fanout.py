@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import playbooks
+from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
 
@@ -26,9 +27,8 @@ async def _fanout(bench: Bench, name: str, items: int, runs: int) -> Result:
     one warm Python process."""
     await bench.client.register(playbooks.fanout("fanout", IN_FLIGHT))
     await _run(bench, 200)
-    before, wal = bench.meter.read(), bench.wal()
-    found = [await _run(bench, items) for _ in range(runs)]
-    usage, wal = bench.meter.since(before), bench.wal() - wal
+    measured = await measure(bench, lambda: _run(bench, items), runs)
+    found = measured.values
     seconds = median([time for time, _ in found])
     extra = {
         "runs": [time for time, _ in found],
@@ -36,10 +36,8 @@ async def _fanout(bench: Bench, name: str, items: int, runs: int) -> Result:
         "events": found[-1][1],
         "max_in_flight": IN_FLIGHT,
         "floor_is": f"{items} python calls",
-        "cpu_ms_per_item": usage.per(items * runs),
-        "wal_bytes_per_item": wal / items / runs,
-        "peak_mb": usage.peak_mb,
-        "others_cores": usage.others,
+        **measured.extra(items * len(found), "item"),
+        "peak_mb": measured.usage.peak_mb,
     }
     call = bench.floors.get("python")
     return Result(name, seconds, "s", None if call is None else items * call / 1000, extra)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from .. import playbooks
+from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
 
@@ -24,19 +25,19 @@ async def fibo(bench: Bench) -> list[Result]:
 async def _case(bench: Bench, name: str, number: int, times: int) -> Result:
     await bench.client.register(playbooks.fibo(name, number, times))
     await bench.client.run(f"bench/{name}")
-    seconds = []
-    plain = []
-    before = bench.meter.read()
-    for _ in range(bench.runs):
-        seconds.append((await bench.client.run(f"bench/{name}", pause=0.2)).seconds)
-        plain.append(_plain(number, times))
-    usage = bench.meter.since(before)
+
+    async def once() -> tuple[float, float]:
+        end = await bench.client.run(f"bench/{name}", pause=0.2)
+        return end.seconds, _plain(number, times)
+
+    measured = await measure(bench, once)
+    seconds, plain = [run[0] for run in measured.values], [run[1] for run in measured.values]
     extra = {
         "runs": seconds,
         "fib": number,
         "steps": times,
         "ms_per_step_over_plain": 1000 * (median(seconds) - median(plain)) / times,
-        "others_cores": usage.others,
+        "others_cores": measured.others,
     }
     return Result(name, median(seconds), "s", median(plain), extra)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import playbooks
 from ..client import instant
+from ..quiet import measure
 from ..result import Result
 from ..stack import Bench
 
@@ -13,9 +14,8 @@ async def history(bench: Bench) -> list[Result]:
     steps = int(bench.options.get("steps") or 2000)
     await bench.client.register(playbooks.back_edge())
     await bench.client.run("bench/history", {"n": 50})
-    before, wal = bench.meter.read(), bench.wal()
-    end = await bench.client.run("bench/history", {"n": steps}, pause=0.5)
-    usage, wal = bench.meter.since(before), bench.wal() - wal
+    measured = await measure(bench, lambda: bench.client.run("bench/history", {"n": steps}, pause=0.5), 1)
+    end = measured.values[0]
     if end.result != {"data": {"i": steps}}:
         raise RuntimeError(f"history gave {end.result}")
     done = await bench.client.events(end.execution_id, "call.done")
@@ -28,10 +28,8 @@ async def history(bench: Bench) -> list[Result]:
         "last_ms": last,
         "last_first": last / first,
         "state_bytes": _state_bytes(bench, end.execution_id),
-        "cpu_ms_per_step": usage.per(steps),
-        "wal_bytes_per_step": wal / steps,
         "floor_is": "commit",
-        "others_cores": usage.others,
+        **measured.extra(steps, "step"),
     }
     return [Result("history", 1000 * end.seconds / steps, "ms/step", bench.floors.get("commit"), extra)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import playbooks
+from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
 
@@ -12,20 +13,18 @@ MEGABYTES = 100
 async def payload(bench: Bench) -> list[Result]:
     await bench.client.register(playbooks.payload())
     await bench.client.run("bench/payload", {"mb": 1})
-    before, wal = bench.meter.read(), bench.wal()
-    seconds = []
-    for _ in range(bench.runs):
-        end = await bench.client.run("bench/payload", {"mb": MEGABYTES})
-        if end.result != {"data": {"n": MEGABYTES * 1_000_000}}:
-            raise RuntimeError(f"payload gave {end.result}")
-        seconds.append(end.seconds)
-    usage, wal = bench.meter.since(before), bench.wal() - wal
+    measured = await measure(bench, lambda: _run(bench))
     extra = {
-        "runs": seconds,
+        "runs": measured.values,
         "mb": MEGABYTES,
-        "cpu_ms": {part: spent / bench.runs for part, spent in usage.cpu_ms.items()},
-        "wal_bytes": wal / bench.runs,
-        "peak_mb": usage.peak_mb,
-        "others_cores": usage.others,
+        **measured.extra(len(measured.values), "run"),
+        "peak_mb": measured.usage.peak_mb,
     }
-    return [Result("payload", median(seconds), "s", None, extra)]
+    return [Result("payload", median(measured.values), "s", None, extra)]
+
+
+async def _run(bench: Bench) -> float:
+    end = await bench.client.run("bench/payload", {"mb": MEGABYTES})
+    if end.result != {"data": {"n": MEGABYTES * 1_000_000}}:
+        raise RuntimeError(f"payload gave {end.result}")
+    return end.seconds

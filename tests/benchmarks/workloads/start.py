@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from .. import playbooks
+from ..quiet import measure
 from ..result import Result, median, percentile
 from ..stack import Bench
 
@@ -21,9 +22,8 @@ async def start(bench: Bench) -> list[Result]:
     """
     await bench.client.register(playbooks.single())
     await _some(bench, 5)
-    before = bench.meter.read()
-    runs = [await _some(bench, TIMES) for _ in range(bench.runs)]
-    usage = bench.meter.since(before)
+    measured = await measure(bench, lambda: _some(bench, TIMES))
+    runs = measured.values
     p50s = [percentile(times, 0.5) for times in runs]
     extra = {
         "runs": p50s,
@@ -31,8 +31,7 @@ async def start(bench: Bench) -> list[Result]:
         "best": min(min(times) for times in runs),
         "worst": max(max(times) for times in runs),
         "floor_is": "2 commits + 2 requests + message + python",
-        "cpu_ms_per_start": usage.per(TIMES * bench.runs),
-        "others_cores": usage.others,
+        **measured.extra(TIMES * len(runs), "start"),
     }
     floors = bench.floors
     floor = None
