@@ -49,8 +49,8 @@ class Settings:
     database_connections: int = 4
     max_deliveries: int = 5
     notify: bool = True
-    # days after its end, 0 is never: when an execution leaves the database for the archive, when it is deleted wherever it
-    # is, and when what it put into the result store is deleted
+    # days after its end, 0 is never: when an execution leaves the database for the archive, when it is deleted
+    # wherever it is, and when what it put into the result store is deleted
     archive_after_days: float = 0.0
     retention_days: float = 0.0
     result_ttl_days: float = 0.0

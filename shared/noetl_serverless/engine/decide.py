@@ -333,6 +333,8 @@ class Decider:
     def _open(self, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
         assert step.loop is not None
         try:
+            if count > MAX_ITEMS:
+                raise ValueError(f"a loop takes at most {MAX_ITEMS} items, not {count}")
             width = self._width(step.loop)
         except (TemplateError, TypeError, ValueError) as error:
             self._loop_ended(step, generation, _loop_error(error, step.loop.max_in_flight))

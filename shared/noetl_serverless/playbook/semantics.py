@@ -191,6 +191,10 @@ class _Checker:
             if label in grammar.PREVIOUS:
                 self.add(f"'{label}' means the task before; give the task another name", (*here, "name"))
             self._tool(tool, here)
+            if step.loop is not None and tool.output is not None and tool.output.select:
+                self.add(
+                    "output.select has nothing to select from in a loop: its result is the list", (*here, "output")
+                )
             self._rules(tool, here, names, index, in_loop=step.loop is not None)
             inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
             if inlined is not None and not _own_rules(tool):

@@ -148,6 +148,13 @@ def test_a_collection_too_large_for_the_log_is_opened_by_a_worker(start):
     assert list(run.state.commands) == ["each#1.open"]
 
 
+def test_a_loop_has_a_bound(start):
+    run = start(loop("range(50000) | list"))
+    run.report("each#1.open", count=10_000_001, ref={"kind": "result_ref", "ref": "r"})
+    assert run.state.status == "failed"
+    assert "at most 10000000 items" in run.state.error["message"]
+
+
 @pytest.mark.parametrize("items", ["5", "'text'", "missing"])
 def test_what_is_no_list_fails_the_step(start, items):
     run = start(loop(items))

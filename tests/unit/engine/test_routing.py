@@ -268,7 +268,9 @@ def test_a_step_that_is_not_admitted_is_skipped_with_what_follows(start):
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: d}]}}
         - step: b
           tool: {kind: noop}
-          spec: {policy: {admit: {rules: [{when: "{{ workload.go }}", then: {allow: true}}, {else: {then: {allow: false}}}]}}}
+          spec:
+            policy:
+              admit: {rules: [{when: "{{ workload.go }}", then: {allow: true}}, {else: {then: {allow: false}}}]}
           next: {arcs: [{step: c}]}
         - {step: c, tool: {kind: noop}}
         - {step: d, tool: {kind: noop}}

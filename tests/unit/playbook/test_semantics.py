@@ -189,6 +189,19 @@ class TestPlacesOfAKey:
         assert only(playbook(text)).line == 10
 
 
+def test_a_loop_has_no_output_to_select_from() -> None:
+    text = step(
+        """
+        step: a
+        loop: {in: [1], iterator: i}
+        tool: {kind: noop, output: {select: [{path: $.n, as: n}]}}
+        """
+    )
+    with pytest.raises(InvalidPlaybook, match="nothing to select from in a loop") as refused:
+        parse(text)
+    assert refused.value.faults[0].line == 7
+
+
 class TestTexts:
     def test_templates_are_compiled_wherever_they_stand(self) -> None:
         text = """
