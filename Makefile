@@ -1,10 +1,12 @@
 # make run    starts the engine, registers playbooks/ and runs the flagship
 # make test   all tests        make lint    style, types, layers        make bench, make soak   measurements
 #
+# make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
+#
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint package bench soak lock clean
+.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench soak lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,4s/^# \{0,1\}//p' Makefile
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -43,6 +45,24 @@ lint: $(VENV)/.dev
 package: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python -m noetl_serverless.packaging aws $(PACKAGE)
+
+# STAY=--stay keeps it up before it is destroyed
+localstack: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python localstack/run.py $(STAY)
+
+infra-check: $(VENV)/.dev
+	@$(BIN)/python -m tests.infra.check
+
+# the tables of inputs and outputs in infra/aws/README.md
+infra-docs: $(VENV)/.dev
+	@$(BIN)/python -m tests.infra.tables
+
+# the provider's schema, from its published bindings
+infra-schema: $(VENV)/.dev
+	@rm -rf build/bindings
+	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1
+	@$(BIN)/python -m tests.infra.stand_in.bindings build/bindings/*.whl
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks

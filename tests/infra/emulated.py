@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class Emulated:
         self._workspace = secrets.token_hex(12)
         self._issuer: Issuer | None = None
         self.terraform: terraform.Terraform | None = None
+        self.real_provider = terraform.real_provider()
 
     # ---- what stands beside the deployment
 
@@ -85,8 +87,18 @@ class Emulated:
     def init(self) -> None:
         module = terraform.workspace(self.home / "terraform")
         self.terraform = terraform.Terraform(module)
-        (module / "emulator.auto.tfvars.json").write_text(json.dumps(self._variables(), indent=1))
+        self._given = self._variables()
+        self._write_variables()
         self.terraform("init", "-no-color")
+
+    def use_packages(self, folder: Path) -> None:
+        self._given["package"] = {"directory": str(folder)}
+        self._write_variables()
+
+    def _write_variables(self) -> None:
+        assert self.terraform is not None
+        path = self.terraform.module / "emulator.auto.tfvars.json"
+        path.write_text(json.dumps(self._given, indent=1))
 
     def _variables(self) -> dict[str, Any]:
         assert self._issuer is not None
@@ -135,6 +147,25 @@ class Emulated:
     def outputs(self) -> dict[str, Any]:
         assert self.terraform is not None
         return self.terraform.outputs()
+
+    def smoke(self) -> str:
+        """What `noetls deploy aws smoke` says, in one line. AssertionError if it fails."""
+        assert self.terraform is not None
+        words = ["deploy", "aws", "smoke", "--directory", str(self.terraform.module), "--items", "20"]
+        done = subprocess.run(
+            [sys.executable, "-m", "noetl_serverless.cli", *words],
+            env={
+                **os.environ,
+                **terraform.environment(),
+                "HOME": str(self.home),
+                "XDG_CONFIG_HOME": str(self.home / "config"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip().splitlines()[-1]
 
     # ---- those who use it
 

@@ -58,6 +58,8 @@ class Emulator:
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            # beyond the functions' own caps nothing is throttled
+            "LAMBDA_ACCOUNT_CONCURRENCY": "100",
             "STATE_DIR": str(self._home / "state"),
             "S3_DATA_DIR": str(self._home / "s3"),
         }

@@ -1,0 +1,218 @@
+"""The way of a deployment from nothing to nothing, in steps that `make localstack` shows and the tests check."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from noetl_serverless.cli.file_server import serve_folder
+
+from tests.infra.emulated import Emulated, Gateway
+from tests.infra.toolbox import ROOT
+
+PLAYBOOKS = ROOT / "playbooks"
+ITEMS = 1000
+FAN_OUT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: squares, path: journey/squares}
+workload: {items: 1}
+workflow:
+  - step: fan
+    loop:
+      in: "{{ range(workload['items']) | list }}"
+      iterator: n
+      spec: {mode: parallel, max_in_flight: 50}
+    tool:
+      kind: python
+      input: {n: "{{ iter.n }}"}
+      code: "result = {'square': n * n}"
+    next: {arcs: [{step: sum}]}
+  - step: sum
+    tool:
+      kind: python
+      input: {squares: "{{ fan.results }}"}
+      code: "result = {'count': len(squares), 'sum': sum(one['square'] for one in squares)}"
+"""
+# a scheduler of AWS counts in minutes
+TICK = 150.0
+
+
+class Journey:
+    """What the steps share. Each returns, in a few words, what it saw; AssertionError if that is not as it should be."""
+
+    def __init__(self, emulated: Emulated) -> None:
+        self.emulated = emulated
+        self._gateway: Gateway | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        if self._gateway is None:
+            self._gateway = self.emulated.gateway()
+        return self._gateway
+
+    def start(self) -> str:
+        self.emulated.start_servers()
+        return f"the emulator at {self.emulated.emulator.url}, PostgreSQL and NATS beside it"
+
+    def init(self) -> str:
+        self.emulated.init()
+        return "with the real provider" if self.emulated.real_provider else "with the stand-in provider"
+
+    def apply(self) -> str:
+        said = self.emulated.apply().out
+        migration = self.emulated.outputs()["migration"]
+        assert migration["migrations"] and "token_key" in migration["secrets"], migration
+        line = next(line for line in said.splitlines() if line.startswith("Apply complete!"))
+        return f"{line.split('.')[0].removeprefix('Apply complete! ')}..., {len(migration['migrations'])} migrations"
+
+    def smoke(self) -> str:
+        return self.emulated.smoke()
+
+    def flagship(self) -> str:
+        self.emulated.offer_workspace(self.gateway)
+        self.gateway.register((PLAYBOOKS / "flight_delays.yaml").read_text())
+        with serve_folder(PLAYBOOKS / "data") as url:
+            state = self.gateway.run("examples/flight_delays", {"data_url": url}, 180)
+        assert state["status"] == "COMPLETED", state.get("error")
+        result = state["result"]["data"]
+        assert result["verdict"] == "alert" and result["rows_loaded"] == 4276, result
+        return f"{result['rows_loaded']} flights, {result['because']}"
+
+    def fan_out(self) -> str:
+        self.gateway.register(FAN_OUT)
+        state = self.gateway.run("journey/squares", {"items": ITEMS}, 300)
+        assert state["status"] == "COMPLETED", state.get("error")
+        expected = {"count": ITEMS, "sum": sum(n * n for n in range(ITEMS))}
+        assert state["result"]["data"] == expected, state["result"]
+        return f"{ITEMS} items in {state['duration_seconds']:.1f} s"
+
+    def results(self) -> str:
+        bucket = self.emulated.outputs()["result_bucket"]
+        found = self.emulated.emulator.client("s3").list_objects_v2(Bucket=bucket)
+        keys = [entry["Key"] for entry in found.get("Contents", ())]
+        assert keys and all(key.startswith("results/") for key in keys), keys
+        return f"{len(keys)} objects in {bucket}"
+
+    def schedule(self) -> str:
+        """Only the reconciler starts what is scheduled, and nobody but EventBridge rings it for that."""
+        self.gateway.register((PLAYBOOKS / "hello.yaml").read_text())
+        made = self.gateway.ask(
+            "POST", "schedules", {"playbook_path": "examples/hello", "interval_seconds": 20, "name": "journey"}
+        )
+        began = time.monotonic()
+        started = self._wait_for_run(made["schedule_id"])
+        state = self.gateway.wait(started, 60)
+        assert state["status"] == "COMPLETED", state.get("error")
+        self.gateway.ask("DELETE", f"schedules/{made['schedule_id']}")
+        return f"a scheduled run after {time.monotonic() - began:.0f} s"
+
+    def _wait_for_run(self, schedule_id: str) -> str:
+        deadline = time.monotonic() + TICK
+        while time.monotonic() < deadline:
+            listed = self.gateway.ask("GET", f"schedules/{schedule_id}")
+            for run in listed.get("runs", ()):
+                if run.get("execution_id"):
+                    return str(run["execution_id"])
+            time.sleep(2)
+        raise AssertionError(f"no scheduled run in {TICK:g} s")
+
+    def second_apply(self) -> str:
+        changes = self.emulated.changes()
+        assert changes == [], changes
+        return "no changes"
+
+    def drift(self) -> str:
+        """What somebody changes by hand is seen, and put right."""
+        url = self.emulated.outputs()["queues"]["shared"]["url"]
+        client = self.emulated.emulator.client("sqs")
+        client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+        changes = self.emulated.changes()
+        assert changes == [('module.queue["shared"].aws_sqs_queue.this', ["update"])], changes
+        self.emulated.apply()
+        assert self.emulated.changes() == []
+        return "a queue changed by hand was seen and put right"
+
+    def code_change(self) -> str:
+        before = self.emulated.outputs()["functions"]
+        self.emulated.use_packages(_changed(self.emulated.packages, "reconciler", self.emulated.home / "changed"))
+        changes = dict(self.emulated.changes())
+        assert set(changes) == {
+            'aws_s3_object.code["reconciler"]',
+            'module.function["reconciler"].aws_lambda_function.this',
+            'module.release["reconciler"].aws_lambda_alias.live',
+        }, changes
+        self.emulated.apply()
+        after = self.emulated.outputs()["functions"]
+        moved = {name for name in after if after[name]["version"] != before[name]["version"]}
+        assert moved == {"reconciler"}, moved
+        return f"only the reconciler got a new version: {after['reconciler']['version']}"
+
+    def destroy(self) -> str:
+        said = self.emulated.destroy().out
+        left = leftovers(self.emulated)
+        assert left == {}, left
+        return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
+
+    def steps(self) -> list[tuple[str, Callable[[], str]]]:
+        """All in order, each with what it shows."""
+        return [
+            ("start", self.start),
+            ("terraform init", self.init),
+            ("terraform apply, with the migration in it", self.apply),
+            ("smoke", self.smoke),
+            ("the flagship, through the HTTP API", self.flagship),
+            ("a fan-out, through the HTTP API", self.fan_out),
+            ("results in S3", self.results),
+            ("a schedule, by EventBridge", self.schedule),
+            ("second apply", self.second_apply),
+            ("drift", self.drift),
+            ("a change of code", self.code_change),
+            ("terraform destroy", self.destroy),
+        ]
+
+
+def _changed(packages: Path, function: str, target: Path) -> Path:
+    """The packages, of which one function's holds a file more."""
+    shutil.copytree(packages, target, ignore=shutil.ignore_patterns("build"))
+    path = target / f"{function}.zip"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("changed.txt", "a new version of the code\n")
+    manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
+    digest = sha256(path.read_bytes()).digest()
+    manifest["functions"][function] |= {"sha256": digest.hex(), "base64sha256": b64encode(digest).decode()}
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    return target
+
+
+def leftovers(emulated: Emulated) -> Mapping[str, list[str]]:
+    """What the emulator still has of the deployment, by kind."""
+    client = emulated.emulator.client
+    keys = client("kms").list_keys()["Keys"]
+    states = {key["KeyId"]: client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in keys}
+    found = {
+        "functions": [one["FunctionName"] for one in client("lambda").list_functions()["Functions"]],
+        "mappings": [one["UUID"] for one in client("lambda").list_event_source_mappings()["EventSourceMappings"]],
+        "queues": client("sqs").list_queues().get("QueueUrls", []),
+        "roles": [one["RoleName"] for one in client("iam").list_roles()["Roles"]],
+        "buckets": [one["Name"] for one in client("s3").list_buckets()["Buckets"]],
+        "logs": [one["logGroupName"] for one in client("logs").describe_log_groups()["logGroups"]],
+        "secrets": [one["Name"] for one in client("secretsmanager").list_secrets()["SecretList"]],
+        "schedules": [one["Name"] for one in client("scheduler").list_schedules()["Schedules"]],
+        "apis": [one["Name"] for one in client("apigatewayv2").get_apis()["Items"]],
+        "alarms": [one["AlarmName"] for one in client("cloudwatch").describe_alarms()["MetricAlarms"]],
+        "dashboards": [one["DashboardName"] for one in client("cloudwatch").list_dashboards()["DashboardEntries"]],
+        "topics": [one["TopicArn"] for one in client("sns").list_topics()["Topics"]],
+        "vpcs": [one["VpcId"] for one in client("ec2").describe_vpcs()["Vpcs"] if not one.get("IsDefault")],
+        "endpoints": [one["VpcEndpointId"] for one in client("ec2").describe_vpc_endpoints()["VpcEndpoints"]],
+        "keys": [key for key, state in states.items() if state != "PendingDeletion"],
+    }
+    ours = {kind: [name for name in names if not name.startswith("servers/")] for kind, names in found.items()}
+    return {kind: names for kind, names in ours.items() if names}
