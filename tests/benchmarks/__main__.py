@@ -16,7 +16,7 @@ from .floors import floors
 from .result import Result
 from .stack import Bench, running, stack
 from .usage import machine
-from .workloads.chain import chain100
+from .workloads.chain import chain100, chain100_pipelined
 from .workloads.cold_start import cold_start
 from .workloads.concurrent import concurrent
 from .workloads.fanout import fanout100k, fanout1000, fanout10000
@@ -31,6 +31,7 @@ Workload = Callable[[Bench], Awaitable[list[Result]]]
 
 WORKLOADS: dict[str, Workload] = {
     "chain100": chain100,
+    "chain100_pipelined": chain100_pipelined,
     "concurrent": concurrent,
     "fanout1000": fanout1000,
     "fanout10000": fanout10000,

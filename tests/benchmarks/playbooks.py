@@ -6,13 +6,16 @@ import json
 from typing import Any
 
 
-def _playbook(name: str, workflow: list[dict[str, Any]], workload: dict[str, Any] | None = None) -> str:
+def _playbook(
+    name: str, workflow: list[dict[str, Any]], workload: dict[str, Any] | None = None, durability: str = "step"
+) -> str:
     """JSON is YAML."""
     return json.dumps(
         {
             "apiVersion": "noetl.io/v2",
             "kind": "Playbook",
             "metadata": {"name": name, "path": f"bench/{name}"},
+            "executor": {"spec": {"durability": durability}},
             "workload": workload or {},
             "workflow": workflow,
         }
@@ -27,7 +30,7 @@ def _to(step: str, when: str | None = None) -> dict[str, Any]:
     return {"step": step, **({"when": when} if when else {})}
 
 
-def chain(name: str, length: int) -> str:
+def chain(name: str, length: int, durability: str = "step") -> str:
     """Each step adds one to what the one before it gave: the last gives {"n": length}."""
     steps: list[dict[str, Any]] = []
     for number in range(1, length + 1):
@@ -36,7 +39,7 @@ def chain(name: str, length: int) -> str:
         if number < length:
             step["next"] = {"arcs": [_to(f"s{number + 1}")]}
         steps.append(step)
-    return _playbook(name, steps)
+    return _playbook(name, steps, durability=durability)
 
 
 def single() -> str:
@@ -65,10 +68,10 @@ def fanout(name: str, in_flight: int) -> str:
     )
 
 
-def back_edge() -> str:
+def back_edge(name: str = "history", durability: str = "step") -> str:
     """One step, run workload.n times, by an arc to itself."""
     return _playbook(
-        "history",
+        name,
         [
             {"step": "begin", "tool": {"kind": "noop"}, "set": {"ctx.i": "{{ 0 }}"}, "next": {"arcs": [_to("turn")]}},
             {
@@ -80,6 +83,7 @@ def back_edge() -> str:
             {"step": "end", "tool": _python("result = {'i': i}", i="{{ ctx.i }}")},
         ],
         {"n": 2000},
+        durability,
     )
 
 
