@@ -6,7 +6,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench soak lock clean
+.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench simulate soak lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,7 +67,12 @@ infra-schema: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks
 
+# make simulate SEEDS=N runs N worlds; SEED=X runs one, and tells its story
+simulate: $(VENV)/.dev
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),2000) --start $(or $(START),0))
+
 soak: $(VENV)/.dev
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 60
 	$(BIN)/python -m tests.benchmarks.soak
 
 lock: $(BIN)/python
