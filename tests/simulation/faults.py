@@ -32,7 +32,7 @@ RATES = {
     "ring_lost": 0.15,
     "ring_twice": 0.1,
     # results
-    "results_away": 0.05,
+    "results_away": 0.15,
     # drawn once a (virtual) second for the whole world
     "crash": 0.08,
     "stop": 0.12,

@@ -38,6 +38,9 @@ def advance(cell: Cell, action: str, fence: int) -> Cell | None:
             return "logged", current
         case "claimed", "append" if fence == current:
             return "inbox", current
+        case "pending", "ahead" if current == 0:
+            # issued and reported in one commit, under the hold on the command before it
+            return "logged", fence
         case "inbox", "take" if fence == current:
             return "logged", current
         case ("pending" | "claimed" | "inbox"), "end":

@@ -24,7 +24,7 @@ MAIN, CHILD, LEAF = "sim/main", "sim/child", "sim/leaf"
 # so many seeds share a book: compiling one costs as much as running it
 SHARE = 8
 # of the items of a loop
-COUNTS = (0, 1, 3, 5, 8, 30)
+COUNTS = (0, 1, 3, 6, 12, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,8 @@ class Maker:
         return arcs
 
     def _text(self, path: str, executor: dict[str, Any]) -> str:
+        if self.rng.random() < 0.35:
+            executor["durability"] = "pipelined"
         book = {
             "apiVersion": "noetl.io/v2",
             "kind": "Playbook",
@@ -149,9 +151,15 @@ class Maker:
             if last is not None:
                 self._link(last.exit, block.entry)
             first, last = first or block, block
-            read = f"{{{{ {block.exit}.v | default(-1) }}}}"
+            read = self._read(block.exit)
         assert first is not None and last is not None
         return Block(first.entry, last.exit)
+
+    def _read(self, step: str) -> str:
+        """Of a result by reference `v` needs no fetch, the rest does."""
+        if self.rng.random() < 0.7:
+            return f"{{{{ {step}.v | default(-1) }}}}"
+        return f"{{{{ [{step}.v | default(-1), {step}.pad | default('') | length, {step}.results | default([]) | length] }}}}"
 
     def _makers(self, budget: int) -> list[tuple[int, Callable[[str, int], Block]]]:
         makers: list[tuple[int, Callable[[str, int], Block]]] = [(1, self._single), (1, self._single), (1, self._loop)]
@@ -243,7 +251,7 @@ class Maker:
 
     def _item(self, best_effort: bool) -> dict[str, Any]:
         fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
-        tool = self._plain("{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}")
+        tool = self._plain("{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}", pad=self.rng.choice((0, 0, 90)))
         if self.rng.random() < 0.3:
             # most are short, so that frames are long, and some are not
             tool["input"]["ms"] = f"{{{{ {self.rng.choice((3000, 9000))} if iter._index % 9 == 8 else 2 }}}}"
@@ -279,7 +287,7 @@ class Maker:
             return self._item(best_effort), {"loop": loop, **policy}
         if wild and kind < 0.96:
             return self._sub(read), extra
-        return self._plain(read, pad=self.rng.choice((0, 0, 900))), extra
+        return self._plain(read, pad=self.rng.choice((0, 900, 900))), extra
 
     def _plain(self, read: str, quick: bool = False, **more: Any) -> dict[str, Any]:
         ms = self.rng.choice((0, 1, 1, 5, 40, 400) if quick or self.rng.random() < 0.7 else (1, 3000, 20000))

@@ -15,8 +15,7 @@ from typing import Any
 from noetl_serverless.engine import decide, evolve
 from noetl_serverless.ledger import openings
 from noetl_serverless.reconciler import reconciler
-from noetl_serverless.results import offload
-from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, toolbox
+from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, storing, toolbox
 
 from .checks import judge, outcomes
 from .faults import Faults, Limits, none, stream
@@ -88,7 +87,7 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
         return patched.world.loop.now  # type: ignore[no-any-return]
 
     clock = SimpleNamespace(monotonic=now, perf_counter=now, time=now)
-    small = stream(seed // SHARE, "limits").random() < 0.3
+    small = stream(seed // SHARE, "limits").random() < 0.5
     swaps: list[tuple[Any, str, Any]] = [
         (client, "time", clock),
         (client, "random", SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random())),
@@ -101,13 +100,12 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
         (openings, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
         (drain, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
         (drain, "Budget", lambda seconds, grace: budget.Budget(seconds, grace=grace, clock=now)),
-        (evolve, "LOOP_INLINE_BYTES", 300 if small else evolve.LOOP_INLINE_BYTES),
-        (decide, "INLINE_BYTES", 30 if small else decide.INLINE_BYTES),
-        (offload, "INLINE_LIMIT", offload.INLINE_LIMIT),
+        (evolve, "LOOP_INLINE_BYTES", 150 if small else evolve.LOOP_INLINE_BYTES),
+        (decide, "INLINE_BYTES", 12 if small else decide.INLINE_BYTES),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),
     ]
-    defaults = offload.externalise.__kwdefaults__
+    defaults = storing.put_away.__kwdefaults__
     kept = {(module, name): getattr(module, name) for module, name, _ in swaps}
     limit, hook, level = defaults["limit"], sys.unraisablehook, logging.root.manager.disable
     collecting = gc.isenabled()
@@ -116,7 +114,7 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
     sys.unraisablehook = lambda args: None
     for module, name, value in swaps:
         setattr(module, name, value)
-    defaults["limit"] = 400 if small else limit
+    defaults["limit"] = 250 if small else limit
     try:
         yield patched
     finally:

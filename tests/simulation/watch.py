@@ -58,6 +58,9 @@ class Diary:
     # loop -> its width, and the frames that are out, each with the items it runs at once
     widths: dict[tuple[str, int], int] = field(default_factory=dict)
     out: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    # issued in the commit that is looked at, and the fences that it closes
+    fresh: set[str] = field(default_factory=set)
+    anchors: set[int] = field(default_factory=set)
     # command -> index of its frame
     indexes: dict[str, int] = field(default_factory=dict)
 
@@ -212,6 +215,8 @@ class WatchedLog(MemoryLog):
         self._note("commit", id, *(describe(event) for event in part.events))
         for command, fence in part.closes:
             self._closing(diary, command, fence, "commit")
+        diary.fresh.clear()
+        diary.anchors = {fence for _, fence in part.closes}
         for place, event in enumerate(new, diary.seen + 1):
             self._must(event.seq == place, "the sequence has a gap", f"{id}: {event.seq} at {place}")
             self._event(diary, event)
@@ -254,6 +259,7 @@ class WatchedLog(MemoryLog):
                 if (id, event.command_id or "") in self.inboxed:
                     self.moves.append((id, event.command_id or "", "take", payload.get("meta", {}).get("fence")))
                 fence = payload.get("meta", {}).get("fence")
+                self._ran_ahead(diary, event.command_id or "", fence)
                 current = self.closed.get((id, event.command_id or ""))
                 self._must(fence == current, "an outcome under another fence", f"{id} {event.command_id} {fence}")
                 if kind == e.FRAME_COMMITTED:
@@ -284,12 +290,21 @@ class WatchedLog(MemoryLog):
             case e.STEP_SKIPPED if event.generation is not None:
                 self._begin(diary, event)
 
+    def _ran_ahead(self, diary: Diary, command: str, fence: int) -> None:
+        """One that is issued and reported in one commit was run ahead, under the hold on the one before it."""
+        key = (diary.id, command)
+        if command in diary.fresh and key not in self.closed:
+            self._must(fence in diary.anchors, "ran ahead without a hold", f"{key} {fence}")
+            self.closed[key] = fence
+            self.moves.append((*key, "ahead", fence))
+
     def _issued(self, diary: Diary, event: Event) -> None:
         command = event.command_id or ""
         self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
         diary.issued.add(command)
         self.moves.append((diary.id, command, "issue", 0))
         diary.open.add(command)
+        diary.fresh.add(command)
         resumes = False
         for source, name in ((diary.timers, "timer"), (diary.children, "child")):
             if (what := event.payload.get(name)) is not None:

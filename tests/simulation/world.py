@@ -40,6 +40,8 @@ PATIENCE = 3600.0
 TICK = 5.0
 SKEW = 45.0
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)
+# of a store under load, where many lose the race for a row
+SLOW = (0.0, 0.01, 0.04, 0.1)
 
 
 @dataclass(slots=True)
@@ -108,8 +110,9 @@ class World:
             max_deliveries=setup.choice((3, 50, 50, 50)),
             scratch="/tmp",
         )
-        counts = (1, 1, 1) if self._calm else (setup.randint(1, 3), setup.randint(1, 3), setup.choice((1, 1, 2)))
+        counts = (1, 1, 1) if self._calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
         self._counts = counts
+        self._pace = setup.choice((DELAYS, DELAYS, SLOW))
         self.planes: list[Plane] = []
         self.hands: list[Hand] = []
         self.keepers: list[Keeper] = []
@@ -191,6 +194,7 @@ class World:
                 self.settings, Client(self.wire), BusLink(self), ResultsLink(self, self.kept), tools, None, plan_of
             )  # type: ignore[arg-type]
             worker.id = process.name
+            worker.clock = lambda: int(process.wall() * 1000)
             bell = service.Doorbell(worker, MemoryHost(self.settings.time_budget), BellLink(self), None)
             hand.append(Hand(process, worker, bell))
 
@@ -219,7 +223,7 @@ class World:
 
         faults = self.faults
         if not self._calm:
-            await asyncio.sleep(DELAYS[int(self.chance.random() * len(DELAYS))])
+            await asyncio.sleep(self._pace[int(self.chance.random() * len(self._pace))])
         if faults.strike("crash_before"):
             self.crash(process)
             await never()
