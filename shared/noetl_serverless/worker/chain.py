@@ -64,6 +64,11 @@ class Chain:
         """Whether there is something to report, and no report under way."""
         return not (self.sent or self.doubtful) and self.links[0].outcome is not None
 
+    def due(self, enough: int, latest: float) -> bool:
+        """Whether what is ready should wait no longer for more: there is enough, or none to come, or the oldest ended
+        at `latest` or before."""
+        return self.over or not self.newest.begun or len(self.links) > enough or self.links[0].ended <= latest
+
     def has(self, key: Key) -> bool:
         return any(key_of(link.command) == key for link in self.links)
 

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 # so many reports may be under way at once, of so many outcomes
 CALLS = 4
 MOST_OUTCOMES = 64
+# while steps run on, the first outcome waits so long, in seconds, for so many to go with it: fewer, larger commits
+HOLD = 0.01
+ENOUGH = 16
 
 
 class Chains:
@@ -30,6 +33,7 @@ class Chains:
         self._shift = shift
         self._chains: dict[str, Chain] = {}
         self.calls: set[asyncio.Task[None]] = set()
+        self._hold: asyncio.TimerHandle | None = None
 
     # -- running
 
@@ -95,8 +99,15 @@ class Chains:
     # -- reporting
 
     def _flush(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        latest = self._now() - HOLD
+        unsent = [chain for chain in self._chains.values() if chain.ready]
         # those that run on first: of what the report may claim, their next is sure to be
-        ready = sorted((chain for chain in self._chains.values() if chain.ready), key=lambda chain: chain.over)
+        ready = sorted((chain for chain in unsent if chain.due(ENOUGH, latest)), key=lambda chain: chain.over)
+        if len(ready) < len(unsent):
+            self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
         while ready and len(self.calls) < CALLS:
             batch: dict[Chain, list[Outcome]] = {}
             count = 0
