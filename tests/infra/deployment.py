@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions, load_pools
 
-from .lambda_service import EventSourceMapping, Function, InvokeApi, Schedule, http_event
+from .lambda_service import EventSourceMapping, Function, InvokeApi, Schedule, Throttled, http_event
 from .runtime_api import Environment, Invoked
 
 REGION = "eu-west-1"
@@ -159,11 +159,23 @@ class Deployment:
         if token:
             sent["authorization"] = f"Bearer {token}"
         text = None if body is None else json.dumps(body)
-        done = self[function].invoke(http_event(method, path, body=text, headers=sent, query=query))
+        done = self._ask(self[function], http_event(method, path, body=text, headers=sent, query=query))
         assert not done.failed, done.payload
         answer = done.payload
         content = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
         return Answer(answer["statusCode"], json.loads(content or "null"), answer.get("headers") or {})
+
+    @staticmethod
+    def _ask(function: Function, event: Any) -> Invoked:
+        """A user waits when all are busy."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return function.invoke(event)
+            except Throttled:
+                if time.monotonic() > until or not function.most:
+                    raise
+                time.sleep(0.05)
 
     def run(
         self, text: str, workload: Mapping[str, Any] | None = None, *, patience: float = PATIENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,9 @@ workflow:
         time.sleep(seconds)
         result = n
 """
+MARKED_LOOP = SLOW_LOOP.replace("time.sleep(seconds)", "time.sleep(seconds); open(marks, 'a').write(f'{n} ')").replace(
+    'seconds: "{{ workload.seconds }}"', 'seconds: 0.3, marks: "{{ workload.marks }}"'
+)
 CHAIN = """
 apiVersion: noetl.io/v2
 kind: Playbook
@@ -70,17 +74,21 @@ def test_a_loop_longer_than_the_functions_timeout_goes_on_over_invocations(deplo
     assert deployment["worker"].failures == [], "no invocation ran into its timeout"
 
 
-def test_an_invocation_that_is_killed_loses_nothing(deploy: Deploy) -> None:
+def test_an_invocation_that_is_killed_loses_nothing(deploy: Deploy, tmp_path: Path) -> None:
     deployment = deploy(most={"worker": 2}, settings={"lease": "2"})
-    execution = deployment.begin(SLOW_LOOP, {"count": 12})
+    marks = tmp_path / "marks"
+    execution = deployment.begin(MARKED_LOOP, {"count": 12, "marks": str(marks)})
     worker = deployment["worker"]
     until = time.monotonic() + 30
-    while deployment.events(execution)[-1]["event_type"] != "frame.committed" and time.monotonic() < until:
-        time.sleep(0.05)
+    while not (marks.exists() and len(marks.read_text().split()) > 3) and time.monotonic() < until:
+        time.sleep(0.02)
     for environment in list(worker.environments):
         environment.kill()
     assert results(deployment.wait(execution)) == list(range(12))
     assert worker.failures, "the kill was seen"
+    # what was under way ran again, and all the rest once
+    ran = Counter(marks.read_text().split())
+    assert set(ran) == {str(n) for n in range(12)}
 
 
 def test_a_delivery_that_comes_twice_does_nothing_twice(deploy: Deploy) -> None:

@@ -6,10 +6,10 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from tests.infra.deployment import Deployment
 
 from noetl_serverless.cli.contexts import Context
 from noetl_serverless.cli.deploy.smoke import Check, smoke
-from tests.infra.deployment import Deployment
 
 from .conftest import Deploy
 
