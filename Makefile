@@ -65,7 +65,7 @@ infra-schema: $(VENV)/.dev
 	@$(BIN)/python -m tests.infra.stand_in.bindings build/bindings/*.whl
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 # make simulate SEEDS=N runs N worlds; SEED=X runs one, and tells its story
 simulate: $(VENV)/.dev

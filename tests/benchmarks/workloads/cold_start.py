@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions
 from noetl_serverless.settings import Settings
@@ -25,14 +27,15 @@ sys.modules["main"] = main
 spec.loader.exec_module(main)
 getattr(main, sys.argv[2])
 """
-READY = LOAD + "print(len(sys.modules), flush=True)\n"
+READY = LOAD + "print(len(sys.modules), flush=True)\nsys.stdin.read()\n"
 IMPORT = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
 MOST = 12
 
 
 async def cold_start(bench: Bench) -> list[Result]:
-    """`value`: ms, the median of 7. The floor is an interpreter that does nothing. `modules` by their own time."""
-    floor, _ = _measure([sys.executable, "-c", "print(0, flush=True)"], {})
+    """`value`: ms, the median of 7; `cpu_ms` is what it takes of a core, however busy others are. The floor is an
+    interpreter that does nothing. `packages_ms`: the time that their modules take by themselves."""
+    floor, _, _ = _measure([sys.executable, "-c", "import sys; print(0, flush=True); sys.stdin.read()"], {})
     return [_function(bench, spec, floor) for spec in load_functions(functions_folder())]
 
 
@@ -40,8 +43,9 @@ def _function(bench: Bench, spec: FunctionSpec, floor: float) -> Result:
     source = functions_folder() / spec.source / "main.py"
     environment = _environment(bench, spec)
     argv = [sys.executable, "-c", READY, str(source), spec.entry_point]
-    milliseconds, modules = _measure(argv, environment)
+    milliseconds, cpu, modules = _measure(argv, environment)
     extra = {
+        "cpu_ms": cpu,
         "modules": modules,
         "packages_ms": _packages(source, spec, environment),
         "target_ms": 350,
@@ -50,22 +54,26 @@ def _function(bench: Bench, spec: FunctionSpec, floor: float) -> Result:
     return Result(f"cold_start.{spec.name}", milliseconds, "ms", floor, extra)
 
 
-def _measure(argv: list[str], environment: dict[str, str]) -> tuple[float, int]:
+def _measure(argv: list[str], environment: dict[str, str]) -> tuple[float, float, int]:
+    """(ms, CPU ms, modules loaded)."""
     times = []
+    spent = []
     modules = 0
     for _ in range(TIMES + 1):
         started = time.perf_counter()
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment)
-        assert process.stdout is not None
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        assert process.stdin is not None and process.stdout is not None
         modules = int(process.stdout.readline() or -1)
         times.append(1000 * (time.perf_counter() - started))
+        used = psutil.Process(process.pid).cpu_times()
+        spent.append(1000 * (used.user + used.system))
+        process.stdin.close()
         process.stdout.close()
-        process.terminate()
         process.wait()
         if modules < 0:
             raise RuntimeError(f"{argv[-2:]} did not load")
     # the first one may have had to compile
-    return median(times[1:]), modules
+    return median(times[1:]), median(spent[1:]), modules
 
 
 def _packages(source: Path, spec: FunctionSpec, environment: dict[str, str]) -> dict[str, Any]:

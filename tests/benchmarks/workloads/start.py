@@ -11,8 +11,8 @@ from ..result import Result, median, percentile
 from ..stack import Bench
 
 TIMES = 50
-# long enough for the drain before to have ended: every start rings the worker
-REST = 0.25
+# long enough for the drain before, and the ring that was kept for its end, to be over: each start rings the worker
+REST = 0.6
 
 
 async def start(bench: Bench) -> list[Result]:
