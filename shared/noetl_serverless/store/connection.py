@@ -7,6 +7,7 @@ unless `transaction` is used.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import threading
@@ -195,6 +196,9 @@ class Database:
 
     def _connection(self) -> Connection:
         connection = getattr(self._local, "connection", None)
+        if connection is not None and _is_gone(connection):
+            self._discard(connection)
+            connection = None
         if connection is None:
             url = self._url if isinstance(self._url, str) else self._url()
             connection = self._local.connection = connect(url)
@@ -208,6 +212,14 @@ class Database:
             if connection in self._opened:
                 self._opened.remove(connection)
         _close(connection)
+
+
+def _is_gone(connection: Connection) -> bool:
+    """Whether the server has spoken unasked, as it does when it closes what lay idle: a function may have stood still
+    for minutes, and nothing of a statement is lost that is not sent."""
+    poll = select.poll()
+    poll.register(connection._usock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _close(connection: Connection) -> None:
