@@ -18,4 +18,4 @@ def _as_text(value: object) -> object:
 
 
 # a 64-bit id in decimal; a number is accepted, too
-Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d{1,19}$", examples=["310764862443520001"])]
+Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,19}$", examples=["310764862443520001"])]

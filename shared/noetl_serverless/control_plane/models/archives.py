@@ -72,7 +72,7 @@ class ArchiveEntry(BaseModel):
 
 
 class ListArchives(Given):
-    ids: str | None = Field(default=None, pattern=r"^\d{1,19}(,\d{1,19}){0,99}$", description="Only these.")
+    ids: str | None = Field(default=None, pattern=r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$", description="Only these.")
     before: Id | None = Field(default=None, description="Only those older than this one.")
     limit: int = Field(default=100, ge=1, le=1000)
 
