@@ -10,7 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from tests.integration.worker.test_with_ledger import Catalog, Direct
+from tests.integration.worker.stack import Catalog, Direct
 
 from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.capsule.recording import Recording, Result
