@@ -43,7 +43,6 @@ lint: $(VENV)/.dev
 
 # the functions' zips for AWS: make package PACKAGE="--python 3.13 --architecture arm64"
 package: $(VENV)/.dev
-	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python -m noetl_serverless.packaging aws $(PACKAGE)
 
 # STAY=--stay keeps it up before it is destroyed
