@@ -59,7 +59,9 @@ def _all_ended(world: World) -> None:
 def waits_for(world: World, id: str) -> str:
     """What an execution says it waits for."""
     state = world.log.diaries[id].shadow
-    rows = {key[1]: (row.status, row.worker, row.lease_until) for key, row in world.log.commands.items() if key[0] == id}
+    rows = {
+        key[1]: (row.status, row.worker, row.lease_until) for key, row in world.log.commands.items() if key[0] == id
+    }
     return f"{id} {world.log.executions[id].case.path}: commands {rows}, timers {list(state.timers)}, children " + (
         f"{list(state.children)}, joins {state.waiting}, tokens {list(state.tokens)}"
     )
@@ -193,7 +195,9 @@ def _compare(world: World, expected: dict[str, Any]) -> None:
         if _touched(world, id):
             continue
         found = ending(world, id)
-        _must(found == expected[label], "it ended otherwise than without faults", _difference(id, found, expected[label]))
+        _must(
+            found == expected[label], "it ended otherwise than without faults", _difference(id, found, expected[label])
+        )
 
 
 def _touched(world: World, id: str) -> bool:

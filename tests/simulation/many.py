@@ -85,6 +85,8 @@ def run_many(
     for part in parts:
         total.add(part)
         if progress:
+            for seed, rule, detail in part.failures:
+                print(f"\rseed {seed}: {rule}: {detail[:300]}", file=sys.stderr)
             print(f"\r{total.seeds} seeds, {len(total.failures)} failures ", end="", file=sys.stderr, flush=True)
         if len(total.failures) >= most or (deadline is not None and time.monotonic() > deadline):
             break

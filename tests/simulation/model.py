@@ -43,7 +43,7 @@ def advance(cell: Cell, action: str, fence: int) -> Cell | None:
             return "logged", fence
         case "inbox", "take" if fence == current:
             return "logged", current
-        case ("pending" | "claimed" | "inbox"), "end":
+        case (("pending" | "claimed" | "inbox"), "end"):
             return "ended", current
     return None
 
@@ -122,7 +122,9 @@ class Space:
 
 
 class Model:
-    def __init__(self, rules: Rules = Rules(), commands: int = 2, hands: int = 2, planes: int = 2, others: int = 2) -> None:  # noqa: B008
+    def __init__(
+        self, rules: Rules = Rules(), commands: int = 2, hands: int = 2, planes: int = 2, others: int = 2
+    ) -> None:
         self.rules = rules
         self.first = State(
             cells=(("pending", 0),) * commands,
@@ -135,10 +137,15 @@ class Model:
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         if state.others and any(call.head == state.head for call in (*state.calls, state.keeper)):
-            yield "something else happens to the execution", state._replace(head=state.head + 1, others=state.others - 1)
+            yield (
+                "something else happens to the execution",
+                state._replace(head=state.head + 1, others=state.others - 1),
+            )
         yield from self._workers(state)
         for index, call in enumerate(state.calls):
-            yield from self._call(state, call, lambda s, c, i=index: s._replace(calls=_put(s.calls, i, c)), f"plane {index}")
+            yield from self._call(
+                state, call, lambda s, c, i=index: s._replace(calls=_put(s.calls, i, c)), f"plane {index}"
+            )
         if self.rules.reconcile:
             yield from self._reconciler(state)
 

@@ -24,7 +24,7 @@ MAIN, CHILD, LEAF = "sim/main", "sim/child", "sim/leaf"
 # so many seeds share a book: compiling one costs as much as running it
 SHARE = 8
 # of the items of a loop
-COUNTS = (0, 1, 3, 6, 12, 30)
+COUNTS = (0, 1, 2, 3, 6, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def book(number: int) -> Book:
     tame = rng.random() < 0.75
     leaf = Maker(rng, depth=2).tame(LEAF, rng.randint(1, 2))
     child = Maker(rng, depth=1).tame(CHILD, rng.randint(1, 4))
-    main = Maker(rng).tame(MAIN, rng.randint(2, 9)) if tame else Maker(rng).wild(MAIN, rng.randint(3, 8))
+    main = Maker(rng).tame(MAIN, rng.randint(2, 8)) if tame else Maker(rng).wild(MAIN, rng.randint(3, 8))
     texts = {LEAF: leaf, CHILD: child, MAIN: main}
     entries = tuple(
         Entry(index, path, 1, plan_of(text).hash, text) for index, (path, text) in enumerate(texts.items(), 1)
@@ -116,7 +116,7 @@ class Maker:
             target = self.rng.randrange(len(names))
             arc: dict[str, Any] = {"step": names[target]}
             if target <= index:
-                arc["when"] = "{{ ctx.hops | default(0) < 4 }}"
+                arc["when"] = "{{ ctx.hops | default(0) < 3 }}"
                 arc["set"] = {"ctx.hops": "{{ ctx.hops | default(0) + 1 }}"}
             elif (chance := self.rng.random()) < 0.25:
                 arc["when"] = f"{{{{ workload.x % 2 == {self.rng.randrange(2)} }}}}"
@@ -251,12 +251,14 @@ class Maker:
 
     def _item(self, best_effort: bool) -> dict[str, Any]:
         fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
-        tool = self._plain("{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}", pad=self.rng.choice((0, 0, 90)))
+        tool = self._plain(
+            "{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}", pad=self.rng.choice((0, 0, 90))
+        )
         if self.rng.random() < 0.3:
             # most are short, so that frames are long, and some are not
             tool["input"]["ms"] = f"{{{{ {self.rng.choice((3000, 9000))} if iter._index % 9 == 8 else 2 }}}}"
         if fail == 1:
-            self._retry(tool, attempts=2)["spec"]["policy"]["rules"][0]["then"]["delay"] = self.rng.choice((0.1, 1, 6))
+            self._retry(tool, attempts=2, quick=True)
         return tool
 
     def _items_pipeline(self, best_effort: bool) -> list[dict[str, Any]]:
@@ -293,12 +295,12 @@ class Maker:
         ms = self.rng.choice((0, 1, 1, 5, 40, 400) if quick or self.rng.random() < 0.7 else (1, 3000, 20000))
         return {"kind": "python", "code": "result = 1", "input": {"x": read, "ms": ms, **more}}
 
-    def _retry(self, tool: dict[str, Any], attempts: int = 3) -> dict[str, Any]:
+    def _retry(self, tool: dict[str, Any], attempts: int = 3, quick: bool = False) -> dict[str, Any]:
         # beyond five seconds the worker gives the command back, and a timer brings it again
         then = {
             "do": "retry",
             "attempts": attempts,
-            "delay": self.rng.choice((0.1, 1, 7, 20)),
+            "delay": self.rng.choice((0.1, 1, 6) if quick else (0.1, 1, 7, 20)),
             "backoff": self.rng.choice(("none", "fixed", "exponential")),
         }
         tool["spec"] = {"policy": {"rules": [{"when": "{{ output.status == 'error' }}", "then": then}]}}
@@ -312,7 +314,7 @@ class Maker:
             tasks.append(task)
         if self.rng.random() < 0.3:
             tasks[0]["input"]["fail"] = 1
-            self._retry(tasks[0])
+            self._retry(tasks[0], quick=quick)
         return tasks
 
     def _rules(self, task: dict[str, Any], index: int) -> None:
@@ -321,10 +323,15 @@ class Maker:
         if chance < 0.25:
             # round once more, and then on
             again = {"do": "jump", "to": "t0", "set": {"step.rounds": "{{ step.rounds | default(0) + 1 }}"}}
-            rules = [{"when": "{{ step.rounds | default(0) < 1 }}", "then": again}, {"else": {"then": {"do": "continue"}}}]
+            rules = [
+                {"when": "{{ step.rounds | default(0) < 1 }}", "then": again},
+                {"else": {"then": {"do": "continue"}}},
+            ]
             task["spec"] = {"policy": {"rules": rules}}
         elif chance < 0.4:
-            task["spec"] = {"policy": {"rules": [{"else": {"then": {"do": "break", "set": {key: "{{ output.data.v }}"}}}}]}}
+            task["spec"] = {
+                "policy": {"rules": [{"else": {"then": {"do": "break", "set": {key: "{{ output.data.v }}"}}}}]}
+            }
         elif chance < 0.6:
             task["input"]["fail"] = 9
             task["spec"] = {"policy": {"rules": [{"else": {"then": {"do": "continue"}}}]}}

@@ -90,7 +90,11 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
     small = stream(seed // SHARE, "limits").random() < 0.5
     swaps: list[tuple[Any, str, Any]] = [
         (client, "time", clock),
-        (client, "random", SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random())),
+        (
+            client,
+            "random",
+            SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random()),
+        ),
         (execute, "time", clock),
         (execute, "_now", lambda: f"{now():.3f}"),
         (frame, "time", clock),
@@ -139,4 +143,3 @@ def story(verdict: Verdict, names: dict[str, str] | None = None) -> str:
         lines.append(f"{now:9.3f} {who}{what}: {'; '.join(more)}")
     legend = [f"{name} = {id}" for id, name in short.items()]
     return "\n".join([*legend, *lines])
-

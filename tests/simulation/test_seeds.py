@@ -63,7 +63,9 @@ def test_a_strike_can_be_left_out() -> None:
     whole = run_seed(seed)
     kind = next(iter(whole.seen))
     assert kind not in run_seed(seed, Limits(without=frozenset({kind}))).seen
-    strikes = [int(more[0]) for _, what, _, more in run_seed(seed, Limits(skip=frozenset({1}))).trace if what == "FAULT"]
+    strikes = [
+        int(more[0]) for _, what, _, more in run_seed(seed, Limits(skip=frozenset({1}))).trace if what == "FAULT"
+    ]
     assert 1 not in strikes
 
 

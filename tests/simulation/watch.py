@@ -282,7 +282,9 @@ class WatchedLog(MemoryLog):
                 self._must(once, "a child ended twice", f"{id} {child}")
                 diary.children[child] = "ended"
             case e.LOOP_OPENED:
-                self._begin(diary, event)
+                by_worker = f"{event.step}#{event.generation}.open"
+                if by_worker not in diary.issued:
+                    self._begin(diary, event)
                 width = 1 if payload["mode"] == "sequential" else payload["max_in_flight"]
                 diary.widths[(event.step or "", event.generation or 0)] = width
             case e.LOOP_DONE:
@@ -312,7 +314,7 @@ class WatchedLog(MemoryLog):
                 ready = source.get(what) in ("fired", "ended")
                 self._must(ready, "resumed twice, or before its time", f"{diary.id} {command} {what}")
                 source[what] = "resumed"
-        if event.payload["kind"] == "step" and not resumes:
+        if event.payload["kind"] != "frame" and not resumes:
             self._begin(diary, event)
         if event.payload["kind"] == "frame":
             self._frame_out(diary, event)
@@ -357,7 +359,9 @@ class WatchedLog(MemoryLog):
             self._must(start == reached, "items were left out", f"{diary.id} {event.step} {frames}")
             reached = end
         self._must(reached == stats["total"], "items were left out", f"{diary.id} {event.step} {frames} {stats}")
-        self._must(stats["success"] + stats["failed"] == stats["total"], "items were miscounted", f"{event.step} {stats}")
+        self._must(
+            stats["success"] + stats["failed"] == stats["total"], "items were miscounted", f"{event.step} {stats}"
+        )
 
     def _order(self, diary: Diary, new: list[Event]) -> None:
         """Each fact is decided once, in one commit, in its turn; the fold of it all is the state."""
@@ -393,7 +397,9 @@ class WatchedLog(MemoryLog):
         self._must(timers == state.timers.keys(), "timers are not those of the state", f"{id} {out}")
         self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
         waits = bool(state.commands or state.timers or state.children)
-        self._must(state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}")
+        self._must(
+            state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}"
+        )
         if state.ended:
             self.moves += [(id, command, "end", 0) for command in sorted(diary.open)]
             for key in [key for key in self.holds if key[0] == id]:
@@ -406,7 +412,19 @@ def same(one: State, other: State) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in COMPARED) or plain(one) == plain(other)
 
 
-COMPARED = ("seq", "status", "tokens", "waiting", "generations", "loops", "timers", "children", "last", "error", "depth")
+COMPARED = (
+    "seq",
+    "status",
+    "tokens",
+    "waiting",
+    "generations",
+    "loops",
+    "timers",
+    "children",
+    "last",
+    "error",
+    "depth",
+)
 
 
 def plain(state: State) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -120,12 +119,12 @@ class World:
         if setup.random() < 0.15:
             policy = setup.choice(("skip", "fire_once", "catch_up"))
             payload = {"label": "scheduled", "x": 7}
-            self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((10, 20)), policy)
+            self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((20, 30)), policy)
         self.trouble = True
 
     def _orders(self, setup: random.Random) -> list[Order]:
         orders = []
-        for payload in self.book.payloads[: setup.choice((1, 1, 2, 3))]:
+        for payload in self.book.payloads[: setup.choice((1, 1, 1, 2))]:
             late = None if setup.random() < 0.85 else setup.random() * 40
             cancel = None if self._calm else late
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
