@@ -137,6 +137,15 @@ def test_admission_lets_large_amounts_be_reviewed(stack: Stack, amount: int, rev
     assert ("review" in stack.steps_that_ran(outcome["execution_id"])) is reviewed
 
 
+@pytest.mark.parametrize(("number", "steps"), [(27, 111), (1024, 10)])
+def test_pipelined_steps_are_all_in_the_log(stack: Stack, number: int, steps: int) -> None:
+    outcome = stack.run(PLAYBOOKS / "pipelined.yaml", {"number": number})
+
+    assert completed(outcome) == {"number": number, "steps_to_one": steps}
+    done = [event["step"] for event in stack.events(outcome["execution_id"]) if event["event_type"] == "call.done"]
+    assert done == ["begin", *["collatz"] * steps, "done"]
+
+
 def test_big_result_goes_by_reference(stack: Stack) -> None:
     outcome = stack.run(PLAYBOOKS / "big_result.yaml", {"rows": 20_000})
 

@@ -82,6 +82,19 @@ class TestPlan:
         assert (compiled.path, compiled.entry, compiled.final_step) == ("demo/x", "b", "c")
         assert compiled.no_next_is_error
 
+    @pytest.mark.parametrize(
+        ("spec", "durability"),
+        [("{}", "step"), ("{durability: step}", "step"), ("{durability: pipelined}", "pipelined")],
+    )
+    def test_durability(self, spec: str, durability: str) -> None:
+        text = playbook(f"executor: {{spec: {spec}}}\nworkflow: [{{step: a, tool: {{kind: noop}}}}]")
+        assert load_plan(text).durability == durability
+
+    def test_another_durability_is_refused(self) -> None:
+        text = playbook("executor: {spec: {durability: none}}\nworkflow: [{step: a, tool: {kind: noop}}]")
+        with pytest.raises(InvalidPlaybook, match="must be one of step, pipelined"):
+            load_plan(text)
+
     def test_invalid_text_is_refused(self) -> None:
         with pytest.raises(InvalidPlaybook):
             load_plan("a: [")
