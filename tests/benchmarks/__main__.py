@@ -21,7 +21,7 @@ from .workloads.cold_start import cold_start
 from .workloads.concurrent import concurrent
 from .workloads.fanout import fanout100k, fanout1000, fanout10000
 from .workloads.fibo import fibo
-from .workloads.history import history
+from .workloads.history import history, history_pipelined
 from .workloads.idle import idle
 from .workloads.log_size import log_size
 from .workloads.payload import payload
@@ -41,6 +41,7 @@ WORKLOADS: dict[str, Workload] = {
     "fibo": fibo,
     "payload": payload,
     "history": history,
+    "history_pipelined": history_pipelined,
     "fanout100k": fanout100k,
     "idle": idle,
 }
