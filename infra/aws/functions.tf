@@ -81,15 +81,15 @@ locals {
   }
   known = {
     for name, row in local.functions : name => merge({
-      control_plane_url   = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
-      function_urls       = jsonencode({ for ring in local.ringing[name] : ring => module.queue[ring].url })
-      result_url          = "s3://${local.bucket.name}/results"
-      pools               = jsonencode(local.kinds)
-      database_auth       = local.iam ? "iam" : null
-      oidc_issuer         = var.settings.oidc_issuer
-      oidc_audience       = var.settings.oidc_audience
-      session_ttl         = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
-      scratch             = "/tmp"
+      control_plane_url = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
+      function_urls     = jsonencode({ for ring in local.ringing[name] : ring => module.queue[ring].url })
+      result_url        = "s3://${local.bucket.name}/results"
+      pools             = jsonencode(local.kinds)
+      database_auth     = local.iam ? "iam" : null
+      oidc_issuer       = var.settings.oidc_issuer
+      oidc_audience     = var.settings.oidc_audience
+      session_ttl       = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
+      scratch           = "/tmp"
     }, try(var.functions[name].settings, {}))
   }
   # secret -> where it is

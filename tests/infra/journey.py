@@ -15,6 +15,7 @@ from typing import Any
 from noetl_serverless.cli.file_server import serve_folder
 
 from tests.infra.emulated import Emulated, Gateway
+from tests.infra.emulator import Emulator
 from tests.infra.toolbox import ROOT
 
 PLAYBOOKS = ROOT / "playbooks"
@@ -157,7 +158,7 @@ class Journey:
 
     def destroy(self) -> str:
         said = self.emulated.destroy().out
-        left = leftovers(self.emulated)
+        left = leftovers(self.emulated.emulator)
         assert left == {}, left
         return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
 
@@ -192,9 +193,9 @@ def _changed(packages: Path, function: str, target: Path) -> Path:
     return target
 
 
-def leftovers(emulated: Emulated) -> Mapping[str, list[str]]:
+def leftovers(emulator: Emulator) -> Mapping[str, list[str]]:
     """What the emulator still has of the deployment, by kind."""
-    client = emulated.emulator.client
+    client = emulator.client
     keys = client("kms").list_keys()["Keys"]
     states = {key["KeyId"]: client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in keys}
     found = {

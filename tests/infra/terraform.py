@@ -71,8 +71,13 @@ def environment() -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "PATH": on_path(),
-        **({} if real_provider() else {"TF_CLI_CONFIG_FILE": str(_stand_in())}),
+        **({} if real_provider() else stand_in()),
     }
+
+
+def stand_in() -> dict[str, str]:
+    """Tells Terraform to take the stand-in: where the real provider is not, and for the stand-in's own tests."""
+    return {"TF_CLI_CONFIG_FILE": str(_stand_in())}
 
 
 def real_provider() -> bool:

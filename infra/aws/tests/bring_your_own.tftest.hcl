@@ -1,0 +1,191 @@
+# What is there already is used, and not made.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  package = { directory = "./tests/package" }
+  nats    = { cluster = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:2.12.1-alpine" } }
+}
+
+run "nothing" {
+  assert {
+    condition     = length(module.database) == 1 && length(module.nats) == 1 && length(module.results) == 1 && length(module.key) == 1
+    error_message = "without anything of one's own, all is made"
+  }
+
+  assert {
+    condition     = module.nats[0].hosts == ["nats-1.noetl.internal", "nats-2.noetl.internal", "nats-3.noetl.internal"]
+    error_message = "NATS has three nodes"
+  }
+
+  assert {
+    condition     = local.environment["worker"].NOETL_NATS_URL == "tls://nats-1.noetl.internal:4222,tls://nats-2.noetl.internal:4222,tls://nats-3.noetl.internal:4222"
+    error_message = "clients know all nodes, over TLS"
+  }
+
+  assert {
+    condition     = contains(keys(jsondecode(local.environment["control_plane"].NOETL_PROVISION)), "nats_server/nats-1.noetl.internal,nats-2.noetl.internal,nats-3.noetl.internal")
+    error_message = "the control plane makes the nodes' certificate, for their names"
+  }
+
+  assert {
+    condition     = toset(keys(jsondecode(local.environment["worker"].NOETL_SECRETS))) == toset(["nats_password", "nats_ca", "service_token"])
+    error_message = "a worker gets the password and the authority, not the nodes' key"
+  }
+
+  assert {
+    condition     = local.environment["control_plane"].NOETL_DATABASE_URL == "postgresql://noetl@noetl.abc.eu-central-1.rds.amazonaws.com:5432/noetl?sslmode=require"
+    error_message = "the database's URL has no password"
+  }
+
+  assert {
+    condition     = jsondecode(local.environment["control_plane"].NOETL_SECRETS).database_url == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-AbCdEf"
+    error_message = "the password is the one that RDS keeps"
+  }
+}
+
+run "vpc" {
+  variables {
+    network = { existing = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"] } }
+  }
+
+  assert {
+    condition     = output.vpc_id == "vpc-1" && module.network.subnet_ids == tolist(["subnet-1", "subnet-2"]) && module.network.cidr == "10.1.0.0/16"
+    error_message = "functions, database and NATS stand in the VPC that is there"
+  }
+}
+
+run "database" {
+  variables {
+    database = { existing = { url = "postgresql://engine@db.example.org:6543/noetl?sslmode=verify-full", secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf", port = 6543, cidr = "10.9.0.0/24" } }
+  }
+
+  assert {
+    condition     = length(module.database) == 0
+    error_message = "no database is made"
+  }
+
+  assert {
+    condition     = local.environment["reconciler"].NOETL_DATABASE_URL == "postgresql://engine@db.example.org:6543/noetl?sslmode=verify-full" && jsondecode(local.environment["reconciler"].NOETL_SECRETS).database_url == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf"
+    error_message = "the functions use the one that is there"
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.database[0].from_port == 6543 && aws_vpc_security_group_egress_rule.database[0].cidr_ipv4 == "10.9.0.0/24"
+    error_message = "and may reach it"
+  }
+}
+
+run "database_by_role" {
+  variables {
+    database = { auth = "iam", existing = { url = "postgresql://engine@db.example.org/noetl", resource_arns = ["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/engine"] } }
+  }
+
+  assert {
+    condition     = local.environment["control_plane"].NOETL_DATABASE_AUTH == "iam" && !contains(keys(jsondecode(local.environment["control_plane"].NOETL_SECRETS)), "database_url")
+    error_message = "by role there is no password to read"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policies["reconciler"]).Statement : statement.Resource if statement.Sid == "Connect"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/engine"]]
+    error_message = "the role may connect as that user to that database"
+  }
+}
+
+run "aurora_with_a_pooler_by_role" {
+  variables {
+    database = { kind = "aurora", min_acu = 0, proxy = true, auth = "iam" }
+  }
+
+  assert {
+    condition     = local.environment["control_plane"].NOETL_DATABASE_URL == "postgresql://noetl@noetl.proxy-abc.eu-central-1.rds.amazonaws.com:5432/noetl?sslmode=require"
+    error_message = "functions speak to the pooler"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policies["control_plane"]).Statement : statement.Resource if statement.Sid == "Connect"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:prx-0123456789abcdef0/noetl"]]
+    error_message = "and get in by their roles"
+  }
+}
+
+run "nats" {
+  variables {
+    nats = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf", ca_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca-AbCdEf" } }
+  }
+
+  assert {
+    condition     = length(module.nats) == 0 && !contains(keys(local.environment["worker"]), "NOETL_NATS_URL")
+    error_message = "no cluster is made"
+  }
+
+  assert {
+    condition     = jsondecode(local.environment["gateway"].NOETL_SECRETS).nats_url == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf" && jsondecode(local.environment["gateway"].NOETL_SECRETS).nats_ca == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca-AbCdEf"
+    error_message = "the functions read the URL and the authority of the one that is there"
+  }
+}
+
+run "bucket" {
+  variables {
+    results = { existing = "my-results" }
+  }
+
+  assert {
+    condition     = length(module.results) == 0 && output.result_bucket == "my-results" && local.environment["worker"].NOETL_RESULT_URL == "s3://my-results/results"
+    error_message = "results go to the bucket that is there"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policies["worker"]).Statement : statement.Resource if statement.Sid == "Results"] == [["arn:aws:s3:::my-results/results/*"]]
+    error_message = "and the worker may write below its prefix only"
+  }
+}
+
+run "key" {
+  variables {
+    encryption = { key_arn = "arn:aws:kms:eu-central-1:123456789012:key/mine", extra_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/theirs"] }
+  }
+
+  assert {
+    condition     = length(module.key) == 0 && local.key_arn == "arn:aws:kms:eu-central-1:123456789012:key/mine"
+    error_message = "no key is made"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policies["gateway"]).Statement : toset(statement.Resource) if statement.Sid == "Unseal"] == [toset(["arn:aws:kms:eu-central-1:123456789012:key/mine", "arn:aws:kms:eu-central-1:123456789012:key/theirs"])]
+    error_message = "functions may unseal with it, and with the keys of what else was brought"
+  }
+}
+
+run "no_key" {
+  variables {
+    encryption = { create = false }
+  }
+
+  assert {
+    condition     = local.key_arn == null && length([for statement in jsondecode(output.policies["worker"]).Statement : statement if contains(["Seal", "Unseal"], statement.Sid)]) == 0
+    error_message = "without a key of one's own, each service uses its own, and no policy names a key"
+  }
+}
+
+run "all_at_once" {
+  variables {
+    network       = { existing = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"] } }
+    database      = { existing = { url = "postgresql://db.example.org/noetl", secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" } }
+    nats          = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf" } }
+    results       = { existing = "my-results" }
+    encryption    = { key_arn = "arn:aws:kms:eu-central-1:123456789012:key/mine" }
+    observability = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:ops" }
+  }
+
+  assert {
+    condition     = length(module.database) + length(module.nats) + length(module.results) + length(module.key) == 0
+    error_message = "functions only"
+  }
+
+  assert {
+    condition     = output.alarms.topic_arn == "arn:aws:sns:eu-central-1:123456789012:ops"
+    error_message = "alarms go to the topic that is there"
+  }
+}

@@ -1,0 +1,225 @@
+# How the functions of functions/functions.yaml are wired.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  package = { directory = "./tests/package" }
+  nats    = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf" } }
+}
+
+run "default" {
+  assert {
+    condition     = toset(keys(output.functions)) == toset(["gateway", "control_plane", "reconciler", "worker", "worker_data"])
+    error_message = "one function for each row of the table that is for AWS"
+  }
+
+  assert {
+    condition     = output.functions["worker_data"].name == "noetl-worker-data" && output.functions["worker_data"].log_group == "/aws/lambda/noetl-worker-data"
+    error_message = "names are the deployment's and the function's, with hyphens"
+  }
+
+  assert {
+    condition     = toset(keys(output.queues)) == toset(["shared", "data", "reconciler"])
+    error_message = "a queue for each function that is rung, named after its pool"
+  }
+
+  assert {
+    condition     = alltrue([for function in output.functions : function.alias == "live" && function.version == "7"])
+    error_message = "each function has a version, and an alias that is live"
+  }
+
+  assert {
+    condition     = aws_s3_object.code["gateway"].key == "gateway/00a1.zip"
+    error_message = "the place of a package says what is in it"
+  }
+
+  assert {
+    condition     = local.runtime == "python3.12"
+    error_message = "the runtime is the one that the packages were made for"
+  }
+}
+
+run "what_each_is_told" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for name, environment in local.environment : environment.NOETL_HOST == "aws" && environment.NOETL_FUNCTION == name])
+    error_message = "each knows where it is and who it is"
+  }
+
+  assert {
+    condition     = local.environment["gateway"].NOETL_CONTROL_PLANE_URL == "lambda://noetl-control-plane:live" && local.environment["worker"].NOETL_CONTROL_PLANE_URL == "lambda://noetl-control-plane:live"
+    error_message = "gateway and workers call the control plane through Lambda, by its alias"
+  }
+
+  assert {
+    condition     = local.environment["worker_data"].NOETL_POOL == "data" && !contains(keys(local.environment["gateway"]), "NOETL_POOL")
+    error_message = "workers, and they alone, know their pool"
+  }
+
+  assert {
+    condition     = jsondecode(local.environment["control_plane"].NOETL_POOLS).duckdb == "data"
+    error_message = "who issues commands knows which kinds go to which pool"
+  }
+
+  assert {
+    condition     = !contains(keys(local.environment["gateway"]), "NOETL_DATABASE_URL") && !contains(keys(local.environment["worker"]), "NOETL_DATABASE_URL")
+    error_message = "neither gateway nor workers know the database"
+  }
+
+  assert {
+    condition     = alltrue([for environment in local.environment : !contains(keys(environment), "AWS_ENDPOINT_URL")])
+    error_message = "on AWS itself nothing overrides its endpoints"
+  }
+}
+
+run "secrets" {
+  assert {
+    condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_SECRETS))) == toset(["database_url", "nats_url", "service_token", "token_key", "encryption_keys"])
+    error_message = "the control plane reads what its row says"
+  }
+
+  assert {
+    condition     = toset(keys(jsondecode(local.environment["worker"].NOETL_SECRETS))) == toset(["nats_url", "service_token"])
+    error_message = "a worker reads its token and the way to NATS, and no key"
+  }
+
+  assert {
+    condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_PROVISION))) == toset(["token_key", "encryption_keys", "service_token/gateway", "service_token/control_plane", "service_token/reconciler", "service_token/worker", "service_token/operator"])
+    error_message = "the control plane makes what is missing"
+  }
+
+  assert {
+    condition     = alltrue([for name, environment in local.environment : name == "control_plane" || !contains(keys(environment), "NOETL_PROVISION")])
+    error_message = "and nobody else does"
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret_rotation.token) == 5 && alltrue([for rotation in aws_secretsmanager_secret_rotation.token : rotation.rotate_immediately == false])
+    error_message = "tokens rotate, but not before the migration has made them"
+  }
+}
+
+run "rings" {
+  assert {
+    condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_FUNCTION_URLS))) == toset(["shared", "data", "reconciler"])
+    error_message = "the control plane may ring everybody"
+  }
+
+  assert {
+    condition     = keys(jsondecode(local.environment["worker"].NOETL_FUNCTION_URLS)) == ["shared"]
+    error_message = "a worker rings its own pool"
+  }
+
+  assert {
+    condition     = local.clocked == { reconciler = 1 } && local.rings == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
+    error_message = "the clock starts the reconciler, queues start it and the workers"
+  }
+}
+
+run "policies" {
+  assert {
+    condition = alltrue(flatten([
+      for policy in values(output.policies) : [
+        for statement in jsondecode(policy).Statement : [for action in statement.Action : !strcontains(action, "*")]
+      ]
+    ]))
+    error_message = "no wildcard actions"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in values(output.policies) : [
+        for statement in jsondecode(policy).Statement :
+        statement.Effect == "Deny" || statement.Sid == "Network" || !contains(statement.Resource, "*")
+      ]
+    ]))
+    error_message = "resources are named, but for the interfaces that Lambda makes"
+  }
+
+  assert {
+    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Ring" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
+    error_message = "the gateway neither rings, nor sees the database or results"
+  }
+}
+
+run "overrides" {
+  variables {
+    functions = {
+      worker        = { memory_mb = 4096, max_instances = 200, scratch_mb = 2048, batch_size = 5, settings = { lease = "60" } }
+      control_plane = { settings = { database_connections = "8" } }
+    }
+  }
+
+  assert {
+    condition     = local.functions["worker"].memory_mb == 4096 && local.functions["worker"].max_instances == 200 && local.functions["worker"].timeout_s == 900
+    error_message = "an override changes what it names and nothing else"
+  }
+
+  assert {
+    condition     = local.environment["worker"].NOETL_LEASE == "60" && local.environment["control_plane"].NOETL_DATABASE_CONNECTIONS == "8"
+    error_message = "settings become variables"
+  }
+
+  assert {
+    condition     = !contains(keys(local.environment["worker_data"]), "NOETL_LEASE")
+    error_message = "of that function alone"
+  }
+}
+
+run "more_pools" {
+  variables {
+    pools = { gpu = { like = "worker_data", kinds = ["python"], max_instances = 3 } }
+  }
+
+  assert {
+    condition     = output.functions["worker_gpu"].name == "noetl-worker-gpu" && contains(keys(output.queues), "gpu")
+    error_message = "a pool is a function and a queue"
+  }
+
+  assert {
+    condition     = local.environment["worker_gpu"].NOETL_POOL == "gpu" && jsondecode(local.environment["control_plane"].NOETL_POOLS).python == "gpu" && jsondecode(local.environment["control_plane"].NOETL_POOLS).duckdb == "data"
+    error_message = "commands of its kinds go to it"
+  }
+
+  assert {
+    condition     = toset(keys(aws_s3_object.code)) == toset(["gateway", "control_plane", "reconciler", "worker", "worker_data"])
+    error_message = "it runs the package of the function that it is like"
+  }
+}
+
+run "http" {
+  variables {
+    http = { control_plane = true }
+  }
+
+  assert {
+    condition     = output.gateway_url == "https://abc.execute-api.eu-central-1.amazonaws.com" && output.control_plane_url != null
+    error_message = "with http.control_plane the control plane has an API of its own"
+  }
+}
+
+run "http_for_the_gateway_alone" {
+  assert {
+    condition     = keys(module.api) == ["gateway"] && output.control_plane_url == null
+    error_message = "the control plane is not on the internet unless it is asked for"
+  }
+}
+
+run "emulator" {
+  variables {
+    endpoint_url = "http://127.0.0.1:4566"
+  }
+
+  assert {
+    condition     = alltrue([for environment in local.environment : environment.AWS_ENDPOINT_URL == "http://127.0.0.1:4566"])
+    error_message = "functions on an emulator speak to the emulator"
+  }
+
+  assert {
+    condition     = startswith(output.gateway_url, "http://127.0.0.1:4566/_aws/execute-api/")
+    error_message = "and so do callers, without a name server"
+  }
+}

@@ -1,0 +1,62 @@
+"""The configuration itself: its form, its validations, and how functions and what is brought along are wired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.infra import hcl
+from tests.infra.stand_in.catalog import data_sources, resources
+from tests.infra.terraform import Terraform
+from tests.infra.toolbox import ROOT
+
+AWS = ROOT / "infra" / "aws"
+MODULES = sorted(path for path in (ROOT / "infra" / "modules" / "aws").iterdir())
+TESTS = sorted(path.name for path in (AWS / "tests").glob("*.tftest.hcl"))
+
+
+def test_files_are_formatted(root_module: Terraform, infra: Path) -> None:
+    done = root_module("fmt", "-check", "-recursive", "-diff", str(infra), check=False)
+    assert done.status == 0, done.text
+
+
+def test_configuration_is_valid(root_module: Terraform) -> None:
+    root_module("validate", "-no-color")
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_terraform_test(root_module: Terraform, name: str) -> None:
+    done = root_module("test", "-no-color", f"-filter=tests/{name}", check=False)
+    assert done.status == 0, done.text
+    assert "Success!" in done.out, done.text
+
+
+def test_each_validation_is_tried() -> None:
+    tried: Counter[tuple[str, str]] = Counter()
+    for name in TESTS:
+        tried.update(hcl.refusals((AWS / "tests" / name).read_text()))
+    written = {("", variable): count for variable, count in hcl.validations(AWS).items()}
+    for module in MODULES:
+        written |= {(module.name, variable): count for variable, count in hcl.validations(module).items()}
+    assert dict(tried) == written
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_modules_have_the_usual_files(module: Path) -> None:
+    assert {path.name for path in module.glob("*.tf")} == {"main.tf", "outputs.tf", "variables.tf", "versions.tf"}
+
+
+@pytest.mark.parametrize("folder", [AWS, *MODULES], ids=lambda path: path.name)
+def test_everything_is_described(folder: Path) -> None:
+    text = hcl.files(folder)
+    for kind in ("variable", "output"):
+        bare = [labels[0] for labels, body in hcl.blocks(text, kind) if "description" not in body]
+        assert bare == []
+
+
+def test_stand_in_knows_every_type_and_no_other() -> None:
+    folders = [AWS, *MODULES]
+    assert set(resources()) == {name for folder in folders for name in hcl.types(folder, "resource")}
+    assert set(data_sources()) == {name for folder in folders for name in hcl.types(folder, "data")}
