@@ -33,7 +33,7 @@ run: setup
 	@$(BIN)/noetls demo playbooks $(FLAGSHIP) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
