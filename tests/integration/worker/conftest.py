@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from tests.integration.worker.chains import Adder
+from tests.integration.worker.stack import Stack
 
 from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.playbook.compile import load_plan
@@ -261,3 +263,17 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
     for client in yard.clients:
         await client.close()
     await runner.cleanup()
+
+
+@pytest.fixture
+def tool() -> Adder:
+    return Adder()
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, tool: Adder) -> AsyncIterator[Stack]:
+    """The real ledger, and a worker whose only tool counts."""
+    stack = Stack(tmp_path, lambda kind: tool)
+    stack.client.delay = 0.005
+    yield stack
+    await stack.worker.close()
