@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from tests.infra import terraform, toolbox
+from tests.infra.emulator import REGION, Emulator
+from tests.infra.issuer import AUDIENCE, Issuer
+
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.hosts.local.process import Process
 from noetl_serverless.hosts.local.workspace import create_workspace, workspace_credential
 
-from tests.infra import terraform, toolbox
-from tests.infra.emulator import REGION, Emulator
-from tests.infra.issuer import AUDIENCE, Issuer
-
 ROOT = toolbox.ROOT
+# seconds for `noetls deploy aws smoke`, cold starts and all
+SMOKE = 240
 # this machine runs all instances: few at once, so that none starves
 SMALL = {
     "gateway": {"max_instances": 4},
@@ -162,6 +164,7 @@ class Emulated:
             },
             capture_output=True,
             text=True,
+            timeout=SMOKE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -193,9 +196,7 @@ class Gateway:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """The control plane's REST below /noetl. AssertionError with the answer if it is not a success."""
-        answer = self._session.request(
-            method, f"{self.url}/noetl/{path}", json=body, params=query, timeout=60
-        )
+        answer = self._session.request(method, f"{self.url}/noetl/{path}", json=body, params=query, timeout=60)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 

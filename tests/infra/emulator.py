@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from localstack_client.session import Session
+from tests.infra import toolbox
+
 from noetl_serverless.hosts.local.ports import is_free
 from noetl_serverless.hosts.local.process import Process, Program, wait_until
-
-from tests.infra import toolbox
 
 REGION = "eu-central-1"
 ACCOUNT = "000000000000"

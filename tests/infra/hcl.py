@@ -25,7 +25,11 @@ def files(folder: Path) -> str:
 def validations(folder: Path) -> Counter[str]:
     """How many validations each variable of a module has."""
     return Counter(
-        {labels[0]: count for labels, body in blocks(files(folder), "variable") if (count := body.count("validation {"))}
+        {
+            labels[0]: count
+            for labels, body in blocks(files(folder), "variable")
+            if (count := body.count("validation {"))
+        }
     )
 
 

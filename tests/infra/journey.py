@@ -12,11 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from noetl_serverless.cli.file_server import serve_folder
-
 from tests.infra.emulated import Emulated, Gateway
 from tests.infra.emulator import Emulator
 from tests.infra.toolbox import ROOT
+
+from noetl_serverless.cli.file_server import serve_folder
 
 PLAYBOOKS = ROOT / "playbooks"
 ITEMS = 1000
@@ -47,7 +47,7 @@ TICK = 150.0
 
 
 class Journey:
-    """What the steps share. Each returns, in a few words, what it saw; AssertionError if that is not as it should be."""
+    """What the steps share. Each returns, in a few words, what it saw, or raises AssertionError."""
 
     def __init__(self, emulated: Emulated) -> None:
         self.emulated = emulated

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from noetl_serverless.hosts.local.ports import free_port
-
 from tests.infra.emulated import Emulated
 from tests.infra.journey import Journey
+
+from noetl_serverless.hosts.local.ports import free_port
 
 STEPS = [name for name, _ in Journey(Emulated(Path("nowhere"), 0)).steps()]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from noetl_serverless.hosts.local.ports import free_port
-
 from tests.infra.emulator import REGION, Emulator
 from tests.infra.journey import leftovers
 from tests.infra.terraform import Terraform, stand_in, workspace
+
+from noetl_serverless.hosts.local.ports import free_port
 
 BASE = """
 terraform {
@@ -198,9 +198,7 @@ def idle_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_whole_deployment_with_everything_made(
-    emulator: Emulator, idle_packages: Path, tmp_path: Path
-) -> None:
+def test_whole_deployment_with_everything_made(emulator: Emulator, idle_packages: Path, tmp_path: Path) -> None:
     """RDS, then Aurora in its place; a NATS cluster, NAT gateways, budgets: all are made, read back, changed, gone."""
     module = workspace(tmp_path)
     given = {"endpoint_url": emulator.url, "region": REGION, "package": {"directory": str(idle_packages)}}

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from tests.infra import hcl
 from tests.infra.stand_in.catalog import data_sources, resources
 from tests.infra.terraform import Terraform

@@ -2,7 +2,7 @@
 
     python tests/infra/toolbox.py terraform    prints the folder of the environment, made if it is not there
 
-terraform   Terraform itself, and what the stand-in for its AWS provider needs (an older protobuf than Google's libraries)
+terraform   Terraform itself, and what the stand-in for its AWS provider needs (an older protobuf than Google's)
 emulator    MiniStack, alone: its functions see the packages of its environment, and must find none but their own
 check       checkov and trivy
 """

@@ -126,7 +126,7 @@ def _loops(world: World) -> None:
 
 def _families(world: World) -> None:
     """Children that were started exist, know their parent, and do not outlive one that was not asked to spare them."""
-    for id, execution in world.log.executions.items():
+    for id, _execution in world.log.executions.items():
         for child in world.log.diaries[id].children:
             found = world.log.executions.get(child)
             _must(found is not None and found.parent_id == id, "a child was lost", f"{id} {child}")

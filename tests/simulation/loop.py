@@ -1,8 +1,8 @@
 """An event loop without a clock, a selector or threads: time jumps to the next timer.
 
 Callbacks belong to a `Process`, which stands for one instance of a function. Within a process they run in order, as
-asyncio promises; which process goes next is drawn, so that any interleaving at an await can happen. A process may stall,
-and it may die: nothing of a dead process ever runs again, not even its `finally` blocks.
+asyncio promises; which process goes next is drawn, so that any interleaving at an await can happen. A process may
+stall, and it may die: nothing of a dead process ever runs again, not even its `finally` blocks.
 """
 
 from __future__ import annotations

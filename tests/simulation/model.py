@@ -1,9 +1,9 @@
 """A formal model of claim, lease, fence, append and decide, small enough to be looked at whole.
 
-Two commands of one execution, two workers, two control planes and a reconciler. Everything happens in single steps, in any
-order, and anything may crash between any two: `explore` visits every state there is. Checked are safety (no effect under a
-stale fence, each fact in the log once, one decision for each) and liveness (from wherever it got to, the execution can
-still end, with nothing but what the survivors do of their own accord).
+Two commands of one execution, two workers, two control planes and a reconciler. Everything happens in single steps,
+in any order, and anything may crash between any two: `explore` visits every state there is. Checked are safety (no
+effect under a stale fence, each fact in the log once, one decision for each) and liveness (from wherever it got to,
+the execution can still end, with nothing but what the survivors do of their own accord).
 
 `advance` is the life of one command in the store: the same relation that the model is made of is what the moves of
 simulated runs of the real engine are held against.

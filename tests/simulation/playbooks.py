@@ -159,7 +159,8 @@ class Maker:
         """Of a result by reference `v` needs no fetch, the rest does."""
         if self.rng.random() < 0.7:
             return f"{{{{ {step}.v | default(-1) }}}}"
-        return f"{{{{ [{step}.v | default(-1), {step}.pad | default('') | length, {step}.results | default([]) | length] }}}}"
+        pad, results = f"{step}.pad | default('') | length", f"{step}.results | default([]) | length"
+        return f"{{{{ [{step}.v | default(-1), {pad}, {results}] }}}}"
 
     def _makers(self, budget: int) -> list[tuple[int, Callable[[str, int], Block]]]:
         makers: list[tuple[int, Callable[[str, int], Block]]] = [(1, self._single), (1, self._single), (1, self._loop)]

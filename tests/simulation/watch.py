@@ -138,7 +138,7 @@ class WatchedLog(MemoryLog):
         return leases
 
     async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
-        before = {key: fence for key, fence in self.holds.items()}
+        before = dict(self.holds.items())
         waiting = await super().release(held)
         fences = {(key.execution_id, key.command_id): key.fence for key in held}
         for _, key in waiting:

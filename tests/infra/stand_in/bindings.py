@@ -1,9 +1,9 @@
 """Reads the schema of the real provider out of its published bindings for Python.
 
-The wheel of `cdktf-cdktf-provider-aws` holds a jsii archive, and in it one module for each resource, made by a program
-from the provider's own schema. Its TypeScript, which the source map carries, has names, types, blocks and how they
-nest, and for each attribute whether it is required, optional, computed, or optional and computed. What the bindings do not say (which change replaces a resource, defaults,
-validation) is up to the stand-in's resources.
+The wheel of `cdktf-cdktf-provider-aws` holds a jsii archive, and in it one module for each resource, made by a
+program from the provider's own schema. Its TypeScript, which the source map carries, has names, types, blocks and how
+they nest, and for each attribute whether it is required, optional, computed, or optional and computed. What the
+bindings do not say (which change replaces a resource, defaults, validation) is up to the stand-in's resources.
 
     python -m tests.infra.stand_in.bindings WHEEL_OR_FOLDER    writes schema.json for the types that the stand-in knows
 """
@@ -91,16 +91,18 @@ def module_of(kind: str, type_name: str) -> str:
 
 
 def block_of(javascript: str) -> Schema:
-    """{"attributes": {name: {"type", "required" | "optional" and/or "computed"}}, "blocks": {name: {"nesting", "block"...}}}"""
+    """{"attributes": {name: {"type", "required" | "optional", "computed"}}, "blocks": {name: {"nesting", "block"...}}}"""
     return _Module(typescript_of(javascript)).top()
 
 
 class _Module:
     def __init__(self, source: str) -> None:
-        self._classes = {name: body for name, body in _CLASS.findall(source)}
+        self._classes = dict(_CLASS.findall(source))
         self._functions = {name.lower(): body for name, body in _FUNCTION.findall(source)}
         self._top = next(
-            body for body in self._classes.values() if "synthesizeHclAttributes" in body or "static readonly tfResourceType" in body
+            body
+            for body in self._classes.values()
+            if "synthesizeHclAttributes" in body or "static readonly tfResourceType" in body
         )
 
     def top(self) -> Schema:

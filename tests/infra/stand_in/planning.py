@@ -19,7 +19,11 @@ def served(block: Block, resource: Resource) -> Block:
 
 
 def plan(
-    resource: Resource, block: Block, config: Mapping[str, Any], prior: Mapping[str, Any] | None, tags: Mapping[str, str]
+    resource: Resource,
+    block: Block,
+    config: Mapping[str, Any],
+    prior: Mapping[str, Any] | None,
+    tags: Mapping[str, str],
 ) -> dict[str, Any]:
     """The planned state. `tags` are those of the provider, for whatever can have tags."""
     planned = _fill(block, config, prior, resource.defaults)
@@ -42,9 +46,7 @@ def replaced(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str,
     return [name for name in resource.replace if planned[name] != prior[name]]
 
 
-def settle(
-    resource: Resource, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]
-) -> dict[str, Any]:
+def settle(resource: Resource, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
     """The state, from what AWS has, in the words of what was planned or known before.
 
     `expected` tells what the configuration leaves to AWS without the provider following it: null there stays null.
@@ -140,7 +142,9 @@ def _fill_blocks(nested: Block, config: Any, prior: Any) -> Any:
     ]
 
 
-def _twin(nested: Block, value: Mapping[str, Any], index: int, before: list[Any], count: int) -> Mapping[str, Any] | None:
+def _twin(
+    nested: Block, value: Mapping[str, Any], index: int, before: list[Any], count: int
+) -> Mapping[str, Any] | None:
     """What stood before in the place of a block: in a set, the one that agrees in all that the configuration says."""
     if nested["nesting"] == "list":
         return before[index] if len(before) == count else None
@@ -163,9 +167,5 @@ def _own_tags(found: Mapping[str, str] | None, expected: Mapping[str, Any]) -> d
     """The tags of the resource itself, without those that every resource gets from the provider."""
     own, everywhere = expected.get("tags") or {}, expected.get("tags_all") or {}
     inherited = {name for name in everywhere if name not in own}
-    rest = {
-        name: text
-        for name, text in (found or {}).items()
-        if name not in inherited or everywhere[name] != text
-    }
+    rest = {name: text for name, text in (found or {}).items() if name not in inherited or everywhere[name] != text}
     return rest if rest or expected.get("tags") is not None else None

@@ -17,7 +17,7 @@ from . import planning
 from .catalog import data_sources, resources
 from .clients import Clients
 from .given import Given, as_map
-from .resource import Resource, is_gone
+from .resource import is_gone
 from .wire import UNKNOWN, Block, decode, encode, schema_message
 
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -138,7 +138,7 @@ class Servicer(rpc.ProviderServicer):
         want.forgo(*resource.local)
         if prior is None:
             key = resource.create(self._aws, want)
-            missed = [path for path in want.untaken()]
+            missed = list(want.untaken())
         else:
             key = dict(prior)
             resource.update(self._aws, want, dict(prior))

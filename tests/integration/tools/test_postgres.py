@@ -225,7 +225,7 @@ async def test_a_timeout_is_kept_by_the_server(sql: Run, database: native.Connec
     look = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()"
     async with asyncio.timeout(10):
         # the outcome may come a moment before the server has noticed
-        while database.run(look) != [[0]]:
+        while database.run(look) != [[0]]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert database.run("select count(*) from pg_tables where tablename = 't'") == [[0]]
 

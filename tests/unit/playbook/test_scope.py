@@ -65,7 +65,7 @@ class TestOrder:
 
 
 class TestStep:
-    STEPS: dict[str, Any] = {  # noqa: RUF012
+    STEPS: dict[str, Any] = {
         "s": {"status": "ok", "data": {"f": 1, "items": [1], "status": "mine"}},
         "listed": {"status": "ok", "data": [{"id": 4}]},
         "http": {"status": "ok", "data": {"status_code": 200, "data": {"rows": [1]}}},

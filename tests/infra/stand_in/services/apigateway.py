@@ -199,9 +199,7 @@ class Stage(Resource):
             ]
             if routes
             else [],
-            "access_log_settings": [{"destination_arn": log["DestinationArn"], "format": log["Format"]}]
-            if log
-            else [],
+            "access_log_settings": [{"destination_arn": log["DestinationArn"], "format": log["Format"]}] if log else [],
             "tags_all": found.get("Tags") or {},
         }
 

@@ -322,9 +322,7 @@ class NatGateway(_Tagged):
 
     def delete(self, aws: Clients, state: State) -> None:
         aws("ec2").delete_nat_gateway(NatGatewayId=state["id"])
-        aws("ec2").get_waiter("nat_gateway_deleted").wait(
-            NatGatewayIds=[state["id"]], WaiterConfig={"Delay": 1}
-        )
+        aws("ec2").get_waiter("nat_gateway_deleted").wait(NatGatewayIds=[state["id"]], WaiterConfig={"Delay": 1})
 
 
 class VpcEndpoint(_Tagged):
@@ -344,7 +342,11 @@ class VpcEndpoint(_Tagged):
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
         changes: dict[str, Any] = {}
-        for name, word in (("subnet_ids", "Subnet"), ("security_group_ids", "SecurityGroup"), ("route_table_ids", "RouteTable")):
+        for name, word in (
+            ("subnet_ids", "Subnet"),
+            ("security_group_ids", "SecurityGroup"),
+            ("route_table_ids", "RouteTable"),
+        ):
             before, after = set(state[name] or ()), set(want[name] or ())
             changes |= {f"Add{word}Ids": sorted(after - before)} if after - before else {}
             changes |= {f"Remove{word}Ids": sorted(before - after)} if before - after else {}

@@ -105,9 +105,7 @@ class TaskDefinition(_Tagged):
             "efsVolumeConfiguration": {
                 **efs.pick(file_system_id="fileSystemId", transit_encryption="transitEncryption"),
                 **efs.pick(root_directory="rootDirectory"),
-                **(
-                    {"authorizationConfig": access.pick(access_point_id="accessPointId", iam="iam")} if access else {}
-                ),
+                **({"authorizationConfig": access.pick(access_point_id="accessPointId", iam="iam")} if access else {}),
             },
         }
 
@@ -153,9 +151,7 @@ class TaskDefinition(_Tagged):
                     "file_system_id": efs["fileSystemId"],
                     "root_directory": efs.get("rootDirectory"),
                     "transit_encryption": efs.get("transitEncryption"),
-                    "authorization_config": [
-                        {"access_point_id": access.get("accessPointId"), "iam": access.get("iam")}
-                    ]
+                    "authorization_config": [{"access_point_id": access.get("accessPointId"), "iam": access.get("iam")}]
                     if access
                     else [],
                 }

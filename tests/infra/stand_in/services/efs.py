@@ -203,7 +203,10 @@ class Policy(Resource):
     def same(self, name: str, one: Any, other: Any) -> bool:
         """EFS gives a policy an id if it has none."""
         if name == "policy" and one and other:
-            one, other = (json.dumps({key: part for key, part in json.loads(text).items() if key != "Id"}) for text in (one, other))
+            one, other = (
+                json.dumps({key: part for key, part in json.loads(text).items() if key != "Id"})
+                for text in (one, other)
+            )
         return super().same(name, one, other)
 
 

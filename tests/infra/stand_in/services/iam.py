@@ -28,9 +28,7 @@ class Role(Resource):
     def update(self, aws: Clients, want: Given, state: State) -> None:
         client, name = aws("iam"), state["name"]
         client.update_assume_role_policy(RoleName=name, PolicyDocument=want["assume_role_policy"])
-        client.update_role(
-            RoleName=name, Description=want["description"] or "", **want.pick("max_session_duration")
-        )
+        client.update_role(RoleName=name, Description=want["description"] or "", **want.pick("max_session_duration"))
         added, removed = tag_changes(want, state)
         if added:
             client.tag_role(RoleName=name, Tags=as_pairs(added))

@@ -94,9 +94,7 @@ class Function(Resource):
             "signing_profile_version_arn": "",
             "environment": [{"variables": variables}] if variables else [],
             "ephemeral_storage": [{"size": (found.get("EphemeralStorage") or {}).get("Size", 512)}],
-            "logging_config": [
-                {"log_format": logging.get("LogFormat", "Text"), "log_group": logging.get("LogGroup")}
-            ],
+            "logging_config": [{"log_format": logging.get("LogFormat", "Text"), "log_group": logging.get("LogGroup")}],
             "vpc_config": [
                 {
                     "subnet_ids": vpc["SubnetIds"],
@@ -269,9 +267,7 @@ class Permission(Resource):
 
     def delete(self, aws: Clients, state: State) -> None:
         where = {"Qualifier": state["qualifier"]} if state.get("qualifier") else {}
-        aws("lambda").remove_permission(
-            FunctionName=state["function_name"], StatementId=state["statement_id"], **where
-        )
+        aws("lambda").remove_permission(FunctionName=state["function_name"], StatementId=state["statement_id"], **where)
 
 
 class EventInvokeConfig(Resource):

@@ -139,7 +139,7 @@ class ClusterParameterGroup(_ParameterGroup):
 
 
 def _managed_secret(aws: Clients, name: str, user: str) -> None:
-    """What RDS does itself where it keeps the password; for an instance MiniStack 1.5 takes the wish and does nothing."""
+    """What RDS does itself where it keeps the password; MiniStack 1.5 does nothing on an instance's wish."""
     found = aws("rds").describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]
     if not found.get("MasterUserSecret"):
         value = json.dumps({"username": user, "password": secrets.token_hex(16)})
@@ -230,7 +230,10 @@ class Instance(Rds):
         return {"identifier": want["identifier"]}
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
-        before, after = (set(one or ()) for one in (state["enabled_cloudwatch_logs_exports"], want["enabled_cloudwatch_logs_exports"]))
+        before, after = (
+            set(one or ())
+            for one in (state["enabled_cloudwatch_logs_exports"], want["enabled_cloudwatch_logs_exports"])
+        )
         logs = {"EnableLogTypes": sorted(after - before), "DisableLogTypes": sorted(before - after)}
         changed = {
             parameter: want[name] for name, parameter in self._changeable.items() if want[name] != state.get(name)
@@ -256,7 +259,13 @@ class Instance(Rds):
         endpoint = found.get("Endpoint") or {}
         computed = (
             *("availability_zone", "backup_target", "backup_window", "ca_cert_identifier", "character_set_name"),
-            *("database_insights_mode", "domain_fqdn", "engine_lifecycle_support", "hosted_zone_id", "identifier_prefix"),
+            *(
+                "database_insights_mode",
+                "domain_fqdn",
+                "engine_lifecycle_support",
+                "hosted_zone_id",
+                "identifier_prefix",
+            ),
             *("latest_restorable_time", "license_model", "maintenance_window", "monitoring_role_arn"),
             *("nchar_character_set_name", "network_type", "option_group_name", "performance_insights_kms_key_id"),
             *("replica_mode", "snapshot_identifier", "timezone"),
@@ -318,7 +327,16 @@ class Instance(Rds):
 
 class Cluster(Rds):
     type = "aws_rds_cluster"
-    replace = ("cluster_identifier", "engine", "engine_mode", "database_name", "master_username", "kms_key_id", "storage_encrypted", "db_subnet_group_name")
+    replace = (
+        "cluster_identifier",
+        "engine",
+        "engine_mode",
+        "database_name",
+        "master_username",
+        "kms_key_id",
+        "storage_encrypted",
+        "db_subnet_group_name",
+    )
     defaults = {
         "engine_mode": "provisioned",
         "skip_final_snapshot": False,
@@ -362,7 +380,10 @@ class Cluster(Rds):
         return {"cluster_identifier": want["cluster_identifier"]}
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
-        before, after = (set(one or ()) for one in (state["enabled_cloudwatch_logs_exports"], want["enabled_cloudwatch_logs_exports"]))
+        before, after = (
+            set(one or ())
+            for one in (state["enabled_cloudwatch_logs_exports"], want["enabled_cloudwatch_logs_exports"])
+        )
         logs = {"EnableLogTypes": sorted(after - before), "DisableLogTypes": sorted(before - after)}
         changed = {
             parameter: want[name] for name, parameter in self._changeable.items() if want[name] != state.get(name)

@@ -128,7 +128,9 @@ class Target(Resource):
     def read(self, aws: Clients, state: State) -> State | None:
         wanted = state["db_instance_identifier"] or state["db_cluster_identifier"]
         targets = aws("rds").describe_db_proxy_targets(**self._place(state))["Targets"]
-        found = next((one for one in targets if wanted in (one.get("RdsResourceId"), one.get("TrackedClusterId"))), None)
+        found = next(
+            (one for one in targets if wanted in (one.get("RdsResourceId"), one.get("TrackedClusterId"))), None
+        )
         if found is None:
             return None
         return {

@@ -20,9 +20,7 @@ class Bucket(Resource):
 
     def create(self, aws: Clients, want: Given) -> State:
         place = {} if aws.region == "us-east-1" else {"LocationConstraint": aws.region}
-        aws("s3").create_bucket(
-            Bucket=want["bucket"], **({"CreateBucketConfiguration": place} if place else {})
-        )
+        aws("s3").create_bucket(Bucket=want["bucket"], **({"CreateBucketConfiguration": place} if place else {}))
         self._tag(aws, want["bucket"], tags_given(want))
         return {"bucket": want["bucket"]}
 
@@ -137,12 +135,8 @@ class Encryption(Resource):
             how = rule.block("apply_server_side_encryption_by_default")
             assert how is not None
             default = how.pick(sse_algorithm="SSEAlgorithm", kms_master_key_id="KMSMasterKeyID")
-            rules.append(
-                {"ApplyServerSideEncryptionByDefault": default, **rule.pick("bucket_key_enabled")}
-            )
-        aws("s3").put_bucket_encryption(
-            Bucket=want["bucket"], ServerSideEncryptionConfiguration={"Rules": rules}
-        )
+            rules.append({"ApplyServerSideEncryptionByDefault": default, **rule.pick("bucket_key_enabled")})
+        aws("s3").put_bucket_encryption(Bucket=want["bucket"], ServerSideEncryptionConfiguration={"Rules": rules})
 
     def read(self, aws: Clients, state: State) -> State | None:
         answer = aws("s3").get_bucket_encryption(Bucket=state["bucket"])

@@ -67,7 +67,10 @@ class Service(_Tagged):
     def create(self, aws: Clients, want: Given) -> State:
         dns = self._dns(want)
         answer = aws("servicediscovery").create_service(
-            **want.pick("name", "description"), NamespaceId=dns.pop("NamespaceId"), DnsConfig=dns, Tags=as_pairs(tags_given(want))
+            **want.pick("name", "description"),
+            NamespaceId=dns.pop("NamespaceId"),
+            DnsConfig=dns,
+            Tags=as_pairs(tags_given(want)),
         )
         return {"id": answer["Service"]["Id"]}
 

@@ -165,9 +165,7 @@ class TopicPolicy(Resource):
         return {}
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
-        aws("sns").set_topic_attributes(
-            TopicArn=want["arn"], AttributeName="Policy", AttributeValue=want["policy"]
-        )
+        aws("sns").set_topic_attributes(TopicArn=want["arn"], AttributeName="Policy", AttributeValue=want["policy"])
 
     def read(self, aws: Clients, state: State) -> State | None:
         found = aws("sns").get_topic_attributes(TopicArn=state["arn"])["Attributes"]
@@ -193,9 +191,7 @@ class Subscription(Resource):
     local = ("confirmation_timeout_in_minutes", "endpoint_auto_confirms", "raw_message_delivery")
 
     def create(self, aws: Clients, want: Given) -> State:
-        answer = aws("sns").subscribe(
-            **want.pick("topic_arn", "protocol", "endpoint"), ReturnSubscriptionArn=True
-        )
+        answer = aws("sns").subscribe(**want.pick("topic_arn", "protocol", "endpoint"), ReturnSubscriptionArn=True)
         return {"arn": answer["SubscriptionArn"]}
 
     def read(self, aws: Clients, state: State) -> State | None:
