@@ -72,7 +72,6 @@ simulate: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 60
-	$(BIN)/python -m tests.benchmarks.soak
 
 lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv
