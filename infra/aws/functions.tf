@@ -65,6 +65,7 @@ module "queue" {
 
   name         = "${var.name}-${replace(each.key, "_", "-")}"
   visibility_s = local.functions[each.value].timeout_s + 30
+  tls_only     = local.tls_only
   kms_key_arn  = local.key_arn
 }
 

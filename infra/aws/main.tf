@@ -13,7 +13,9 @@ locals {
   # one bucket name for each account and region: they are unique in the world
   suffix  = "${local.account.id}-${var.region}"
   key_arn = var.encryption.key_arn != null ? var.encryption.key_arn : one(module.key[*].arn)
-  log     = { retention_days = var.observability.log_retention_days, kms_key_arn = local.key_arn }
+  # an emulator may know no TLS, and then may not be told to insist on it
+  tls_only = var.endpoint_url == null || startswith(coalesce(var.endpoint_url, "https"), "https")
+  log      = { retention_days = var.observability.log_retention_days, kms_key_arn = local.key_arn }
 }
 
 module "key" {
@@ -192,6 +194,7 @@ module "results" {
   name          = "${var.name}-results-${local.suffix}"
   versioned     = var.results.versioned
   expiry        = { prefix = "results/", days = var.results.expire_days }
+  tls_only      = local.tls_only
   kms_key_arn   = local.key_arn
   force_destroy = var.results.force_destroy
 }
@@ -201,6 +204,7 @@ module "code" {
 
   name        = "${var.name}-code-${local.suffix}"
   versioned   = false
+  tls_only    = local.tls_only
   kms_key_arn = local.key_arn
   # nothing but what the next `make package` makes again
   force_destroy = true

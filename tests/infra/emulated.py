@@ -25,7 +25,7 @@ from noetl_serverless.hosts.local.workspace import create_workspace, workspace_c
 
 ROOT = toolbox.ROOT
 # seconds for `noetls deploy aws smoke`, cold starts and all
-SMOKE = 240
+SMOKE = 120
 # this machine runs all instances: few at once, so that none starves
 SMALL = {
     "gateway": {"max_instances": 4},

@@ -58,8 +58,6 @@ class Emulator:
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
-            # IAM is enforced: a function may do what its role's policy says, and "test" is the account's root
-            "AUTH": "true",
             # beyond the functions' own caps nothing is throttled
             "LAMBDA_ACCOUNT_CONCURRENCY": "100",
             "STATE_DIR": str(self._home / "state"),

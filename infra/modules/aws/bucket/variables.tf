@@ -41,3 +41,9 @@ variable "force_destroy" {
   type        = bool
   default     = false
 }
+
+variable "tls_only" {
+  description = "Whether requests without TLS are refused: always, but for an emulator that knows no TLS."
+  type        = bool
+  default     = true
+}

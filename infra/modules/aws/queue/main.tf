@@ -33,7 +33,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead" {
 }
 
 resource "aws_sqs_queue_policy" "this" {
-  for_each = { live = aws_sqs_queue.this, dead = aws_sqs_queue.dead }
+  for_each = var.tls_only ? { live = aws_sqs_queue.this, dead = aws_sqs_queue.dead } : {}
 
   queue_url = each.value.url
   policy = jsonencode({

@@ -29,3 +29,9 @@ variable "kms_key_arn" {
   type        = string
   default     = null
 }
+
+variable "tls_only" {
+  description = "Whether requests without TLS are refused: always, but for an emulator that knows no TLS."
+  type        = bool
+  default     = true
+}
