@@ -91,7 +91,7 @@ def module_of(kind: str, type_name: str) -> str:
 
 
 def block_of(javascript: str) -> Schema:
-    """{"attributes": {name: {"type", "required" | "optional", "computed"}}, "blocks": {name: {"nesting", "block"...}}}"""
+    """{"attributes": {name: {"type", "required" or "optional", "computed"}}, "blocks": {name: {"nesting", "block"}}}"""
     return _Module(typescript_of(javascript)).top()
 
 
