@@ -18,6 +18,8 @@ from .seeds import run_seed
 
 # seeds that are told of at once: whole books, for what is compiled for one is used again
 CHUNK = SHARE * 8
+# how often it is told how far it has come
+TELL = 1000
 ROOT = Path(__file__).parents[2]
 
 
@@ -86,12 +88,11 @@ def run_many(
         total.add(part)
         if progress:
             for seed, rule, detail in part.failures:
-                print(f"\rseed {seed}: {rule}: {detail[:300]}", file=sys.stderr)
-            print(f"\r{total.seeds} seeds, {len(total.failures)} failures ", end="", file=sys.stderr, flush=True)
+                print(f"seed {seed}: {rule}: {detail[:300]}", file=sys.stderr)
+            if total.seeds // TELL != (total.seeds - part.seeds) // TELL:
+                print(f"{total.seeds} seeds, {len(total.failures)} failures", file=sys.stderr, flush=True)
         if len(total.failures) >= most or (deadline is not None and time.monotonic() > deadline):
             break
-    if progress:
-        print(file=sys.stderr)
     total.failures.sort(key=lambda failure: int(failure[0]))
     return total
 
