@@ -139,7 +139,8 @@ locals {
   objects = "${local.bucket.arn}/results/*"
   results = {
     control_plane = { ReadResults = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} } }
-    worker        = { Results = { actions = ["s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
+    # a worker that finds half an archive in the place of a whole one takes it away first
+    worker = { Results = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
     reconciler = {
       SweepResults = { actions = ["s3:DeleteObject"], resources = [local.objects], conditions = {} }
       FindResults = {

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.infra.emulator import Emulator
 from tests.infra.terraform import Terraform, workspace
+
+from noetl_serverless.hosts.local.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +27,25 @@ def root_module(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 @pytest.fixture(scope="session")
 def infra(root_module: Terraform) -> Path:
     return root_module.module.parent
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with tempfile.TemporaryDirectory(prefix="noetl-emulator-") as folder:
+        emulator = Emulator(Path(folder), free_port())
+        emulator.start()
+        yield emulator
+        emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def idle_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages of functions that answer and do nothing."""
+    folder = tmp_path_factory.mktemp("packages")
+    manifest: dict[str, Any] = {"python": "3.12", "architecture": "x86_64", "functions": {}}
+    for name in ("gateway", "control_plane", "reconciler", "worker", "worker_data"):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            archive.writestr("aws.py", 'def handler(event, context):\n    return {"migrations": [], "secrets": []}\n')
+        manifest["functions"][name] = {"file": f"{name}.zip", "sha256": "00", "base64sha256": "AA=="}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import pytest
 from tests.infra.emulator import REGION, Emulator
 from tests.infra.journey import leftovers
 from tests.infra.terraform import Terraform, stand_in, workspace
-
-from noetl_serverless.hosts.local.ports import free_port
 
 BASE = """
 terraform {
@@ -53,15 +49,6 @@ AURORA = FULL | {
         "final_snapshot": False,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with tempfile.TemporaryDirectory(prefix="noetl-emulator-") as folder:
-        emulator = Emulator(Path(folder), free_port())
-        emulator.start()
-        yield emulator
-        emulator.stop()
 
 
 class Scratch:
@@ -181,21 +168,6 @@ def test_refuses_to_speak_to_aws_itself(tmp_path: Path) -> None:
     terraform("init", "-no-color")
     done = terraform("apply", "-auto-approve", "-no-color", "-var=endpoint=", check=False)
     assert "speaks to emulators only" in done.text
-
-
-@pytest.fixture(scope="module")
-def idle_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages of functions that answer and do nothing."""
-    import zipfile
-
-    folder = tmp_path_factory.mktemp("packages")
-    manifest: dict[str, Any] = {"python": "3.12", "architecture": "x86_64", "functions": {}}
-    for name in ("gateway", "control_plane", "reconciler", "worker", "worker_data"):
-        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
-            archive.writestr("aws.py", 'def handler(event, context):\n    return {"migrations": [], "secrets": []}\n')
-        manifest["functions"][name] = {"file": f"{name}.zip", "sha256": "00", "base64sha256": "AA=="}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
 
 
 def test_whole_deployment_with_everything_made(emulator: Emulator, idle_packages: Path, tmp_path: Path) -> None:
