@@ -293,16 +293,17 @@ module "api" {
 # ---- rotation: of service tokens, since the old one stays good until it expires and nobody notices
 
 resource "aws_lambda_permission" "rotation" {
-  count = var.secrets.rotation_days == null ? 0 : 1
+  for_each = var.secrets.rotation_days == null ? toset([]) : toset(local.roles)
 
-  statement_id   = "Rotation"
-  action         = "lambda:InvokeFunction"
-  function_name  = module.function["control_plane"].name
-  principal      = "secretsmanager.amazonaws.com"
-  source_account = local.account.id
+  statement_id  = "Rotation-${each.key}"
+  action        = "lambda:InvokeFunction"
+  function_name = module.function["control_plane"].name
+  principal     = "secretsmanager.amazonaws.com"
+  source_arn    = module.secrets.arns["service_token/${each.key}"]
 }
 
 resource "aws_secretsmanager_secret_rotation" "token" {
+  # checkov:skip=CKV_AWS_304: after secrets.rotation_days, 90 unless the deployment says otherwise
   for_each = var.secrets.rotation_days == null ? toset([]) : toset(local.roles)
 
   secret_id           = module.secrets.arns["service_token/${each.key}"]

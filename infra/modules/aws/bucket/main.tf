@@ -39,6 +39,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
+# versioned unless the deployment says that what is in it can be made again
+#trivy:ignore:AWS-0090
 resource "aws_s3_bucket_versioning" "this" {
   bucket = aws_s3_bucket.this.id
 
@@ -48,6 +50,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  # checkov:skip=CKV_AWS_300: the first rule does, after expiry.upload_days, for the whole bucket
   bucket = aws_s3_bucket.this.id
 
   rule {

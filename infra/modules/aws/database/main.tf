@@ -73,7 +73,10 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
+# functions get in by role through the proxy; the password is RDS's own and rotates
+#trivy:ignore:AWS-0176
 resource "aws_db_instance" "this" {
+  # checkov:skip=CKV_AWS_133: kept for keep.backup_days, at least one
   # checkov:skip=CKV_AWS_118: enhanced monitoring is paid by the instance; the alarms use what CloudWatch has anyway
   # checkov:skip=CKV_AWS_353: performance insights are for whoever tunes the database, not for every deployment
   # checkov:skip=CKV_AWS_354: as above
@@ -131,6 +134,7 @@ resource "aws_rds_cluster_parameter_group" "this" {
 }
 
 resource "aws_rds_cluster" "this" {
+  # checkov:skip=CKV_AWS_133: kept for keep.backup_days, at least one
   # checkov:skip=CKV_AWS_162: functions get in by role through the proxy; the password is RDS's own and rotates
   # checkov:skip=CKV_AWS_139: protected unless the deployment says otherwise
   # checkov:skip=CKV2_AWS_8: Aurora's own backups are kept for keep.backup_days
@@ -186,6 +190,7 @@ resource "aws_rds_cluster_instance" "this" {
 # ---- the pooler
 
 resource "aws_security_group" "proxy" {
+  # checkov:skip=CKV2_AWS_5: the proxy below uses it
   count = var.proxy.enabled ? 1 : 0
 
   name        = "${var.name}-proxy"

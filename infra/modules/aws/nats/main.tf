@@ -106,6 +106,8 @@ resource "aws_vpc_security_group_egress_rule" "volumes" {
   to_port                      = local.nfs
 }
 
+# HTTPS to endpoints and registries, whose addresses are not known
+#trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.nodes.id
   description       = "Image, secret and log, from services of AWS"

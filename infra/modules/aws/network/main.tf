@@ -11,6 +11,7 @@ locals {
 }
 
 data "aws_availability_zones" "here" {
+  # checkov:skip=CKV_AWS_394: the first vpc.zones of them, by name: a new zone comes last and changes nothing
   count = local.make ? 1 : 0
   state = "available"
 
@@ -25,6 +26,8 @@ data "aws_vpc" "existing" {
   id    = var.existing.vpc_id
 }
 
+# a flow log is for whoever watches the account's networks
+#trivy:ignore:AWS-0178
 resource "aws_vpc" "this" {
   # checkov:skip=CKV2_AWS_11: a flow log is for whoever watches the account's networks; it costs more than the engine idle
   count = local.make ? 1 : 0
@@ -186,6 +189,8 @@ resource "aws_security_group" "functions" {
   tags        = { Name = "${var.name}-functions" }
 }
 
+# the ports that the deployment names; which addresses, only playbooks know
+#trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "functions" {
   for_each = { for port in var.vpc.egress_ports : tostring(port) => port }
 
