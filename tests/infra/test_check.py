@@ -6,7 +6,6 @@ import re
 import subprocess
 
 import pytest
-
 from tests.infra.check import INFRA, commands
 
 
