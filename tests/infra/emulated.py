@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import subprocess
 import sys
@@ -42,7 +43,8 @@ class Emulated:
         self.home = home
         self.emulator = Emulator(home / "emulator", port)
         self.python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        self.packages = ROOT / "dist" / "aws" / f"python{self.python}-x86_64"
+        self._architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+        self.packages = ROOT / "dist" / "aws" / f"python{self.python}-{self._architecture}"
         self._postgres = Postgres(
             home / "postgres", free_port(), secrets.token_hex(12), home / "postgres.log", durable=False
         )
@@ -74,8 +76,9 @@ class Emulated:
 
     def package(self) -> None:
         """Zips of every function for this Python, which is the emulator's too. RuntimeError if one cannot be made."""
+        architecture = ("--architecture", self._architecture)
         done = subprocess.run(
-            [sys.executable, "-m", "noetl_serverless.packaging", "aws", "--python", self.python],
+            [sys.executable, "-m", "noetl_serverless.packaging", "aws", "--python", self.python, *architecture],
             cwd=ROOT,
             capture_output=True,
             text=True,
