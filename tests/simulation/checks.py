@@ -12,13 +12,23 @@ from noetl_serverless.store.memory import Execution
 
 from .model import conform
 from .playbooks import MAIN, plan_of
-from .watch import Broken, same
+from .rules import Broken
+from .watch import same
 
 if TYPE_CHECKING:
     from .world import World
 
 # errors that come of faults, not of the playbook
-ACCIDENTS = frozenset({"delivery_limit", "time_budget", "result_store", "REFERENCE_NOT_AVAILABLE", "unavailable"})
+ACCIDENTS = frozenset(
+    {
+        "delivery_limit",
+        "time_budget",
+        "result_store",
+        "REFERENCE_NOT_AVAILABLE",
+        "unavailable",
+        "outcome_refused",
+    }
+)
 
 
 def judge(world: World, expected: dict[str, Any]) -> Broken | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import orjson
 
-from noetl_serverless.errors import Problem, Unavailable
+from noetl_serverless.errors import Problem, TooLarge, Unavailable
 from noetl_serverless.ports import Pointer, Stored
 from noetl_serverless.protocol import ClaimRequest, CommandKey, HeartbeatRequest, ReportRequest
 from noetl_serverless.worker.client import ControlPlane
@@ -18,7 +18,8 @@ from noetl_serverless.worker.client import ControlPlane
 from .loop import Process
 
 if TYPE_CHECKING:
-    from .world import Plane, World
+    from .instances import Plane
+    from .world import World
 
 CALL_TIMEOUT = 6.0
 
@@ -63,24 +64,28 @@ class SchedulesLink:
 class Server:
     """The HTTP side of a control plane: bytes in, status and bytes out."""
 
-    def __init__(self, plane: Plane, world: World) -> None:
-        self._plane = plane
+    def __init__(self, ledger: Any, log: Any, process: Process, world: World) -> None:
+        self._ledger = ledger
+        self._log = log
+        self._process = process
         self._world = world
 
     async def answer(self, path: str, body: Any) -> tuple[int, Any]:
-        ledger = self._plane.ledger
+        ledger = self._ledger
         try:
             match path.split("/")[1:]:
                 case ["api", "commands", "claim"]:
                     answer: Any = await ledger.claim(ClaimRequest.model_validate_json(body))
                 case ["api", "commands", "report"]:
+                    if len(body) > self._world.body_limit:
+                        raise TooLarge("the body is too large")
                     request = ReportRequest.model_validate_json(body)
                     answer = await ledger.report(request)
                     self._world.log.check_answer(request, answer)
                 case ["api", "commands", "heartbeat"]:
                     answer = await ledger.heartbeat(HeartbeatRequest.model_validate_json(body))
                 case ["api", "results", "manifest", id, step, generation]:
-                    return 200, orjson.dumps({"parts": await self._plane.log.parts(id, step, int(generation))})
+                    return 200, orjson.dumps({"parts": await self._log.parts(id, step, int(generation))})
                 case ["api", "execute"]:
                     return 200, await ledger.start(**body)
                 case ["api", "cancel"]:
@@ -91,7 +96,7 @@ class Server:
         except Problem as problem:
             return problem.status, orjson.dumps(problem.to_dict())
         except Exception as error:
-            self._world.caught(error, f"{self._plane.process}: {path}")
+            self._world.caught(error, f"{self._process}: {path}")
             return 500, b"{}"
 
 

@@ -8,9 +8,8 @@ thing: whatever the order of events, they end the same way, so that a run can be
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,13 +17,12 @@ from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 
 from .faults import stream
+from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
 from .twins import Entry
 
-MAIN, CHILD, LEAF = "sim/main", "sim/child", "sim/leaf"
+MAIN = "sim/main"
 # so many seeds share a book: compiling one costs as much as running it
 SHARE = 8
-# of the items of a loop
-COUNTS = (0, 1, 2, 3, 6, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +71,7 @@ def plan_of(text: str) -> Plan:
 _PLANS: dict[str, Plan] = {}
 
 
-@dataclass
-class Maker:
-    rng: random.Random
-    depth: int = 0
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    # of fork branches that are open: a step that fails for good inside one would end the others at any time
-    forks: int = 0
-    # steps that may fail, and whose block goes on nevertheless
-    mended: set[str] = field(default_factory=set)
-
+class Maker(Tasks):
     def tame(self, path: str, budget: int) -> str:
         block = self._blocks(budget)
         executor: dict[str, Any] = {"entry_step": block.entry}
@@ -106,7 +95,7 @@ class Maker:
         executor: dict[str, Any] = {"entry_step": names[0]}
         if self.rng.random() < 0.2:
             executor["final_step"] = self.rng.choice(names[1:])
-        if self.rng.random() < 0.1:
+        if self.rng.random() < 0.2:
             executor["no_next_is_error"] = True
         return self._text(path, executor)
 
@@ -176,7 +165,13 @@ class Maker:
         tool, extra = self._task(read)
         name = self._step(tool, **extra)
         self._admission(self.steps[-1], rate=0.06)
+        self._mistake(self.steps[-1])
         return Block(name, name)
+
+    def _mistake(self, step: dict[str, Any]) -> None:
+        """Now and then a template asks for what there is not."""
+        if self.rng.random() < 0.03:
+            step["set"] = {"ctx.wrong": "{{ workload.nothing.more }}"}
 
     def _recover(self, read: str, budget: int) -> Block:
         """A step that fails, or not, and one that mends it."""
@@ -235,118 +230,11 @@ class Maker:
         make = self._item_child if children else self.rng.choice((self._item, self._item, self._items_pipeline))
         tool = make(policy)
         if loop["spec"]["mode"] == "parallel":
-            _no_set(tool)
+            without_set(tool)
         spec = {"spec": {"policy": {"failure": {"mode": "best_effort"}}}} if policy else {}
         name = self._step(tool, loop=loop, **spec)
         self._after_failure(name)
         return Block(name, name)
-
-    # -- parts
-
-    def _loop_spec(self, counts: tuple[int, ...]) -> tuple[dict[str, Any], bool]:
-        items = f"{{{{ workload.items[:{self.rng.choice(counts)}] }}}}"
-        spec: dict[str, Any] = {"mode": self.rng.choice(("parallel", "parallel", "sequential"))}
-        if spec["mode"] == "parallel":
-            spec["max_in_flight"] = self.rng.choice((1, 2, 4, 16, "{{ 2 + 1 }}"))
-        return {"in": items, "iterator": "it", "spec": spec}, self.rng.random() < 0.4
-
-    def _item(self, best_effort: bool) -> dict[str, Any]:
-        fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
-        tool = self._plain(
-            "{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}", pad=self.rng.choice((0, 0, 90))
-        )
-        if self.rng.random() < 0.3:
-            # most are short, so that frames are long, and some are not
-            tool["input"]["ms"] = f"{{{{ {self.rng.choice((3000, 9000))} if iter._index % 9 == 8 else 2 }}}}"
-        if fail == 1:
-            self._retry(tool, attempts=2, quick=True)
-        return tool
-
-    def _items_pipeline(self, best_effort: bool) -> list[dict[str, Any]]:
-        tasks = self._pipeline("{{ iter.it }}", quick=True)
-        tasks[-1]["input"]["i"] = "{{ iter._index }}"
-        return tasks
-
-    def _item_child(self, best_effort: bool) -> Any:
-        return self._sub("{{ iter._index }}")
-
-    def _task(self, read: str, wild: bool = False) -> tuple[Any, dict[str, Any]]:
-        """A tool or a pipeline, and what else the step has."""
-        kind = self.rng.random()
-        extra: dict[str, Any] = {}
-        if self.rng.random() < 0.3:
-            extra["set"] = {f"ctx.k{len(self.steps)}": "{{ output.data.v | default(0) }}"}
-        if kind < 0.3:
-            return self._plain(read), extra
-        if kind < 0.5:
-            return self._retry(self._plain(read, fail=self.rng.choice((1, 2)))), extra
-        if kind < 0.75:
-            return self._pipeline(read), extra
-        if kind < 0.8 and (wild or not self.forks):
-            return self._plain(read, fail=self.rng.choice((9, [0]))), extra
-        if wild and kind < 0.9:
-            loop, best_effort = self._loop_spec(COUNTS)
-            policy = {"spec": {"policy": {"failure": {"mode": "best_effort"}}}} if best_effort else {}
-            return self._item(best_effort), {"loop": loop, **policy}
-        if wild and kind < 0.96:
-            return self._sub(read), extra
-        return self._plain(read, pad=self.rng.choice((0, 900, 900))), extra
-
-    def _plain(self, read: str, quick: bool = False, **more: Any) -> dict[str, Any]:
-        ms = self.rng.choice((0, 1, 1, 5, 40, 400) if quick or self.rng.random() < 0.7 else (1, 3000, 20000))
-        return {"kind": "python", "code": "result = 1", "input": {"x": read, "ms": ms, **more}}
-
-    def _retry(self, tool: dict[str, Any], attempts: int = 3, quick: bool = False) -> dict[str, Any]:
-        # beyond five seconds the worker gives the command back, and a timer brings it again
-        then = {
-            "do": "retry",
-            "attempts": attempts,
-            "delay": self.rng.choice((0.1, 1, 6) if quick else (0.1, 1, 7, 20)),
-            "backoff": self.rng.choice(("none", "fixed", "exponential")),
-        }
-        tool["spec"] = {"policy": {"rules": [{"when": "{{ output.status == 'error' }}", "then": then}]}}
-        return tool
-
-    def _pipeline(self, read: str, quick: bool = False) -> list[dict[str, Any]]:
-        tasks = [{**self._plain(read, quick), "name": "t0"}]
-        for index in range(1, self.rng.randint(2, 3)):
-            task = {**self._plain("{{ _prev.v | default(0) }}", quick), "name": f"t{index}"}
-            self._rules(task, index)
-            tasks.append(task)
-        if self.rng.random() < 0.3:
-            tasks[0]["input"]["fail"] = 1
-            self._retry(tasks[0], quick=quick)
-        return tasks
-
-    def _rules(self, task: dict[str, Any], index: int) -> None:
-        chance = self.rng.random()
-        key = f"ctx.p{len(self.steps)}_{index}"
-        if chance < 0.25:
-            # round once more, and then on
-            again = {"do": "jump", "to": "t0", "set": {"step.rounds": "{{ step.rounds | default(0) + 1 }}"}}
-            rules = [
-                {"when": "{{ step.rounds | default(0) < 1 }}", "then": again},
-                {"else": {"then": {"do": "continue"}}},
-            ]
-            task["spec"] = {"policy": {"rules": rules}}
-        elif chance < 0.4:
-            task["spec"] = {
-                "policy": {"rules": [{"else": {"then": {"do": "break", "set": {key: "{{ output.data.v }}"}}}}]}
-            }
-        elif chance < 0.6:
-            task["input"]["fail"] = 9
-            task["spec"] = {"policy": {"rules": [{"else": {"then": {"do": "continue"}}}]}}
-
-    def _sub(self, read: str) -> dict[str, Any]:
-        path = CHILD if self.depth == 0 and self.rng.random() < 0.6 else LEAF
-        return {"kind": "playbook", "path": path, "payload": {"x": read}}
-
-    def _admission(self, step: dict[str, Any], rate: float = 0.15) -> None:
-        if self.rng.random() < rate:
-            rule = {"when": f"{{{{ workload.x % 2 == {self.rng.randrange(2)} }}}}", "then": {"allow": True}}
-            step.setdefault("spec", {}).setdefault("policy", {})["admit"] = {
-                "rules": [rule, {"else": {"then": {"allow": False}}}]
-            }
 
     # -- the graph
 
@@ -370,11 +258,3 @@ class Maker:
     def _after_failure(self, name: str) -> None:
         if self.forks or self.rng.random() < 0.5:
             self.mended.add(name)
-
-
-def _no_set(tool: Any) -> None:
-    """Of items that run side by side, the last one's `ctx` wins."""
-    for task in tool if isinstance(tool, list) else [tool]:
-        for rule in task.get("spec", {}).get("policy", {}).get("rules", ()):
-            then = rule.get("then") or rule["else"]["then"]
-            then["set"] = {key: value for key, value in then.get("set", {}).items() if not key.startswith("ctx.")}

@@ -21,7 +21,7 @@ from .checks import judge, outcomes
 from .faults import Faults, Limits, none, stream
 from .loop import Task
 from .playbooks import SHARE
-from .watch import Broken
+from .rules import Broken
 from .world import World
 
 
@@ -118,7 +118,7 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
     sys.unraisablehook = lambda args: None
     for module, name, value in swaps:
         setattr(module, name, value)
-    defaults["limit"] = 250 if small else limit
+    defaults["limit"] = 60 if small else limit
     try:
         yield patched
     finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from .explore import explore
 from .faults import Faults, Limits
-from .model import GONE, Model, Rules, advance, conform, explore
+from .model import GONE, Model, Rules, advance, conform
 from .seeds import simulate
 
 

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from noetl_serverless.bus.memory import MemoryNotifier
-from noetl_serverless.errors import Problem
-from noetl_serverless.hosts.memory import MemoryHost
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.openings import Started
-from noetl_serverless.ledger.playbooks import Playbooks
-from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.settings import Settings
-from noetl_serverless.worker import service
-from noetl_serverless.worker.drain import Worker
 
-from . import answers
 from .faults import Faults, Limits, stream
-from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Server, Statements, Wire, never
+from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
+from .links import Wire, never
 from .loop import Loop, Process
-from .playbooks import MAIN, SHARE, Book, book, plan_of
+from .playbooks import SHARE, Book, book
 from .twins import Catalog, MemorySchedules
+from .users import Order, serve
 from .watch import WatchedLog
 
 # how long things go wrong, and how long everything may then take to come to its end
@@ -41,41 +33,6 @@ SKEW = 45.0
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)
 # of a store under load, where many lose the race for a row
 SLOW = (0.0, 0.01, 0.04, 0.1)
-
-
-@dataclass(slots=True)
-class Plane:
-    process: Process
-    log: Any
-    ledger: Ledger
-    server: Server
-
-
-@dataclass(slots=True)
-class Keeper:
-    process: Process
-    reconciler: Reconciler
-    passing: bool = False
-
-
-@dataclass(slots=True)
-class Hand:
-    process: Process
-    worker: Worker
-    bell: service.Doorbell
-
-
-@dataclass(slots=True)
-class Order:
-    """What a user wants: an execution; `cancel_at`: and then not any more."""
-
-    label: str
-    payload: dict[str, Any]
-    at: float
-    keyed: bool
-    cancel_at: float | None
-    execution_id: str | None = None
-    settled: bool = False
 
 
 class World:
@@ -111,6 +68,11 @@ class World:
         )
         counts = (1, 1, 1) if self._calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
         self._counts = counts
+        self.grace = setup.choice((5.0, 0.5))
+        # what a request may weigh, in bytes
+        self.body_limit = 2000 if not self._calm and setup.random() < 0.08 else 1_000_000
+        # the function that is rung when a timer is due, if there is one
+        self.alarm = setup.choice((ALARM, None))
         self._pace = setup.choice((DELAYS, DELAYS, SLOW))
         self.planes: list[Plane] = []
         self.hands: list[Hand] = []
@@ -149,58 +111,12 @@ class World:
         skew = (self.chance.random() - 0.5) * 2 * SKEW if self.faults.strike("skew") else 0.0
         return Process(self.loop, f"{kind}{index}.{self._incarnation}", skew)
 
-    def boot_plane(self, index: int) -> Plane:
-        process = self.process("plane", index)
-        log = Statements(self.log, self, process)
-        plane = Plane(process, log, self._ledger(process, log), None)  # type: ignore[arg-type]
-        plane.server = Server(plane, self)
-        return plane
-
-    def _ledger(self, process: Process, log: Any) -> Ledger:
-        return Ledger(
-            log,
-            Playbooks(self.catalog),
-            self._doorbell(),
-            clock=lambda: int(process.wall() * 1000),
-        )
-
-    def _doorbell(self) -> Doorbell:
-        return Doorbell(BusLink(self), BellLink(self))
-
-    def boot_keeper(self, index: int) -> Keeper:
-        process = self.process("keeper", index)
-        log = Statements(self.log, self, process)
-        reconciler = Reconciler(
-            log,
-            self._ledger(process, log),
-            SchedulesLink(self.schedules, self, process),  # type: ignore[arg-type]
-            self._doorbell(),
-            max_deliveries=self.settings.max_deliveries,
-            now=lambda: datetime.fromtimestamp(process.wall(), UTC),
-        )
-        keeper = Keeper(process, reconciler)
-        first = self.chance.random() * TICK
-        self.loop.later(first, self._tick, keeper)
+    def _boot_keeper(self, index: int) -> Keeper:
+        keeper = boot_keeper(self, index)
+        self.loop.later(self.chance.random() * TICK, self._tick, keeper)
         return keeper
 
-    def boot_hand(self, index: int) -> Hand:
-        process = self.process("hand", index)
-        tools = answers.loader(self._heard, self.chance.random)
-        hand: list[Hand] = []
-
-        def boot() -> None:
-            worker = Worker(
-                self.settings, Client(self.wire), BusLink(self), ResultsLink(self, self.kept), tools, None, plan_of
-            )  # type: ignore[arg-type]
-            worker.id = process.name
-            worker.clock = lambda: int(process.wall() * 1000)
-            bell = service.Doorbell(worker, MemoryHost(self.settings.time_budget), BellLink(self), None)
-            hand.append(Hand(process, worker, bell))
-
-        process._context.run(boot)
-        return hand[0]
-
-    def _heard(self, key: str, content: bytes) -> None:
+    def heard(self, key: str, content: bytes) -> None:
         if self.asked.setdefault(key, content) != content and self.book.tame:
             self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.asked[key]!r}")
 
@@ -218,8 +134,6 @@ class World:
             await asyncio.sleep(seconds)
 
     async def statement(self, process: Process, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        from noetl_serverless.errors import Unavailable
-
         faults = self.faults
         if not self._calm:
             await asyncio.sleep(self._pace[int(self.chance.random() * len(self._pace))])
@@ -239,8 +153,6 @@ class World:
         return result
 
     def caught(self, error: Exception, where: str) -> None:
-        import traceback
-
         lines = traceback.format_exception(error)
         self.log.broken("an unexpected exception", f"{where}: {type(error).__name__}: {error}\n{''.join(lines[-3:])}")
 
@@ -248,6 +160,9 @@ class World:
 
     def ring(self, function: str, payload: dict[str, Any]) -> None:
         """The platform starts an invocation in some instance."""
+        if function == ALARM:
+            self._pass(self.keepers[int(self.chance.random() * len(self.keepers))])
+            return
         hand = self.hands[int(self.chance.random() * len(self.hands))]
         if hand.process.alive:
             hand.process.spawn(self._drain(hand, bool(payload.get("sweep"))))
@@ -264,7 +179,10 @@ class World:
         if not keeper.process.alive:
             return
         self.loop.later(TICK, self._tick, keeper)
-        if not keeper.passing:
+        self._pass(keeper)
+
+    def _pass(self, keeper: Keeper) -> None:
+        if keeper.process.alive and not keeper.passing:
             keeper.passing = True
             keeper.process.spawn(self._reconcile(keeper))
 
@@ -279,37 +197,6 @@ class World:
             self.caught(error, keeper.process.name)
         finally:
             keeper.passing = False
-
-    # -- users
-
-    async def order(self, order: Order) -> None:
-        """Start it, again until it is answered if that is safe; perhaps cancel it."""
-        await asyncio.sleep(order.at)
-        key = f"user/{order.label}" if order.keyed else None
-        body = {"path": MAIN, "payload": order.payload, "idempotency_key": key}
-        answer = await self._ask("/api/execute", body, tries=1 if key is None else 1000)
-        if isinstance(answer, Started):
-            order.execution_id = answer.execution_id
-            if order.cancel_at is not None:
-                await asyncio.sleep(order.cancel_at)
-                cancel = {"execution_id": answer.execution_id, "reason": "changed my mind"}
-                cancel["cascade"] = self.chance.random() < 0.7  # type: ignore[assignment]
-                await self._ask("/api/cancel", cancel, tries=1000)
-        order.settled = True
-
-    async def _ask(self, path: str, body: dict[str, Any], tries: int) -> Any:
-        for _ in range(tries):
-            try:
-                status, answer = await self.wire.send(path, body, 6.0)
-            except (aiohttp.ClientError, TimeoutError):
-                status, answer = 503, None
-            if status < 400:
-                return answer
-            if status not in (500, 503):
-                self.log.broken("a user was refused", f"{path} {body} {status} {answer!r}")
-                return None
-            await asyncio.sleep(0.5)
-        return None
 
     # -- what befalls them
 
@@ -327,13 +214,13 @@ class World:
     def _replace(self, process: Process) -> None:
         for index, plane in enumerate(self.planes):
             if plane.process is process:
-                self.planes[index] = self.boot_plane(index)
+                self.planes[index] = boot_plane(self, index)
         for index, hand in enumerate(self.hands):
             if hand.process is process:
-                self.hands[index] = self.boot_hand(index)
+                self.hands[index] = boot_hand(self, index)
         for index, keeper in enumerate(self.keepers):
             if keeper.process is process:
-                self.keepers[index] = self.boot_keeper(index)
+                self.keepers[index] = self._boot_keeper(index)
 
     def processes(self) -> list[Process]:
         every: list[Any] = [*self.planes, *self.hands, *self.keepers]
@@ -364,12 +251,12 @@ class World:
     def run(self) -> None:
         """Until everything has ended, or nothing will."""
         planes, hands, keepers = self._counts
-        self.planes += [self.boot_plane(index) for index in range(planes)]
-        self.hands += [self.boot_hand(index) for index in range(hands)]
-        self.keepers += [self.boot_keeper(index) for index in range(keepers)]
+        self.planes += [boot_plane(self, index) for index in range(planes)]
+        self.hands += [boot_hand(self, index) for index in range(hands)]
+        self.keepers += [self._boot_keeper(index) for index in range(keepers)]
         users = Process(self.loop, "users")
         for order in self.orders:
-            users.spawn(self.order(order))
+            users.spawn(serve(self, order))
         nemesis = Process(self.loop, "nemesis")
         if self._calm:
             self.loop.later(TROUBLE, self._quiet)
@@ -397,6 +284,3 @@ class World:
 def _break(answer: asyncio.Future[Any]) -> None:
     if not answer.done():
         answer.set_exception(aiohttp.ServerDisconnectedError())
-
-
-SCRATCH = Path("/tmp")

@@ -1,0 +1,103 @@
+"""The instances of the functions: what each keeps in memory, and how it begins, with nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from noetl_serverless.hosts.memory import MemoryHost
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.worker import service
+from noetl_serverless.worker.drain import Worker
+
+from . import answers
+from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Server, Statements
+from .loop import Process
+from .playbooks import plan_of
+
+if TYPE_CHECKING:
+    from .world import World
+
+ALARM = "reconciler"
+
+
+@dataclass(slots=True)
+class Plane:
+    """A control plane."""
+
+    process: Process
+    log: Any
+    ledger: Ledger
+    server: Server
+
+
+@dataclass(slots=True)
+class Keeper:
+    """A reconciler."""
+
+    process: Process
+    reconciler: Reconciler
+    passing: bool = False
+
+
+@dataclass(slots=True)
+class Hand:
+    """A worker."""
+
+    process: Process
+    worker: Worker
+    bell: service.Doorbell
+
+
+def boot_plane(world: World, index: int) -> Plane:
+    process = world.process("plane", index)
+    log = Statements(world.log, world, process)
+    ledger = _ledger(world, process, log)
+    return Plane(process, log, ledger, Server(ledger, log, process, world))
+
+
+def boot_keeper(world: World, index: int) -> Keeper:
+    process = world.process("keeper", index)
+    log: Any = Statements(world.log, world, process)
+    schedules: Any = SchedulesLink(world.schedules, world, process)
+    reconciler = Reconciler(
+        log,
+        _ledger(world, process, log),
+        schedules,
+        _doorbell(world),
+        max_deliveries=world.settings.max_deliveries,
+        now=lambda: datetime.fromtimestamp(process.wall(), UTC),
+    )
+    return Keeper(process, reconciler)
+
+
+def boot_hand(world: World, index: int) -> Hand:
+    process = world.process("hand", index)
+    python: Any = None
+    worker = Worker(
+        world.settings,
+        Client(world.wire),
+        BusLink(world),
+        ResultsLink(world, world.kept),
+        answers.loader(world.heard, world.chance.random),
+        python,
+        plan_of,
+        grace=world.grace,
+        clock=lambda: int(process.wall() * 1000),
+    )
+    worker.id = process.name
+    bell = service.Doorbell(worker, MemoryHost(world.settings.time_budget), BellLink(world), None)
+    return Hand(process, worker, bell)
+
+
+def _ledger(world: World, process: Process, log: Any) -> Ledger:
+    playbooks = Playbooks(world.catalog)
+    return Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000))
+
+
+def _doorbell(world: World) -> Doorbell:
+    return Doorbell(BusLink(world), BellLink(world), alarm=world.alarm)

@@ -1,0 +1,196 @@
+"""What each event of a log must keep to, read in order: found out from the events alone, beside the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import DECISIONS, FACTS, Event
+from noetl_serverless.engine.state import State
+from noetl_serverless.store.memory import Execution
+from noetl_serverless.store.projections import project
+
+from .model import Move
+
+Key = tuple[str, str]
+REPORTED = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
+# (what happened, to which execution, more)
+Note = Callable[..., None]
+
+
+class Broken(Exception):
+    """Ends the run: a rule does not hold."""
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Diary:
+    """What the log of one execution has said so far."""
+
+    id: str
+    shadow: State
+    seen: int = 0
+    decided: set[int] = field(default_factory=set)
+    issued: set[str] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
+    timers: dict[str, str] = field(default_factory=dict)
+    children: dict[str, str] = field(default_factory=dict)
+    # (step, generation) that have begun
+    begun: set[tuple[str, int]] = field(default_factory=set)
+    frames: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    # loop -> its width, and the frames that are out, each with the items it runs at once
+    widths: dict[tuple[str, int], int] = field(default_factory=dict)
+    out: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    # issued in the commit that is looked at, and the fences that it closes
+    fresh: set[str] = field(default_factory=set)
+    anchors: set[int] = field(default_factory=set)
+    # command -> index of its frame
+    indexes: dict[str, int] = field(default_factory=dict)
+
+
+class EventRules:
+    """`read` takes the next event of a log into its diary. A broken rule is kept in `faults`."""
+
+    executions: dict[str, Execution]
+    _pool: Callable[[str], str]
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self.faults: list[Broken] = []
+        # command -> the fence it was closed under
+        self.closed: dict[Key, int] = {}
+        self.inboxed: set[Key] = set()
+        # what befell each command, as the model has it
+        self.moves: list[Move] = []
+
+    def broken(self, rule: str, detail: str) -> None:
+        self.faults.append(Broken(rule, detail))
+        self._note("BROKEN", None, rule, detail)
+
+    def _must(self, holds: bool, rule: str, detail: Any) -> None:
+        if not holds:
+            self.broken(rule, str(detail() if callable(detail) else detail))
+
+    def read(self, diary: Diary, event: Event) -> None:
+        id, payload = diary.id, event.payload
+        known = event.type in (FACTS if event.cause is None else DECISIONS)
+        self._must(known, "neither a fact nor a decision", f"{id} {event}")
+        match event.type:
+            case e.ISSUED:
+                self._issued(diary, event)
+            case kind if kind in REPORTED:
+                open = event.command_id in diary.open
+                self._must(open, "an outcome of a command that is not open", f"{id} {event.command_id}")
+                diary.open.discard(event.command_id or "")
+                if (id, event.command_id or "") in self.inboxed:
+                    self.moves.append((id, event.command_id or "", "take", payload.get("meta", {}).get("fence")))
+                fence = payload.get("meta", {}).get("fence")
+                self._ran_ahead(diary, event.command_id or "", fence)
+                current = self.closed.get((id, event.command_id or ""))
+                self._must(fence == current, "an outcome under another fence", f"{id} {event.command_id} {fence}")
+                if kind == e.FRAME_COMMITTED:
+                    self._frame(diary, event)
+            case e.TIMER_SET:
+                self._must(payload["timer"] not in diary.timers, "a timer was set twice", f"{id} {payload}")
+                diary.timers[payload["timer"]] = "set"
+            case e.TIMER_FIRED:
+                once = diary.timers.get(payload["timer"]) == "set"
+                self._must(once, "a timer fired twice", f"{id} {payload}")
+                diary.timers[payload["timer"]] = "fired"
+            case e.CHILD_STARTED:
+                child = payload["execution_id"]
+                self._must(child not in diary.children, "a child was started twice", f"{id} {child}")
+                self._must(child in self.executions, "a child was not opened", f"{id} {child}")
+                diary.children[child] = "started"
+            case e.CHILD_ENDED:
+                child = payload["execution_id"]
+                once = diary.children.get(child) == "started"
+                self._must(once, "a child ended twice", f"{id} {child}")
+                diary.children[child] = "ended"
+            case e.LOOP_OPENED:
+                by_worker = f"{event.step}#{event.generation}.open"
+                if by_worker not in diary.issued:
+                    self._begin(diary, event)
+                width = 1 if payload["mode"] == "sequential" else payload["max_in_flight"]
+                diary.widths[(event.step or "", event.generation or 0)] = width
+            case e.LOOP_DONE:
+                self._loop_done(diary, event)
+            case e.STEP_SKIPPED if event.generation is not None:
+                self._begin(diary, event)
+
+    def _ran_ahead(self, diary: Diary, command: str, fence: int) -> None:
+        """One that is issued and reported in one commit was run ahead, under the hold on the one before it."""
+        key = (diary.id, command)
+        if command in diary.fresh and key not in self.closed:
+            self._must(fence in diary.anchors, "ran ahead without a hold", f"{key} {fence}")
+            self.closed[key] = fence
+            self.moves.append((*key, "ahead", fence))
+
+    def _issued(self, diary: Diary, event: Event) -> None:
+        command = event.command_id or ""
+        self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
+        diary.issued.add(command)
+        self.moves.append((diary.id, command, "issue", 0))
+        diary.open.add(command)
+        diary.fresh.add(command)
+        resumes = False
+        for source, name in ((diary.timers, "timer"), (diary.children, "child")):
+            if (what := event.payload.get(name)) is not None:
+                resumes = True
+                ready = source.get(what) in ("fired", "ended")
+                self._must(ready, "resumed twice, or before its time", f"{diary.id} {command} {what}")
+                source[what] = "resumed"
+        if event.payload["kind"] != "frame" and not resumes:
+            self._begin(diary, event)
+        if event.payload["kind"] == "frame":
+            self._frame_out(diary, event)
+
+    def _frame_out(self, diary: Diary, event: Event) -> None:
+        key = (event.step or "", event.generation or 0)
+        index, start, end, concurrency = event.payload["frame"]
+        out = diary.out.setdefault(key, {})
+        out[index] = min(concurrency, end - start)
+        diary.indexes[event.command_id or ""] = index
+        width = diary.widths[key]
+        self._must(sum(out.values()) <= width, "a loop is wider than it may be", f"{diary.id} {key} {out} {width}")
+
+    def _begin(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        key = (event.step, event.generation)
+        self._must(key not in diary.begun, "a step began twice in one generation", f"{diary.id} {key}")
+        earlier = event.generation == 1 or (event.step, event.generation - 1) in diary.begun
+        self._must(earlier, "a generation was left out", f"{diary.id} {key}")
+        diary.begun.add(key)
+
+    def _frame(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        (row,) = project(diary.id, [event], self._pool).frames
+        frames = diary.frames.setdefault((event.step, event.generation), {})
+        start, end = row["start"], row["end"]
+        self._must(start not in frames, "a frame was committed twice", f"{diary.id} {row}")
+        overlaps = [at for at, to in frames.items() if at < end and start < to]
+        self._must(not overlaps, "an item was counted twice", f"{diary.id} {row} {frames}")
+        self._must(row["ok"] + row["failed"] == end - start, "an item was not counted", f"{diary.id} {row}")
+        frames[start] = end
+        diary.out[(event.step, event.generation)].pop(diary.indexes[event.command_id or ""])
+
+    def _loop_done(self, diary: Diary, event: Event) -> None:
+        assert event.step is not None and event.generation is not None
+        stats = event.payload.get("stats")
+        if stats is None or event.payload["status"] != "ok":
+            return
+        frames = sorted(diary.frames.get((event.step, event.generation), {}).items())
+        reached = 0
+        for start, end in frames:
+            self._must(start == reached, "items were left out", f"{diary.id} {event.step} {frames}")
+            reached = end
+        self._must(reached == stats["total"], "items were left out", f"{diary.id} {event.step} {frames} {stats}")
+        self._must(
+            stats["success"] + stats["failed"] == stats["total"], "items were miscounted", f"{event.step} {stats}"
+        )
