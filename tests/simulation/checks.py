@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.store.memory import Execution
 
@@ -42,6 +43,7 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
         _schedules(world)
         _joins(world)
         _loops(world)
+        _budgets(world)
         _families(world)
         misfit = conform(world.log.moves)
         _must(misfit is None, "the model does not allow it", misfit)
@@ -134,6 +136,14 @@ def _loops(world: World) -> None:
                     _must(item["i"] == index, "results are out of order", f"{id} {step} {index} {item}")
 
 
+def _budgets(world: World) -> None:
+    """Not one command more than the budget allows."""
+    for id, execution in world.log.executions.items():
+        budget = world.log.diaries[id].shadow.budget
+        issued = sum(event.type == e.ISSUED for event in execution.events)
+        _must(budget is None or issued <= budget["max_invocations"], "over budget", f"{id} {issued} {budget}")
+
+
 def _families(world: World) -> None:
     """Children that were started exist, know their parent, and do not outlive one that was not asked to spare them."""
     for id, _execution in world.log.executions.items():
@@ -159,10 +169,14 @@ def outcomes(world: World) -> dict[str, Any]:
 def ending(world: World, id: str) -> dict[str, Any]:
     """Status, ctx and outcomes, without what differs between two runs of the same playbook."""
     state = world.log.diaries[id].shadow
+    execution = world.log.executions[id]
+    told = digest(id, execution.events, execution.workload)
     if state.status != "completed":
-        return {"status": state.status}
+        return {"status": state.status, "digest": told.value}
     return {
         "status": state.status,
+        "digest": told.value,
+        "entries": [(link.name, link.sha256) for link in told.links],
         "ctx": state.ctx,
         "last": state.last,
         "outcomes": {step: _bare(world, id, step, outcome) for step, outcome in sorted(state.outcomes.items())},

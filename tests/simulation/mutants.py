@@ -263,6 +263,22 @@ def widen_the_loop_without_end() -> Any:
     return patch.object(decide, "next_frame", eager)
 
 
+def spend_without_asking() -> Any:
+    return patch.object(decide.Decider, "_affords", lambda self, step: True)
+
+
+def believe_who_ran_ahead() -> Any:
+    """A worker's word is taken for all that follows, whoever holds the command before it."""
+    take = Reporting._take
+
+    async def credulous(self: Reporting, batch: Any, turn: Any, outcome: Any, held: Any) -> None:
+        await take(self, batch, turn, outcome, None)
+        if turn is not None and turn.closes and outcome.order is None:
+            turn.closes.pop()
+
+    return patch.object(Reporting, "_take", credulous)
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -292,5 +308,7 @@ MUTANTS: dict[str, Mutant] = {
         draw_a_key_for_each_fire,
         do_not_keep_leases_alive,
         widen_the_loop_without_end,
+        spend_without_asking,
+        believe_who_ran_ahead,
     )
 }

@@ -97,6 +97,8 @@ class Maker(Tasks):
             executor["final_step"] = self.rng.choice(names[1:])
         if self.rng.random() < 0.2:
             executor["no_next_is_error"] = True
+        if self.rng.random() < 0.35:
+            executor["budget"] = {"max_invocations": self.rng.randint(1, 6)}
         return self._text(path, executor)
 
     def _wild_arcs(self, names: list[str], index: int) -> list[dict[str, Any]]:
