@@ -10,6 +10,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..errors import NotFound, Unavailable
 from ..store.log import Case, Claimant, Committed, Log, Part
+from ..telemetry import metrics
 from .cases import Cases
 from .doorbell import Doorbell
 from .openings import open_child
@@ -50,7 +51,8 @@ class Commits:
         parts = [turn.part() for turn in turns]
         for turn in turns:
             parts += [await self._child(turn, started) for started in turn.children]
-        committed = await self._log.commit(parts, claimant)
+        with metrics.commit_seconds.time():
+            committed = await self._log.commit(parts, claimant)
         await self.settle(parts, committed)
         return committed, {part.case.execution_id: part.case for part in parts}
 
@@ -58,6 +60,7 @@ class Commits:
         """Keep what was written, and tell who waits for it."""
         for part in parts:
             id = part.case.execution_id
+            metrics.commits.labels("committed" if id in committed.good else "lost").inc()
             if id in committed.good:
                 self.cases.keep(part.case)
                 self._on_commit(id, part.case.state.ended)

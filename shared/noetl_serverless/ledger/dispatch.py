@@ -11,6 +11,7 @@ import orjson
 from ..commands.order import Hold, command_of, digest_of
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
 from ..store.log import Case, Lease, Log
+from ..telemetry import metrics
 from .playbooks import Playbooks
 
 # openings of loops kept at hand: one serves hundreds of frames
@@ -46,6 +47,7 @@ class Dispatch:
         plan = await self._playbooks.plan(case.plan_hash)
         order = lease.order
         assert order is not None
+        metrics.commands_claimed.labels(order["kind"]).inc()
         more: dict[str, Any] = {}
         if order["kind"] == "frame":
             more = await self._frame(lease, order)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..errors import Unavailable
 from ..ports import Invoker, Notifier
 from ..protocol import CommandKey
+from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,14 @@ class Doorbell:
         if self._notifier is not None:
             try:
                 await self._notifier.publish(pool, keys)
+                metrics.hints.labels("notification", "sent").inc()
             except Unavailable as error:
                 logger.warning("the bus does not point to %d commands: %s", len(keys), error)
                 payload["sweep"] = True
+                metrics.hints.labels("notification", "given up").inc()
         if self._invoker is not None:
             await self._invoker.invoke(pool, payload)
+            metrics.hints.labels("ring", "sent").inc()
 
 
 async def _finish(telling: asyncio.Future[list[None]]) -> None:

@@ -22,6 +22,7 @@ from ..protocol import (
     ReportResponse,
 )
 from ..store.log import Claimant, Dead, Log
+from ..telemetry import metrics
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
@@ -74,7 +75,8 @@ class Ledger:
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
         part = turn.part(opening.row)
-        committed = await self._log.commit([part])
+        with metrics.commit_seconds.time():
+            committed = await self._log.commit([part])
         await self._commits.settle([part], committed)
         if not committed.good:
             known = await self._log.started(idempotency_key) if idempotency_key else None

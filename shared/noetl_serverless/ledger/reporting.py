@@ -18,6 +18,7 @@ from ..engine.ids import started_at
 from ..errors import InvalidRequest, Unavailable
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..store.log import Case, Claimant, Log, Reported
+from ..telemetry import metrics
 from .children import resolve
 from .commits import Commits
 from .dispatch import Dispatch
@@ -54,6 +55,7 @@ class Batch:
         if key not in self.results:
             names = {"execution_id": outcome.execution_id, "command_id": outcome.command_id}
             self.results[key] = ReportResult(**names, status=status, detail=detail)
+            metrics.outcomes.labels(status).inc()
 
     def claimant(self) -> Claimant | None:
         room = self.request.capacity - len(self.commands)

@@ -10,16 +10,18 @@ REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-commands_claimed = Counter("noetl_commands_claimed_total", "Commands handed to workers.", ["pool"], registry=REGISTRY)
-outcomes = Counter("noetl_outcomes_total", "Outcomes that workers reported.", ["status"], registry=REGISTRY)
+commands_claimed = Counter("noetl_commands_claimed_total", "Commands handed to workers.", ["kind"], registry=REGISTRY)
+outcomes = Counter(
+    "noetl_outcomes_total", "Outcomes that workers reported: accepted, stale or refused.", ["result"], registry=REGISTRY
+)
 commits = Counter(
     "noetl_commits_total",
-    "Decisions written: committed, or lost to another writer.",
+    "Executions' decisions: committed, or lost to another writer and decided anew.",
     ["result"],
     registry=REGISTRY,
 )
 commit_seconds = Histogram(
-    "noetl_commit_seconds", "Time of one decision, from read to commit.", buckets=_SECONDS, registry=REGISTRY
+    "noetl_commit_seconds", "Time of one commit at the database.", buckets=_SECONDS, registry=REGISTRY
 )
 tool_seconds = Histogram(
     "noetl_tool_seconds", "Time of one tool call.", ["kind", "status"], buckets=_SECONDS, registry=REGISTRY
@@ -27,7 +29,7 @@ tool_seconds = Histogram(
 commands_in_flight = Gauge("noetl_commands_in_flight", "Commands this worker is running.", registry=REGISTRY)
 hints = Counter(
     "noetl_hints_total",
-    "Notifications and doorbell rings: sent, or given up.",
+    "Notifications and doorbell rings: sent, or given up because the bus is away.",
     ["hint", "result"],
     registry=REGISTRY,
 )

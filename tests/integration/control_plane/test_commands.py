@@ -39,3 +39,26 @@ async def test_a_malformed_report_is_refused_with_pointers(worker: Any) -> None:
     answer = await worker.post("/api/commands/report", body)
     assert answer.status == 400
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/outcomes/0/status"]
+
+
+async def test_what_was_claimed_reported_and_committed_is_counted(user: Any, hands: Any, started: str) -> None:
+    async def counted() -> dict[str, float]:
+        lines = (await user.get("/metrics")).body.decode().splitlines()
+        pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("noetl_")]
+        return {name: float(value) for name, value in pairs}
+
+    before = await counted()
+    [command] = await hands.claim()
+    await hands.report({**command, "fence": command["fence"] + 1}, data=1)
+    await hands.report(command, data=1)
+    after = await counted()
+    grown = {
+        # the second one came with the answer to the report
+        'noetl_commands_claimed_total{kind="step"}': 2,
+        'noetl_outcomes_total{result="stale"}': 1,
+        'noetl_outcomes_total{result="accepted"}': 1,
+        'noetl_commits_total{result="committed"}': 1,
+        'noetl_commits_total{result="lost"}': 1,
+        "noetl_commit_seconds_count": 2,
+    }
+    assert {name: after.get(name, 0) - before.get(name, 0) for name in grown} == grown
