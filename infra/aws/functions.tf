@@ -86,6 +86,7 @@ locals {
       function_urls     = jsonencode({ for ring in local.ringing[name] : ring => module.queue[ring].url })
       result_url        = "s3://${local.bucket.name}/results"
       pools             = jsonencode(local.kinds)
+      nats_replicas     = tostring(local.nats_replicas)
       database_auth     = local.iam ? "iam" : null
       oidc_issuer       = var.settings.oidc_issuer
       oidc_audience     = var.settings.oidc_audience

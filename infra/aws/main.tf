@@ -116,6 +116,8 @@ locals {
   nats_domain = "${var.name}.internal"
   nats_nodes  = var.nats.cluster == null ? [] : [for number in range(var.nats.cluster.count) : "nats-${number + 1}"]
   nats_hosts  = [for node in local.nats_nodes : "${node}.${local.nats_domain}"]
+  # a stream outlives a node only where other nodes have it too
+  nats_replicas = var.nats.cluster != null ? min(3, var.nats.cluster.count) : try(var.nats.existing.replicas, 1)
   # "nats_server/<host>,<host>" tells the control plane whom the certificate is for
   nats_server = "nats_server/${join(",", local.nats_hosts)}"
 }

@@ -235,7 +235,8 @@ variable "nats" {
   description = <<-EOT
     NATS with JetStream: a cluster of Fargate tasks with TLS and volumes (`cluster`, whose image must be in ECR unless there is a
     NAT gateway), or with `existing` the secret that holds the URL (tls://user:password@host:4222, or several, comma
-    separated) of one that is there, with its own certificate authority as PEM in ca_secret_arn if it has one.
+    separated) of one that is there, with its own certificate authority as PEM in ca_secret_arn if it has one. replicas: on how
+    many of its nodes each stream is; of a cluster made here, on three if it has them.
   EOT
   type = object({
     existing = optional(object({
@@ -243,6 +244,7 @@ variable "nats" {
       ca_secret_arn = optional(string)
       cidr          = optional(string)
       port          = optional(number, 4222)
+      replicas      = optional(number, 1)
     }))
     cluster = optional(object({
       image        = string
@@ -267,6 +269,11 @@ variable "nats" {
   validation {
     condition     = var.nats.cluster == null || can(regex("(@sha256:[0-9a-f]{64}|:[0-9A-Za-z._-]+)$", var.nats.cluster.image)) && !endswith(try(var.nats.cluster.image, ""), ":latest")
     error_message = "nats.cluster.image: name a version (a tag other than latest, or a digest), so that a restart is not an upgrade."
+  }
+
+  validation {
+    condition     = contains([1, 3, 5], try(var.nats.existing.replicas, 1))
+    error_message = "nats.existing.replicas: 1, 3 or 5, and no more than there are nodes: a stream goes on while most of its nodes do."
   }
 }
 

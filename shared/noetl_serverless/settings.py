@@ -36,6 +36,8 @@ class Settings:
     nats_password: str = ""
     # a certificate authority of one's own, as PEM
     nats_ca: str = ""
+    # on how many nodes of a cluster each stream is
+    nats_replicas: int = 1
     # worker
     lease: float = 30.0
     time_budget: float = 900.0

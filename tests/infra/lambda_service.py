@@ -107,7 +107,7 @@ class _Invocations(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-        found = re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", unquote(urlsplit(self.path).path))
+        found = re.fullmatch(r"/2015-03-31/functions/([^/:]+)(?::live)?/invocations", unquote(urlsplit(self.path).path))
         function = self.server.functions.get(found[1]) if found else None
         if function is None or not self.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256 "):
             self._answer(404 if function is None else 403, {"Message": "no"}, {})

@@ -26,6 +26,11 @@ run "nothing" {
   }
 
   assert {
+    condition     = toset([for environment in local.environment : environment.NOETL_NATS_REPLICAS]) == toset(["3"])
+    error_message = "streams are on all three nodes"
+  }
+
+  assert {
     condition     = contains(keys(jsondecode(local.environment["control_plane"].NOETL_PROVISION)), "nats_server/nats-1.noetl.internal,nats-2.noetl.internal,nats-3.noetl.internal")
     error_message = "the control plane makes the nodes' certificate, for their names"
   }
@@ -112,7 +117,12 @@ run "aurora_with_a_pooler_by_role" {
 
 run "nats" {
   variables {
-    nats = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf", ca_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca-AbCdEf" } }
+    nats = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf", ca_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca-AbCdEf", replicas = 5 } }
+  }
+
+  assert {
+    condition     = toset([for environment in local.environment : environment.NOETL_NATS_REPLICAS]) == toset(["5"])
+    error_message = "streams are on as many nodes as one says"
   }
 
   assert {

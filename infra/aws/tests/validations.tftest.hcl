@@ -272,6 +272,16 @@ run "nats_of_any_version" {
   expect_failures = [var.nats]
 }
 
+run "nats_without_a_majority" {
+  command = plan
+
+  variables {
+    nats = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf", replicas = 2 } }
+  }
+
+  expect_failures = [var.nats]
+}
+
 run "results_that_expire_at_once" {
   command = plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -104,27 +105,37 @@ class NatsConnection:
         await self.drop()
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Client:
+        servers = self._url.split(",")
+        random.shuffle(servers)
+        failure: BaseException | None = None
+        for server in servers:
+            try:
+                # each has its share of the time: one that is gone without a word must not use up the others'
+                self._client = await self._reach(server, self._connect_timeout / len(servers))
+            except FAILURES as error:
+                failure = error
+                continue
+            self.made += 1
+            return self._client
+        self._failed_at = loop.time()
+        raise Unavailable("NATS does not answer") from failure
+
+    async def _reach(self, server: str, timeout: float) -> Client:
         client = Client()
         options: dict[str, Any] = {
-            "servers": self._url.split(","),
+            "servers": [server],
             "allow_reconnect": False,
-            # of each server; without it a refused connection is tried again until the timeout
+            # without it a refused connection is tried again until the timeout
             "max_reconnect_attempts": 1,
             "reconnect_time_wait": 0.05,
-            "connect_timeout": self._connect_timeout,
+            "connect_timeout": timeout,
             "ping_interval": 20,
             "max_outstanding_pings": 2,
             "error_cb": _log_error,
         }
         if self._ca:
             options["tls"] = ssl.create_default_context(cadata=self._ca)
-        try:
-            await asyncio.wait_for(client.connect(**options), self._connect_timeout)
-        except FAILURES as error:
-            self._failed_at = loop.time()
-            raise Unavailable("NATS does not answer") from error
-        self._client = client
-        self.made += 1
+        await asyncio.wait_for(client.connect(**options), timeout)
         return client
 
 

@@ -34,7 +34,7 @@ class NatsNotifier:
     Stream `NOETL_COMMANDS`, subjects `noetl.commands.<pool>`; `prefix` is for stacks that share a server.
     A hint published twice within `duplicate_window` seconds is kept once; the window is short, so that the
     reconciler's next ring for the same command is heard. A pointer that is taken and not acknowledged comes
-    back after `ack_wait` seconds.
+    back after `ack_wait` seconds. Of a cluster, so many `replicas` nodes have the stream.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class NatsNotifier:
         connection: NatsConnection | str,
         *,
         prefix: str = "noetl",
+        replicas: int = 1,
         ack_wait: float = 30.0,
         max_age: float = 3600.0,
         duplicate_window: float = 2.0,
@@ -50,6 +51,7 @@ class NatsNotifier:
         self._connection = NatsConnection(connection) if isinstance(connection, str) else connection
         self._stream = f"{prefix.upper()}_COMMANDS"
         self._subjects = f"{prefix}.commands"
+        self._replicas = replicas
         self._ack_wait = ack_wait
         self._max_age = max_age
         self._duplicate_window = duplicate_window
@@ -131,6 +133,7 @@ class NatsNotifier:
             subjects=[f"{self._subjects}.*"],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
+            num_replicas=self._replicas,
             max_age=self._max_age,
             duplicate_window=self._duplicate_window,
         )

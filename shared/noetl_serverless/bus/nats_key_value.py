@@ -11,13 +11,19 @@ from .nats import create_stream
 
 
 class NatsKeyValue:
-    """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket has its digest."""
+    """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket has its digest.
 
-    def __init__(self, connection: NatsConnection | str, bucket: str = "sessions", ttl: float = 28800.0) -> None:
+    Of a cluster, so many `replicas` nodes have the bucket.
+    """
+
+    def __init__(
+        self, connection: NatsConnection | str, bucket: str = "sessions", ttl: float = 28800.0, *, replicas: int = 1
+    ) -> None:
         self._connection = NatsConnection(connection) if isinstance(connection, str) else connection
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
         self._ttl = ttl
+        self._replicas = replicas
 
     async def get(self, key: str) -> bytes | None:
         return await self._connection.again(lambda: self._get(self._prefix + bucket_key(key)), self._create)
@@ -38,10 +44,15 @@ class NatsKeyValue:
         """Unavailable if there is no server; for readiness probes."""
         await self.get("")
 
+    @property
+    def _direct(self) -> bool:
+        """Any node may answer, which is quicker; of several, one may not know yet who has just signed out."""
+        return self._replicas == 1
+
     async def _get(self, subject: str) -> bytes | None:
         context = await self._connection.jetstream()
         try:
-            message = await context.get_last_msg(self._stream, subject, direct=True)
+            message = await context.get_last_msg(self._stream, subject, direct=self._direct)
         except nats.js.errors.NotFoundError:
             return None
         if (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE"):
@@ -57,12 +68,13 @@ class NatsKeyValue:
             name=self._stream,
             subjects=[f"{self._prefix}>"],
             storage=StorageType.FILE,
+            num_replicas=self._replicas,
             max_age=self._ttl,
             max_msgs_per_subject=1,
             discard=DiscardPolicy.NEW,
             deny_delete=True,
             allow_rollup_hdrs=True,
-            allow_direct=True,
+            allow_direct=self._direct,
             duplicate_window=min(120.0, self._ttl),
         )
         await create_stream(await self._connection.jetstream(), config)

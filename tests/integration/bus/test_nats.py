@@ -57,6 +57,19 @@ def server(data_dir: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
+async def mute() -> AsyncIterator[int]:
+    """The port of something that takes connections and never says a word."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield int(listening.sockets[0].getsockname()[1])
+    listening.close()
+
+
+@pytest.fixture
 async def notifier(server: Server) -> AsyncIterator[NatsNotifier]:
     notifier = NatsNotifier(NatsConnection(server.url, retry_after=0.0))
     yield notifier
@@ -129,18 +142,19 @@ async def test_one_server_of_several_is_enough(server: Server) -> None:
     await connection.close()
 
 
-async def test_a_server_that_hangs_costs_a_publish_no_more_than_its_timeout() -> None:
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+async def test_a_server_that_says_nothing_does_not_keep_one_from_another(server: Server, mute: int) -> None:
+    # in whatever order they are tried
+    for _ in range(8):
+        connection = NatsConnection(f"nats://127.0.0.1:{mute},{server.url}", connect_timeout=1.0)
+        assert (await connection.client()).is_connected
+        await connection.close()
 
-    mute = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = mute.sockets[0].getsockname()[1]
-    notifier = NatsNotifier(f"nats://127.0.0.1:{port}", timeout=0.5)
+
+async def test_a_server_that_hangs_costs_a_publish_no_more_than_its_timeout(mute: int) -> None:
+    notifier = NatsNotifier(f"nats://127.0.0.1:{mute}", timeout=0.5)
     with pytest.raises(Unavailable):
         await asyncio.wait_for(notifier.publish("shared", [KEY]), 10)
     await notifier.close()
-    mute.close()
 
 
 async def test_a_deleted_consumer_is_made_again(server: Server, notifier: NatsNotifier) -> None:

@@ -384,7 +384,8 @@ resource "aws_ecs_task_definition" "node" {
       { sourceVolume = "data", containerPath = local.data, readOnly = false },
     ]
     healthCheck = {
-      command     = ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1:8222/healthz || exit 1"]
+      # whether this node works; one that waits for the others is not to be killed for it
+      command     = ["CMD-SHELL", "wget -q -O /dev/null 'http://127.0.0.1:8222/healthz?js-enabled-only=true' || exit 1"]
       interval    = 10
       retries     = 3
       startPeriod = 30

@@ -22,7 +22,7 @@ def control_plane(platform: Platform) -> Service:
     logs.setup("control_plane", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
     catalog = Catalog(database)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
+    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications the reconciler alone finds what waits
     doorbell = (
         Doorbell(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)

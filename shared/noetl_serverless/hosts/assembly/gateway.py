@@ -14,6 +14,10 @@ from .service import Service
 def gateway(platform: Platform) -> Service:
     settings = platform.settings
     logs.setup("gateway", settings.log_level)
-    sessions = NatsKeyValue(NatsConnection(settings.nats_url, ca=settings.nats_ca), ttl=settings.session_ttl)
+    sessions = NatsKeyValue(
+        NatsConnection(settings.nats_url, ca=settings.nats_ca),
+        ttl=settings.session_ttl,
+        replicas=settings.nats_replicas,
+    )
     control_plane = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
     return Service(create_app(settings, keyvalue=sessions, control_plane=control_plane), (sessions.close,))

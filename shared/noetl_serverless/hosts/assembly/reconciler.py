@@ -27,7 +27,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
+    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     doorbell = Doorbell(
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )

@@ -21,7 +21,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     """With it, what to close at the end."""
     settings = platform.settings
     logs.setup("worker", settings.log_level)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca))
+    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
     made = Worker(
         settings,

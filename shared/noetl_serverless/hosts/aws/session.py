@@ -33,7 +33,8 @@ class LambdaSession:
     def __init__(self, api: Api, url: str) -> None:
         """`url`: `lambda://function:qualifier`."""
         self._api = api
-        self._function, _, self._qualifier = url.removeprefix(DIRECTLY).rstrip("/").partition(":")
+        # as a part of its name, so that the resource which the caller's policy has to name is the alias alone
+        self._function = url.removeprefix(DIRECTLY).rstrip("/")
 
     def request(
         self,
@@ -66,7 +67,6 @@ class LambdaSession:
                 "POST",
                 self._api.account.endpoint("lambda"),
                 path,
-                query=[("Qualifier", self._qualifier)] if self._qualifier else [],
                 headers={"x-amz-invocation-type": "RequestResponse", "content-type": "application/json"},
                 body=orjson.dumps(event),
                 timeout=limit,

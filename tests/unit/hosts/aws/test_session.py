@@ -15,7 +15,7 @@ from noetl_serverless.gateway.control_plane import BadGateway, Relayed
 from noetl_serverless.gateway.control_plane import ControlPlane as GatewaysControlPlane
 from noetl_serverless.hosts.aws.account import Account
 from noetl_serverless.hosts.aws.api import Api
-from noetl_serverless.hosts.aws.session import LambdaSession, lambda_session
+from noetl_serverless.hosts.aws.session import LambdaSession
 from noetl_serverless.worker.client import ControlPlane
 
 from .conftest import ENVIRON
@@ -136,6 +136,18 @@ async def test_a_body_passes_through_in_both_directions(function: Stub, session:
     assert (function.events[0]["body"], function.events[0]["isBase64Encoded"]) == ("/v8=", True)
 
 
-def test_the_function_and_its_alias_are_read_from_the_url(session: LambdaSession) -> None:
-    assert (session._function, session._qualifier) == ("noetl-control-plane", "live")
-    assert lambda_session(session._api, "lambda://plain")
+async def test_the_alias_is_a_part_of_the_name_as_it_is_of_the_resource_in_a_policy(
+    session: LambdaSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    async def request(*words: Any, **options: Any) -> Any:
+        asked.append((*words, options.get("query")))
+        raise Unavailable("that is all")
+
+    monkeypatch.setattr(session._api, "request", request)
+    with pytest.raises(Unavailable):
+        await worker_client(session)._send("GET", "/livez", None, 0.0)
+    assert {(words[3], words[4]) for words in asked} == {
+        ("/2015-03-31/functions/noetl-control-plane:live/invocations", None)
+    }
