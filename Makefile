@@ -6,7 +6,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench simulate soak lock clean
+.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,7 +33,7 @@ run: setup
 	@$(BIN)/noetls demo playbooks $(FLAGSHIP) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -63,8 +63,12 @@ infra-schema: $(VENV)/.dev
 	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1
 	@$(BIN)/python -m tests.infra.stand_in.bindings build/bindings/*.whl
 
+# BENCH="chain100 history --steps 5000 --runs 1" runs some of it
 bench: $(VENV)/.dev
-	$(BIN)/python -m tests.benchmarks $(BENCH)
+	$(BIN)/python -m tests.benchmarks $(or $(BENCH),all --steps 100000 --page tests/benchmarks/RESULTS.md)
+
+bench-quick: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks quick --runs 1
 
 # make simulate SEEDS=N runs N worlds; SEED=X runs one, and tells its story
 simulate: $(VENV)/.dev

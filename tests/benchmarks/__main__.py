@@ -6,12 +6,15 @@ import argparse
 import asyncio
 import contextlib
 import json
+import platform
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from . import results_page
 from .floors import floors
 from .result import Result
 from .stack import Bench, running, stack
@@ -19,6 +22,7 @@ from .usage import machine
 from .workloads.chain import chain100, chain100_pipelined
 from .workloads.cold_start import cold_start
 from .workloads.concurrent import concurrent
+from .workloads.crowd import crowd
 from .workloads.fanout import fanout100k, fanout1000, fanout10000
 from .workloads.fibo import fibo
 from .workloads.history import history, history_pipelined
@@ -26,6 +30,7 @@ from .workloads.idle import idle
 from .workloads.log_size import log_size
 from .workloads.payload import payload
 from .workloads.start import start
+from .workloads.storm import storm
 
 Workload = Callable[[Bench], Awaitable[list[Result]]]
 
@@ -43,10 +48,26 @@ WORKLOADS: dict[str, Workload] = {
     "history": history,
     "history_pipelined": history_pipelined,
     "fanout100k": fanout100k,
+    "storm": storm,
+    "crowd": crowd,
     "idle": idle,
 }
-DEFAULT = ("chain100", "concurrent", "fanout1000", "fanout10000", "start")
-GROUPS = {"fanout": ("fanout1000", "fanout10000"), "all": tuple(WORKLOADS), "floors": ()}
+GROUPS = {
+    "fanout": ("fanout1000", "fanout10000"),
+    "quick": (
+        "chain100",
+        "chain100_pipelined",
+        "concurrent",
+        "fanout1000",
+        "fanout10000",
+        "start",
+        "log_size",
+        "history",
+    ),
+    "all": tuple(WORKLOADS),
+    "floors": (),
+}
+DEFAULT = ("quick",)
 
 
 def main() -> int:
@@ -61,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("workloads", nargs="*", metavar="workload", help=f"default {' '.join(DEFAULT)}; of {known}")
     parser.add_argument("--runs", type=int, default=3, help="measure so often, give the median (default 3)")
     parser.add_argument("--out", type=Path, help="also write all of it as one JSON document")
+    parser.add_argument("--page", type=Path, help="also write it as a page, below which what people wrote is kept")
     parser.add_argument("--data", type=Path, help="use the stack that runs on this data directory")
     parser.add_argument("--where", type=Path, help="make the data directory below this folder, on a real disk")
     parser.add_argument("--no-floors", action="store_true", help="do not measure the floors")
@@ -82,6 +104,8 @@ async def _run(names: list[str], given: argparse.Namespace) -> int:
     document: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
+        "python": platform.python_version(),
+        "commit": _commit(),
         "lines": [],
     }
     print(json.dumps(document["machine"]), file=sys.stderr)
@@ -104,7 +128,15 @@ async def _run(names: list[str], given: argparse.Namespace) -> int:
                 document["lines"].append(line.to_dict())
     if given.out:
         given.out.write_text(json.dumps(document, indent=1) + "\n")
+    if given.page:
+        results_page.write(document, given.page)
     return 1 if failed else 0
+
+
+def _commit() -> str:
+    """Empty where this is not a clone."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

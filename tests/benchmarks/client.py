@@ -13,7 +13,7 @@ import orjson
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 # seconds that one execution may take before the measurement is given up
-LONGEST_RUN = 300.0
+LONGEST_RUN = 600.0
 EVENTS_PAGE = 5000
 
 

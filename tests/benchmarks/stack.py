@@ -12,9 +12,12 @@ from typing import Any
 
 import pg8000.native
 
+from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.launch import launch
 from noetl_serverless.hosts.local.layout import Layout
 from noetl_serverless.hosts.local.secrets import Secrets
+from noetl_serverless.hosts.table import functions_folder, load_functions
+from noetl_serverless.settings import Settings
 from noetl_serverless.store.connection import Connection, connect
 
 from .client import Client
@@ -37,6 +40,13 @@ class Bench:
     options: dict[str, Any]
     # name -> value, in the unit of the floor's line
     floors: dict[str, float] = field(default_factory=dict)
+
+    def environment(self, function: str) -> dict[str, str]:
+        """What the stack gives to a function."""
+        spec = next(spec for spec in load_functions(functions_folder()) if spec.name == function)
+        urls = {name.removesuffix("_url"): url for name, url in self.run.items() if name.endswith("_url")}
+        addresses = Addresses(self.run["database_url"], self.run["nats_url"], urls, {"shared": urls["worker"]})
+        return environment_of(spec, addresses, self.secrets, self.layout, Settings())
 
     def wal(self) -> int:
         """Bytes of WAL written since the server was made."""

@@ -11,9 +11,7 @@ from typing import Any
 
 import psutil
 
-from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions
-from noetl_serverless.settings import Settings
 
 from ..result import Result, median
 from ..stack import Bench
@@ -41,7 +39,7 @@ async def cold_start(bench: Bench) -> list[Result]:
 
 def _function(bench: Bench, spec: FunctionSpec, floor: float) -> Result:
     source = functions_folder() / spec.source / "main.py"
-    environment = _environment(bench, spec)
+    environment = bench.environment(spec.name)
     argv = [sys.executable, "-c", READY, str(source), spec.entry_point]
     milliseconds, cpu, modules = _measure(argv, environment)
     extra = {
@@ -86,10 +84,3 @@ def _packages(source: Path, spec: FunctionSpec, environment: dict[str, str]) -> 
         spent[package] = spent.get(package, 0.0) + int(own) / 1000
     most = sorted(spent.items(), key=lambda item: -item[1])[:MOST]
     return {**dict(most), "all": sum(spent.values())}
-
-
-def _environment(bench: Bench, spec: FunctionSpec) -> dict[str, str]:
-    run = bench.run
-    urls = {name.removesuffix("_url"): url for name, url in run.items() if name.endswith("_url")}
-    addresses = Addresses(run["database_url"], run["nats_url"], urls, {"shared": urls["worker"]})
-    return environment_of(spec, addresses, bench.secrets, bench.layout, Settings())
