@@ -197,6 +197,10 @@ class Gateway:
         answer = self._post("/api/auth/login", {"id_token": id_token})
         self._session.headers["Authorization"] = f"Bearer {answer['session_token']}"
 
+    def is_ready(self) -> bool:
+        """Whether it reaches what it needs: its sessions, and the control plane."""
+        return self._session.get(f"{self.url}/readyz", timeout=60).ok
+
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """The control plane's REST below /noetl. AssertionError with the answer if it is not a success."""
         answer = self._session.request(method, f"{self.url}/noetl/{path}", json=body, params=query, timeout=60)

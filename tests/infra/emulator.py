@@ -18,6 +18,7 @@ ACCOUNT = "000000000000"
 # LocalStack's port, and so that of whatever speaks for it
 PORT = 4566
 START = 60.0
+MAIN = Path(__file__).with_name("emulator_main.py")
 
 
 class Emulator:
@@ -39,7 +40,7 @@ class Emulator:
         self._process = Process(
             Program(
                 name="emulator",
-                argv=[toolbox.python("emulator"), "-m", "ministack"],
+                argv=[toolbox.python("emulator"), str(MAIN)],
                 log=self._home / "emulator.log",
                 environment=self._environment(scratch),
                 directory=self._home,
@@ -55,6 +56,8 @@ class Emulator:
             "LANG": "C.UTF-8",
             "GATEWAY_PORT": str(self._port),
             "BIND_HOST": "127.0.0.1",
+            # signatures are checked, and a function may do what the policies of its role say
+            "AUTH": "true",
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
@@ -76,7 +79,7 @@ class Emulator:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def client(self, service: str) -> Any:
-        """A client of boto3."""
+        """A client of boto3, who may do everything."""
         session = Session(
             aws_access_key_id="test",
             aws_secret_access_key="test",

@@ -131,15 +131,29 @@ class Journey:
         return "no changes"
 
     def drift(self) -> str:
-        """What somebody changes by hand is seen, and put right."""
+        """What somebody changes by hand is seen, and put right. Without its policy a function can do nothing."""
         url = self.emulated.outputs()["queues"]["shared"]["url"]
-        client = self.emulated.emulator.client("sqs")
-        client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+        self.emulated.emulator.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+        self._take_away("gateway", "Invoke")
+        assert not self.gateway.is_ready(), "the gateway reached the control plane without a permission"
         changes = self.emulated.changes()
-        assert changes == [('module.queue["shared"].aws_sqs_queue.this', ["update"])], changes
+        assert sorted(changes) == [
+            ('module.function["gateway"].aws_iam_role_policy.this', ["update"]),
+            ('module.queue["shared"].aws_sqs_queue.this', ["update"]),
+        ], changes
         self.emulated.apply()
         assert self.emulated.changes() == []
-        return "a queue changed by hand was seen and put right"
+        assert self.gateway.is_ready()
+        return "a queue and a policy changed by hand were seen and put right"
+
+    def _take_away(self, function: str, statement: str) -> None:
+        """One statement of its policy."""
+        iam, role = self.emulated.emulator.client("iam"), self.emulated.outputs()["functions"][function]["name"]
+        policy = iam.get_role_policy(RoleName=role, PolicyName="function")["PolicyDocument"]
+        left = [one for one in policy["Statement"] if one["Sid"] != statement]
+        assert len(left) == len(policy["Statement"]) - 1, policy
+        document = json.dumps(policy | {"Statement": left})
+        iam.put_role_policy(RoleName=role, PolicyName="function", PolicyDocument=document)
 
     def code_change(self) -> str:
         before = self.emulated.outputs()["functions"]
