@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from ..errors import Problem
+from .patience import patiently
 from .reference import ResultRef, ResultUri
 
 # (execution id, step, generation) -> {"parts": [{"start", "end", "data" | "ref"}]}
@@ -44,7 +45,8 @@ class Resolver:
         self.misses = 0
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        """The value; ReferenceNotAvailable if it cannot be had, a Problem of the control plane as it is."""
+        """The value; ReferenceNotAvailable if it cannot be had, StoreFailed while the store is away, a Problem of the
+        control plane as it is."""
         name = _identity(ref)
         if name in self._cache:
             self.hits += 1
@@ -83,7 +85,7 @@ class Resolver:
         except ValueError as error:
             raise ReferenceNotAvailable(f"not a result reference: {error}") from error
         try:
-            content = await self._store.get(reference.key)
+            content = await patiently(lambda: self._store.get(reference.key), f"{reference.ref} could not be read")
         except KeyError:
             raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store") from None
         value = await asyncio.to_thread(_decode, reference, content)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.results import patience
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.patience import StoreFailed
 from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
 from noetl_serverless.results.store import FsspecResultStore
 
@@ -52,6 +54,25 @@ async def test_what_was_just_written_is_not_read(store: CountingStore) -> None:
     resolver.keep(ref, [1])
     assert await resolver.load(ref) == [1]
     assert store.reads == 0
+
+
+async def test_a_store_that_is_away_is_waited_for(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = await write(store, [1])
+    get, left = store.get, 2
+
+    async def away(key: str) -> bytes:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise NotADirectoryError(key)
+        return await get(key)
+
+    monkeypatch.setattr(store, "get", away)
+    assert await Resolver(store).load(ref) == [1]
+    left = 1000
+    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    with pytest.raises(StoreFailed, match="could not be read"):
+        await Resolver(store).load(ref)
 
 
 async def test_the_cache_is_bounded_by_bytes(store: CountingStore) -> None:

@@ -8,6 +8,7 @@ import pytest
 from noetl_serverless.errors import NotFound
 from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import ChildRequest
+from noetl_serverless.results import patience
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker import pipeline
@@ -475,6 +476,7 @@ async def test_a_store_that_fails_for_good_is_an_error(bench: Any, make: Any, mo
         raise OSError("no space left")
 
     monkeypatch.setattr(bench.store, "put", put)
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
     bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)

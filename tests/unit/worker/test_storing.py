@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from noetl_serverless.results import patience
+
 ERROR = "{{ output.status == 'error' }}"
 LARGE = "x" * 9000
 
@@ -38,7 +42,18 @@ async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Any, make
     assert "ref" in outcome.resume["items"]
 
 
-async def test_a_store_that_stays_away_fails_the_step_and_is_named(bench: Any, make: Any) -> None:
+async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any) -> None:
+    stumbling(bench, 4)
+    tool = bench.tool("a", make.ok("x" * 70_000))
+    outcome = await bench.run(make.step(make.task("a")))
+    assert (outcome.status, outcome.error, len(tool.calls)) == ("done", None, 1)
+    assert outcome.ref is not None
+
+
+async def test_a_store_that_stays_away_fails_the_step_and_is_named(
+    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
     stumbling(bench, 100)
     bench.tool("a", make.ok(LARGE))
     bench.tool("b", make.failed())
