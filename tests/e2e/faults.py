@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -40,12 +41,21 @@ FUNCTIONS = ("control_plane", "reconciler", "worker", "gateway")
 PATIENCE = 120.0
 
 
+class Away(OSError):
+    """No stack runs."""
+
+
 class BrokenStack(Stack):
     """A stack of its own, tuned, with `lease` seconds after which what a dead worker held goes to another."""
 
     def __init__(self, data: Path, **settings: object) -> None:
         super().__init__(data)
-        self._environment = {f"NOETL_{name.upper()}": str(value) for name, value in settings.items()}
+        self._environment: dict[str, str] = {}
+        self.set(**settings)
+
+    def set(self, **settings: object) -> None:
+        """Tune it otherwise, from the next start on."""
+        self._environment |= {f"NOETL_{name.upper()}": str(value) for name, value in settings.items()}
 
     def up(self) -> None:
         with mock.patch.dict(os.environ, self._environment):
@@ -60,8 +70,10 @@ class BrokenStack(Stack):
 
     @property
     def running(self) -> dict[str, Any]:
+        """Its run.json. Away if it does not run."""
         found = self.layout.running()
-        assert found is not None, "the stack does not run"
+        if found is None:
+            raise Away("the stack does not run")
         return found
 
     @property
@@ -80,19 +92,18 @@ class BrokenStack(Stack):
         content = None if body is None else json.dumps(body).encode()
         deadline = time.monotonic() + PATIENCE
         while True:
-            request = urllib.request.Request(
-                f"{self.running['control_plane_url']}{path}",
-                content,
-                {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})},
-                method=method,
-            )
             try:
+                request = urllib.request.Request(
+                    f"{self.running['control_plane_url']}{path}",
+                    content,
+                    {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})},
+                    method=method,
+                )
                 with urllib.request.urlopen(request, timeout=30) as response:
                     return json.load(response)
-            except urllib.error.HTTPError as error:
-                if error.code < 500:
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
                     raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()}") from error
-            except (OSError, ValueError) as error:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{method} {path}: {error!r}") from error
             time.sleep(0.1)
@@ -150,9 +161,13 @@ class BrokenStack(Stack):
     def audit(self, ids: Iterable[str]) -> list[Finding]:
         """What is wrong with these executions by our own rules, by the engine's, and where REST tells another story."""
         named = set(ids)
-        found = audit(self.database_url, named)
+        return [*audit(self.database_url, named), *self.audit_answers(named)]
+
+    def audit_answers(self, ids: Iterable[str]) -> list[Finding]:
+        """Where REST tells another story of these executions than the database, or the engine's own check objects."""
+        found: list[Finding] = []
         with contextlib.closing(connect(self.database_url)) as database:
-            for execution_id in named:
+            for execution_id in ids:
                 if events_of(self.log(execution_id)) != stored_events(database, execution_id):
                     found.append(Finding(execution_id, "the log by REST is another", "see noetl.event"))
                 for difference in self.call("GET", f"/api/replay/validate?execution_id={execution_id}")["differences"]:
@@ -209,7 +224,7 @@ class BrokenStack(Stack):
 
     def server(self, function: str) -> int:
         """The process that serves the function, a child of the one that the supervisor started."""
-        return int(eventually(lambda: next(iter(_children(self.pid(function))), None)))
+        return int(eventually(lambda: next(iter(children(self.pid(function))), None)))
 
     def victims(self) -> dict[str, list[int]]:
         """Every process that may be killed, by role, those of this moment."""
@@ -218,9 +233,9 @@ class BrokenStack(Stack):
             found[name] = [pid] if (pid := self.pid(name)) else []
         for name in FUNCTIONS:
             found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
-            found[f"{name} server"] = _children(pid)
-        found["worker python"] = [pid for server in found["worker server"] for pid in _children(server)]
-        found["postgres backend"] = [pid for pid in _children(self.pid("postgres")) if _is_backend(pid)]
+            found[f"{name} server"] = children(pid)
+        found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
+        found["postgres backend"] = [pid for pid in children(self.pid("postgres")) if _is_backend(pid)]
         return {role: pids for role, pids in found.items() if pids}
 
     def kill(self, role: str, random: random.Random, number: signal.Signals = signal.SIGKILL) -> int | None:
@@ -246,15 +261,15 @@ class BrokenStack(Stack):
         return time.monotonic() - start
 
     def _is_back(self, role: str, part: str, pid: int) -> bool:
-        with contextlib.suppress(psutil.Error, KeyError, AssertionError):
-            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(psutil.Error, KeyError, Away):
+            if lives(pid):
                 return False
             if part == "postgres":
                 return self._database_answers()
             if part == "nats":
                 return _greets(self.running["nats_url"])
             if role == "worker python":
-                return bool(_children(self.server(part)))
+                return bool(children(self.server(part)))
             return self.pid(part) not in (pid, None) and _answers(f"{self.running[f'{part}_url']}/readyz")
         return False
 
@@ -310,12 +325,18 @@ def eventually(what: Callable[[], Any], patience: float = PATIENCE, pause: float
     return value
 
 
-def _children(pid: int | None) -> list[int]:
+def children(pid: int | None) -> list[int]:
     if pid is None:
         return []
     with contextlib.suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
     return []
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _is_backend(pid: int) -> bool:

@@ -7,9 +7,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from tests.e2e.faults import BrokenStack, broken_stack, eventually
+from tests.e2e.faults import BrokenStack, broken_stack, eventually, lives
 from tests.e2e.file_server import served
 from tests.e2e.stack import PLAYBOOKS
 from tests.e2e.test_event_counts import STEPS, chain
@@ -85,10 +84,10 @@ def test_executions_go_on_after_the_supervisor_was_killed(orphaned: BrokenStack,
     running += [orphaned.execute("counts/chain") for _ in range(20)]
     run = orphaned.running
     os.kill(run["pid"], signal.SIGKILL)
-    eventually(lambda: not _lives(run["pid"]))
+    eventually(lambda: not lives(run["pid"]))
     # what it left behind is on its way out, and is ended by the next one
     orphaned.up()
-    assert not any(_lives(pid) for pid in run["pids"].values())
+    assert not any(lives(pid) for pid in run["pids"].values())
     (tmp_path / "open").touch()
     ended = orphaned.wait(running)
 
@@ -107,10 +106,3 @@ def test_an_execution_is_started_once_though_the_stack_goes_down_in_between(orph
 
 def kinds(stack: BrokenStack, execution_id: str) -> set[str]:
     return {event["event_type"] for event in stack.log(execution_id)}
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

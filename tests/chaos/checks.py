@@ -1,0 +1,244 @@
+"""What became of it all, once everything has ended: nothing lost, doubled, stuck, leaked or left over."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tests.audit import audit
+from tests.e2e.faults import eventually
+from tests.log_rules import Finding
+
+from .stack import ChaosStack
+from .users import SCHEDULES, Accepted
+
+# seconds in which at least one event must come while something is under way
+STILL = 45.0
+# connections of a stack that has nothing to do: those of its two functions that have any, and ours
+MOST_CONNECTIONS = 2 * 4 + 2
+THREADS = 3
+
+RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
+UNSETTLED = {
+    "a command is still held": "SELECT execution_id, format('%s %s', command_id, status) FROM noetl.command",
+    "facts wait to be decided": "SELECT execution_id, format('%s %s', type, step) FROM noetl.inbox",
+    "a run of a schedule is still owed": """
+        SELECT schedule_id, due_at::text FROM noetl.schedule_fire WHERE status <> 'started'""",
+}
+KINSHIP = {
+    "a child's execution is missing": """
+        SELECT e.execution_id, e.payload->>'execution_id' FROM noetl.event e LEFT JOIN noetl.execution c
+            ON c.execution_id = (e.payload->>'execution_id')::bigint AND c.parent_execution_id = e.execution_id
+        WHERE e.type = 'child.started' AND c.execution_id IS NULL""",
+    "a child that no parent started": """
+        SELECT c.execution_id, 'of ' || c.parent_execution_id FROM noetl.execution c LEFT JOIN noetl.event e
+            ON e.execution_id = c.parent_execution_id AND e.type = 'child.started'
+            AND e.payload->>'execution_id' = c.execution_id::text
+        WHERE c.parent_execution_id IS NOT NULL AND e.seq IS NULL""",
+    "its parent has ended, it has not": """
+        SELECT c.execution_id, 'of ' || p.execution_id FROM noetl.execution c
+        JOIN noetl.execution p ON p.execution_id = c.parent_execution_id
+        WHERE p.status <> 'RUNNING' AND c.status = 'RUNNING'""",
+    "nobody started it": """
+        SELECT execution_id, coalesce(idempotency_key, 'without a key') FROM noetl.execution
+        WHERE parent_execution_id IS NULL AND coalesce(idempotency_key, '') !~ '^(request:chaos|schedule:)'""",
+    "a run of a schedule without its execution": """
+        SELECT f.schedule_id, f.due_at::text FROM noetl.schedule_fire f LEFT JOIN noetl.execution x
+            ON x.execution_id = f.execution_id
+            AND x.idempotency_key = format('schedule:%s:%s', f.schedule_id, extract(epoch FROM f.due_at)::bigint)
+        WHERE f.status = 'started' AND x.execution_id IS NULL""",
+    "an execution that its schedule did not owe": """
+        SELECT x.execution_id, x.idempotency_key FROM noetl.execution x LEFT JOIN noetl.schedule_fire f
+            ON x.execution_id = f.execution_id
+        WHERE x.idempotency_key LIKE 'schedule:%' AND f.schedule_id IS NULL""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Files without a row are what killed workers wrote and could not report; they go with the execution's results."""
+
+    unregistered: int
+    unfinished: int
+
+
+# -- waiting for the end
+
+
+def settle(stack: ChaosStack) -> list[Finding]:
+    """Wait until all has ended. What stands still for STILL seconds is stuck."""
+    before: Any = None
+    changed = time.monotonic()
+    while True:
+        running = [
+            str(id) for (id,) in stack.query("SELECT execution_id FROM noetl.execution WHERE status = 'RUNNING'")
+        ]
+        owed = stack.query("SELECT count(*) FROM noetl.schedule_fire WHERE status = 'open'")[0][0]
+        if not running and not owed:
+            return []
+        now = stack.query("SELECT count(*), max(at) FROM noetl.event")
+        if now != before:
+            before, changed = now, time.monotonic()
+        elif time.monotonic() - changed > STILL:
+            found = [Finding(id, "it does not end", stack.stuck([id])) for id in running[:20]]
+            if len(running) > 20:
+                found.append(Finding("", "they do not end", f"{len(running) - 20} more"))
+            return found or [Finding("", "a schedule does not start", f"{owed} runs")]
+        time.sleep(0.5)
+
+
+# -- each execution
+
+
+def ends(stack: ChaosStack, accepted: Sequence[Accepted]) -> list[Finding]:
+    """Every accepted execution is there, ended as its kind does, with the result of its kind."""
+    rows = stack.query("SELECT execution_id::text, path, status, result, error FROM noetl.execution")
+    there = {id: (path, status, result, error) for id, path, status, result, error in rows}
+    found: list[Finding] = []
+    for one in accepted:
+        if one.execution_id not in there:
+            found.append(Finding(one.execution_id, "it was accepted and is not there", one.kind.name))
+            continue
+        path, status, result, error = there[one.execution_id]
+        if path != one.kind.path:
+            found.append(Finding(one.execution_id, "it is another", f"{path}, not {one.kind.path}"))
+        elif status != one.kind.end:
+            found.append(
+                Finding(one.execution_id, "it ends otherwise", f"{path} {status}, not {one.kind.end}: {error}")
+            )
+        elif status == "COMPLETED" and (expected := {"data": one.kind.result(one.payload)}) != result:
+            found.append(
+                Finding(
+                    one.execution_id, "its result is another", f"{path}: {str(result)[:300]}, not {str(expected)[:300]}"
+                )
+            )
+    twice = [id for id, times in Counter(one.execution_id for one in accepted).items() if times > 1]
+    return found + [Finding(id, "two requests started one", "they had different keys") for id in twice]
+
+
+def logs(stack: ChaosStack) -> list[Finding]:
+    """The rules of every log, decided once more, and the projections beside it, by REST too."""
+    ids = [row[0] for row in stack.query("SELECT execution_id::text FROM noetl.execution ORDER BY execution_id")]
+    found = audit(stack.database_url)
+    with ThreadPoolExecutor(THREADS) as threads:
+        for some in threads.map(stack.audit_answers, (ids[start::THREADS] for start in range(THREADS))):
+            found += some
+    return found
+
+
+def kinship(stack: ChaosStack) -> list[Finding]:
+    return _ask(stack, KINSHIP)
+
+
+def schedules(stack: ChaosStack) -> list[Finding]:
+    """Every due time from the first to the last, once, where missed runs are caught up with; others at most once."""
+    found: list[Finding] = []
+    for name, (interval, missed) in SCHEDULES.items():
+        rows = stack.query(
+            """SELECT extract(epoch FROM due_at)::bigint FROM noetl.schedule_fire
+            JOIN noetl.schedule USING (schedule_id) WHERE name = :name ORDER BY due_at""",
+            name=name,
+        )
+        due = [row[0] for row in rows]
+        if not due:
+            found.append(Finding("", "a schedule never ran", name))
+            continue
+        if any((at - due[0]) % interval for at in due):
+            found.append(Finding("", "a schedule ran off its beat", f"{name}: {due}"))
+        lost = sorted(set(range(due[0], due[-1] + 1, interval)) - set(due))
+        if missed == "catch_up" and lost:
+            at = ", ".join(datetime.fromtimestamp(one, UTC).isoformat() for one in lost[:5])
+            found.append(Finding("", "a schedule has lost runs", f"{name}: {len(lost)}, as {at}"))
+    return found
+
+
+# -- what is left over
+
+
+def leaks(stack: ChaosStack) -> list[Finding]:
+    """Leases, facts, connections and processes that outlive what they were for."""
+    found = _ask(stack, UNSETTLED)
+    try:
+        eventually(lambda: _connections(stack) <= MOST_CONNECTIONS, patience=20)
+    except TimeoutError:
+        found.append(Finding("", "connections to PostgreSQL are left open", f"{_connections(stack)}"))
+    try:
+        eventually(lambda: not list(strays(stack)), patience=10)
+    except TimeoutError:
+        found += [Finding("", "a process is left over", line) for line in strays(stack)]
+    return found
+
+
+def strays(stack: ChaosStack) -> Iterator[str]:
+    """Processes that work below the stack's folder and do not descend from it."""
+    run = stack.running
+    family = {run["pid"]}
+    with contextlib.suppress(psutil.Error):
+        family |= {child.pid for child in psutil.Process(run["pid"]).children(recursive=True)}
+    home = stack.layout.home.resolve()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid not in family and process.status() != psutil.STATUS_ZOMBIE:
+                place = Path(process.cwd().removesuffix(" (deleted)"))
+                # a child of the family may have been born between the two looks
+                if place.is_relative_to(home) and process.pid != os.getpid() and process.ppid() not in family:
+                    yield f"pid {process.pid}: {' '.join(process.cmdline())[:200]}"
+
+
+def results(stack: ChaosStack) -> tuple[list[Finding], Leftovers]:
+    """Every reference leads to the bytes that were written; what lies there beside is counted."""
+    folder = stack.layout.results
+    found: list[Finding] = []
+    registered = set()
+    for id, key, size, sha256 in stack.query(
+        "SELECT execution_id::text, key, bytes, sha256 FROM noetl.result_ref ORDER BY execution_id"
+    ):
+        registered.add(key)
+        path = folder / key
+        if not path.exists():
+            found.append(Finding(id, "a reference without its object", key))
+        elif path.stat().st_size != size or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            found.append(Finding(id, "an object is not what its reference says", key))
+    keys = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    unfinished = {key for key in keys if key.endswith(".tmp")}
+    known = {row[0] for row in stack.query("SELECT execution_id::text FROM noetl.execution")}
+    for key in sorted(keys - registered):
+        if key.split("/")[0] not in known:
+            found.append(Finding("", "an object of no execution", key))
+    return found, Leftovers(len(keys - registered - unfinished), len(unfinished))
+
+
+def collected(stack: ChaosStack) -> list[Finding]:
+    """Once results are due to be deleted, all are, with what killed workers left beside them."""
+    stack.down()
+    stack.set(result_ttl_days=1e-6)
+    stack.up()
+    stack.query("UPDATE noetl.chore SET due_at = now() WHERE name = 'results'")
+    folder = stack.layout.results
+
+    def left() -> list[Path]:
+        return [path for path in folder.rglob("*") if path.is_file()]
+
+    try:
+        eventually(lambda: not left(), patience=60, pause=0.2)
+    except TimeoutError:
+        return [Finding("", "an object is never deleted", str(path.relative_to(folder))) for path in left()[:20]]
+    return []
+
+
+def _connections(stack: ChaosStack) -> int:
+    return int(stack.query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0])
+
+
+def _ask(stack: ChaosStack, queries: dict[str, str]) -> list[Finding]:
+    return [Finding(str(id), rule, str(detail)) for rule, sql in queries.items() for id, detail in stack.query(sql)]

@@ -1,0 +1,394 @@
+"""What is run: playbooks of every construct, each with the result that it must have, whatever happened on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Step = dict[str, Any]
+
+# a process that is killed under its task, or a store that is away, is no reason to give the task up
+RETRY = {"do": "retry", "attempts": 60, "backoff": "fixed", "delay": 0.4}
+PATIENT = {"policy": {"rules": [{"when": "{{ output.status == 'error' and output.error.retryable }}", "then": RETRY}]}}
+# a wait of more than 5 s is a timer in the log and holds no worker
+TIMER_DELAY = 5.5
+# above 64 KiB: goes by reference
+LARGE = 80_000
+LONG_WAIT = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`payload` of the number of an execution, and the `result` that it must have for that payload; `end`: its status.
+
+    `weight`: how many of it to start beside the others. `texts`: what must be registered for it.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    payload: Callable[[int], dict[str, Any]]
+    result: Callable[[dict[str, Any]], Any]
+    weight: int = 4
+    end: str = "COMPLETED"
+
+    @property
+    def path(self) -> str:
+        return f"chaos/{self.name}"
+
+
+def playbook(name: str, steps: list[Step], workload: dict[str, Any] | None = None, **spec: Any) -> str:
+    """JSON is YAML."""
+    document = {
+        "apiVersion": "noetl.io/v2",
+        "kind": "Playbook",
+        "metadata": {"name": name, "path": f"chaos/{name}"},
+        "executor": {"spec": spec},
+        "workload": workload or {},
+        "workflow": steps,
+    }
+    return json.dumps(document)
+
+
+def python(code: str, **given: str) -> dict[str, Any]:
+    return {"kind": "python", "code": code, "input": given, "spec": PATIENT}
+
+
+def step(name: str, tool: Any, *following: str, **more: Any) -> Step:
+    arcs = {"next": {"arcs": [{"step": target} for target in following]}} if following else {}
+    return {"step": name, "tool": tool, **arcs, **more}
+
+
+def in_order(items: str) -> dict[str, Any]:
+    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "sequential"}}
+
+
+def at_once(items: str, most: int) -> dict[str, Any]:
+    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "parallel", "max_in_flight": most}}
+
+
+def _n(number: int) -> dict[str, Any]:
+    return {"n": number % 1000}
+
+
+def _chain(name: str, length: int, durability: str = "step") -> str:
+    """Each step adds one."""
+    steps = []
+    for index in range(1, length + 1):
+        given = "{{ workload.n }}" if index == 1 else f"{{{{ s{index - 1}.n }}}}"
+        following = (f"s{index + 1}",) if index < length else ()
+        steps.append(step(f"s{index}", python("result = {'n': n + 1}", n=given), *following))
+    return playbook(name, steps, {"n": 0}, durability=durability)
+
+
+CHAIN = Kind("chain", (_chain("chain", 10),), _n, lambda given: {"n": given["n"] + 10}, weight=6)
+PIPELINED = Kind(
+    "pipelined", (_chain("pipelined", 40, "pipelined"),), _n, lambda given: {"n": given["n"] + 40}, weight=5
+)
+
+
+def _again(when: str, delay: float) -> dict[str, Any]:
+    """Also comes again while `when` holds."""
+    rules = [*PATIENT["policy"]["rules"], {"when": when, "then": {**RETRY, "delay": delay}}]
+    return {"policy": {"rules": rules}}
+
+
+PIPELINE = Kind(
+    "pipeline",
+    (
+        playbook(
+            "pipeline",
+            [
+                step(
+                    "work",
+                    [
+                        {
+                            "name": "read",
+                            **python(
+                                "result = {'rows': [n, n + 1], 'try': attempt}", n="{{ n }}", attempt="{{ _attempt }}"
+                            ),
+                            "spec": _again("{{ output.data.try < 3 }}", 0.05),
+                        },
+                        {"name": "fold", **python("result = {'sum': sum(rows)}", rows="{{ read.rows }}")},
+                    ],
+                    "report",
+                    input={"n": "{{ workload.n }}"},
+                ),
+                step("report", python("result = {'sum': total}", total="{{ work.sum }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: {"sum": 2 * given["n"] + 1},
+    weight=5,
+)
+
+FAN_OUT = Kind(
+    "fan_out",
+    (
+        playbook(
+            "fan_out",
+            [
+                step(
+                    "every",
+                    python("result = n * n", n="{{ iter.n }}"),
+                    "sum",
+                    loop=at_once("range(workload.n) | list", 16),
+                ),
+                step("sum", python("result = {'sum': sum(all), 'count': len(all)}", all="{{ every.results }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 100 + number % 200},
+    lambda given: {"sum": sum(n * n for n in range(given["n"])), "count": given["n"]},
+    weight=2,
+)
+
+IN_ORDER = Kind(
+    "in_order",
+    (
+        playbook(
+            "in_order",
+            [
+                step(
+                    "every",
+                    python("result = n + before", n="{{ iter.n }}", before="{{ ctx.before | default(0) }}"),
+                    "last",
+                    loop=in_order("range(workload.n) | list"),
+                ),
+                step("last", python("result = {'sums': all}", all="{{ every.results }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 5 + number % 15},
+    lambda given: {"sums": list(range(given["n"]))},
+)
+
+
+def _joins() -> str:
+    when = {"left": "workload.n % 2 == 0", "right": "workload.n % 3 == 0", "always": "true"}
+    arcs = [{"step": name, "when": f"{{{{ {condition} }}}}"} for name, condition in when.items()]
+    side = "{{ [left.v | default(0), right.v | default(0), always.v] }}"
+    return playbook(
+        "joins",
+        [
+            {"step": "split", "tool": {"kind": "noop"}, "next": {"spec": {"mode": "inclusive"}, "arcs": arcs}},
+            step("left", python("result = {'v': n + 1}", n="{{ workload.n }}"), "join"),
+            step("right", python("result = {'v': n + 2}", n="{{ workload.n }}"), "right_too"),
+            step("right_too", {"kind": "noop"}, "join"),
+            step("always", python("result = {'v': n + 3}", n="{{ workload.n }}"), "join"),
+            {
+                **step("join", python("result = {'sides': sides}", sides=side)),
+                "next": {
+                    "spec": {"mode": "exclusive"},
+                    "arcs": [{"step": "odd", "when": "{{ workload.n % 2 == 1 }}"}, {"step": "even"}],
+                },
+            },
+            step("odd", python("result = {'sides': sides, 'way': 'odd'}", sides="{{ join.sides }}")),
+            step("even", python("result = {'sides': sides, 'way': 'even'}", sides="{{ join.sides }}")),
+        ],
+        {"n": 0},
+    )
+
+
+def _joined(given: dict[str, Any]) -> Any:
+    n = given["n"]
+    sides = [n + 1 if n % 2 == 0 else 0, n + 2 if n % 3 == 0 else 0, n + 3]
+    return {"sides": sides, "way": "odd" if n % 2 else "even"}
+
+
+JOINS = Kind("joins", (_joins(),), _n, _joined, weight=6)
+
+LEAF = playbook("leaf", [step("twice", python("result = {'v': 2 * n}", n="{{ workload.n }}"))], {"n": 0})
+BRANCH = playbook(
+    "branch",
+    [
+        step("first", {"kind": "playbook", "path": "chaos/leaf", "input": {"n": "{{ workload.n }}"}}, "second"),
+        step("second", python("result = {'v': v + 1}", v="{{ first.v }}")),
+    ],
+    {"n": 0},
+)
+CHILDREN = Kind(
+    "children",
+    (
+        LEAF,
+        BRANCH,
+        playbook(
+            "children",
+            [
+                step(
+                    "every",
+                    {"kind": "playbook", "path": "chaos/branch", "input": {"n": "{{ iter.n }}"}},
+                    "sum",
+                    loop=at_once("range(workload.n, workload.n + 4) | list", 4),
+                ),
+                step("sum", python("result = {'all': [one['v'] for one in all]}", all="{{ every.results }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: {"all": [2 * n + 1 for n in range(given["n"], given["n"] + 4)]},
+    weight=2,
+)
+
+TIMER = Kind(
+    "timer",
+    (
+        playbook(
+            "timer",
+            [
+                step(
+                    "late",
+                    {
+                        **python("result = {'v': n, 'try': attempt}", n="{{ workload.n }}", attempt="{{ _attempt }}"),
+                        "spec": _again("{{ output.data.try < 2 }}", TIMER_DELAY),
+                    },
+                    "after",
+                ),
+                step("after", python("result = {'v': v}", v="{{ late.v }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: {"v": given["n"]},
+)
+
+BACK_EDGE = Kind(
+    "back_edge",
+    (
+        playbook(
+            "back_edge",
+            [
+                step("begin", {"kind": "noop"}, "turn", set={"ctx.i": "{{ 0 }}"}),
+                {
+                    **step(
+                        "turn", python("result = {'i': i + 1}", i="{{ ctx.i }}"), set={"ctx.i": "{{ output.data.i }}"}
+                    ),
+                    "next": {"arcs": [{"step": "turn", "when": "{{ ctx.i < workload.n }}"}, {"step": "end"}]},
+                },
+                step("end", python("result = {'i': i}", i="{{ ctx.i }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 3 + number % 12},
+    lambda given: {"i": given["n"]},
+)
+
+# results by reference: of a step, of a task whose rule waits, and of the items of a loop
+LARGE_RESULTS = Kind(
+    "large",
+    (
+        playbook(
+            "large",
+            [
+                step("make", python(f"result = {{'blob': str(n) * {LARGE}, 'n': n}}", n="{{ workload.n }}"), "many"),
+                step(
+                    "many",
+                    python(f"result = 'x' * ({LARGE} + n)", n="{{ iter.n }}"),
+                    "count",
+                    loop=at_once("range(6) | list", 3),
+                ),
+                step(
+                    "count",
+                    python(
+                        "result = {'one': len(one), 'many': [len(item) for item in many]}",
+                        one="{{ make.blob }}",
+                        many="{{ many.results }}",
+                    ),
+                ),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: {"one": LARGE * len(str(given["n"])), "many": [LARGE + n for n in range(6)]},
+    weight=3,
+)
+
+FAILS = Kind(
+    "fails",
+    (
+        playbook(
+            "fails",
+            [
+                step("before", {"kind": "noop"}, "wrong"),
+                step("wrong", python("raise ValueError(f'{n} is wrong')", n="{{ workload.n }}"), "never"),
+                step("never", {"kind": "noop"}),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: None,
+    weight=2,
+    end="FAILED",
+)
+
+# waits for something that never comes, itself and in a child, until somebody cancels it
+WAITS = playbook(
+    "waits",
+    [
+        step(
+            "wait",
+            {
+                **python("result = {'ready': False}"),
+                "spec": _again("{{ not output.data.ready }}", LONG_WAIT),
+            },
+        )
+    ],
+)
+CANCELLED = Kind(
+    "cancelled",
+    (
+        WAITS,
+        playbook(
+            "cancelled",
+            [
+                step(
+                    "split",
+                    {"kind": "noop"},
+                    "turn",
+                    "child",
+                    next={"spec": {"mode": "inclusive"}, "arcs": [{"step": "turn"}, {"step": "child"}]},
+                ),
+                step("child", {"kind": "playbook", "path": "chaos/waits"}, "end"),
+                {
+                    **step("turn", python("import time\ntime.sleep(0.2)\nresult = 1")),
+                    "next": {"arcs": [{"step": "turn", "when": "{{ true }}"}]},
+                },
+                step("end", {"kind": "noop"}),
+            ],
+        ),
+    ),
+    lambda number: {},
+    lambda given: None,
+    weight=2,
+    end="CANCELLED",
+)
+
+TICK = playbook("tick", [step("tick", python("result = {'n': n}", n="{{ workload.n }}"))], {"n": 0})
+
+KINDS = (
+    CHAIN,
+    PIPELINED,
+    PIPELINE,
+    FAN_OUT,
+    IN_ORDER,
+    JOINS,
+    CHILDREN,
+    TIMER,
+    BACK_EDGE,
+    LARGE_RESULTS,
+    FAILS,
+    CANCELLED,
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
+# every text that must be registered, children first
+TEXTS = tuple(dict.fromkeys([*(text for kind in KINDS for text in kind.texts), TICK]))

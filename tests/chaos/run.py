@@ -1,0 +1,66 @@
+"""One run: work and faults side by side, then the audit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from tests.benchmarks.usage import machine
+from tests.log_rules import Finding
+
+from . import checks
+from .faults import plan
+from .injuries import Injuries
+from .report import Report
+from .stack import ChaosStack
+from .users import Users, kind_of
+
+
+def chaos(
+    stack: ChaosStack, seed: int, seconds: float, *, rate: float, command: str, say: Callable[[str], None]
+) -> Report:
+    """`seconds` of faults drawn from `seed`, at most `rate` executions started in each."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    report = Report(command, seed, at, machine(), round(seconds / 60, 2))
+    users = Users(stack, seed, rate)
+    faults = plan(seed, seconds)
+    say(f"seed {seed}: {len(faults)} faults in {seconds:g} s")
+    injuries = Injuries(stack, faults, say)
+    with users.at_work():
+        work = threading.Thread(target=injuries.inflict)
+        began = time.monotonic()
+        work.start()
+        while work.is_alive() or time.monotonic() - began < seconds:
+            work.join(1.0)
+            if not work.is_alive():
+                time.sleep(0.1)
+    report.count(injuries.done)
+    say(f"{len(users.accepted)} executions were accepted; waiting for the last to end")
+    began = time.monotonic()
+    stuck = checks.settle(stack)
+    report.settled_s = time.monotonic() - began
+    say(f"settled after {report.settled_s:.1f} s; auditing")
+    began = time.monotonic()
+    report.findings = [*users.findings, *injuries.findings, *stuck]
+    _audit(stack, users, report)
+    report.audited_s = time.monotonic() - began
+    return report
+
+
+def _audit(stack: ChaosStack, users: Users, report: Report) -> None:
+    for path, status, count in stack.query("SELECT path, status, count(*) FROM noetl.execution GROUP BY path, status"):
+        report.executions.setdefault(kind_of(path), {})[status] = count
+    report.events = stack.query("SELECT count(*) FROM noetl.event")[0][0]
+    found: list[Finding] = report.findings
+    found += checks.ends(stack, users.accepted)
+    found += checks.kinship(stack)
+    found += checks.schedules(stack)
+    found += checks.leaks(stack)
+    found += checks.logs(stack)
+    wrong, leftovers = checks.results(stack)
+    found += wrong
+    report.leftovers = asdict(leftovers)
+    found += checks.collected(stack)
