@@ -1,12 +1,14 @@
 # make run    starts the engine, registers playbooks/ and runs the flagship
 # make test   all tests        make lint    style, types, layers        make bench, make soak   measurements
 #
+# make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
+#
 # make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
 #
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak lock clean
+.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak chaos load lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -76,6 +78,13 @@ simulate: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 60
+
+# the seed is drawn, and printed, if none is given; REPORT=DIR gets chaos.json and chaos.md
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report $(or $(REPORT),build/chaos)
+
+load: $(VENV)/.dev
+	$(BIN)/python -m tests.load --minutes $(or $(MINUTES),10) --report $(or $(REPORT),build/load)
 
 lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv
