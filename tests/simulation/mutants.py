@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from noetl_serverless.engine import decide, evolve, frames
+from noetl_serverless.engine import decide, evolve, frames, loops
 from noetl_serverless.ledger.cases import Cases
 from noetl_serverless.ledger.commits import Commits
 from noetl_serverless.ledger.reporting import Reporting
@@ -24,7 +24,7 @@ Mutant = Callable[[], Any]
 
 
 def skip_the_fence_check() -> Any:
-    def closes(self: MemoryLog, id: str, command: str, fence: int) -> bool:
+    def closes(self: MemoryLog, id: str, command: str, fence: int, worker: str | None) -> bool:
         return (id, command) in self.commands
 
     return patch.object(MemoryLog, "_closes", closes)
@@ -33,7 +33,8 @@ def skip_the_fence_check() -> Any:
 def drop_the_compare_and_set() -> Any:
     def may(self: MemoryLog, part: Any) -> bool:
         execution = self.executions.get(part.case.execution_id)
-        return execution is not None and all(self._closes(part.case.execution_id, *close) for close in part.closes)
+        id = part.case.execution_id
+        return execution is not None and all(self._closes(id, *close, part.worker) for close in part.closes)
 
     return patch.object(MemoryLog, "_may", may)
 
@@ -247,8 +248,8 @@ def draw_a_key_for_each_fire() -> Any:
 
 
 def do_not_keep_leases_alive() -> Any:
-    async def extend(self: MemoryLog, held: Any, lease: float) -> Any:
-        return {(key.execution_id, key.command_id) for key in held if self._holds(key)}
+    async def extend(self: MemoryLog, worker: str, held: Any, lease: float) -> Any:
+        return {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
 
     return patch.object(MemoryLog, "extend", extend)
 
@@ -260,11 +261,11 @@ def widen_the_loop_without_end() -> Any:
     def eager(loop: Any, out: Any) -> Any:
         return shape(loop, [])
 
-    return patch.object(decide, "next_frame", eager)
+    return patch.object(loops, "next_frame", eager)
 
 
 def spend_without_asking() -> Any:
-    return patch.object(decide.Decider, "_affords", lambda self, step: True)
+    return patch.object(decide.Decider, "affords", lambda self, step: True)
 
 
 def believe_who_ran_ahead() -> Any:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from noetl_serverless.engine import decide, evolve
+from noetl_serverless.engine import evolve, loops
 from noetl_serverless.ledger import openings
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, storing, toolbox
@@ -105,7 +105,7 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
         (drain, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
         (drain, "Budget", lambda seconds, grace: budget.Budget(seconds, grace=grace, clock=now)),
         (evolve, "LOOP_INLINE_BYTES", 150 if small else evolve.LOOP_INLINE_BYTES),
-        (decide, "INLINE_BYTES", 12 if small else decide.INLINE_BYTES),
+        (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),
     ]

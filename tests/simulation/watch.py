@@ -84,9 +84,9 @@ class WatchedLog(EventRules, MemoryLog):
         self._take(leases, claimant.worker)
         return leases
 
-    async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+    async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
         before = dict(self.holds.items())
-        waiting = await super().release(held)
+        waiting = await super().release(worker, held)
         fences = {(key.execution_id, key.command_id): key.fence for key in held}
         for _, key in waiting:
             name = (key.execution_id, key.command_id)

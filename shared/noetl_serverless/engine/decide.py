@@ -6,32 +6,26 @@ missing name, unless it concerns one step alone, which then fails and may be rec
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from ..playbook.plan import AdmitRule, Arc, Assignment, Loop, Plan, Step
+from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
 from ..playbook.scope import Scope, build_scope
-from ..playbook.template import NeedsFetch, Template, TemplateError, render_tree, truthy
+from ..playbook.template import TemplateError, render_tree, truthy
 from ..playbook.views import EventName
 from . import events as e
+from . import loops
 from .allowance import shortage
 from .events import Event
 from .evolve import apply, apply_route, outcome_of
-from .frames import next_frame
 from .ids import command_id, execution_id
 from .joins import blocked, unreachable
 from .state import State, Suspended, token_key
 
-# a collection that is larger than this as JSON is rendered and stored by a worker
-INLINE_BYTES = 64 * 1024
 MAX_DEPTH = 32
-MAX_ITEMS = 10_000_000
-DEFAULT_IN_FLIGHT = 16
 SKIPPED = "step.skipped"
 # names of events that only arcs which ask for them are taken on
-LOOP_FAILED = "loop.failed"
-FAILURES = (e.CALL_ERROR, LOOP_FAILED)
+FAILURES = (e.CALL_ERROR, loops.FAILED)
 # of a child's end, what the worker is told
 ENDING = ("status", "data", "ref", "error", "execution_id")
 
@@ -97,17 +91,17 @@ class Decider:
         assert self.fact.step is not None and self.fact.generation is not None
         step, failed = self.plan.steps[self.fact.step], self.fact.type == e.CALL_ERROR
         if step.loop is None:
-            self._finish(step, self.fact.generation, outcome_of(self.fact), self.fact.type)
+            self.finish(step, self.fact.generation, outcome_of(self.fact), self.fact.type)
         elif failed:
-            self._loop_ended(step, self.fact.generation, self.fact.payload["error"])
+            loops.end(self, step, self.fact.generation, self.fact.payload["error"])
         else:
             payload = self.fact.payload
             collection = {name: payload[name] for name in ("data", "ref") if payload.get(name) is not None}
-            self._open(step, self.fact.generation, payload["count"], collection)
+            loops.open_with(self, step, self.fact.generation, payload["count"], collection)
 
     def frame_committed(self) -> None:
         assert self.fact.step is not None and self.fact.generation is not None
-        self._fill(self.plan.steps[self.fact.step], self.fact.generation)
+        loops.fill(self, self.plan.steps[self.fact.step], self.fact.generation)
 
     def deferred(self) -> None:
         payload = self.fact.payload
@@ -151,14 +145,14 @@ class Decider:
         if token is not None and token.phase == "parked":
             outcome = outcome_of(self.fact)
             name = e.CALL_DONE if outcome["status"] == "ok" else e.CALL_ERROR
-            self._finish(self.plan.steps[self.fact.step], self.fact.generation, outcome, name)
+            self.finish(self.plan.steps[self.fact.step], self.fact.generation, outcome, name)
 
     def _where(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
 
     def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
         name, _, generation = suspended.key.rpartition("#")
-        if not self._affords(name):
+        if not self.affords(name):
             return
         attempt = suspended.attempt + 1
         frame = suspended.frame
@@ -167,7 +161,7 @@ class Decider:
             {
                 "kind": suspended.kind,
                 "attempt": attempt,
-                "scope": self._slice(self.plan.steps[name]),
+                "scope": self.slice_of(self.plan.steps[name]),
                 **({"frame": list(frame)} if frame else {}),
                 **({"resume": resume} if resume else {}),
                 **source,
@@ -179,11 +173,11 @@ class Decider:
 
     # -- a step's end
 
-    def _finish(self, step: Step, generation: int, outcome: dict[str, Any], event: str) -> None:
+    def finish(self, step: Step, generation: int, outcome: dict[str, Any], event: str) -> None:
         """Run `set`, choose the arcs, let what they lead to begin."""
         output = {**outcome, "meta": self.fact.payload.get("meta", {}), **self.fact.payload.get("extra", {})}
         try:
-            values = self._assign(step.set, self._scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
+            values = self._assign(step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
             arcs = self._choose(step, event, output, values)
         except TemplateError as error:
             self.fail(error.to_dict(), step.name)
@@ -211,12 +205,12 @@ class Decider:
         for arc in step.arcs:
             if asks_only_failures and not arc.handles_failure:
                 continue
-            if self._holds(step, arc, self._scope(event, output, values)):
+            if self._holds(step, arc, self.scope(event, output, values)):
                 chosen.append(arc)
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
-            values.update(self._assign(arc.set, self._scope(event, output, values)))
+            values.update(self._assign(arc.set, self.scope(event, output, values)))
         return chosen
 
     def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
@@ -276,11 +270,11 @@ class Decider:
             self.fail(error.to_dict(), step.name)
             return
         if step.loop is not None:
-            self._begin_loop(step, step.loop, generation)
+            loops.begin(self, step, step.loop, generation)
             return
-        self._issue(step, generation, "step")
+        self.issue(step, generation, "step")
 
-    def _affords(self, step: str) -> bool:
+    def affords(self, step: str) -> bool:
         """Whether the budget has room for one more command; if not, the execution fails."""
         reason = shortage(self.state, step)
         if reason is not None:
@@ -288,12 +282,12 @@ class Decider:
             self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
         return reason is None
 
-    def _issue(self, step: Step, generation: int, kind: str) -> None:
-        if not self._affords(step.name):
+    def issue(self, step: Step, generation: int, kind: str) -> None:
+        if not self.affords(step.name):
             return
         self.emit(
             e.ISSUED,
-            {"kind": kind, "attempt": 1, "scope": self._slice(step)},
+            {"kind": kind, "attempt": 1, "scope": self.slice_of(step)},
             step=step.name,
             generation=generation,
             command=command_id(step.name, generation, opening=kind == "open"),
@@ -301,13 +295,13 @@ class Decider:
 
     def _admitted(self, step: Step) -> bool:
         for rule in step.admit:
-            if self._holds(step, rule, self._scope()):
+            if self._holds(step, rule, self.scope()):
                 return rule.allow
         return True
 
     def _skip(self, step: Step, generation: int) -> None:
         self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
-        self._finish(step, generation, {"status": "skipped"}, SKIPPED)
+        self.finish(step, generation, {"status": "skipped"}, SKIPPED)
 
     def _skip_untaken(self, step: Step, taken: list[Arc]) -> None:
         if self._over or step.on_no_match == "quiet" or len(taken) == len(step.arcs):
@@ -315,107 +309,9 @@ class Decider:
         for name in unreachable(self.plan, self.state, [arc.target for arc in step.arcs]):
             self.emit(e.STEP_SKIPPED, {"reason": "not taken"}, step=name)
 
-    # -- loops
-
-    def _begin_loop(self, step: Step, loop: Loop, generation: int) -> None:
-        try:
-            items = collection(loop.items.render(self._scope()))
-        except NeedsFetch:
-            items = None
-        except (TemplateError, TypeError) as error:
-            self._loop_ended(step, generation, _loop_error(error, loop.items))
-            return
-        if items is None or len(items) > INLINE_BYTES or _json_size(items) > INLINE_BYTES:
-            self._issue(step, generation, "open")
-        else:
-            self._open(step, generation, len(items), {"data": items})
-
-    def _open(self, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
-        assert step.loop is not None
-        try:
-            if count > MAX_ITEMS:
-                raise ValueError(f"a loop takes at most {MAX_ITEMS} items, not {count}")
-            width = self._width(step.loop)
-        except (TemplateError, TypeError, ValueError) as error:
-            self._loop_ended(step, generation, _loop_error(error, step.loop.max_in_flight))
-            return
-        self.emit(
-            e.LOOP_OPENED,
-            {
-                "count": count,
-                "mode": step.loop.mode,
-                "max_in_flight": width,
-                "best_effort": step.loop.best_effort,
-                "single": step.parks,
-                "scope": {"steps": self._slice(step)["steps"]},
-                **items,
-            },
-            step=step.name,
-            generation=generation,
-        )
-        self._fill(step, generation)
-
-    def _width(self, loop: Loop) -> int:
-        width = loop.max_in_flight
-        value = width.render(self._scope()) if isinstance(width, Template) else width
-        return max(1, int(value)) if value is not None else DEFAULT_IN_FLIGHT
-
-    def _fill(self, step: Step, generation: int) -> None:
-        """Issue frames up to the loop's width; close the loop when its last frame is in."""
-        key = token_key(step.name, generation)
-        out = list(self._frames_out(key))
-        while (frame := next_frame(self.state.loops[key], out)) is not None:
-            if not self._affords(step.name):
-                return
-            out.append(frame)
-            self.emit(
-                e.ISSUED,
-                {
-                    "kind": "frame",
-                    "attempt": 1,
-                    "frame": list(frame),
-                    "scope": {"ctx": self._slice(step)["ctx"]},
-                },
-                step=step.name,
-                generation=generation,
-                command=command_id(step.name, generation, frame[0]),
-            )
-        if not out:
-            self._loop_ended(step, generation, self._verdict(key))
-
-    def _frames_out(self, key: str) -> Iterable[tuple[int, int, int, int]]:
-        for out in (self.state.commands, self.state.timers, self.state.children):
-            for item in out.values():
-                if item.key == key and item.frame is not None:
-                    yield item.frame
-
-    def _verdict(self, key: str) -> dict[str, Any] | None:
-        loop = self.state.loops[key]
-        if loop.error is None or loop.best_effort:
-            return None
-        first = loop.error.get("message", "failed")
-        message = f"{loop.failed} of {loop.count} items failed; the first: {first}"
-        return {
-            "kind": "loop",
-            "code": "loop.item_failed",
-            "message": message,
-            "retryable": False,
-            "item": loop.error,
-        }
-
-    def _loop_ended(self, step: Step, generation: int, error: dict[str, Any] | None) -> None:
-        status = "error" if error else "ok"
-        payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
-        loop = self.state.loops.get(token_key(step.name, generation))
-        if loop is not None:
-            payload["stats"] = loop.stats
-        self.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
-        name = LOOP_FAILED if error else e.LOOP_DONE
-        self._finish(step, generation, self.state.outcomes[step.name], name)
-
     # -- scopes
 
-    def _scope(
+    def scope(
         self,
         event: str | None = None,
         output: dict[str, Any] | None = None,
@@ -435,45 +331,12 @@ class Decider:
     def _assign(self, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
         return {item.key: render_tree(item.value, scope) for item in assignments}
 
-    def _slice(self, step: Step) -> dict[str, Any]:
+    def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
         ctx = self.state.ctx if keys is None else {key: self.state.ctx[key] for key in keys if key in self.state.ctx}
         outcomes = self.state.outcomes
         return {"ctx": dict(ctx), "steps": {name: outcomes[name] for name in step.reads if name in outcomes}}
-
-
-def collection(value: Any) -> list[Any]:
-    """A loop's items: a list as it is, None as none, an object as one; TypeError for anything else."""
-    if value is None:
-        return []
-    if isinstance(value, dict):
-        return [value]
-    if isinstance(value, list | tuple | range):
-        return list(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    raise TypeError(f"loop.in must give a list, not {type(value).__name__} ({str(value)[:80]!r})")
-
-
-def _json_size(items: list[Any]) -> int:
-    try:
-        return len(json.dumps(items))
-    except (TypeError, ValueError):
-        return INLINE_BYTES + 1
-
-
-def _loop_error(error: Exception, source: Any) -> dict[str, Any]:
-    if isinstance(error, TemplateError):
-        return error.to_dict()
-    template = source.source if isinstance(source, Template) else str(source)
-    return {
-        "kind": "loop",
-        "code": "loop.invalid",
-        "message": str(error),
-        "template": template,
-        "retryable": False,
-    }
 
 
 DECIDE: dict[str, Callable[[Decider], None]] = {

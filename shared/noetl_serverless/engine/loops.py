@@ -1,0 +1,163 @@
+"""Loops: how one begins, is filled with frames up to its width, and ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..playbook.plan import Loop, Step
+from ..playbook.template import NeedsFetch, Template, TemplateError
+from . import events as e
+from .frames import next_frame
+from .ids import command_id
+from .state import Loop as Opened
+from .state import State, token_key
+
+if TYPE_CHECKING:
+    from .decide import Decider
+
+# a collection that is larger than this as JSON is rendered and stored by a worker
+INLINE_BYTES = 64 * 1024
+MAX_ITEMS = 10_000_000
+DEFAULT_IN_FLIGHT = 16
+# the name of the event that arcs of a failed loop ask for
+FAILED = "loop.failed"
+
+
+def begin(decider: Decider, step: Step, loop: Loop, generation: int) -> None:
+    """Open it, or have a worker render a collection that is large or needs a stored result."""
+    try:
+        items = collection(loop.items.render(decider.scope()))
+    except NeedsFetch:
+        items = None
+    except (TemplateError, TypeError) as error:
+        end(decider, step, generation, _loop_error(error, loop.items))
+        return
+    if items is None or len(items) > INLINE_BYTES or _json_size(items) > INLINE_BYTES:
+        decider.issue(step, generation, "open")
+    else:
+        open_with(decider, step, generation, len(items), {"data": items})
+
+
+def open_with(decider: Decider, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
+    """`items`: {"data": list} or {"ref": where they are stored}."""
+    assert step.loop is not None
+    try:
+        if count > MAX_ITEMS:
+            raise ValueError(f"a loop takes at most {MAX_ITEMS} items, not {count}")
+        width = _width(decider, step.loop)
+    except (TemplateError, TypeError, ValueError) as error:
+        end(decider, step, generation, _loop_error(error, step.loop.max_in_flight))
+        return
+    decider.emit(
+        e.LOOP_OPENED,
+        {
+            "count": count,
+            "mode": step.loop.mode,
+            "max_in_flight": width,
+            "best_effort": step.loop.best_effort,
+            "single": step.parks,
+            "scope": {"steps": decider.slice_of(step)["steps"]},
+            **items,
+        },
+        step=step.name,
+        generation=generation,
+    )
+    fill(decider, step, generation)
+
+
+def _width(decider: Decider, loop: Loop) -> int:
+    width = loop.max_in_flight
+    value = width.render(decider.scope()) if isinstance(width, Template) else width
+    return max(1, int(value)) if value is not None else DEFAULT_IN_FLIGHT
+
+
+def fill(decider: Decider, step: Step, generation: int) -> None:
+    """Issue frames up to the loop's width; close the loop when its last frame is in."""
+    key = token_key(step.name, generation)
+    out = list(_frames_out(decider.state, key))
+    while (frame := next_frame(decider.state.loops[key], out)) is not None:
+        if not decider.affords(step.name):
+            return
+        out.append(frame)
+        decider.emit(
+            e.ISSUED,
+            {
+                "kind": "frame",
+                "attempt": 1,
+                "frame": list(frame),
+                "scope": {"ctx": decider.slice_of(step)["ctx"]},
+            },
+            step=step.name,
+            generation=generation,
+            command=command_id(step.name, generation, frame[0]),
+        )
+    if not out:
+        end(decider, step, generation, _verdict(decider.state.loops[key]))
+
+
+def _frames_out(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
+    for out in (state.commands, state.timers, state.children):
+        for item in out.values():
+            if item.key == key and item.frame is not None:
+                yield item.frame
+
+
+def _verdict(loop: Opened) -> dict[str, Any] | None:
+    if loop.error is None or loop.best_effort:
+        return None
+    first = loop.error.get("message", "failed")
+    message = f"{loop.failed} of {loop.count} items failed; the first: {first}"
+    return {
+        "kind": "loop",
+        "code": "loop.item_failed",
+        "message": message,
+        "retryable": False,
+        "item": loop.error,
+    }
+
+
+def end(decider: Decider, step: Step, generation: int, error: dict[str, Any] | None) -> None:
+    """It ends as `error` says; if there is none, well."""
+    status = "error" if error else "ok"
+    payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
+    loop = decider.state.loops.get(token_key(step.name, generation))
+    if loop is not None:
+        payload["stats"] = loop.stats
+    decider.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
+    name = FAILED if error else e.LOOP_DONE
+    decider.finish(step, generation, decider.state.outcomes[step.name], name)
+
+
+def collection(value: Any) -> list[Any]:
+    """A loop's items: a list as it is, None as none, an object as one; TypeError for anything else."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list | tuple | range):
+        return list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    raise TypeError(f"loop.in must give a list, not {type(value).__name__} ({str(value)[:80]!r})")
+
+
+def _json_size(items: list[Any]) -> int:
+    try:
+        return len(json.dumps(items))
+    except (TypeError, ValueError):
+        return INLINE_BYTES + 1
+
+
+def _loop_error(error: Exception, source: Any) -> dict[str, Any]:
+    if isinstance(error, TemplateError):
+        return error.to_dict()
+    template = source.source if isinstance(source, Template) else str(source)
+    return {
+        "kind": "loop",
+        "code": "loop.invalid",
+        "message": str(error),
+        "template": template,
+        "retryable": False,
+    }
