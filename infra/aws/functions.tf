@@ -87,6 +87,7 @@ locals {
       result_url        = "s3://${local.bucket.name}/results"
       pools             = jsonencode(local.kinds)
       nats_replicas     = tostring(local.nats_replicas)
+      token_days        = var.secrets.rotation_days == 0 ? null : tostring(var.secrets.rotation_days + var.secrets.grace_days)
       database_auth     = local.iam ? "iam" : null
       oidc_issuer       = var.settings.oidc_issuer
       oidc_audience     = var.settings.oidc_audience
@@ -291,10 +292,10 @@ module "api" {
   }
 }
 
-# ---- rotation: of service tokens, since the old one stays good until it expires and nobody notices
+# ---- rotation: of service tokens, since the old one stays good for secrets.grace_days and nobody notices
 
 resource "aws_lambda_permission" "rotation" {
-  for_each = var.secrets.rotation_days == null ? toset([]) : toset(local.roles)
+  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
 
   statement_id  = "Rotation-${each.key}"
   action        = "lambda:InvokeFunction"
@@ -305,7 +306,7 @@ resource "aws_lambda_permission" "rotation" {
 
 resource "aws_secretsmanager_secret_rotation" "token" {
   # checkov:skip=CKV_AWS_304: after secrets.rotation_days, 90 unless the deployment says otherwise
-  for_each = var.secrets.rotation_days == null ? toset([]) : toset(local.roles)
+  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
 
   secret_id           = module.secrets.arns["service_token/${each.key}"]
   rotation_lambda_arn = module.function["control_plane"].arn

@@ -195,7 +195,7 @@ module "results" {
 
   name          = "${var.name}-results-${local.suffix}"
   versioned     = var.results.versioned
-  expiry        = { prefix = "results/", days = var.results.expire_days }
+  expiry        = { prefix = "results/", days = var.results.expire_days == 0 ? null : var.results.expire_days }
   tls_only      = local.tls_only
   kms_key_arn   = local.key_arn
   force_destroy = var.results.force_destroy

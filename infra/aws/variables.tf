@@ -278,7 +278,7 @@ variable "nats" {
 }
 
 variable "results" {
-  description = "The result bucket: a new one, or with `existing` the name of one that is there. expire_days: after how long results are deleted whatever their scope says (null: never)."
+  description = "The result bucket: a new one, or with `existing` the name of one that is there. expire_days: after how long results are deleted whatever their scope says (0: never)."
   type = object({
     existing      = optional(string)
     expire_days   = optional(number, 90)
@@ -288,8 +288,8 @@ variable "results" {
   default = {}
 
   validation {
-    condition     = var.results.expire_days == null || try(var.results.expire_days >= 1, false)
-    error_message = "results.expire_days: at least 1, or null to keep results until their scope ends."
+    condition     = var.results.expire_days >= 0
+    error_message = "results.expire_days: at least 1, or 0 to keep results until their scope ends."
   }
 }
 
@@ -310,16 +310,22 @@ variable "encryption" {
 }
 
 variable "secrets" {
-  description = "recovery_days: how long deleted secrets can be called back (0: not at all). rotation_days: how often service tokens are replaced (null: never)."
+  description = "recovery_days: how long deleted secrets can be called back (0: not at all). rotation_days: how often service tokens are replaced (0: never). grace_days: how long a token that was replaced stays good, for functions that still hold it and for a rotation that fails."
   type = object({
     recovery_days = optional(number, 7)
     rotation_days = optional(number, 90)
+    grace_days    = optional(number, 30)
   })
   default = {}
 
   validation {
-    condition     = var.secrets.rotation_days == null || try(var.secrets.rotation_days >= 1 && var.secrets.rotation_days <= 300, false)
-    error_message = "secrets.rotation_days: 1 to 300, since a token is good for 400 days."
+    condition     = var.secrets.rotation_days >= 0 && var.secrets.rotation_days <= 365
+    error_message = "secrets.rotation_days: 1 to 365, or 0 for never."
+  }
+
+  validation {
+    condition     = var.secrets.grace_days >= 1
+    error_message = "secrets.grace_days: at least 1. Functions hold a token as long as they are warm, which may be hours."
   }
 }
 

@@ -31,6 +31,8 @@ class Settings:
     # a cloud's secrets: name -> where its secret store keeps it; and those that the control plane makes if missing
     secrets: Mapping[str, str] = field(default_factory=dict)
     provision: Mapping[str, str] = field(default_factory=dict)
+    # how long a service token is good that the control plane makes
+    token_days: float = 400.0
     # how a function shows itself to the database: "password", or "iam" on AWS
     database_auth: str = "password"
     nats_password: str = ""

@@ -137,6 +137,9 @@ class Deployment:
     def operator_token(self) -> str:
         return self.secret("service_token/operator")
 
+    def arn(self, secret: str) -> str:
+        return self._arns[secret]
+
     def secret(self, name: str) -> str:
         found = self.secrets.get_secret_value(SecretId=self._arns[name], VersionStage="AWSCURRENT")
         return str(found["SecretString"])

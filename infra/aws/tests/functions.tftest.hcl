@@ -100,6 +100,22 @@ run "secrets" {
     condition     = length(aws_secretsmanager_secret_rotation.token) == 5 && alltrue([for rotation in aws_secretsmanager_secret_rotation.token : rotation.rotate_immediately == false])
     error_message = "tokens rotate, but not before the migration has made them"
   }
+
+  assert {
+    condition     = local.environment["control_plane"].NOETL_TOKEN_DAYS == "120"
+    error_message = "a token is good for the days to its rotation and those of its grace"
+  }
+}
+
+run "tokens_that_stay" {
+  variables {
+    secrets = { rotation_days = 0 }
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret_rotation.token) == 0 && !contains(keys(local.environment["control_plane"]), "NOETL_TOKEN_DAYS")
+    error_message = "without rotation nothing rotates, and tokens are good for as long as the engine says"
+  }
 }
 
 run "rings" {
@@ -221,5 +237,23 @@ run "emulator" {
   assert {
     condition     = startswith(output.gateway_url, "http://127.0.0.1:4566/_aws/execute-api/")
     error_message = "and so do callers, without a name server"
+  }
+}
+
+run "results_that_expire" {
+  assert {
+    condition     = module.results[0].expires == { "results/" = 90 }
+    error_message = "results, and nothing else, are deleted after a while"
+  }
+}
+
+run "results_that_stay" {
+  variables {
+    results = { expire_days = 0 }
+  }
+
+  assert {
+    condition     = length(module.results[0].expires) == 0
+    error_message = "nothing is deleted by the bucket"
   }
 }

@@ -282,11 +282,11 @@ run "nats_without_a_majority" {
   expect_failures = [var.nats]
 }
 
-run "results_that_expire_at_once" {
+run "results_that_expired_before" {
   command = plan
 
   variables {
-    results = { expire_days = 0 }
+    results = { expire_days = -1 }
   }
 
   expect_failures = [var.results]
@@ -307,6 +307,16 @@ run "rotation_too_late" {
 
   variables {
     secrets = { rotation_days = 400 }
+  }
+
+  expect_failures = [var.secrets]
+}
+
+run "no_grace" {
+  command = plan
+
+  variables {
+    secrets = { grace_days = 0 }
   }
 
   expect_failures = [var.secrets]

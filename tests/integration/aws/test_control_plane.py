@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
+from urllib.parse import urlsplit
 
 import jwt
 from tests.infra.deployment import Deployment
 from tests.infra.lambda_service import http_event
 
+from noetl_serverless.control_plane.tokens import LEEWAY
+from noetl_serverless.store.connection import connect
+
 from .conftest import Deploy
+from .test_limits import CHAIN
+
+DAY = 86400
 
 MADE = {
     *("encryption_keys", "token_key"),
@@ -38,7 +46,9 @@ def test_a_second_migration_changes_nothing(deploy: Deploy) -> None:
 def test_a_token_near_its_end_is_renewed(deploy: Deploy) -> None:
     deployment = deploy(start=False)
     deployment.migrate()
-    old = jwt.encode({"iss": "noetl", "role": "worker", "sub": "w", "exp": 1}, deployment.secret("token_key"), "HS256")
+    old = jwt.encode(
+        {"iss": "noetl", "role": "worker", "sub": "w", "iat": 0, "exp": 1}, deployment.secret("token_key"), "HS256"
+    )
     deployment.secrets.put_secret_value(SecretId="noetl/service_token/worker", SecretString=old)
     assert deployment.migrate().payload["secrets"] == ["service_token/worker"]
     assert deployment.secret("service_token/worker") != old
@@ -74,21 +84,92 @@ def test_a_request_without_a_token_of_ours_is_refused(deploy: Deploy) -> None:
 def test_a_service_token_is_rotated_and_the_old_one_stays_good(deploy: Deploy) -> None:
     deployment = deploy(start=False)
     deployment.migrate()
-    old, version = deployment.operator_token, str(uuid.uuid4())
-    arn = deployment.secrets.describe_secret(SecretId="noetl/service_token/operator")["ARN"]
-    for step in ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret", "finishSecret"):
-        event = {"Step": step, "SecretId": arn, "ClientRequestToken": version}
-        done = deployment["control_plane"].invoke(event)
-        assert not done.failed, done.payload
+    old = deployment.operator_token
+    rotate(deployment, "operator")
     assert deployment.operator_token != old
     for token in (old, deployment.operator_token):
         assert deployment.request("GET", "/api/executions", token=token).status == 200
 
 
+def test_functions_work_through_a_rotation_of_their_tokens_warm_and_cold(deploy: Deploy) -> None:
+    deployment = deploy()
+    for _ in ("with the tokens that they started with", "started anew"):
+        assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
+        for role in ("control_plane", "gateway", "reconciler", "worker"):
+            rotate(deployment, role)
+        assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
+        for environment in list(deployment["worker"].environments):
+            environment.kill()
+
+
+def test_a_token_that_was_replaced_is_refused_after_its_grace(deploy: Deploy) -> None:
+    deployment = deploy(start=False, settings={"token_days": "120"})
+    deployment.migrate()
+    # one in its last seconds
+    end = time.time() - LEEWAY + 3
+    claims = {"iss": "noetl", "role": "operator", "sub": "operator@aws", "iat": end - 120 * DAY, "exp": end}
+    old = jwt.encode(claims, deployment.secret("token_key"), "HS256")
+    deployment.secrets.put_secret_value(SecretId="noetl/service_token/operator", SecretString=old)
+    rotate(deployment, "operator")
+    new = jwt.decode(deployment.operator_token, deployment.secret("token_key"), ["HS256"])
+    assert new["exp"] - new["iat"] == 120 * DAY
+    until = time.monotonic() + 60
+    while deployment.request("GET", "/api/executions", token=old).status != 401:
+        assert time.monotonic() < until, "the old token is still good"
+        time.sleep(0.2)
+    assert deployment.request("GET", "/api/executions").status == 200
+
+
+def test_a_rotation_that_did_not_make_a_token_is_not_finished(deploy: Deploy) -> None:
+    deployment = deploy(start=False)
+    deployment.migrate()
+    old = deployment.operator_token
+    arn, version = deployment.arn("service_token/operator"), str(uuid.uuid4())
+    forged = jwt.encode({"iss": "noetl", "role": "operator", "sub": "x", "iat": 0, "exp": 2**40}, "x" * 32, "HS256")
+    deployment.secrets.put_secret_value(
+        SecretId=arn, SecretString=forged, ClientRequestToken=version, VersionStages=["AWSPENDING"]
+    )
+    event = {"Step": "testSecret", "SecretId": arn, "ClientRequestToken": version}
+    assert deployment["control_plane"].invoke(event).payload["errorType"] == "ValueError"
+    assert deployment.operator_token == old
+
+
+def rotate(deployment: Deployment, role: str) -> None:
+    """As Secrets Manager does, which may ask for a step twice."""
+    arn, version = deployment.arn(f"service_token/{role}"), str(uuid.uuid4())
+    for step in ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret", "finishSecret"):
+        done = deployment["control_plane"].invoke({"Step": step, "SecretId": arn, "ClientRequestToken": version})
+        assert not done.failed, done.payload
+
+
+def test_a_new_password_of_the_database_is_used_at_once(deploy: Deploy, postgres_url: str) -> None:
+    """As RDS rotates it: on the server, then in the secret. Open connections are ended, so that new ones are made."""
+    deployment = deploy(start=False)
+    administrator = connect(postgres_url)
+    role = f"r_{uuid.uuid4().hex}"
+    administrator.run(f"CREATE ROLE {role} LOGIN PASSWORD 'first'")
+    administrator.run(f'GRANT ALL ON DATABASE "{urlsplit(postgres_url).path[1:]}" TO {role}')
+    show(deployment, role, "first")
+    deployment.start()
+    assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
+
+    administrator.run(f"ALTER ROLE {role} PASSWORD 'second'")
+    show(deployment, role, "second")
+    administrator.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+    administrator.close()
+
+    assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
+
+
+def show(deployment: Deployment, role: str, password: str) -> None:
+    value = json.dumps({"username": role, "password": password})
+    deployment.secrets.put_secret_value(SecretId="noetl/database_url", SecretString=value)
+
+
 def test_keys_are_not_rotated(deploy: Deploy) -> None:
     deployment = deploy(start=False)
     deployment.migrate()
-    arn = deployment.secrets.describe_secret(SecretId="noetl/token_key")["ARN"]
+    arn = deployment.arn("token_key")
     event = {"Step": "createSecret", "SecretId": arn, "ClientRequestToken": str(uuid.uuid4())}
     done = deployment["control_plane"].invoke(event)
     assert done.payload["errorType"] == "ValueError"

@@ -9,3 +9,8 @@ output "arn" {
   description = "ARN of the bucket."
   value       = aws_s3_bucket.this.arn
 }
+
+output "expires" {
+  description = "Days after which what is in it is deleted, by prefix; empty if nothing is."
+  value       = { for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.filter[0].prefix => rule.expiration[0].days if length(rule.expiration) > 0 }
+}

@@ -56,7 +56,8 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_ring=settings.max_in_flight),
-        database_url=database_url_of(settings, account, store),
+        # its password may be another one by the next connection
+        database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, keep=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),
         connect=(lambda: session(api, url)) if directly and session else None,
         api=api,

@@ -19,33 +19,34 @@ TOKEN_PREFIX = "service_token/"
 # followed by the names of the nodes that the certificate is for
 NATS_SERVER = "nats_server/"
 NATS_CA = "nats_ca"
-# of a service token, and when it is due for a new one, in seconds
-LIFETIME = 400 * 86400
-RENEW = 90 * 86400
+DAY = 86400
+# of a service token's life, what is left when it is due for a new one
+LAST_PART = 0.25
 _EXISTS = "ResourceExistsException"
 
 
-async def provision(api: Api, places: Mapping[str, str]) -> list[str]:
+async def provision(api: Api, places: Mapping[str, str], token_days: float) -> list[str]:
     """Fill each of `places` (name -> ARN) that has no value, and renew tokens near their end; names what was written.
+    A new token is good for `token_days`.
 
     ValueError for a name that nothing can be made for. May run twice at once: the first to write a value wins.
     """
     made: list[str] = []
     for name in sorted(places, key=_order):
         current = await _current(api, places[name])
-        value = await _wanted(api, name, current, places)
+        value = await _wanted(api, name, current, places, token_days)
         if value is not None and await _put(api, places[name], value, replaces=current):
             made.append(name)
     return made
 
 
-async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str, str]) -> str | None:
+async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str, str], token_days: float) -> str | None:
     """The value to write; None where the current one is good."""
     if name.startswith(TOKEN_PREFIX):
         key = await _current(api, places["token_key"])
         assert key is not None
         good = current is not None and not ends_soon(current, key)
-        return None if good else mint(key, name.removeprefix(TOKEN_PREFIX))
+        return None if good else mint(key, name.removeprefix(TOKEN_PREFIX), token_days)
     if current is not None:
         return None
     if name == NATS_CA:
@@ -54,12 +55,13 @@ async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str,
     return _random(name)
 
 
-def mint(key: str, role: str) -> str:
+def mint(key: str, role: str, days: float) -> str:
     """A service token: a JWT that says what its holder is, signed with `key`."""
     import jwt
 
     now = int(time.time())
-    claims: dict[str, Any] = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": now + LIFETIME}
+    end = now + int(days * DAY)
+    claims: dict[str, Any] = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": end}
     # so that no two are the same, made in one second though they may be
     claims["jti"] = secrets.token_hex(8)
     return jwt.encode(claims, key, algorithm="HS256")
@@ -90,7 +92,8 @@ def ends_soon(token: str, key: str) -> bool:
 
     try:
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"], options={"verify_exp": False})
-        return float(claims["exp"]) < time.time() + RENEW
+        end = float(claims["exp"])
+        return end - time.time() < LAST_PART * (end - float(claims["iat"]))
     except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
         return True
 

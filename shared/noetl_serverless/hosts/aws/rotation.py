@@ -16,15 +16,21 @@ def is_rotation(event: Any) -> bool:
     return isinstance(event, dict) and {"Step", "SecretId", "ClientRequestToken"} <= event.keys()
 
 
-async def rotate(event: Mapping[str, str], api: Api, key_id: str, places: Mapping[str, str]) -> dict[str, str]:
-    """One of the four steps. ValueError for a secret that cannot be rotated so: keys seal and sign what is kept."""
+async def rotate(
+    event: Mapping[str, str], api: Api, key_id: str, places: Mapping[str, str], token_days: float
+) -> dict[str, str]:
+    """One of the four steps. ValueError for a secret that cannot be rotated so: keys seal and sign what is kept.
+
+    The new token is good for `token_days`, which are more than there are between two rotations: for what is left of its
+    own the old one goes on.
+    """
     id, version = event["SecretId"], event["ClientRequestToken"]
     name = next((name for name, place in places.items() if place == id), "")
     if not name.startswith(TOKEN_PREFIX):
         raise ValueError("only service tokens are rotated")
     match event["Step"]:
         case "createSecret":
-            token = mint(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX))
+            token = mint(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX), token_days)
             await _create(api, id, version, token)
         case "setSecret":
             pass  # the control plane knows a token by its signature

@@ -46,7 +46,8 @@ class ControlPlaneHandler:
             return run(self._migrate())
         if is_rotation(event):
             settings = Settings.from_environment(self._environ)
-            return run(rotate(event, self._api(), settings.secrets.get("token_key", ""), settings.provision))
+            key = settings.secrets.get("token_key", "")
+            return run(rotate(event, self._api(), key, settings.provision, settings.token_days))
         raise ValueError("the control plane takes HTTP requests, migrations and rotations alone")
 
     def _build(self) -> Handler:
@@ -59,7 +60,7 @@ class ControlPlaneHandler:
         """Make the secrets that have no value yet, then bring the database to this version."""
         settings = Settings.from_environment(self._environ)
         api = self._api()
-        made = await provision(api, settings.provision)
+        made = await provision(api, settings.provision, settings.token_days)
         url = database_url_of(settings, api.account, SecretsManager(api, settings.secrets))
         done = await asyncio.to_thread(lambda: migrate(url if isinstance(url, str) else url()))
         return {"secrets": made, "migrations": done}
