@@ -5,9 +5,21 @@ All times are seconds, all instants RFC 3339 in UTC, all 64-bit ids decimal stri
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _in_63_bits(text: str) -> str:
+    if int(text) >= 1 << 63:
+        raise ValueError("an id has 63 bits")
+    return text
+
+
+ExecutionId = Annotated[str, Field(pattern=r"^[0-9]{1,19}$"), AfterValidator(_in_63_bits)]
+# no NUL: the database could not compare it
+CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
+Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 class Message(BaseModel):
@@ -17,8 +29,8 @@ class Message(BaseModel):
 class CommandKey(Message):
     """A command's name: a pointer on the bus holds this and nothing else."""
 
-    execution_id: str
-    command_id: str
+    execution_id: ExecutionId
+    command_id: CommandId
 
 
 class Held(CommandKey):
@@ -107,10 +119,10 @@ class FrameOutcome(Message):
 
     start: int
     end: int
-    ok: int
-    failed: int
+    ok: int = Field(ge=0)
+    failed: int = Field(ge=0)
     # item index -> error, the first few
-    errors: dict[str, dict[str, Any]] = {}
+    errors: dict[Index, dict[str, Any]] = {}
     # mean wall time of one item
     item_ms: float = 0.0
     # of the items' results, when they are by reference: see engine.digest.items_digest; hexadecimal

@@ -11,6 +11,7 @@ from ..engine.events import Event
 from ..engine.state import Command
 from ..errors import InvalidRequest
 from ..protocol import Outcome
+from .reference import executions_of
 
 # what a log may hold of one result, in bytes of JSON; the worker stores what is larger and reports a reference
 INLINE_LIMIT = 64 * 1024
@@ -31,16 +32,16 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     return Event(kind, at, 0, None, step, int(generation), outcome.command_id, payload)
 
 
-def references(outcome: Outcome, step: str) -> list[dict[str, Any]]:
-    """The rows of `result_ref` for what the outcome refers to and has just been stored."""
-    ref = outcome.ref
+def references(fact: Event) -> list[dict[str, Any]]:
+    """The rows of `result_ref` for what the fact refers to and has just been stored."""
+    ref = fact.payload.get("ref")
     if ref is None or "key" not in ref:
         return []
     meta = ref.get("meta", {})
     return [
         {
             "ref": ref["ref"],
-            "step": step,
+            "step": fact.step,
             "store": ref["store"],
             "key": ref["key"],
             "bytes": meta.get("bytes", 0),
@@ -76,15 +77,22 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
 
 def _data(outcome: Outcome) -> dict[str, Any]:
     if outcome.ref is not None:
+        executions_of(outcome.ref)
+        _sized("a reference", outcome.ref)
         return {"ref": outcome.ref}
     if outcome.data is None:
         return {}
-    size = len(orjson.dumps(outcome.data))
+    return {"data": outcome.data, "bytes": _sized("a result", outcome.data)}
+
+
+def _sized(what: str, value: Any) -> int:
+    """In bytes of JSON; raises InvalidRequest above the limit."""
+    size = len(orjson.dumps(value))
     if size > INLINE_LIMIT:
         raise InvalidRequest(
-            f"a result of {size} bytes is above the inline limit of {INLINE_LIMIT}: store it and report a reference"
+            f"{what} of {size} bytes is above the inline limit of {INLINE_LIMIT}: store it and report a reference"
         )
-    return {"data": outcome.data, "bytes": size}
+    return size
 
 
 def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +102,8 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     if frame is None:
         # nothing came back of it, as when a poisoned command is given up: every item failed
         return {"start": start, "end": end, "ok": 0, "failed": end - start, "data": [None] * (end - start)}
-    if not (frame.start == start and start <= frame.end <= end and frame.ok + frame.failed == frame.end - start):
+    covered = frame.start == start and start <= frame.end <= end and frame.ok + frame.failed == frame.end - start
+    if not covered or not all(start <= int(index) < frame.end for index in frame.errors):
         raise InvalidRequest(f"the frame's outcome does not cover its items {start} to {end}")
     counts: dict[str, Any] = {"start": start, "end": frame.end, "ok": frame.ok, "failed": frame.failed}
     if frame.item_ms:

@@ -41,8 +41,8 @@ class Commits:
         self._clock = clock
         self._on_commit = on_commit
 
-    async def turn(self, case: Case) -> Turn:
-        return Turn(case, await self._playbooks.plan(case.plan_hash))
+    async def turn(self, case: Case, worker: str | None = None) -> Turn:
+        return Turn(case, await self._playbooks.plan(case.plan_hash), worker)
 
     async def commit(
         self, turns: Sequence[Turn], claimant: Claimant | None = None

@@ -126,7 +126,7 @@ class Ledger:
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
-        kept = await self._log.extend(request.commands, request.lease)
+        kept = await self._log.extend(request.worker_id, request.commands, request.lease)
         lost = [key for key in request.commands if (key.execution_id, key.command_id) not in kept]
         return HeartbeatResponse(
             lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
@@ -143,7 +143,7 @@ class Ledger:
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
         held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in released]
-        waiting = await self._log.release(held)
+        waiting = await self._log.release(batch.request.worker_id, held)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:
             batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")

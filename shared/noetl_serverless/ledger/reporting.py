@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..commands.fact import fact_of, references
 from ..commands.order import digest_of
+from ..commands.reference import executions_of
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import started_at
@@ -89,7 +90,7 @@ class Reporting:
         held = await self._held(batch) if fresh else None
         turns: dict[str, Turn] = {}
         for id, outcomes in list(batch.work.items()):
-            turn = await self._commits.turn(cases[id]) if id in cases else None
+            turn = await self._commits.turn(cases[id], batch.request.worker_id) if id in cases else None
             for outcome in outcomes:
                 await self._take(batch, turn, outcome, held)
             if turn is not None and turn.events:
@@ -122,7 +123,7 @@ class Reporting:
     async def _held(self, batch: Batch) -> set[tuple[str, str]]:
         """The commands of a batch that are still the worker's."""
         outcomes = [item for items in batch.work.values() for item in items if item.order is None]
-        return await self._log.extend([_held(item) for item in outcomes], batch.request.lease)
+        return await self._log.extend(batch.request.worker_id, [_held(item) for item in outcomes], batch.request.lease)
 
     async def _take(self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str]] | None) -> None:
         key = (outcome.execution_id, outcome.command_id)
@@ -141,7 +142,7 @@ class Reporting:
 
     async def _add(self, batch: Batch, turn: Turn, outcome: Outcome, closes: tuple[str, int] | None) -> None:
         fact = await self._fact(batch, turn, outcome)
-        turn.refs += references(outcome, fact.step or "")
+        turn.refs += references(fact)
         turn.take(fact, closes)
 
     async def _fact(self, batch: Batch, turn: Turn, outcome: Outcome) -> Event:
@@ -149,6 +150,7 @@ class Reporting:
         command = turn.state.commands[outcome.command_id]
         at = self._at(turn, outcome)
         try:
+            await self._check_owner(outcome)
             fact = fact_of(outcome, command, at, batch.request.worker_id)
         except InvalidRequest as problem:
             batch.settle(outcome, "refused", problem.detail)
@@ -157,6 +159,15 @@ class Reporting:
             refused = Outcome(**kept, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
         return await resolve(self._playbooks, turn, fact) if fact.type == e.CALL_PARKED else fact
+
+    async def _check_owner(self, outcome: Outcome) -> None:
+        """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
+        sub-playbook's result may be its parent's."""
+        if outcome.ref is None:
+            return
+        for id in executions_of(outcome.ref) - {outcome.execution_id}:
+            if not await self._log.is_below(id, outcome.execution_id):
+                raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
     def _at(self, turn: Turn, outcome: Outcome) -> int:
         """Now, or when the worker says: never in the future, nor before what it follows from."""
@@ -174,8 +185,7 @@ class Reporting:
             for outcome in batch.work[id]:
                 if outcome.order is None and outcome.command_id in case.state.commands:
                     fact = await self._fact(batch, turn, outcome)
-                    refs = references(outcome, fact.step or "")
-                    facts.append(Reported(id, fact, outcome.fence, refs))
+                    facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
         accepted = await self._log.append(facts) if facts else set()
         for outcome in (item for items in batch.work.values() for item in items):
             if (outcome.execution_id, outcome.command_id) in accepted:

@@ -18,10 +18,11 @@ SNAPSHOT_EVERY = 32
 
 
 class Turn:
-    """Decides on the `case` it was loaded as; `part` is what is to be written."""
+    """Decides on the `case` it was loaded as; `part` is what is to be written. `worker` is who reports, if anybody."""
 
-    def __init__(self, case: Case, plan: Plan) -> None:
+    def __init__(self, case: Case, plan: Plan, worker: str | None = None) -> None:
         self.case = case
+        self.worker = worker
         self.plan = plan
         self.state: State = case.state
         self.head = case.head
@@ -81,6 +82,7 @@ class Turn:
             expect,
             row,
             self.closes,
+            self.worker,
             self.refs,
             self.taken,
             self.appends,

@@ -56,6 +56,8 @@ class Part:
     expect: int | None
     row: dict[str, Any] | None = None
     closes: list[tuple[str, int]] = field(default_factory=list)
+    # who must hold what it closes; None for a timer
+    worker: str | None = None
     refs: list[dict[str, Any]] = field(default_factory=list)
     # facts that were taken from the inbox
     taken: list[int] = field(default_factory=list)
@@ -79,6 +81,7 @@ class Reported:
     execution_id: str
     event: Event
     fence: int
+    worker: str
     refs: list[dict[str, Any]]
 
 
@@ -156,7 +159,10 @@ class Log:
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
         (execution id, command id) of those whose fence was good."""
-        rows = [{**_row(fact.execution_id, fact.event), "fence": fact.fence, "refs": fact.refs} for fact in facts]
+        rows = [
+            {**_row(fact.execution_id, fact.event), "fence": fact.fence, "worker": fact.worker, "refs": fact.refs}
+            for fact in facts
+        ]
         answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
         return {(id, command) for id, command in answer}
 
@@ -190,7 +196,7 @@ class Log:
                 events=_json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
                 closes=_json(
                     [
-                        {"id": part.case.execution_id, "command": command, "fence": fence}
+                        {"id": part.case.execution_id, "command": command, "fence": fence, "worker": part.worker}
                         for part in parts
                         for command, fence in part.closes
                     ]
@@ -226,14 +232,14 @@ class Log:
         rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
         return rows[0][0]  # type: ignore[no-any-return]
 
-    async def extend(self, held: Sequence[Held], lease: float) -> set[tuple[str, str]]:
-        """Prolong leases; returns (execution id, command id) of those that are still the caller's."""
-        rows = await self._database.run(self._sql["extend"], held=_held(held), lease=lease)
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str]]:
+        """Prolong leases; returns (execution id, command id) of those that are still the worker's."""
+        rows = await self._database.run(self._sql["extend"], worker=worker, held=_held(held), lease=lease)
         return {(row[0], row[1]) for row in rows}
 
-    async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+    async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
         """Give back what was not run; returns (pool, key) of what waits again."""
-        return _waiting(await self._database.run(self._sql["release"], held=_held(held)))
+        return _waiting(await self._database.run(self._sql["release"], worker=worker, held=_held(held)))
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""
@@ -272,6 +278,10 @@ class Log:
 
     async def children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
+
+    async def is_below(self, execution_id: str, above: str) -> bool:
+        """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
+        return bool(await self._database.run(self._sql["is_below"], id=int(execution_id), above=int(above)))
 
     async def ensure_partitions(self) -> None:
         await self._database.run(self._sql["partitions"])

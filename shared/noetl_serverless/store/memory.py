@@ -85,7 +85,7 @@ class MemoryLog:
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")
             row = self.commands.get(key)
-            if row is None or row.status != "claimed" or row.fence != fact.fence:
+            if row is None or row.status != "claimed" or (row.fence, row.worker) != (fact.fence, fact.worker):
                 continue
             del self.commands[key]
             self._put(fact.execution_id, fact.event)
@@ -147,16 +147,16 @@ class MemoryLog:
         execution = self.executions[execution_id]
         return execution.events[execution.stages[(step, generation)] - 1].payload
 
-    async def extend(self, held: Sequence[Held], lease: float) -> set[Key]:
-        kept = {(key.execution_id, key.command_id) for key in held if self._holds(key)}
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[Key]:
+        kept = {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
         for key in kept:
             self.commands[key].lease_until = self._clock() + lease
         return kept
 
-    async def release(self, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+    async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
         for key in held:
-            if self._holds(key):
+            if self._holds(worker, key):
                 row = self.commands[(key.execution_id, key.command_id)]
                 row.status, row.worker, row.deliveries = "pending", None, row.deliveries - 1
                 waiting.append(_pointer(row))
@@ -209,6 +209,12 @@ class MemoryLog:
     async def lagging(self, limit: int) -> list[str]:
         return [id for id, execution in self.executions.items() if execution.inbox][:limit]
 
+    async def is_below(self, execution_id: str, above: str) -> bool:
+        execution = self.executions.get(execution_id)
+        if execution is None or execution.parent_id is None:
+            return False
+        return execution.parent_id == above or await self.is_below(execution.parent_id, above)
+
     async def children(self, execution_id: str) -> list[str]:
         return [
             id
@@ -235,11 +241,11 @@ class MemoryLog:
         execution = self.executions.get(part.case.execution_id)
         if execution is None or execution.head != part.expect:
             return False
-        return all(self._closes(part.case.execution_id, command, fence) for command, fence in part.closes)
+        return all(self._closes(part.case.execution_id, *close, part.worker) for close in part.closes)
 
-    def _closes(self, id: str, command: str, fence: int) -> bool:
+    def _closes(self, id: str, command: str, fence: int, worker: str | None) -> bool:
         row = self.commands.get((id, command))
-        return row is not None and row.fence == fence and row.status in ("claimed", "timer")
+        return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
     def _may_open(self, part: Part, good: set[str]) -> bool:
         assert part.row is not None
@@ -321,9 +327,9 @@ class MemoryLog:
             apply(state, event)
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded)
 
-    def _holds(self, key: Held) -> bool:
+    def _holds(self, worker: str, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))
-        return row is not None and row.status == "claimed" and row.fence == key.fence
+        return row is not None and row.status == "claimed" and (row.fence, row.worker) == (key.fence, worker)
 
     def _overdue(self) -> list[Row]:
         now = self._clock()

@@ -265,7 +265,7 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     row |= {"content_type": "application/json", "scope": "execution", "expires_at": None}
     fact = Event(CALL_DONE, wall_clock(), 0, None, "first", 1, command["command_id"], {"ref": ref})
     log = Log(database)
-    assert await log.append([Reported(started, fact, command["fence"], [row])])
+    assert await log.append([Reported(started, fact, command["fence"], "w-1", [row])])
     assert await validate(user, started) == []
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []

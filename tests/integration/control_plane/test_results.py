@@ -29,7 +29,7 @@ async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
         "kind": "result_ref",
         "ref": f"noetl://execution/{looping}/result/each/00000000",
         "store": "disk",
-        "key": "k",
+        "key": f"{looping}/each/0.json",
         "scope": "execution",
         "expires_at": None,
         "meta": {"content_type": "application/json", "bytes": 2, "sha256": "0", "created_at": "2025-01-01T00:00:00Z"},

@@ -67,8 +67,8 @@ async def begin(log: Any, key: str | None = None, payload: dict[str, Any] | None
     return turn
 
 
-async def reload(log: Any, turn: Turn) -> Turn:
-    return Turn((await log.load([turn.case.execution_id]))[turn.case.execution_id], PLAN)
+async def reload(log: Any, turn: Turn, worker: str | None = "w-1") -> Turn:
+    return Turn((await log.load([turn.case.execution_id]))[turn.case.execution_id], PLAN, worker)
 
 
 def report(turn: Turn, command: str, fence: int) -> Part:
@@ -125,6 +125,16 @@ async def test_of_many_parts_only_the_good_ones_are_written(log: Any) -> None:
     assert len(await log.events(two.case.execution_id)) == 2
 
 
+async def test_a_fence_is_good_in_the_hands_of_its_holder_alone(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    thief = Turn((await reload(log, turn)).case, PLAN, "w-2")
+    assert (await log.commit([report(thief, "a#1", lease.fence)])).good == set()
+    assert await log.extend("w-2", [_held(lease)], 30.0) == set()
+    assert await log.release("w-2", [_held(lease)]) == []
+    assert (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).good == {lease.execution_id}
+
+
 async def test_what_follows_may_be_claimed_in_the_same_commit(log: Any) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
@@ -133,7 +143,7 @@ async def test_what_follows_may_be_claimed_in_the_same_commit(log: Any) -> None:
     assert [item.command_id for item in committed.claimed] == ["b#1"]
     assert [key.command_id for _, key in committed.waiting] == ["c#1"]
     assert committed.claimed[0].fence > lease.fence
-    assert await log.extend([_held(committed.claimed[0])], 30.0) == {(turn.case.execution_id, "b#1")}
+    assert await log.extend("w-1", [_held(committed.claimed[0])], 30.0) == {(turn.case.execution_id, "b#1")}
 
 
 async def test_a_command_is_claimed_once(log: Any) -> None:
@@ -154,8 +164,8 @@ async def test_only_the_commands_that_are_named_are_claimed(log: Any) -> None:
 async def test_what_is_released_waits_again(log: Any) -> None:
     await begin(log)
     (lease,) = await claim(log)
-    assert [key.command_id for _, key in await log.release([_held(lease)])] == ["a#1"]
-    assert await log.release([_held(lease)]) == []
+    assert [key.command_id for _, key in await log.release("w-1", [_held(lease)])] == ["a#1"]
+    assert await log.release("w-1", [_held(lease)]) == []
     (again,) = await claim(log)
     assert again.fence != lease.fence
     assert again.delivery == 1, "giving a command back is no failed delivery"
@@ -169,7 +179,7 @@ async def test_an_expired_lease_is_given_to_another_with_a_new_fence(log: Any) -
     (again,) = await claim(log, worker="w-2")
     assert (again.delivery, again.fence > lease.fence) == (2, True)
     assert not (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).good
-    assert (await log.commit([report(await reload(log, turn), "a#1", again.fence)])).good
+    assert (await log.commit([report(await reload(log, turn, "w-2"), "a#1", again.fence)])).good
 
 
 async def test_a_command_delivered_too_often_is_poisoned_and_can_be_buried(log: Any) -> None:
@@ -240,7 +250,7 @@ async def test_a_timer_is_due_once(log: Any) -> None:
     await log.commit([waiting.part()])
     (due,) = await log.due(10)
     assert due[0] == turn.case.execution_id
-    fired, twice = await reload(log, turn), await reload(log, turn)
+    fired, twice = await reload(log, turn, None), await reload(log, turn, None)
     for going in (fired, twice):
         going.take(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due[1]}), (due[1], 0))
     assert (await log.commit([fired.part()])).good
@@ -280,10 +290,13 @@ async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Any)
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence + 1, [])]) == set()
-    accepted = await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence + 1, "w-1", [])]) == set()
+    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-2", [])]) == set()
+    accepted = await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])])
     assert accepted == {(turn.case.execution_id, "a#1")}
-    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])]) == set(), "it is closed once"
+    assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])]) == set(), (
+        "it is closed once"
+    )
     assert len(await log.events(turn.case.execution_id)) == 2, "it has no place in the log yet"
     assert await log.lagging(10) == [turn.case.execution_id]
 
@@ -292,7 +305,7 @@ async def test_two_who_take_in_the_same_fact_write_it_once(log: Any) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])])
     one, two = await reload(log, turn), await reload(log, turn)
     for going in (one, two):
         ((place, waiting),) = await log.inbox(turn.case.execution_id)
@@ -306,7 +319,7 @@ async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: Any)
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append([Reported(turn.case.execution_id, fact, lease.fence, [])])
+    await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])])
     await log.discard(turn.case.execution_id)
     assert await log.lagging(10), "the execution still runs"
     again = await reload(log, turn)

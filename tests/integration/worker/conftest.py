@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pytest
@@ -216,6 +217,11 @@ class FakePool:
         self.closed = True
 
 
+def own(name: str) -> str:
+    """The execution of a command that has one of its own."""
+    return str(crc32(name.encode()))
+
+
 class Yard:
     """A worker, its control plane over real HTTP, and a bus in memory."""
 
@@ -246,7 +252,7 @@ class Yard:
 
     async def send(self, *names: str, execution: str | None = None) -> None:
         """Put commands into the plane and pointers onto the bus; each in an execution of its own by default."""
-        commands = [self.plane.command(name, execution or name) for name in names]
+        commands = [self.plane.command(name, execution or own(name)) for name in names]
         await self.notifier.publish("shared", self.plane.add(*commands))
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from tests.integration.worker.conftest import own
 
 
 def chain(plane: Any, length: int) -> Any:
@@ -52,7 +53,7 @@ async def test_a_pointer_to_what_is_gone_is_acknowledged(yard: Any) -> None:
 
 async def test_a_chain_needs_one_claim_and_a_report_per_step(yard: Any) -> None:
     yard.plane.follow = chain(yard.plane, 30)
-    await yard.send("0", execution="x")
+    await yard.send("0", execution="7")
     await yard.worker().drain(10)
     assert len(yard.plane.outcomes) == 30
     assert len(yard.plane.claims) == 1
@@ -62,9 +63,9 @@ async def test_a_chain_needs_one_claim_and_a_report_per_step(yard: Any) -> None:
 async def test_a_playbook_is_sent_once(yard: Any) -> None:
     yard.plane.follow = chain(yard.plane, 3)
     worker = yard.worker()
-    await yard.send("0", execution="x")
+    await yard.send("0", execution="7")
     await worker.drain(10)
-    await yard.send("0", execution="y")
+    await yard.send("0", execution="8")
     await worker.drain(10)
     assert yard.plane.claims[0].plans == []
     assert yard.plane.claims[1].plans == ["h"]
@@ -121,7 +122,7 @@ async def test_a_playbook_that_does_not_compile_here_fails_its_commands(yard: An
 async def test_a_lost_report_answer_loses_nothing(yard: Any) -> None:
     yard.plane.follow = chain(yard.plane, 6)
     yard.plane.lose = {"report": 2}
-    await yard.send("0", execution="x")
+    await yard.send("0", execution="7")
     summary = await yard.worker().drain(10)
     assert sorted(yard.plane.done()) == [str(n) for n in range(6)]
     assert Counter(yard.tool.ran) == Counter([str(n) for n in range(6)])
@@ -195,7 +196,7 @@ async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(yard: Any)
 
 
 async def test_a_refused_outcome_is_counted(yard: Any) -> None:
-    yard.plane.refused = {("a", "a")}
+    yard.plane.refused = {(own("a"), "a")}
     await yard.send("a")
     assert (await yard.worker().drain(10))["refused"] == 1
 
@@ -206,7 +207,7 @@ async def test_without_a_bus_pending_commands_are_claimed(yard: Any) -> None:
             raise ConnectionError("no bus")
 
     yard.plane.follow = chain(yard.plane, 3)
-    yard.plane.add(yard.plane.command("0", "x"), yard.plane.command("0", "y"))
+    yard.plane.add(yard.plane.command("0", "7"), yard.plane.command("0", "8"))
     yard.notifier = Broken()
     summary = await yard.worker().drain(10)
     assert summary["done"] == 6
@@ -243,7 +244,7 @@ async def test_a_lost_command_is_stopped_and_not_reported(yard: Any) -> None:
     await yard.send("a", "b")
     drain = asyncio.create_task(yard.worker(lease=0.3).drain(10))
     await eventually(lambda: yard.tool.running == 2)
-    del yard.plane.claimed[("a", "a")]
+    del yard.plane.claimed[(own("a"), "a")]
     summary = await drain
     assert summary["lost"] == 1
     assert [outcome.command_id for outcome in yard.plane.outcomes] == ["b"]
@@ -262,8 +263,8 @@ async def test_a_command_claimed_again_under_a_new_fence_replaces_the_old_one(ya
     await yard.send("a")
     drain = asyncio.create_task(yard.worker().drain(20))
     await first.wait()
-    del yard.plane.claimed[("a", "a")]
-    keys = yard.plane.add(yard.plane.command("a", "a", fence=2))
+    del yard.plane.claimed[(own("a"), "a")]
+    keys = yard.plane.add(yard.plane.command("a", own("a"), fence=2))
     await yard.notifier.publish("shared", keys)
     await drain
     assert [(outcome.status, outcome.fence) for outcome in yard.plane.outcomes] == [("done", 2)]
@@ -278,7 +279,7 @@ async def test_stopped_it_claims_no_more_and_lets_short_things_end(yard: Any) ->
 
     yard.tool.behave = slowly
     yard.plane.follow = chain(yard.plane, 100)
-    await yard.send("0", execution="x")
+    await yard.send("0", execution="7")
     worker = yard.worker(grace=5)
     drain = asyncio.create_task(worker.drain(60))
     await eventually(lambda: yard.tool.running == 1)
@@ -303,7 +304,7 @@ async def test_stopped_it_hands_back_what_does_not_end(yard: Any) -> None:
     summary = await drain
     assert summary["released"] == 2
     assert {outcome.status for outcome in yard.plane.outcomes} == {"released"}
-    assert set(yard.plane.pending) == {("a", "a"), ("b", "b")}
+    assert set(yard.plane.pending) == {(own("a"), "a"), (own("b"), "b")}
 
 
 async def test_closing_closes_the_python_processes(yard: Any) -> None:
@@ -369,10 +370,10 @@ async def test_a_worker_drains_again(yard: Any) -> None:
 async def test_in_a_wide_fan_out_each_command_runs_once(yard: Any) -> None:
     names = [f"n{i}" for i in range(200)]
     yard.plane.follow = lambda outcome: (
-        [yard.plane.command(name, "x") for name in names] if outcome.command_id == "root" else []
+        [yard.plane.command(name, "7") for name in names] if outcome.command_id == "root" else []
     )
     yard.plane.lose = {"report": 3, "claim": 2}
-    await yard.send("root", execution="x")
+    await yard.send("root", execution="7")
     worker = yard.worker()
     first = await worker.drain(20)
     await worker.drain(20, sweep=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.integration.worker.conftest import own
+
 LAST = 3
 
 
@@ -15,7 +17,7 @@ async def eventually(condition: Any) -> None:
 
 
 async def send(yard: Any, **deliveries: int) -> None:
-    commands = [yard.plane.command(name, name, delivery=count) for name, count in deliveries.items()]
+    commands = [yard.plane.command(name, own(name), delivery=count) for name, count in deliveries.items()]
     await yard.notifier.publish("shared", yard.plane.add(*commands))
 
 
@@ -86,7 +88,7 @@ async def test_it_is_handed_back_by_a_worker_that_is_told_to_stop(yard: Any) -> 
     await drain
 
     assert yard.plane.done() == ["a"]
-    assert list(yard.plane.pending) == [("suspect", "suspect")]
+    assert list(yard.plane.pending) == [(own("suspect"), "suspect")]
 
 
 async def test_one_that_is_lost_while_it_waits_holds_nobody_up(yard: Any) -> None:
@@ -100,7 +102,7 @@ async def test_one_that_is_lost_while_it_waits_holds_nobody_up(yard: Any) -> Non
     await send(yard, a=1, suspect=LAST)
     drain = asyncio.create_task(yard.worker(max_deliveries=LAST, lease=0.15).drain(10))
     await eventually(lambda: yard.tool.running and len(yard.plane.claimed) == 2)
-    del yard.plane.claimed["suspect", "suspect"]
+    del yard.plane.claimed[own("suspect"), "suspect"]
     await send(yard, b=1)
     await eventually(lambda: "b" in yard.plane.done())
     gate.set()

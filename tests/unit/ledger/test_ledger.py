@@ -135,7 +135,8 @@ async def test_a_result_by_reference_is_registered_with_its_outcome(engine, done
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
     uri = f"noetl://execution/{first.execution_id}/result/a/00000000"
-    ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": "k", "meta": {"bytes": 9, "sha256": "s"}}
+    ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": f"{first.execution_id}/a/0"}
+    ref["meta"] = {"bytes": 9, "sha256": "0" * 64}
     await engine.report(done(first, ref=ref))
     assert engine.log.refs[uri]["bytes"] == 9
 

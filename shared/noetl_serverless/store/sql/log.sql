@@ -45,12 +45,14 @@ WHERE s.execution_id = :id AND s.step = :step AND s.generation = :generation;
 UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease)
 FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
 WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
+  AND c.worker = :worker
 RETURNING c.execution_id::text, c.command_id;
 
 -- release: give back what was claimed and not run
 UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1
 FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
 WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
+  AND c.worker = :worker
 RETURNING c.execution_id::text, c.command_id, c.pool;
 
 -- expire: give back what workers hold beyond their lease, up to the limit of deliveries
@@ -87,6 +89,17 @@ SELECT DISTINCT execution_id::text FROM noetl.inbox LIMIT :limit;
 
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
+
+-- is_below: whether an execution is among those that another has started, directly or through others
+WITH RECURSIVE up AS (
+    SELECT CAST(:id AS bigint) AS id
+    UNION
+    SELECT coalesce(
+        (SELECT e.parent_execution_id FROM noetl.execution e WHERE e.execution_id = up.id),
+        (SELECT a.parent_execution_id FROM noetl.archived a WHERE a.execution_id = up.id))
+    FROM up WHERE up.id IS NOT NULL
+)
+SELECT 1 FROM up WHERE id = :above AND id <> :id;
 
 -- pulse: what there is to do
 SELECT
