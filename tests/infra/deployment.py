@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import os
+import sys
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -39,7 +40,10 @@ class Answer:
 
 
 class Deployment:
-    """`timeouts`: seconds by function, where they are not the table's; `settings`: NOETL_* beside the usual."""
+    """`timeouts`: seconds by function, where they are not the table's; `settings`: NOETL_* beside the usual.
+
+    `python`: what runs the functions, and `path`: where it finds the runtime client, if it is not this Python.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class Deployment:
         freezes: bool = True,
         tick: float = 1.0,
         folders: Mapping[str, Path] | None = None,
+        python: str = sys.executable,
+        path: Path | None = None,
     ) -> None:
         self._timeouts = dict(timeouts or {})
         self._most = dict(most or {})
@@ -59,6 +65,8 @@ class Deployment:
         self._freezes = freezes
         self._tick = tick
         self._folders = dict(folders or {})
+        self._python = python
+        self._path = os.pathsep.join(str(folder) for folder in (ABSENT, path) if folder)
         self.specs = {spec.name: spec for spec in load_functions(functions_folder(), "aws")}
         for chatty in ("werkzeug", "urllib3.connectionpool", "botocore"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -220,6 +228,7 @@ class Deployment:
             timeout=self._timeouts.get(spec.name, float(spec.timeout_s)),
             memory_mb=spec.memory_mb,
             freezes=self._freezes,
+            python=(self._python,),
         )
 
     def variables(self, spec: FunctionSpec) -> dict[str, str]:
@@ -250,7 +259,7 @@ class Deployment:
         return {
             **variables,
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ABSENT),
+            "PYTHONPATH": self._path,
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",

@@ -91,15 +91,15 @@ def test_a_service_token_is_rotated_and_the_old_one_stays_good(deploy: Deploy) -
         assert deployment.request("GET", "/api/executions", token=token).status == 200
 
 
-def test_functions_work_through_a_rotation_of_their_tokens_warm_and_cold(deploy: Deploy) -> None:
+def test_functions_work_on_after_a_rotation_of_their_tokens_warm_and_started_anew(deploy: Deploy) -> None:
     deployment = deploy()
-    for _ in ("with the tokens that they started with", "started anew"):
-        assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
-        for role in ("control_plane", "gateway", "reconciler", "worker"):
-            rotate(deployment, role)
-        assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
-        for environment in list(deployment["worker"].environments):
-            environment.kill()
+    deployment.run(CHAIN)
+    for role in ("control_plane", "gateway", "reconciler", "worker"):
+        rotate(deployment, role)
+    assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
+    for environment in list(deployment["worker"].environments):
+        environment.kill()
+    assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
 
 
 def test_a_token_that_was_replaced_is_refused_after_its_grace(deploy: Deploy) -> None:
