@@ -1,4 +1,4 @@
-"""PostgreSQL through pg8000: a few connections, each used by one thread at a time, awaited from the event loop.
+"""PostgreSQL through pg8000: a few connections, awaited from the event loop; a thread only for whole transactions.
 
 Safe behind a transaction pooler: unnamed statements, no LISTEN, no session settings. One statement is one transaction
 unless `transaction` is used.
@@ -7,12 +7,9 @@ unless `transaction` is used.
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -20,14 +17,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 import pg8000.native
-from pg8000.core import BIND, DESCRIBE, PARSE, SYNC_MSG, Context, make_params
+from pg8000.core import BIND, DESCRIBE, PARSE, QUERY, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import to_statement
 
 from ..errors import Unavailable
+from .conversation import Conversation
 
 T = TypeVar("T")
 
+DESCRIBE_PORTAL = DESCRIBE + (6).to_bytes(4, "big") + b"P\x00"
 EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
 JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
@@ -45,33 +44,53 @@ class Connection(pg8000.native.Connection):
             self.register_in_adapter(oid, orjson.loads)
         self.register_in_adapter(TIMESTAMPTZ_OID, datetime.fromisoformat)
 
+    @property
+    def wire(self) -> socket.socket:
+        return self._usock  # type: ignore[no-any-return]
+
     def run(self, sql: str, stream: Any = None, types: Any = None, **params: Any) -> Any:
-        if stream is not None or types is not None or not params:
+        if stream is not None or types is not None:
             return super().run(sql, stream=stream, types=types, **params)
-        statement, make_vals = _statement(sql)
-        self._context = self._execute_in_one_trip(statement, make_vals(params))
+        request, self._context = self.request(sql, params)
+        try:
+            self._sock.write(request)
+            self._sock.flush()
+        except (OSError, AttributeError, ValueError) as error:
+            raise InterfaceError("network error") from error
+        self.handle_messages(self._context)
         return self._context.rows
 
-    def _execute_in_one_trip(self, statement: str, values: Sequence[Any]) -> Context:
-        context = Context(statement)
+    def request(self, sql: str, params: dict[str, Any]) -> tuple[bytes, Context]:
+        """What to send for a statement, and what its answer is to be read into."""
         encoding = self._client_encoding
-        self._send_message(PARSE, b"\x00" + statement.encode(encoding) + b"\x00\x00\x00")
+        if not params:
+            return _message(QUERY, sql.encode(encoding) + b"\x00"), Context(sql)
+        statement, make_vals = _statement(sql)
+        values = make_params(self.py_types, make_vals(params))
         bind = bytearray(b"\x00\x00\x00\x00" + len(values).to_bytes(2, "big"))
-        for value in make_params(self.py_types, values):
+        for value in values:
             if value is None:
                 bind += b"\xff\xff\xff\xff"
             else:
                 encoded = value.encode(encoding)
                 bind += len(encoded).to_bytes(4, "big") + encoded
-        self._send_message(BIND, bytes(bind + b"\x00\x00"))
-        self._send_message(DESCRIBE, b"P\x00")
+        bind += b"\x00\x00"
+        parse = _message(PARSE, b"\x00" + statement.encode(encoding) + b"\x00\x00\x00")
+        return b"".join((parse, _message(BIND, bind), DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
+
+    def lost_by(self, error: BaseException | None) -> bool:
+        """Whether nothing more is to be asked of it after such an answer."""
+        return error is not None and sqlstate(error) in TRANSIENT_STATES
+
+    def quit(self) -> None:
         try:
-            self._sock.write(EXECUTE_ALL + SYNC_MSG)
-            self._sock.flush()
-        except (OSError, AttributeError, ValueError) as error:
-            raise InterfaceError("network error") from error
-        self.handle_messages(context)
-        return context
+            self.close()
+        except (InterfaceError, OSError, ValueError, AttributeError):
+            return  # already gone
+
+
+def _message(code: bytes, data: bytes | bytearray) -> bytes:
+    return code + (len(data) + 4).to_bytes(4, "big") + data
 
 
 @lru_cache(maxsize=256)
@@ -134,34 +153,32 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 class Database:
-    """A bounded set of connections. Every method raises Unavailable while PostgreSQL is away."""
+    """A bounded set of connections, the one used last taken first. Every method raises Unavailable while PostgreSQL is
+    away. A caller who is cancelled leaves its statement to end by itself."""
 
     def __init__(self, url: str | Callable[[], str], connections: int = 4) -> None:
         """`url`, or what gives it, in a thread, for each new connection: credentials may be short-lived."""
         self._url = url
-        self._threads = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="postgres")
-        self._local = threading.local()
-        self._opened: list[Connection] = []
-        self._lock = threading.Lock()
+        self._connections = connections
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._room = asyncio.Semaphore(connections)
+        self._idle: list[Conversation] = []
 
     async def run(self, sql: str, **params: Any) -> list[Any]:
         """Rows as lists; parameters are bound as `:name`."""
-        return await self._in_thread(lambda connection: connection.run(sql, **params) or [])
+        return (await self._ask(sql, params)).rows or []
 
     async def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         """Rows as dicts by column name."""
-
-        def work(connection: Connection) -> list[dict[str, Any]]:
-            found = connection.run(sql, **params) or []
-            names = [column["name"] for column in connection.columns or []]
-            return [dict(zip(names, row, strict=True)) for row in found]
-
-        return await self._in_thread(work)
+        answer = await self._ask(sql, params)
+        names = [column["name"] for column in answer.columns or []]
+        return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, rolled back if it raises."""
+        """Run `work` in one transaction, in a thread, rolled back if it raises."""
 
-        def whole(connection: Connection) -> T:
+        def whole() -> T:
             connection.run("BEGIN")
             try:
                 result = work(connection)
@@ -171,59 +188,98 @@ class Database:
             connection.run("COMMIT")
             return result
 
-        return await self._in_thread(whole)
+        def ended(running: asyncio.Future[T]) -> None:
+            error = running.exception()
+            conversation.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
+            if not conversation.broken:
+                conversation.resume()
+            self._give_back(conversation)
+
+        conversation = await self._take()
+        connection = conversation.connection
+        conversation.pause()
+        running = asyncio.get_running_loop().run_in_executor(None, whole)
+        running.add_done_callback(ended)
+        try:
+            return await asyncio.shield(running)
+        except (InterfaceError, OSError, DatabaseError) as error:
+            raise _unavailable(error) from error
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
-        for connection in self._opened:
-            _close(connection)
+        """Once the statements under way have ended; what comes later meets Unavailable."""
+        self._closed = True
+        if self._loop is asyncio.get_running_loop():
+            for _ in range(self._connections):
+                await self._room.acquire()
+            for _ in range(self._connections):
+                self._room.release()
+        self._hang_up()
 
-    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._attempt, work)
-
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
-        connection = self._connection()
+    async def _ask(self, sql: str, params: dict[str, Any]) -> Context:
+        conversation = await self._take()
         try:
-            return work(connection)
-        except (InterfaceError, OSError) as error:
-            self._discard(connection)
-            raise Unavailable(f"the connection to PostgreSQL broke: {_reason(error)}") from error
-        except DatabaseError as error:
-            if sqlstate(error) in TRANSIENT_STATES:
-                self._discard(connection)
-                raise Unavailable(f"PostgreSQL is not available: {_reason(error)}") from error
+            answer = conversation.ask(sql, params)
+        except BaseException:
+            self._give_back(conversation)
+            raise
+        try:
+            return await answer
+        except (InterfaceError, DatabaseError) as error:
+            raise _unavailable(error) from error
+
+    async def _take(self) -> Conversation:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            # the event loop that the old ones were watched by is gone
+            self._hang_up()
+            self._loop, self._room = loop, asyncio.Semaphore(self._connections)
+        await self._room.acquire()
+        while self._idle:
+            conversation = self._idle.pop()
+            if not conversation.broken and not conversation.spoken_to():
+                return conversation
+            conversation.close()
+        try:
+            if self._closed:
+                raise Unavailable("the database is closed")
+            return Conversation(await self._connect(loop), loop, self._give_back)
+        except BaseException:
+            self._room.release()
             raise
 
-    def _connection(self) -> Connection:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None and _is_gone(connection):
-            self._discard(connection)
-            connection = None
-        if connection is None:
-            url = self._url if isinstance(self._url, str) else self._url()
-            connection = self._local.connection = connect(url)
-            with self._lock:
-                self._opened.append(connection)
-        return connection
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        connecting = loop.run_in_executor(None, self._dial)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_quit)
+            raise
 
-    def _discard(self, connection: Connection) -> None:
-        self._local.connection = None
-        with self._lock:
-            if connection in self._opened:
-                self._opened.remove(connection)
-        _close(connection)
+    def _dial(self) -> Connection:
+        return connect(self._url if isinstance(self._url, str) else self._url())
 
+    def _give_back(self, conversation: Conversation) -> None:
+        if conversation.broken:
+            conversation.close()
+        else:
+            self._idle.append(conversation)
+        self._room.release()
 
-def _is_gone(connection: Connection) -> bool:
-    """Whether the server has spoken unasked, as it does when it closes what lay idle: a function may have stood still
-    for minutes, and nothing of a statement is lost that is not sent."""
-    poll = select.poll()
-    poll.register(connection._usock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    def _hang_up(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
 
-def _close(connection: Connection) -> None:
-    try:
-        connection.close()
-    except (InterfaceError, OSError, ValueError, AttributeError):
-        return  # already gone
+def _quit(connecting: asyncio.Future[Connection]) -> None:
+    if connecting.exception() is None:
+        connecting.result().quit()
+
+
+def _unavailable(error: Exception) -> Exception:
+    """Unavailable if it is the connection's or the server's state; else the error itself."""
+    if isinstance(error, DatabaseError):
+        if sqlstate(error) in TRANSIENT_STATES:
+            return Unavailable(f"PostgreSQL is not available: {_reason(error)}")
+    elif isinstance(error, (InterfaceError, OSError)):
+        return Unavailable(f"the connection to PostgreSQL broke: {_reason(error)}")
+    return error

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from pg8000.exceptions import DatabaseError, InterfaceError
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.store.connection import Connection, Database, connect
+
+SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
 
 
 @pytest.fixture
@@ -56,3 +60,93 @@ async def test_the_url_is_asked_for_with_each_new_connection(postgres_url: str, 
     await pid(database)
     assert len(asked) == 2
     await database.close()
+
+
+async def test_the_connection_used_last_is_taken_first(postgres_url: str) -> None:
+    database = Database(postgres_url, 4)
+    opened = {row[0][0] for row in await asyncio.gather(*(database.run(SLOW_PID) for _ in range(4)))}
+    assert len(opened) == 4
+    assert len({await pid(database) for _ in range(8)}) == 1
+    await database.close()
+
+
+async def test_no_more_connections_are_made_than_allowed(postgres_url: str) -> None:
+    database = Database(postgres_url, 2)
+    answers = await asyncio.gather(*(database.run(SLOW_PID) for _ in range(6)))
+    assert len({rows[0][0] for rows in answers}) == 2
+    await database.close()
+
+
+async def test_whoever_stops_waiting_gets_nobody_elses_answer(postgres_url: str) -> None:
+    database = Database(postgres_url, 1)
+    first = await pid(database)
+    asking = asyncio.ensure_future(database.run("SELECT 'first' FROM pg_sleep(:seconds)", seconds=0.05))
+    await asyncio.sleep(0)
+    asking.cancel()
+    assert await database.run("SELECT 'second' WHERE :yes", yes=True) == [["second"]]
+    assert await pid(database) == first
+    await database.close()
+
+
+async def test_a_statement_that_nobody_waits_for_is_carried_out(postgres_url: str) -> None:
+    database = Database(postgres_url, 1)
+    await database.run("CREATE TABLE public.kept (n integer)")
+    adding = asyncio.ensure_future(
+        database.run("INSERT INTO public.kept SELECT 1 FROM pg_sleep(:seconds)", seconds=0.05)
+    )
+    await asyncio.sleep(0)
+    adding.cancel()
+    assert await database.run("SELECT n FROM public.kept") == [[1]]
+    await database.run("DROP TABLE public.kept")
+    await database.close()
+
+
+async def test_a_refused_statement_leaves_the_connection_fit(postgres_url: str) -> None:
+    database = Database(postgres_url, 1)
+    first = await pid(database)
+    with pytest.raises(DatabaseError):
+        await database.run("SELECT 1 / :zero", zero=0)
+    with pytest.raises(InterfaceError):
+        await database.run("SELECT :missing", other=1)
+    assert await pid(database) == first
+    await database.close()
+
+
+async def test_large_statements_and_answers_pass_whole(postgres_url: str) -> None:
+    database = Database(postgres_url, 2)
+    text = "0123456789abcdef" * 500_000
+    echo = database.run("SELECT CAST(:text AS text)", text=text)
+    rows = database.run("SELECT n, repeat('x', 100) FROM generate_series(1, CAST(:last AS integer)) n", last=50_000)
+    assert await echo == [[text]]
+    assert [row[0] for row in await rows] == list(range(1, 50_001))
+    await database.close()
+
+
+async def test_a_transaction_and_a_statement_use_the_same_connection_in_turn(postgres_url: str) -> None:
+    database = Database(postgres_url, 1)
+    within, after = await asyncio.gather(
+        database.transaction(lambda connection: connection.run("SELECT pg_backend_pid()")), pid(database)
+    )
+    assert within[0][0] == after
+    with pytest.raises(ZeroDivisionError):
+        await database.transaction(lambda connection: 1 / 0)
+    assert await pid(database) == after
+    await database.close()
+
+
+async def test_closing_waits_for_what_is_under_way(postgres_url: str) -> None:
+    database = Database(postgres_url, 2)
+    await pid(database)
+    under_way = asyncio.ensure_future(database.run("SELECT 1 FROM pg_sleep(:seconds)", seconds=0.05))
+    await asyncio.sleep(0)
+    await database.close()
+    assert await under_way == [[1]]
+    with pytest.raises(Unavailable):
+        await database.run("SELECT 1")
+
+
+def test_another_event_loop_gets_connections_of_its_own(postgres_url: str) -> None:
+    database = Database(postgres_url, 1)
+    first = asyncio.run(pid(database))
+    assert asyncio.run(pid(database)) != first
+    asyncio.run(database.close())
