@@ -45,7 +45,8 @@ class FsspecResultStore:
         await asyncio.to_thread(self.delete_sync, key)
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order."""
+        """Keys that begin with `prefix`, in order, with what a writer that crashed has left unfinished: it is for those
+        who delete."""
         for key in await asyncio.to_thread(self._keys, prefix):
             yield key
 
@@ -77,6 +78,8 @@ class FsspecResultStore:
             self._fs.rm_file(self._path(key))
         except FileNotFoundError:
             return
+        if self.name == "disk":
+            _remove_empty(os.path.dirname(self._path(key)), self._root)
 
     def _keys(self, prefix: str) -> Sequence[str]:
         # the folder part of the prefix bounds what is walked
@@ -88,7 +91,7 @@ class FsspecResultStore:
             return []
         cut = len(self._fs._strip_protocol(self._root)) + 1
         keys = (self._fs._strip_protocol(path)[cut:] for path in paths)
-        return sorted(key for key in keys if key.startswith(prefix) and not _is_temporary(key))
+        return sorted(key for key in keys if key.startswith(prefix))
 
     def _path(self, key: str) -> str:
         parts = PurePosixPath(key).parts
@@ -118,5 +121,11 @@ def _replace(path: str, data: bytes) -> None:
         raise
 
 
-def _is_temporary(key: str) -> bool:
-    return key.endswith(".tmp")
+def _remove_empty(folder: str, root: str) -> None:
+    """The folder, and those above it below `root`, as far as they hold nothing."""
+    while len(folder) > len(root):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
+        folder = os.path.dirname(folder)

@@ -74,11 +74,22 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-async def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
+async def test_half_written_files_are_listed_so_that_they_are_deleted(tmp_path: Path) -> None:
     store = FsspecResultStore(f"file://{tmp_path}")
     await store.put("1/a/k.json", b"x")
-    await store.put("1/a/other.json.0011.tmp", b"half")
-    assert [key async for key in store.list("1/")] == ["1/a/k.json"]
+    (tmp_path / "1/a/other.json.0011.tmp").write_bytes(b"half")
+    assert [key async for key in store.list("1/")] == ["1/a/k.json", "1/a/other.json.0011.tmp"]
+
+
+async def test_an_empty_folder_goes_with_its_last_object(tmp_path: Path) -> None:
+    store = FsspecResultStore(f"file://{tmp_path}/results")
+    for key in ("1/a/k.json", "1/b/k.json"):
+        await store.put(key, b"x")
+    await store.delete("1/a/k.json")
+    assert [path.name for path in (tmp_path / "results/1").iterdir()] == ["b"]
+    await store.delete("1/b/k.json")
+    assert list((tmp_path / "results").iterdir()) == []
+    await store.put("1/a/k.json", b"x")
 
 
 async def test_a_folder_is_named_disk(tmp_path: Path) -> None:
