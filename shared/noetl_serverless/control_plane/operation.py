@@ -117,6 +117,8 @@ class Operation:
 def refusal_of(error: Exception) -> Exception:
     """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
     if isinstance(error, orjson.JSONEncodeError) or sqlstate(error) in UNSTORABLE:
+        # without what the database says of it, which may show the value
+        logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
         return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL")
     return error
 
