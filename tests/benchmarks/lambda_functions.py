@@ -1,4 +1,5 @@
-"""Cold and warm figures of the functions under Lambda's runtime client: `python -m tests.benchmarks.lambda_functions`.
+"""Cold and warm figures of the functions under Lambda's runtime client: `python -m tests.benchmarks.lambda_functions`,
+or the workload `lambda_functions` among the others.
 
 The packages are those that `make package` makes, for the Python that measures. Cold: from the start of the process to
 its first request for work, secrets read; first: the invocation that follows. Warm: what an invocation takes at the
@@ -9,6 +10,7 @@ nothing. One JSON line for each figure.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import secrets
 import sys
 import tempfile
@@ -30,7 +32,9 @@ from noetl_serverless.packaging.build import build
 from noetl_serverless.packaging.target import Target
 
 from .result import Result, median, percentile
+from .stack import Bench
 
+STARTS, WARM = 5, 200
 EMPTY = "def handler(event, context):\n    return {}\n"
 ARN = "arn:aws:sqs:eu-west-1:123456789012:noetl-shared"
 # what each is asked when warm: the control plane with one round trip to the database, the others with one to theirs
@@ -45,13 +49,23 @@ EVENTS: dict[str, Any] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.lambda_functions", description=__doc__)
-    parser.add_argument("--starts", type=int, default=5, help="cold starts of each function (default 5)")
-    parser.add_argument("--warm", type=int, default=200, help="warm invocations of each (default 200)")
+    parser.add_argument("--starts", type=int, default=STARTS, help=f"cold starts of each function (default {STARTS})")
+    parser.add_argument("--warm", type=int, default=WARM, help=f"warm invocations of each (default {WARM})")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="noetl-bench-") as folder, deployed(Path(folder)) as deployment:
         for result in measure(deployment, Path(folder), given.starts, given.warm):
             print(result.line(), flush=True)
     return 0
+
+
+async def lambda_functions(bench: Bench) -> list[Result]:
+    """On servers of their own: the functions read where these are from secrets, and not from this stack."""
+    return await asyncio.to_thread(_all)
+
+
+def _all() -> list[Result]:
+    with tempfile.TemporaryDirectory(prefix="noetl-bench-") as folder, deployed(Path(folder)) as deployment:
+        return list(measure(deployment, Path(folder), STARTS, WARM))
 
 
 def measure(deployment: Deployment, folder: Path, starts: int, warm: int) -> Iterator[Result]:
