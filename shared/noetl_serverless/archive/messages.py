@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..protocol import ExecutionId
+
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +71,7 @@ class File(Message):
 class Found(Message):
     """What the files hold of one execution: `blocks` [[first seq, offset, length]] of the log file."""
 
-    execution_id: str
+    execution_id: ExecutionId
     events: int
     blocks: list[tuple[int, int, int]]
 

@@ -29,6 +29,8 @@ PROBLEMS = {
     "422": "The playbook is not valid; `errors` tells where.",
     "503": "Something the request needs does not answer; try again.",
 }
+# operations that look up what they are not named by in the path
+LOOKING_UP = ("getCatalogEntry", "createSchedule", "getLoopResults")
 TAGS = {
     "executions": "Starting, watching and stopping executions.",
     "replay": "Executions from their logs alone.",
@@ -122,7 +124,7 @@ def _problems(operation: Operation) -> list[str]:
         found.add("400")
     if operation.body is not None:
         found.add("413")
-    if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name == "getCatalogEntry":
+    if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in LOOKING_UP:
         found.add("404")
     if operation.headers or operation.name in ("createSchedule", "rebuildProjections"):
         found.add("409")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from ...archive import messages
+from ...archive.layout import keys_of
 from ...errors import InvalidRequest, NotFound
 from ...store.archives import PATIENCE, Work
 from ...store.ids import parse_id
@@ -80,12 +81,23 @@ async def register(call: Call) -> messages.Registered:
     """Their events go at once where no drop of a partition will take them; the reconciler does what is left undone."""
     body: messages.Register = call.body
     archives = call.services.archives
+    await _check_keys(call, body)
     files = {name: file.model_dump() for name, file in body.files.items()}
     found = [{**item.model_dump(), "execution_id": int(item.execution_id)} for item in body.executions]
     status = await archives.register(_archive_id(call), body.attempt, files, found)
     if status == "registered":
         await archives.purge(PATIENCE)
     return messages.Registered(status=status)
+
+
+async def _check_keys(call: Call, body: messages.Register) -> None:
+    """What is registered is read for users, and deleted one day. Raises InvalidRequest for any file but the batch's."""
+    for archive in await call.services.archives.by_ids([_archive_id(call)]):
+        month = date.fromisoformat(f"{archive.month}-01")
+        expected = keys_of(month, archive.first_id, archive.last_id, archive.executions)
+        given = {name: file.key for name, file in body.files.items()}
+        if given != expected:
+            raise InvalidRequest(f"the files of this batch are {', '.join(expected.values())}")
 
 
 def _batch(work: Work) -> messages.Batch:
