@@ -1,4 +1,4 @@
-"""checkov and trivy on infra/: `make infra-check`. What they may not find is justified where it stands."""
+"""checkov and trivy on infra/ and the worker's image: `make infra-check`. What they may not find is justified in place."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import sys
 from tests.infra import toolbox
 
 INFRA = toolbox.ROOT / "infra"
+IMAGE = toolbox.ROOT / "functions" / "worker" / "Dockerfile"
+NAMES = ("checkov", "checkov of the image", "trivy", "trivy of the image")
 
 
 def commands() -> dict[str, list[str]]:
     tools = toolbox.tool("check")
+    checkov = [f"{tools}/bin/python", "-m", "checkov.main", "--quiet", "--compact", "--skip-download"]
+    trivy = [
+        *(f"{tools}/bin/trivy", "config", "--skip-check-update", "--exit-code", "1", "--quiet"),
+        *("--severity", "MEDIUM,HIGH,CRITICAL"),
+    ]
     return {
         "checkov": [
-            *(f"{tools}/bin/python", "-m", "checkov.main", "--directory", str(INFRA), "--framework", "terraform"),
-            *("--quiet", "--compact", "--skip-download", "--download-external-modules", "false"),
+            *(*checkov, "--directory", str(INFRA), "--framework", "terraform", "--download-external-modules", "false"),
             # how modules are named is no matter here: they are in this repository
             *("--skip-check", "CKV_TF_1,CKV_TF_2"),
         ],
-        "trivy": [
-            *(f"{tools}/bin/trivy", "config", "--skip-check-update", "--exit-code", "1", "--quiet"),
-            *("--severity", "MEDIUM,HIGH,CRITICAL", "--skip-dirs", "**/tests", str(INFRA)),
-        ],
+        "checkov of the image": [*checkov, "--file", str(IMAGE), "--framework", "dockerfile"],
+        "trivy": [*trivy, "--skip-dirs", "**/tests", str(INFRA)],
+        "trivy of the image": [*trivy, str(IMAGE.parent)],
     }
 
 
