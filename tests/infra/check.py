@@ -1,4 +1,4 @@
-"""checkov and trivy on infra/ and the worker's image: `make infra-check`. What they may not find is justified in place."""
+"""checkov and trivy on infra/ and the worker's image: `make infra-check`. Exceptions are justified where they stand."""
 
 from __future__ import annotations
 
