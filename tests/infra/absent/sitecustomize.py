@@ -1,5 +1,7 @@
-"""Loaded by each Python process of a function under test: on Lambda there is no /dev/shm."""
+"""Loaded by each Python process of a function under test: on Lambda there is no /dev/shm, nor what stands on it."""
 
+import _multiprocessing
+import _posixshmem
 import builtins
 import os
 
@@ -18,3 +20,18 @@ def _without(call):
 for _name in ("access", "chmod", "listdir", "lstat", "mkdir", "open", "scandir", "stat", "statvfs", "unlink"):
     setattr(os, _name, _without(getattr(os, _name)))
 builtins.open = _without(builtins.open)
+
+
+def _no_shared_memory(*_words, **_options):
+    raise FileNotFoundError(2, "No such file or directory", _SHM)
+
+
+class _NoSemaphores:
+    SEM_VALUE_MAX = _multiprocessing.SemLock.SEM_VALUE_MAX
+
+    def __init__(self, *_words, **_options):
+        raise OSError(38, "Function not implemented")
+
+
+_posixshmem.shm_open = _no_shared_memory
+_multiprocessing.SemLock = _NoSemaphores

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -74,8 +78,11 @@ def test_a_loop_longer_than_the_functions_timeout_goes_on_over_invocations(deplo
     assert deployment["worker"].failures == [], "no invocation ran into its timeout"
 
 
-def test_an_invocation_that_is_killed_loses_nothing(deploy: Deploy, tmp_path: Path) -> None:
-    deployment = deploy(most={"worker": 2}, settings={"lease": "2"})
+@pytest.mark.parametrize(("way", "error"), [("dies", "Runtime.ExitError"), ("hangs", "Sandbox.Timedout")])
+def test_an_invocation_that_dies_or_is_killed_by_its_timeout_loses_nothing(
+    deploy: Deploy, tmp_path: Path, way: str, error: str
+) -> None:
+    deployment = deploy(most={"worker": 2}, timeouts={"worker": 8.0}, settings={"lease": "2"})
     marks = tmp_path / "marks"
     execution = deployment.begin(MARKED_LOOP, {"count": 12, "marks": str(marks)})
     worker = deployment["worker"]
@@ -83,9 +90,14 @@ def test_an_invocation_that_is_killed_loses_nothing(deploy: Deploy, tmp_path: Pa
     while not (marks.exists() and len(marks.read_text().split()) > 3) and time.monotonic() < until:
         time.sleep(0.02)
     for environment in list(worker.environments):
-        environment.kill()
+        if way == "dies":
+            environment.kill()
+        else:
+            os.kill(environment.pid, signal.SIGSTOP)
     assert results(deployment.wait(execution)) == list(range(12))
-    assert worker.failures, "the kill was seen"
+    while not worker.failures and time.monotonic() < until:
+        time.sleep(0.1)
+    assert error in {failure["errorType"] for failure in worker.failures}
     # what was under way ran again, and all the rest once
     ran = Counter(marks.read_text().split())
     assert set(ran) == {str(n) for n in range(12)}
@@ -106,6 +118,25 @@ def test_a_reached_cap_only_delays(deploy: Deploy) -> None:
     executions = [deployment.begin(SLOW_LOOP, {"count": 4, "seconds": 0.2}) for _ in range(6)]
     for execution in executions:
         assert results(deployment.wait(execution)) == list(range(4))
+    assert deployment["worker"].throttles > 0, "the cap was reached"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('/dev/shm/x', 'w')",
+        "os.mkdir('/dev/shm/x')",
+        "multiprocessing.Lock()",
+        "multiprocessing.shared_memory.SharedMemory(create=True, size=1)",
+    ],
+)
+def test_functions_under_test_find_no_shared_memory_as_on_lambda(deploy: Deploy, code: str) -> None:
+    """What they are tested with; every other test here passes without it."""
+    deployment = deploy(start=False)
+    words = [sys.executable, "-c", f"import os, multiprocessing.shared_memory\n{code}"]
+    environment = deployment.variables(deployment.specs["worker"])
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(("OSError", "FileNotFoundError")), done
 
 
 def test_only_the_messages_that_failed_come_again(deploy: Deploy) -> None:
