@@ -13,6 +13,10 @@ from jinja2.exceptions import SecurityError
 MAX_SOURCE = 64 * 1024
 MAX_TEXT = 10 * 1024 * 1024
 MAX_RANGE = 1_000_000
+# turns of all loops together
+MAX_TURNS = 1_000_000
+# values, in all that a template builds of others, each counted as often as it is to be seen
+MAX_WEIGHT = 10_000_000
 MAX_WIDTH = 10_000
 MAX_BITS = 4096
 
@@ -24,11 +28,23 @@ _WIDE_BRACES = re.compile(r"\{[^{}]*(?:\{|\d{6,})")
 class Budget:
     """How much one rendering may still do."""
 
-    __slots__ = ("items", "text")
+    __slots__ = ("items", "text", "turns", "weight")
 
     def __init__(self) -> None:
         self.items = MAX_RANGE
         self.text = MAX_TEXT
+        self.turns = MAX_TURNS
+        self.weight = MAX_WEIGHT
+
+    def spend_turn(self) -> None:
+        self.turns -= 1
+        if self.turns < 0:
+            raise SecurityError(f"the loops of a template may take at most {MAX_TURNS} turns")
+
+    def spend_weight(self, value: Any, times: int = 1) -> None:
+        self.weight -= weight_of(value, self.weight // max(times, 1)) * times
+        if self.weight < 0:
+            raise SecurityError(f"a template may build at most {MAX_WEIGHT} values")
 
     def spend_items(self, count: int) -> None:
         self.items -= count
@@ -39,6 +55,22 @@ class Budget:
         self.text -= count
         if self.text < 0:
             raise SecurityError(f"a template may produce at most {MAX_TEXT} characters")
+
+
+def weight_of(value: Any, enough: int) -> int:
+    """How many values there are in it; a little more than `enough` if there are more. What is named twice counts twice:
+    a few lists that hold each other need no room here, and all that there is once they are written out."""
+    weight, waiting = 0, [value]
+    while waiting and weight <= enough:
+        found = waiting.pop()
+        weight += 1
+        if isinstance(found, Mapping):
+            waiting.extend(found.values())
+        elif isinstance(found, (list, tuple)):
+            waiting.extend(found)
+        elif isinstance(found, str):
+            weight += len(found) // 64
+    return weight
 
 
 def check_length(length: int) -> None:
@@ -52,13 +84,18 @@ def check_width(*values: Any) -> None:
             raise SecurityError(f"a width of {value} is more than {MAX_WIDTH}")
 
 
-def add(left: Any, right: Any) -> Any:
+def add(budget: Budget, left: Any, right: Any) -> Any:
     if isinstance(left, Sized) and isinstance(right, Sized):
         check_length(len(left) + len(right))
+    if isinstance(left, (list, tuple)):
+        budget.spend_weight((left, right))
     return left + right
 
 
-def multiply(left: Any, right: Any) -> Any:
+def multiply(budget: Budget, left: Any, right: Any) -> Any:
+    for many, times in ((left, right), (right, left)):
+        if isinstance(many, (list, tuple)) and isinstance(times, int):
+            budget.spend_weight(many, times)
     if isinstance(left, int) and isinstance(right, int):
         if left.bit_length() + right.bit_length() > MAX_BITS:
             raise SecurityError("the product is too large")
@@ -69,13 +106,13 @@ def multiply(left: Any, right: Any) -> Any:
     return left * right
 
 
-def power(left: Any, right: Any) -> Any:
+def power(_: Budget, left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int) and abs(left).bit_length() * abs(right) > MAX_BITS:
         raise SecurityError("the power is too large")
     return left**right
 
 
-def modulo(left: Any, right: Any) -> Any:
+def modulo(_: Budget, left: Any, right: Any) -> Any:
     if isinstance(left, (str, bytes)):
         return percent_format(left, right)
     return left % right

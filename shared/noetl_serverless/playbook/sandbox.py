@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context, Macro, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
@@ -112,7 +113,8 @@ class Environment(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        return _BINOPS[operator](left, right)
+        names: Any = context.parent
+        return _BINOPS[operator](names.budget, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         of_text = isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str)
@@ -128,7 +130,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
 
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
-_BINOPS: Mapping[str, Callable[[Any, Any], Any]] = {
+_BINOPS: Mapping[str, Callable[[bounds.Budget, Any, Any], Any]] = {
     "+": bounds.add,
     "*": bounds.multiply,
     "**": bounds.power,
@@ -139,8 +141,27 @@ _BINOPS: Mapping[str, Callable[[Any, Any], Any]] = {
 class WholeValues(NodeTransformer):
     """Makes a path give its whole value wherever more is done with it than looking further into it.
 
-    Views therefore never meet a filter, a test, an operator or a function.
+    Views therefore never meet a filter, a test, an operator or a function. Turns of loops, and what is built of other
+    values, are charged to the budget.
     """
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        # in the body, so that the turns of a loop that calls itself count, too
+        node.body.insert(0, nodes.ExprStmt(_turn(node.lineno), lineno=node.lineno))
+        if node.test is not None:
+            node.test = nodes.And(_turn(node.lineno), node.test, lineno=node.lineno)
+        return node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return _filtered(self.generic_visit(node), "_weighed")
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return _filtered(self.generic_visit(node), "_weighed")
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "_weighed") if node.ctx == "load" else node
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:
         return _whole(node) if node.ctx == "load" else node
@@ -176,7 +197,15 @@ class WholeValues(NodeTransformer):
 
 
 def _whole(node: Any) -> nodes.Filter:
-    return nodes.Filter(node, "_whole", [], [], None, None, lineno=node.lineno)
+    return _filtered(node, "_whole")
+
+
+def _turn(lineno: int) -> nodes.Filter:
+    return _filtered(nodes.Const(True, lineno=lineno), "_turn")
+
+
+def _filtered(node: Any, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
 def whole(value: Any) -> Any:
@@ -185,6 +214,12 @@ def whole(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """`value` as data: no undefined parts, no iterators, no functions."""
+    if isinstance(value, (list, tuple, dict)) and bounds.weight_of(value, bounds.MAX_WEIGHT) > bounds.MAX_WEIGHT:
+        raise SecurityError(f"the result has more than {bounds.MAX_WEIGHT} values")
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, View):
@@ -194,11 +229,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, EventName):
         return str.__str__(value)
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, range, KeysView, ValuesView, ItemsView)):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, Iterator):
-        return [plain(item) for item in _bounded(value)]
+        return [_plain(item) for item in _bounded(value)]
     if callable(value) or type(value).__module__.startswith("jinja2"):
         raise SecurityError("the result is a function, not a value")
     return value
@@ -255,6 +290,36 @@ def _range(context: Context, *args: int) -> range:
 
 
 @pass_context
+def _turned(context: Context, value: Any) -> Any:
+    names: Any = context.parent
+    names.budget.spend_turn()
+    return value
+
+
+@pass_context
+def _weighed(context: Context, value: Any) -> Any:
+    names: Any = context.parent
+    names.budget.spend_weight(value)
+    return value
+
+
+@pass_context
+def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+    made: dict[Any, Any] = dict(*args, **kwargs)
+    return _weighed(context, made)  # type: ignore[no-any-return]
+
+
+@pass_context
+def _sum(context: Context, value: Any, attribute: Any = None, start: Any = 0) -> Any:
+    names: Any = context.parent
+    if attribute is not None:
+        value = map(make_attrgetter(context.environment, attribute), value)
+    for item in value:
+        start = bounds.add(names.budget, start, item)
+    return start
+
+
+@pass_context
 def text_output(context: Context, value: Any) -> str:
     text = as_text(value)
     names: Any = context.parent
@@ -278,7 +343,7 @@ def _environment(finalize: Callable[..., str]) -> Environment:
     )
     for name in ("lipsum", "cycler", "joiner"):
         environment.globals.pop(name, None)
-    environment.globals["range"] = _range
+    environment.globals.update(range=_range, dict=_dict)
     for name in _REMOVED_FILTERS:
         environment.filters.pop(name, None)
     environment.filters.update(bounds.BOUNDED_FILTERS)
@@ -287,8 +352,11 @@ def _environment(finalize: Callable[..., str]) -> Environment:
         b64encode=b64encode,
         b64decode=b64decode,
         identifier=identifier,
+        sum=_sum,
         _whole=whole,
         _concat=bounds.concat,
+        _turn=_turned,
+        _weighed=_weighed,
     )
     return environment
 
