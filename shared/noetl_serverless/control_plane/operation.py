@@ -27,6 +27,8 @@ USER_HEADER = "x-noetl-user"
 MOST_HEADER = 255
 # what PostgreSQL says to NUL in text and in jsonb, and to numbers out of range
 UNSTORABLE = frozenset({"22021", "22P05", "22003"})
+# what orjson says to numbers out of range and to half of a surrogate pair
+UNWRITABLE = ("64-bit", "surrogates")
 
 USERS: frozenset[Role] = frozenset({"gateway", "operator"})
 WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
@@ -116,10 +118,12 @@ class Operation:
 
 def refusal_of(error: Exception) -> Exception:
     """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
-    if isinstance(error, orjson.JSONEncodeError) or sqlstate(error) in UNSTORABLE:
+    # orjson's own error is plain TypeError, which may be a mistake of ours
+    unwritable = isinstance(error, orjson.JSONEncodeError) and any(reason in str(error) for reason in UNWRITABLE)
+    if unwritable or sqlstate(error) in UNSTORABLE:
         # without what the database says of it, which may show the value
         logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
-        return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL")
+        return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL or half a surrogate")
     return error
 
 

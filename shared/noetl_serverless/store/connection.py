@@ -82,6 +82,14 @@ class Connection(pg8000.native.Connection):
         """Whether nothing more is to be asked of it after such an answer."""
         return error is not None and sqlstate(error) in TRANSIENT_STATES
 
+    def hang_up(self) -> None:
+        """Close it without a word: what cannot be sent would stay in the buffer, and be tried again at its end."""
+        for end in (self._sock, self._usock):
+            try:
+                end.close()
+            except (OSError, ValueError):
+                continue
+
     def quit(self) -> None:
         try:
             self.close()

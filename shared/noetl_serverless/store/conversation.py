@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # what one turn of the event loop reads at most: a long answer lets others have theirs
 CHUNK = 256 * 1024
 HEAD = Struct("!ci")
+# seconds without a byte of an answer after which none will come: what stands between may have forgotten the connection
+PATIENCE = 30.0
 NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -38,6 +40,8 @@ class Conversation:
         # what is under way, and who waits for it
         self._context: Context | None = None
         self._answer: asyncio.Future[Context] | None = None
+        self._heard = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self.resume()
 
     def ask(self, sql: str, params: dict[str, Any]) -> asyncio.Future[Context]:
@@ -46,9 +50,11 @@ class Conversation:
         Whatever is raised at once has sent nothing.
         """
         request, self._context = self.connection.request(sql, params)
-        self._answer = self._loop.create_future()
+        answer = self._answer = self._loop.create_future()
+        self._heard = self._loop.time()
+        self._alarm = self._loop.call_later(PATIENCE, self._overdue)
         self._send(memoryview(request))
-        return self._answer
+        return answer
 
     def spoken_to(self) -> bool:
         """Whether the server has spoken unasked, as it does when it closes what lay idle: a function may have stood
@@ -60,7 +66,7 @@ class Conversation:
     def pause(self) -> None:
         """Leave the socket to somebody who blocks."""
         self._loop.remove_reader(self._socket.fileno())
-        self._socket.setblocking(True)
+        self._socket.settimeout(PATIENCE)
 
     def resume(self) -> None:
         self._socket.setblocking(False)
@@ -71,7 +77,7 @@ class Conversation:
         if not self._loop.is_closed() and self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
-        self.connection.quit()
+        self.connection.hang_up()
 
     def _send(self, data: memoryview) -> None:
         try:
@@ -101,6 +107,7 @@ class Conversation:
             self._break(InterfaceError("the server has closed it"))
             return
         self._received += data
+        self._heard = self._loop.time()
         try:
             self._take(self._context)
         except Exception as error:
@@ -109,6 +116,13 @@ class Conversation:
             return
         if isinstance(self._socket, ssl.SSLSocket) and not self.broken and self._socket.pending():
             self._loop.call_soon(self._readable)
+
+    def _overdue(self) -> None:
+        quiet = self._loop.time() - self._heard
+        if quiet < PATIENCE:
+            self._alarm = self._loop.call_later(PATIENCE - quiet, self._overdue)
+        else:
+            self._break(InterfaceError(f"no answer for {PATIENCE:g} s"))
 
     def _take(self, context: Context) -> None:
         """The messages that are in whole."""
@@ -144,6 +158,8 @@ class Conversation:
 
     def _settle(self, context: Context | None, error: BaseException | None) -> None:
         answer, self._answer, self._context = self._answer, None, None
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._ended(self)
         if answer is None or answer.done():
             return

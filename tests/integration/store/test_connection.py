@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
 from pg8000.exceptions import DatabaseError, InterfaceError
+from tests.chaos.proxy import Proxy, Wire
 
 from noetl_serverless.errors import Unavailable
+from noetl_serverless.hosts.local.postgres import Postgres
+from noetl_serverless.store import conversation
 from noetl_serverless.store.connection import Connection, Database, connect
+from noetl_serverless.store.conversation import Conversation
 
 SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
 
@@ -42,6 +47,61 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str)
     database = Database(postgres_url, 1)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
+    await database.close()
+
+
+async def test_a_request_that_cannot_be_sent_is_told(postgres_url: str) -> None:
+    ended: list[Conversation] = []
+    connection = connect(postgres_url)
+    talk = Conversation(connection, asyncio.get_running_loop(), ended.append)
+    connection.wire.shutdown(socket.SHUT_WR)
+    answer = talk.ask("SELECT 1", {})
+    with pytest.raises(InterfaceError, match="Broken pipe"):
+        await answer
+    assert ended == [talk]
+    assert talk.broken
+    talk.close()
+
+
+@pytest.fixture
+def wire(postgres_server: Postgres) -> Iterator[Proxy]:
+    proxy = Proxy(postgres_server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
+    whole: bool, postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "PATIENCE", 0.3)
+    database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 1)
+
+    async def ask() -> int:
+        if whole:
+            return await database.transaction(lambda connection: int(connection.run("SELECT 1")[0][0]))
+        return int((await database.run("SELECT 1"))[0][0])
+
+    assert await ask() == 1
+    wire.become(Wire.LOSE)
+    wire.settle()
+    with pytest.raises(Unavailable, match="broke"):
+        await ask()
+    wire.become(Wire.WHOLE)
+    wire.settle()
+    assert await ask() == 1
+    await database.close()
+
+
+async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "PATIENCE", 0.6)
+    database = Database(postgres_url, 1)
+    await database.run("SELECT 1")
+    # each row is large enough to be sent at once
+    slow = "SELECT repeat('x', 20000) FROM generate_series(1, 4) n, LATERAL (SELECT pg_sleep(0.3 + 0 * n)) s"
+    assert len(await database.run(slow)) == 4
     await database.close()
 
 
