@@ -7,7 +7,6 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..ports import Stored
@@ -94,8 +93,7 @@ class FsspecResultStore:
         return sorted(key for key in keys if key.startswith(prefix))
 
     def _path(self, key: str) -> str:
-        parts = PurePosixPath(key).parts
-        if not key or key.startswith("/") or any(part in ("..", ".") for part in parts):
+        if not {"", ".", ".."}.isdisjoint(key.split("/")):
             raise ValueError(f"not a storage key: {key!r}")
         return f"{self._root}/{key}"
 
