@@ -59,7 +59,7 @@ class Meter:
     def read(self) -> Snapshot:
         cpu: dict[tuple[int, float], tuple[str, float]] = {}
         peaks: dict[str, float] = {}
-        for part, process in self._processes():
+        for part, process in self.processes():
             try:
                 times = process.cpu_times()
                 cpu[(process.pid, process.create_time())] = (part, times.user + times.system)
@@ -78,7 +78,8 @@ class Meter:
         usage.others = max(0.0, (now.machine - before.machine - ours) / max(usage.seconds, 1e-9))
         return usage
 
-    def _processes(self) -> list[tuple[str, psutil.Process]]:
+    def processes(self) -> list[tuple[str, psutil.Process]]:
+        """Those of this moment, each with its part."""
         found: list[tuple[str, psutil.Process]] = []
         for part, pid in self._roots.items():
             try:
