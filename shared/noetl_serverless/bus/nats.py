@@ -123,7 +123,7 @@ class NatsNotifier:
                 request["expires"] = int(wait * 1e9)
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{pool}"
             await client.publish(subject, json.dumps(request).encode(), reply=inbox)
-            return await _collect(subscription, limit, max(wait, 0.0) + _GRACE)
+            return await _collect(client, subscription, limit, max(wait, 0.0) + _GRACE)
         finally:
             await _unsubscribe(client, subscription)
 
@@ -163,16 +163,23 @@ async def create_stream(context: JetStreamContext, config: StreamConfig) -> None
         await context.update_stream(config)
 
 
-async def _collect(subscription: Subscription, limit: int, wait: float) -> list[Pointer]:
+async def _collect(client: Client, subscription: Subscription, limit: int, wait: float) -> list[Pointer]:
     pointers: list[Pointer] = []
+    received = 0
     deadline = asyncio.get_running_loop().time() + wait
-    while len(pointers) < limit:
+    while received < limit:
         left = deadline - asyncio.get_running_loop().time()
         message = await subscription.next_msg(max(left, 0.001))
-        status = (message.headers or {}).get("Status") if not message.data else None
-        if status is None:
-            pointers.extend(_pointer(message))
-        elif pointers or status in (_NO_MESSAGES, _TIMEOUT):
+        # what somebody has published can be acknowledged, whatever its headers say; what the server itself says cannot
+        if message.reply:
+            received += 1
+            if (pointer := _pointer(message)) is not None:
+                pointers.append(pointer)
+            else:
+                await client.publish(message.reply, b"+TERM")
+            continue
+        status = (message.headers or {}).get("Status")
+        if pointers or status in (_NO_MESSAGES, _TIMEOUT):
             break
         elif status == _NO_RESPONDERS:
             raise nats.js.errors.NoStreamResponseError
@@ -182,12 +189,12 @@ async def _collect(subscription: Subscription, limit: int, wait: float) -> list[
     return pointers
 
 
-def _pointer(message: Msg) -> list[Pointer]:
+def _pointer(message: Msg) -> Pointer | None:
+    """None for a message that is not ours."""
     try:
-        return [Pointer(CommandKey.model_validate(orjson.loads(message.data)), message.reply)]
+        return Pointer(CommandKey.model_validate(orjson.loads(message.data)), message.reply)
     except ValueError:
-        # not ours; it goes away with max_age
-        return []
+        return None
 
 
 async def _unsubscribe(client: Client, subscription: Subscription) -> None:

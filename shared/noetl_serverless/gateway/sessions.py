@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import Forbidden, Unauthenticated
 from ..ports import KeyValue
@@ -52,6 +53,20 @@ class Session:
         return datetime.fromtimestamp(self.expires_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+class _Kept(BaseModel):
+    """What the bucket holds of a session."""
+
+    model_config = ConfigDict(strict=True)
+
+    session_id: str
+    user_id: str
+    email: str
+    display_name: str
+    roles: list[str]
+    # up to the year 9999
+    expires_at: float = Field(ge=0, lt=253_402_300_800)
+
+
 class Sessions:
     def __init__(self, values: KeyValue, ttl: float, now: Callable[[], float] = time.time) -> None:
         self._values = values
@@ -91,8 +106,8 @@ def _encode(session: Session) -> bytes:
 
 def _decode(value: bytes) -> Session | None:
     try:
-        body = orjson.loads(value)
-        user = User(str(body["user_id"]), body["email"], body["display_name"], tuple(body["roles"]))
-        return Session(body["session_id"], user, float(body["expires_at"]))
-    except (ValueError, KeyError, TypeError):
+        kept = _Kept.model_validate_json(value)
+    except ValidationError:
         return None
+    user = User(kept.user_id, kept.email, kept.display_name, tuple(kept.roles))
+    return Session(kept.session_id, user, kept.expires_at)
