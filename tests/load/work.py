@@ -17,8 +17,8 @@ MIX = tuple(kind for kind in kinds.KINDS if kind not in (kinds.TIMER, kinds.CANC
 # executions that run at once while the peak is measured
 AT_ONCE = 48
 LOOK = 0.1
-# of the measurement of the peak, the share at its beginning that does not count
-RISE = 0.25
+# the peak is the best of so many seconds
+WINDOW = 5.0
 
 RUNNING = "SELECT count(*) FROM noetl.execution WHERE status = 'RUNNING' AND parent_execution_id IS NULL"
 ENDED = "SELECT count(*) FROM noetl.execution WHERE status <> 'RUNNING' AND parent_execution_id IS NULL"
@@ -48,19 +48,21 @@ class Work:
         self.started[await self.bench.client.execute(kind.path, payload)] = (kind, payload)
 
     async def peak(self, seconds: float) -> float:
-        """Executions that end in a second, while there is always more to do."""
+        """Executions that end in a second, in the best WINDOW, while there is always more to do."""
         began = time.monotonic()
-        mark: tuple[float, int] | None = None
-        while (now := time.monotonic()) < began + seconds:
-            if mark is None and now > began + RISE * seconds:
-                mark = (now, self._count(ENDED))
+        ended: list[tuple[float, int]] = []
+        while time.monotonic() < began + seconds:
+            ended.append((time.monotonic(), self._count(ENDED)))
             missing = AT_ONCE - self._count(RUNNING)
             await asyncio.gather(*(self.start() for _ in range(missing)))
             await asyncio.sleep(LOOK)
-        assert mark is not None
-        rate = (self._count(ENDED) - mark[1]) / (time.monotonic() - mark[0])
         await self.drain()
-        return rate
+        return max(
+            (count - before) / (at - start)
+            for start, before in ended
+            for at, count in ended
+            if WINDOW <= at - start < 2 * WINDOW
+        )
 
     async def hold(self, rate: float, seconds: float) -> None:
         """Start `rate` of them in a second, whatever becomes of them. Rising if the client cannot keep the pace."""
