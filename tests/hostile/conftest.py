@@ -1,4 +1,4 @@
-"""The control plane as its own tests have it, over a real PostgreSQL, and what shows that a refusal left no trace."""
+"""The control plane, the gateway and the tools as their own tests have them, and what shows that nothing changed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from tests.integration.control_plane.conftest import (
     wakeups,
     worker,
 )
+from tests.integration.tools.conftest import credentials, pool, run
+from tests.unit.gateway.conftest import call, control_plane, editor, sessions, signed_in, upstream, values, viewer
 
 from noetl_serverless.store.connection import Database
 
@@ -36,13 +38,24 @@ __all__ = [
     "Client",
     "FakeWorker",
     "app",
+    "call",
+    "control_plane",
+    "credentials",
     "database",
+    "editor",
     "hands",
     "playbook",
+    "pool",
     "registered",
     "results_url",
+    "run",
+    "sessions",
+    "signed_in",
     "started",
+    "upstream",
     "user",
+    "values",
+    "viewer",
     "wakeups",
     "worker",
 ]

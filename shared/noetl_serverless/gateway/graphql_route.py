@@ -12,7 +12,6 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     GraphQLError,
-    GraphQLSyntaxError,
     execute,
     parse,
     validate,
@@ -129,7 +128,9 @@ def _parsed(query: str) -> DocumentNode:
 def _error(error: GraphQLError) -> dict[str, Any]:
     """In the form of the GraphQL specification, with the problem in `extensions`."""
     cause = error.original_error
-    if cause is None or isinstance(error, GraphQLSyntaxError):
+    # without a path it is no field that failed, but the query itself, whatever graphql-core stumbled over in it
+    at_fault = error.path is None and not isinstance(cause, Problem)
+    if cause is None or at_fault:
         problem: Problem = InvalidQuery(error.message)
     else:
         problem = as_problem(cause)

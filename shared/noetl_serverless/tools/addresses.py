@@ -13,6 +13,9 @@ _METADATA = frozenset(
     for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# both are out of use, and some networks still route them
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 
 
 class AddressRefused(OSError):
@@ -28,7 +31,7 @@ def check(text: str, allow_private: bool) -> None:
             raise AddressRefused(f"the address {text} {AddressRefused.MARK}: link-local and metadata services")
         if address.is_multicast:
             raise AddressRefused(f"the address {text} {AddressRefused.MARK}: multicast")
-        if not address.is_global and not allow_private:
+        if (not address.is_global or address in _SITE_LOCAL) and not allow_private:
             raise AddressRefused(f"the address {text} {AddressRefused.MARK}: private networks and this machine")
 
 
@@ -37,7 +40,7 @@ def _meant(address: Address) -> list[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())[1:]]
-    if address in _NAT64:
+    if address in _NAT64 or address in _COMPATIBLE:
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     wrapped: list[Address] = [found for found in inner if found is not None]
     # ::ffff:1.2.3.4 is 1.2.3.4 and nothing else; Python does not call all such addresses global
