@@ -7,6 +7,8 @@ line. Where its members lie, its blocks say: [[first seq, offset, length]].
 from __future__ import annotations
 
 import gzip
+import io
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
@@ -18,9 +20,15 @@ from .messages import EventRow
 
 # of JSON in one member: what is read at once to show a page of events
 BLOCK_BYTES = 256 * 1024
+# more than any line has: a few bytes of gzip can make a thousand times as many
+MOST_LINE = 256 * 1024 * 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Block = tuple[int, int, int]
+
+
+class NotALog(ValueError):
+    """What was read is not what a `LogWriter` writes."""
 
 
 class LogWriter:
@@ -82,17 +90,34 @@ def span(blocks: Sequence[Sequence[int]], after: int, last: int | None = None) -
 
 
 def head_of(member: bytes) -> dict[str, Any]:
-    """{"execution", "results", "commands"} of the execution that begins with this block."""
-    head: dict[str, Any] = orjson.loads(gzip.decompress(member).partition(b"\n")[0])
-    return head
+    """{"execution", "results", "commands"} of the execution that begins with this block. Raises NotALog."""
+    for line in _lines(member):
+        head: dict[str, Any] = line
+        return head
+    raise NotALog("it is empty")
 
 
 def events_of(execution_id: int, members: bytes) -> Iterator[Recorded]:
-    """The events in some blocks on end of one execution."""
-    for line in gzip.decompress(members).splitlines():
-        row = orjson.loads(line)
+    """The events in some blocks on end of one execution. Raises NotALog."""
+    for row in _lines(members):
         if "seq" not in row:
             continue
-        at = EPOCH + timedelta(microseconds=row["at"])
-        named = {name: value for name, value in row.items() if name != "at"}
-        yield Recorded(execution_id=execution_id, at=at, **named)
+        try:
+            at = EPOCH + timedelta(microseconds=row.pop("at"))
+            yield Recorded(execution_id=execution_id, at=at, **row)
+        except (KeyError, TypeError, OverflowError) as error:
+            raise NotALog(f"a line is no event: {error}") from None
+
+
+def _lines(members: bytes) -> Iterator[dict[str, Any]]:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(members)) as file:
+            while line := file.readline(MOST_LINE + 1):
+                if len(line) > MOST_LINE:
+                    raise NotALog(f"a line has more than {MOST_LINE} bytes")
+                row = orjson.loads(line)
+                if not isinstance(row, dict):
+                    raise NotALog("a line is no JSON object")
+                yield row
+    except (OSError, EOFError, zlib.error, orjson.JSONDecodeError) as error:
+        raise NotALog(str(error)) from None

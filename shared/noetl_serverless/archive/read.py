@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import NotFound
 from ..ports import ResultStore
 from ..store.archives import Archives, Place
 from ..store.executions import Execution, Recorded
-from .log_file import events_of, head_of, span
+from .log_file import NotALog, events_of, head_of, span
+
+T = TypeVar("T")
 
 
 class Archive:
@@ -30,17 +32,26 @@ class Archive:
     async def head(self, place: Place) -> dict[str, Any]:
         """{"execution": row, "results": rows, "commands": rows}, as they stood in the database; raises NotFound."""
         _, offset, length = place.blocks[0]
-        return await asyncio.to_thread(head_of, await self._read(place, offset, length))
+        return await self._understood(place, head_of, await self._read(place, offset, length))
 
     async def events(self, place: Place, after: int = 0, last: int | None = None) -> list[Recorded]:
         """Those behind `after`, up to `last`, in order; raises NotFound."""
         if after >= min(place.head, place.head if last is None else last):
             return []
-        found = await asyncio.to_thread(
+        found = await self._understood(
+            place,
             lambda content: list(events_of(place.execution_id, content)),
             await self._read(place, *span(place.blocks, after, last)),
         )
         return [event for event in found if after < event.seq and (last is None or event.seq <= last)]
+
+    async def _understood(self, place: Place, read: Callable[[bytes], T], content: bytes) -> T:
+        try:
+            return await asyncio.to_thread(read, content)
+        except NotALog as error:
+            raise NotFound(
+                f"execution {place.execution_id} is archived, and {place.key} is not what was written: {error}"
+            ) from None
 
     async def _read(self, place: Place, offset: int, length: int) -> bytes:
         try:

@@ -165,7 +165,7 @@ class _Draft:
             return
         copy = self._folder / f"{table}.back"
         copy.write_bytes(content)
-        rows, digest = digest_of(table, copy)
+        rows, digest = digest_of(table, copy, self._tables[table].rows)
         if (rows, digest) != (self._tables[table].rows, self._tables[table].digest):
             raise Damaged(f"{table}: {rows} rows come back, or with other values, of {self._tables[table].rows}")
 
