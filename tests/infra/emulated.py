@@ -25,8 +25,8 @@ from noetl_serverless.hosts.local.process import Process
 from noetl_serverless.hosts.local.workspace import create_workspace, workspace_credential
 
 ROOT = toolbox.ROOT
-# seconds for `noetls deploy aws smoke`, cold starts and all
-SMOKE = 120
+# seconds for one command, cold starts and all
+LONGEST = 600
 # this machine runs all instances: few at once, so that none starves
 SMALL = {
     "gateway": {"max_instances": 4},
@@ -129,9 +129,8 @@ class Emulated:
             "settings": {"oidc_issuer": self._issuer.url, "oidc_audience": AUDIENCE},
         }
 
-    def apply(self, *words: str) -> terraform.Done:
-        assert self.terraform is not None
-        return self.terraform("apply", "-no-color", "-auto-approve", *words)
+    def apply(self, *, check: bool = True) -> terraform.Done:
+        return self.noetls("apply", "--yes", "--package", self._given["package"]["directory"], check=check)
 
     def changes(self) -> list[tuple[str, list[str]]]:
         """What an apply would change: addresses and actions."""
@@ -146,8 +145,7 @@ class Emulated:
         ]
 
     def destroy(self) -> terraform.Done:
-        assert self.terraform is not None
-        return self.terraform("destroy", "-no-color", "-auto-approve")
+        return self.noetls("destroy", "--yes", "--package", self._given["package"]["directory"])
 
     def outputs(self) -> dict[str, Any]:
         assert self.terraform is not None
@@ -155,23 +153,29 @@ class Emulated:
 
     def smoke(self) -> str:
         """What `noetls deploy aws smoke` says, in one line. AssertionError if it fails."""
+        return self.noetls("smoke", "--items", "20").out.strip().splitlines()[-1]
+
+    def noetls(self, command: str, *words: str, check: bool = True) -> terraform.Done:
+        """`noetls deploy aws COMMAND`. AssertionError with what it said if it fails, unless `check` is off."""
         assert self.terraform is not None
-        words = ["deploy", "aws", "smoke", "--directory", str(self.terraform.module), "--items", "20"]
+        where = ("--directory", str(self.terraform.module))
         done = subprocess.run(
-            [sys.executable, "-m", "noetl_serverless.cli", *words],
+            [sys.executable, "-m", "noetl_serverless.cli", "deploy", "aws", command, *words, *where],
             env={
                 **os.environ,
                 **terraform.environment(),
+                "TF_CLI_ARGS": "-no-color",
                 "HOME": str(self.home),
                 "XDG_CONFIG_HOME": str(self.home / "config"),
             },
             capture_output=True,
             text=True,
-            timeout=SMOKE,
+            timeout=LONGEST,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip().splitlines()[-1]
+        answer = terraform.Done(done.returncode, done.stdout, done.stderr)
+        assert not check or answer.status == 0, answer.text
+        return answer
 
     # ---- those who use it
 

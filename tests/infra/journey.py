@@ -42,6 +42,10 @@ workflow:
       input: {squares: "{{ fan.results }}"}
       code: "result = {'count': len(squares), 'sum': sum(one['square'] for one in squares)}"
 """
+BROKEN = """
+def handler(event, context):
+    raise RuntimeError("this version cannot migrate")
+"""
 # a scheduler of AWS counts in minutes
 TICK = 150.0
 
@@ -68,7 +72,7 @@ class Journey:
         return "with the real provider" if self.emulated.real_provider else "with the stand-in provider"
 
     def apply(self) -> str:
-        said = self.emulated.apply().out
+        said = self.emulated.apply().text
         migration = self.emulated.outputs()["migration"]
         assert migration["migrations"] and "token_key" in migration["secrets"], migration
         line = next(line for line in said.splitlines() if line.startswith("Apply complete!"))
@@ -157,7 +161,10 @@ class Journey:
 
     def code_change(self) -> str:
         before = self.emulated.outputs()["functions"]
-        self.emulated.use_packages(_changed(self.emulated.packages, "reconciler", self.emulated.home / "changed"))
+        changed = self.emulated.home / "changed"
+        self.emulated.use_packages(
+            _repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n")
+        )
         changes = dict(self.emulated.changes())
         assert set(changes) == {
             'aws_s3_object.code["reconciler"]',
@@ -170,8 +177,24 @@ class Journey:
         assert moved == {"reconciler"}, moved
         return f"only the reconciler got a new version: {after['reconciler']['version']}"
 
+    def failed_migration(self) -> str:
+        """A version whose migration fails takes no traffic."""
+        function = self.emulated.outputs()["functions"]["control_plane"]
+        client = self.emulated.emulator.client("lambda")
+        where = {"FunctionName": function["name"], "Name": function["alias"]}
+        before = client.get_alias(**where)["FunctionVersion"]
+        broken = self.emulated.home / "broken"
+        self.emulated.use_packages(_repacked(self.emulated.packages, "control_plane", broken, "aws.py", BROKEN))
+        done = self.emulated.apply(check=False)
+        assert done.status != 0 and "cannot migrate" in done.text, done.text
+        versions = client.list_versions_by_function(FunctionName=function["name"])["Versions"]
+        assert len(versions) > 2, "the broken version was published"
+        assert client.get_alias(**where)["FunctionVersion"] == before
+        assert self.gateway.is_ready()
+        return f"the apply failed, and version {before} goes on answering"
+
     def destroy(self) -> str:
-        said = self.emulated.destroy().out
+        said = self.emulated.destroy().text
         left = leftovers(self.emulated.emulator)
         assert left == {}, left
         return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
@@ -190,16 +213,20 @@ class Journey:
             ("second apply", self.second_apply),
             ("drift", self.drift),
             ("a change of code", self.code_change),
+            ("a migration that fails", self.failed_migration),
             ("terraform destroy", self.destroy),
         ]
 
 
-def _changed(packages: Path, function: str, target: Path) -> Path:
-    """The packages, of which one function's holds a file more."""
+def _repacked(packages: Path, function: str, target: Path, name: str, text: str) -> Path:
+    """The packages, of which one function's has this text as the file `name`."""
     shutil.copytree(packages, target, ignore=shutil.ignore_patterns("build"))
     path = target / f"{function}.zip"
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("changed.txt", "a new version of the code\n")
+    with zipfile.ZipFile(packages / path.name) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            if entry.filename != name:
+                new.writestr(entry, old.read(entry))
+        new.writestr(name, text)
     manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
     digest = sha256(path.read_bytes()).digest()
     manifest["functions"][function] |= {"sha256": digest.hex(), "base64sha256": b64encode(digest).decode()}
