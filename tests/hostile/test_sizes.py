@@ -140,9 +140,10 @@ async def test_a_log_file_in_another_s_place_is_told(
     [key] = [key async for key in store.list("archive/log/")]
     for other in (b"", b"not gzip", gzip.compress(b"[" * 1000), gzip.compress(b"null\n")):
         await store.put(key, other)
-        answer = await user.get(f"/api/executions/{started}/events")
-        assert (answer.status, answer.json["code"]) == (404, "not_found")
-        assert "is not what was written" in answer.json["detail"]
+        for path in ("", "/status", "/recording"):
+            answer = await user.get(f"/api/executions/{started}{path}")
+            assert (answer.status, answer.json["code"]) == (404, "not_found")
+            assert "is not what was written" in answer.json["detail"]
 
 
 def test_a_parquet_file_that_blows_up_is_refused(tmp_path: Path) -> None:
