@@ -224,9 +224,16 @@ locals {
 module "observability" {
   source = "../modules/aws/observability"
 
-  name        = var.name
-  region      = var.region
-  functions   = { for name, row in local.functions : name => { name = local.names[name], timeout_s = row.timeout_s } }
+  name   = var.name
+  region = var.region
+  functions = {
+    for name, row in local.functions : name => {
+      name      = local.names[name]
+      timeout_s = row.timeout_s
+      # a rotation that fails is one error, and days later the token is refused
+      error_minutes = name == "control_plane" ? 1 : 3
+    }
+  }
   queues      = { for ring, queue in module.queue : ring => { name = queue.name, dead_name = queue.dead_name } }
   clocked     = { name = local.names["reconciler"], late_minutes = var.observability.late_minutes }
   database    = one(module.database[*].identifier)

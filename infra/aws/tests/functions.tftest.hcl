@@ -105,6 +105,11 @@ run "secrets" {
     condition     = local.environment["control_plane"].NOETL_TOKEN_DAYS == "120"
     error_message = "a token is good for the days to its rotation and those of its grace"
   }
+
+  assert {
+    condition     = module.observability.patience["control_plane-errors"] == 1 && module.observability.patience["worker-errors"] == 3
+    error_message = "one rotation that fails is heard of"
+  }
 }
 
 run "tokens_that_stay" {

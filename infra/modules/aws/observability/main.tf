@@ -10,7 +10,7 @@ locals {
         metric      = "Errors"
         function    = function.name
         threshold   = 1
-        periods     = 3
+        periods     = function.error_minutes
         description = "Invocations of ${function.name} end in errors: an exception, a timeout, or out of memory"
       }
       "${name}-throttles" = {

@@ -13,3 +13,8 @@ output "alarms" {
     [aws_cloudwatch_metric_alarm.clock.alarm_name],
   ))
 }
+
+output "patience" {
+  description = "After how many minutes each alarm of a function rings."
+  value       = { for name, alarm in aws_cloudwatch_metric_alarm.function : name => alarm.datapoints_to_alarm }
+}

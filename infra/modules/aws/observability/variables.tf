@@ -9,10 +9,11 @@ variable "region" {
 }
 
 variable "functions" {
-  description = "The functions by name, as Lambda knows them, and how long each may run."
+  description = "The functions by name, as Lambda knows them, how long each may run, and after how many minutes with errors an alarm rings."
   type = map(object({
-    name      = string
-    timeout_s = number
+    name          = string
+    timeout_s     = number
+    error_minutes = optional(number, 3)
   }))
 }
 
