@@ -65,11 +65,11 @@ def key(number: int) -> CommandKey:
     return CommandKey(execution_id="7", command_id=f"step/{number}/1")
 
 
-async def take(notifier: NatsNotifier) -> list[CommandKey]:
+async def hear(notifier: NatsNotifier, wanted: CommandKey) -> None:
+    """A hint may come twice: one that was sent again because its confirmation was lost."""
     pointers = await notifier.pull("shared", 10, 1)
-    assert pointers
     await notifier.ack(pointers)
-    return [pointer.key for pointer in pointers]
+    assert wanted in [pointer.key for pointer in pointers]
 
 
 async def test_hints_and_sessions_outlive_the_node_that_decides_for_them(
@@ -86,9 +86,9 @@ async def test_hints_and_sessions_outlive_the_node_that_decides_for_them(
     lost = await until(leader)
     lost.kill()
 
-    assert await until(lambda: take(notifier)) == [key(1)]
+    await until(lambda: hear(notifier, key(1)))
     await until(lambda: notifier.publish("shared", [key(2)]))
-    assert await until(lambda: take(notifier)) == [key(2)]
+    await until(lambda: hear(notifier, key(2)))
     assert await until(lambda: sessions.get("session")) == b"mine"
     await until(lambda: sessions.delete("session"))
     assert await until(lambda: sessions.get("session")) is None
@@ -97,7 +97,7 @@ async def test_hints_and_sessions_outlive_the_node_that_decides_for_them(
     lost.start()
 
     async def has_caught_up() -> None:
-        assert lost.messages(STREAM) == 1
+        assert lost.messages(STREAM) == cluster.leader(STREAM).messages(STREAM) > 0
 
     await until(has_caught_up)
 
