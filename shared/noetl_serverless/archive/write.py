@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from ..ports import ResultStore
+from ..tools.scratch import ScratchFolder
 from .layout import EVENTS, EXECUTIONS, LOG, RESULTS, keys_of
 from .log_file import EPOCH, Block, LogWriter
 from .messages import Batch, EventRow, File, Found
@@ -45,9 +45,8 @@ class Written:
 
 async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch: Path) -> Written:
     """Needs pyarrow. Raises Damaged, and what the source and the store raise."""
-    await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="archive-", dir=scratch) as folder:
-        draft = await asyncio.to_thread(_Draft, Path(folder))
+    with ScratchFolder(scratch, "archive") as folder:
+        draft = await asyncio.to_thread(_Draft, folder)
         try:
             await _fill(draft, batch, source)
         finally:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import orjson
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .python_process import ChildLost, PythonProcess
+from .scratch import ScratchFolder
 
 
 class PythonPool:
@@ -36,7 +35,7 @@ class PythonPool:
         self._size = size
         self._memory_mb = memory_mb
         self._scratch = scratch
-        self._folder: Path | None = None
+        self._folder: ScratchFolder | None = None
         self._idle: list[PythonProcess] = []
         self._busy: set[PythonProcess] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -94,7 +93,7 @@ class PythonPool:
         while self._dying:
             await asyncio.wait(self._dying)
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(self._folder.remove)
             self._folder = None
 
     async def _take(self) -> PythonProcess:
@@ -157,9 +156,8 @@ class PythonPool:
     def _spawn(self) -> PythonProcess:
         if self._folder is None:
             close_to_inspection()
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="python-", dir=self._scratch))
-        return PythonProcess(self._folder, self._memory_mb)
+            self._folder = ScratchFolder(self._scratch, "python")
+        return PythonProcess(self._folder.path, self._memory_mb)
 
 
 def _error(code: str, message: str, retryable: bool = False) -> dict[str, Any]:
