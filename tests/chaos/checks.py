@@ -27,6 +27,8 @@ STILL = 45.0
 # connections of a stack that has nothing to do: those of its two functions that have any, and ours
 MOST_CONNECTIONS = 2 * 4 + 2
 THREADS = 3
+# of the worker that runs, and of one that was killed after that one's start
+MOST_FOLDERS = 2
 
 RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
 UNSETTLED = {
@@ -176,6 +178,10 @@ def leaks(stack: ChaosStack) -> list[Finding]:
         eventually(lambda: not list(strays(stack)), patience=10)
     except TimeoutError:
         found += [Finding("", "a process is left over", line) for line in strays(stack)]
+    # each worker that starts clears up behind those before it
+    left = [path.name for path in (stack.layout.home / "scratch").glob("*-*") if path.is_dir()]
+    if len(left) > MOST_FOLDERS:
+        found.append(Finding("", "folders of killed workers are left over", ", ".join(sorted(left))))
     return found
 
 
