@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from .conftest import FUZZ, Answer, Client, FakeWorker, Snapshot
+from .test_fences import LOOP
 
 texts = st.one_of(st.sampled_from(["", "1", "x", "shared", "0" * 19, "9" * 19, "\x00", "../1"]), st.text(max_size=8))
 values = st.recursive(
@@ -81,13 +83,15 @@ async def test_reports_on_what_is_not_theirs_change_nothing(
     assert await rows() == before
 
 
+@pytest.mark.parametrize("path", ["demo/two", "demo/loop"])
 @FUZZ
 @given(outcome=outcomes)
 async def test_any_outcome_of_a_held_command_is_taken_or_refused(
-    user: Client, worker: Client, hands: FakeWorker, registered: dict[str, Any], outcome: dict[str, Any]
+    user: Client, worker: Client, hands: FakeWorker, registered: dict[str, Any], path: str, outcome: dict[str, Any]
 ) -> None:
     """Refused, it is an error of the step: the execution goes on, and its projections are still what its log says."""
-    execution = (await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"]
+    await user.post("/api/catalog/register", {"content": LOOP})
+    execution = (await user.post("/api/execute", {"path": path})).json["execution_id"]
     [command] = await hands.claim()
     named = {key: command[key] for key in ("execution_id", "command_id", "fence")}
     sent = {"worker_id": "w-1", "outcomes": [{"status": "done", **outcome, **named}]}
