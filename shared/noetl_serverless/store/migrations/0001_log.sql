@@ -159,7 +159,9 @@ SELECT noetl.ensure_partitions(now());
 -- kept while they grow: they must go from the few rows given to their index entries, hence the settings, here and below.
 -- executions  [{id, expect, row?, head, status, finished, state?, result?, error?, ended?}]; row: insert; expect: compare-and-set
 -- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
--- closes      [{id, command, fence}]: each must be the current holder, or the whole execution is refused
+-- closes      [{id, command, fence, worker}]: each must be the current holder, or the whole execution is refused; fences are
+--             small numbers in a row, which can be guessed, so that one is good in the hands of its worker alone. A timer
+--             is held by nobody: null
 -- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
 -- taken       [{id, inbox}]: facts of the inbox that stand in the log now
 -- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
@@ -190,9 +192,9 @@ BEGIN
         ORDER BY c.execution_id, c.command_id FOR UPDATE OF c;
         SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
         WHERE NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(closes) AS x(id bigint, command text, fence bigint)
+            SELECT FROM jsonb_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
             LEFT JOIN noetl.command c ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence
-                AND c.status IN ('claimed', 'timer')
+                AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
             WHERE x.id = g AND c.command_id IS NULL
         );
         DELETE FROM noetl.command c USING jsonb_to_recordset(closes) AS x(id bigint, command text)
@@ -317,7 +319,7 @@ END $$;
 
 -- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
 -- and their facts put into the inbox, without touching that row.
--- facts  [{id, command, fence, type, step, generation, at, payload, refs}]; returns [[id, command]] of those accepted.
+-- facts  [{id, command, fence, worker, type, step, generation, at, payload, refs}]; returns [[id, command]] of those accepted.
 CREATE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE plpgsql SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -326,10 +328,11 @@ BEGIN
     WITH reported AS (
         SELECT x.* FROM jsonb_to_recordset(facts) AS x(
             id bigint, command text, fence bigint, type text, step text, generation integer, at float8, payload jsonb,
-            refs jsonb)
+            refs jsonb, worker text)
     ), closed AS (
         DELETE FROM noetl.command c USING reported x
         WHERE c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.status = 'claimed'
+            AND c.worker = x.worker
         RETURNING c.execution_id, c.command_id
     ), added AS (
         INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
