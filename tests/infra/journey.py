@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -129,6 +130,21 @@ class Journey:
             time.sleep(2)
         raise AssertionError(f"no scheduled run in {TICK:g} s")
 
+    def rotation(self) -> str:
+        """The four steps of Secrets Manager, which the emulator does not go by itself, under the policy of the role."""
+        outputs = self.emulated.outputs()
+        secret, name = outputs["operator_token_secret_arn"], outputs["functions"]["control_plane"]["name"]
+        manager, client = (self.emulated.emulator.client(service) for service in ("secretsmanager", "lambda"))
+        before = manager.get_secret_value(SecretId=secret)["SecretString"]
+        version = str(uuid.uuid4())
+        for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
+            event = {"Step": step, "SecretId": secret, "ClientRequestToken": version}
+            answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
+            assert "FunctionError" not in answer, answer["Payload"].read()
+        after = manager.get_secret_value(SecretId=secret)
+        assert after["SecretString"] != before and after["VersionId"] == version
+        return "the operator's token is a new one"
+
     def second_apply(self) -> str:
         changes = self.emulated.changes()
         assert changes == [], changes
@@ -210,6 +226,7 @@ class Journey:
             ("a fan-out, through the HTTP API", self.fan_out),
             ("results in S3", self.results),
             ("a schedule, by EventBridge", self.schedule),
+            ("a rotation", self.rotation),
             ("second apply", self.second_apply),
             ("drift", self.drift),
             ("a change of code", self.code_change),
