@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .account import Account
+
+_log = logging.getLogger(__name__)
 
 _SET_PARENT_DEATH_SIGNAL = 1
 LOG_BYTES = 10 * 2**20
@@ -77,8 +80,10 @@ class Process:
     def stop(self) -> None:
         """Ask, wait, then kill what is left of the process group."""
         self.ask_to_stop()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._popen.wait(self.program.patience)
+        except subprocess.TimeoutExpired:
+            _log.warning("%s has not ended after %g s and is killed", self.program.name, self.program.patience)
         self.kill()
 
     def kill(self) -> None:
