@@ -60,13 +60,13 @@ def forget_the_join() -> Any:
 
 
 def acknowledge_before_the_claim() -> Any:
-    claim = Shift._claim
+    follow = Shift._follow
 
-    async def hasty(self: Shift, pointers: Any) -> int:
+    async def hasty(self: Shift, pointers: Any) -> None:
         await self._ack(pointers)
-        return await claim(self, pointers)
+        await follow(self, pointers)
 
-    return patch.object(Shift, "_claim", hasty)
+    return patch.object(Shift, "_follow", hasty)
 
 
 def answer_before_the_commit() -> Any:

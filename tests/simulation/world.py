@@ -165,11 +165,11 @@ class World:
             return
         hand = self.hands[int(self.chance.random() * len(self.hands))]
         if hand.process.alive:
-            hand.process.spawn(self._drain(hand, bool(payload.get("sweep"))))
+            hand.process.spawn(self._drain(hand, payload))
 
-    async def _drain(self, hand: Hand, sweep: bool) -> None:
+    async def _drain(self, hand: Hand, payload: dict[str, Any]) -> None:
         try:
-            await hand.bell.drain(sweep=sweep)
+            await hand.bell.drain([payload])
         except Problem as problem:
             self.note("drain failed", None, str(problem))
         except Exception as error:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import Unavailable
 from ..ports import Invoker, Notifier
@@ -13,6 +14,9 @@ from ..protocol import CommandKey
 from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
+
+# so few commands are named in the ring itself: an idle worker claims them without waiting for the bus
+NAMED = 8
 
 
 class Doorbell:
@@ -68,15 +72,31 @@ class Doorbell:
             await asyncio.wait(self._tasks, timeout=5)
 
     async def _tell(self, pool: str, keys: Sequence[CommandKey]) -> None:
-        payload: dict[str, object] = {"pool": pool, "waiting": len(keys)}
-        if self._notifier is not None:
-            try:
-                await self._notifier.publish(pool, keys)
-                metrics.hints.labels("notification", "sent").inc()
-            except Unavailable as error:
-                logger.warning("the bus does not point to %d commands: %s", len(keys), error)
-                payload["sweep"] = True
-                metrics.hints.labels("notification", "given up").inc()
+        ring: dict[str, Any] = {"pool": pool, "waiting": len(keys)}
+        if len(keys) <= NAMED:
+            named = {**ring, "commands": [key.model_dump() for key in keys]}
+            _, pointed = await asyncio.gather(self._invoke(pool, named), self._point(pool, keys))
+            if pointed:
+                return
+        else:
+            # a worker that came too early would find nothing and go
+            pointed = await self._point(pool, keys)
+        await self._invoke(pool, ring if pointed else {**ring, "sweep": True})
+
+    async def _point(self, pool: str, keys: Sequence[CommandKey]) -> bool:
+        """Whether the bus points to them, if there is one."""
+        if self._notifier is None:
+            return True
+        try:
+            await self._notifier.publish(pool, keys)
+        except Unavailable as error:
+            logger.warning("the bus does not point to %d commands: %s", len(keys), error)
+            metrics.hints.labels("notification", "given up").inc()
+            return False
+        metrics.hints.labels("notification", "sent").inc()
+        return True
+
+    async def _invoke(self, pool: str, payload: dict[str, Any]) -> None:
         if self._invoker is not None:
             await self._invoker.invoke(pool, payload)
             metrics.hints.labels("ring", "sent").inc()

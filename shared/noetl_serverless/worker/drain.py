@@ -9,13 +9,13 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..ports import Notifier, ResultStore
-from ..protocol import ClaimedCommand, Outcome
+from ..protocol import ClaimedCommand, CommandKey, Outcome
 from ..results.reader import Resolver
 from ..settings import Settings
 from ..tools.python_pool import PythonPool
@@ -85,11 +85,11 @@ class Worker:
     def draining(self) -> bool:
         return self._shift is not None
 
-    async def drain(self, seconds: float, *, sweep: bool = False) -> dict[str, Any]:
+    async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
         """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
 
         One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
-        pending too, for the bus may have lost its pointers.
+        pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it.
         """
         self._sweep |= sweep
         if self._stopped:
@@ -98,7 +98,7 @@ class Worker:
             self._rung = True
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
-        self._shift = Shift(self, Budget(seconds, grace=self._grace))
+        self._shift = Shift(self, Budget(seconds, grace=self._grace), named)
         self._ended.clear()
         try:
             summary = await self._shift.run()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from ..errors import InvalidRequest, Problem
 from ..ports import Host, Invoker
+from ..protocol import CommandKey
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import Check, probe_routes
 from .drain import Worker
@@ -29,6 +31,8 @@ Authorise = Callable[[str | None], None]
 BODY_LIMIT = 64 * 1024
 # before the next ring, when a drain had to leave work behind and got nothing done
 PAUSE = 2.0
+# what one claim takes
+MOST_NAMED = 1000
 
 
 def make_app(
@@ -88,14 +92,15 @@ class Doorbell:
         self._archive_rung = False
 
     async def ring(self, request: Request) -> Response:
-        """{"sweep"?: bool, "archive"?: bool}; answers when the drain has ended, or at once if one is under way."""
+        """{"sweep"?: bool, "archive"?: bool, "commands"?: [{"execution_id", "command_id"}]}; answers when the drain has
+        ended, or at once if one is under way."""
         if self._authorise is not None:
             self._authorise(request.headers.get("authorization"))
         payload = await _payload(request)
         if payload.get("archive") and self._background:
             await self.archive()
         # the bell is answered by whoever is still there; the drain goes on when nobody is
-        drain = asyncio.create_task(self.drain(sweep=bool(payload.get("sweep"))))
+        drain = asyncio.create_task(self.drain([payload]))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
         summary = await asyncio.shield(drain)
@@ -103,10 +108,12 @@ class Doorbell:
             await self.archive()
         return JSONResponse(summary)
 
-    async def drain(self, *, sweep: bool = False) -> dict[str, Any]:
+    async def drain(self, rings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Answer these rings with one drain."""
         settings = self._worker.settings
         seconds = min(self._host.remaining(), settings.time_budget)
-        summary = await self._worker.drain(seconds, sweep=sweep)
+        sweep = any(ring.get("sweep") for ring in rings)
+        summary = await self._worker.drain(seconds, sweep=sweep, named=_named(rings))
         if summary["status"] != "draining":
             logger.info("drained", extra={"summary": summary})
         if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
@@ -150,6 +157,15 @@ class Doorbell:
         except Exception as error:
             # the reconciler rings for what is left
             logger.warning("could not ring again: %s", type(error).__name__)
+
+
+def _named(rings: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
+    """The commands that the rings name. What is no command's key is left out: it is only a hint."""
+    keys = []
+    for name in (name for ring in rings for name in ring.get("commands") or ()):
+        with contextlib.suppress(ValidationError):
+            keys.append(CommandKey.model_validate(name))
+    return keys[:MOST_NAMED]
 
 
 async def _payload(request: Request) -> dict[str, Any]:

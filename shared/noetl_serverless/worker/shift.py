@@ -41,7 +41,8 @@ class Running:
 
 
 class Shift:
-    def __init__(self, worker: Worker, budget: Budget) -> None:
+    def __init__(self, worker: Worker, budget: Budget, named: Sequence[CommandKey] = ()) -> None:
+        """`named`: what to claim first."""
         self.worker = worker
         self.budget = budget
         self.summary = Summary()
@@ -53,12 +54,18 @@ class Shift:
         # slots promised to calls that are under way
         self.reserved = 0
         self.gate = Gate()
+        self._named = list(named)
+        # claimed by name, and not pointed to yet
+        self._expected: set[Key] = set()
         self._changed = asyncio.Event()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
         heart = asyncio.create_task(beat(self))
         try:
+            if self._named and not self.budget.closing:
+                taken = await self._claim(self._named[: self.free()])
+                self._expected = {key_of(command) for command in taken or ()}
             while True:
                 await self._take_work()
                 await self._finish()
@@ -84,7 +91,7 @@ class Shift:
                 continue
             pointers = await self._pull(free)
             if pointers:
-                await self._claim(pointers)
+                await self._follow(pointers)
             elif not self._busy:
                 return
         self.summary.more = True
@@ -102,13 +109,23 @@ class Shift:
             await self._change(wait)
         return []
 
-    async def _claim(self, pointers: Sequence[Pointer]) -> int:
+    async def _follow(self, pointers: Sequence[Pointer]) -> None:
+        # only its first pointer says nothing new: with another it would wait again
+        known = [pointer for pointer in pointers if key_of(pointer.key) in self._expected]
+        self._expected.difference_update(key_of(pointer.key) for pointer in known)
+        fresh = [pointer for pointer in pointers if pointer not in known]
+        if fresh and await self._claim([pointer.key for pointer in fresh]) is None:
+            fresh = []
+        await self._ack([*known, *fresh])
+
+    async def _claim(self, keys: Sequence[CommandKey]) -> list[ClaimedCommand] | None:
+        """Claim `keys`, or without any, whatever is pending. None if it is not known what became of that."""
         settings = self.worker.settings
         request = ClaimRequest(
             worker_id=self.worker.id,
             pool=settings.pool,
-            commands=[pointer.key for pointer in pointers],
-            limit=len(pointers) or max(0, self.free()),
+            commands=list(keys),
+            limit=len(keys) or max(0, self.free()),
             lease=settings.lease,
             plans=self.worker.plans.recent(),
         )
@@ -124,13 +141,12 @@ class Shift:
                 self.recover()
             # not at once again: the bus will point to them once more
             await self._change(min(1.0, self.budget.until_closing()))
-            return 0
+            return None
         finally:
             self.reserved -= request.limit
         if answer.doubtful:
             self.recover()
-        await self._ack(pointers)
-        return len(answer.body.commands)
+        return answer.body.commands
 
     async def _ack(self, pointers: Sequence[Pointer]) -> None:
         if not pointers:

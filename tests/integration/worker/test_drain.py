@@ -43,6 +43,43 @@ async def test_pointers_are_acknowledged(yard: Any) -> None:
     assert yard.notifier._taken == {}
 
 
+async def test_what_the_ring_names_is_claimed_before_the_bus_points_to_it(yard: Any) -> None:
+    named = yard.plane.add(yard.plane.command("a"))
+    draining = asyncio.create_task(yard.worker().drain(10, named=named))
+    await eventually(lambda: yard.plane.claims)
+    await yard.notifier.publish("shared", named)
+    assert (await draining)["done"] == 1
+    assert [claim.commands for claim in yard.plane.claims] == [named]
+    assert yard.notifier._taken == {}
+    assert await yard.notifier.pull("shared", 10, 0) == []
+
+
+async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Any) -> None:
+    named = yard.plane.add(yard.plane.command("a"))
+    await yard.notifier.publish("shared", named)
+    worker = yard.worker()
+    draining = asyncio.create_task(worker.drain(10, named=named))
+    await eventually(lambda: yard.plane.outcomes and not yard.notifier._taken)
+    yard.plane.add(yard.plane.command("a", fence=2))
+    await yard.notifier.publish("shared", named)
+    assert (await draining)["done"] == 2
+    assert len(yard.plane.claims) == 2
+
+
+async def test_a_ring_that_names_what_another_took_leads_to_nothing(yard: Any) -> None:
+    named = yard.plane.add(yard.plane.command("a"))
+    yard.plane.pending.clear()
+    summary = await yard.worker().drain(10, named=named)
+    assert (summary["status"], summary["claimed"], summary["more"]) == ("drained", 0, False)
+
+
+async def test_no_more_is_claimed_by_name_than_it_may_run_at_once(yard: Any) -> None:
+    named = yard.plane.add(*(yard.plane.command(name, own(name)) for name in "abcde"))
+    await yard.notifier.publish("shared", named)
+    assert (await yard.worker(max_in_flight=2).drain(10, named=named))["done"] == 5
+    assert len(yard.plane.claims[0].commands) == 2
+
+
 async def test_a_pointer_to_what_is_gone_is_acknowledged(yard: Any) -> None:
     await yard.send("a")
     yard.plane.pending.clear()

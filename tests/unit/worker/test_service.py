@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 
 from noetl_serverless.errors import Unauthenticated
 from noetl_serverless.hosts.memory import MemoryHost, MemoryInvoker
+from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
 from noetl_serverless.worker.archive import Summary
 from noetl_serverless.worker.service import PAUSE, make_app
@@ -38,12 +40,14 @@ class FakeWorker:
         self.archivist = FakeArchivist()
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
         self.drains: list[tuple[float, bool]] = []
+        self.named: list[list[str]] = []
         self.closed = False
         self.warmed = False
         self.gate: asyncio.Event | None = None
 
-    async def drain(self, seconds: float, *, sweep: bool = False) -> dict[str, Any]:
+    async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
         self.drains.append((seconds, sweep))
+        self.named.append([key.command_id for key in named])
         if self.gate is not None:
             await self.gate.wait()
         return self.summary
@@ -105,6 +109,14 @@ async def test_a_ring_may_ask_for_a_sweep() -> None:
     worker: Any = FakeWorker()
     await call(make_app(worker, MemoryHost()), "POST", "/", b'{"sweep": true}')
     assert worker.drains[0][1] is True
+
+
+async def test_a_ring_may_name_commands() -> None:
+    worker: Any = FakeWorker()
+    good = {"execution_id": "7", "command_id": "a"}
+    body = orjson.dumps({"commands": [good, "b", {"command_id": "c"}, {"execution_id": "x", "command_id": "d"}]})
+    await call(make_app(worker, MemoryHost()), "POST", "/", body)
+    assert worker.named == [["a"]]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b"x" * 70_000])

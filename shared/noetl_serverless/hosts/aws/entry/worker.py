@@ -1,4 +1,4 @@
-"""The worker: rings from its pool's queue. What is to be done it hears from NATS, or finds by a sweep."""
+"""The worker: rings from its pool's queue. What is to be done they name, or NATS does, or a sweep finds it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class WorkerHandler:
         await self._answer(messages)
 
     async def _answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        summary = await self._drains.drain(sweep=any(message.get("sweep") for message in messages))
+        summary = await self._drains.drain(messages)
         # commands first: the archive has time
         if any(message.get("archive") for message in messages):
             await self._drains.archive()
