@@ -16,6 +16,7 @@ from typing import Any
 
 from . import results_page
 from .floors import floors
+from .lambda_functions import lambda_functions
 from .result import Result
 from .stack import Bench, running, stack
 from .usage import machine
@@ -42,6 +43,7 @@ WORKLOADS: dict[str, Workload] = {
     "fanout10000": fanout10000,
     "start": start,
     "cold_start": cold_start,
+    "lambda_functions": lambda_functions,
     "log_size": log_size,
     "fibo": fibo,
     "payload": payload,
