@@ -39,15 +39,7 @@ FROM noetl.execution JOIN noetl.event USING (execution_id)
 WHERE execution_id = :execution_id AND event.seq = 1;
 
 -- tail: how far the log of an execution has come, and its events after a position, in order
-SELECT execution.head, execution.status, execution.execution_id, event.seq, event.cause, event.type, event.step,
-    event.generation, event.command_id, event.at, event.payload
-FROM noetl.execution LEFT JOIN LATERAL (
-    SELECT * FROM noetl.event
-    WHERE event.execution_id = execution.execution_id AND event.seq > :after AND event.seq <= execution.head
-      AND (CAST(:type AS text) IS NULL OR event.type = :type)
-    ORDER BY event.seq LIMIT CAST(:limit AS integer)
-) AS event ON true
-WHERE execution.execution_id = :execution_id ORDER BY event.seq;
+SELECT * FROM noetl.tail(:execution_id, CAST(:after AS integer), :type, CAST(:limit AS integer));
 
 -- events: the log of an execution after a position, in order
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event
