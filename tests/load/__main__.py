@@ -55,9 +55,11 @@ async def _load(bench: Bench, report: Report) -> None:
     report.peak = await work.peak(PEAK_SECONDS)
     report.rate = SHARE * report.peak
     _say(f"peak {report.peak:.1f} executions/s; holding {report.rate:.1f}/s for {report.minutes:g} minutes")
+    before = bench.meter.read()
     async with sampler(bench, max(SHORTEST_PAUSE, seconds / SAMPLES)) as looking:
         watching = asyncio.create_task(_watch(looking, report, seconds))
         await asyncio.gather(work.hold(report.rate, seconds), watching)
+    report.others = bench.meter.since(before).others
     await work.drain()
     report.executions = len(work.started)
     report.events = int(report.samples[-1]["events"])

@@ -23,6 +23,8 @@ class Report:
     rate: float = 0.0
     executions: int = 0
     events: int = 0
+    # cores that the rest of the machine kept busy: with many, the peak was another's to take
+    others: float = 0.0
     growths: list[Growth] = field(default_factory=list)
     # seconds since the load began, and every figure
     samples: list[dict[str, float]] = field(default_factory=list)
@@ -53,7 +55,8 @@ class Report:
             f"{self.machine['memory_gb']} GB, Linux {self.machine['kernel']}.",
             "",
             f"Peak {self.peak:.1f} executions/s; held at {self.rate:.1f}/s: {self.executions} executions, "
-            f"{self.events} events, {len(self.samples)} samples, **{len(self.findings)} findings**.",
+            f"{self.events} events, {len(self.samples)} samples, **{len(self.findings)} findings**. "
+            f"The rest of the machine used {self.others:.2f} cores meanwhile.",
             "",
             "Medians of the first third after the warm-up, and of the last.",
             "",

@@ -17,8 +17,8 @@ MIX = tuple(kind for kind in kinds.KINDS if kind not in (kinds.TIMER, kinds.CANC
 # executions that run at once while the peak is measured
 AT_ONCE = 48
 LOOK = 0.1
-# the peak is the best of so many seconds
-WINDOW = 5.0
+# seconds at the beginning of the measurement of the peak that do not count
+RISE = 5.0
 
 RUNNING = "SELECT count(*) FROM noetl.execution WHERE status = 'RUNNING' AND parent_execution_id IS NULL"
 ENDED = "SELECT count(*) FROM noetl.execution WHERE status <> 'RUNNING' AND parent_execution_id IS NULL"
@@ -48,7 +48,7 @@ class Work:
         self.started[await self.bench.client.execute(kind.path, payload)] = (kind, payload)
 
     async def peak(self, seconds: float) -> float:
-        """Executions that end in a second, in the best WINDOW, while there is always more to do."""
+        """Executions that end in a second, while there is always more to do; of `seconds`, more than RISE."""
         began = time.monotonic()
         ended: list[tuple[float, int]] = []
         while time.monotonic() < began + seconds:
@@ -57,12 +57,9 @@ class Work:
             await asyncio.gather(*(self.start() for _ in range(missing)))
             await asyncio.sleep(LOOK)
         await self.drain()
-        return max(
-            (count - before) / (at - start)
-            for start, before in ended
-            for at, count in ended
-            if WINDOW <= at - start < 2 * WINDOW
-        )
+        start, before = next(look for look in ended if look[0] >= began + RISE)
+        at, count = ended[-1]
+        return (count - before) / (at - start)
 
     async def hold(self, rate: float, seconds: float) -> None:
         """Start `rate` of them in a second, whatever becomes of them. Rising if the client cannot keep the pace."""
