@@ -18,7 +18,7 @@ from .sample import Sampler, bound_of, sampler
 from .work import Rising, Work
 
 SHARE = 0.8
-PEAK_SECONDS = 20.0
+PEAK_SECONDS = 25.0
 # of the time, while caches fill and PostgreSQL vacuums for the first time
 WARM_UP = 0.2
 SAMPLES = 150

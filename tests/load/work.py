@@ -14,11 +14,11 @@ from tests.chaos.kinds import Kind
 
 # all that end as soon as they can
 MIX = tuple(kind for kind in kinds.KINDS if kind not in (kinds.TIMER, kinds.CANCELLED))
-# executions that run at once while the peak is measured
-AT_ONCE = 48
+# executions that run at once while the peak is measured: as many as wait where it cannot keep up, for then it is slower
+AT_ONCE = 400
 LOOK = 0.1
 # seconds at the beginning of the measurement of the peak that do not count
-RISE = 5.0
+RISE = 8.0
 
 RUNNING = "SELECT count(*) FROM noetl.execution WHERE status = 'RUNNING' AND parent_execution_id IS NULL"
 ENDED = "SELECT count(*) FROM noetl.execution WHERE status <> 'RUNNING' AND parent_execution_id IS NULL"
