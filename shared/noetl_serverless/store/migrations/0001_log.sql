@@ -41,9 +41,10 @@ CREATE TABLE noetl.execution (
     -- whoever loads it folds the rest
     head integer NOT NULL DEFAULT 0,
     folded integer NOT NULL DEFAULT 0,
-    state jsonb NOT NULL,
-    -- how many steps have an outcome
+    -- how many steps have an outcome. What every commit changes stands side by side, before what few do: the WAL of an
+    -- update holds all that lies between the first column that changes and the last
     finished integer NOT NULL DEFAULT 0,
+    state jsonb NOT NULL,
     workload jsonb NOT NULL,
     result jsonb,
     error jsonb,
