@@ -44,6 +44,8 @@ COUNTS = """
 BOUNDS = {
     # a third of the caches may fill late, and an allocator keeps what it once had
     "memory of": Bound(1.15, 24.0),
+    # each of its processes keeps open what it has once read, up to max_files_per_process
+    "files of postgres": Bound(1.0, 1000),
     "files of": Bound(1.2, 12),
     "connections": Bound(1.0, 2),
     "executions that run": Bound(1.5, 20),
