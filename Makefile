@@ -35,7 +35,7 @@ run: setup
 	@$(BIN)/noetls demo playbooks $(FLAGSHIP) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -269,7 +269,8 @@ class BrokenStack(Stack):
             if part == "nats":
                 return _greets(self.running["nats_url"])
             if role == "worker python":
-                return bool(children(self.server(part)))
+                # its place is taken when a call needs it; until then its server need only be there
+                return self.server(part) is not None
             return self.pid(part) not in (pid, None) and _answers(f"{self.running[f'{part}_url']}/readyz")
         return False
 

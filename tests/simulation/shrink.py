@@ -13,7 +13,7 @@ MOST_RUNS = 400
 
 
 def shrink(verdict: Verdict, run: Run = run_seed) -> tuple[Verdict, Limits]:
-    """The smallest run found that breaks the rule that `verdict` says is broken."""
+    """The run with the fewest strikes found that breaks the rule that `verdict` says is broken."""
     assert verdict.fault is not None
     rule, best, limits = verdict.fault.rule, verdict, Limits()
     runs = 0
@@ -24,7 +24,7 @@ def shrink(verdict: Verdict, run: Run = run_seed) -> tuple[Verdict, Limits]:
             return False
         runs += 1
         found = run(verdict.seed, candidate)
-        if found.fault is None or found.fault.rule != rule:
+        if found.fault is None or found.fault.rule != rule or found.strikes > best.strikes:
             return False
         best, limits = found, candidate
         return True

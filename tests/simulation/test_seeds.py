@@ -54,7 +54,7 @@ def test_a_failing_seed_is_made_small_and_fails_again() -> None:
         small, limits = shrink(first)
         assert small.fault is not None
         assert small.fault.rule == first.fault.rule
-        assert small.strikes <= first.strikes, "it is the strikes that are made few; what is left may take longer"
+        assert small.strikes <= first.strikes
         assert story(run_seed(seed, limits)) == story(small)
 
 
