@@ -179,29 +179,30 @@ def ending(world: World, id: str) -> dict[str, Any]:
         "entries": [(link.name, link.sha256) for link in told.links],
         "ctx": state.ctx,
         "last": state.last,
-        "outcomes": {step: _bare(world, id, step, outcome) for step, outcome in sorted(state.outcomes.items())},
+        "outcomes": {step: _bare(world, outcome) for step, outcome in sorted(state.outcomes.items())},
     }
 
 
-def _bare(world: World, id: str, step: str, outcome: dict[str, Any]) -> dict[str, Any]:
+def _bare(world: World, outcome: dict[str, Any]) -> dict[str, Any]:
     if outcome["status"] == "error":
         # of a loop that failed, more or fewer items may have been run
         return {"status": "error"}
     data = outcome.get("data")
     ref = outcome.get("ref")
     if ref is not None and ref["kind"] == "manifest":
-        data = {"results": _manifest(world, id, step, ref), "stats": ref["extracted"]["stats"]}
+        data = {"results": _manifest(world, ref), "stats": ref["extracted"]["stats"]}
     elif ref is not None:
         data = orjson.loads(world.kept[ref["key"]])
     return {"status": outcome["status"], "data": data}
 
 
-def _manifest(world: World, id: str, step: str, ref: dict[str, Any]) -> list[Any]:
-    generation = int(ref["ref"].rpartition("/")[2])
+def _manifest(world: World, ref: dict[str, Any]) -> list[Any]:
+    """noetl://execution/ID/manifest/STEP/GENERATION, which may be a child's."""
+    *_, id, _, step, generation = ref["ref"].split("/")
     parts = [
         event.payload
         for event in world.log.executions[id].events
-        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
+        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, int(generation))
     ]
     results: list[Any] = []
     for part in sorted(parts, key=lambda part: int(part["start"])):

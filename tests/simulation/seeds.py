@@ -104,7 +104,7 @@ def deterministic(seed: int) -> Iterator[SimpleNamespace]:
         (openings, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
         (drain, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token(size))),
         (drain, "Budget", lambda seconds, grace: budget.Budget(seconds, grace=grace, clock=now)),
-        (evolve, "LOOP_INLINE_BYTES", 150 if small else evolve.LOOP_INLINE_BYTES),
+        (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),

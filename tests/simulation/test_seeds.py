@@ -17,6 +17,11 @@ from .seeds import oracle, run_seed, story
 from .shrink import shrink
 
 SEEDS = 2000
+# worlds in which a rule did not hold once
+FOUND = (
+    # a sub-playbook's loop, cut otherwise, gave its results in another form, and so another digest
+    151481,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,11 @@ def total() -> Total:
 def test_no_rule_is_ever_broken(total: Total) -> None:
     assert total.failures == []
     assert total.seeds == SEEDS
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_once_stays_mended(seed: int) -> None:
+    assert run_seed(seed).fault is None
 
 
 def test_every_kind_of_fault_strikes_often(total: Total) -> None:

@@ -27,7 +27,7 @@ from .watch import WatchedLog
 
 # how long things go wrong, and how long everything may then take to come to its end
 TROUBLE = 60.0
-PATIENCE = 3600.0
+PATIENCE = 4 * 3600.0
 TICK = 5.0
 SKEW = 45.0
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)

@@ -106,6 +106,9 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     if not covered or not all(start <= int(index) < frame.end for index in frame.errors):
         raise InvalidRequest(f"the frame's outcome does not cover its items {start} to {end}")
     counts: dict[str, Any] = {"start": start, "end": frame.end, "ok": frame.ok, "failed": frame.failed}
+    if "bytes" in payload:
+        # each item with its comma, without the brackets: so that the sum over a loop is the same however it was cut
+        counts["bytes"] = payload["bytes"] - 1
     if frame.item_ms:
         counts["item_ms"] = round(frame.item_ms, 3)
     if frame.digest is not None and outcome.ref is not None:
