@@ -235,10 +235,12 @@ def collected(stack: ChaosStack) -> list[Finding]:
     def left() -> list[Path]:
         return [path for path in folder.rglob("*") if path.is_file()]
 
-    try:
-        eventually(lambda: not left(), patience=60, pause=0.2)
-    except TimeoutError:
-        return [Finding("", "an object is never deleted", str(path.relative_to(folder))) for path in left()[:20]]
+    # of thousands of executions, one after another: as long as there are fewer and fewer, it goes on
+    while before := len(left()):
+        try:
+            eventually(lambda before=before: len(left()) < before, patience=60, pause=0.5)
+        except TimeoutError:
+            return [Finding("", "an object is never deleted", str(path.relative_to(folder))) for path in left()[:20]]
     return []
 
 
