@@ -51,13 +51,12 @@ class Commits:
         parts = [turn.part() for turn in turns]
         for turn in turns:
             parts += [await self._child(turn, started) for started in turn.children]
+        return await self.write(parts, claimant), {part.case.execution_id: part.case for part in parts}
+
+    async def write(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        """In one transaction; then keep what was written, and tell who waits for it."""
         with metrics.commit_seconds.time():
             committed = await self._log.commit(parts, claimant)
-        await self.settle(parts, committed)
-        return committed, {part.case.execution_id: part.case for part in parts}
-
-    async def settle(self, parts: Sequence[Part], committed: Committed) -> None:
-        """Keep what was written, and tell who waits for it."""
         for part in parts:
             id = part.case.execution_id
             metrics.commits.labels("committed" if id in committed.good else "lost").inc()
@@ -69,6 +68,7 @@ class Commits:
         await self._doorbell.ring(committed.waiting)
         if timers := [due for part in parts if part.case.execution_id in committed.good for due in _timers(part)]:
             await self._doorbell.wake((min(timers) - self._clock()) / 1000)
+        return committed
 
     async def append(
         self,

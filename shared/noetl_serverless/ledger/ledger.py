@@ -22,7 +22,6 @@ from ..protocol import (
     ReportResponse,
 )
 from ..store.log import Claimant, Dead, Log
-from ..telemetry import metrics
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
@@ -74,10 +73,7 @@ class Ledger:
             return opening.replay_of(*known)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
-        part = turn.part(opening.row)
-        with metrics.commit_seconds.time():
-            committed = await self._log.commit([part])
-        await self._commits.settle([part], committed)
+        committed = await self._commits.write([turn.part(opening.row)])
         if not committed.good:
             known = await self._log.started(idempotency_key) if idempotency_key else None
             if known is None:
