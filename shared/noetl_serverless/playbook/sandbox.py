@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import BuiltinMethodType
 from typing import Any
@@ -18,7 +18,8 @@ from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
 from . import bounds
-from .views import ABSENT, EventName, View
+from .values import refuse, stored
+from .views import ABSENT, View
 
 _REMOVED_FILTERS = frozenset(
     {"random", "pprint", "urlize", "xmlattr", "safe", "escape", "e", "forceescape", "striptags"}
@@ -213,30 +214,23 @@ def whole(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """`value` as data: no undefined parts, no iterators, no functions."""
+    """`value` as it is stored: no undefined parts, no iterators, no functions; raises InvalidValue."""
     if isinstance(value, (list, tuple, dict)) and bounds.weight_of(value, bounds.MAX_WEIGHT) > bounds.MAX_WEIGHT:
         raise SecurityError(f"the result has more than {bounds.MAX_WEIGHT} values")
-    return _plain(value)
+    return stored(value, _of_templates)
 
 
-def _plain(value: Any) -> Any:
-    if value is None or type(value) in (str, int, float, bool):
-        return value
+def _of_templates(value: Any) -> Any:
+    """What templates have beside data, as data."""
     if isinstance(value, View):
         return value.whole()
     if isinstance(value, Undefined):
         value._fail_with_undefined_error()
-    if isinstance(value, EventName):
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, range, KeysView, ValuesView, ItemsView)):
-        return [_plain(item) for item in value]
     if isinstance(value, Iterator):
-        return [_plain(item) for item in _bounded(value)]
+        return list(_bounded(value))
     if callable(value) or type(value).__module__.startswith("jinja2"):
         raise SecurityError("the result is a function, not a value")
-    return value
+    refuse(value)
 
 
 def _bounded(values: Iterator[Any]) -> Iterator[Any]:

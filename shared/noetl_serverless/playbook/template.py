@@ -19,6 +19,7 @@ from .bounds import MAX_SOURCE
 from .reads import Reads, find_reads
 from .sql_text import SqlText
 from .template_error import FetchFailed, NeedsFetch, TemplateError
+from .values import InvalidValue
 from .views import EventName, View
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class _Compiled:
             raise self._error(str(error), self._line_of(error), error.name) from None
         except (UndefinedError, SecurityError) as error:
             raise self._error(str(error), self._line_of(error)) from None
+        except InvalidValue as error:
+            raise self._error(f"the result cannot be stored: {error}") from None
         except RecursionError:
             raise self._error("the template is nested too deeply") from None
         except Exception as error:

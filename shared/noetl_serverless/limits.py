@@ -1,0 +1,62 @@
+"""How large the parts of an event, a state, a claim and a report may be: one table, enforced where each is made.
+
+Sizes are bytes of JSON in UTF-8. What is larger goes by reference where there is a result store to put it into (a
+worker's results, a loop's collection), and is refused with the part, its size and the limit everywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+# -- a value (see playbook.values)
+
+VALUE_DEPTH: Final = 128
+
+# -- an event
+
+# of one result; the worker stores what is larger and reports a reference
+INLINE_BYTES: Final = 64 * KIB
+# of one key that `set` gives, and of all that one event sets
+SET_VALUE_BYTES: Final = 64 * KIB
+SET_BYTES: Final = 256 * KIB
+# of all of `ctx`
+CTX_BYTES: Final = 1 * MIB
+# of what a tool gives beside its result (`http`, `pg`, `py`), and of what is known about the run
+EXTRA_BYTES: Final = 64 * KIB
+META_BYTES: Final = 64 * KIB
+# of where a suspended pipeline goes on
+RESUME_BYTES: Final = 256 * KIB
+# of an error, as a step, a loop item or an execution has it
+ERROR_BYTES: Final = 32 * KIB
+# of what a sub-playbook is started with
+PAYLOAD_BYTES: Final = 1 * MIB
+
+# -- an execution
+
+# a workload above INLINE_BYTES stands beside the log, up to this
+WORKLOAD_BYTES: Final = 8 * MIB
+# of the part of ctx and of earlier outcomes that one command is issued with
+SCOPE_BYTES: Final = 2 * MIB
+# how deep playbooks may start each other
+CHILD_DEPTH: Final = 32
+# how often a step may begin, for those on a cycle; `executor.spec.max_turns` sets another
+TURNS: Final = 10_000
+# commands that one fact may lead to
+DECISIONS: Final = 20_000
+
+# -- a loop
+
+LOOP_ITEMS: Final = 10_000_000
+IN_FLIGHT: Final = 10_000
+# a finished loop's results stay in the state up to this; beyond, they are read through the manifest
+LOOP_INLINE_BYTES: Final = 16 * KIB
+
+# -- an answer
+
+# what a worker is given at once: AWS Lambda takes 6 MB
+ANSWER_BYTES: Final = 5_000_000
+# with a larger workload an execution is not run ahead: it would travel with each beginning
+AHEAD_WORKLOAD_BYTES: Final = 256 * KIB

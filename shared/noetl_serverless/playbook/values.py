@@ -1,0 +1,150 @@
+"""The one domain of values: what JSON can carry, in the form in which it is stored.
+
+Whatever a step, a `set`, an arc, a loop or a workload gives is brought into this form once, where it enters, and
+everything decides on that form alone: a state at hand, a loaded and a replayed one are equal byte for byte.
+
+* Objects keep the order in which they were written; their keys are text. Numbers, booleans and null become the text
+  that JSON writes for them; two keys that become the same text are refused.
+* Integers lie between -2**63 and 2**64 - 1. Beyond that JSON readers disagree, so they are refused: pass text.
+* Floats are finite. Texts hold no NUL and no half of a surrogate pair.
+* Tuples, sets, ranges and views of mappings are lists; a set is in the order of its items' JSON.
+* Nothing is nested deeper than `limits.VALUE_DEPTH`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
+from math import isfinite
+from typing import Any, NoReturn
+
+from ..limits import VALUE_DEPTH
+
+LEAST = -(2**63)
+GREATEST = 2**64 - 1
+LISTS = (list, tuple, range, KeysView, ValuesView, ItemsView)
+
+Foreign = Callable[[Any], Any]
+
+
+class InvalidValue(ValueError):
+    """A value outside the domain: `rule` says what it breaks, `path` where it stands within the whole."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.path: list[str | int] = []
+
+    def __str__(self) -> str:
+        return f"{self.place()}: {self.rule}" if self.path else self.rule
+
+    def place(self) -> str:
+        """`scores[3].mean`, for people."""
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in self.path[:20]]
+        return "".join(parts).removeprefix(".") + ("..." if len(self.path) > 20 else "")
+
+    def pointer(self) -> str:
+        """The JSON pointer."""
+        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
+
+
+def refuse(value: Any) -> NoReturn:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    hint = "; base64 makes text of it" if isinstance(value, bytes | bytearray) else ""
+    raise InvalidValue(f"a value of type {name} is not JSON{hint}")
+
+
+def stored(value: Any, foreign: Foreign = refuse) -> Any:
+    """A copy of `value` as it is stored; raises InvalidValue.
+
+    `foreign` is given what is of no type known here, and gives something that is, or raises.
+    """
+    return _stored(value, foreign, 0)
+
+
+def _stored(value: Any, foreign: Foreign, depth: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() and "\0" not in value else _text(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if LEAST <= value <= GREATEST else _too_large()
+    if kind is float:
+        return value if isfinite(value) else _not_finite(value)
+    if kind is dict or isinstance(value, Mapping):
+        return _object(value, foreign, _deeper(depth))
+    if kind is list or isinstance(value, LISTS):
+        return _list(value, foreign, _deeper(depth))
+    if isinstance(value, set | frozenset):
+        return sorted(_list(value, foreign, _deeper(depth)), key=lambda item: json.dumps(item, sort_keys=True))
+    # subclasses, as those of enum, lose what they add
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return _stored(_bare(base, value), foreign, depth)
+    return _stored(foreign(value), foreign, _deeper(depth))
+
+
+def _object(value: Mapping[Any, Any], foreign: Foreign, depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    name: str | None = None
+    try:
+        for key, item in value.items():
+            name = None
+            name = key if type(key) is str and key.isascii() and "\0" not in key else _key(key)
+            if name in made:
+                raise InvalidValue("two keys of the object become the same text")
+            made[name] = _stored(item, foreign, depth)
+    except InvalidValue as error:
+        if name is not None:
+            error.path.insert(0, name)
+        raise
+    return made
+
+
+def _list(value: Any, foreign: Foreign, depth: int) -> list[Any]:
+    made: list[Any] = []
+    try:
+        for item in value:
+            made.append(_stored(item, foreign, depth))
+    except InvalidValue as error:
+        error.path.insert(0, len(made))
+        raise
+    return made
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return _text(str.__str__(key))
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(_stored(key, refuse, 0))
+    raise InvalidValue(f"a key of type {type(key).__qualname__}: keys are text")
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise InvalidValue("a text holds the character NUL, which cannot be stored")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidValue("a text holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _bare(base: Any, value: Any) -> Any:
+    return str.__str__(value) if base is str else base(value)
+
+
+def _deeper(depth: int) -> int:
+    if depth >= VALUE_DEPTH:
+        raise InvalidValue(f"nested deeper than {VALUE_DEPTH} levels")
+    return depth + 1
+
+
+def _too_large() -> NoReturn:
+    raise InvalidValue("an integer of more than 64 bits, which JSON readers do not agree on; pass it as text")
+
+
+def _not_finite(value: float) -> NoReturn:
+    raise InvalidValue(f"{'NaN' if value != value else 'an infinite number'} is not JSON; pass null or text")
