@@ -96,3 +96,7 @@ class Unavailable(Problem):
     """A part that the request needs does not answer; the same request may succeed later."""
 
     status, code, title = 503, "unavailable", "Temporarily unavailable"
+
+
+class Busy(Unavailable):
+    """Others always came first; it concerns one execution alone."""

@@ -21,7 +21,7 @@ VALUE_DEPTH: Final = 128
 INLINE_BYTES: Final = 64 * KIB
 # of one key that `set` gives, and of all that one event sets
 SET_VALUE_BYTES: Final = 64 * KIB
-SET_BYTES: Final = 256 * KIB
+SET_BYTES: Final = 128 * KIB
 # of all of `ctx`
 CTX_BYTES: Final = 1 * MIB
 # of what a tool gives beside its result (`http`, `pg`, `py`), and of what is known about the run
@@ -29,10 +29,12 @@ EXTRA_BYTES: Final = 64 * KIB
 META_BYTES: Final = 64 * KIB
 # of where a suspended pipeline goes on
 RESUME_BYTES: Final = 256 * KIB
+# of a delay of a step's retry or of a wait, in seconds: ten years
+DELAY_SECONDS: Final = 10 * 366 * 86400
 # of an error, as a step, a loop item or an execution has it
 ERROR_BYTES: Final = 32 * KIB
 # of what a sub-playbook is started with
-PAYLOAD_BYTES: Final = 1 * MIB
+PAYLOAD_BYTES: Final = 64 * KIB
 
 # -- an execution
 

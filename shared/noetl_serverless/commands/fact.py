@@ -6,26 +6,29 @@ from typing import Any
 
 import orjson
 
+from .. import limits
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import Command
 from ..errors import InvalidRequest
+from ..playbook.values import InvalidValue, stored
 from ..protocol import Outcome
 from .reference import executions_of
 
-# what a log may hold of one result, in bytes of JSON; the worker stores what is larger and reports a reference
-INLINE_LIMIT = 64 * 1024
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}
 
 
 def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
-    """The fact, without a seq; raises InvalidRequest for an outcome that does not fit its command."""
+    """The fact, without a seq; raises InvalidRequest for an outcome that does not fit its command, or holds what cannot
+    be stored or is too large."""
     step, _, generation = command.key.rpartition("#")
     payload = _content(outcome, command)
-    for name in ("set", "extra"):
-        if value := getattr(outcome, name):
-            payload[name] = value
-    payload["meta"] = {**outcome.meta, "worker": worker, "fence": outcome.fence}
+    if outcome.set:
+        payload["set"] = _set(outcome.set)
+    if outcome.extra:
+        payload["extra"] = _part("extra", outcome.extra, limits.EXTRA_BYTES)
+    meta = _part("meta", outcome.meta, limits.META_BYTES)
+    payload["meta"] = {**meta, "worker": worker, "fence": outcome.fence}
     kind = KINDS[outcome.status]
     if command.kind == "frame" and kind in (e.CALL_DONE, e.CALL_ERROR):
         kind = e.FRAME_COMMITTED
@@ -58,14 +61,18 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
         case "deferred":
             if outcome.delay is None:
                 raise InvalidRequest("a deferred outcome needs `delay`, in seconds")
-            return {"delay": outcome.delay, **_optional(resume=outcome.resume)}
+            if not 0 <= outcome.delay <= limits.DELAY_SECONDS:
+                raise InvalidRequest(f"`delay` lies between 0 and {limits.DELAY_SECONDS} seconds")
+            return {"delay": outcome.delay, **_resume(outcome)}
         case "parked":
             if outcome.child is None:
                 raise InvalidRequest("a parked outcome needs `child`")
-            return {"child": outcome.child.model_dump(), **_optional(resume=outcome.resume)}
+            child = outcome.child.model_dump()
+            child["payload"] = _part("child.payload", child["payload"], limits.PAYLOAD_BYTES)
+            return {"child": child, **_resume(outcome)}
     payload = _data(outcome)
     if outcome.status == "error":
-        payload["error"] = outcome.error or {"kind": "tool", "code": "tool.failed", "message": "failed"}
+        payload["error"] = _error(outcome.error or {"kind": "tool", "code": "tool.failed", "message": "failed"})
     if command.kind == "frame":
         payload.update(_frame(outcome, command, payload))
     elif command.kind == "open" and outcome.status == "done":
@@ -78,21 +85,54 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
 def _data(outcome: Outcome) -> dict[str, Any]:
     if outcome.ref is not None:
         executions_of(outcome.ref)
-        _sized("a reference", outcome.ref)
-        return {"ref": outcome.ref}
+        return {"ref": _part("ref", outcome.ref, limits.INLINE_BYTES)}
     if outcome.data is None:
         return {}
-    return {"data": outcome.data, "bytes": _sized("a result", outcome.data)}
+    data = _stored("data", outcome.data)
+    return {"data": data, "bytes": _sized("a result", data, limits.INLINE_BYTES)}
 
 
-def _sized(what: str, value: Any) -> int:
+def _stored(part: str, value: Any) -> Any:
+    """Raises InvalidRequest for what is outside the domain of values."""
+    try:
+        return stored(value)
+    except InvalidValue as error:
+        error.path.insert(0, part)
+        raise InvalidRequest(f"the outcome cannot be stored: {error}") from None
+
+
+def _part(part: str, value: Any, most: int) -> Any:
+    kept = _stored(part, value)
+    _sized(f"`{part}`", kept, most)
+    return kept
+
+
+def _sized(what: str, value: Any, most: int) -> int:
     """In bytes of JSON; raises InvalidRequest above the limit."""
     size = len(orjson.dumps(value))
-    if size > INLINE_LIMIT:
+    if size > most:
         raise InvalidRequest(
-            f"{what} of {size} bytes is above the inline limit of {INLINE_LIMIT}: store it and report a reference"
+            f"{what} of {size} bytes is above the inline limit of {most}: store it and report a reference"
         )
     return size
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _part(f"set.{name}", value, limits.SET_VALUE_BYTES) for name, value in values.items()}
+    return dict(_part("set", kept, limits.SET_BYTES))
+
+
+def _resume(outcome: Outcome) -> dict[str, Any]:
+    return {} if outcome.resume is None else {"resume": _part("resume", outcome.resume, limits.RESUME_BYTES)}
+
+
+def _error(error: dict[str, Any]) -> dict[str, Any]:
+    """One that is too large keeps what tells most."""
+    kept: dict[str, Any] = _stored("error", error)
+    if len(orjson.dumps(kept)) <= limits.ERROR_BYTES:
+        return kept
+    brief: dict[str, Any] = {name: kept[name] for name in ("kind", "code", "retryable", "at", "index") if name in kept}
+    return {**brief, "message": str(kept.get("message", ""))[:2000], "truncated": True}
 
 
 def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[str, Any]:
@@ -114,13 +154,10 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     if frame.digest is not None and outcome.ref is not None:
         counts["digest"] = frame.digest
     if frame.errors:
-        counts["errors"] = frame.errors
+        counts["errors"] = {index: _error(error) for index, error in frame.errors.items()}
+        _sized("`frame.errors`", counts["errors"], limits.INLINE_BYTES * 2)
         index = min(frame.errors, key=int)
-        counts.setdefault("error", {**frame.errors[index], "index": int(index)})
+        counts.setdefault("error", {**counts["errors"][index], "index": int(index)})
     if frame.failed and "error" not in counts and "error" not in payload:
         counts["error"] = {"kind": "loop", "code": "loop.item_failed", "message": "an item failed"}
     return counts
-
-
-def _optional(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,7 @@
-"""`advance(plan, state, fact) -> (state, decisions)`: what follows from one fact. Pure and total.
+"""`advance(plan, state, fact) -> (state, decisions)`: what follows from one fact. Pure, total, and without recursion.
+
+What a step's end leads to is put on a stack of work and taken from it, the first arc first, with all that follows from
+it; so the depth of the call stack is the same however long a way through the playbook is.
 
 A template that cannot be evaluated is never "false": it fails the execution with the template, its place and the
 missing name, unless it concerns one step alone, which then fails and may be recovered from.
@@ -7,11 +10,13 @@ missing name, unless it concerns one step alone, which then fails and may be rec
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
 from ..playbook.scope import Scope, build_scope
 from ..playbook.template import TemplateError, render_tree, truthy
+from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
 from . import events as e
 from . import loops
@@ -20,12 +25,16 @@ from .events import Event
 from .evolve import apply, apply_route, outcome_of
 from .ids import command_id, execution_id
 from .joins import blocked, unreachable
+from .limits import check_scope, check_set
 from .state import State, Suspended, token_key
 
-MAX_DEPTH = 32
 SKIPPED = "step.skipped"
+# facts of commands: each is reported once
+OF_COMMANDS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 # names of events that only arcs which ask for them are taken on
 FAILURES = (e.CALL_ERROR, loops.FAILED)
+# of the steps that took no arc, how many are told at the end
+MOST_WARNINGS = 20
 # of a child's end, what the worker is told
 ENDING = ("status", "data", "ref", "error", "execution_id")
 
@@ -33,16 +42,31 @@ ENDING = ("status", "data", "ref", "error", "execution_id")
 def advance(
     plan: Plan, state: State, fact: Event, decider_of: Callable[[Plan, State, Event], Decider] | None = None
 ) -> tuple[State, list[Event]]:
-    """Fold `fact` (whose seq is set) and decide it. The decisions come with `cause`, and without `seq`."""
+    """Fold `fact` (whose seq is set) and decide it. The decisions come with `cause`, and without `seq`.
+
+    Nothing follows from a fact that nobody waits for: see `ignored`.
+    """
     after = state.copy()
-    ended = after.ended
+    idle = after.ended or ignored(after, fact) is not None
     apply(after, fact)
-    if ended or fact.type == e.CANCELLED:
+    if fact.type not in DECIDE or (idle and fact.type != e.RETRIED):
         return after, []
     decider = (decider_of or Decider)(plan, after, fact)
     DECIDE[fact.type](decider)
+    decider.work_off()
     decider.settle()
     return after, decider.events
+
+
+def ignored(state: State, fact: Event) -> str | None:
+    """Why nothing follows from `fact` in this state; None if something may."""
+    if fact.type in OF_COMMANDS and fact.command_id not in state.commands:
+        return "the command is not out"
+    if fact.type == e.TIMER_FIRED and fact.payload["timer"] not in state.timers:
+        return "the timer is not set"
+    if fact.type == e.CHILD_ENDED and fact.payload["execution_id"] not in state.children:
+        return "the child is not waited for"
+    return None
 
 
 class Decider:
@@ -54,6 +78,8 @@ class Decider:
         self.fact = fact
         self.events: list[Event] = []
         self._routes: list[dict[str, Any]] = []
+        # what is still to be done, the next on top
+        self._work: list[Callable[[], None]] = []
         self._over = False
 
     # -- emitting
@@ -82,10 +108,19 @@ class Decider:
             self._over = True
             self.emit(e.FAILED, {"error": {**error, "step": step} if step else error}, step=step)
 
+    def work_off(self) -> None:
+        while self._work:
+            self._work.pop()()
+
     # -- facts
 
     def started(self) -> None:
         self._reach(self.plan.entry)
+
+    def retried(self) -> None:
+        """What is under way goes on by itself; an execution that came to nothing begins."""
+        if not self.state.tokens and self.plan.entry in self.state.waiting:
+            self._reach(self.plan.entry)
 
     def called(self) -> None:
         assert self.fact.step is not None and self.fact.generation is not None
@@ -106,7 +141,7 @@ class Decider:
     def deferred(self) -> None:
         payload = self.fact.payload
         timer = f"{self.fact.command_id}!{self.fact.seq}"
-        due = self.fact.at + int(payload["delay"] * 1000)
+        due = self.fact.at + round(payload["delay"] * 1000)
         self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._where())
 
     def parked(self) -> None:
@@ -156,12 +191,15 @@ class Decider:
             return
         attempt = suspended.attempt + 1
         frame = suspended.frame
+        scope = self.bounded_slice_of(self.plan.steps[name])
+        if scope is None:
+            return
         self.emit(
             e.ISSUED,
             {
                 "kind": suspended.kind,
                 "attempt": attempt,
-                "scope": self.slice_of(self.plan.steps[name]),
+                "scope": scope,
                 **({"frame": list(frame)} if frame else {}),
                 **({"resume": resume} if resume else {}),
                 **source,
@@ -179,15 +217,16 @@ class Decider:
         try:
             values = self._assign(step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
             arcs = self._choose(step, event, output, values)
-        except TemplateError as error:
-            self.fail(error.to_dict(), step.name)
+            check_set(self.state.ctx, values)
+        except (TemplateError, InvalidValue) as error:
+            self.fail(_told(error, outcome if event in FAILURES else None), step.name)
             return
         self._route(step, generation, event, values, arcs)
         if not arcs:
             self._dead_end(step, outcome, event)
-        for arc in arcs:
-            self._reach(arc.target, back=arc.back)
-        self._skip_untaken(step, arcs)
+        self._work.append(lambda: self._skip_untaken(step, arcs))
+        for arc in reversed(arcs):
+            self._work.append(partial(self._reach, arc.target))
 
     def _route(self, step: Step, generation: int, event: str, values: dict[str, Any], arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
@@ -195,6 +234,8 @@ class Decider:
             route["set"] = values
         if arcs:
             route["arcs"] = [arc.target for arc in arcs]
+        elif step.warns and event not in (*FAILURES, SKIPPED):
+            route["unmatched"] = True
         apply_route(self.state, route)
         self._routes.append(route)
 
@@ -228,11 +269,11 @@ class Decider:
 
     # -- a step's beginning
 
-    def _reach(self, target: str, back: bool = False) -> None:
-        """Begin `target`, unless it is a join that something under way can still reach."""
+    def _reach(self, target: str) -> None:
+        """Begin `target`, unless something under way can still reach it and it is to wait for that."""
         if self._over or target not in self.state.waiting:
             return
-        if back or not blocked(self.plan, self.state, target):
+        if not blocked(self.plan, self.state, target):
             self._begin(self.plan.steps[target])
 
     def settle(self) -> None:
@@ -243,7 +284,13 @@ class Decider:
             before = len(self.events)
             for step in ready:
                 self._reach(step)
+                self.work_off()
             begun = len(self.events) > before
+            if not begun and not self.state.tokens and ready:
+                # cycles that are woven into each other may wait for each other: the first goes on
+                self._begin(self.plan.steps[ready[0]])
+                self.work_off()
+                begun = len(self.events) > before
         if not self._over and not self.state.tokens and not self.state.waiting:
             self._end()
         if self._routes:
@@ -255,19 +302,27 @@ class Decider:
         if final is not None and final not in self.state.generations:
             self.state.waiting[final] = []
             self._begin(self.plan.steps[final])
+            self.work_off()
             if self.state.tokens or self._over:
                 return
         self._over = True
-        self.emit(e.COMPLETED, {"result_step": self.state.last} if self.state.last else {})
+        payload: dict[str, Any] = {"result_step": self.state.last} if self.state.last else {}
+        if warnings := [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]:
+            payload["warnings"] = warnings[:MOST_WARNINGS]
+        self.emit(e.COMPLETED, payload)
 
     def _begin(self, step: Step) -> None:
         generation = self.state.generations.get(step.name, 0) + 1
+        if generation > self.plan.max_turns:
+            message = f"step '{step.name}' began {generation - 1} times: executor.spec.max_turns allows no more"
+            self.fail({"kind": "routing", "code": "turns.exceeded", "message": message, "retryable": False}, step.name)
+            return
         try:
             if not self._admitted(step):
                 self._skip(step, generation)
                 return
-        except TemplateError as error:
-            self.fail(error.to_dict(), step.name)
+        except (TemplateError, InvalidValue) as error:
+            self.fail(_told(error), step.name)
             return
         if step.loop is not None:
             loops.begin(self, step, step.loop, generation)
@@ -283,11 +338,12 @@ class Decider:
         return reason is None
 
     def issue(self, step: Step, generation: int, kind: str) -> None:
-        if not self.affords(step.name):
+        scope = self.bounded_slice_of(step)
+        if scope is None or not self.affords(step.name):
             return
         self.emit(
             e.ISSUED,
-            {"kind": kind, "attempt": 1, "scope": self.slice_of(step)},
+            {"kind": kind, "attempt": 1, "scope": scope},
             step=step.name,
             generation=generation,
             command=command_id(step.name, generation, opening=kind == "open"),
@@ -331,6 +387,16 @@ class Decider:
     def _assign(self, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
         return {item.key: render_tree(item.value, scope) for item in assignments}
 
+    def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
+        """`slice_of`; None if it is too large, and the execution has failed."""
+        scope = self.slice_of(step)
+        try:
+            check_scope(scope)
+        except InvalidValue as error:
+            self.fail(_told(error), step.name)
+            return None
+        return scope
+
     def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
@@ -339,8 +405,25 @@ class Decider:
         return {"ctx": dict(ctx), "steps": {name: outcomes[name] for name in step.reads if name in outcomes}}
 
 
+def _told(error: TemplateError | InvalidValue, outcome: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
+    told = (
+        error.to_dict()
+        if isinstance(error, TemplateError)
+        else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
+    )
+    own = (outcome or {}).get("error")
+    return told if own is None else {**own, "routing": told}
+
+
+def _unmatched(step: str) -> dict[str, Any]:
+    message = f"no arc of step '{step}' was taken, and nothing came after it; if that is meant, set on_no_match"
+    return {"code": "routing.no_match", "step": step, "message": message}
+
+
 DECIDE: dict[str, Callable[[Decider], None]] = {
     e.STARTED: Decider.started,
+    e.RETRIED: Decider.retried,
     e.CALL_DONE: Decider.called,
     e.CALL_ERROR: Decider.called,
     e.CALL_DEFERRED: Decider.deferred,

@@ -2,6 +2,9 @@
 
 A decision names its fact in `cause`. Facts may be appended by many writers at once, undecided; each is then decided
 alone, in the order of `seq`, so the order that counts for folding is (cause or seq, seq): see `replay.logical_order`.
+
+A fact that nobody waited for when its turn came stands in the log with the reason under `ignored`, and changes nothing.
+A fact that could not be decided stands in the `playbook.failed` that it led to, under `quarantined`; that has no cause.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ FRAME_COMMITTED = "frame.committed"
 TIMER_FIRED = "timer.fired"
 CHILD_ENDED = "child.ended"
 CANCELLED = "execution.cancelled"
+# out of quarantine: it goes on as it was
+RETRIED = "execution.retried"
 
 FACTS = frozenset(
     {
@@ -30,6 +35,7 @@ FACTS = frozenset(
         TIMER_FIRED,
         CHILD_ENDED,
         CANCELLED,
+        RETRIED,
     }
 )
 
@@ -46,6 +52,13 @@ FAILED = "playbook.failed"
 DECISIONS = frozenset(
     {ISSUED, STEP_EXIT, STEP_SKIPPED, LOOP_OPENED, LOOP_DONE, TIMER_SET, CHILD_STARTED, COMPLETED, FAILED}
 )
+
+
+# in a payload: see above
+IGNORED = "ignored"
+QUARANTINED = "quarantined"
+# the code of the error of an execution that could not be decided about
+UNDECIDABLE = "engine.undecidable"
 
 
 @dataclass(frozen=True, slots=True)

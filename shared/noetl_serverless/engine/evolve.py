@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..limits import LOOP_INLINE_BYTES
 from . import events as e
 from .allowance import spend
 from .events import Event
-from .state import LOOP_INLINE_BYTES, Command, Loop, State, Suspended, Token, token_key
+from .state import Command, Loop, State, Suspended, Token, token_key
 
 
 def evolve(state: State, event: Event) -> State:
@@ -24,7 +25,9 @@ def apply(state: State, event: Event) -> None:
     if event.seq > state.seq:
         state.seq = event.seq
     # what comes too late for an execution that has ended is kept in the log and changes nothing
-    if state.ended:
+    if state.ended and not (state.quarantined and event.type in (e.RETRIED, e.CANCELLED)):
+        return
+    if e.IGNORED in event.payload:
         return
     for route in event.payload.get("routes", ()):
         apply_route(state, route)
@@ -36,6 +39,8 @@ def apply_route(state: State, route: dict[str, Any]) -> None:
     step: str = route["step"]
     state.tokens.pop(token_key(step, route["generation"]), None)
     state.ctx.update(route.get("set", {}))
+    if route.get("unmatched") and step in state.outcomes:
+        state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
     arcs = route.get("arcs", ())
     for target in arcs:
         state.waiting.setdefault(target, []).append(step)
@@ -100,7 +105,7 @@ def _finished(state: State, event: Event) -> None:
         return
     spend(state, event)
     state.ctx.update(event.payload.get("set", {}))
-    if command.kind == "step" and event.step is not None:
+    if command.kind == "step" and event.step is not None and not _outdated(state, event):
         state.outcomes[event.step] = outcome_of(event)
 
 
@@ -149,6 +154,8 @@ def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str,
 
 def _deferred(state: State, event: Event) -> None:
     # the decision that follows sets the timer
+    if event.command_id not in state.commands:
+        return
     spend(state, event)
     state.ctx.update(event.payload.get("set", {}))
 
@@ -206,7 +213,14 @@ def _loop_done(state: State, event: Event) -> None:
     loop = state.loops.pop(key, None)
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
-    state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
+    if not _outdated(state, event):
+        state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
+
+
+def _outdated(state: State, event: Event) -> bool:
+    """Whether a later run of its step has ended already: of two under way, the older may end last."""
+    latest = state.generations.get(event.step or "", 0)
+    return (event.generation or 0) < latest and token_key(event.step or "", latest) not in state.tokens
 
 
 def loop_outcome(execution_id: str, event: Event, loop: Loop | None) -> dict[str, Any]:
@@ -245,8 +259,15 @@ def _nothing(state: State, event: Event) -> None:
 def _ended(state: State, event: Event) -> None:
     state.status = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}[event.type]  # type: ignore[assignment]
     state.error = event.payload.get("error")
+    if e.QUARANTINED in event.payload:
+        # it may be told to go on
+        return
     for container in (state.tokens, state.waiting, state.commands, state.loops, state.timers, state.children):
         container.clear()
+
+
+def _retried(state: State, event: Event) -> None:
+    state.status, state.error = "running", None
 
 
 def _noted(state: State, event: Event) -> None:
@@ -263,6 +284,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.TIMER_FIRED: _noted,
     e.CHILD_ENDED: _child_ended,
     e.CANCELLED: _ended,
+    e.RETRIED: _retried,
     e.ISSUED: _issued,
     e.STEP_EXIT: _nothing,
     e.STEP_SKIPPED: _step_skipped,

@@ -7,8 +7,6 @@ commands; towards the end frames shrink so that no worker waits for the last one
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from .state import Loop
 
 Frame = tuple[int, int, int, int]
@@ -20,14 +18,20 @@ MOST_ITEMS = 1000
 SPREAD = 4
 
 
-def next_frame(loop: Loop, out: Iterable[Frame]) -> Frame | None:
-    """(index, start, end, concurrency) of the frame to issue now, if there is room and something left."""
+def width_of(frame: Frame) -> int:
+    """How many of its items are under way at once."""
+    _, start, end, concurrency = frame
+    return min(concurrency, end - start)
+
+
+def next_frame(loop: Loop, in_flight: int) -> Frame | None:
+    """(index, start, end, concurrency) of the frame to issue now, if there is room and something left; `in_flight`:
+    items of the loop that are under way."""
     if loop.error is not None and not loop.best_effort:
         return None
     start, end = loop.returned[0] if loop.returned else (loop.next, loop.count)
     if start >= end:
         return None
-    in_flight = sum(min(concurrency, last - first) for _, first, last, concurrency in out)
     room = (1 if loop.sequential else loop.max_in_flight) - in_flight
     if room <= 0:
         return None

@@ -8,17 +8,35 @@ from ..playbook.plan import Plan
 from .state import State
 
 
-def blocked(plan: Plan, state: State, join: str) -> bool:
-    """Whether something under way can still reach `join`.
+def blocked(plan: Plan, state: State, step: str) -> bool:
+    """Whether `step`, which was led to, is to wait for something under way that can still lead to it.
 
-    A running step holds it over any path. A step that itself waits holds it over forward paths only: otherwise two
-    joins on one cycle would wait for each other.
+    A join waits for what can reach it: for a running step over any path, for one that itself waits over forward paths
+    only, or two joins on one cycle would wait for each other. A step that was led back to waits for what is left of
+    the round: for all in the body of its cycle, so that each round is one run of the step, whatever the number of
+    branches that lead back.
     """
-    if len(plan.sources.get(join, ())) < 2:
+    if _led_back(plan, state, step):
+        body = plan.bodies[step]
+        return any(token.step in body for token in state.tokens.values()) or any(
+            other in body for other in state.waiting if other != step
+        )
+    if len(plan.sources.get(step, ())) < 2:
         return False
-    if any(join in plan.reach[token.step] for token in state.tokens.values()):
+    if any(step in plan.reach[token.step] for token in state.tokens.values()):
         return True
-    return any(join in plan.reach_forward[step] for step in state.waiting if step != join)
+    return any(
+        step in plan.reach_forward[other]
+        # the next round of a cycle does not hold up what is left of this one
+        and not (_led_back(plan, state, other) and step in plan.bodies[other])
+        for other in state.waiting
+        if other != step
+    )
+
+
+def _led_back(plan: Plan, state: State, step: str) -> bool:
+    back = plan.back_sources.get(step)
+    return back is not None and not back.isdisjoint(state.waiting[step])
 
 
 def unreachable(plan: Plan, state: State, targets: Iterable[str]) -> list[str]:

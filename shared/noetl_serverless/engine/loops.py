@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..limits import IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
 from ..playbook.plan import Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
-from .frames import next_frame
+from .frames import next_frame, width_of
 from .ids import command_id
 from .state import Loop as Opened
 from .state import State, token_key
@@ -17,9 +18,6 @@ from .state import State, token_key
 if TYPE_CHECKING:
     from .decide import Decider
 
-# a collection that is larger than this as JSON is rendered and stored by a worker
-INLINE_BYTES = 64 * 1024
-MAX_ITEMS = 10_000_000
 DEFAULT_IN_FLIGHT = 16
 # the name of the event that arcs of a failed loop ask for
 FAILED = "loop.failed"
@@ -34,6 +32,7 @@ def begin(decider: Decider, step: Step, loop: Loop, generation: int) -> None:
     except (TemplateError, TypeError) as error:
         end(decider, step, generation, _loop_error(error, loop.items))
         return
+    # one that is large as JSON is rendered and stored by a worker
     if items is None or len(items) > INLINE_BYTES or _json_size(items) > INLINE_BYTES:
         decider.issue(step, generation, "open")
     else:
@@ -44,11 +43,14 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
     """`items`: {"data": list} or {"ref": where they are stored}."""
     assert step.loop is not None
     try:
-        if count > MAX_ITEMS:
-            raise ValueError(f"a loop takes at most {MAX_ITEMS} items, not {count}")
+        if count > LOOP_ITEMS:
+            raise ValueError(f"a loop takes at most {LOOP_ITEMS} items, not {count}")
         width = _width(decider, step.loop)
     except (TemplateError, TypeError, ValueError) as error:
         end(decider, step, generation, _loop_error(error, step.loop.max_in_flight))
+        return
+    scope = decider.bounded_slice_of(step)
+    if scope is None:
         return
     decider.emit(
         e.LOOP_OPENED,
@@ -58,7 +60,7 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
             "single": step.parks,
-            "scope": {"steps": decider.slice_of(step)["steps"]},
+            "scope": scope if step.steady else {"steps": scope["steps"]},
             **items,
         },
         step=step.name,
@@ -70,24 +72,32 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
 def _width(decider: Decider, loop: Loop) -> int:
     width = loop.max_in_flight
     value = width.render(decider.scope()) if isinstance(width, Template) else width
-    return max(1, int(value)) if value is not None else DEFAULT_IN_FLIGHT
+    if value is None:
+        return DEFAULT_IN_FLIGHT
+    width = max(1, int(value))
+    if width > IN_FLIGHT:
+        raise ValueError(f"max_in_flight is at most {IN_FLIGHT}, not {width}")
+    return width
 
 
 def fill(decider: Decider, step: Step, generation: int) -> None:
     """Issue frames up to the loop's width; close the loop when its last frame is in."""
     key = token_key(step.name, generation)
     out = list(_frames_out(decider.state, key))
-    while (frame := next_frame(decider.state.loops[key], out)) is not None:
+    in_flight = sum(map(width_of, out))
+    while (frame := next_frame(decider.state.loops[key], in_flight)) is not None:
         if not decider.affords(step.name):
             return
         out.append(frame)
+        in_flight += width_of(frame)
         decider.emit(
             e.ISSUED,
             {
                 "kind": "frame",
                 "attempt": 1,
                 "frame": list(frame),
-                "scope": {"ctx": decider.slice_of(step)["ctx"]},
+                # of a steady step it stands in the loop's opening, once
+                "scope": {} if step.steady else {"ctx": decider.slice_of(step)["ctx"]},
             },
             step=step.name,
             generation=generation,
@@ -136,10 +146,8 @@ def collection(value: Any) -> list[Any]:
         return []
     if isinstance(value, dict):
         return [value]
-    if isinstance(value, list | tuple | range):
-        return list(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
+    if isinstance(value, list):
+        return value
     raise TypeError(f"loop.in must give a list, not {type(value).__name__} ({str(value)[:80]!r})")
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .allowance import Spent
+from .events import UNDECIDABLE
 
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
-
-# a loop's results stay in the state up to this many bytes of JSON; beyond, they are read through the manifest
-LOOP_INLINE_BYTES = 16 * 1024
 
 
 def token_key(step: str, generation: int) -> str:
@@ -121,6 +119,11 @@ class State:
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "failed", "cancelled")
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it has failed because it could not be decided about."""
+        return self.status == "failed" and (self.error or {}).get("code") == UNDECIDABLE
 
     def copy(self) -> State:
         return replace(

@@ -1,7 +1,8 @@
-"""Logs outlive the code that wrote them: payloads of older schema versions are brought up to date when read.
+"""Logs and states outlive the code that wrote them: what is of an older schema version is brought up to date when read.
 
 A payload says its version under the key `v`; without it, it is of version 1. An upcaster takes the payload of one
-event type from one version to the next. A released version is kept alive by its golden logs.
+event type from one version to the next. A released version is kept alive by its golden logs. The version of a state
+stands beside it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any
 
 from .canonical import checksum
 from .events import Event
+from .state import State
 
-# the version of what this code writes
+# the versions of the payloads and of the states that this code writes
 VERSION = 1
+STATE_VERSION = 1
 FIRST = 1
 KEY = "v"
 
@@ -60,3 +63,26 @@ class Upcasters:
 
 
 UPCASTERS = Upcasters()
+
+
+class States:
+    """Upcasters of states, by the version they start from."""
+
+    def __init__(self, version: int = STATE_VERSION) -> None:
+        self.version = version
+        self._steps: dict[int, Upcaster] = {}
+
+    def add(self, version: int, upcaster: Upcaster) -> None:
+        self._steps[version] = upcaster
+
+    def restore(self, snapshot: Mapping[str, Any], version: int, workload: Mapping[str, Any]) -> State:
+        """The state that was kept as `snapshot` in `version`; raises NewerSchema."""
+        if version > self.version:
+            raise NewerSchema(f"the state has schema version {version}, known is {self.version}")
+        for step in range(version, self.version):
+            if (upcaster := self._steps.get(step)) is not None:
+                snapshot = upcaster(snapshot)
+        return State.restore(snapshot, workload)
+
+
+STATES = States()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine import events as e
-from ..engine.decide import MAX_DEPTH
 from ..engine.events import Event
-from ..errors import NotFound
+from ..errors import InvalidPlaybook, NotFound
+from ..limits import CHILD_DEPTH
 from .playbooks import Playbooks
 from .turn import Turn
 
@@ -15,13 +15,15 @@ from .turn import Turn
 async def resolve(playbooks: Playbooks, turn: Turn, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, or the depth is too great."""
     child = fact.payload["child"]
-    if turn.state.depth + 1 > MAX_DEPTH:
-        return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {MAX_DEPTH} levels deep")
+    if turn.state.depth + 1 > CHILD_DEPTH:
+        return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
     try:
         entry = await playbooks.entry(child["path"], child["version"])
         await playbooks.plan(entry.hash)
     except NotFound as missing:
         return _failed(turn, fact, "child.not_found", missing.detail)
+    except InvalidPlaybook as invalid:
+        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
     found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
     return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
 

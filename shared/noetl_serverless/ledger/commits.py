@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import NotFound, Unavailable
-from ..store.log import Case, Claimant, Committed, Log, Part
+from ..errors import Busy, NotFound, Problem
+from ..store.log import Case, Claimant, Committed, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
 from .doorbell import Doorbell
 from .openings import open_child
 from .playbooks import Playbooks
+from .quarantine import released
 from .turn import Turn
 
 logger = logging.getLogger(__name__)
 
 # how often a commit that lost its race is decided anew before the caller is told to come back
 ATTEMPTS = 12
+# how often a cancellation races, before it locks the row
+CANCELS = 3
 
 
 class Commits:
@@ -47,28 +51,59 @@ class Commits:
     async def commit(
         self, turns: Sequence[Turn], claimant: Claimant | None = None
     ) -> tuple[Committed, dict[str, Case]]:
-        """Write the turns, and in the same transaction open the children they start. Gives all their cases too."""
+        """Write the turns, and in the same transaction open the children they start. Gives all their cases too.
+
+        If one cannot be stored, each is written by itself, and that one is put into quarantine.
+        """
         parts = [turn.part() for turn in turns]
         for turn in turns:
             parts += [await self._child(turn, started) for started in turn.children]
-        return await self.write(parts, claimant), {part.case.execution_id: part.case for part in parts}
+        try:
+            committed = await self.write(parts, claimant)
+        except Unwritable as error:
+            if len(turns) > 1:
+                return await self._one_by_one(turns, claimant)
+            logger.error("an execution cannot be stored: %s", error, extra={"execution_id": turns[0].case.execution_id})
+            parts = [turns[0].give_up(error).part()]
+            committed = await self.write(parts, claimant)
+        return committed, {part.case.execution_id: part.case for part in parts}
+
+    async def _one_by_one(self, turns: Sequence[Turn], claimant: Claimant | None) -> tuple[Committed, dict[str, Case]]:
+        whole = Committed(frozenset(), [], [], [])
+        known: dict[str, Case] = {}
+        for turn in turns:
+            room = claimant and replace(claimant, room=claimant.room - len(whole.claimed))
+            committed, cases = await self.commit([turn], room if room and room.room > 0 else None)
+            whole = Committed(
+                whole.good | committed.good,
+                whole.claimed + committed.claimed,
+                whole.waiting + committed.waiting,
+                whole.appended + committed.appended,
+            )
+            known |= cases
+        return whole, known
 
     async def write(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
         """In one transaction; then keep what was written, and tell who waits for it."""
         with metrics.commit_seconds.time():
             committed = await self._log.commit(parts, claimant)
+        await self._written(parts, committed)
+        return committed
+
+    async def _written(self, parts: Sequence[Part], committed: Committed) -> None:
         for part in parts:
             id = part.case.execution_id
             metrics.commits.labels("committed" if id in committed.good else "lost").inc()
             if id in committed.good:
                 self.cases.keep(part.case)
                 self._on_commit(id, part.case.state.ended)
+                if part.quarantined:
+                    _tell_of_quarantine(part)
             else:
                 self.cases.forget(id)
         await self._doorbell.ring(committed.waiting)
         if timers := [due for part in parts if part.case.execution_id in committed.good for due in _timers(part)]:
             await self._doorbell.wake((min(timers) - self._clock()) / 1000)
-        return committed
 
     async def append(
         self,
@@ -78,7 +113,7 @@ class Commits:
         claimant: Claimant | None = None,
     ) -> tuple[Committed, dict[str, Case]] | None:
         """Take in the inbox, and then `fact`. None if there is nothing to take in, or the execution has ended, or
-        `fact` closes a timer that is set no more; raises NotFound, and Unavailable if others always came first."""
+        `fact` closes a timer that is set no more; raises NotFound, and Busy if others always came first."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(0.001 * attempt)
@@ -90,30 +125,66 @@ class Commits:
             if committed.good:
                 await self.follow(committed.appended)
                 return committed, cases
-        raise Unavailable(f"execution {execution_id} is very busy; try again")
+        raise Busy(f"execution {execution_id} is very busy; try again")
 
-    async def advance(self, execution_ids: Iterable[str]) -> int:
-        """Take in what lies in their inboxes; returns how many executions went on."""
-        return sum([await self.append(id) is not None for id in execution_ids])
+    async def cancel(self, execution_id: str, fact: Event) -> bool:
+        """Append the end that somebody wants; False if it has ended already. No loop is too busy for it: who cannot win
+        the race for the row locks it. Raises NotFound."""
+        for _ in range(CANCELS):
+            async with self.cases.alone([execution_id]):
+                part = _end(await self._fresh(execution_id), await self._log.inbox(execution_id), fact)
+                if part is None:
+                    return False
+                committed = await self.write([part])
+            if committed.good:
+                await self.follow(committed.appended)
+                return True
+        done = await self._log.exclusively(execution_id, lambda case, inbox: _end(case, inbox, fact))
+        if done is None:
+            return False
+        part, committed = done
+        await self._written([part], committed)
+        await self.follow(committed.appended)
+        return True
+
+    async def advance(self, execution_id: str) -> bool:
+        """Take in what lies in its inbox; whether it went on."""
+        return await self.append(execution_id) is not None
 
     async def follow(self, execution_ids: Sequence[str]) -> None:
         """Go on with executions that a commit gave a fact; what fails here the reconciler does."""
         for id in execution_ids:
             try:
-                await self.advance([id])
-            except Unavailable as error:
+                await self.advance(id)
+            except Problem as error:
                 logger.warning("execution %s goes on later: %s", id, error)
+            except Exception:
+                # the commit before it is good, and so is its answer
+                metrics.setbacks.labels("follow").inc()
+                logger.exception("execution %s cannot go on", id)
+
+    async def release(self, execution_id: str, at: int) -> Committed:
+        """Let an execution go on that is in quarantine, as it was; `at` in ms. Raises NotFound, Conflict if it is not
+        there, and Unavailable."""
+        async with self.cases.alone([execution_id]):
+            turn = await released(self._log, self._playbooks, execution_id, at)
+            committed, _ = await self.commit([turn])
+        if not committed.good:
+            raise Busy(f"execution {execution_id} is very busy; try again")
+        await self.follow([execution_id, *committed.appended])
+        return committed
 
     async def _open(self, execution_id: str, fact: Event | None, closes: tuple[str, int] | None) -> Turn | None:
-        case = (await self.cases.get([execution_id], fresh=True)).get(execution_id)
-        if case is None:
-            raise NotFound(f"there is no execution {execution_id}")
+        case = await self._fresh(execution_id)
         if case.state.ended:
             await self._log.discard(execution_id)
             return None
+        inbox = await self._log.inbox(execution_id)
+        if cancelled := next((waiting for _, waiting in inbox if waiting.type == e.CANCELLED), None):
+            return _ended(case, inbox, cancelled)
         turn = await self.turn(case)
-        for taken, waiting in await self._log.inbox(execution_id):
-            if turn.state.ended:
+        for taken, waiting in inbox:
+            if turn.state.ended and not turn.quarantined:
                 turn.taken.append(taken)
             else:
                 turn.take(waiting, taken=taken)
@@ -122,12 +193,43 @@ class Commits:
             turn.take(fact, closes)
         return turn if turn.events else None
 
+    async def _fresh(self, execution_id: str) -> Case:
+        """As it stands in the store; raises NotFound."""
+        case = (await self.cases.get([execution_id], fresh=True)).get(execution_id)
+        if case is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        return case
+
     async def _child(self, parent: Turn, started: Event) -> Part:
         plan = await self._playbooks.plan(started.payload["plan_hash"])
         opening = open_child(parent.case, started, plan)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
         return turn.part(opening.row)
+
+
+def _ended(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Turn | None:
+    """The turn that ends it by `fact`; None if it has ended. That needs no playbook, and what waits in the inbox comes
+    too late."""
+    if case.state.ended and not case.state.quarantined:
+        return None
+    turn = Turn(case, None)
+    turn.take(fact)
+    turn.taken += [taken for taken, _ in inbox]
+    return turn
+
+
+def _end(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Part | None:
+    turn = _ended(case, inbox, fact)
+    return None if turn is None else turn.part()
+
+
+def _tell_of_quarantine(part: Part) -> None:
+    assert part.quarantined is not None
+    error, id = part.quarantined["error"], part.case.execution_id
+    metrics.quarantined.labels(error["code"]).inc()
+    extra = {"operation": "quarantine", "execution_id": id, "place": error["place"], "path": part.case.path}
+    logger.error("audit: execution %s is in quarantine: %s", id, error["message"], extra=extra)
 
 
 def _timers(part: Part) -> list[int]:

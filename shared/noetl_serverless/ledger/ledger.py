@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
-from ..errors import NotFound, Unavailable
+from ..errors import InvalidRequest, NotFound, Unavailable
 from ..protocol import (
     ClaimRequest,
     ClaimResponse,
@@ -21,11 +21,11 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..store.log import Claimant, Dead, Log
+from ..store.log import Claimant, Dead, Log, Quarantined, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
-from .openings import Started, open_root
+from .openings import Started, as_stored, open_root, replay_of
 from .playbooks import Playbooks
 from .reporting import Batch, Reporting
 from .turn import Turn
@@ -64,21 +64,27 @@ class Ledger:
         version: int | None = None,
         payload: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
+        principal: Mapping[str, Any] | None = None,
     ) -> Started:
-        """Open an execution. Raises NotFound, InvalidRequest, and Conflict for a key that started something else."""
+        """Open an execution. `principal`: who or what starts it, which its children keep. Raises NotFound,
+        InvalidRequest, and Conflict for a key that started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
-        plan = await self._playbooks.plan(entry.hash)
-        opening = open_root(entry, plan, payload or {}, self._clock(), idempotency_key)
+        asked = entry.version if catalog_id is not None else version
         if idempotency_key is not None and (known := await self._log.started(idempotency_key)):
-            return opening.replay_of(*known)
+            return replay_of(known, entry.path, asked, payload or {})
+        plan = await self._playbooks.plan(entry.hash)
+        opening = open_root(entry, plan, payload or {}, self._clock(), idempotency_key, principal)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
-        committed = await self._commits.write([turn.part(opening.row)])
+        try:
+            committed = await self._commits.write([turn.part(opening.row)])
+        except Unwritable as error:
+            raise InvalidRequest(f"the execution cannot be stored: {error}") from error
         if not committed.good:
             known = await self._log.started(idempotency_key) if idempotency_key else None
             if known is None:
                 raise Unavailable("the execution's id was taken; try again")
-            return opening.replay_of(*known)
+            return replay_of(known, entry.path, asked, payload or {})
         return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
 
     async def state(self, execution_id: str) -> State:
@@ -91,9 +97,10 @@ class Ledger:
     async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
         """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
         children = await self._descendants(execution_id) if cascade else []
+        reason = as_stored(reason)
         error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
-        if await self._commits.append(execution_id, fact) is None:
+        if not await self._commits.cancel(execution_id, fact):
             return "already_completed", []
         return "cancelled", [execution_id, *children]
 
@@ -123,7 +130,7 @@ class Ledger:
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         kept = await self._log.extend(request.worker_id, request.commands, request.lease)
-        lost = [key for key in request.commands if (key.execution_id, key.command_id) not in kept]
+        lost = [key for key in request.commands if (key.execution_id, key.command_id, key.fence) not in kept]
         return HeartbeatResponse(
             lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
         )
@@ -133,7 +140,7 @@ class Ledger:
         if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
             await self._release(batch, released)
         await self._reporting.report(batch)
-        results = [batch.results[(item.execution_id, item.command_id)] for item in request.outcomes]
+        results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
         plans = await self._dispatch.plans(batch.commands, request.plans)
         return ReportResponse(results=results, commands=batch.commands, plans=plans)
 
@@ -173,11 +180,36 @@ class Ledger:
         )
         batch = Batch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))
         await self._reporting.report(batch)
-        if batch.results[(dead.execution_id, dead.command_id)].status != "accepted":
+        if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
             return False
         await self._log.bury(dead)
         return True
 
-    async def advance(self, execution_ids: Iterable[str]) -> int:
-        """Take in what lies in the inboxes of these executions; returns how many went on."""
-        return await self._commits.advance(execution_ids)
+    async def advance(self, execution_id: str) -> bool:
+        """Take in what lies in the inbox of an execution; whether it went on."""
+        return await self._commits.advance(execution_id)
+
+    # -- quarantine
+
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        return await self._log.quarantined(limit, after)
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined:
+        """Raises NotFound."""
+        found = await self._log.quarantined(1, execution_id=execution_id)
+        if not found:
+            raise NotFound(f"execution {execution_id} is not in quarantine")
+        return found[0]
+
+    async def retry(self, execution_id: str) -> State:
+        """Let an execution in quarantine go on as it was: what could not be decided is decided anew. Raises NotFound,
+        and Conflict if it is not in quarantine."""
+        await self._commits.release(execution_id, self._clock())
+        return await self.state(execution_id)
+
+    async def drop(self, execution_id: str) -> None:
+        """Leave it as it ended, and end the children that it still has. Raises NotFound."""
+        if not await self._log.drop_quarantined(execution_id):
+            raise NotFound(f"execution {execution_id} is not in quarantine")
+        for child in await self._log.children(execution_id):
+            await self.cancel(child, f"the parent execution {execution_id} was dropped from quarantine")

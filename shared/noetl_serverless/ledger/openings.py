@@ -10,19 +10,17 @@ from typing import Any
 
 import orjson
 
-from ..commands.fact import INLINE_LIMIT
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import execution_id
 from ..engine.state import State
-from ..errors import Conflict, InvalidRequest
+from ..errors import Conflict, Fault, InvalidRequest
+from ..limits import INLINE_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Plan
+from ..playbook.values import InvalidValue, stored
 from ..prices import budget_of
-from ..store.log import Case
+from ..store.log import Case, Known
 from .playbooks import Entry
-
-# a workload above the inline limit stands beside the log, up to this many bytes of JSON
-WORKLOAD_LIMIT = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +37,48 @@ class Opening:
     fact: Event
     row: dict[str, Any]
 
-    def replay_of(self, execution_id: str, request_hash: str | None) -> Started:
-        """What the same key has started; raises Conflict if that was another request."""
-        if request_hash != self.row["request_hash"]:
-            raise Conflict(
-                f"this Idempotency-Key has started execution {execution_id} with another playbook or payload; "
-                "use a new key"
-            )
-        return Started(execution_id, 0, replayed=True)
 
-
-def open_root(entry: Entry, plan: Plan, payload: Mapping[str, Any], at: int, idempotency_key: str | None) -> Opening:
-    """Raises InvalidRequest for a payload that is too large or whose `ctx` is no object."""
+def open_root(
+    entry: Entry,
+    plan: Plan,
+    payload: Mapping[str, Any],
+    at: int,
+    idempotency_key: str | None,
+    principal: Mapping[str, Any] | None = None,
+) -> Opening:
+    """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
     id = execution_id(at, secrets.token_hex(8))
-    request = [entry.path, entry.version, payload]
-    request_hash = hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    keys = {"idempotency_key": idempotency_key, "request_hash": request_hash if idempotency_key else None}
-    return _opening(id, str(entry.catalog_id), entry.version, entry.path, plan, payload, at, None, 0, keys)
+    given = as_stored(payload)
+    request_hash = _hash(entry.path, entry.version, given) if idempotency_key else None
+    keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
+    return _opening(
+        id, str(entry.catalog_id), entry.version, entry.path, plan, given, at, None, 0, keys, as_stored(principal)
+    )
+
+
+def replay_of(known: Known, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+    """What the same key has started, with whichever version was the latest then; raises Conflict if it was started with
+    another request: `version` None asks for the latest."""
+    other = version is not None and version != known.version
+    if other or known.request_hash != _hash(path, known.version, as_stored(payload)):
+        raise Conflict(
+            f"this Idempotency-Key has started execution {known.execution_id} with another playbook or payload; "
+            "use a new key"
+        )
+    return Started(known.execution_id, 0, replayed=True)
+
+
+def as_stored(value: Any) -> Any:
+    """What a caller gave, in the domain of values; raises InvalidRequest with the place of what is outside."""
+    try:
+        return stored(value)
+    except InvalidValue as error:
+        fault = Fault(error.rule, "/payload" + error.pointer(), code="value.invalid")
+        raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
+
+
+def _hash(path: str, version: int, payload: Any) -> str:
+    return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def open_child(parent: Case, started: Event, plan: Plan) -> Opening:
@@ -79,6 +102,7 @@ def open_child(parent: Case, started: Event, plan: Plan) -> Opening:
         link,
         order["depth"],
         {},
+        parent.principal,
     )
 
 
@@ -93,6 +117,7 @@ def _opening(
     parent: dict[str, Any] | None,
     depth: int,
     keys: Mapping[str, Any],
+    principal: dict[str, Any] | None,
 ) -> Opening:
     given = dict(payload)
     ctx = given.pop("ctx", {})
@@ -100,8 +125,10 @@ def _opening(
         raise InvalidRequest("payload.ctx must be an object")
     workload = _merge(plan.workload, given)
     size = len(orjson.dumps(workload))
-    if size > WORKLOAD_LIMIT:
-        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_LIMIT} are taken; pass a URL instead")
+    if size > WORKLOAD_BYTES:
+        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+    if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
+        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes, at most {INLINE_BYTES} are taken")
     fact = Event(
         e.STARTED,
         at,
@@ -111,10 +138,11 @@ def _opening(
             "plan": plan.hash,
             "entry": plan.entry,
             "depth": depth,
-            **({"workload": workload} if size <= INLINE_LIMIT else {"workload_bytes": size}),
+            **({"workload": workload} if size <= INLINE_BYTES else {"workload_bytes": size}),
             **({"ctx": ctx} if ctx else {}),
             **({"budget": budget_of(plan.budget)} if plan.budget else {}),
             **({"parent": parent} if parent else {}),
+            **({"principal": principal} if principal else {}),
         },
     )
     row = {
@@ -126,11 +154,13 @@ def _opening(
         "parent": parent,
         "depth": depth,
         "workload": workload,
+        "principal": principal,
         "at": at,
         **keys,
     }
     state = State(id, workload=workload)
-    return Opening(Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state), fact, row)
+    case = Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
+    return Opening(case, fact, row)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ for the row: it closes its commands and leaves their facts in the inbox, and who
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +17,7 @@ from ..commands.reference import executions_of
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import started_at
-from ..errors import InvalidRequest, Unavailable
+from ..errors import InvalidPlaybook, InvalidRequest, Problem
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..store.log import Case, Claimant, Log, Reported
 from ..telemetry import metrics
@@ -25,6 +26,8 @@ from .commits import Commits
 from .dispatch import Dispatch
 from .playbooks import Playbooks
 from .turn import Turn
+
+logger = logging.getLogger(__name__)
 
 # how often an execution's row is tried for
 RACES = 2
@@ -36,7 +39,7 @@ class Batch:
 
     request: ReportRequest
     work: dict[str, list[Outcome]]
-    results: dict[tuple[str, str], ReportResult] = field(default_factory=dict)
+    results: dict[tuple[str, str, int], ReportResult] = field(default_factory=dict)
     commands: list[ClaimedCommand] = field(default_factory=list)
     # executions that were given a fact, to be gone on with
     follow: list[str] = field(default_factory=list)
@@ -44,15 +47,23 @@ class Batch:
     @classmethod
     def of(cls, request: ReportRequest) -> Batch:
         batch = cls(request, {})
-        for outcome in request.outcomes:
-            if outcome.status != "released":
+        reported = [outcome for outcome in request.outcomes if outcome.status != "released"]
+        latest: dict[tuple[str, str], Outcome] = {}
+        for outcome in reported:
+            known = latest.get((outcome.execution_id, outcome.command_id))
+            if known is None or outcome.fence > known.fence:
+                latest[outcome.execution_id, outcome.command_id] = outcome
+        for outcome in reported:
+            if latest[outcome.execution_id, outcome.command_id] is outcome:
                 batch.work.setdefault(outcome.execution_id, []).append(outcome)
+            else:
+                batch.settle(outcome, "stale", "the command was claimed again, and is reported again")
         return batch
 
     def settle(
         self, outcome: Outcome, status: Literal["accepted", "stale", "refused"], detail: str | None = None
     ) -> None:
-        key = (outcome.execution_id, outcome.command_id)
+        key = (outcome.execution_id, outcome.command_id, outcome.fence)
         if key not in self.results:
             names = {"execution_id": outcome.execution_id, "command_id": outcome.command_id}
             self.results[key] = ReportResult(**names, status=status, detail=detail)
@@ -90,7 +101,12 @@ class Reporting:
         held = await self._held(batch) if fresh else None
         turns: dict[str, Turn] = {}
         for id, outcomes in list(batch.work.items()):
-            turn = await self._commits.turn(cases[id], batch.request.worker_id) if id in cases else None
+            try:
+                turn = await self._commits.turn(cases[id], batch.request.worker_id) if id in cases else None
+            except InvalidPlaybook as problem:
+                # it waits in the inbox for a release that can read the playbook
+                logger.error("the playbook of execution %s cannot be read: %s", id, problem)
+                continue
             for outcome in outcomes:
                 await self._take(batch, turn, outcome, held)
             if turn is not None and turn.events:
@@ -120,14 +136,16 @@ class Reporting:
                 cases.update(await self._commits.cases.get(odd, fresh=True))
         return cases
 
-    async def _held(self, batch: Batch) -> set[tuple[str, str]]:
+    async def _held(self, batch: Batch) -> set[tuple[str, str, int]]:
         """The commands of a batch that are still the worker's."""
         outcomes = [item for items in batch.work.values() for item in items if item.order is None]
         return await self._log.extend(batch.request.worker_id, [_held(item) for item in outcomes], batch.request.lease)
 
-    async def _take(self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str]] | None) -> None:
-        key = (outcome.execution_id, outcome.command_id)
-        if turn is None or outcome.command_id not in turn.state.commands:
+    async def _take(
+        self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
+    ) -> None:
+        key = (outcome.execution_id, outcome.command_id, outcome.fence)
+        if turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
             batch.settle(outcome, "stale", "the command is not this worker's any more")
         elif outcome.order is not None:
             # under the lease of the command before it: written only if that one's close is good
@@ -155,7 +173,7 @@ class Reporting:
         except InvalidRequest as problem:
             batch.settle(outcome, "refused", problem.detail)
             reason = {"kind": "engine", "code": "outcome.refused", "message": problem.detail, "retryable": False}
-            kept = outcome.model_dump(include={"execution_id", "command_id", "fence", "meta"})
+            kept = outcome.model_dump(include={"execution_id", "command_id", "fence"})
             refused = Outcome(**kept, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
         return await resolve(self._playbooks, turn, fact) if fact.type == e.CALL_PARKED else fact
@@ -181,26 +199,31 @@ class Reporting:
         """Leave the facts in the inbox, and take in what lies there if nobody else does."""
         facts = []
         for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
-            turn = await self._commits.turn(case)
+            turn = Turn(case, None)
             for outcome in batch.work[id]:
                 if outcome.order is None and outcome.command_id in case.state.commands:
                     fact = await self._fact(batch, turn, outcome)
                     facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
         accepted = await self._log.append(facts) if facts else set()
         for outcome in (item for items in batch.work.values() for item in items):
-            if (outcome.execution_id, outcome.command_id) in accepted:
+            if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
             else:
                 batch.settle(outcome, "stale", "the command is not this worker's any more")
         batch.work.clear()
-        for id in sorted({id for id, _ in accepted}):
+        for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
 
     async def _advance(self, batch: Batch, id: str) -> None:
         try:
             taken = await self._commits.append(id, claimant=batch.claimant())
-        except Unavailable:
+        except Problem:
             # whoever came first goes on, or the reconciler does
+            return
+        except Exception:
+            # what was accepted stands in the inbox
+            metrics.setbacks.labels("advance").inc()
+            logger.exception("execution %s cannot go on", id)
             return
         if taken is not None:
             committed, cases = taken

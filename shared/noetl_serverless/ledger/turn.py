@@ -2,76 +2,153 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..engine import events as e
-from ..engine.decide import advance
+from ..engine.decide import advance, ignored
 from ..engine.events import Event
+from ..engine.evolve import evolve
 from ..engine.state import State
 from ..playbook.plan import Plan
 from ..store.log import Case, Part
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
 SNAPSHOT_EVERY = 32
+PACKAGE = Path(__file__).parent.parent
+MOST_MESSAGE = 500
+
+
+class Given(NamedTuple):
+    """A fact, with the command and the fence that it ends, and its place in the inbox, if it has any."""
+
+    fact: Event
+    closes: tuple[str, int] | None = None
+    taken: int | None = None
 
 
 class Turn:
-    """Decides on the `case` it was loaded as; `part` is what is to be written. `worker` is who reports, if anybody."""
+    """Decides on the `case` it was loaded as; `part` is what is to be written. `worker` is who reports, if anybody.
 
-    def __init__(self, case: Case, plan: Plan, worker: str | None = None) -> None:
+    Without a plan only the end of an execution can be decided.
+    """
+
+    def __init__(self, case: Case, plan: Plan | None, worker: str | None = None) -> None:
         self.case = case
         self.worker = worker
         self.plan = plan
         self.state: State = case.state
         self.head = case.head
+        self.given: list[Given] = []
         self.events: list[Event] = []
         self.closes: list[tuple[str, int]] = []
         self.refs: list[dict[str, Any]] = []
         self.taken: list[int] = []
         self.appends: list[dict[str, Any]] = []
+        # rows of commands that are to be out again
+        self.again: list[dict[str, Any]] = []
         # command -> what it was issued with, for those that follow from what this turn was told
         self.issued: dict[str, dict[str, Any]] = {}
         # what has been started, to be opened in the same commit
         self.children: list[Event] = []
         # when it came to its end, in ms
         self.ended_at: int | None = None
+        # into quarantine, or out of it: see `Part.quarantined`
+        self.quarantined: dict[str, Any] | None = None
 
     def take(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
         """Append a fact and what follows from it; `closes` is the command and the fence that it ends, `taken` its place
-        in the inbox."""
-        self.head += 1
-        fact = replace(fact, seq=self.head)
-        self.events.append(fact)
-        if closes is not None:
-            self.closes.append(closes)
-        if taken is not None:
-            self.taken.append(taken)
-        decisions = self._decide(fact)
+        in the inbox. What cannot be decided ends the execution, in quarantine."""
+        self._note(Given(fact, closes, taken))
+        if self.quarantined:
+            self.quarantined["facts"].append(_kept(fact))
+            return
+        try:
+            decisions = self._decide(replace(fact, seq=self.head + 1))
+        except Exception as error:
+            # the core is pure: this fact in this state will fail every time
+            self._quarantine(fact, error)
+            return
         if taken is None:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
+    def give_up(self, error: Exception) -> Turn:
+        """A turn in place of this one, that puts all it was given into quarantine."""
+        other = Turn(self.case, self.plan, self.worker)
+        other.refs = self.refs
+        for given in self.given:
+            other._note(given)
+        first, *rest = (given.fact for given in self.given)
+        other._quarantine(first, error)
+        assert other.quarantined is not None
+        other.quarantined["facts"] += map(_kept, rest)
+        return other
+
+    def _note(self, given: Given) -> None:
+        self.given.append(given)
+        if given.closes is not None:
+            self.closes.append(given.closes)
+        if given.taken is not None:
+            self.taken.append(given.taken)
+
     def _decide(self, fact: Event) -> list[Event]:
-        was_running = not self.state.ended
+        if self.case.broken is not None and fact.type != e.CANCELLED:
+            raise self.case.broken
+        if reason := ignored(self.state, fact):
+            fact = replace(fact, payload={**fact.payload, e.IGNORED: reason})
+        was_running, was_quarantined = not self.state.ended, self.state.quarantined
         children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
-        self.state, decisions = advance(self.plan, self.state, fact)
+        self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
+        self._append(fact)
         for decision in decisions:
-            self.head += 1
-            numbered = replace(decision, seq=self.head)
-            self.events.append(numbered)
-            if numbered.type == e.CHILD_STARTED:
-                self.children.append(numbered)
+            self._append(replace(decision, seq=self.head + 1))
+            if decision.type == e.CHILD_STARTED:
+                self.children.append(self.events[-1])
         if was_running and self.state.ended:
             self.ended_at = fact.at
             self._tell_parent(fact.at)
-            if fact.payload.get("cascade", True):
-                self._end_children(children, fact.at)
+        if was_quarantined:
+            self.quarantined = {}
+            self.ended_at = fact.at if self.state.ended else None
+        if (was_running or was_quarantined) and self.state.ended and fact.payload.get("cascade", True):
+            self._end_children(children, fact.at)
         return decisions
+
+    def _append(self, event: Event) -> None:
+        self.events.append(event)
+        self.head = event.seq
+
+    def _quarantine(self, fact: Event, error: Exception) -> None:
+        """It ends, with all that was under way kept: see `engine.events.QUARANTINED`. Its children go on."""
+        if fact.type == e.STARTED:
+            started = replace(fact, seq=self.head + 1)
+            self.state = evolve(self.state, started)
+            self._append(started)
+        told = {
+            "kind": "engine",
+            "code": e.UNDECIDABLE,
+            "message": f"what follows from {fact.type} cannot be decided: {_of(error)}",
+            "retryable": False,
+            "place": _place(error),
+        }
+        payload = {"error": told, e.QUARANTINED: _kept(fact)}
+        failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
+        self.state = evolve(self.state, failed)
+        self._append(failed)
+        self.children.clear()
+        self.ended_at = fact.at
+        self._tell_parent(fact.at)
+        facts = [] if fact.type == e.STARTED else [_kept(fact)]
+        self.quarantined = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
-        writes = row is not None or self.state.ended or self.head - self.case.snapshot >= SNAPSHOT_EVERY
+        due = row is not None or self.state.ended or self.head - self.case.snapshot >= SNAPSHOT_EVERY
+        # what could not be read stays as it is
+        writes = due and self.case.broken is None
         state = replace(self.state, seq=self.head)
         snapshot = self.head if writes else self.case.snapshot
         case = replace(self.case, state=state, head=self.head, snapshot=snapshot)
@@ -87,7 +164,9 @@ class Turn:
             self.taken,
             self.appends,
             self.ended_at,
-            self.plan.pool,
+            self.plan.pool if self.plan else None,
+            self.quarantined,
+            self.again,
         )
 
     def _tell_parent(self, at: int) -> None:
@@ -139,3 +218,27 @@ def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
         "retryable": False,
         "execution_id": execution_id,
     }
+
+
+def _kept(fact: Event) -> dict[str, Any]:
+    return {
+        "type": fact.type,
+        "step": fact.step,
+        "generation": fact.generation,
+        "command": fact.command_id,
+        "at": fact.at,
+        "payload": fact.payload,
+    }
+
+
+def _of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MOST_MESSAGE]
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of ours that the traceback goes through: `engine/decide.py:12 in finish`."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(PACKAGE):
+            return f"{path.relative_to(PACKAGE)}:{frame.lineno} in {frame.name}"
+    return ""

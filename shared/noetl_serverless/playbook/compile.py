@@ -12,7 +12,7 @@ from typing import Any
 from . import grammar, model
 from .document import Path, plain_data, read_document
 from .faults import Faults
-from .graph import Reach, back_arcs
+from .graph import Reach, back_arcs, bodies
 from .plan import AdmitRule, Arc, Budget, Loop, Plan, Step, Task
 from .reads import Reads, merge
 from .scope import RESERVED
@@ -24,6 +24,8 @@ MAX_IN_FLIGHT = 16
 
 # names a template finds without anyone giving them to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
+# parts of an output that tell a failure from a success
+_OF_FAILURES = frozenset({"status", "error", "http", "pg", "py"})
 # parts of a step's view that are the whole result
 _WHOLE = frozenset({"data", "result"})
 
@@ -96,6 +98,10 @@ class _Compiler:
         self.trees = Trees(faults)
         self.tasks = Tasks(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
+        # several steps may run at once
+        self.parallel = any(
+            step.next and step.next.spec and step.next.spec.mode == "inclusive" for step in playbook.workflow
+        )
 
     def plan(self) -> Plan:
         self.tasks.check_workbook()
@@ -111,6 +117,7 @@ class _Compiler:
             for name, listed in targets.items()
         }
         metadata = self.playbook.metadata
+        back_sources, cycles = bodies(targets, back)
         return Plan(
             hash=canonical_hash(plain_data(self.document.root)),
             name=metadata.name,
@@ -123,6 +130,9 @@ class _Compiler:
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
+            back_sources=back_sources,
+            bodies=cycles,
+            max_turns=spec.max_turns,
             budget=_budget(spec.budget),
             durability=spec.durability,
         )
@@ -147,9 +157,11 @@ class _Compiler:
             arcs=self._arcs(step, path, back),
             mode=router.mode,
             on_no_match=router.on_no_match,
+            warns=step.next is not None and "on_no_match" not in router.model_fields_set,
             has_router=step.next is not None,
             admit=self._admit(step, path),
             reads=self._reads(given, tasks, loop),
+            steady=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
             parks=any(task.kind == "playbook" for task in tasks),
             place=self.trees.place(path),
         )
@@ -245,7 +257,7 @@ def _asks_about_failure(reads: Reads) -> bool:
     if "event" in reads or "error" in reads:
         return True
     output = reads.get("output", frozenset())
-    return output is None or bool(output - {"data"})
+    return output is None or bool(output & _OF_FAILURES)
 
 
 def _sources(forward: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:

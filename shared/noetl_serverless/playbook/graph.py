@@ -38,6 +38,28 @@ def _search(arcs: Arcs, root: str, done: set[str], found: set[tuple[str, int]]) 
             done.add(step)
 
 
+def bodies(arcs: Arcs, back: set[tuple[str, int]]) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    """Of each step that arcs lead back to: the steps they come from, and the body of its cycle: the step itself, and
+    what leads to one of them without passing through it."""
+    led_back: dict[str, set[str]] = {}
+    for source, index in back:
+        led_back.setdefault(arcs[source][index], set()).add(source)
+    into: dict[str, list[str]] = {name: [] for name in arcs}
+    for source, targets in arcs.items():
+        for target in targets:
+            into[target].append(source)
+    found = {}
+    for header, sources in led_back.items():
+        body, queue = {header}, list(sources)
+        while queue:
+            step = queue.pop()
+            if step not in body:
+                body.add(step)
+                queue += into[step]
+        found[header] = frozenset(body)
+    return {header: frozenset(sources) for header, sources in led_back.items()}, found
+
+
 class Reach(Mapping[str, frozenset[str]]):
     """Step -> the steps reached from it by one arc or more. A set is built when it is first asked for."""
 

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..limits import TURNS
 from . import grammar
 from .document import Document, MapNode
 from .faults import Faults
@@ -299,6 +300,12 @@ class ExecutorSpec(Part):
     entry_step: str | None = None
     final_step: str | None = None
     no_next_is_error: bool = False
+    max_turns: int = Field(
+        TURNS,
+        ge=1,
+        le=100_000,
+        description="How often a step may begin. A step that arcs lead back to more often fails with turns.exceeded.",
+    )
     budget: Budget | None = None
     durability: Literal["step", "pipelined"] = Field(
         "step",

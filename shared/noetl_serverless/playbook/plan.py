@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ..limits import TURNS
 from .template import Template, Tree
 
 # the pool that runs whatever is for no other
@@ -107,6 +108,10 @@ class Step:
     # one of its tasks gives the worker back while something else runs (a sub-playbook)
     parks: bool
     place: Place
+    # the end tells of it if no arc was taken: there are arcs, and nothing says that this is meant
+    warns: bool = False
+    # what it reads of ctx cannot change while it runs
+    steady: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,11 @@ class Plan:
     reach: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # the same over forward arcs alone
     reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # of each step that arcs lead back to: the steps they come from, and all on the ways from it to them, itself too
+    back_sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    bodies: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # how often a step may begin
+    max_turns: int = TURNS
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None

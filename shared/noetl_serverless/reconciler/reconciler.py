@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic, perf_counter
+from typing import TypeVar
 
-from ..errors import Problem, Unavailable
+from ..errors import Busy, Problem, Unavailable
 from ..ledger.doorbell import Doorbell
 from ..ledger.ledger import Ledger
-from ..store.log import Log
+from ..store.log import BEGINNING, Dead, Log, Timer
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
 from .departures import Departures
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # how much of each kind one pass does
 LIMIT = 200
@@ -45,30 +49,64 @@ class Reconciler:
         self._departures = departures
         self._now = now
         self._housekept: float | None = None
+        # where a pass that found more than it may do goes on the next time
+        self._lagging_after = "0"
+        self._due_after = BEGINNING
 
     async def reconcile(self) -> dict[str, int]:
-        """What was done, by kind. Raises Unavailable while the database is away."""
+        """What was done, by kind. What fails for one item, or one kind, does not keep the others from being done.
+        Raises Unavailable while the database is away."""
         started = perf_counter()
+        await self._do("keep_house", self._keep_house)
         pulse = await self._log.pulse(PATIENCE)
         done: dict[str, int] = {}
         if pulse.expired:
-            done["expired"] = await self._expire()
-            done["buried"] = await self._bury()
+            done["expired"] = await self._do("expire", self._expire)
+            done["buried"] = await self._do("bury", self._bury)
         if pulse.lagging:
-            done["advanced"] = await self._advance()
+            done["advanced"] = await self._do("advance", self._advance)
         if pulse.due:
-            done["timers"] = await self._fire_timers()
+            done["timers"] = await self._do("fire_timer", self._fire_timers)
         if pulse.scheduled:
-            done["schedules"] = await self._fire_schedules()
+            done["schedules"] = await self._do("fire_schedule", self._fire_schedules)
         if pulse.waiting:
-            done["rung"] = await self._ring()
+            done["rung"] = await self._do("ring", self._ring)
         if pulse.chores and self._departures is not None:
-            done.update(await self._departures.chore())
-        await self._keep_house()
+            done.update(await self._chore(self._departures))
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)
         return {action: count for action, count in done.items() if count}
+
+    # -- each by itself
+
+    async def _do(self, action: str, work: Callable[[], Awaitable[int]]) -> int:
+        """`work`, unless it fails by itself; how much was done. Raises Unavailable, which concerns all."""
+        try:
+            return await work()
+        except Busy as problem:
+            logger.warning("%s is done later: %s", action, problem)
+        except Unavailable:
+            raise
+        except Exception:
+            metrics.setbacks.labels(action).inc()
+            logger.exception("%s failed; the pass goes on", action)
+        return 0
+
+    async def _each(self, action: str, items: Iterable[T], work: Callable[[T], Awaitable[int]]) -> int:
+        return sum([await self._do(action, partial(work, item)) for item in items])
+
+    async def _chore(self, departures: Departures) -> dict[str, int]:
+        done: dict[str, int] = {}
+
+        async def chore() -> int:
+            done.update(await departures.chore())
+            return 0
+
+        await self._do("chore", chore)
+        return done
+
+    # -- what there is to do
 
     async def _expire(self) -> int:
         waiting = await self._log.expire(self._max_deliveries, LIMIT)
@@ -81,36 +119,42 @@ class Reconciler:
         return len(waiting)
 
     async def _bury(self) -> int:
-        buried = 0
-        for dead in await self._log.poisoned(self._max_deliveries, LIMIT):
-            if await self._ledger.bury(dead):
-                buried += 1
-                extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
-                logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
-        return buried
+        return await self._each("bury", await self._log.poisoned(self._max_deliveries, LIMIT), self._bury_one)
+
+    async def _bury_one(self, dead: Dead) -> int:
+        if not await self._ledger.bury(dead):
+            return 0
+        extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
+        logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
+        return 1
 
     async def _advance(self) -> int:
-        return await self._ledger.advance(await self._log.lagging(LIMIT))
+        """In turn: what cannot go on now does not keep others from it."""
+        found = await self._log.lagging(LIMIT, self._lagging_after)
+        self._lagging_after = found[-1] if len(found) == LIMIT else "0"
+        return await self._each("advance", found, self._ledger.advance)
 
     async def _fire_timers(self) -> int:
-        fired = 0
-        for execution_id, timer, step, generation in await self._log.due(LIMIT):
-            fired += await self._ledger.fire(execution_id, timer, step, generation)
-        return fired
+        found = await self._log.due(LIMIT, self._due_after)
+        self._due_after = found[-1].due_at if len(found) == LIMIT else BEGINNING
+        return await self._each("fire_timer", found, self._fire)
+
+    async def _fire(self, timer: Timer) -> int:
+        return await self._ledger.fire(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
         fires = await self._schedules.claim_due(self._now(), LIMIT)
-        for fire in fires:
-            await self._start(fire)
+        await self._each("fire_schedule", fires, self._start)
         return len(fires)
 
-    async def _start(self, fire: Fire) -> None:
+    async def _start(self, fire: Fire) -> int:
         try:
             started = await self._ledger.start(
                 path=fire.playbook_path,
                 version=fire.playbook_version,
                 payload=fire.input_payload,
                 idempotency_key=fire.idempotency_key,
+                principal={"kind": "schedule", "name": str(fire.schedule_id)},
             )
         except Unavailable as problem:
             logger.warning("schedule %s starts later: %s", fire.schedule_id, problem)
@@ -119,6 +163,7 @@ class Reconciler:
             await self._schedules.failed(fire, problem)
         else:
             await self._schedules.started(fire, int(started.execution_id))
+        return 1
 
     async def _ring(self) -> int:
         pools = await self._log.waiting_pools(PATIENCE)
@@ -126,9 +171,10 @@ class Reconciler:
             await self._doorbell.sweep(pool)
         return len(pools)
 
-    async def _keep_house(self) -> None:
+    async def _keep_house(self) -> int:
         if self._housekept is not None and monotonic() - self._housekept < HOUSEKEEPING:
-            return
+            return 0
         await self._log.ensure_partitions()
         await self._schedules.prune(self._now() - KEEP_RUNS)
         self._housekept = monotonic()
+        return 0

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 
 from ..errors import InvalidRequest
+from ..limits import INLINE_BYTES
 from ..ports import ResultStore
 from .reference import Meta, ResultRef, ResultUri, extract, preview, storage_key
 
-INLINE_LIMIT = 64 * 1024
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -35,7 +35,7 @@ async def externalise(
     suffix: str,
     store: ResultStore,
     select: Sequence[tuple[str, str]] = (),
-    limit: int = INLINE_LIMIT,
+    limit: int = INLINE_BYTES,
 ) -> dict[str, Any]:
     """{"data": ...} for what fits into an event, else {"ref": ...} once the store has it.
 

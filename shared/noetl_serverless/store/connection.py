@@ -7,9 +7,10 @@ unless `transaction` is used.
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import to_statement
 
 from ..errors import Unavailable
+from ..telemetry import metrics
 from .conversation import Conversation
 
 T = TypeVar("T")
@@ -32,6 +34,9 @@ JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
 # the server is going, gone, starting or full: the same statement may succeed later
 TRANSIENT_STATES = ("57P01", "57P02", "57P03", "53300", "53400", "08000", "08003", "08006")
+# two transactions stood in each other's way, and this one was undone whole: it is done again
+COLLISIONS = ("40P01", "40001")
+COLLIDES = 6
 
 
 class Connection(pg8000.native.Connection):
@@ -184,8 +189,26 @@ class Database:
         return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, in a thread, rolled back if it raises."""
+        """Run `work` in one transaction, in a thread, rolled back if it raises; again if it collides with another."""
+        return await self._again(lambda: self._transaction(work))
 
+    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
+        for attempt in range(1, COLLIDES):
+            try:
+                return await work()
+            except DatabaseError as error:
+                if sqlstate(error) not in COLLISIONS:
+                    raise
+                metrics.collisions.inc()
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+        try:
+            return await work()
+        except DatabaseError as error:
+            if sqlstate(error) in COLLISIONS:
+                raise Unavailable(f"PostgreSQL undid the transaction {COLLIDES} times: {_reason(error)}") from error
+            raise
+
+    async def _transaction(self, work: Callable[[Connection], T]) -> T:
         def whole() -> T:
             connection.run("BEGIN")
             try:
@@ -224,6 +247,9 @@ class Database:
         self._hang_up()
 
     async def _ask(self, sql: str, params: dict[str, Any]) -> Context:
+        return await self._again(lambda: self._ask_once(sql, params))
+
+    async def _ask_once(self, sql: str, params: dict[str, Any]) -> Context:
         conversation = await self._take()
         try:
             answer = conversation.ask(sql, params)

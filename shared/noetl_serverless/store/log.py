@@ -8,16 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from pg8000.exceptions import DatabaseError
 
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
-from ..engine.upcast import UPCASTERS
+from ..engine.upcast import STATE_VERSION, STATES, UPCASTERS, NewerSchema
 from ..protocol import CommandKey, Held
-from .connection import Database
+from .connection import Connection, Database, sqlstate
 from .projections import Rows, project
 from .queries import load
+
+BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,10 @@ class Case:
     head: int
     snapshot: int
     state: State
+    # who or what started it
+    principal: dict[str, Any] | None = None
+    # why its state could not be made of what is stored: `state` then says no more than who it is
+    broken: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,10 @@ class Part:
     ended_at: int | None = None
     # step -> the pool that runs it
     pool: Callable[[str], str] | None = None
+    # into quarantine: {seq, at, error, facts}; out of it: {}
+    quarantined: dict[str, Any] | None = None
+    # rows of commands that are to be out again, beside those that its events issue
+    again: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def snapshots(self) -> bool:
@@ -100,6 +111,8 @@ class Lease:
     # the payload of that event, and for a frame that of its loop's opening, unless the caller has it already
     order: dict[str, Any] | None = None
     opening: dict[str, Any] | None = None
+    # the leases that ran out before: [{worker, delivery, claimed_at, lease_until}], instants in ms
+    lost: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,15 @@ class Committed:
     waiting: list[tuple[str, CommandKey]]
     # executions that have a new fact in their inbox
     appended: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an idempotency key has started, and the hash of the request."""
+
+    execution_id: str
+    version: int
+    request_hash: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,15 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
+class Timer:
+    execution_id: str
+    name: str
+    step: str
+    generation: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     expired: bool
     waiting: bool
@@ -135,6 +166,27 @@ class Pulse:
     lagging: bool
     scheduled: bool
     chores: bool
+
+
+class Unwritable(Exception):
+    """What is to be committed holds something that cannot be stored: it will not be better the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An execution that could not be decided about; `facts` as `Part.quarantined` has them."""
+
+    execution_id: str
+    path: str
+    version: int
+    seq: int
+    at: datetime
+    error: dict[str, Any]
+    facts: list[dict[str, Any]]
+
+
+# data that does not fit its column, a broken constraint, a row or an index entry that is too large
+UNWRITABLE = ("22", "2350", "2351", "54")
 
 
 class Log:
@@ -150,21 +202,17 @@ class Log:
 
     async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
         """Facts that have no place in the log yet, with what `Part.taken` names them by."""
-        rows = await self._database.run(self._sql["inbox"], id=int(execution_id))
-        return [
-            (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
-            for inbox_id, kind, step, generation, command, at, payload in rows
-        ]
+        return _inbox(await self._database.run(self._sql["inbox"], id=int(execution_id)))
 
-    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str]]:
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id) of those whose fence was good."""
+        (execution id, command id, fence) of those whose fence was good."""
         rows = [
             {**_row(fact.execution_id, fact.event), "fence": fact.fence, "worker": fact.worker, "refs": fact.refs}
             for fact in facts
         ]
         answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
-        return {(id, command) for id, command in answer}
+        return {(id, command, fence) for id, command, fence in answer}
 
     async def discard(self, execution_id: str) -> None:
         """Forget the inbox of an execution that has ended."""
@@ -174,42 +222,55 @@ class Log:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
         return [_event(row) for row in rows]
 
-    async def started(self, idempotency_key: str) -> tuple[str, str | None] | None:
-        """(execution id, hash of the request) that the key has started."""
+    async def started(self, idempotency_key: str) -> Known | None:
+        """What the key has started."""
         rows = await self._database.run(self._sql["started"], key=idempotency_key)
-        return (rows[0][0], rows[0][1]) if rows else None
+        return Known(*rows[0]) if rows else None
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
-        """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`."""
+        """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
+        Unwritable if one of them cannot be stored; then none is."""
+        rows = self._project(parts)
+        if claimant is not None:
+            _claim(rows.commands, claimant)
+        try:
+            answer = (await self._database.run(self._sql["commit"], **_params(parts, rows)))[0][0]
+        except (DatabaseError, orjson.JSONEncodeError) as error:
+            # without what the database says of it, which may show the value
+            state = sqlstate(error)
+            if isinstance(error, DatabaseError) and not (state or "").startswith(UNWRITABLE):
+                raise
+            raise Unwritable(f"PostgreSQL error {state}" if state else str(error)) from error
+        return _committed(answer, rows.commands, parts)
+
+    async def exclusively(
+        self, execution_id: str, decide: Callable[[Case, list[tuple[int, Event]]], Part | None]
+    ) -> tuple[Part, Committed] | None:
+        """Commit what `decide` makes of the case and its inbox, while nobody else can commit to the execution. None if
+        it makes nothing of it, or there is no such execution."""
+
+        def work(connection: Connection) -> tuple[Part, Committed] | None:
+            connection.run(self._sql["lock"], id=int(execution_id))
+            found = connection.run(self._sql["load"], ids=[int(execution_id)])
+            if not found:
+                return None
+            part = decide(_case(found[0]), _inbox(connection.run(self._sql["inbox"], id=int(execution_id))))
+            if part is None:
+                return None
+            rows = self._project([part])
+            answer = connection.run(self._sql["commit"], **_params([part], rows))[0][0]
+            return part, _committed(answer, rows.commands, [part])
+
+        return await self._database.transaction(work)
+
+    def _project(self, parts: Sequence[Part]) -> Rows:
         rows = Rows()
         for part in parts:
             made = project(part.case.execution_id, part.events, part.pool or self._pool)
             rows.stages += made.stages
             rows.frames += made.frames
-            rows.commands += still_open(made.commands, part.case.state)
-        if claimant is not None:
-            _claim(rows.commands, claimant)
-        answer = (
-            await self._database.run(
-                self._sql["commit"],
-                executions=_json([execution_row(part) for part in parts]),
-                events=_json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
-                closes=_json(
-                    [
-                        {"id": part.case.execution_id, "command": command, "fence": fence, "worker": part.worker}
-                        for part in parts
-                        for command, fence in part.closes
-                    ]
-                ),
-                commands=_json(rows.commands),
-                stages=_json(rows.stages),
-                frames=_json(rows.frames),
-                refs=_json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
-                taken=_json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
-                appends=_json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
-            )
-        )[0][0]
-        return _committed(answer, rows.commands, parts)
+            rows.commands += [*still_open(made.commands, part.case.state), *part.again]
+        return rows
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         """Lease pending commands of the pool: those named, or with None the ones that have waited longest."""
@@ -232,10 +293,10 @@ class Log:
         rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
         return rows[0][0]  # type: ignore[no-any-return]
 
-    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str]]:
-        """Prolong leases; returns (execution id, command id) of those that are still the worker's."""
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+        """Prolong leases; returns (execution id, command id, fence) of those that are still the worker's."""
         rows = await self._database.run(self._sql["extend"], worker=worker, held=_held(held), lease=lease)
-        return {(row[0], row[1]) for row in rows}
+        return {(row[0], row[1], row[2]) for row in rows}
 
     async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
         """Give back what was not run; returns (pool, key) of what waits again."""
@@ -268,13 +329,27 @@ class Log:
         """What there is to do; commands count as waiting after `age` seconds."""
         return Pulse(**(await self._database.rows(self._sql["pulse"], age=age))[0])
 
-    async def due(self, limit: int) -> list[tuple[str, str, str, int]]:
-        """(execution id, timer, step, generation) of the timers whose time has come."""
-        return [tuple(row) for row in await self._database.run(self._sql["due"], limit=limit)]
+    async def due(self, limit: int, after: datetime = BEGINNING) -> list[Timer]:
+        """The timers whose time has come, those due first in front, from `after` on."""
+        return [Timer(*row) for row in await self._database.run(self._sql["due"], limit=limit, after=after)]
 
-    async def lagging(self, limit: int) -> list[str]:
-        """Executions with facts in their inbox."""
-        return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit)]
+    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+        """Executions with facts in their inbox, in order, those behind `after`."""
+        return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit, after=int(after))]
+
+    async def quarantined(self, limit: int, after: str = "0", execution_id: str | None = None) -> list[Quarantined]:
+        """What is in quarantine, in order, behind `after`; or the one execution, if it is."""
+        rows = await self._database.run(
+            self._sql["quarantined"],
+            after=int(after),
+            id=None if execution_id is None else int(execution_id),
+            limit=limit,
+        )
+        return [Quarantined(*row) for row in rows]
+
+    async def drop_quarantined(self, execution_id: str) -> bool:
+        """Take it from the list, with the facts that were kept for it; it stays as it ended."""
+        return bool(await self._database.run(self._sql["drop_quarantined"], id=int(execution_id)))
 
     async def children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
@@ -287,12 +362,47 @@ class Log:
         await self._database.run(self._sql["partitions"])
 
 
+def _params(parts: Sequence[Part], rows: Rows) -> dict[str, str]:
+    """The arguments of `noetl.commit`."""
+    closes = [
+        {"id": part.case.execution_id, "command": command, "fence": fence, "worker": part.worker}
+        for part in parts
+        for command, fence in part.closes
+    ]
+    quarantined = [{**part.quarantined, "id": part.case.execution_id} for part in parts if part.quarantined is not None]
+    return {
+        "executions": _json([execution_row(part) for part in parts]),
+        "events": _json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
+        "closes": _json(closes),
+        "commands": _json(rows.commands),
+        "stages": _json(rows.stages),
+        "frames": _json(rows.frames),
+        "refs": _json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
+        "taken": _json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
+        "appends": _json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
+        "quarantined": _json(quarantined),
+    }
+
+
+def _inbox(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
+    return [
+        (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
+        for inbox_id, kind, step, generation, command, at, payload in rows
+    ]
+
+
 def _case(row: Sequence[Any]) -> Case:
-    id, catalog_id, path, version, plan_hash, parent, depth, head, folded, snapshot, workload, newer = row
-    state = State.restore(snapshot, workload)
-    for event in logical_order(_event(item) for item in newer or ()):
-        apply(state, event)
-    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state)
+    id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
+    broken = None
+    try:
+        state = STATES.restore(kept, form, workload)
+        for event in logical_order(_event(item) for item in newer or ()):
+            apply(state, event)
+    except NewerSchema:
+        raise
+    except Exception as error:
+        state, broken = State(id, seq=head, status="running", workload=workload), error
+    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -326,6 +436,7 @@ def execution_row(part: Part) -> dict[str, Any]:
     }
     if part.snapshots:
         row["state"] = state.snapshot()
+        row["state_version"] = STATE_VERSION
     if part.row is not None:
         row["row"] = part.row
     if state.ended:
@@ -368,8 +479,8 @@ def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Se
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
     return [
-        Lease(id, command, fence, _instant(until), delivery, seq, step, generation, order, opening)
-        for id, command, fence, until, delivery, seq, step, generation, order, opening in rows
+        Lease(id, command, fence, _instant(until), delivery, seq, step, generation, order, opening, lost)
+        for id, command, fence, until, delivery, seq, step, generation, order, opening, lost in rows
     ]
 
 
@@ -390,4 +501,4 @@ def _held(held: Sequence[Held]) -> str:
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(value).decode()

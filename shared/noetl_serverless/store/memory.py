@@ -14,16 +14,21 @@ from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
+from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
 from .log import (
+    BEGINNING,
     Case,
     Claimant,
     Committed,
     Dead,
+    Known,
     Lease,
     Part,
     Pulse,
+    Quarantined,
     Reported,
+    Timer,
     execution_row,
     still_open,
 )
@@ -60,6 +65,8 @@ class Row:
     fence: int = 0
     lease_until: float = 0.0
     deliveries: int = 0
+    claimed_at: float = 0.0
+    lost: list[dict[str, Any]] = field(default_factory=list)
 
 
 class MemoryLog:
@@ -73,6 +80,7 @@ class MemoryLog:
         self.executions: dict[str, Execution] = {}
         self.commands: dict[Key, Row] = {}
         self.refs: dict[str, dict[str, Any]] = {}
+        self.quarantine: dict[str, dict[str, Any]] = {}
 
     async def load(self, ids: Sequence[str]) -> dict[str, Case]:
         return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
@@ -80,7 +88,7 @@ class MemoryLog:
     async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
         return list(self.executions[execution_id].inbox.items())
 
-    async def append(self, facts: Sequence[Reported]) -> set[Key]:
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         accepted = set()
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")
@@ -90,7 +98,7 @@ class MemoryLog:
             del self.commands[key]
             self._put(fact.execution_id, fact.event)
             self.refs.update({ref["ref"]: {**ref, "execution_id": fact.execution_id} for ref in fact.refs})
-            accepted.add(key)
+            accepted.add((*key, fact.fence))
         return accepted
 
     async def discard(self, execution_id: str) -> None:
@@ -102,11 +110,18 @@ class MemoryLog:
         execution = self.executions.get(execution_id)
         return [event for event in execution.events if event.seq > after][:limit] if execution else []
 
-    async def started(self, idempotency_key: str) -> tuple[str, str | None] | None:
+    async def started(self, idempotency_key: str) -> Known | None:
         for id, execution in self.executions.items():
             if execution.idempotency_key == idempotency_key:
-                return id, execution.request_hash
+                return Known(id, execution.case.version, execution.request_hash)
         return None
+
+    async def exclusively(
+        self, execution_id: str, decide: Callable[[Case, list[tuple[int, Event]]], Part | None]
+    ) -> tuple[Part, Committed] | None:
+        execution = self.executions.get(execution_id)
+        part = decide(self._case(execution), list(execution.inbox.items())) if execution else None
+        return None if part is None else (part, await self.commit([part]))
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
         good = {part.case.execution_id for part in parts if part.row is None and self._may(part)}
@@ -122,6 +137,7 @@ class MemoryLog:
         for part in parts:
             if part.case.execution_id in good:
                 self._issue(part, claimant, claimed, waiting)
+                self._keep_apart(part)
                 appended += [fact["id"] for fact in part.appends if self._append(fact)]
         return Committed(frozenset(good), claimed, waiting, sorted(set(appended)))
 
@@ -147,10 +163,10 @@ class MemoryLog:
         execution = self.executions[execution_id]
         return execution.events[execution.stages[(step, generation)] - 1].payload
 
-    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[Key]:
-        kept = {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
-        for key in kept:
-            self.commands[key].lease_until = self._clock() + lease
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+        kept = {(key.execution_id, key.command_id, key.fence) for key in held if self._holds(worker, key)}
+        for id, command, _ in kept:
+            self.commands[id, command].lease_until = self._clock() + lease
         return kept
 
     async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
@@ -166,6 +182,7 @@ class MemoryLog:
         waiting: list[tuple[str, CommandKey]] = []
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
+                row.lost = [*row.lost, _lost(row)][-10:]
                 row.status, row.worker = "pending", None
                 waiting.append(_pointer(row))
         return waiting
@@ -201,13 +218,35 @@ class MemoryLog:
             {row.row["pool"] for row in self.commands.values() if row.status == "pending" and row.issued_at < latest}
         )
 
-    async def due(self, limit: int) -> list[tuple[str, str, str, int]]:
-        now = self._clock() * 1000
-        rows = [row.row for row in self.commands.values() if row.status == "timer" and row.row["due"] <= now]
-        return [(row["id"], row["command"], row["step"], row["generation"]) for row in rows][:limit]
+    async def due(self, limit: int, after: datetime = BEGINNING) -> list[Timer]:
+        now, since = self._clock() * 1000, after.timestamp() * 1000
+        rows = [row.row for row in self.commands.values() if row.status == "timer" and since <= row.row["due"] <= now]
+        return [
+            Timer(
+                row["id"],
+                row["command"],
+                row["step"],
+                row["generation"],
+                datetime.fromtimestamp(row["due"] / 1000, UTC),
+            )
+            for row in sorted(rows, key=lambda row: row["due"])[:limit]
+        ]
 
-    async def lagging(self, limit: int) -> list[str]:
-        return [id for id, execution in self.executions.items() if execution.inbox][:limit]
+    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+        waiting = [int(id) for id, execution in self.executions.items() if execution.inbox and int(id) > int(after)]
+        return [str(id) for id in sorted(waiting)[:limit]]
+
+    async def quarantined(self, limit: int, after: str = "0", execution_id: str | None = None) -> list[Quarantined]:
+        ids = [id for id in self.quarantine if int(id) > int(after) and execution_id in (None, id)]
+        found = []
+        for id in sorted(ids, key=int)[:limit]:
+            row, case = self.quarantine[id], self.executions[id].case
+            at = datetime.fromtimestamp(row["at"] / 1000, UTC)
+            found.append(Quarantined(id, case.path, case.version, row["seq"], at, row["error"], row["facts"]))
+        return found
+
+    async def drop_quarantined(self, execution_id: str) -> bool:
+        return self.quarantine.pop(execution_id, None) is not None
 
     async def is_below(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)
@@ -295,7 +334,8 @@ class MemoryLog:
         self, part: Part, claimant: Claimant | None, claimed: list[Lease], waiting: list[tuple[str, CommandKey]]
     ) -> None:
         id = part.case.execution_id
-        rows = still_open(project(id, part.events, part.pool or self._pool).commands, part.case.state)
+        made = project(id, part.events, part.pool or self._pool).commands
+        rows = [*still_open(made, part.case.state), *part.again]
         for row in rows:
             key = (id, row["command"])
             self.commands.setdefault(key, Row(row, self._clock(), row["status"]))
@@ -304,6 +344,15 @@ class MemoryLog:
                 claimed.append(self._lease(key, claimant.worker, claimant.lease))
             elif row["status"] == "pending":
                 waiting.append(_pointer(self.commands[key]))
+
+    def _keep_apart(self, part: Part) -> None:
+        id = part.case.execution_id
+        if part.quarantined:
+            self.quarantine[id] = json.loads(orjson.dumps(part.quarantined))
+        elif part.quarantined is not None and (freed := self.quarantine.pop(id, None)) is not None:
+            for fact in freed["facts"] if self.executions[id].status == "RUNNING" else ():
+                names = (fact["step"], fact["generation"], fact["command"])
+                self._put(id, Event(fact["type"], fact["at"], 0, None, *names, fact["payload"]))
 
     def _append(self, fact: dict[str, Any]) -> bool:
         if fact["id"] not in self.executions or self.executions[fact["id"]].status != "RUNNING":
@@ -322,10 +371,14 @@ class MemoryLog:
     # -- rows
 
     def _case(self, execution: Execution) -> Case:
-        state = State.restore(orjson.loads(execution.state), execution.workload)
-        for event in logical_order(execution.events[execution.folded :]):
-            apply(state, event)
-        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded)
+        id, broken = execution.case.execution_id, None
+        try:
+            state = STATES.restore(orjson.loads(execution.state), STATE_VERSION, execution.workload)
+            for event in logical_order(execution.events[execution.folded :]):
+                apply(state, event)
+        except Exception as error:
+            state, broken = State(id, seq=execution.head, status="running", workload=execution.workload), error
+        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))
@@ -340,6 +393,7 @@ class MemoryLog:
         self._fence += 1
         row.status, row.worker, row.fence = "claimed", worker, self._fence
         row.lease_until, row.deliveries = self._clock() + lease, row.deliveries + 1
+        row.claimed_at = self._clock()
         return self._leased(key)
 
     def _leased(self, key: Key) -> Lease:
@@ -350,7 +404,17 @@ class MemoryLog:
         opening = (
             execution.events[execution.stages[(step, generation)] - 1].payload if order["kind"] == "frame" else None
         )
-        return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening)
+        lost = row.lost or None
+        return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
+
+
+def _lost(row: Row) -> dict[str, Any]:
+    return {
+        "worker": row.worker,
+        "delivery": row.deliveries,
+        "claimed_at": int(row.claimed_at * 1000),
+        "lease_until": int(row.lease_until * 1000),
+    }
 
 
 def _pointer(row: Row) -> tuple[str, CommandKey]:

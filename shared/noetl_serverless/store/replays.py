@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
-from pg8000.exceptions import DatabaseError
 
 from ..engine import events as e
-from ..engine.canonical import plain
 from ..engine.events import Event
 from ..engine.surfaces import RUNNING, Surfaces, surfaces
-from ..errors import Conflict, NotFound, Unavailable
-from .connection import Connection, Database, sqlstate
+from ..engine.upcast import STATE_VERSION
+from ..errors import Conflict, NotFound
+from .connection import Connection, Database
 from .parity import Difference, Stored, differences, out, stored_results
 from .queries import load
 
@@ -23,8 +22,6 @@ T = TypeVar("T")
 
 # an execution with more events is not folded in one call
 MOST_EVENTS = 2_000_000
-DEADLOCK = frozenset({"40P01", "40001"})
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +127,7 @@ class Replays:
         Leases are lost: who holds one is refused, and the command is claimed again under a higher fence. Raises
         NotFound, and Conflict for a row that the log alone cannot bring back.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                return await self._database.transaction(
-                    lambda connection: self._rebuild(connection, execution_id, pool)
-                )
-            except DatabaseError as error:
-                # a worker prolonged or released leases in another order than ours
-                if sqlstate(error) not in DEADLOCK:
-                    raise
-                await asyncio.sleep(0.05 * (attempt + 1))
-        raise Unavailable(f"execution {execution_id} is very busy; try again")
+        return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id, pool))
 
     # -- in a transaction
 
@@ -160,7 +147,8 @@ class Replays:
         leases = self._drop(connection, execution_id)
         self._make(connection, execution_id, said, events, stored.inbox, pool or self._pool)
         row = {**said.execution, "head": events[-1].seq, "workload": workload}
-        row["state"] = said.state.snapshot()
+        row |= {"state": said.state.snapshot(), "state_version": STATE_VERSION}
+        row["principal"] = events[0].payload.get("principal")
         if kept is not None:
             connection.run(self._sql["update"], id=execution_id, row=_json(row))
         elif not connection.run(self._sql["insert"], id=execution_id, row=_json(row)):
@@ -247,4 +235,4 @@ def _dicts(connection: Connection, sql: str, **params: Any) -> list[dict[str, An
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(plain(value)).decode()
+    return orjson.dumps(value).decode()

@@ -20,6 +20,20 @@ commits = Counter(
     ["result"],
     registry=REGISTRY,
 )
+collisions = Counter(
+    "noetl_database_collisions_total",
+    "Transactions that PostgreSQL undid for another's sake (deadlock, serialization); each was done again.",
+    registry=REGISTRY,
+)
+quarantined = Counter(
+    "noetl_quarantined_total", "Executions that could not be decided about, and failed.", ["code"], registry=REGISTRY
+)
+setbacks = Counter(
+    "noetl_setbacks_total",
+    "Single items that failed while the rest went on, by what was done: follow, expire, advance, fire_timer, ...",
+    ["action"],
+    registry=REGISTRY,
+)
 commit_seconds = Histogram(
     "noetl_commit_seconds", "Time of one commit at the database.", buckets=_SECONDS, registry=REGISTRY
 )

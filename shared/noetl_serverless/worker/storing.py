@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..limits import INLINE_BYTES
 from ..ports import ResultStore
 from ..protocol import ClaimedCommand
-from ..results.offload import INLINE_LIMIT, externalise
+from ..results.offload import externalise
 from ..results.patience import patiently
 
 
@@ -18,7 +19,7 @@ async def put_away(
     *,
     part: str = "",
     select: Sequence[tuple[str, str]] = (),
-    limit: int = INLINE_LIMIT,
+    limit: int = INLINE_BYTES,
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as `externalise` gives it; StoreFailed when the store is away for too long.
 

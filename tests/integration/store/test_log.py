@@ -17,7 +17,7 @@ from noetl_serverless.ledger.turn import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Claimant, Committed, Log, Part, Reported
+from noetl_serverless.store.log import Claimant, Committed, Known, Log, Part, Reported
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.migrate import migrate
 
@@ -143,7 +143,8 @@ async def test_what_follows_may_be_claimed_in_the_same_commit(log: Any) -> None:
     assert [item.command_id for item in committed.claimed] == ["b#1"]
     assert [key.command_id for _, key in committed.waiting] == ["c#1"]
     assert committed.claimed[0].fence > lease.fence
-    assert await log.extend("w-1", [_held(committed.claimed[0])], 30.0) == {(turn.case.execution_id, "b#1")}
+    held = _held(committed.claimed[0])
+    assert await log.extend("w-1", [held], 30.0) == {(turn.case.execution_id, "b#1", held.fence)}
 
 
 async def test_a_command_is_claimed_once(log: Any) -> None:
@@ -228,7 +229,7 @@ async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:
     again = Turn(opening.case, PLAN)
     again.take(opening.fact)
     assert not (await log.commit([again.part(opening.row)])).good
-    assert await log.started("k") == (turn.case.execution_id, opening.row["request_hash"])
+    assert await log.started("k") == Known(turn.case.execution_id, 1, opening.row["request_hash"])
     assert await log.started("other") is None
 
 
@@ -249,10 +250,10 @@ async def test_a_timer_is_due_once(log: Any) -> None:
     waiting.take(fact, ("a#1", lease.fence))
     await log.commit([waiting.part()])
     (due,) = await log.due(10)
-    assert due[0] == turn.case.execution_id
+    assert due.execution_id == turn.case.execution_id
     fired, twice = await reload(log, turn, None), await reload(log, turn, None)
     for going in (fired, twice):
-        going.take(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due[1]}), (due[1], 0))
+        going.take(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due.name}), (due.name, 0))
     assert (await log.commit([fired.part()])).good
     assert not (await log.commit([twice.part()])).good
     assert await log.due(10) == []
@@ -293,7 +294,7 @@ async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Any)
     assert await log.append([Reported(turn.case.execution_id, fact, lease.fence + 1, "w-1", [])]) == set()
     assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-2", [])]) == set()
     accepted = await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])])
-    assert accepted == {(turn.case.execution_id, "a#1")}
+    assert accepted == {(turn.case.execution_id, "a#1", lease.fence)}
     assert await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])]) == set(), (
         "it is closed once"
     )

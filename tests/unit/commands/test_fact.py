@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.commands.fact import INLINE_LIMIT, fact_of
-from noetl_serverless.engine.state import LOOP_INLINE_BYTES, Command
+from noetl_serverless.commands.fact import fact_of
+from noetl_serverless.engine.state import Command
+from noetl_serverless.limits import INLINE_BYTES, LOOP_INLINE_BYTES
 from noetl_serverless.protocol import Outcome
 
 ITEMS: list[Any] = [None, 1, "two", {"three": 3}, [4], 5.5, "", True]
@@ -37,4 +38,4 @@ def test_the_size_of_a_loop_s_results_is_the_same_however_it_was_cut(cuts: tuple
 
 def test_a_frame_that_is_stored_elsewhere_is_of_a_loop_whose_results_are_too() -> None:
     # else it would depend on the cut whether a loop's results stand in its log
-    assert LOOP_INLINE_BYTES < INLINE_LIMIT
+    assert LOOP_INLINE_BYTES < INLINE_BYTES

@@ -183,7 +183,11 @@ def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame(start):
         """
         - step: each
           loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}
-          tool: {kind: python, input: {t: "{{ ctx.total | default(0) }}"}, code: "result = t"}
+          tool:
+            kind: python
+            input: {t: "{{ ctx.total | default(0) }}"}
+            code: "result = t"
+            spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.total: "{{ output.data }}"}}}}]}}
         """
     )
     run.frame("each#1.0", [1], item_ms=100, set={"total": 5})

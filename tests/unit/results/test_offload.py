@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.results.offload import INLINE_LIMIT, externalise, selection
+from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.results.offload import externalise, selection
 from noetl_serverless.results.reference import ResultUri
 from noetl_serverless.results.store import FsspecResultStore
 
@@ -25,7 +26,7 @@ async def keys(store: FsspecResultStore) -> list[str]:
     return [key async for key in store.list("")]
 
 
-@pytest.mark.parametrize("data", [None, True, 1, 1.5, "x", [], {"a": 1}, ["x" * (INLINE_LIMIT - 10)]])
+@pytest.mark.parametrize("data", [None, True, 1, 1.5, "x", [], {"a": 1}, ["x" * (INLINE_BYTES - 10)]])
 async def test_small_data_stays_inline(store: FsspecResultStore, data: Any) -> None:
     assert await put(store, data) == {"data": data}
     assert await keys(store) == []
@@ -45,8 +46,8 @@ async def test_big_data_goes_to_the_store(store: FsspecResultStore) -> None:
 
 
 async def test_the_limit_is_on_the_encoded_size(store: FsspecResultStore) -> None:
-    assert "ref" in await put(store, "x" * (INLINE_LIMIT - 1))
-    assert "data" in await put(store, "x" * (INLINE_LIMIT - 2))
+    assert "ref" in await put(store, "x" * (INLINE_BYTES - 1))
+    assert "data" in await put(store, "x" * (INLINE_BYTES - 2))
 
 
 async def test_a_retry_writes_the_same_bytes_or_elsewhere(store: FsspecResultStore) -> None:

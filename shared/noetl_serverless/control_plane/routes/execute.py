@@ -38,8 +38,17 @@ async def rerun(call: Call) -> Started:
 async def start(call: Call, **what: Any) -> Started:
     key = call.header(IDEMPOTENCY_KEY)
     # a name space of its own, so that no caller can take the key of a schedule's run
-    started = await call.services.ledger.start(**what, idempotency_key=None if key is None else f"request:{key}")
+    started = await call.services.ledger.start(
+        **what, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
+    )
     return Started(execution_id=started.execution_id, commands_generated=started.commands)
+
+
+def principal_of(call: Call) -> dict[str, str]:
+    """Who starts it: the user on whose behalf the gateway calls, else the caller itself."""
+    if call.user is not None:
+        return {"kind": "user", "name": call.user}
+    return {"kind": call.caller.role, "name": call.caller.subject}
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -28,11 +28,11 @@ WHERE archive_id = :id AND attempts = :attempt AND status = 'planned';
 -- executions: rows of a batch as JSON, with their results and the commands that were given up, in order, up to so many bytes, at least one
 SELECT execution_id, text FROM (
     SELECT execution_id, text, sum(length(text)) OVER (ORDER BY execution_id) - length(text) AS before FROM (
-        SELECT e.execution_id, jsonb_build_object('execution', to_jsonb(e), 'results', (
-            SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.key), '[]') FROM noetl.result_ref r
+        SELECT e.execution_id, json_build_object('execution', to_json(e), 'results', (
+            SELECT coalesce(json_agg(to_json(r) ORDER BY r.key), '[]') FROM noetl.result_ref r
             WHERE r.execution_id = e.execution_id
         ), 'commands', (
-            SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.issued_at, c.command_id), '[]') FROM noetl.command c
+            SELECT coalesce(json_agg(to_json(c) ORDER BY c.issued_at, c.command_id), '[]') FROM noetl.command c
             WHERE c.execution_id = e.execution_id))::text AS text
         FROM (
             SELECT execution_id FROM noetl.archived WHERE archive_id = :id AND execution_id > :after

@@ -1,23 +1,26 @@
 -- commit: append, fold and project for any number of executions in one transaction
 SELECT noetl.commit(
-    :executions::jsonb, :events::jsonb, :closes::jsonb, :commands::jsonb, :stages::jsonb, :frames::jsonb, :refs::jsonb,
-    :taken::jsonb, :appends::jsonb);
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json);
 
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
-    e.workload, (
-        SELECT jsonb_agg(jsonb_build_array(
+    e.state_version, e.principal, e.workload, (
+        SELECT json_agg(json_build_array(
             v.execution_id::text, v.seq, v.cause, v.type, v.step, v.generation, v.command_id,
-            (extract(epoch FROM v.at) * 1000)::bigint, v.payload))
+            (extract(epoch FROM v.at) * 1000)::bigint, v.payload) ORDER BY v.seq)
         FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.seq > e.folded)
 FROM noetl.execution e WHERE e.execution_id = ANY (CAST(:ids AS bigint[]));
+
+-- lock: keep all others from committing to an execution
+SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
 -- inbox: facts that have no place in the log yet
 SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id LIMIT 1000;
 
 -- append: close commands and put their facts into the inbox
-SELECT noetl.append(:facts::jsonb);
+SELECT noetl.append(:facts::json);
 
 -- discard: forget what came too late for an execution that has ended
 DELETE FROM noetl.inbox i USING noetl.execution x
@@ -28,13 +31,13 @@ SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extr
 FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :limit;
 
 -- started: the execution that an idempotency key has started
-SELECT execution_id::text, request_hash FROM noetl.execution WHERE idempotency_key = :key;
+SELECT execution_id::text, version, request_hash FROM noetl.execution WHERE idempotency_key = :key;
 
--- claim: lease pending commands: those named, or with null the ones that have waited longest
-SELECT * FROM noetl.claim(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS jsonb));
+-- claim: lease pending commands: those named, or with null whatever waits, in turn among executions
+SELECT * FROM noetl.lease(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS json));
 
 -- held: what a worker holds and does not know of, after an answer got lost
-SELECT * FROM noetl.held(:worker, CAST(:lease AS float8), CAST(:holding AS jsonb));
+SELECT * FROM noetl.holdings(:worker, CAST(:lease AS float8), CAST(:holding AS json));
 
 -- opening: the opening of a loop
 SELECT o.payload FROM noetl.stage s
@@ -42,25 +45,45 @@ JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq
 WHERE s.execution_id = :id AND s.step = :step AND s.generation = :generation;
 
 -- extend: prolong the leases that are still the worker's, and name them
-UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease)
-FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
-WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
-  AND c.worker = :worker
-RETURNING c.execution_id::text, c.command_id;
+WITH held AS (
+    SELECT c.execution_id, c.command_id FROM noetl.command c
+    JOIN json_to_recordset(:held::json) AS k(execution_id bigint, command_id text, fence bigint)
+      USING (execution_id, command_id, fence)
+    WHERE c.status = 'claimed' AND c.worker = :worker
+    ORDER BY c.execution_id, c.command_id FOR UPDATE OF c
+)
+UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease) FROM held
+WHERE c.execution_id = held.execution_id AND c.command_id = held.command_id
+RETURNING c.execution_id::text, c.command_id, c.fence;
 
 -- release: give back what was claimed and not run
-UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1
-FROM jsonb_to_recordset(:held::jsonb) AS k(execution_id bigint, command_id text, fence bigint)
-WHERE c.execution_id = k.execution_id AND c.command_id = k.command_id AND c.fence = k.fence AND c.status = 'claimed'
-  AND c.worker = :worker
+WITH held AS (
+    SELECT c.execution_id, c.command_id FROM noetl.command c
+    JOIN json_to_recordset(:held::json) AS k(execution_id bigint, command_id text, fence bigint)
+      USING (execution_id, command_id, fence)
+    WHERE c.status = 'claimed' AND c.worker = :worker
+    ORDER BY c.execution_id, c.command_id FOR UPDATE OF c
+)
+UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1 FROM held
+WHERE c.execution_id = held.execution_id AND c.command_id = held.command_id
 RETURNING c.execution_id::text, c.command_id, c.pool;
 
--- expire: give back what workers hold beyond their lease, up to the limit of deliveries
-UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL
-WHERE (c.execution_id, c.command_id) IN (
+-- expire: give back what workers hold beyond their lease, up to the limit of deliveries, and note who had it
+WITH overdue AS (
     SELECT execution_id, command_id FROM noetl.command
     WHERE status = 'claimed' AND lease_until < now() AND deliveries < :deliveries
-    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED)
+    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL,
+    lost = (SELECT json_agg(l.item ORDER BY l.place) FROM (
+        SELECT item, place FROM json_array_elements(c.lost) WITH ORDINALITY AS old(item, place)
+        -- the last few
+        WHERE json_array_length(c.lost) - place < 9
+        UNION ALL
+        SELECT json_build_object('worker', c.worker, 'delivery', c.deliveries,
+            'claimed_at', (extract(epoch FROM c.claimed_at) * 1000)::bigint,
+            'lease_until', (extract(epoch FROM c.lease_until) * 1000)::bigint), 1000000) l)
+FROM overdue WHERE c.execution_id = overdue.execution_id AND c.command_id = overdue.command_id
 RETURNING c.execution_id::text, c.command_id, c.pool;
 
 -- poisoned: what was delivered too often and never came back
@@ -80,12 +103,23 @@ ON CONFLICT DO NOTHING;
 SELECT DISTINCT pool FROM noetl.command
 WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 
--- due: timers whose time has come
-SELECT execution_id::text, command_id, step, generation FROM noetl.command
-WHERE status = 'timer' AND due_at <= now() ORDER BY due_at LIMIT :limit;
+-- due: timers whose time has come, after a position
+SELECT execution_id::text, command_id, step, generation, due_at FROM noetl.command
+WHERE status = 'timer' AND due_at <= now() AND due_at >= :after ORDER BY due_at LIMIT :limit;
 
--- lagging: executions with facts that nobody has taken in yet
-SELECT DISTINCT execution_id::text FROM noetl.inbox LIMIT :limit;
+-- lagging: executions with facts that nobody has taken in yet, after a position, in order
+SELECT id::text FROM (
+    SELECT DISTINCT execution_id AS id FROM noetl.inbox WHERE execution_id > :after ORDER BY execution_id LIMIT :limit) waiting
+ORDER BY id;
+
+-- quarantined: executions that could not be decided about
+SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, q.facts
+FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
+WHERE q.execution_id > :after AND (CAST(:id AS bigint) IS NULL OR q.execution_id = :id)
+ORDER BY q.execution_id LIMIT :limit;
+
+-- drop_quarantined: take an execution from the list, and leave it as it ended
+DELETE FROM noetl.quarantine WHERE execution_id = :id RETURNING execution_id;
 
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';

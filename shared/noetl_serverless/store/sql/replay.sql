@@ -57,25 +57,25 @@ INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, due_at, issued_at)
 SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, CASE x.status WHEN 'open' THEN 'pending' ELSE x.status END,
     x.seq, coalesce(x.deliveries, 0), x.worker, to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0)
-FROM jsonb_to_recordset(:rows::jsonb) AS x(
+FROM json_to_recordset(:rows::json) AS x(
     command_id text, step text, generation integer, kind text, attempt integer, pool text, status text, seq integer,
     deliveries integer, worker text, due float8, at float8);
 
 -- make_stages: loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
 SELECT :id, x.step, x.generation, x.seq, x.count, x.status
-FROM jsonb_to_recordset(:rows::jsonb) AS x(step text, generation integer, seq integer, count integer, status text);
+FROM json_to_recordset(:rows::json) AS x(step text, generation integer, seq integer, count integer, status text);
 
 -- make_frames: finished runs of loop items
 INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
 SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
-FROM jsonb_to_recordset(:rows::jsonb) AS x(
+FROM json_to_recordset(:rows::json) AS x(
     step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
 
 -- make_results: what has expired may be gone, and is not named again
 INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
 SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
-FROM jsonb_to_recordset(:rows::jsonb) AS x(
+FROM json_to_recordset(:rows::json) AS x(
     key text, ref text, step text, store text, bytes bigint, sha256 text, content_type text, scope text, expires_at timestamptz,
     at float8)
 WHERE x.expires_at IS NULL OR x.expires_at > now();
@@ -84,24 +84,24 @@ WHERE x.expires_at IS NULL OR x.expires_at > now();
 UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
-    folded = x.head, state = x.state,
+    folded = x.head, state = x.state, state_version = x.state_version,
     workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
     created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0)
-FROM jsonb_to_record(:row::jsonb) AS x(
-    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, state jsonb,
-    workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
+FROM json_to_record(:row::json) AS x(
+    path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
+    workload json, result json, error json, created_at float8, ended_at float8)
 WHERE e.execution_id = :id;
 
 -- insert: the row of an execution that has lost it
 INSERT INTO noetl.execution (
     execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
-    state, workload, result, error, created_at, ended_at)
+    state, state_version, principal, workload, result, error, created_at, ended_at)
 SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.parent, x.depth, x.status, x.head,
-    x.head, x.state, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
+    x.head, x.state, x.state_version, x.principal, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
     to_timestamp(x.ended_at / 1000.0)
-FROM jsonb_to_record(:row::jsonb) AS x(
-    path text, version integer, plan_hash text, parent jsonb, depth integer, status text, head integer, state jsonb,
-    workload jsonb, result jsonb, error jsonb, created_at float8, ended_at float8)
+FROM json_to_record(:row::json) AS x(
+    path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
+    workload json, result json, error json, created_at float8, ended_at float8)
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;
 

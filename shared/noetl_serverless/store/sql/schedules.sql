@@ -2,7 +2,7 @@
 INSERT INTO noetl.schedule (schedule_id, name, playbook_path, playbook_version, cron, interval_seconds, timezone,
                             enabled, missed_policy, next_run_at, input_payload, meta, created_at, updated_at)
 VALUES (:schedule_id, :name, :playbook_path, :playbook_version, :cron, :interval_seconds, :timezone,
-        :enabled, :missed_policy, :next_run_at, CAST(:input_payload AS jsonb), CAST(:meta AS jsonb), :now, :now)
+        :enabled, :missed_policy, :next_run_at, CAST(:input_payload AS json), CAST(:meta AS jsonb), :now, :now)
 ON CONFLICT (name) DO NOTHING
 RETURNING *;
 

@@ -1,0 +1,491 @@
+-- Values as they were written, order before commit, and what cannot be decided.
+--
+-- Payloads, states and workloads become json: the text itself, in the order in which it was written, where jsonb sorted the
+-- keys and rewrote the numbers. Whoever decides sees the same value, whether it is at hand or comes from here.
+--
+-- Functions of the release before go on working: they call `noetl.commit` and `noetl.append` with jsonb, and read json where
+-- jsonb was.
+--
+-- Lock order of every function and statement: execution rows by execution_id, then command rows by (execution_id,
+-- command_id); what is skipped when locked takes no part in it.
+
+ALTER TABLE noetl.event ALTER COLUMN payload TYPE json;
+ALTER TABLE noetl.inbox ALTER COLUMN payload TYPE json;
+ALTER TABLE noetl.execution
+    ALTER COLUMN parent TYPE json, ALTER COLUMN state TYPE json, ALTER COLUMN workload TYPE json,
+    ALTER COLUMN result TYPE json, ALTER COLUMN error TYPE json,
+    -- who or what started it; children keep it. Null: it was started by a release that did not ask
+    ADD COLUMN principal json,
+    -- of the form of `state`: a release reads what it knows, and leaves the rest to a newer one
+    ADD COLUMN state_version smallint NOT NULL DEFAULT 1;
+ALTER TABLE noetl.schedule ALTER COLUMN input_payload DROP DEFAULT;
+ALTER TABLE noetl.schedule ALTER COLUMN input_payload TYPE json;
+ALTER TABLE noetl.schedule ALTER COLUMN input_payload SET DEFAULT '{}';
+
+-- The transaction that wrote the event. A reader of all events that stops at the oldest transaction still running, and
+-- goes on from there, misses none that commits late. Null: written before there was the column, and committed long ago.
+ALTER TABLE noetl.event ADD COLUMN transaction_id xid8;
+ALTER TABLE noetl.event ALTER COLUMN transaction_id SET DEFAULT pg_current_xact_id();
+
+-- Leases that ran out: [{worker, delivery, claimed_at, lease_until}], the last few. The next holder is told, and reports them.
+ALTER TABLE noetl.command ADD COLUMN lost json, ADD COLUMN claimed_at timestamptz;
+
+-- Executions that the engine could not decide about. `facts` came and have no place in the log: [{type, step, generation,
+-- command, at, payload}], the one that could not be decided first; they are taken in anew when it is tried again.
+CREATE TABLE noetl.quarantine (
+    execution_id bigint PRIMARY KEY,
+    -- of the event that ended it
+    seq integer NOT NULL,
+    at timestamptz NOT NULL,
+    error json NOT NULL,
+    facts json NOT NULL
+);
+
+-- for a fair choice among executions
+CREATE INDEX command_waiting ON noetl.command (pool, execution_id, issued_at) WHERE status = 'pending';
+
+-- Event partitions by month of the execution's start, which its id begins with. Rows that came into the default because
+-- nobody had made theirs are moved, unless they are many: a table cannot be attached while the default holds its rows.
+CREATE OR REPLACE FUNCTION noetl.ensure_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    month timestamptz := date_trunc('month', at, 'UTC');
+    first bigint;
+    last bigint;
+    name text;
+    misplaced bigint;
+BEGIN
+    FOR i IN -1..2 LOOP
+        first := noetl.id_of(month + make_interval(months => i));
+        last := noetl.id_of(month + make_interval(months => i + 1));
+        name := 'event_' || to_char((month + make_interval(months => i)) AT TIME ZONE 'UTC', 'YYYY_MM');
+        CONTINUE WHEN to_regclass('noetl.' || name) IS NOT NULL;
+        -- the month before is of interest only for what it left behind
+        CONTINUE WHEN i < 0 AND NOT EXISTS (
+            SELECT FROM noetl.event_default WHERE execution_id >= first AND execution_id < last);
+        PERFORM pg_advisory_xact_lock(4215077392);
+        CONTINUE WHEN to_regclass('noetl.' || name) IS NOT NULL;
+        SELECT count(*) INTO misplaced FROM (
+            SELECT FROM noetl.event_default WHERE execution_id >= first AND execution_id < last LIMIT 200001) few;
+        IF misplaced > 200000 THEN
+            RAISE WARNING 'noetl.event_default holds more than 200000 events of %: they stay there', name;
+            CONTINUE;
+        END IF;
+        IF misplaced > 0 THEN
+            LOCK TABLE noetl.event_default IN ACCESS EXCLUSIVE MODE;
+        END IF;
+        EXECUTE format('CREATE TABLE noetl.%I (LIKE noetl.event INCLUDING ALL)', name);
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM noetl.event_default WHERE execution_id >= %s AND execution_id < %s RETURNING *)
+             INSERT INTO noetl.%I SELECT * FROM moved', first, last, name);
+        EXECUTE format('ALTER TABLE noetl.event ATTACH PARTITION noetl.%I FOR VALUES FROM (%s) TO (%s)', name, first, last);
+    END LOOP;
+END $$;
+SELECT noetl.ensure_partitions(now());
+
+-- One execution's part of a commit; see `noetl.commit`.
+CREATE TYPE noetl.part AS (
+    id bigint, expect integer, "row" json, head integer, status text, finished integer, state json, result json, error json,
+    ended float8, state_version smallint
+);
+
+-- One transaction for any number of executions, each whole or not at all. Its plans are made while the tables are small and
+-- kept while they grow: they must go from the few rows given to their index entries, hence the settings, here and below.
+-- executions  [{id, expect, row?, head, status, finished, state?, result?, error?, ended?}]; row: insert; expect: compare-and-set
+-- events      [{id, seq, cause, type, step, generation, command, at, payload}], at in ms
+-- closes      [{id, command, fence, worker}]: each must be the current holder, or the whole execution is refused; fences are
+--             small numbers in a row, which can be guessed, so that one is good in the hands of its worker alone. A timer
+--             is held by nobody: null
+-- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
+-- taken       [{id, inbox}]: facts of the inbox that stand in the log now
+-- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
+-- quarantined [{id, seq, at, error, facts} or {id}]: into quarantine, or out of it, its facts back into the inbox
+-- Returns {good: [id], claimed: [[id, command, fence, lease_until]], appended: [id]}.
+CREATE FUNCTION noetl.commit(
+    executions json, events json, closes json, commands json, stages json, frames json, refs json,
+    taken json, appends json, quarantined json
+) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    parts noetl.part[];
+    good bigint[];
+    fresh bigint[];
+    over bigint[];
+    claimed json := '[]';
+    appended json := '[]';
+BEGIN
+    -- read once: each reading parses the whole text
+    SELECT array_agg(x) INTO parts FROM json_populate_recordset(NULL::noetl.part, executions) x;
+
+    WITH held AS (
+        SELECT e.execution_id, e.head FROM noetl.execution e
+        WHERE e.execution_id = ANY (ARRAY(SELECT x.id FROM unnest(parts) x))
+        ORDER BY e.execution_id FOR UPDATE
+    )
+    SELECT coalesce(array_agg(held.execution_id), '{}') INTO good
+    FROM held JOIN unnest(parts) x ON x.id = held.execution_id AND x.expect = held.head;
+
+    -- whose commands are all to go, and so to be locked with those that are closed
+    SELECT coalesce(array_agg(x.id), '{}') INTO over FROM unnest(parts) x WHERE x.ended IS NOT NULL AND x.id = ANY (good);
+
+    IF json_array_length(closes) > 0 OR over <> '{}' THEN
+        PERFORM 1 FROM noetl.command c WHERE (c.execution_id, c.command_id) IN (
+            SELECT x.id, x.command FROM json_to_recordset(closes) AS x(id bigint, command text) WHERE x.id = ANY (good)
+            UNION ALL
+            SELECT o.execution_id, o.command_id FROM noetl.command o WHERE o.execution_id = ANY (over) AND o.status <> 'dead')
+        ORDER BY c.execution_id, c.command_id FOR UPDATE;
+        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
+        WHERE NOT EXISTS (
+            SELECT FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
+            LEFT JOIN noetl.command c ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence
+                AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
+            WHERE x.id = g AND c.command_id IS NULL
+        );
+        DELETE FROM noetl.command c USING json_to_recordset(closes) AS x(id bigint, command text)
+        WHERE c.execution_id = x.id AND c.command_id = x.command AND x.id = ANY (good);
+    END IF;
+
+    UPDATE noetl.execution e SET
+        head = x.head, status = x.status, finished = x.finished,
+        state = coalesce(x.state, e.state), folded = CASE WHEN x.state IS NULL THEN e.folded ELSE x.head END,
+        state_version = CASE WHEN x.state IS NULL THEN e.state_version ELSE coalesce(x.state_version, 1) END,
+        result = x.result, error = x.error, ended_at = to_timestamp(x.ended / 1000.0)
+    FROM unnest(parts) x WHERE e.execution_id = x.id AND x.id = ANY (good);
+
+    IF EXISTS (SELECT FROM unnest(parts) x WHERE x."row" IS NOT NULL) THEN
+        WITH added AS (
+            INSERT INTO noetl.execution (
+                execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
+                state, state_version, finished, workload, principal, result, error, idempotency_key, request_hash, created_at,
+                ended_at)
+            SELECT x.id, r.catalog_id, r.path, r.version, r.plan_hash, r.parent_execution_id, r.parent, r.depth, x.status, x.head,
+                x.head, x.state, coalesce(x.state_version, 1), x.finished, r.workload, r.principal, x.result, x.error,
+                r.idempotency_key, r.request_hash, to_timestamp(r.at / 1000.0), to_timestamp(x.ended / 1000.0)
+            FROM unnest(parts) x
+            CROSS JOIN json_to_record(x."row") AS r(
+                catalog_id bigint, path text, version integer, plan_hash text, parent_execution_id bigint, parent json,
+                depth integer, workload json, principal json, idempotency_key text, request_hash text, at float8)
+            WHERE x."row" IS NOT NULL
+            -- a child begins only with the parent's commit that starts it
+            AND (r.parent_execution_id IS NULL OR r.parent_execution_id = ANY (good))
+            ON CONFLICT DO NOTHING
+            RETURNING execution_id
+        )
+        SELECT coalesce(array_agg(execution_id), '{}') INTO fresh FROM added;
+        IF EXISTS (
+            SELECT FROM unnest(parts) x
+            WHERE (x."row"->>'parent_execution_id')::bigint = ANY (good) AND x.id <> ALL (fresh)
+        ) THEN
+            RAISE EXCEPTION 'a child execution id is taken' USING ERRCODE = 'unique_violation';
+        END IF;
+        good := good || fresh;
+    END IF;
+
+    INSERT INTO noetl.event (execution_id, seq, cause, type, step, generation, command_id, at, payload)
+    SELECT x.id, x.seq, x.cause, x.type, x.step, x.generation, x.command, to_timestamp(x.at / 1000.0), x.payload
+    FROM json_to_recordset(events) AS x(
+        id bigint, seq integer, cause integer, type text, step text, generation integer, command text, at float8, payload json)
+    WHERE x.id = ANY (good);
+
+    IF over <> '{}' THEN
+        DELETE FROM noetl.command c
+        WHERE c.execution_id = ANY (over) AND c.execution_id = ANY (good) AND c.status <> 'dead';
+    END IF;
+
+    IF json_array_length(commands) > 0 THEN
+        WITH issued AS (
+            INSERT INTO noetl.command (
+                execution_id, command_id, step, generation, kind, attempt, pool, status, seq, worker, fence, lease_until,
+                claimed_at, deliveries, due_at, issued_at)
+            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, x.status, x.seq, x.worker,
+                CASE WHEN x.status = 'claimed' THEN nextval('noetl.fence') ELSE 0 END,
+                now() + make_interval(secs => x.lease), CASE WHEN x.status = 'claimed' THEN now() END,
+                CASE WHEN x.status = 'claimed' THEN 1 ELSE 0 END, to_timestamp(x.due / 1000.0), now()
+            FROM json_to_recordset(commands) AS x(
+                id bigint, command text, step text, generation integer, kind text, attempt integer, pool text, status text,
+                seq integer, worker text, lease float8, due float8)
+            WHERE x.id = ANY (good)
+            ON CONFLICT DO NOTHING
+            RETURNING execution_id, command_id, status, fence, lease_until
+        )
+        SELECT coalesce(json_agg(json_build_array(execution_id::text, command_id, fence, lease_until)), '[]')
+        INTO claimed FROM issued WHERE status = 'claimed';
+    END IF;
+
+    IF json_array_length(stages) > 0 THEN
+        INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
+        SELECT x.id, x.step, x.generation, x.seq, x.count, x.status
+        FROM json_to_recordset(stages) AS x(id bigint, step text, generation integer, seq integer, count integer, status text)
+        WHERE x.id = ANY (good)
+        ON CONFLICT (execution_id, step, generation) DO UPDATE SET status = excluded.status;
+    END IF;
+
+    IF json_array_length(frames) > 0 THEN
+        INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
+        SELECT x.id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
+        FROM json_to_recordset(frames) AS x(
+            id bigint, step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer)
+        WHERE x.id = ANY (good);
+    END IF;
+
+    IF json_array_length(refs) > 0 THEN
+        INSERT INTO noetl.result_ref (ref, execution_id, step, store, key, bytes, sha256, content_type, scope, expires_at)
+        SELECT x.ref, x.id, x.step, x.store, x.key, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at
+        FROM json_to_recordset(refs) AS x(
+            ref text, id bigint, step text, store text, key text, bytes bigint, sha256 text, content_type text, scope text,
+            expires_at timestamptz)
+        WHERE x.id = ANY (good)
+        ON CONFLICT DO NOTHING;
+    END IF;
+
+    IF json_array_length(taken) > 0 THEN
+        DELETE FROM noetl.inbox i USING json_to_recordset(taken) AS x(id bigint, inbox bigint)
+        WHERE i.execution_id = x.id AND i.inbox_id = x.inbox AND x.id = ANY (good);
+    END IF;
+
+    IF json_array_length(appends) > 0 THEN
+        WITH added AS (
+            INSERT INTO noetl.inbox (execution_id, type, step, generation, at, payload)
+            SELECT x.id, x.type, x.step, x.generation, to_timestamp(x.at / 1000.0), x.payload
+            FROM json_to_recordset(appends) AS x(
+                "from" bigint, id bigint, type text, step text, generation integer, at float8, payload json)
+            JOIN noetl.execution e ON e.execution_id = x.id AND e.status = 'RUNNING'
+            WHERE x."from" = ANY (good)
+            RETURNING execution_id
+        )
+        SELECT coalesce(json_agg(DISTINCT execution_id::text), '[]') INTO appended FROM added;
+    END IF;
+
+    IF json_array_length(quarantined) > 0 THEN
+        WITH freed AS (
+            DELETE FROM noetl.quarantine q USING json_to_recordset(quarantined) AS x(id bigint, facts json)
+            WHERE q.execution_id = x.id AND x.facts IS NULL AND x.id = ANY (good)
+            RETURNING q.execution_id, q.facts
+        )
+        INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
+        SELECT freed.execution_id, f.type, f.step, f.generation, f.command, to_timestamp(f.at / 1000.0), f.payload
+        FROM freed JOIN noetl.execution e ON e.execution_id = freed.execution_id AND e.status = 'RUNNING'
+        CROSS JOIN json_to_recordset(freed.facts) AS f(
+            type text, step text, generation integer, command text, at float8, payload json);
+        INSERT INTO noetl.quarantine (execution_id, seq, at, error, facts)
+        SELECT x.id, x.seq, to_timestamp(x.at / 1000.0), x.error, x.facts
+        FROM json_to_recordset(quarantined) AS x(id bigint, seq integer, at float8, error json, facts json)
+        WHERE x.facts IS NOT NULL AND x.id = ANY (good)
+        ON CONFLICT (execution_id) DO UPDATE SET
+            seq = excluded.seq, at = excluded.at, error = excluded.error, facts = excluded.facts;
+    END IF;
+
+    RETURN json_build_object(
+        'good', (SELECT coalesce(json_agg(g::text), '[]') FROM unnest(good) g), 'claimed', claimed, 'appended', appended);
+END $$;
+
+-- As the release before calls it.
+CREATE OR REPLACE FUNCTION noetl.commit(
+    executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb,
+    taken jsonb, appends jsonb
+) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT noetl.commit(
+        executions::json, events::json, closes::json, commands::json, stages::json, frames::json, refs::json, taken::json,
+        appends::json, '[]'::json)::jsonb
+$$;
+
+-- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
+-- and their facts put into the inbox, without touching that row. Of several reports of one command the one whose fence is
+-- good counts, and of several such the first.
+-- facts  [{id, command, fence, worker, type, step, generation, at, payload, refs}]; returns [[id, command, fence]] of those
+-- accepted.
+CREATE FUNCTION noetl.append(facts json) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    accepted json;
+BEGIN
+    PERFORM 1 FROM noetl.command c WHERE (c.execution_id, c.command_id) IN (
+        SELECT x.id, x.command FROM json_to_recordset(facts) AS x(id bigint, command text))
+    ORDER BY c.execution_id, c.command_id FOR UPDATE;
+    WITH reported AS (
+        SELECT DISTINCT ON (x.id, x.command, x.fence, x.worker) x.*
+        FROM ROWS FROM (json_to_recordset(facts) AS (
+            id bigint, command text, fence bigint, type text, step text, generation integer, at float8, payload json,
+            refs json, worker text)
+        ) WITH ORDINALITY AS x(id, command, fence, type, step, generation, at, payload, refs, worker, place)
+        ORDER BY x.id, x.command, x.fence, x.worker, x.place
+    ), closed AS (
+        DELETE FROM noetl.command c USING reported x
+        WHERE c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.status = 'claimed'
+            AND c.worker = x.worker
+        RETURNING c.execution_id, c.command_id, c.fence, c.worker
+    ), good AS (
+        SELECT x.* FROM reported x JOIN closed c
+          ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.worker = x.worker
+    ), added AS (
+        INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
+        SELECT id, type, step, generation, command, to_timestamp(at / 1000.0), payload FROM good ORDER BY place
+    ), stored AS (
+        INSERT INTO noetl.result_ref (
+            ref, execution_id, step, store, key, bytes, sha256, content_type, scope, expires_at)
+        SELECT r.ref, good.id, r.step, r.store, r.key, r.bytes, r.sha256, r.content_type, r.scope, r.expires_at
+        FROM good CROSS JOIN json_to_recordset(good.refs) AS r(
+            ref text, step text, store text, key text, bytes bigint, sha256 text, content_type text, scope text,
+            expires_at timestamptz)
+        ON CONFLICT DO NOTHING
+    )
+    SELECT coalesce(json_agg(json_build_array(id::text, command, fence)), '[]') INTO accepted FROM good;
+    RETURN accepted;
+END $$;
+
+-- As the release before calls it: it knows no fence in the answer.
+CREATE OR REPLACE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_array(x->0, x->1)), '[]')
+    FROM jsonb_array_elements(noetl.append(facts::json)::jsonb) x
+$$;
+
+-- A command with what it was issued with, and for a frame the opening of its loop. `lost`: the leases that ran out before.
+CREATE TYPE noetl.leased AS (
+    execution_id text, command_id text, fence bigint, lease_until timestamptz, deliveries integer, seq integer, step text,
+    generation integer, payload json, opening json, lost json
+);
+
+CREATE FUNCTION noetl.leased(taken noetl.command[]) RETURNS SETOF noetl.leased LANGUAGE sql STABLE SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation,
+        issued.payload, opened.payload, t.lost
+    FROM unnest(taken) t
+    JOIN noetl.event issued ON issued.execution_id = t.execution_id AND issued.seq = t.seq
+    LEFT JOIN noetl.stage s ON t.kind = 'frame'
+        AND s.execution_id = t.execution_id AND s.step = t.step AND s.generation = t.generation
+    LEFT JOIN noetl.event opened ON opened.execution_id = s.execution_id AND opened.seq = s.seq
+    ORDER BY t.issued_at, t.execution_id, t.seq
+$$;
+
+CREATE OR REPLACE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noetl.claimed LANGUAGE sql STABLE AS $$
+    SELECT l.execution_id, l.command_id, l.fence, l.lease_until, l.deliveries, l.seq, l.step, l.generation, l.payload::jsonb,
+        l.opening::jsonb
+    FROM noetl.leased(taken) l
+$$;
+
+-- Lease pending commands of a pool: those named by `keys` [{execution_id, command_id}], or with null whatever waits: of each
+-- execution the first, then of each the second, ..., so that a long loop holds up nobody. Looked at are the executions from
+-- a random one on. Functions, so that their plans are kept behind a pooler too.
+CREATE FUNCTION noetl.lease(worker_id text, pool_name text, lease float8, most integer, keys json)
+RETURNS SETOF noetl.leased LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    wanted noetl.command[];
+    taken noetl.command[];
+BEGIN
+    IF keys IS NULL THEN
+        SELECT array_agg(w) INTO wanted FROM (
+            SELECT c.* FROM noetl.fair(pool_name, most) f
+            JOIN noetl.command c ON c.execution_id = f.execution_id AND c.command_id = f.command_id
+            WHERE c.status = 'pending' AND c.pool = pool_name
+            ORDER BY f.turn, c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
+        ) w;
+    ELSE
+        SELECT array_agg(w) INTO wanted FROM (
+            SELECT c.* FROM noetl.command c
+            JOIN (SELECT DISTINCT k.execution_id, k.command_id
+                  FROM json_to_recordset(keys) AS k(execution_id bigint, command_id text)) k USING (execution_id, command_id)
+            WHERE c.status = 'pending' AND c.pool = pool_name
+            ORDER BY c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
+        ) w;
+    END IF;
+    IF wanted IS NULL THEN
+        RETURN;
+    END IF;
+    WITH leased AS (
+        UPDATE noetl.command c SET status = 'claimed', worker = worker_id, fence = nextval('noetl.fence'),
+            lease_until = now() + make_interval(secs => lease), claimed_at = now(), deliveries = c.deliveries + 1
+        FROM unnest(wanted) w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id RETURNING c
+    )
+    SELECT array_agg(c) INTO taken FROM leased;
+    RETURN QUERY SELECT * FROM noetl.leased(taken);
+END $$;
+
+-- Candidates for a fair claim: the first few pending commands of up to 64 executions of a pool, from a random place on, with
+-- their turn within their execution. By the index alone, however much waits.
+CREATE FUNCTION noetl.fair(pool_name text, most integer)
+RETURNS TABLE (execution_id bigint, command_id text, turn bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    start bigint;
+    id bigint;
+    round integer := 0;
+    found integer := 0;
+BEGIN
+    -- a place between the first and the last that wait
+    SELECT (lowest + floor(random() * (highest - lowest + 1)))::bigint INTO start FROM (SELECT
+        (SELECT c.execution_id FROM noetl.command c WHERE c.status = 'pending' AND c.pool = pool_name
+         ORDER BY c.execution_id LIMIT 1) AS lowest,
+        (SELECT c.execution_id FROM noetl.command c WHERE c.status = 'pending' AND c.pool = pool_name
+         ORDER BY c.execution_id DESC LIMIT 1) AS highest) ends;
+    IF start IS NULL THEN
+        RETURN;
+    END IF;
+    FOR round IN 0..1 LOOP
+        id := CASE round WHEN 0 THEN start - 1 ELSE -1 END;
+        LOOP
+            SELECT c.execution_id INTO id FROM noetl.command c
+            WHERE c.status = 'pending' AND c.pool = pool_name AND c.execution_id > id
+              AND (round = 0 OR c.execution_id < start)
+            ORDER BY c.execution_id LIMIT 1;
+            EXIT WHEN id IS NULL OR found >= 64;
+            found := found + 1;
+            RETURN QUERY
+            SELECT o.execution_id, o.command_id, row_number() OVER (ORDER BY o.issued_at, o.seq) FROM (
+                SELECT c.execution_id, c.command_id, c.issued_at, c.seq FROM noetl.command c
+                WHERE c.status = 'pending' AND c.pool = pool_name AND c.execution_id = id
+                ORDER BY c.issued_at LIMIT most
+            ) o;
+        END LOOP;
+    END LOOP;
+END $$;
+
+-- As the release before calls it.
+CREATE OR REPLACE FUNCTION noetl.claim(worker_id text, pool_name text, lease float8, most integer, keys jsonb)
+RETURNS SETOF noetl.claimed LANGUAGE sql AS $$
+    SELECT l.execution_id, l.command_id, l.fence, l.lease_until, l.deliveries, l.seq, l.step, l.generation, l.payload::jsonb,
+        l.opening::jsonb
+    FROM noetl.lease(worker_id, pool_name, lease, most, keys::json) l
+$$;
+
+-- What a worker holds beside `holding` [{execution_id, command_id}], its leases prolonged.
+CREATE FUNCTION noetl.holdings(worker_id text, lease float8, holding json) RETURNS SETOF noetl.leased LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    taken noetl.command[];
+BEGIN
+    PERFORM 1 FROM noetl.command c WHERE c.worker = worker_id AND c.status = 'claimed'
+    ORDER BY c.execution_id, c.command_id FOR UPDATE;
+    WITH leased AS (
+        UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease)
+        WHERE c.worker = worker_id AND c.status = 'claimed' AND NOT EXISTS (
+            SELECT FROM json_to_recordset(holding) AS k(execution_id bigint, command_id text)
+            WHERE k.execution_id = c.execution_id AND k.command_id = c.command_id)
+        RETURNING c
+    )
+    SELECT array_agg(c) INTO taken FROM leased;
+    IF taken IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM noetl.leased(taken);
+    END IF;
+END $$;
+
+-- As the release before calls it.
+CREATE OR REPLACE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE sql AS $$
+    SELECT l.execution_id, l.command_id, l.fence, l.lease_until, l.deliveries, l.seq, l.step, l.generation, l.payload::jsonb,
+        l.opening::jsonb
+    FROM noetl.holdings(worker_id, lease, holding::json) l
+$$;
+
+-- The release before has its answer in jsonb, this one in json.
+ALTER TYPE noetl.tailed ALTER ATTRIBUTE payload TYPE json CASCADE;
+
+-- What is in quarantine waits for a person, and is not archived.
+CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
+RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$
+    SELECT e.execution_id, e.head FROM noetl.execution e
+    WHERE e.execution_id < noetl.id_of(cutoff) AND e.ended_at < cutoff AND e.status <> 'RUNNING'
+      AND NOT EXISTS (SELECT FROM noetl.archived a WHERE a.execution_id = e.execution_id)
+      AND NOT EXISTS (SELECT FROM noetl.inbox i WHERE i.execution_id = e.execution_id)
+      AND NOT EXISTS (SELECT FROM noetl.quarantine q WHERE q.execution_id = e.execution_id)
+      -- an archive keeps what those above may still use; expiry does not
+      AND (wanted = 'archive' OR noetl.settled(e.parent_execution_id, cutoff))
+    ORDER BY e.execution_id LIMIT most
+$$;
