@@ -141,11 +141,11 @@ class WatchedLog(EventRules, MemoryLog):
             self._note("told", id, " ".join(event.type for event in self.executions[id].inbox.values()))
         return committed
 
-    async def append(self, facts: Sequence[Reported]) -> set[Key]:
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         accepted = await super().append(facts)
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")
-            if key in accepted:
+            if (*key, fact.fence) in accepted:
                 self._closing(self.diaries[key[0]], key[1], fact.fence, "append")
                 self._note("into the inbox", key[0], f"{fact.event.type} {key[1]}")
         return accepted
