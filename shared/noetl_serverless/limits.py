@@ -39,15 +39,13 @@ PAYLOAD_BYTES: Final = 64 * KIB
 # -- an execution
 
 # a workload above INLINE_BYTES stands beside the log, up to this
-WORKLOAD_BYTES: Final = 8 * MIB
+WORKLOAD_BYTES: Final = 3 * MIB
 # of the part of ctx and of earlier outcomes that one command is issued with
-SCOPE_BYTES: Final = 2 * MIB
+SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other
 CHILD_DEPTH: Final = 32
 # how often a step may begin, for those on a cycle; `executor.spec.max_turns` sets another
 TURNS: Final = 10_000
-# commands that one fact may lead to
-DECISIONS: Final = 20_000
 
 # -- a loop
 
@@ -60,5 +58,5 @@ LOOP_INLINE_BYTES: Final = 16 * KIB
 
 # what a worker is given at once: AWS Lambda takes 6 MB
 ANSWER_BYTES: Final = 5_000_000
-# with a larger workload an execution is not run ahead: it would travel with each beginning
-AHEAD_WORKLOAD_BYTES: Final = 256 * KIB
+# with a larger workload, or a larger state, an execution is not run ahead: both travel with each beginning
+AHEAD_BYTES: Final = 256 * KIB

@@ -1,6 +1,9 @@
 """What workers and the control plane say to each other: claim, report, heartbeat.
 
 All times are seconds, all instants RFC 3339 in UTC, all 64-bit ids decimal strings.
+
+Messages refuse what they do not know. What is new in a version of the protocol is therefore sent only to those who said
+that they know it: a worker names the version it speaks in the header `WIRE`, the control plane answers in that version.
 """
 
 from __future__ import annotations
@@ -8,6 +11,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+WIRE = "noetl-wire"
+# 2: `ClaimedCommand.lost`
+VERSION = 2
 
 
 def _in_63_bits(text: str) -> str:
@@ -92,6 +99,8 @@ class ClaimedCommand(CommandKey):
     order: str | None = None
     # of a pipelined execution, if nothing else of it is under way: the worker may run ahead
     ahead: Ahead | None = None
+    # leases of it that ran out: [{worker, delivery, claimed_at, lease_until}], instants in ms since 1970
+    lost: list[dict[str, Any]] | None = None
 
 
 class ClaimRequest(Message):

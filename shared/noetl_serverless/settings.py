@@ -56,7 +56,7 @@ class Settings:
     # days after its end, 0 is never: when an execution leaves the database for the archive, when it is deleted
     # wherever it is, and when what it put into the result store is deleted
     archive_after_days: float = 0.0
-    retention_days: float = 0.0
+    retention_days: float = 90.0
     result_ttl_days: float = 0.0
     # gateway: a sign-in without an identity provider, for the local host alone
     development_sign_in: bool = False

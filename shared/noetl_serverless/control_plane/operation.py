@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import Forbidden, InvalidRequest, Unauthenticated
+from ..protocol import WIRE
 from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
 from .services import Services
@@ -48,6 +49,11 @@ class Call:
 
     def path(self, name: str) -> str:
         return str(self.request.path_params[name])
+
+    def speaks(self, version: int) -> bool:
+        """Whether the caller knows this version of the workers' protocol."""
+        named = self.request.headers.get(WIRE, "1")
+        return named.isdecimal() and int(named[:9]) >= version
 
     def header(self, name: str) -> str | None:
         """Raises InvalidRequest if it is empty or too long."""
@@ -136,15 +142,19 @@ def authenticate(services: Services, request: Request) -> Caller:
 
 
 def respond(answer: Any, status: int = 200) -> Response:
+    """`answer`: a model, a list of them, a page, or JSON as it is to be sent."""
     headers: dict[str, str] = {}
+    if isinstance(answer, bytes):
+        return Response(answer, status, media_type="application/json")
     if isinstance(answer, Page):
         answer, headers = answer.items, answer.headers
     return Response(encode(answer), status, headers=headers, media_type="application/json")
 
 
-def encode(answer: BaseModel | list[BaseModel]) -> bytes:
+def encode(answer: BaseModel | list[BaseModel], without: Any = None) -> bytes:
+    """`without`: fields to leave out, as pydantic's `exclude`."""
     if isinstance(answer, BaseModel):
-        return answer.__pydantic_serializer__.to_json(answer, by_alias=True)
+        return answer.__pydantic_serializer__.to_json(answer, by_alias=True, exclude=without)
     return orjson.dumps([item.model_dump(mode="json", by_alias=True) for item in answer])
 
 

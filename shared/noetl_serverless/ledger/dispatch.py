@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ..commands.order import Hold, command_of, digest_of
+from ..limits import AHEAD_BYTES
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
 from ..store.log import Case, Lease, Log
 from ..telemetry import metrics
@@ -16,8 +17,6 @@ from .playbooks import Playbooks
 
 # openings of loops kept at hand: one serves hundreds of frames
 MOST_OPENINGS = 64
-# with a larger workload, in bytes of JSON, an execution is not run ahead: it would travel with each beginning
-WORKLOAD_LIMIT = 256 * 1024
 
 
 class Dispatch:
@@ -54,6 +53,8 @@ class Dispatch:
         elif order["kind"] == "step" and plan.durability == "pipelined":
             more = _pipelined(lease, order, case, known)
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
+        if lease.lost:
+            more["lost"] = lease.lost
         held = Hold(lease.fence, lease.delivery, lease.lease_until)
         return command_of(plan, case.path, names, order, case.state.workload, held, more)
 
@@ -87,7 +88,10 @@ def _pipelined(
     state = case.state
     # what comes again runs by itself: were it run ahead of, a later command that kills its worker would count as this
     alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
-    if not alone or state.timers or state.children or len(orjson.dumps(state.workload)) > WORKLOAD_LIMIT:
+    if not alone or state.timers or state.children:
         return {"order": digest}
-    ahead = Ahead.model_construct(head=case.head, state=state.snapshot(), workload=dict(state.workload))
+    snapshot = state.snapshot()
+    if max(len(orjson.dumps(state.workload)), len(orjson.dumps(snapshot))) > AHEAD_BYTES:
+        return {"order": digest}
+    ahead = Ahead.model_construct(head=case.head, state=snapshot, workload=dict(state.workload))
     return {"order": digest, "ahead": ahead}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..engine import events as e
@@ -11,6 +11,7 @@ from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..protocol import (
+    ClaimedCommand,
     ClaimRequest,
     ClaimResponse,
     CommandKey,
@@ -143,6 +144,11 @@ class Ledger:
         results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
         plans = await self._dispatch.plans(batch.commands, request.plans)
         return ReportResponse(results=results, commands=batch.commands, plans=plans)
+
+    async def give_back(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
+        """What was claimed for a worker, and is not sent to it after all."""
+        held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in commands]
+        await self._doorbell.ring(await self._log.release(worker_id, held))
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
         held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in released]

@@ -26,6 +26,8 @@ LIMIT = 200
 # how long a command may wait before its worker is rung again, in seconds
 PATIENCE = 1.0
 HOUSEKEEPING = 3600.0
+# how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
+REVIVAL = timedelta(seconds=15)
 KEEP_RUNS = timedelta(days=90)
 
 
@@ -52,15 +54,23 @@ class Reconciler:
         # where a pass that found more than it may do goes on the next time
         self._lagging_after = "0"
         self._due_after = BEGINNING
+        self._away_at: datetime | None = None
 
     async def reconcile(self) -> dict[str, int]:
         """What was done, by kind. What fails for one item, or one kind, does not keep the others from being done.
         Raises Unavailable while the database is away."""
+        try:
+            return await self._pass()
+        except Unavailable:
+            self._away_at = self._now()
+            raise
+
+    async def _pass(self) -> dict[str, int]:
         started = perf_counter()
         await self._do("keep_house", self._keep_house)
         pulse = await self._log.pulse(PATIENCE)
         done: dict[str, int] = {}
-        if pulse.expired:
+        if pulse.expired and self._well():
             done["expired"] = await self._do("expire", self._expire)
             done["buried"] = await self._do("bury", self._bury)
         if pulse.lagging:
@@ -77,6 +87,11 @@ class Reconciler:
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)
         return {action: count for action, count in done.items() if count}
+
+    def _well(self) -> bool:
+        """Whether leases that ran out tell something of their holders. While the database is away nobody can prolong
+        any, and once it is back the holders have time to: else each outage would count against all that ran."""
+        return self._away_at is None or self._now() - self._away_at > REVIVAL
 
     # -- each by itself
 

@@ -8,6 +8,7 @@ was leased and not settled comes again.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from .connection import Connection, Database
 from .due import Clockwork, MissedPolicy, fires, next_due
 from .ids import fresh_id, parse_id
 from .queries import load
+
+logger = logging.getLogger(__name__)
 
 # how long a reconciler has to start what it claimed
 LEASE = timedelta(seconds=60)
@@ -177,7 +180,13 @@ class Schedules:
         for row in rows:
             schedule = Schedule(**dict(zip(names, row, strict=True)))
             assert schedule.next_run_at is not None
-            owed, after = fires(schedule.clockwork, schedule.missed_policy, schedule.next_run_at, now)
+            try:
+                owed, after = fires(schedule.clockwork, schedule.missed_policy, schedule.next_run_at, now)
+            except Exception:
+                # it is off until somebody looks at it; the others go on
+                logger.exception("schedule %s has no next time: it is turned off", schedule.schedule_id)
+                connection.run(self._sql["broken"], schedule_id=schedule.schedule_id, now=now)
+                continue
             connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=owed)
             connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
 

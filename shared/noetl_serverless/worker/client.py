@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from ..errors import Forbidden, InvalidRequest, NotFound, Problem, TooLarge, Unauthenticated, Unavailable
 from ..protocol import (
+    VERSION,
+    WIRE,
     ClaimRequest,
     ClaimResponse,
     HeartbeatRequest,
@@ -69,7 +71,7 @@ class ControlPlane:
         """`connect` makes the session, for hosts that have a way of their own to the control plane."""
         self._url = url.rstrip("/")
         self._connect = connect or self._own_session
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", WIRE: str(VERSION)}
         self._connections = connections
         self._call_timeout = call_timeout
         self._session: aiohttp.ClientSession | None = None

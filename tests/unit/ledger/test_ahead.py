@@ -91,7 +91,7 @@ async def test_one_of_several_does_not(engine: Any, done: Any) -> None:
 
 
 async def test_a_large_workload_does_not_travel(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "WORKLOAD_LIMIT", 10)
+    monkeypatch.setattr(dispatch, "AHEAD_BYTES", 10)
     engine.catalog.add("t/t", CHAIN, PIPELINED)
     await engine.start()
     (first,) = await engine.claim()

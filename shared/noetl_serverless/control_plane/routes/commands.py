@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ... import protocol
-from ..operation import WORKERS, Call, Operation
+from ...limits import ANSWER_BYTES
+from ..operation import WORKERS, Call, Operation, encode
+
+A = TypeVar("A", protocol.ClaimResponse, protocol.ReportResponse)
 
 
-async def claim(call: Call) -> protocol.ClaimResponse:
-    return await call.services.ledger.claim(call.body)
+async def claim(call: Call) -> bytes:
+    return await _fitting(call, await call.services.ledger.claim(call.body))
 
 
-async def report(call: Call) -> protocol.ReportResponse:
-    return await call.services.ledger.report(call.body)
+async def report(call: Call) -> bytes:
+    return await _fitting(call, await call.services.ledger.report(call.body))
 
 
 async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
     return await call.services.ledger.heartbeat(call.body)
+
+
+async def _fitting(call: Call, answer: A) -> bytes:
+    """The answer in the version of the protocol that the worker speaks, with no more commands than fit into it: the
+    rest is given back, and waits for the next claim."""
+    told = call.speaks(2) and any(command.lost for command in answer.commands)
+    unknown = {} if told else {"commands": {"__all__": {"lost"}}}
+    content = encode(answer, without=unknown)
+    while len(content) > ANSWER_BYTES and len(answer.commands) > 1:
+        half = len(answer.commands) // 2
+        kept, back = answer.commands[:half], answer.commands[half:]
+        await call.services.ledger.give_back(call.body.worker_id, back)
+        plans = {command.plan for command in kept}
+        known = {hash: text for hash, text in answer.plans.items() if hash in plans}
+        answer = answer.model_copy(update={"commands": kept, "plans": known})
+        content = encode(answer, without=unknown)
+    return content
 
 
 OPERATIONS = (

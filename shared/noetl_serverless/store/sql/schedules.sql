@@ -30,6 +30,10 @@ ORDER BY next_run_at LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED;
 -- move_on: the next time, after the runs owed have been written down
 UPDATE noetl.schedule SET next_run_at = :next_run_at WHERE schedule_id = :schedule_id;
 
+-- broken: turn off a schedule whose next time cannot be told
+UPDATE noetl.schedule SET enabled = false, next_run_at = NULL, last_status = 'failed', updated_at = :now
+WHERE schedule_id = :schedule_id;
+
 -- owe: write down the runs that a schedule owes
 INSERT INTO noetl.schedule_fire (schedule_id, due_at)
 SELECT CAST(:schedule_id AS bigint), unnest(CAST(:due AS timestamptz[])) ON CONFLICT DO NOTHING;
