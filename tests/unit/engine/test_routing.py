@@ -341,3 +341,47 @@ def test_what_comes_after_the_end_changes_nothing(start):
     before = run.state.snapshot()
     run.fact("timer.fired", payload={"timer": "x"})
     assert {**run.state.snapshot(), "seq": 0} == {**before, "seq": 0}
+
+
+def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_failed_step(start):
+    run = start(
+        """
+        - step: a
+          tool: {kind: noop}
+          next: {arcs: [{step: b, when: "{{ output.meta.worker != 'x' }}"}]}
+        - {step: b, tool: {kind: noop}}
+        """
+    )
+    run.error("a")
+    assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
+
+
+def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed(start):
+    run = start(
+        """
+        - step: a
+          tool: {kind: noop}
+          next: {arcs: [{step: b, when: "{{ error.nothing.here == 1 }}"}]}
+        - {step: b, tool: {kind: noop}}
+        """
+    )
+    run.error("a")
+    assert run.state.error["code"] == "boom", "the tool's own error is what people need"
+    assert run.state.error["routing"]["code"] == "template_error"
+
+
+def test_an_end_to_which_no_arc_fitted_is_told_with_a_warning_unless_it_is_meant(start):
+    steps = """
+        - step: a
+          tool: {{kind: noop}}
+          next: {{{spec} arcs: [{{step: b, when: "{{{{ false }}}}"}}]}}
+        - {{step: b, tool: {{kind: noop}}}}
+        """
+    silent = start(steps.format(spec=""))
+    silent.done("a")
+    (warning,) = silent.log[-1].payload["warnings"]
+    assert (silent.state.status, warning["code"], warning["step"]) == ("completed", "routing.no_match", "a")
+    for meant in ("quiet", "complete"):
+        run = start(steps.format(spec=f"spec: {{on_no_match: {meant}}},"))
+        run.done("a")
+        assert "warnings" not in run.log[-1].payload

@@ -1,0 +1,129 @@
+"""Arcs that lead back: turns, rounds, and what is under way twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine import events as e
+
+EMPTY_LOOP = """
+- step: turn
+  loop: {in: "{{ [] }}", iterator: x}
+  tool: {kind: noop}
+  set: {ctx.n: "{{ ctx.n | default(0) + 1 }}"}
+  next: {arcs: [{step: turn, when: "{{ ctx.n < TURNS }}"}, {step: done}]}
+- {step: done, tool: {kind: noop}}
+"""
+TWO_BACK = """
+- step: head
+  tool: {kind: noop}
+  next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}
+- {step: left, tool: {kind: noop}, next: {arcs: [{step: head}]}}
+- {step: right, tool: {kind: noop}, next: {arcs: [{step: head}]}}
+"""
+
+
+@pytest.mark.parametrize("turns", [500, 100_000])
+def test_a_loop_of_nothing_turns_as_often_as_it_is_told_to_in_one_decision(start: Any, turns: int) -> None:
+    head = "executor: {spec: {max_turns: 100000}}\n"
+    run = start(EMPTY_LOOP.replace("TURNS", str(turns)), head)
+    assert run.state.error is None, run.state.error
+    assert (run.running, run.state.ctx["n"]) == ({"done"}, turns)
+
+
+def test_turns_have_a_limit_that_names_the_step(start: Any) -> None:
+    run = start(EMPTY_LOOP.replace("TURNS", "50"), "executor: {spec: {max_turns: 20}}\n")
+    assert run.state.status == "failed"
+    assert (run.state.error["code"], run.state.error["step"]) == ("turns.exceeded", "turn")
+
+
+def test_without_being_told_otherwise_a_step_begins_ten_thousand_times_at_most(start: Any) -> None:
+    run = start(EMPTY_LOOP.replace("TURNS", "20000"))
+    assert run.state.error["code"] == "turns.exceeded"
+    assert run.state.generations["turn"] == 10_000
+
+
+@pytest.mark.parametrize("first", ["left", "right"])
+def test_two_branches_that_lead_back_make_one_round(start: Any, first: str) -> None:
+    run = start(TWO_BACK)
+    second = "right" if first == "left" else "left"
+    for round in range(1, 6):
+        run.done("head")
+        assert run.running == {"left", "right"}
+        run.done(first)
+        assert run.running == {second}, "the next round began while this one was under way"
+        run.done(second)
+        assert run.running == {"head"}
+        assert run.state.generations == {"head": round + 1, "left": round, "right": round}
+
+
+def test_a_branch_that_turns_by_itself_does_not_wait_for_the_other(start: Any) -> None:
+    run = start(
+        """
+        - step: head
+          tool: {kind: noop}
+          next: {spec: {mode: inclusive}, arcs: [{step: poll}, {step: slow}]}
+        - step: poll
+          tool: {kind: noop}
+          next: {arcs: [{step: poll, when: "{{ output.data.more }}"}, {step: both}]}
+        - {step: slow, tool: {kind: noop}, next: {arcs: [{step: both}]}}
+        - {step: both, tool: {kind: noop}, next: {arcs: [{step: head}]}}
+        """
+    )
+    run.done("head")
+    for _ in range(3):
+        run.done("poll", {"more": True})
+        assert run.running == {"poll", "slow"}
+    run.done("poll", {"more": False})
+    run.done("slow")
+    run.done("both")
+    assert run.running == {"head"}, "the round after the join"
+
+
+def test_cycles_that_are_woven_into_each_other_do_not_wait_for_each_other_for_ever(start: Any) -> None:
+    run = start(
+        """
+        - step: a
+          tool: {kind: noop}
+          next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}
+        - {step: b, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: a}]}}
+        - {step: c, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: a}]}}
+        """,
+        "executor: {spec: {max_turns: 30}}\n",
+    )
+    for _ in range(400):
+        if run.state.ended:
+            break
+        assert run.running, "nothing is under way, and it has not ended"
+        run.done(sorted(run.running)[0])
+    assert run.state.error["code"] == "turns.exceeded"
+
+
+def test_a_fact_whose_command_is_not_out_is_kept_and_changes_nothing(start: Any) -> None:
+    run = start(
+        """
+        - step: pay
+          tool: {kind: noop}
+          next: {arcs: [{step: once}]}
+        - {step: once, tool: {kind: noop}}
+        """
+    )
+    run.done("pay", {"n": 1})
+    before = run.state.copy()
+    for kind in (e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED):
+        payload = {"data": {"n": 2}, "set": {"x": 1}, "delay": 1.0, "child": {}, "error": {"code": "late"}}
+        assert run.fact(kind, step="pay", generation=1, command_id="pay#1", payload=payload) == [], kind
+    before.seq = run.state.seq
+    assert run.state.snapshot() == before.snapshot()
+    assert run.fact(e.CHILD_ENDED, step="pay", generation=1, payload={"execution_id": "9", "status": "ok"}) == []
+    assert run.fact(e.TIMER_FIRED, step="pay", generation=1, payload={"timer": "pay#1!3"}) == []
+    assert len(run.issued("once")) == 1, "what follows was decided twice"
+
+
+def test_a_deferral_keeps_the_milliseconds_it_asked_for(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}")
+    run.report("a#1", e.CALL_DEFERRED, delay=1.2345)
+    (timer,) = [event for event in run.log if event.type == e.TIMER_SET]
+    assert timer.payload["due"] - timer.at == 1234
