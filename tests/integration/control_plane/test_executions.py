@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from noetl_serverless.control_plane.wakeups import Wakeups
@@ -181,3 +182,26 @@ async def test_what_is_not_there_is_not_found(user: Any) -> None:
 
 async def test_finalizing_by_force_does_not_exist(user: Any, started: str) -> None:
     assert (await user.post(f"/api/executions/{started}/finalize")).status == 404
+
+
+async def test_a_key_answers_as_before_when_a_new_version_was_registered_meanwhile(
+    user: Any, registered: dict[str, Any], playbook: str
+) -> None:
+    first = (await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")).json
+    newer = await user.post("/api/catalog/register", {"content": playbook + "  - {step: more, tool: {kind: noop}}\n"})
+    assert newer.json["version"] == 2
+    again = await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")
+    assert (again.status, again.json["execution_id"]) == (200, first["execution_id"])
+    asked = await user.post("/api/execute", {"path": "demo/two", "version": 2}, idempotency_key="k")
+    assert asked.status == 409, "that is another request: it names the version that did not run"
+
+
+async def test_a_payload_that_cannot_be_stored_is_refused_with_its_place(user: Any, registered: dict[str, Any]) -> None:
+    for payload, pointer in (
+        ({"deep": [{"n": 2**64}]}, "/payload/deep/0/n"),
+        ({"text": "a\0b"}, "/payload/text"),
+    ):
+        body = json.dumps({"path": "demo/two", "payload": payload}).encode()
+        answer = await user.call("POST", "/api/execute", body, headers={})
+        assert answer.status == 400
+        assert answer.json["errors"][0]["pointer"] == pointer
