@@ -72,7 +72,7 @@ class Worker:
             self._scratch,
             settings.http_allow_private,
         )
-        self._executor = Executor(toolbox)
+        self._executor = Executor(toolbox, self.id)
         self._shift: Shift | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rung = False

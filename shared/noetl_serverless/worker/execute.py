@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +11,13 @@ import orjson
 
 from ..engine.digest import items_digest, lasting_digest
 from ..errors import Problem
+from ..limits import META_BYTES
 from ..playbook.plan import Plan, Step
 from ..protocol import ClaimedCommand, Outcome
 from ..results.offload import dump, selection
 from ..telemetry.logs import log_context
 from ..telemetry.masking import masking
+from .attempts import Attempts
 from .budget import Budget
 from .collection import render_collection
 from .errors import clean, from_problem, step_error
@@ -24,6 +25,7 @@ from .frame import FrameRun
 from .job import End, Job
 from .pipeline import Pipeline
 from .render import Lazy
+from .stopwatch import Stopwatch
 from .storing import put_away
 from .toolbox import Toolbox
 
@@ -34,38 +36,54 @@ WHOLE_BUDGET = 0.8
 
 
 class Executor:
-    def __init__(self, toolbox: Toolbox) -> None:
+    def __init__(self, toolbox: Toolbox, worker: str = "") -> None:
+        """`worker`: who runs the commands."""
         self._toolbox = toolbox
+        self._worker = worker
 
     async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
         """Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
-        started = time.perf_counter()
+        stopwatch, attempts = Stopwatch(), Attempts(self._worker)
         started_at = _now()
         with log_context(execution_id=command.execution_id, command_id=command.command_id):
             try:
-                outcome = await self._run(command, plan, budget)
+                outcome = await self._run(command, plan, budget, attempts, stopwatch)
             except asyncio.CancelledError:
-                outcome = _handed_back(command, time.perf_counter() - started, budget)
+                outcome = _handed_back(command, stopwatch.ran + stopwatch.waited, budget)
+                if outcome.error is not None:
+                    attempts.cut(outcome.error)
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
             except Problem as problem:
                 outcome = failed(command, from_problem(problem, "worker"))
             except Exception as error:
                 outcome = _unexpected(command, error)
-        outcome.meta = {
-            **outcome.meta,
-            "started_at": started_at,
-            "duration_ms": round(1000 * (time.perf_counter() - started), 3),
-        }
+        outcome.meta = {**outcome.meta, "started_at": started_at, "ended_at": _now(), **_times(stopwatch)}
+        if command.delivery > 1:
+            outcome.meta["delivery"] = command.delivery
+        suspended = outcome.status in ("deferred", "parked")
+        outcome.meta.update(attempts.told(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
         return outcome
 
-    async def _run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
+    async def _run(
+        self, command: ClaimedCommand, plan: Plan, budget: Budget, attempts: Attempts, stopwatch: Stopwatch
+    ) -> Outcome:
         step = plan.steps.get(command.step)
         if step is None:
             return failed(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
         lazy = Lazy(self._toolbox.resolver)
         ctx = command.scope.get("ctx") or {}
-        job = Job(command, step, self._toolbox, lazy, budget, ctx, resume=command.resume)
+        job = Job(
+            command,
+            step,
+            self._toolbox,
+            lazy,
+            budget,
+            ctx,
+            resume=command.resume,
+            attempts=attempts,
+            stopwatch=stopwatch,
+        )
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())
         if step.loop is None:
@@ -174,6 +192,15 @@ def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Out
         "split the step, or give the function more time"
     )
     return failed(command, step_error("worker", "time_budget", message))
+
+
+def _times(stopwatch: Stopwatch) -> dict[str, float]:
+    """`duration_ms`, which is billed and counts against budgets, is what ran; what was slept between attempts, if
+    anything, is `waited_ms`. Together they are the time from `started_at` to `ended_at`."""
+    times = {"duration_ms": round(1000 * stopwatch.ran, 3)}
+    if waited := round(1000 * stopwatch.waited, 3):
+        times["waited_ms"] = waited
+    return times
 
 
 def _now() -> str:

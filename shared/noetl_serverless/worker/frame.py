@@ -72,9 +72,14 @@ class FrameRun:
         if width <= 1 or self.loop.mode == "sequential":
             await self._run_some()
             return
-        async with asyncio.TaskGroup() as group:
-            for _ in range(width):
-                group.create_task(self._run_some())
+        with self.job.stopwatch.resting():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(width):
+                    group.create_task(self._run_beside())
+
+    async def _run_beside(self) -> None:
+        with self.job.stopwatch.working():
+            await self._run_some()
 
     async def _run_some(self) -> None:
         """Take the next item until there is none, or none may begin."""
@@ -207,8 +212,18 @@ class FrameRun:
     async def _suspended(self, status: str) -> FrameEnd:
         """What is done and what waits, to be taken up by whoever gets the frame next."""
         held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
-        packed = await put_away(held, self.job.command, self.job.toolbox.store, part="/frame", limit=LOCALS_LIMIT)
-        return FrameEnd(status, set=self._set_so_far(), resume={"items": packed})
+        packed = await self._put_away(held, "/frame")
+        resume = {"items": packed}
+        if failed := self.job.attempts.held():
+            resume["attempts"] = await self._put_away(failed, "/attempts")
+        return FrameEnd(status, set=self._set_so_far(), resume=resume)
+
+    async def _put_away(self, held: dict[str, Any], part: str) -> dict[str, Any]:
+        return await put_away(held, self.job.command, self.job.toolbox.store, part=part, limit=LOCALS_LIMIT)
+
+    async def _held(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
+        held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
+        return held
 
     def _set_so_far(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -220,9 +235,9 @@ class FrameRun:
         resume = self.job.resume
         if not resume or "items" not in resume:
             return
-        packed = resume["items"]
-        held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
-        for name, item in held.items():
+        if "attempts" in resume:
+            self.job.attempts.take_up(await self._held(resume["attempts"]))
+        for name, item in (await self._held(resume["items"])).items():
             if item["status"] in ("ok", "error"):
                 self.ends[int(name)] = End(item["status"], data=item.get("data"), error=item.get("error"))
                 self._failed |= item["status"] == "error" and not self.loop.best_effort

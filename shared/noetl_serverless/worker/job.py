@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from ..playbook.plan import Step
 from ..protocol import ChildRequest, ClaimedCommand
+from .attempts import Attempts
 from .budget import Budget
 from .render import Lazy
+from .stopwatch import Stopwatch
 from .toolbox import Toolbox
 
 
@@ -26,6 +28,9 @@ class Job:
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
     resume: Mapping[str, Any] | None = None
+    # of the whole command
+    attempts: Attempts = field(default_factory=Attempts)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
 
 @dataclass(slots=True)

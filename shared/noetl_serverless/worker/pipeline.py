@@ -15,6 +15,7 @@ from ..playbook.views import Fetch
 from ..protocol import ChildRequest
 from ..results.offload import dump
 from ..tools.port import ToolCall
+from .attempts import Attempt
 from .backoff import backoff
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
@@ -50,6 +51,8 @@ class Pipeline:
         self.attempt = 1
         # how many tasks were left for another one: a second visit to a task is a new call, a retry is not
         self.visits = 0
+        # the call under way, or followed by the rules
+        self._call_begun: Attempt | None = None
         self._progressed = False
 
     async def run(self) -> End:
@@ -64,7 +67,11 @@ class Pipeline:
                 task = self.tasks[self.position]
                 if child is None and self._progressed and self.job.budget.closing:
                     return await self._suspend(End("deferred", delay=0.0))
-                output = await self._call(task) if child is None else child_output(child, self.attempt, self._line())
+                if child is None:
+                    self._begin(task)
+                    output = await self._call(task)
+                else:
+                    output = child_output(child, self.attempt, self._line())
                 child = None
                 self._progressed = True
                 if isinstance(output, ChildRequest):
@@ -78,6 +85,20 @@ class Pipeline:
             return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
 
     # -- calling
+
+    def _begin(self, task: Task, started_at: int | None = None) -> None:
+        index = self.job.loop["index"] if self.job.loop is not None else None
+        self._call_begun = self.job.attempts.begin(self.attempt, task.name, index, started_at)
+
+    def _call_ended(self, error: Mapping[str, Any] | None = None) -> None:
+        """`error`: what it failed with."""
+        if self._call_begun is None:
+            return
+        if error is None:
+            self.job.attempts.end(self._call_begun)
+        else:
+            self.job.attempts.fail(self._call_begun, error)
+        self._call_begun = None
 
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the child it asks for."""
@@ -162,12 +183,14 @@ class Pipeline:
                 "rule", "retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
             )
             return self._failed(task, {**error, "attempts": self.attempt}, output)
+        self._call_ended(output["error"])
         delay = backoff(rule, self.attempt)
         self.attempt += 1
         if delay > SLEEP_LIMIT or delay >= self.job.budget.until_closing():
             return await self._suspend(End("deferred", delay=delay))
         if delay:
-            await asyncio.sleep(delay)
+            with self.job.stopwatch.resting():
+                await asyncio.sleep(delay)
         return None
 
     def _jump(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
@@ -178,6 +201,7 @@ class Pipeline:
         if self.visits >= JUMPS_LIMIT:
             message = f"more than {JUMPS_LIMIT} tasks were visited; is there a jump that never ends?"
             return self._failed(task, step_error("rule", "rule.endless", message), output)
+        self._call_ended(output["error"])
         self._go(target, output)
         return None
 
@@ -190,6 +214,7 @@ class Pipeline:
         return None
 
     def _go(self, position: int, output: dict[str, Any]) -> None:
+        self._call_ended()
         self.previous = self.results.get(self.tasks[self.position].name, output["data"])
         self.position = position
         self.attempt = 1
@@ -213,6 +238,7 @@ class Pipeline:
     # -- ending
 
     def _ended(self, output: dict[str, Any], status: str) -> End:
+        self._call_ended()
         end = End("ok", set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
             end.data = self._summary(output, status)
@@ -228,6 +254,7 @@ class Pipeline:
 
     def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> End:
         error = {"at": task.place.line, **error}
+        self._call_ended(error)
         output = output or {"data": None, "ref": None, "extra": {}, "meta": {"attempt": self.attempt}}
         end = End("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
@@ -247,6 +274,12 @@ class Pipeline:
             "step": self.step,
             "iter": self._iter_set(),
         }
+        if self._call_begun is not None:
+            # of a sub-playbook, which goes on
+            held["begun"] = self._call_begun.started_at
+            self._call_ended()
+        if self.job.loop is None and (failed := self.job.attempts.held()):
+            held["attempts"] = failed
         packed = await put_away(held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT)
         end.set = self.set
         end.resume = {
@@ -270,6 +303,10 @@ class Pipeline:
         self.step = dict(held["step"])
         if self.iter is not None:
             self.iter.update(held["iter"])
+        if self.job.loop is None:
+            self.job.attempts.take_up(held.get("attempts") or {})
+        if "child" in resume:
+            self._begin(self.tasks[self.position], held.get("begun"))
 
     def _iter_set(self) -> dict[str, Any]:
         """What rules have set in `iter`, as opposed to what it began with."""

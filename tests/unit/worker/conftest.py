@@ -135,7 +135,7 @@ class Bench:
 
         load: Any = self.tools.__getitem__
         python: Any = None
-        return Executor(Toolbox(load, python, credential, self.store, self.resolver, self.scratch))
+        return Executor(Toolbox(load, python, credential, self.store, self.resolver, self.scratch), "w-1")
 
     def command(self, each: Step, **more: Any) -> ClaimedCommand:
         values: dict[str, Any] = {

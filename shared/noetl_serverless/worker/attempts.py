@@ -1,0 +1,140 @@
+"""The attempts of a command that failed, for its outcome's meta: a command that never failed has nothing to tell.
+
+`meta["attempts"]` lists {"attempt", "task", "error", "started_at", "ended_at", "worker"}, for an item of a loop with
+its "index", times in ms since 1970. The first and the last few are told one by one; `meta["attempts_dropped"]` says how
+many between them are not. What ends a command lists all of its attempts; what suspends it, those since it was last
+taken up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .errors import clean
+
+FIRST = 10
+LAST = 10
+# of the error of each
+ERROR_BYTES = 2048
+_PARTS = ("kind", "code", "retryable", "message", "at")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt:
+    """One call of a task that is under way."""
+
+    number: int
+    task: str
+    index: int | None
+    started_at: int
+
+
+@dataclass(slots=True)
+class _Row:
+    first: list[dict[str, Any]] = field(default_factory=list)
+    last: deque[dict[str, Any]] = field(default_factory=deque)
+    dropped: int = 0
+
+    def add(self, entry: dict[str, Any]) -> None:
+        if len(self.first) < FIRST:
+            self.first.append(entry)
+            return
+        self.last.append(entry)
+        if len(self.last) > LAST:
+            self.last.popleft()
+            self.dropped += 1
+
+    def told(self, room: int) -> dict[str, Any]:
+        first, last, dropped = list(self.first), list(self.last), self.dropped
+        while (first or last) and _size(first) + _size(last) > room:
+            (last.pop(0) if len(last) >= len(first) else first.pop())
+            dropped += 1
+        told: dict[str, Any] = {"attempts": [*first, *last]} if first or last else {}
+        if dropped:
+            told["attempts_dropped"] = dropped
+        return told
+
+
+class Attempts:
+    """Those of one command, its frame's items included. `worker` is who runs it; `clock` gives ms since 1970."""
+
+    def __init__(self, worker: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._all = _Row()
+        self._own = _Row()
+        self._open: list[Attempt] = []
+
+    def begin(self, number: int, task: str, index: int | None = None, started_at: int | None = None) -> Attempt:
+        """`started_at`: for one that has waited, as for the end of a sub-playbook."""
+        attempt = Attempt(number, task, index, self._clock() if started_at is None else started_at)
+        self._open.append(attempt)
+        return attempt
+
+    def end(self, attempt: Attempt) -> None:
+        """It did not fail, or not yet."""
+        if attempt in self._open:
+            self._open.remove(attempt)
+
+    def fail(self, attempt: Attempt, error: Mapping[str, Any]) -> None:
+        self.end(attempt)
+        entry = {
+            "attempt": attempt.number,
+            "task": attempt.task,
+            **({} if attempt.index is None else {"index": attempt.index}),
+            "error": brief(error),
+            "started_at": attempt.started_at,
+            "ended_at": max(attempt.started_at, self._clock()),
+            "worker": self._worker,
+        }
+        self._all.add(entry)
+        self._own.add(entry)
+
+    def cut(self, error: Mapping[str, Any]) -> None:
+        """What is under way has failed with the command."""
+        for attempt in list(self._open):
+            self.fail(attempt, error)
+
+    def told(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
+        """What of them belongs into the meta of an outcome, in at most about `room` bytes of JSON."""
+        return (self._own if suspended else self._all).told(room)
+
+    # -- across a suspension
+
+    def held(self) -> dict[str, Any]:
+        """Empty if there is nothing to remember."""
+        return self._all.told(FIRST * LAST * ERROR_BYTES)
+
+    def take_up(self, held: Mapping[str, Any]) -> None:
+        """What an earlier run of the command remembered."""
+        entries = list(held.get("attempts") or ())
+        self._all.first = entries[:FIRST]
+        self._all.last = deque(entries[FIRST:])
+        self._all.dropped = int(held.get("attempts_dropped") or 0)
+
+
+def brief(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error within ERROR_BYTES: what names it first, its message cut, and of the rest what there is room for."""
+    error = clean(dict(error))
+    made: dict[str, Any] = {}
+    for name in (*_PARTS, *(name for name in error if name not in _PARTS)):
+        if error.get(name) is None:
+            continue
+        value = error[name]
+        length = len(value) if isinstance(value, str) else 0
+        while _size({**made, name: value}) > ERROR_BYTES and length:
+            length //= 2
+            value = f"{error[name][:length]}…"
+        if _size({**made, name: value}) <= ERROR_BYTES:
+            made[name] = value
+    return made
+
+
+def _size(value: Any) -> int:
+    return len(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
