@@ -16,8 +16,6 @@ from typing import Any
 
 import orjson
 
-from .errors import clean
-
 FIRST = 10
 LAST = 10
 # of the error of each
@@ -120,8 +118,7 @@ class Attempts:
 
 
 def brief(error: Mapping[str, Any]) -> dict[str, Any]:
-    """An error within ERROR_BYTES: what names it first, its message cut, and of the rest what there is room for."""
-    error = clean(dict(error))
+    """A clean error within ERROR_BYTES: first what names it, its texts cut, and of the rest what there is room for."""
     made: dict[str, Any] = {}
     for name in (*_PARTS, *(name for name in error if name not in _PARTS)):
         if error.get(name) is None:

@@ -14,6 +14,7 @@ import orjson
 from ..protocol import ClaimedCommand, Order, Outcome
 from .ahead import Ahead
 from .keys import Key, key_of
+from .retry import Retry
 
 # so much may be unreported: steps, the seconds since the oldest of them ended, bytes of JSON
 MOST_STEPS = 64
@@ -42,6 +43,8 @@ class Chain:
         self.sent = 0
         # its report may have been taken in, and the answer lost
         self.doubtful = False
+        # what the control plane failed at is sent again
+        self.retry: Retry | None = None
         self._ahead: Ahead | None = ahead
         # how many outcomes a report may hold: fewer, once one was too large
         self._most = MOST_STEPS
@@ -63,6 +66,11 @@ class Chain:
     def ready(self) -> bool:
         """Whether there is something to report, and no report under way."""
         return not (self.sent or self.doubtful) and self.links[0].outcome is not None
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the anchor's lease may be gone, for a report may have been taken in."""
+        return bool(self.sent) or self.doubtful or (self.retry is not None and self.retry.doubtful)
 
     def due(self, enough: int, latest: float) -> bool:
         """Whether what is ready should wait no longer for more: there is enough, or none to come, or the oldest ended
@@ -151,6 +159,7 @@ class Chain:
             taken.append(link.outcome)
             self.links.popleft()
         self.sent = 0
+        self.retry = None
         return taken
 
     def anchor_at(self, command: ClaimedCommand) -> list[Outcome] | None:

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequest, Problem, TooLarge
+from ..errors import InvalidRequest, Problem, TooLarge, Unavailable
 from ..playbook.plan import Step
 from ..protocol import ClaimedCommand, Order, Outcome, ReportResponse
 from .ahead import Ahead, as_sent
 from .chain import Chain
 from .execute import released
 from .keys import Key, key_of, names_of
+from .retry import Retry, at_fault
 
 if TYPE_CHECKING:
     from .shift import Shift
@@ -102,12 +103,16 @@ class Chains:
         if self._hold is not None:
             self._hold.cancel()
             self._hold = None
-        latest = self._now() - HOLD
-        unsent = [chain for chain in self._chains.values() if chain.ready]
+        now = self._now()
+        latest = now - HOLD
+        waiting = [chain for chain in self._chains.values() if chain.ready]
+        unsent = [chain for chain in waiting if chain.retry is None or chain.retry.due <= now]
         # those that run on first: of what the report may claim, their next is sure to be
         ready = sorted((chain for chain in unsent if chain.due(ENOUGH, latest)), key=lambda chain: chain.over)
         if len(ready) < len(unsent):
             self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
+        elif later := [chain.retry.due for chain in waiting if chain.retry is not None and chain.retry.due > now]:
+            self._hold = asyncio.get_running_loop().call_at(min(later), self._flush)
         while ready and len(self.calls) < CALLS:
             batch: dict[Chain, list[Outcome]] = {}
             count = 0
@@ -115,6 +120,9 @@ class Chains:
                 chain = ready.pop(0)
                 batch[chain] = chain.send()
                 count += len(batch[chain])
+                alone = chain.retry is not None and chain.retry.alone
+                if alone or (ready and ready[0].retry is not None and ready[0].retry.alone):
+                    break
             task = asyncio.create_task(self._report(batch))
             self.calls.add(task)
             task.add_done_callback(self._reported)
@@ -142,6 +150,7 @@ class Chains:
     async def _deliver(self, batch: Mapping[Chain, list[Outcome]], spare: int) -> None:
         outcomes = [outcome for sent in batch.values() for outcome in sent]
         running = [order for chain in batch if (order := chain.unsent()) is not None]
+        began = self._now()
         # what runs already needs no more room, whether or not there is any
         capacity = len(batch) + spare if self._shift.taking else len(running)
         try:
@@ -151,12 +160,34 @@ class Chains:
                 self._send_less(chain, problem)
             return
         except Problem as problem:
-            # the leases run out, and others do it again
-            logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
-            self._shift.summary.unreported += len(outcomes)
-            self._shift.summary.more = True
+            self._failed(batch, problem, began)
             return
-        await self._settle(batch, running, answer.body, answer.doubtful)
+        doubtful = answer.doubtful
+        if not doubtful and any(chain.retry is not None and chain.retry.doubtful for chain in batch):
+            doubtful = True
+            self._shift.recover()
+        await self._settle(batch, running, answer.body, doubtful)
+
+    def _failed(self, batch: Mapping[Chain, list[Outcome]], problem: Problem, began: float) -> None:
+        """The control plane did not answer, or with what says nothing of the outcomes: they are sent again, each
+        execution's in a report of its own if it may be one that it fails at, and fewer of them if that fails too."""
+        now = self._now()
+        for chain, outcomes in batch.items():
+            retry = chain.retry = chain.retry or Retry(began)
+            retry.doubtful |= bool(problem.extra.get("doubtful"))
+            if not isinstance(problem, Unavailable) or self._shift.budget.left() <= retry.pause:
+                # the leases run out, and others do it again; they are dropped with their chain
+                logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
+                self._shift.summary.unreported += len(outcomes)
+                self._shift.summary.more = True
+            elif not at_fault(problem, retry.since, self._shift.answered):
+                retry.put_off(now)
+                chain.sent = 0
+            elif len(batch) > 1:
+                retry.alone = True
+                chain.sent = 0
+            else:
+                self._send_less(chain, problem)
 
     async def _settle(
         self, batch: Mapping[Chain, list[Outcome]], running: Sequence[Order], answer: ReportResponse, doubtful: bool
@@ -202,6 +233,8 @@ class Chains:
         first = chain.links[0].outcome
         logger.info("an outcome goes by itself: %s", problem.detail, extra=names_of(chain.anchor))
         self._drop(chain)
+        if chain.retry is not None and chain.retry.doubtful:
+            self._shift.recover()
         if first is not None:
             self._shift.reports.hand_in(first)
 
@@ -256,7 +289,7 @@ class Chains:
         if chain is None:
             return False
         # a report that is under way may just have ended the command
-        if not (chain.sent or chain.doubtful) and key_of(chain.anchor) == key and chain.anchor.fence == fence:
+        if not chain.uncertain and key_of(chain.anchor) == key and chain.anchor.fence == fence:
             logger.warning("an execution is no longer ours", extra=names_of(chain.anchor))
             self._drop(chain)
         return True

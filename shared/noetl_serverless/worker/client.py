@@ -35,6 +35,8 @@ M = TypeVar("M", bound=BaseModel)
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 CALL_TIMEOUT = 30.0
+# so often a report is sent before its sender decides how to go on
+REPORT_TRIES = 3
 CREDENTIAL_TTL = 30.0
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
 _PROBLEMS: dict[int, type[Problem]] = {
@@ -57,7 +59,8 @@ class Answer(Generic[M]):
 
 class ControlPlane:
     """Every method raises Unavailable when the control plane did not answer within `within` seconds, and the Problem
-    it answered with when it refused."""
+    it answered with when it refused. Unavailable has the status that the last try was `answered` with, if any;
+    it is `doubtful` if the call may have been carried out."""
 
     def __init__(
         self,
@@ -81,8 +84,9 @@ class ControlPlane:
         return await self._post("/api/commands/claim", request, ClaimResponse, within)
 
     async def report(self, request: ReportRequest, *, within: float) -> Answer[ReportResponse]:
-        """Sent again until it is answered; what was accepted the first time is `stale` the second."""
-        return await self._post("/api/commands/report", request, ReportResponse, within)
+        """Sent a few times, for it may be the report that the control plane fails at; what was accepted the first time
+        is `stale` the second."""
+        return await self._post("/api/commands/report", request, ReportResponse, within, REPORT_TRIES)
 
     async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> HeartbeatResponse:
         return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, within)).body
@@ -123,16 +127,23 @@ class ControlPlane:
             self._session = None
         self._credentials.clear()
 
-    async def _post(self, path: str, request: BaseModel, answer: type[M], within: float) -> Answer[M]:
+    async def _post(
+        self, path: str, request: BaseModel, answer: type[M], within: float, tries: int | None = None
+    ) -> Answer[M]:
         body = request.model_dump_json(exclude_defaults=True, fallback=str).encode()
-        content, doubtful = await self._send("POST", path, body, within)
+        content, doubtful = await self._send("POST", path, body, within, tries)
         return Answer(answer.model_validate_json(content), doubtful)
 
-    async def _send(self, method: str, path: str, body: bytes | None, within: float) -> tuple[bytes, bool]:
+    async def _send(
+        self, method: str, path: str, body: bytes | None, within: float, tries: int | None = None
+    ) -> tuple[bytes, bool]:
+        """`tries`: the most that may reach the control plane; those that find nobody there do not count."""
         deadline = time.monotonic() + within
         doubtful = False
         pause = FIRST_PAUSE
+        reached = 0
         while True:
+            status: int | None = None
             left = deadline - time.monotonic()
             try:
                 status, content = await self._once(method, path, body, min(max(left, 0.1), self._call_timeout))
@@ -142,16 +153,18 @@ class ControlPlane:
                     raise _problem(status, content)
                 reason = f"{path} answered {status}"
                 doubtful = True
+                reached += 1
             except aiohttp.ClientConnectorError as error:
                 # it never got there
                 reason = f"{path}: {type(error).__name__}"
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 reason = f"{path}: {type(error).__name__}"
                 doubtful = True
+                reached += 1
             wait = pause * random.uniform(0.5, 1.0)
             pause = min(pause * 2, LONGEST_PAUSE)
-            if time.monotonic() + wait >= deadline:
-                raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful)
+            if time.monotonic() + wait >= deadline or reached == tries:
+                raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful, answered=status)
             logger.info("trying again: %s", reason)
             await asyncio.sleep(wait)
 

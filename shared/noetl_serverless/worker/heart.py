@@ -38,6 +38,7 @@ async def _keep(shift: Shift, held: list[Held], lease: float) -> None:
     except Problem as problem:
         logger.warning("a heartbeat was not heard: %s", problem.detail)
         return
+    shift.heard()
     fences = {key_of(each): each.fence for each in held}
     for key in answer.lost:
         if shift.chains.lost(key_of(key), fences.get(key_of(key))):

@@ -1,17 +1,24 @@
-"""Reporting: outcomes go out in few calls and without delay, and what follows comes back with the answer."""
+"""Reporting: outcomes go out in few calls and without delay, and what follows comes back with the answer.
+
+What the control plane fails at is sent again, in halves if it may be one outcome that it fails at: so one that it
+never takes in holds up no others, and is left to its lease in the end. Of one execution none overtakes another.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequest, Problem, TooLarge
+from ..errors import InvalidRequest, Problem, TooLarge, Unavailable
 from ..protocol import Order, Outcome, ReportRequest, ReportResponse
 from .client import Answer
 from .errors import step_error
 from .keys import Key, key_of, names_of
+from .retry import Retry, at_fault
 
 if TYPE_CHECKING:
     from .shift import Shift
@@ -26,6 +33,23 @@ MOST_OUTCOMES = 64
 REFUSED = "outcome_refused"
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """`number`: the how-many-eth report that they went with first."""
+
+    outcomes: list[Outcome]
+    number: int
+    retry: Retry | None = None
+    under_way: bool = False
+
+    def executions(self) -> set[str]:
+        return {outcome.execution_id for outcome in self.outcomes}
+
+    def halves(self) -> list[Batch]:
+        half = len(self.outcomes) // 2
+        return [Batch(self.outcomes[:half], self.number), Batch(self.outcomes[half:], self.number)]
+
+
 class Reports:
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
@@ -33,26 +57,87 @@ class Reports:
         self.unanswered: dict[Key, Outcome] = {}
         self.calls: set[asyncio.Task[None]] = set()
         self._ready: list[Outcome] = []
-        self._hold: asyncio.TimerHandle | None = None
+        self._sent = 0
+        # what was sent before, by number and in order; also while it is under way
+        self._again: list[Batch] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def hand_in(self, outcome: Outcome) -> None:
         """Alone and at once if nothing is under way, else with those that end within a moment."""
+        self.supersede(key_of(outcome), outcome.fence)
         self.unanswered[key_of(outcome)] = outcome
         self._ready.append(outcome)
         if not self.calls or len(self._ready) >= MOST_OUTCOMES:
             self._flush()
-        elif self._hold is None:
-            self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
+        else:
+            self._flush_at(asyncio.get_running_loop().time() + HOLD)
+
+    def supersede(self, key: Key, fence: int) -> None:
+        """The command is held under `fence` now: what an earlier hold gave can only be stale."""
+        older = self.unanswered.get(key)
+        if older is None or older.fence >= fence:
+            return
+        logger.info("an outcome is superseded", extra=names_of(older))
+        del self.unanswered[key]
+        self._ready = [outcome for outcome in self._ready if outcome is not older]
+        for batch in self._again:
+            if not batch.under_way:
+                batch.outcomes = [outcome for outcome in batch.outcomes if outcome is not older]
+        self._again = [batch for batch in self._again if batch.outcomes]
+
+    def abandon(self) -> None:
+        """The time is over: what has not been answered for is left to its lease."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.unanswered:
+            logger.error("%d outcomes could not be reported in time", len(self.unanswered))
+            self._shift.summary.unreported += len(self.unanswered)
+            self._shift.summary.more = True
+        self.unanswered.clear()
+        self._ready.clear()
+        self._again.clear()
+
+    # -- sending
 
     def _flush(self) -> None:
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
-        while self._ready and len(self.calls) < CALLS:
-            batch, self._ready = self._ready[:MOST_OUTCOMES], self._ready[MOST_OUTCOMES:]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while len(self.calls) < CALLS and (batch := self._next()) is not None:
+            batch.under_way = True
             task = asyncio.create_task(self._report(batch))
             self.calls.add(task)
             task.add_done_callback(self._reported)
+        waiting = [batch.retry.due for batch in self._again if batch.retry is not None and not batch.under_way]
+        if waiting and len(self.calls) < CALLS:
+            # what is due by now waits for one that is under way
+            now = asyncio.get_running_loop().time()
+            self._flush_at(min((due for due in waiting if due > now), default=now + HOLD))
+
+    def _flush_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._flush)
+
+    def _next(self) -> Batch | None:
+        """What to send now: what was sent before, but always with a call left for what was not."""
+        now = asyncio.get_running_loop().time()
+        ahead: set[str] = set()
+        spare = CALLS - 1 - sum(batch.under_way for batch in self._again)
+        for batch in self._again:
+            due = batch.retry is None or batch.retry.due <= now
+            if due and spare > 0 and not batch.under_way and ahead.isdisjoint(batch.executions()):
+                return batch
+            ahead |= batch.executions()
+        chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MOST_OUTCOMES]
+        if not chosen:
+            return None
+        taken = set(map(id, chosen))
+        self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
+        self._sent += 1
+        return Batch(chosen, self._sent)
 
     def _reported(self, task: asyncio.Task[None]) -> None:
         self.calls.discard(task)
@@ -61,42 +146,85 @@ class Reports:
         self._flush()
         self._shift.wake()
 
-    async def _report(self, batch: list[Outcome]) -> None:
+    async def _report(self, batch: Batch) -> None:
         # the slots of the batch itself are free again with the answer
         spare = max(0, self._shift.free())
         self._shift.reserved += spare
+        rest: list[Batch] = []
         try:
             async with self._shift.gate.shared():
-                await self._deliver(batch, spare)
+                rest = await self._deliver(batch, spare)
+        except asyncio.CancelledError:
+            # the time is over: see `abandon`
+            rest = [batch]
+            raise
         finally:
             self._shift.reserved -= spare
-            for outcome in batch:
-                kept = self.unanswered.get(key_of(outcome))
-                if kept is not None and kept.fence == outcome.fence:
-                    del self.unanswered[key_of(outcome)]
+            self._replace(batch, rest)
 
-    async def _deliver(self, batch: list[Outcome], spare: int = 0) -> None:
-        """Report, and begin what the answer brings. What the control plane will not have is sent as an error."""
+    def _replace(self, batch: Batch, rest: Iterable[Batch]) -> None:
+        """In its place stands what is left of it to be sent; the rest is answered for, or given up."""
+        for left in rest:
+            # what was superseded while it was under way is not sent again
+            left.outcomes = [outcome for outcome in left.outcomes if self.unanswered.get(key_of(outcome)) is outcome]
+        rest = [left for left in rest if left.outcomes]
+        known = batch in self._again
+        place = self._again.index(batch) if known else bisect(self._again, batch.number, key=lambda each: each.number)
+        self._again[place : place + known] = rest
+        kept = {key_of(outcome) for left in rest for outcome in left.outcomes}
+        for outcome in batch.outcomes:
+            if key_of(outcome) not in kept and self.unanswered.get(key_of(outcome)) is outcome:
+                del self.unanswered[key_of(outcome)]
+
+    async def _deliver(self, batch: Batch, spare: int) -> list[Batch]:
+        """Report, and begin what the answer brings. Gives what is to be sent yet: parts of it, and an error in place
+        of what the control plane will not have."""
+        outcomes = batch.outcomes
+        began = asyncio.get_running_loop().time()
         try:
-            answer = await self.send(batch, len(batch) + spare if self._shift.taking else 0)
+            answer = await self.send(outcomes, len(outcomes) + spare if self._shift.taking else 0)
         except (InvalidRequest, TooLarge) as problem:
-            half = len(batch) // 2
-            parts = [batch[:half], batch[half:]] if half else [self._reworded(batch[0], problem.detail)]
-            for part in parts:
-                if part:
-                    await self._deliver(part)
-            return
+            if len(outcomes) > 1:
+                return batch.halves()
+            return [Batch(self._reworded(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
-            # the leases run out, and others do it again
-            logger.error("%d outcomes could not be reported: %s", len(batch), problem.detail)
-            self._shift.summary.unreported += len(batch)
-            self._shift.summary.more = True
-            return
-        self._settle(batch, answer.body)
+            return self._failed(batch, problem, began)
+        if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
+            self._shift.recover()
+        self._settle(outcomes, answer.body)
         await self._shift.accept(answer.body.commands, answer.body.plans)
+        return []
+
+    def _failed(self, batch: Batch, problem: Problem, began: float) -> list[Batch]:
+        """The control plane did not answer, or with what says nothing of the outcomes."""
+        now = asyncio.get_running_loop().time()
+        shift = self._shift
+        retry = batch.retry = batch.retry or Retry(began)
+        retry.doubtful |= bool(problem.extra.get("doubtful"))
+        faulty = at_fault(problem, retry.since, shift.answered)
+        if not isinstance(problem, Unavailable) or shift.budget.left() <= retry.pause or self._hopeless(batch, now):
+            # the leases run out, and others do it again
+            logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
+            shift.summary.unreported += len(batch.outcomes)
+            shift.summary.more = True
+            return []
+        if faulty and len(batch.outcomes) > 1:
+            first, second = batch.halves()
+            first.retry = Retry(now, doubtful=retry.doubtful)
+            return [first, second]
+        batch.under_way = False
+        retry.put_off(now)
+        return [batch]
+
+    def _hopeless(self, batch: Batch, now: float) -> bool:
+        """One that fails alone for the time of a lease, while the control plane answers others."""
+        retry = batch.retry
+        assert retry is not None
+        lasted = now - retry.since >= self._shift.worker.settings.lease
+        return len(batch.outcomes) == 1 and lasted and self._shift.answered > retry.since
 
     async def send(self, batch: list[Outcome], capacity: int, running: Sequence[Order] = ()) -> Answer[ReportResponse]:
-        """One call, tried until it is answered. Raises Problem."""
+        """One call. Raises Problem."""
         worker = self._shift.worker
         settings = worker.settings
         request = ReportRequest(
@@ -109,6 +237,7 @@ class Reports:
             running=list(running),
         )
         answer = await worker.client.report(request, within=self._shift.within())
+        self._shift.heard()
         if answer.doubtful:
             self._shift.recover()
         return answer
@@ -117,7 +246,8 @@ class Reports:
         sent = {key_of(outcome): outcome for outcome in batch}
         for result in answer.results:
             outcome = sent[key_of(result)]
-            self.unanswered.pop(key_of(outcome), None)
+            if self.unanswered.get(key_of(outcome)) is outcome:
+                del self.unanswered[key_of(outcome)]
             match result.status:
                 case "accepted":
                     self._shift.summary.count(outcome)
@@ -138,4 +268,7 @@ class Reports:
             return []
         error = step_error("worker", REFUSED, f"the control plane refused the outcome: {detail}")
         names = names_of(outcome)
-        return [Outcome(**names, fence=outcome.fence, status="error", error=error)]
+        instead = Outcome(**names, fence=outcome.fence, status="error", error=error)
+        if self.unanswered.get(key_of(outcome)) is outcome:
+            self.unanswered[key_of(outcome)] = instead
+        return [instead]

@@ -53,6 +53,8 @@ class Shift:
         self.alone: Running | None = None
         # slots promised to calls that are under way
         self.reserved = 0
+        # when the control plane last answered anything, by the loop's clock
+        self.answered = 0.0
         self.gate = Gate()
         self._named = list(named)
         # claimed by name, and not pointed to yet
@@ -133,6 +135,7 @@ class Shift:
         try:
             async with self.gate.shared():
                 answer = await self.worker.client.claim(request, within=self.within())
+                self.heard()
                 await self.accept(answer.body.commands, answer.body.plans)
         except Problem as problem:
             logger.error("claiming failed: %s", problem.detail)
@@ -170,6 +173,7 @@ class Shift:
                 self.lose(held)
             elif (outcome := self.reports.unanswered.get(key)) is not None and outcome.fence >= command.fence:
                 continue
+            self.reports.supersede(key, command.fence)
             self.summary.claimed += 1
             self._start(key, command)
         metrics.commands_in_flight.set(len(self.running))
@@ -302,6 +306,7 @@ class Shift:
             task.cancel()
         if leftover:
             await asyncio.wait(leftover)
+        self.reports.abandon()
 
     def _give_back(self, running: Running) -> None:
         """What has not begun, if it is still ours."""
@@ -329,6 +334,10 @@ class Shift:
 
     def within(self) -> float:
         return max(1.0, self.budget.left())
+
+    def heard(self) -> None:
+        """The control plane has answered."""
+        self.answered = asyncio.get_running_loop().time()
 
     def wake(self) -> None:
         """The budget has changed: look at it."""

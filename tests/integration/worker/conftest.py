@@ -62,7 +62,11 @@ class FakeControlPlane:
         # the next so many answers to this path are carried out and lost, or refused with a status
         self.lose: dict[str, int] = {}
         self.refuse: dict[str, list[int]] = {}
+        # paths that never answer
+        self.hang: set[str] = set()
         self.most_outcomes = 1000
+        # the status to fail with at a report instead, if any
+        self.stumble: Callable[[ReportRequest], int | None] = lambda request: None
         self.refused: set[Key] = set()
         self.unauthorised = 0
 
@@ -110,8 +114,14 @@ class FakeControlPlane:
         if self.refuse.get(name):
             return web.Response(status=self.refuse[name].pop(0), body=b'{"detail":"not now"}')
         body = await request.read()
+        if name in self.hang:
+            await asyncio.sleep(3600)
         if name == "report" and len(orjson.loads(body)["outcomes"]) > self.most_outcomes:
             return web.Response(status=413, body=b'{"detail":"too many"}')
+        if name == "report":
+            report = ReportRequest.model_validate_json(body)
+            if (status := self.stumble(report)) is not None:
+                return web.Response(status=status, body=b'{"detail":"it stumbled"}')
         answer = getattr(self, f"_{name}")(body)
         if self.lose.get(name):
             self.lose[name] -= 1

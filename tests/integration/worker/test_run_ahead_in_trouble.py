@@ -177,7 +177,7 @@ async def test_a_control_plane_that_is_gone_leaves_it_to_others(stack: Stack, to
     stack.client.meanwhile = refuse
     stack.catalog.add("t/t", PIPELINED + chain(10))
     id = (await stack.ledger.start(path="t/t")).execution_id
-    summary = await stack.worker.drain(20)
+    summary = await stack.worker.drain(2)
     assert (summary["done"], summary["more"], summary["unreported"] > 0) == (0, True, True)
     down = False
     for row in stack.log.commands.values():
@@ -187,6 +187,52 @@ async def test_a_control_plane_that_is_gone_leaves_it_to_others(stack: Stack, to
 
     assert (await stack.state(id)).status == "completed"
     assert set(issued(stack, id).values()) == {1}
+
+
+@pytest.mark.parametrize("answered", [500, 503, None])
+async def test_a_control_plane_that_stumbles_for_a_moment_costs_no_step(
+    stack: Stack, tool: Adder, answered: int | None
+) -> None:
+    failures = 3
+
+    async def stumble(request: ReportRequest) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise Unavailable("stumbled", doubtful=True, answered=answered)
+
+    stack.client.meanwhile = stumble
+    state = await stack.run(PIPELINED + chain(20))
+
+    assert (state.status, state.outcomes["s20"]["data"]) == ("completed", {"n": 20})
+    assert set(issued(stack, state.execution_id).values()) == {1}
+    if answered is None:
+        assert set(tool.count().values()) == {1}, "what had run ahead was thrown away, and run again"
+
+
+async def test_an_execution_that_cannot_be_reported_does_not_hold_up_the_others(tmp_path: Path, tool: Adder) -> None:
+    stack = Stack(tmp_path, lambda kind: tool)
+    stack.catalog.add("t/t", PIPELINED + chain(8))
+    ids = [(await stack.ledger.start(path="t/t")).execution_id for _ in range(6)]
+
+    async def poisoned(request: ReportRequest) -> None:
+        await asyncio.sleep(0.01)
+        if any(outcome.execution_id == ids[0] for outcome in request.outcomes):
+            raise Unavailable("it stumbles over one of them", doubtful=True, answered=500)
+
+    stack.client.meanwhile = poisoned
+    worker = stack.another(stack.client, lease=0.6)
+    started = asyncio.get_running_loop().time()
+    summary = await worker.drain(60)
+    took = asyncio.get_running_loop().time() - started
+    states = [await stack.state(id) for id in ids]
+
+    assert {state.status for state in states[1:]} == {"completed"}
+    assert states[0].status == "running"
+    assert (summary["unreported"], summary["more"]) == (1, True)
+    assert took < 30, "the worker tried for as long as it had time"
+    await worker.close()
+    await stack.worker.close()
 
 
 async def test_a_worker_that_stops_reports_what_it_has_and_hands_the_rest_back(tmp_path: Path, tool: Adder) -> None:
