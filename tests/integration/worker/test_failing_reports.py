@@ -114,7 +114,14 @@ async def test_what_is_not_answered_in_time_is_counted(yard: Any) -> None:
 async def test_what_was_under_way_at_the_end_is_counted(yard: Any) -> None:
     yard.plane.hang.add("report")
     await yard.send(*SEVERAL)
-    summary = await together(yard, yard.worker(), seconds=2)
+    worker = yard.worker()
+    drain = asyncio.create_task(together(yard, worker))
+    await eventually(lambda: worker._shift is not None and len(worker._shift.unanswered) == len(SEVERAL))
+    # the time is over, before the call is
+    budget = worker._shift.budget
+    budget._closes = budget._over = budget._end = 0.0
+    worker._shift.wake()
+    summary = await drain
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 
 
