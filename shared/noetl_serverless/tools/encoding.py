@@ -1,21 +1,35 @@
 """Values on their way to JSON: what becomes what, the same for every tool.
 
-dates and times: ISO 8601; UUID, path: text; Decimal: int or float where that says the same digits, else text; an int
-beyond 64 bits out of a database: text; bytes out of a database: base64; NaN and the infinities: null; set: list; numpy
-scalars and arrays, Arrow tables, pandas and polars frames: numbers and lists (a frame is a list of objects); pydantic
-models: objects.
+dates and times: ISO 8601; UUID, path: text; Decimal: int or float where that says the same digits, else text; set:
+list; numpy scalars and arrays, Arrow tables, pandas and polars frames: numbers and lists (a frame is a list of
+objects); pydantic models, data classes: objects; members of an enum: their values.
+
+What JSON has no form for, by where it comes from:
+
+* out of a database (`plain_value`): NaN and the infinities are null, an int beyond 64 bits is text, bytes are base64,
+  for a query cannot always be written otherwise.
+* out of Python code, and of tools of other makers (`foreign`, for `playbook.values.stored`): all of these are refused,
+  with their place: who made them can say what they mean. Of pandas, whose NaN is a missing value, it is null.
+* out of HTTP: JSON is read as it is; NUL is refused, as everywhere.
+* what is said beside a result (an error's texts, what was printed, headers) is never refused, but made fit, with
+  U+FFFD for NUL: a step does not fail for what it says.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import decimal
+import enum
 import math
 import pathlib
+import uuid
 from typing import Any
 
 import orjson
+
+from ..playbook.values import refuse, stored
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -35,6 +49,35 @@ def encode(value: Any) -> bytes:
             except TypeError as second:
                 first = second
         raise NotJson(_explain(value, first)) from None
+
+
+def encode_result(value: Any) -> bytes:
+    """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on."""
+    try:
+        content = orjson.dumps({"data": value})
+    except TypeError:
+        content = b"null"
+    # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
+    if b"null" not in content and b"\\u0000" not in content:
+        return content
+    return orjson.dumps(stored({"data": value}, foreign))
+
+
+def foreign(value: Any) -> Any:
+    """For `playbook.values.stored`: what a value that it does not know stands for; raises InvalidValue."""
+    if type(value).__module__.partition(".")[0] != "pandas":
+        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+            return value.isoformat()
+        if isinstance(value, uuid.UUID):
+            return str(value)
+        if isinstance(value, enum.Enum):
+            return value.value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    try:
+        return plain_object(value)
+    except TypeError:
+        refuse(value)
 
 
 def plain_object(value: Any) -> Any:
@@ -63,17 +106,22 @@ def plain_object(value: Any) -> Any:
 def _from_pandas(value: Any) -> Any:
     match type(value).__name__:
         case "DataFrame":
-            return value.to_dict("records")
+            return [{key: _missing(item) for key, item in row.items()} for row in value.to_dict("records")]
         case "Timestamp" | "Timedelta":
             return value.isoformat()
         case "NaTType" | "NAType":
             return None
         case _:
-            return value.tolist()
+            return [_missing(item) for item in value.tolist()]
+
+
+def _missing(value: Any) -> Any:
+    """Null for pandas' own way to say that there is no value."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def plain_decimal(value: decimal.Decimal) -> int | float | str | None:
-    """An int or a float if it has the very same digits, else text; NaN and infinity are null."""
+    """An int or a float if it has the very same digits, else text; NaN and the infinities are null."""
     if not value.is_finite():
         return None
     if value.as_tuple().exponent >= 0:  # type: ignore[operator]

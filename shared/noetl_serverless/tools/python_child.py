@@ -117,9 +117,10 @@ class Runner:
     def __init__(self, folder: str, memory: MemoryLimit) -> None:
         import orjson
 
-        from noetl_serverless.tools import encoding
+        from noetl_serverless.playbook.values import InvalidValue
+        from noetl_serverless.tools.encoding import encode_result
 
-        self.loads, self.encode, self.not_json = orjson.loads, encoding.encode, encoding.NotJson
+        self.loads, self.dumps, self.encode, self.invalid = orjson.loads, orjson.dumps, encode_result, InvalidValue
         self.folder = folder
         self.memory = memory
         self.pid = os.getpid()
@@ -141,13 +142,13 @@ class Runner:
             del fields
             value = self._run(code, given, module)
             self.memory.lift()
-            reply = self.encode({"data": value})
+            reply = self.encode(value)
             value = given = None
         except MemoryError:
             module.__dict__.clear()
             reply = self._failure("python.memory", "out of memory: the limit of this process is reached", None, True)
-        except self.not_json as error:
-            reply = self._failure("python.not_json", str(error).replace("result['data']", "result", 1), None)
+        except self.invalid as error:
+            reply = self._failure("value.invalid", f"the result cannot be stored: at {error}", None, kind="value")
         except BaseException as error:
             reply = self._exception(code, error)
         # a function defined by the code and its globals hold each other: let go of what may be large
@@ -196,14 +197,16 @@ class Runner:
         message = f"{name}: {text}" if text else name
         return self._failure("python.exception", message, details)
 
-    def _failure(self, code: str, message: str, py: dict[str, Any] | None, spent: bool = False) -> bytes:
-        error = {"kind": "python", "code": code, "retryable": False, "message": _clean(message[:_MESSAGE])}
+    def _failure(
+        self, code: str, message: str, py: dict[str, Any] | None, spent: bool = False, kind: str = "python"
+    ) -> bytes:
+        error = {"kind": kind, "code": code, "retryable": False, "message": _clean(message[:_MESSAGE])}
         body: dict[str, Any] = {"error": error}
         if py:
-            body["py"] = {**py, "traceback": _clean(py["traceback"])}
+            body["py"] = {**py, "exception": _clean(py["exception"]), "traceback": _clean(py["traceback"])}
         if spent:
             body["spent"] = True
-        return self.encode(body)
+        return self.dumps(body)
 
     def tidy(self) -> None:
         """Undo what one piece of code could leave behind for the next."""
@@ -227,7 +230,7 @@ def _own(path: str) -> bool:
 
 
 def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8", "replace")
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 if __name__ == "__main__":

@@ -83,4 +83,4 @@ class Ahead:
 
 def as_sent(outcome: Outcome) -> Outcome:
     """What the control plane will see; ValueError for what cannot be sent."""
-    return Outcome.model_validate_json(outcome.model_dump_json(exclude_defaults=True, fallback=str))
+    return Outcome.model_validate_json(outcome.model_dump_json(exclude_defaults=True))

@@ -16,11 +16,12 @@ from typing import Any
 
 import orjson
 
+from .errors import brief
+
 FIRST = 10
 LAST = 10
 # of the error of each
 ERROR_BYTES = 2048
-_PARTS = ("kind", "code", "retryable", "message", "at")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +87,7 @@ class Attempts:
             "attempt": attempt.number,
             "task": attempt.task,
             **({} if attempt.index is None else {"index": attempt.index}),
-            "error": brief(error),
+            "error": brief(error, ERROR_BYTES),
             "started_at": attempt.started_at,
             "ended_at": max(attempt.started_at, self._clock()),
             "worker": self._worker,
@@ -117,21 +118,5 @@ class Attempts:
         self._all.dropped = int(held.get("attempts_dropped") or 0)
 
 
-def brief(error: Mapping[str, Any]) -> dict[str, Any]:
-    """A clean error within ERROR_BYTES: first what names it, its texts cut, and of the rest what there is room for."""
-    made: dict[str, Any] = {}
-    for name in (*_PARTS, *(name for name in error if name not in _PARTS)):
-        if error.get(name) is None:
-            continue
-        value = error[name]
-        length = len(value) if isinstance(value, str) else 0
-        while _size({**made, name: value}) > ERROR_BYTES and length:
-            length //= 2
-            value = f"{error[name][:length]}…"
-        if _size({**made, name: value}) <= ERROR_BYTES:
-            made[name] = value
-    return made
-
-
 def _size(value: Any) -> int:
-    return len(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    return len(orjson.dumps(value))

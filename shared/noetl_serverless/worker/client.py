@@ -130,7 +130,7 @@ class ControlPlane:
     async def _post(
         self, path: str, request: BaseModel, answer: type[M], within: float, tries: int | None = None
     ) -> Answer[M]:
-        body = request.model_dump_json(exclude_defaults=True, fallback=str).encode()
+        body = request.model_dump_json(exclude_defaults=True).encode()
         content, doubtful = await self._send("POST", path, body, within, tries)
         return Answer(answer.model_validate_json(content), doubtful)
 

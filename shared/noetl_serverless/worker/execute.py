@@ -13,6 +13,7 @@ from ..engine.digest import items_digest, lasting_digest
 from ..errors import Problem
 from ..limits import META_BYTES
 from ..playbook.plan import Plan, Step
+from ..playbook.values import InvalidValue
 from ..protocol import ClaimedCommand, Outcome
 from ..results.offload import dump, selection
 from ..telemetry.logs import log_context
@@ -20,6 +21,7 @@ from ..telemetry.masking import masking
 from .attempts import Attempts
 from .budget import Budget
 from .collection import render_collection
+from .domain import TooLong, fit, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
 from .job import End, Job
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 # a command that had this much of the longest run there is, and did not end, will not end next time either
 WHOLE_BUDGET = 0.8
+_OF_EVERY_RUN = ("attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery")
 
 
 class Executor:
@@ -63,6 +66,12 @@ class Executor:
             outcome.meta["delivery"] = command.delivery
         suspended = outcome.status in ("deferred", "parked")
         outcome.meta.update(attempts.told(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
+        try:
+            fit(outcome)
+        except (InvalidValue, TooLong) as error:
+            meta = {name: outcome.meta[name] for name in _OF_EVERY_RUN if name in outcome.meta}
+            outcome = failed(command, value_error(error, step=command.step))
+            outcome.meta = meta
         return outcome
 
     async def _run(

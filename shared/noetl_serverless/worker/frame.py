@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidRequest, Problem
+from ..limits import SET_BYTES
 from ..playbook.plan import Loop
 from ..protocol import ChildRequest, Frame, FrameOutcome
+from .domain import TooLong, size_of, value_error
 from .errors import from_problem, step_error
 from .job import End, Job
 from .pipeline import LOCALS_LIMIT, Pipeline
@@ -50,6 +52,8 @@ class FrameRun:
         self._waiting: dict[int, dict[str, Any]] = {}
         self._ctx: dict[str, Any] = dict(job.ctx)
         self._failed = False
+        # ctx keys that items have set, in bytes of JSON
+        self._set_sizes: dict[str, int] = {}
 
     async def run(self) -> FrameEnd:
         """Cancelled, it hands back what it has not done, if it has done anything."""
@@ -85,7 +89,7 @@ class FrameRun:
         """Take the next item until there is none, or none may begin."""
         while (index := self._take()) is not None:
             started = time.perf_counter()
-            end = await self._whole(await Pipeline(self._item_job(index)).run())
+            end = self._set_within(await self._whole(await Pipeline(self._item_job(index)).run()))
             self.seconds[index] = time.perf_counter() - started
             self.ends[index] = end
             if end.status == "error" and not self.loop.best_effort:
@@ -101,6 +105,15 @@ class FrameRun:
             return replace(end, data=await self.job.lazy.load(end.ref), ref=None)
         except Problem as problem:
             return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
+
+    def _set_within(self, end: End) -> End:
+        """The item fails with which the frame would set more than one event may."""
+        sizes = {**self._set_sizes, **{key: size_of({key: value}) for key, value in end.set.items()}}
+        if end.set and (total := sum(sizes.values())) > SET_BYTES:
+            error = TooLong(f"'set' of the items has {total} bytes of JSON, and may have {SET_BYTES}")
+            return replace(end, status="error", error=value_error(error, step=self.job.step.name), set={})
+        self._set_sizes = sizes
+        return end
 
     def _take(self) -> int | None:
         while self._next in self.ends:

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequest, Problem
+from ..limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_BYTES, SET_VALUE_BYTES
 from ..playbook.plan import Assignment, Rule, Task
 from ..playbook.scope import build_scope
 from ..playbook.template import render_tree, truthy
 from ..playbook.template_error import TemplateError
+from ..playbook.values import InvalidValue
 from ..playbook.views import Fetch
 from ..protocol import ChildRequest
-from ..results.offload import dump
-from ..tools.port import ToolCall
+from ..tools.port import ToolCall, ToolOutcome
 from .attempts import Attempt
 from .backoff import backoff
+from .domain import TOOL_META_BYTES, TooLong, admitted, value_error, within
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
 from .job import End, Job
@@ -26,8 +28,6 @@ from .toolbox import Identity, call_tool
 JUMPS_LIMIT = 100_000
 # a longer wait gives the worker back
 SLEEP_LIMIT = 5.0
-# what task rules may put into ctx, as JSON: it rides the log
-SET_LIMIT = 64 * 1024
 # what a suspended pipeline remembers stays in the event up to this size
 LOCALS_LIMIT = 8 * 1024
 SCOPES = ("ctx", "iter", "step")
@@ -80,6 +80,9 @@ class Pipeline:
                     return end
         except TemplateError as error:
             return self._failed(self.tasks[self.position], from_template(error, self._line()))
+        except (InvalidValue, TooLong) as error:
+            task = self.tasks[self.position]
+            return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
         except Problem as problem:
             kind = "reference" if problem.code == "REFERENCE_NOT_AVAILABLE" else "result"
             return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
@@ -118,11 +121,32 @@ class Pipeline:
         call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
         called = await call_tool(self.job.toolbox, call, self._identity(task))
         outcome = called.outcome
-        if outcome.child is not None:
-            return outcome.child
+        try:
+            if outcome.child is not None:
+                return await self._child(outcome.child)
+            outcome.data = await admitted(outcome.data, "data")
+            within(outcome.extra, "extra", EXTRA_BYTES)
+            within(outcome.meta, "meta", TOOL_META_BYTES)
+        except (InvalidValue, TooLong) as error:
+            return self._not_admitted(task, outcome, error, called.duration_ms)
         wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
         meta = {**outcome.meta, "duration_ms": called.duration_ms}
         return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
+
+    async def _child(self, child: ChildRequest) -> ChildRequest:
+        payload = await admitted(child.payload, "child.payload")
+        within(payload, "child.payload", PAYLOAD_BYTES)
+        return child.model_copy(update={"payload": payload})
+
+    def _not_admitted(
+        self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLong, duration_ms: float
+    ) -> dict[str, Any]:
+        """What the task gave cannot be reported: an error, unless it is one already, which is told without the rest."""
+        place = {"at": task.place.line, "step": self.job.step.name, "task": task.name}
+        wrong = value_error(error, **place)
+        if outcome.error is not None:
+            wrong = {"at": task.place.line, **outcome.error, "left_out": wrong["message"]}
+        return envelope("error", self.attempt, error=wrong, meta={"duration_ms": duration_ms})
 
     def _identity(self, task: Task) -> Identity:
         command = self.job.command
@@ -225,6 +249,10 @@ class Pipeline:
         values = await self._render(
             lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
         )
+        # a value that is no template has not been looked at yet
+        values = [(where, key, await admitted(value, f"set.{where}.{key}")) for where, key, value in values]
+        for _, key, value in values:
+            within(value, f"set.{key}", SET_VALUE_BYTES)
         # replaced, not changed: a template may have given a scope away whole
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
         self.ctx = {**self.ctx, **new["ctx"]}
@@ -232,8 +260,8 @@ class Pipeline:
         self.step = {**self.step, **new["step"]}
         if self.iter is not None:
             self.iter = {**self.iter, **new["iter"]}
-        if new["ctx"] and len(dump(self.set)) > SET_LIMIT:
-            raise _SetTooLarge(f"'set' has put more than {SET_LIMIT} bytes into ctx ({', '.join(self.set)})")
+        if new["ctx"]:
+            within(self.set, "set", SET_BYTES)
 
     # -- ending
 
@@ -353,10 +381,6 @@ class Pipeline:
 
     def _line(self) -> int:
         return self.tasks[self.position].place.line
-
-
-class _SetTooLarge(Problem):
-    status, code, title = 413, "set_too_large", "Too much was put into ctx"
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

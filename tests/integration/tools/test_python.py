@@ -48,7 +48,9 @@ async def gone(pid: int) -> bool:
             "import decimal, uuid, datetime\nresult = [decimal.Decimal('1.5'), datetime.date(2024, 1, 2)]",
             [1.5, "2024-01-02"],
         ),
-        ("result = float('nan')", None),
+        ("result = {1: 'int', None: (1, 2)}", {"1": "int", "null": [1, 2]}),
+        ("import enum\nclass E(enum.Enum):\n    A = 'a'\nresult = [E.A, None]", ["a", None]),
+        ("import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nresult = [P(a), None]", [{"x": 1}, None]),
     ],
 )
 async def test_the_result_is_what_the_code_leaves(python: Run, code: str, expected: Any) -> None:
@@ -98,16 +100,30 @@ async def test_an_exception_is_told_with_the_users_lines_alone(python: Run) -> N
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("result = {'a': [object()]}", "result['a'][0] is of type object, which is not JSON"),
-        ("result = 2 ** 70", "result is an int beyond 64 bits"),
-        ("result = b'x'", "result is of type bytes"),
+        ("result = {'a': [object()]}", "data.a[0]: a value of type object is not JSON"),
+        ("result = 2 ** 70", "data: an integer of more than 64 bits"),
+        ("result = b'x'", "data: a value of type bytes is not JSON; base64"),
+        ("result = {'scores': [1.0, 2.0, None, float('nan')]}", "data.scores[3]: NaN is not JSON"),
+        ("result = [-float('inf')]", "data[0]: an infinite number is not JSON"),
+        ("result = ['a', 'x\\0y']", "data[1]: a text holds the character NUL"),
+        ("result = {'k': '\\ud800'}", "data.k: a text holds half of a surrogate pair"),
+        ("result = {'\\0': 1}", "data: a text holds the character NUL"),
+        ("result = {1: 'a', '1': 'b'}", "data.1: two keys of the object become the same text"),
+        ("result = []\nresult.append(result)", "data[0][0]"),
     ],
 )
-async def test_a_result_that_is_no_json_is_named(python: Run, code: str, message: str) -> None:
+async def test_a_result_that_cannot_be_stored_is_refused_with_its_place(python: Run, code: str, message: str) -> None:
     outcome = await python(code)
-    assert outcome.error is not None
-    assert outcome.error["code"] == "python.not_json"
-    assert outcome.error["message"].startswith(message)
+    assert outcome.error is not None, f"it was taken, as {outcome.data}"
+    assert (outcome.error["kind"], outcome.error["code"]) == ("value", "value.invalid")
+    assert outcome.error["retryable"] is False
+    assert outcome.error["message"].startswith(f"the result cannot be stored: at {message}")
+
+
+async def test_an_exception_with_characters_that_cannot_be_stored_is_told_without_them(python: Run) -> None:
+    outcome = await python("raise ValueError('a\\0b\\ud800c')")
+    assert outcome.error["message"] == "ValueError: a\ufffdb?c"
+    assert "\0" not in outcome.extra["py"]["traceback"]
 
 
 @pytest.mark.parametrize("code", ["exit(3)", "raise SystemExit", "raise KeyboardInterrupt"])

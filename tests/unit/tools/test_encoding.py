@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow
 import pytest
 
-from noetl_serverless.tools.encoding import NotJson, encode, plain_decimal, plain_value
+from noetl_serverless.playbook.values import InvalidValue
+from noetl_serverless.tools.encoding import NotJson, encode, encode_result, plain_decimal, plain_value
 
 
 def through(value: Any) -> Any:
@@ -81,3 +82,61 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 def test_database_values_become_json() -> None:
     value = {"b": b"\x00\xff", "n": 2**64, "d": decimal.Decimal("1.5"), "t": datetime.time(1, 2), 1: float("nan")}
     assert plain_value(value) == {"b": "AP8=", "n": str(2**64), "d": 1.5, "t": "01:02:00", "1": None}
+
+
+# -- results
+
+
+class Frame:
+    """Stands for the class of pandas, which is not installed here."""
+
+    __module__ = "pandas.core.frame"
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def to_dict(self, how: str) -> Any:
+        assert how == "records"
+        return self.rows
+
+
+Frame.__name__ = "DataFrame"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"b": 1, "a": [1.5, True, "ü"]},
+        {"b": None, "a": datetime.datetime(2024, 1, 2, 3, 4, 5, 600, tzinfo=datetime.UTC)},
+        [uuid.UUID(int=1), datetime.date(2024, 2, 29), datetime.time(1, 2, 3)],
+        [None, uuid.UUID(int=1), datetime.date(2024, 2, 29), datetime.time(1, 2, 3)],
+        [None, decimal.Decimal("0.5"), pathlib.Path("a/b"), (1, 2)],
+        "\\u0000 in six characters",
+    ],
+)
+def test_a_result_is_written_in_one_form_whatever_stands_beside_it(value: Any) -> None:
+    assert encode_result(value) == b'{"data":' + encode(value) + b"}"
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ([None, float("nan")], "data[1]: NaN"),
+        ({"a": {"b": float("-inf")}}, "data.a.b: an infinite number"),
+        ({"a": "x\0y"}, "data.a: a text holds the character NUL"),
+        (["\ud800"], "data[0]: a text holds half of a surrogate pair"),
+        (b"x", "data: a value of type bytes"),
+        (2**64, "data: an integer of more than 64 bits"),
+        (pyarrow.table({"a": [1.0, float("nan")]}), "data[1].a: NaN"),
+        (Frame([{"a": float("inf")}]), "data[0].a: an infinite number"),
+        (len, "data: a value of type builtin_function_or_method"),
+    ],
+)
+def test_a_result_that_cannot_be_stored_is_named_with_its_place(value: Any, place: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        encode_result(value)
+    assert str(caught.value).startswith(place)
+
+
+def test_what_is_missing_in_a_frame_of_pandas_is_null() -> None:
+    assert json.loads(encode_result(Frame([{"a": float("nan"), "b": 1}]))) == {"data": [{"a": None, "b": 1}]}

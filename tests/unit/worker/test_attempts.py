@@ -11,7 +11,7 @@ from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker import pipeline
-from noetl_serverless.worker.attempts import ERROR_BYTES, Attempts, brief
+from noetl_serverless.worker.attempts import ERROR_BYTES, Attempts
 from noetl_serverless.worker.budget import Budget
 
 ERROR = "{{ output.status == 'error' }}"
@@ -99,13 +99,6 @@ async def test_a_long_error_is_cut(bench: Any, make: Any) -> None:
     assert len(orjson.dumps(entry["error"])) <= ERROR_BYTES
     assert (entry["error"]["code"], entry["error"]["at"]) == ("long", 10)
     assert entry["error"]["message"].endswith("…")
-
-
-def test_what_names_an_error_is_kept_however_long_its_message_is() -> None:
-    error = {"details": "y" * 1500, "message": "x" * 1500, "code": "c", "at": 7}
-    assert brief(error).keys() == {"message", "code", "at", "details"}
-    assert brief(error)["message"] == "x" * 1500
-    assert len(brief(error)["details"]) < 500
 
 
 async def test_secrets_are_masked_in_attempts(bench: Any, make: Any) -> None:

@@ -1,0 +1,105 @@
+"""What a worker reports is in the domain of values (see playbook.values) and within its limits, or it is an error.
+
+What a task gives is looked at as it comes, so that its rules see the error, and of a loop the item fails alone.
+Outcomes are looked at once more as they leave (`fit`): nothing else may change or refuse them on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from .. import limits
+from ..playbook.bounds import weight_of
+from ..playbook.values import InvalidValue, stored
+from ..protocol import Outcome
+from ..tools.encoding import foreign
+from .errors import step_error
+
+# with so many values it takes milliseconds: beside the event loop
+HEAVY = 20_000
+# how deep a task's result may stand in an event: in what a suspended frame remembers of an item that is a pipeline
+WRAPPED = 16
+# of what a tool says of its run: the worker has to say something of it too
+TOOL_META_BYTES = limits.META_BYTES // 2
+
+PARTS = {
+    "data": limits.INLINE_BYTES,
+    "ref": limits.INLINE_BYTES,
+    "error": limits.ERROR_BYTES,
+    "extra": limits.EXTRA_BYTES,
+    "set": limits.SET_BYTES,
+    "meta": limits.META_BYTES,
+    "resume": limits.RESUME_BYTES,
+}
+
+
+class TooLong(ValueError):
+    """A part of an outcome that is larger than it may be."""
+
+
+async def admitted(value: Any, name: str) -> Any:
+    """`value`, of any size, as it is stored; raises InvalidValue, with a path from `name` on."""
+    if weight_of(value, HEAVY) > HEAVY:
+        return await asyncio.to_thread(_admitted, value, name)
+    return _admitted(value, name)
+
+
+def _admitted(value: Any, name: str) -> Any:
+    wrapped = value
+    for _ in range(WRAPPED):
+        wrapped = [wrapped]
+    try:
+        made = stored(wrapped, foreign)
+    except InvalidValue as error:
+        error.path[:WRAPPED] = [name]
+        raise
+    for _ in range(WRAPPED):
+        (made,) = made
+    return made
+
+
+def size_of(value: Any) -> int:
+    """In bytes of JSON."""
+    return len(orjson.dumps(value))
+
+
+def within(value: Any, name: str, limit: int) -> None:
+    """Raises TooLong for what has more than `limit` bytes of JSON."""
+    if (size := size_of(value)) > limit:
+        raise TooLong(f"'{name}' has {size} bytes of JSON, and may have {limit}")
+
+
+def value_error(error: InvalidValue | TooLong, **more: Any) -> dict[str, Any]:
+    """`more`: who made the value."""
+    if isinstance(error, TooLong):
+        return step_error("value", "value.too_large", str(error), **more)
+    return step_error("value", "value.invalid", f"the value cannot be stored: at {error}", **more)
+
+
+def fit(outcome: Outcome) -> None:
+    """Brings what an outcome carries into the domain; raises InvalidValue or TooLong."""
+    for name, limit in PARTS.items():
+        value = getattr(outcome, name)
+        if value is None or value == {}:
+            continue
+        value = _named(value, name)
+        within(value, name, limit)
+        setattr(outcome, name, value)
+    if outcome.child is not None:
+        outcome.child.payload = _named(outcome.child.payload, "child.payload")
+        within(outcome.child.payload, "child.payload", limits.PAYLOAD_BYTES)
+    if outcome.frame is not None and outcome.frame.errors:
+        outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")
+        for index, error in outcome.frame.errors.items():
+            within(error, f"frame.errors.{index}", limits.ERROR_BYTES)
+
+
+def _named(value: Any, name: str) -> Any:
+    try:
+        return stored(value, foreign)
+    except InvalidValue as error:
+        error.path.insert(0, name)
+        raise
