@@ -255,13 +255,13 @@ class Pipeline:
             within(value, f"set.{key}", SET_VALUE_BYTES)
         # replaced, not changed: a template may have given a scope away whole
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
+        made = {**self.set, **new["ctx"]}
+        within(made, "set", SET_BYTES)
         self.ctx = {**self.ctx, **new["ctx"]}
-        self.set = {**self.set, **new["ctx"]}
+        self.set = made
         self.step = {**self.step, **new["step"]}
         if self.iter is not None:
             self.iter = {**self.iter, **new["iter"]}
-        if new["ctx"]:
-            within(self.set, "set", SET_BYTES)
 
     # -- ending
 

@@ -145,6 +145,7 @@ async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Any, make
     outcome = await bench.run(make.step(make.task("sub")))
     assert (outcome.status, outcome.child) == ("error", None)
     assert "child.payload.x: NaN" in outcome.error["message"]
+    assert outcome.error["task"] == "sub"
 
 
 async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_step(bench: Any, make: Any) -> None:
@@ -207,6 +208,7 @@ async def test_what_one_key_sets_and_what_all_set_is_bounded(bench: Any, make: A
     assert (await bench.run(make.step(make.task("a", some)))).status == "done"
     outcome = await bench.run(make.step(make.task("a", more)))
     assert outcome.error["message"].startswith("'set' has 300")
+    assert (outcome.error["task"], outcome.set) == ("a", {})
     outcome = await bench.run(make.step(make.task("a", one)))
     assert outcome.error["message"].startswith("'set.k' has 120002 bytes")
 
