@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from ..limits import DELAY_SECONDS
 from ..playbook.plan import Rule
 
 
 def backoff(rule: Rule, attempt: int) -> float:
     """Seconds to wait after the attempt of that number, counted from 1."""
+    return min(_wait(rule, attempt), DELAY_SECONDS)
+
+
+def _wait(rule: Rule, attempt: int) -> float:
     match rule.backoff:
         case "none":
             return 0.0

@@ -13,13 +13,15 @@ from ..limits import SET_BYTES
 from ..playbook.plan import Loop
 from ..protocol import ChildRequest, Frame, FrameOutcome
 from .domain import TooLong, size_of, value_error
-from .errors import from_problem, step_error
+from .errors import brief, from_problem, step_error
 from .job import End, Job
 from .pipeline import LOCALS_LIMIT, Pipeline
 from .storing import put_away
 
 # so many errors of items are told one by one
 ERRORS_SHOWN = 10
+# each in so many bytes of JSON
+ERROR_BYTES = 8 * 1024
 
 
 @dataclass(slots=True)
@@ -198,7 +200,7 @@ class FrameRun:
 
     def _errors(self, end: int) -> dict[str, dict[str, Any]]:
         failed = [index for index in range(self.frame.start, end) if self.ends[index].status == "error"]
-        return {str(index): self.ends[index].error or {} for index in failed[:ERRORS_SHOWN]}
+        return {str(index): brief(self.ends[index].error or {}, ERROR_BYTES) for index in failed[:ERRORS_SHOWN]}
 
     def _count(self, end: int) -> FrameOutcome:
         done = range(self.frame.start, end)
