@@ -8,6 +8,7 @@ save cancellation.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -83,6 +84,8 @@ class ToolContext:
     python: PythonPool
     scratch: Path
     allow_private_http: bool = False
+    # around what is no run time of the call: waiting for its turn
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(slots=True)

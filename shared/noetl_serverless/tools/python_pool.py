@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,15 @@ class PythonPool:
     def pids(self) -> list[int]:
         return [child.pid for child in (*self._idle, *self._busy)]
 
-    async def run(self, code: str, input: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free.
+    async def run(
+        self,
+        code: str,
+        input: dict[str, Any],
+        timeout: float | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> dict[str, Any]:
+        """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
+        `waiting`.
 
         {"status": "ok", "data", "stdout"} or {"status": "error", "error": {kind, code, retryable, message},
         "py", "stdout"}.
@@ -62,7 +71,8 @@ class PythonPool:
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be handed over: {message}")
-        child = await self._take()
+        with waiting():
+            child = await self._take()
         reply: dict[str, Any] | None = None
         try:
             reply = orjson.loads(await child.call(request, timeout))

@@ -204,8 +204,9 @@ def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Out
 
 
 def _times(stopwatch: Stopwatch) -> dict[str, float]:
-    """`duration_ms`, which is billed and counts against budgets, is what ran; what was slept between attempts, if
-    anything, is `waited_ms`. Together they are the time from `started_at` to `ended_at`."""
+    """`duration_ms`, which is billed and counts against budgets, is what ran; what was slept between attempts, or spent
+    in the queue for a python process, if anything, is `waited_ms`. Together they are the time from `started_at` to
+    `ended_at`."""
     times = {"duration_ms": round(1000 * stopwatch.ran, 3)}
     if waited := round(1000 * stopwatch.waited, 3):
         times["waited_ms"] = waited

@@ -119,7 +119,7 @@ class Pipeline:
                 "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
             )
         call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
-        called = await call_tool(self.job.toolbox, call, self._identity(task))
+        called = await call_tool(self.job.toolbox, call, self._identity(task), self.job.stopwatch)
         outcome = called.outcome
         try:
             if outcome.child is not None:

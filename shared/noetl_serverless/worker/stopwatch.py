@@ -1,4 +1,4 @@
-"""For how long a command ran, without the time in which all of it only waited for its next attempt."""
+"""For how long a command ran, without the time in which all of it only waited: for its next attempt, or its turn."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from ..telemetry.masking import masking
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ..tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
+from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +67,10 @@ class Called:
     duration_ms: float
 
 
-async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity) -> Called:
+async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> Called:
     """Run the tool. Whatever goes wrong, other than being cancelled, is in the outcome."""
     started = time.perf_counter()
-    outcome = await _run(toolbox, call, identity)
+    outcome = await _run(toolbox, call, identity, stopwatch)
     if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
         # a tool that stumbles over being cancelled has not failed: the command is handed back
         raise asyncio.CancelledError
@@ -85,7 +86,7 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity) -> Cal
     return Called(outcome, round(seconds * 1000, 3))
 
 
-async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity) -> ToolOutcome:
+async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> ToolOutcome:
     try:
         tool = toolbox.load_tool(call.kind)
         context = ToolContext(
@@ -98,6 +99,7 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity) -> ToolOutc
             python=toolbox.python,
             scratch=toolbox.scratch,
             allow_private_http=toolbox.allow_private_http,
+            waiting=stopwatch.resting,
         )
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +344,27 @@ async def test_a_config_that_is_wrong_once_rendered_is_told(run: Run) -> None:
 
 async def test_code_may_come_in_base64(run: Run) -> None:
     assert (await run("python", {"code_b64": "cmVzdWx0ID0gNDI="})).data == 42
+
+
+async def test_a_call_that_has_to_wait_for_a_process_says_so(tmp_path: Path) -> None:
+    pool = PythonPool(1, 512, tmp_path)
+    waiting = {"first": False, "second": False}
+
+    @contextmanager
+    def wait(name: str) -> Iterator[None]:
+        waiting[name] = True
+        yield
+        waiting[name] = False
+
+    go = tmp_path / "go"
+    code = f"import os, time\nfor _ in range(3000):\n    if os.path.exists({str(go)!r}): break\n    time.sleep(0.01)"
+    try:
+        first = asyncio.create_task(pool.run(code, {}, None, partial(wait, "first")))
+        second = asyncio.create_task(pool.run("result = 2", {}, None, partial(wait, "second")))
+        await asyncio.sleep(0.05)
+        assert waiting == {"first": False, "second": True}
+        go.touch()
+        assert ((await first)["status"], (await second)["data"]) == ("ok", 2)
+        assert waiting == {"first": False, "second": False}
+    finally:
+        await pool.close()

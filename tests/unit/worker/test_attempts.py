@@ -229,6 +229,16 @@ async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
     assert meta["started_at"] < meta["ended_at"]
 
 
+async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Any, make: Any) -> None:
+    async def queued(call: Any, context: Any) -> Any:
+        with context.waiting():
+            await asyncio.sleep(0.05)
+        return make.ok()
+
+    bench.tool("a", queued)
+    assert (await bench.run(make.step(make.task("a")))).meta["waited_ms"] >= 50
+
+
 async def test_a_second_delivery_is_told(bench: Any, make: Any) -> None:
     bench.tool("a")
     each = make.step(make.task("a"))
