@@ -108,11 +108,11 @@ class Reports:
             task = asyncio.create_task(self._report(batch))
             self.calls.add(task)
             task.add_done_callback(self._reported)
-        waiting = [batch.retry.due for batch in self._again if batch.retry is not None and not batch.under_way]
-        if waiting and len(self.calls) < CALLS:
-            # what is due by now waits for one that is under way
-            now = asyncio.get_running_loop().time()
-            self._flush_at(min((due for due in waiting if due > now), default=now + HOLD))
+        # what is due by now waits for a call that is under way, and is looked at when that ends
+        now = asyncio.get_running_loop().time()
+        later = [batch.retry.due for batch in self._again if batch.retry is not None and batch.retry.due > now]
+        if later:
+            self._flush_at(min(later))
 
     def _flush_at(self, when: float) -> None:
         if self._timer is not None:
@@ -154,10 +154,6 @@ class Reports:
         try:
             async with self._shift.gate.shared():
                 rest = await self._deliver(batch, spare)
-        except asyncio.CancelledError:
-            # the time is over: see `abandon`
-            rest = [batch]
-            raise
         finally:
             self._shift.reserved -= spare
             self._replace(batch, rest)

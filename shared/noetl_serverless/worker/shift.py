@@ -301,12 +301,12 @@ class Shift:
                 running.task.cancel()
         while self._busy and self.budget.left() > 0:
             await self._change(self.budget.left())
+        self.reports.abandon()
         leftover = [*self.reports.calls, *self.chains.calls, *self._recoveries]
         for task in leftover:
             task.cancel()
         if leftover:
             await asyncio.wait(leftover)
-        self.reports.abandon()
 
     def _give_back(self, running: Running) -> None:
         """What has not begun, if it is still ours."""
