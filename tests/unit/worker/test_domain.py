@@ -8,13 +8,26 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noetl_serverless import limits
-from noetl_serverless.playbook.values import stored
+from noetl_serverless.playbook.values import InvalidValue, stored
 from noetl_serverless.protocol import ChildRequest, ReportRequest
+from noetl_serverless.tools.encoding import foreign
 from noetl_serverless.tools.port import ToolOutcome
+from noetl_serverless.worker.domain import admitted
 
 NAN = float("nan")
+KEYS = st.text(max_size=4) | st.sampled_from([1, "1", None, 1.5, True])
+ANY = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**66), 2**66)
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from([(1, 2), {3}, b"x", datetime.date(2024, 1, 2), "\\u0000", "\0", "null", "\ud800"])
+)
 ERROR = "{{ output.status == 'error' }}"
 
 
@@ -247,3 +260,18 @@ async def test_no_delay_is_longer_than_a_timer_may_be(bench: Any, make: Any) -> 
     retry = make.rule("retry", ERROR, attempts=9, backoff="linear", delay=1e12)
     outcome = await bench.run(make.step(make.task("a", retry)))
     assert (outcome.status, outcome.delay) == ("deferred", limits.DELAY_SECONDS)
+
+
+@given(st.recursive(ANY, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4)))
+async def test_the_fast_way_makes_of_a_value_what_the_slow_one_does(value: Any) -> None:
+    expected, refused = None, None
+    try:
+        expected = json.dumps(stored(value, foreign))
+    except InvalidValue as error:
+        refused = error
+    if refused is None:
+        assert json.dumps(await admitted(value, "data")) == expected
+        return
+    with pytest.raises(InvalidValue) as caught:
+        await admitted(value, "data")
+    assert (caught.value.path, caught.value.rule) == (["data", *refused.path], refused.rule)
