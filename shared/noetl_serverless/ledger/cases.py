@@ -36,14 +36,15 @@ class Cases:
     async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, Case]:
         """The cases that exist; with `fresh`, as they stand in the store now."""
         wanted = list(dict.fromkeys(ids))
-        missing = wanted if fresh else [id for id in wanted if id not in self._kept]
+        # now, not after the load: another task may forget one meanwhile
+        kept = {} if fresh else {id: self._kept[id] for id in wanted if id in self._kept}
+        missing = [id for id in wanted if id not in kept]
         loaded = await self._log.load(missing) if missing else {}
         for id in missing:
             self._kept.pop(id, None)
-        found = {id: self._kept[id] for id in wanted if id in self._kept}
         for case in loaded.values():
             self.keep(case)
-        return {**found, **loaded}
+        return {**kept, **loaded}
 
     def keep(self, case: Case) -> None:
         if case.state.ended:

@@ -1,0 +1,199 @@
+"""Three control planes, three workers and three reconcilers over one PostgreSQL, each with what it keeps to itself.
+
+A worker speaks to a control plane after the other, as through a load balancer; all share one bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from tests.audit import audit
+
+from noetl_serverless.bus.memory import MemoryNotifier
+from noetl_serverless.engine.events import Event
+from noetl_serverless.errors import NotFound
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger, wall_clock
+from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.protocol import (
+    ClaimedCommand,
+    ClaimRequest,
+    HeartbeatRequest,
+    Outcome,
+    ReportRequest,
+    ReportResponse,
+)
+from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.settings import Settings
+from noetl_serverless.store.catalog import Catalog, Document
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.log import Claimant, Committed, Log, Part
+from noetl_serverless.store.schedules import Schedules
+from noetl_serverless.tools.plans import load_plan
+from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
+from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.drain import Worker
+
+MANY = 3
+MAX_DELIVERIES = 5
+HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n"
+
+
+class BusyLog(Log):
+    """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.first: list[Callable[[], Awaitable[Any]]] = []
+        self.handed_in = 0
+
+    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        if self.first:
+            await self.first.pop(0)()
+        return await super().commit(parts, claimant)
+
+    async def append(self, facts: Any) -> set[tuple[str, str]]:
+        self.handed_in += 1
+        return await super().append(facts)
+
+
+class Plane:
+    """A control plane."""
+
+    def __init__(self, url: str, bus: MemoryNotifier, clock: Callable[[], int] = wall_clock) -> None:
+        self.database = Database(url)
+        self.log = BusyLog(self.database)
+        self.doorbell = Doorbell(bus, None, background=False)
+        playbooks = Playbooks(Catalog(self.database))
+        self.ledger = Ledger(self.log, playbooks, self.doorbell, clock=clock)
+
+    def reconciler(self) -> Reconciler:
+        """One that shares nothing with any other, if the plane is its own."""
+        schedules = Schedules(self.database)
+        return Reconciler(self.log, self.ledger, schedules, self.doorbell, max_deliveries=MAX_DELIVERIES)
+
+    async def claim(self, worker: str = "w", limit: int = 1000, **more: Any) -> list[ClaimedCommand]:
+        return (await self.ledger.claim(ClaimRequest(worker_id=worker, limit=limit, **more))).commands
+
+    async def report(self, *outcomes: Outcome, worker: str = "w", capacity: int = 0, **more: Any) -> ReportResponse:
+        request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, **more)
+        return await self.ledger.report(request)
+
+    async def tell(self, command: ClaimedCommand, data: Any = 1, worker: str = "w") -> str:
+        """Report one command alone; gives what became of it."""
+        return (await self.report(done(command, data), worker=worker)).results[0].status
+
+
+class Balanced:
+    """The control planes one after the other, with everything put into JSON and back."""
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        self._planes = itertools.cycle(planes)
+
+    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
+        return Answer(_again(await next(self._planes).ledger.claim(_again(request))))
+
+    async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
+        return Answer(_again(await next(self._planes).ledger.report(_again(request))))
+
+    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
+        return await next(self._planes).ledger.heartbeat(request)
+
+    async def credential(self, name: str) -> Any:
+        raise NotFound(f"there is no credential {name}")
+
+    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        raise NotFound("the results stand in the log")
+
+    async def close(self) -> None:
+        return None
+
+
+class Tool:
+    """Gives back its input, and counts its runs by idempotency key."""
+
+    def __init__(self) -> None:
+        self.ran: Counter[str] = Counter()
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        self.ran[context.idempotency_key] += 1
+        await asyncio.sleep(0)
+        return ToolOutcome("ok", data=dict(call.input))
+
+    async def close(self) -> None:
+        return None
+
+
+class Bed:
+    def __init__(self, url: str, scratch: Path) -> None:
+        self.url = url
+        self.bus = MemoryNotifier()
+        self.tool = Tool()
+        self.planes = [Plane(url, self.bus) for _ in range(MANY)]
+        self.keepers = [Plane(url, self.bus) for _ in range(MANY)]
+        self.reconcilers = [keeper.reconciler() for keeper in self.keepers]
+        self.results = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        self.workers = [self._worker(scratch, number) for number in range(MANY)]
+
+    async def add(self, path: str, body: str) -> None:
+        content = HEAD.format(path=path) + dedent(body)
+        document = Document(path, "Playbook", content, load_plan(content).hash, {}, {})
+        await Catalog(self.planes[0].database).register(document)
+
+    async def start(self, path: str, **payload: Any) -> str:
+        return (await self.planes[0].ledger.start(path=path, payload=payload)).execution_id
+
+    async def settle(self, ids: Sequence[str], within: float = 60.0) -> None:
+        """All instances at work at once, until the executions have ended."""
+        async with asyncio.timeout(within):
+            while not await self.ended(ids):
+                drains = [worker.drain(10, sweep=True) for worker in self.workers]
+                passes = [reconciler.reconcile() for reconciler in self.reconcilers]
+                await asyncio.gather(*drains, *passes)
+
+    async def ended(self, ids: Sequence[str]) -> bool:
+        cases = await self.planes[0].log.load(ids)
+        return all(cases[id].state.ended for id in ids)
+
+    async def events(self, id: str, *types: str) -> list[Event]:
+        """Those of the `types` named, or all."""
+        return [event for event in await self.planes[0].log.events(id) if not types or event.type in types]
+
+    def findings(self) -> list[str]:
+        """What the logs, the states and the projections have against each other."""
+        return [str(finding) for finding in audit(self.url)]
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            await worker.close()
+        for plane in (*self.planes, *self.keepers):
+            await plane.doorbell.close()
+            await plane.database.close()
+
+    def _worker(self, scratch: Path, number: int) -> Worker:
+        client: Any = Balanced(self.planes[number:] + self.planes[:number])
+        settings = Settings(scratch=str(scratch), max_in_flight=4)
+        load: Any = lambda kind: self.tool  # noqa: E731
+        pool = PythonPool(1, 256, scratch)
+        worker = Worker(settings, client, self.bus, self.results, load, pool, load_plan)
+        # they share a process, and with it the name they would have
+        worker.id = f"w-{number}"
+        return worker
+
+
+def done(command: ClaimedCommand, data: Any = 1, **more: Any) -> Outcome:
+    names = {"execution_id": command.execution_id, "command_id": command.command_id, "fence": command.fence}
+    return Outcome(**{**names, "status": "done", "data": data, **more})
+
+
+def _again(message: Any) -> Any:
+    return type(message).model_validate_json(message.model_dump_json())

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from noetl_serverless.engine.state import State
+from noetl_serverless.ledger.cases import Cases
+from noetl_serverless.store.log import Case
+
+
+def case(id: str) -> Case:
+    return Case(id, "1", "t/t", 1, "h", None, 0, 1, 1, State(id, status="running"))
+
+
+class SlowLog:
+    """Whatever happens while it loads."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Any = lambda: None
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+        self.meanwhile()
+        return {id: case(id) for id in ids}
+
+
+async def test_a_case_that_another_task_forgets_while_others_are_loaded_is_given_all_the_same() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    cases.keep(case("1"))
+    log.meanwhile = lambda: cases.forget("1")
+    assert sorted(await cases.get(["1", "2"])) == ["1", "2"], "a claimed command without its case is lost for its lease"
+
+
+async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    kept = case("1")
+    cases.keep(kept)
+    assert (await cases.get(["1"]))["1"] is kept
+    assert (await cases.get(["1"], fresh=True))["1"] is not kept
