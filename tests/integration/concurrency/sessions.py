@@ -50,11 +50,12 @@ class Sessions:
         """How many sessions wait for another's lock."""
         return int(self.ask(WAITERS)[0][0])
 
-    async def until_waiting(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Begin `work`, and come back when it waits for a lock, or has ended."""
+    async def until_waiting(self, work: Coroutine[Any, Any, Any], waiters: int = 1) -> asyncio.Task[Any]:
+        """Begin `work`, and come back when it waits for a lock, the last of so many sessions, or has ended."""
         task = asyncio.ensure_future(work)
         async with asyncio.timeout(20):
-            while not task.done() and not self.waiting:
+            # nobody tells when a session begins to wait
+            while not task.done() and self.waiting < waiters:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         return task
 

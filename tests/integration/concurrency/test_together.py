@@ -9,7 +9,9 @@ from noetl_serverless.engine import events as e
 CHAIN = """
 workflow:
   - {step: a, tool: {kind: python, code: "", input: {n: 1}}, next: {arcs: [{step: b}]}}
-  - {step: b, tool: {kind: python, code: "", input: {n: 2}}, next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: d}]}}
+  - step: b
+    tool: {kind: python, code: "", input: {n: 2}}
+    next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: d}]}
   - {step: c, tool: {kind: python, code: "", input: {n: 3}}, next: {arcs: [{step: e}]}}
   - {step: d, tool: {kind: python, code: "", input: {n: 4}}, next: {arcs: [{step: e}]}}
   - {step: e, tool: {kind: python, code: "", input: {n: 5}}}

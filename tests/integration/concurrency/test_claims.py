@@ -1,0 +1,90 @@
+"""Several workers ask for work at once: nobody waits for another, and nothing is given twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from tests.integration.concurrency.bed import Bed
+from tests.integration.concurrency.sessions import Sessions
+
+from noetl_serverless.protocol import CommandKey
+from noetl_serverless.store.log import Claimant, Lease
+
+WIDE = """
+workflow:
+  - step: each
+    loop: {in: "{{ range(60) | list }}", iterator: x, spec: {mode: parallel, max_in_flight: 60}}
+    tool: {kind: noop}
+"""
+CLAIM = "SELECT command_id FROM noetl.claim('elsewhere', 'shared', 30, :most, NULL)"
+
+
+async def wide(bed: Bed) -> list[CommandKey]:
+    """What an execution with many commands has issued."""
+    await bed.add("t/wide", WIDE)
+    id = await bed.start("t/wide")
+    return [
+        CommandKey(execution_id=id, command_id=event.command_id)
+        for event in await bed.events(id, "command.issued")
+        if event.command_id is not None
+    ]
+
+
+def claimant(number: int, room: int = 7) -> Claimant:
+    return Claimant(f"w-{number}", "shared", 30.0, room)
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_workers_that_claim_at_once_get_every_command_and_none_twice(bed: Bed, named: bool) -> None:
+    keys = await wide(bed)
+    given: list[Lease] = []
+
+    async def work(number: int) -> None:
+        plane = bed.planes[number % 3]
+        # each worker was pointed to the same commands, in another order
+        mine = keys[number:] + keys[:number] if number % 2 else keys[::-1]
+        while leases := await plane.log.claim(claimant(number), mine if named else None):
+            given.extend(leases)
+
+    await asyncio.gather(*(work(number) for number in range(9)))
+    # whoever found the last ones locked went away with nothing
+    given += await bed.planes[0].log.claim(claimant(9, 100), None)
+
+    assert Counter(lease.command_id for lease in given) == Counter(key.command_id for key in keys)
+    assert len({lease.fence for lease in given}) == len(given), "two leases have one fence"
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_claim_passes_by_what_another_is_claiming(direct: Bed, sessions: Sessions, named: bool) -> None:
+    keys = await wide(direct)
+    elsewhere = sessions.begin()
+    taken = {command for (command,) in elsewhere.run(CLAIM, most=10)}
+    assert len(taken) == 10
+
+    asking = await sessions.until_waiting(direct.planes[0].log.claim(claimant(1, 100), keys if named else None))
+
+    waited = not asking.done()
+    elsewhere.run("COMMIT")
+    leases = {lease.command_id for lease in await asking}
+    assert not waited, "it waited for the rows of another worker's claim"
+    assert leases == {key.command_id for key in keys} - taken
+
+
+async def test_a_command_that_is_reported_while_its_lease_is_expired_goes_one_way(
+    direct: Bed, sessions: Sessions
+) -> None:
+    await wide(direct)
+    (lease,) = await direct.planes[0].log.claim(claimant(1, 1), None)
+    sessions.ask("UPDATE noetl.command SET lease_until = now() - interval '1 s' WHERE status = 'claimed' RETURNING 1")
+    elsewhere = sessions.begin()
+    assert sessions.locks(elsewhere, lease.execution_id, lease.command_id)
+
+    expiring = await sessions.until_waiting(direct.planes[0].log.expire(5, 10))
+
+    waited = not expiring.done()
+    elsewhere.run("DELETE FROM noetl.command WHERE command_id = :command", command=lease.command_id)
+    elsewhere.run("COMMIT")
+    assert await expiring == [], "it gave back what was being reported"
+    assert not waited, "it waited for the rows of a report"

@@ -1,0 +1,108 @@
+"""A fence that is no longer the current one changes nothing, whatever stands beside it in the same call."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.sessions import Sessions
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.protocol import ClaimedCommand
+from noetl_serverless.store.log import Reported
+
+PAY = """
+workflow:
+  - step: order
+    tool: {kind: noop}
+    next: {spec: {mode: inclusive}, arcs: [{step: charge}, {step: other}, {step: third}]}
+  - {step: charge, tool: {kind: noop}, next: {arcs: [{step: pay}]}}
+  - {step: other, tool: {kind: noop}}
+  - {step: third, tool: {kind: noop}}
+  - {step: pay, tool: {kind: noop}}
+"""
+TWICE = pytest.mark.xfail(strict=True, reason="the facts of an append are joined without their fence")
+REF = {"step": "charge", "store": "memory", "bytes": 1, "sha256": "0" * 64, "content_type": "a/b", "scope": "execution"}
+
+
+async def charged_twice(
+    bed: Bed, sessions: Sessions
+) -> tuple[str, ClaimedCommand, ClaimedCommand, list[ClaimedCommand]]:
+    """The same worker has `charge` under a fence of before its lease ran out, and under the current one."""
+    await bed.add("t/pay", PAY)
+    id = await bed.start("t/pay")
+    plane = bed.planes[0]
+    (order,) = await plane.claim()
+    assert await plane.tell(order) == "accepted"
+    first = {command.step: command for command in await plane.claim()}
+    sessions.ask(
+        "UPDATE noetl.command SET lease_until = now() - interval '1 s' WHERE command_id = 'charge#1' RETURNING 1"
+    )
+    await bed.reconcilers[0].reconcile()
+    (second,) = await plane.claim()
+    assert second.fence > first["charge"].fence
+    return id, first["charge"], second, [first["other"], first["third"]]
+
+
+def fact(command: ClaimedCommand, data: int) -> Reported:
+    at = time.time_ns() // 1_000_000
+    event = Event(e.CALL_DONE, at, 0, None, command.step, command.generation, command.command_id, {"data": data})
+    ref = {**REF, "ref": f"noetl://{data}", "key": f"k{data}"}
+    return Reported(command.execution_id, event, command.fence, "w", [ref])
+
+
+@TWICE
+@pytest.mark.parametrize("stale_first", [True, False])
+async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_appended(
+    bed: Bed, sessions: Sessions, stale_first: bool
+) -> None:
+    id, stale, current, _ = await charged_twice(bed, sessions)
+    facts = [fact(stale, 1), fact(current, 2)]
+
+    accepted = await bed.planes[0].log.append(facts if stale_first else facts[::-1])
+
+    assert accepted == {(id, "charge#1")}
+    inbox = await bed.planes[0].log.inbox(id)
+    assert [event.payload["data"] for _, event in inbox] == [2], "the stale fact came in beside the current one"
+    assert sessions.ask("SELECT key FROM noetl.result_ref") == [["k2"]], "the stale fact's result was registered"
+
+
+@TWICE
+async def test_the_same_fact_twice_in_one_append_is_appended_once(bed: Bed, sessions: Sessions) -> None:
+    id, _, current, _ = await charged_twice(bed, sessions)
+    accepted = await bed.planes[0].log.append([fact(current, 2), fact(current, 2)])
+    assert accepted == {(id, "charge#1")}
+    assert len(await bed.planes[0].log.inbox(id)) == 1
+
+
+@TWICE
+@pytest.mark.parametrize("stale_first", [True, False])
+async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
+    bed: Bed, sessions: Sessions, stale_first: bool
+) -> None:
+    id, stale, current, others = await charged_twice(bed, sessions)
+    slow, quick, _ = bed.planes
+
+    async def overtake() -> None:
+        assert await quick.tell(others.pop()) == "accepted"
+
+    slow.log.first = [overtake, overtake]
+    outcomes = [done(stale, "stale"), done(current, "current")]
+    await slow.report(*(outcomes if stale_first else outcomes[::-1]))
+    await slow.ledger.advance([id])
+
+    closed = [event.payload["data"] for event in await bed.events(id, e.CALL_DONE) if event.command_id == "charge#1"]
+    assert closed == ["current"]
+    issued = [event.command_id for event in await bed.events(id, e.ISSUED) if event.step == "pay"]
+    assert issued == ["pay#1"], "the step was decided twice"
+    assert bed.findings() == []
+
+
+async def test_a_stale_fence_refuses_itself_alone(bed: Bed, sessions: Sessions) -> None:
+    id, stale, _, others = await charged_twice(bed, sessions)
+    answer = await bed.planes[0].report(done(stale), *(done(other) for other in others))
+    statuses = {result.command_id: result.status for result in answer.results}
+    assert statuses == {"charge#1": "stale", "other#1": "accepted", "third#1": "accepted"}
+    assert [event for event in await bed.events(id, e.CALL_DONE) if event.command_id == "charge#1"] == []
