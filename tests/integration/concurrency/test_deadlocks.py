@@ -109,7 +109,7 @@ async def test_a_statement_that_waits_for_a_command_holds_none_behind_it(
 
 
 async def test_expiry_waits_for_nobody(direct: Bed, sessions: Sessions) -> None:
-    first, second = await both(direct, sessions)
+    first, other, second = await claimed(direct, sessions)
     sessions.ask("UPDATE noetl.command SET lease_until = now() - interval '1 s' RETURNING 1")
     we = sessions.begin()
     assert sessions.locks(we, first.execution_id, first.command_id)
