@@ -56,34 +56,34 @@ def fact(command: ClaimedCommand, data: int) -> Reported:
 @TWICE
 @pytest.mark.parametrize("stale_first", [True, False])
 async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_appended(
-    bed: Bed, sessions: Sessions, stale_first: bool
+    direct: Bed, sessions: Sessions, stale_first: bool
 ) -> None:
-    id, stale, current, _ = await charged_twice(bed, sessions)
+    id, stale, current, _ = await charged_twice(direct, sessions)
     facts = [fact(stale, 1), fact(current, 2)]
 
-    accepted = await bed.planes[0].log.append(facts if stale_first else facts[::-1])
+    accepted = await direct.planes[0].log.append(facts if stale_first else facts[::-1])
 
     assert accepted == {(id, "charge#1")}
-    inbox = await bed.planes[0].log.inbox(id)
+    inbox = await direct.planes[0].log.inbox(id)
     assert [event.payload["data"] for _, event in inbox] == [2], "the stale fact came in beside the current one"
     assert sessions.ask("SELECT key FROM noetl.result_ref") == [["k2"]], "the stale fact's result was registered"
 
 
 @TWICE
-async def test_the_same_fact_twice_in_one_append_is_appended_once(bed: Bed, sessions: Sessions) -> None:
-    id, _, current, _ = await charged_twice(bed, sessions)
-    accepted = await bed.planes[0].log.append([fact(current, 2), fact(current, 2)])
+async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, sessions: Sessions) -> None:
+    id, _, current, _ = await charged_twice(direct, sessions)
+    accepted = await direct.planes[0].log.append([fact(current, 2), fact(current, 2)])
     assert accepted == {(id, "charge#1")}
-    assert len(await bed.planes[0].log.inbox(id)) == 1
+    assert len(await direct.planes[0].log.inbox(id)) == 1
 
 
 @TWICE
 @pytest.mark.parametrize("stale_first", [True, False])
 async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
-    bed: Bed, sessions: Sessions, stale_first: bool
+    direct: Bed, sessions: Sessions, stale_first: bool
 ) -> None:
-    id, stale, current, others = await charged_twice(bed, sessions)
-    slow, quick, _ = bed.planes
+    id, stale, current, others = await charged_twice(direct, sessions)
+    slow, quick, _ = direct.planes
 
     async def overtake() -> None:
         assert await quick.tell(others.pop()) == "accepted"
@@ -93,16 +93,16 @@ async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
     await slow.report(*(outcomes if stale_first else outcomes[::-1]))
     await slow.ledger.advance([id])
 
-    closed = [event.payload["data"] for event in await bed.events(id, e.CALL_DONE) if event.command_id == "charge#1"]
+    closed = [event.payload["data"] for event in await direct.events(id, e.CALL_DONE) if event.command_id == "charge#1"]
     assert closed == ["current"]
-    issued = [event.command_id for event in await bed.events(id, e.ISSUED) if event.step == "pay"]
+    issued = [event.command_id for event in await direct.events(id, e.ISSUED) if event.step == "pay"]
     assert issued == ["pay#1"], "the step was decided twice"
-    assert bed.findings() == []
+    assert direct.findings() == []
 
 
-async def test_a_stale_fence_refuses_itself_alone(bed: Bed, sessions: Sessions) -> None:
-    id, stale, _, others = await charged_twice(bed, sessions)
-    answer = await bed.planes[0].report(done(stale), *(done(other) for other in others))
+async def test_a_stale_fence_refuses_itself_alone(direct: Bed, sessions: Sessions) -> None:
+    id, stale, _, others = await charged_twice(direct, sessions)
+    answer = await direct.planes[0].report(done(stale), *(done(other) for other in others))
     statuses = {result.command_id: result.status for result in answer.results}
     assert statuses == {"charge#1": "stale", "other#1": "accepted", "third#1": "accepted"}
-    assert [event for event in await bed.events(id, e.CALL_DONE) if event.command_id == "charge#1"] == []
+    assert [event for event in await direct.events(id, e.CALL_DONE) if event.command_id == "charge#1"] == []
