@@ -40,12 +40,17 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
     async def overtaken() -> None:
         # if the row is held against the loop it does not turn, and that is as well
         turned.clear()
-        await asyncio.wait({asyncio.ensure_future(turned.wait()), going}, timeout=0.5)
+        waiting = asyncio.ensure_future(turned.wait())
+        await asyncio.wait({waiting, going}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
 
     cancelling.log.first = [overtaken] * MOST_TURNS
     going = asyncio.ensure_future(loop())
-    status, cancelled = await cancelling.ledger.cancel(id, "enough")
-    await going
+    try:
+        status, cancelled = await cancelling.ledger.cancel(id, "enough")
+        await going
+    finally:
+        going.cancel()
     # what a cancel leaves to others to carry out, they do
     await looping.ledger.advance([id])
 

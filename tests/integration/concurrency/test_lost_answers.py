@@ -1,0 +1,237 @@
+"""A connection that is cut after its COMMIT was sent: the caller asks again, and what was done is done once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.integration.concurrency.bed import Bed, Plane, done
+from tests.integration.concurrency.cut import CutWire
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.errors import Unavailable
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.protocol import Held
+from noetl_serverless.store.catalog import Catalog, Document
+from noetl_serverless.store.schedules import Schedules
+
+FORK = """
+workflow:
+  - step: a
+    tool: {kind: noop}
+    next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}, {step: d}]}
+  - {step: b, tool: {kind: noop}, next: {arcs: [{step: end}]}}
+  - {step: c, tool: {kind: noop}, next: {arcs: [{step: end}]}}
+  - {step: d, tool: {kind: noop}, next: {arcs: [{step: end}]}}
+  - {step: end, tool: {kind: noop}}
+"""
+PARENT = """
+workflow:
+  - {step: below, tool: {kind: playbook, path: t/fork}}
+"""
+
+
+@pytest.fixture
+async def wire(route: str) -> AsyncIterator[CutWire]:
+    parts = urlsplit(route)
+    wire = CutWire(parts.hostname or "", parts.port or 0)
+    await wire.open()
+    yield wire
+    await wire.close()
+
+
+@pytest.fixture
+async def plane(bed: Bed, route: str, wire: CutWire) -> AsyncIterator[Plane]:
+    """A control plane behind the wire; the playbooks are there."""
+    await bed.add("t/fork", FORK)
+    await bed.add("t/parent", PARENT)
+    plane = Plane(route.replace(f":{urlsplit(route).port}/", f":{wire.port}/"), bed.bus)
+    yield plane
+    await plane.database.close()
+
+
+async def lose(plane: Plane, wire: CutWire, ask: Callable[[], Awaitable[Any]]) -> None:
+    """The answer to what is asked gets lost; the statements before it are answered."""
+    before = wire.cuts
+    with pytest.raises(Unavailable):
+        await ask()
+    assert wire.cuts == before + 1, "nothing was cut"
+
+
+def before_commit(plane: Plane, wire: CutWire, nth: int = 1) -> None:
+    """The answer to its nth commit gets lost."""
+
+    async def whole() -> None:
+        return None
+
+    async def cut() -> None:
+        wire.cut()
+
+    plane.log.first = [*([whole] * (nth - 1)), cut]
+
+
+async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(bed: Bed, plane: Plane, wire: CutWire) -> None:
+    async def start() -> Any:
+        return await plane.ledger.start(path="t/fork", payload={"n": 1}, idempotency_key="k")
+
+    before_commit(plane, wire)
+    await lose(plane, wire, start)
+    again = await start()
+    assert again.replayed
+    assert len(await bed.events(again.execution_id, e.STARTED)) == 1
+    assert bed.findings() == []
+
+
+async def test_a_report_whose_answer_is_lost_counts_once_and_what_it_brought_is_found(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    id = await bed.start("t/fork")
+    (command,) = await plane.claim()
+    before_commit(plane, wire)
+    await lose(plane, wire, lambda: plane.report(done(command), capacity=3))
+
+    again = await plane.report(done(command), capacity=3)
+
+    assert [result.status for result in again.results] == ["stale"]
+    assert again.commands == []
+    recovered = await plane.claim(recover=True)
+    assert [found.command_id for found in recovered] == ["b#1", "c#1", "d#1"]
+    for found in recovered:
+        assert await plane.tell(found) == "accepted"
+    assert len(await bed.events(id, e.CALL_DONE)) == 4
+    assert bed.findings() == []
+
+
+async def test_a_fact_left_in_the_inbox_is_there_once_though_its_answer_is_lost(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    id = await bed.start("t/fork")
+    (command,) = await plane.claim()
+    await plane.tell(command)
+    b, c, d = await plane.claim()
+
+    async def overtake() -> None:
+        assert await bed.planes[1].tell(others.pop()) == "accepted"
+
+    async def hand_in(facts: Any) -> Any:
+        wire.cut()
+        return await append(facts)
+
+    others = [c, d]
+    append = plane.log.append
+    plane.log.first = [overtake, overtake]
+    plane.log.append = hand_in  # type: ignore[method-assign]
+    await lose(plane, wire, lambda: plane.tell(b))
+    plane.log.append = append  # type: ignore[method-assign]
+
+    assert await plane.tell(b) == "stale"
+    await bed.reconcilers[0].reconcile()
+    closed = [event.command_id for event in await bed.events(id, e.CALL_DONE)]
+    assert sorted(closed) == ["a#1", "b#1", "c#1", "d#1"]
+    assert [event.command_id for event in await bed.events(id, e.ISSUED)].count("end#1") == 1
+    assert bed.findings() == []
+
+
+async def test_a_claim_whose_answer_is_lost_is_given_again_to_the_same_worker(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    id = await bed.start("t/fork")
+    await plane.claim(worker="somebody")  # the pool's first connection, and the playbook
+    await bed.start("t/fork")
+
+    async def claim() -> Any:
+        wire.cut()
+        return await plane.claim()
+
+    await lose(plane, wire, claim)
+    assert await plane.claim() == []
+    (found,) = await plane.claim(recover=True)
+    assert found.execution_id != id
+    assert found.delivery == 1
+    assert await plane.tell(found) == "accepted"
+
+
+async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(bed: Bed, plane: Plane, wire: CutWire) -> None:
+    await bed.start("t/fork")
+    (command,) = await plane.claim()
+    held = [Held(execution_id=command.execution_id, command_id=command.command_id, fence=command.fence)]
+
+    async def release() -> Any:
+        wire.cut()
+        return await plane.log.release("w", held)
+
+    await lose(plane, wire, release)
+    assert await plane.log.release("w", held) == []
+    (again,) = await plane.claim()
+    assert again.delivery == 1
+
+
+async def test_a_child_is_started_once_and_its_end_told_once_though_both_answers_are_lost(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    id = await bed.start("t/parent")
+    (command,) = await plane.claim()
+    parked = done(command, None, status="parked", child={"path": "t/fork"})
+    before_commit(plane, wire)
+    await lose(plane, wire, lambda: plane.report(parked))
+    (child,) = await bed.planes[1].log.children(id)
+
+    before_commit(plane, wire)
+    await lose(plane, wire, lambda: plane.ledger.cancel(child, "enough"))
+    assert await plane.ledger.cancel(child, "enough") == ("already_completed", [])
+    await bed.reconcilers[0].reconcile()
+
+    assert len(await bed.events(id, e.CHILD_STARTED)) == 1
+    assert len(await bed.events(id, e.CHILD_ENDED)) == 1
+    assert bed.findings() == []
+
+
+async def test_a_version_whose_registration_is_not_answered_is_registered_once(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    content = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: n, path: t/new}\n" + FORK
+    document = Document("t/new", "Playbook", content, load_plan(content).hash, {}, {})
+    database = plane.database
+    whole = database.transaction
+
+    async def cut_at_the_end(work: Any) -> Any:
+        def then_cut(connection: Any) -> Any:
+            result = work(connection)
+            # its COMMIT is what comes next
+            wire.cut()
+            return result
+
+        return await whole(then_cut)
+
+    database.transaction = cut_at_the_end  # type: ignore[method-assign]
+    await lose(plane, wire, lambda: Catalog(database).register(document))
+    database.transaction = whole  # type: ignore[method-assign]
+    entry, new = await Catalog(database).register(document)
+    assert (entry.version, new) == (1, False)
+
+
+async def test_a_run_that_a_schedule_owes_starts_once_though_answers_are_lost(
+    bed: Bed, plane: Plane, wire: CutWire
+) -> None:
+    now = datetime.now(UTC)
+    schedules = Schedules(bed.planes[1].database)
+    made = await schedules.create(now - timedelta(seconds=70), playbook_path="t/fork", interval_seconds=60)
+    reconciler = plane.reconciler()
+    before_commit(plane, wire)
+    await reconciler.reconcile()
+    assert wire.cuts == 1, "nothing was cut"
+    for each in bed.reconcilers:
+        await each.reconcile()
+    # its lease has run out, and another takes it up
+    await bed.planes[1].database.run("UPDATE noetl.schedule_fire SET lease_until = now() WHERE status = 'open'")
+    for each in bed.reconcilers:
+        await each.reconcile()
+
+    runs = await schedules.runs(made.schedule_id)
+    assert [run["status"] for run in runs] == ["started"]
+    started = await bed.planes[1].database.run("SELECT execution_id::text FROM noetl.execution")
+    assert started == [[str(runs[0]["execution_id"])]]
+    assert bed.findings() == []
