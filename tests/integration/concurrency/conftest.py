@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,32 @@ from tests.integration.concurrency.bed import Bed
 from tests.integration.concurrency.pgbouncer import NotToBeHad, Pooler
 from tests.integration.concurrency.sessions import Sessions
 
-from noetl_serverless.hosts.local.postgres import Postgres
+from noetl_serverless.hosts.local.postgres import Postgres, create_database
+from noetl_serverless.store.connection import connect
 from noetl_serverless.store.migrate import migrate
+
+FILLED = (
+    *("execution", "event", "inbox", "command", "stage", "frame", "result_ref"),
+    *("catalog", "schedule_fire", "schedule"),
+)
+
+
+@pytest.fixture(scope="session")
+def shared_url(postgres_server: Postgres) -> str:
+    name = f"t_{secrets.token_hex(6)}"
+    create_database(postgres_server.url, name)
+    url = postgres_server.url_of(name)
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def postgres_url(shared_url: str) -> Iterator[str]:
+    """One database for all, emptied after each test: to make one takes longer than most tests here."""
+    yield shared_url
+    with closing(connect(shared_url)) as database:
+        for table in FILLED:
+            database.run(f"DELETE FROM noetl.{table}")
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +51,7 @@ def pooler(postgres_server: Postgres, server_home: Path) -> Iterator[Pooler]:
 
 @pytest.fixture(params=["direct", "pooled"])
 def route(request: pytest.FixtureRequest, postgres_url: str) -> str:
-    """The way to a database of its own: to the server, and through a transaction pooler."""
-    migrate(postgres_url)
+    """The way to the database: to the server itself, and through a transaction pooler."""
     if request.param == "direct":
         return postgres_url
     pooler: Pooler = request.getfixturevalue("pooler")
@@ -44,7 +69,6 @@ async def bed(route: str, tmp_path: Path) -> AsyncIterator[Bed]:
 @pytest.fixture
 async def direct(postgres_url: str, tmp_path: Path) -> AsyncIterator[Bed]:
     """Three of each over one database, where the route makes no difference."""
-    migrate(postgres_url)
     bed = Bed(postgres_url, tmp_path)
     yield bed
     await bed.close()

@@ -146,15 +146,14 @@ class Ring:
     def __init__(self, bed: Bed, sessions: Sessions, commands: list[ClaimedCommand]) -> None:
         self._sessions = sessions
         self._first, self._middle, self._last = commands
-        name = sessions.ask("SELECT current_database()")[0][0]
-        sessions.ask(f"ALTER DATABASE {name} SET deadlock_timeout = 20")
-        # its connections are of after that
         self.database = Database(bed.url, 1)
 
     async def close_around(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What comes of the work."""
         stranger, gate = self._sessions.begin(), self._sessions.begin()
         stranger.run("SET LOCAL deadlock_timeout = '10min'")
+        # of its one connection
+        await self.database.run("SET deadlock_timeout = '20ms'")
         assert self._sessions.locks(stranger, self._last.execution_id, self._last.command_id)
         assert self._sessions.locks(gate, self._middle.execution_id, self._middle.command_id)
         working = await self._sessions.until_waiting(work)
@@ -192,14 +191,14 @@ async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginni
     tries: list[int] = []
 
     def work(connection: Connection) -> None:
-        connection.run("INSERT INTO noetl.chore (name) VALUES ('once')")
+        connection.run("INSERT INTO noetl.inbox (execution_id, type, at, payload) VALUES (1, 'once', now(), '{}')")
         tries.append(1)
         for command in commands:
             _lock(connection, command)
 
     await ring.close_around(ring.database.transaction(work))
     assert len(tries) == 2
-    assert sessions.ask("SELECT count(*) FROM noetl.chore WHERE name = 'once'") == [[1]]
+    assert sessions.ask("SELECT count(*) FROM noetl.inbox WHERE type = 'once'") == [[1]]
 
 
 @ONCE

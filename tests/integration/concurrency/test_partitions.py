@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from tests.integration.concurrency.bed import Bed, Plane, done
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.hosts.local.postgres import Postgres, create_database
+from noetl_serverless.store.migrate import migrate
 
 CHAIN = """
 workflow:
@@ -32,6 +35,16 @@ def month(ahead: int) -> datetime:
 
 def partition(start: datetime) -> str:
     return f"event_{start:%Y_%m}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> str:
+    """A database of its own for each test: they leave partitions behind."""
+    name = f"t_{secrets.token_hex(6)}"
+    create_database(postgres_server.url, name)
+    url = postgres_server.url_of(name)
+    migrate(url)
+    return url
 
 
 class Clock:
