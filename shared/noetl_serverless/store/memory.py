@@ -1,9 +1,11 @@
-"""The event store's in-memory twin: the same contract, for tests and simulation, with a clock of the caller's."""
+"""The event store in memory: what `Log` does over PostgreSQL, row for row, for tests, simulation and private runs.
+
+Everything that can be refused is refused before anything is written, so that a call that raises has changed nothing.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,34 +31,50 @@ from .log import (
     Quarantined,
     Reported,
     Timer,
+    Unwritable,
+    _claim,
     execution_row,
     still_open,
 )
-from .projections import project
+from .projections import Rows, project
 
 Key = tuple[str, str]
+# as many as `Log.inbox` reads at once
+INBOX_LIMIT = 1000
+# as many executions as a sweep chooses from
+SWEPT = 64
+# of the leases of a command that ran out
+KEPT_LOST = 10
 
 
 @dataclass(slots=True)
 class Execution:
     case: Case
     workload: dict[str, Any]
-    status: str
-    head: int
-    folded: int
-    # as JSON, so that nobody shares it
-    state: bytes
     parent_id: str | None
     idempotency_key: str | None
     request_hash: str | None
+    # in ms
+    created_at: int
+    status: str = "RUNNING"
+    head: int = 0
+    folded: int = 0
+    finished: int = 0
+    # as JSON, so that nobody shares it
+    state: bytes = b""
+    result: Any = None
+    error: Any = None
+    ended_at: int | None = None
     events: list[Event] = field(default_factory=list)
-    stages: dict[tuple[str, int], int] = field(default_factory=dict)
+    # step, generation; the frames also by their first item
+    stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    frames: dict[tuple[str, int, int], dict[str, Any]] = field(default_factory=dict)
     inbox: dict[int, Event] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Row:
-    """A command."""
+    """A command. Without a lease `lease_until` is 0."""
 
     row: dict[str, Any]
     issued_at: float
@@ -69,6 +87,24 @@ class Row:
     lost: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Prepared:
+    """A part as it is to be written, with everything in the form in which it is kept."""
+
+    part: Part
+    row: dict[str, Any]
+    rows: Rows
+    events: list[Event]
+    refs: list[dict[str, Any]]
+    # (execution id, fact) for other executions
+    appends: list[tuple[str, Event]]
+    quarantined: dict[str, Any] | None
+
+    @property
+    def id(self) -> str:
+        return self.part.case.execution_id
+
+
 class MemoryLog:
     """`clock` gives seconds since 1970."""
 
@@ -79,31 +115,33 @@ class MemoryLog:
         self._inbox_id = 0
         self.executions: dict[str, Execution] = {}
         self.commands: dict[Key, Row] = {}
-        self.refs: dict[str, dict[str, Any]] = {}
+        # by execution and key
+        self.refs: dict[Key, dict[str, Any]] = {}
         self.quarantine: dict[str, dict[str, Any]] = {}
 
     async def load(self, ids: Sequence[str]) -> dict[str, Case]:
         return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
 
     async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
-        return list(self.executions[execution_id].inbox.items())
+        execution = self.executions.get(execution_id)
+        return list(execution.inbox.items())[:INBOX_LIMIT] if execution else []
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         accepted = set()
-        for fact in facts:
-            key = (fact.execution_id, fact.event.command_id or "")
+        for fact, event, refs in [(fact, _kept(fact.event), _plain(fact.refs)) for fact in facts]:
+            key = (fact.execution_id, event.command_id or "")
             row = self.commands.get(key)
             if row is None or row.status != "claimed" or (row.fence, row.worker) != (fact.fence, fact.worker):
                 continue
             del self.commands[key]
-            self._put(fact.execution_id, fact.event)
-            self.refs.update({ref["ref"]: {**ref, "execution_id": fact.execution_id} for ref in fact.refs})
+            self._put(fact.execution_id, event)
+            self._register(fact.execution_id, refs)
             accepted.add((*key, fact.fence))
         return accepted
 
     async def discard(self, execution_id: str) -> None:
-        execution = self.executions[execution_id]
-        if execution.status != "RUNNING":
+        execution = self.executions.get(execution_id)
+        if execution is not None and execution.status != "RUNNING":
             execution.inbox.clear()
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
@@ -124,49 +162,64 @@ class MemoryLog:
         return None if part is None else (part, await self.commit([part]))
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        try:
+            prepared = [self._prepare(part) for part in parts]
+        except orjson.JSONEncodeError as error:
+            raise Unwritable(str(error)) from error
+        commands = [row for each in prepared for row in each.rows.commands]
+        if claimant is not None:
+            _claim(commands, claimant)
         good = {part.case.execution_id for part in parts if part.row is None and self._may(part)}
-        for part in parts:
-            if part.row is not None and self._may_open(part, good):
-                good.add(part.case.execution_id)
-        claimed: list[Lease] = []
-        waiting: list[tuple[str, CommandKey]] = []
-        appended: list[str] = []
-        for part in parts:
-            if part.case.execution_id in good:
-                self._write(part)
-        for part in parts:
-            if part.case.execution_id in good:
-                self._issue(part, claimant, claimed, waiting)
-                self._keep_apart(part)
-                appended += [fact["id"] for fact in part.appends if self._append(fact)]
-        return Committed(frozenset(good), claimed, waiting, sorted(set(appended)))
+        good |= self._openings(parts, good)
+        writing = [each for each in prepared if each.id in good]
+        for each in writing:
+            self._fits(each)
+        for each in writing:
+            self._write(each)
+        issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
+        claimed = self._issue(issued)
+        waiting = [_pointer(row) for row in issued.values() if row["status"] == "pending"]
+        appended = {id for each in writing for id, fact in each.appends if self._append(id, fact)}
+        for each in writing:
+            self._set_apart(each)
+        return Committed(frozenset(good), claimed, waiting, sorted(appended))
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         wanted = None if keys is None else {(key.execution_id, key.command_id) for key in keys}
         found = [
             key
-            for key, row in sorted(self.commands.items(), key=lambda item: item[1].issued_at)
+            for key, row in self.commands.items()
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
-        return [self._lease(key, claimant.worker, claimant.lease) for key in found[: claimant.room]]
+        found = self._in_order(found) if keys is not None else self._in_turn(found)
+        until = self._clock() + claimant.lease
+        taken = found[: claimant.room]
+        for key in taken:
+            self._lease(key, claimant.worker, until)
+        return self._leases(taken)
 
     async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         known = {(key.execution_id, key.command_id) for key in holding}
-        found = []
-        for key, row in self.commands.items():
-            if row.status == "claimed" and row.worker == worker and key not in known:
-                row.lease_until = self._clock() + lease
-                found.append(self._leased(key))
-        return found
+        until = self._clock() + lease
+        found = [
+            key
+            for key, row in self.commands.items()
+            if row.status == "claimed" and row.worker == worker and key not in known
+        ]
+        for key in found:
+            self.commands[key].lease_until = until
+        return self._leases(found)
 
     async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         execution = self.executions[execution_id]
-        return execution.events[execution.stages[(step, generation)] - 1].payload
+        seq: int = execution.stages[(step, generation)]["seq"]
+        return execution.events[seq - 1].payload
 
     async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
         kept = {(key.execution_id, key.command_id, key.fence) for key in held if self._holds(worker, key)}
+        until = self._clock() + lease
         for id, command, _ in kept:
-            self.commands[id, command].lease_until = self._clock() + lease
+            self.commands[id, command].lease_until = until
         return kept
 
     async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
@@ -174,17 +227,18 @@ class MemoryLog:
         for key in held:
             if self._holds(worker, key):
                 row = self.commands[(key.execution_id, key.command_id)]
-                row.status, row.worker, row.deliveries = "pending", None, row.deliveries - 1
-                waiting.append(_pointer(row))
+                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                row.deliveries -= 1
+                waiting.append(_pointer(row.row))
         return waiting
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
-                row.lost = [*row.lost, _lost(row)][-10:]
-                row.status, row.worker = "pending", None
-                waiting.append(_pointer(row))
+                row.lost = [*row.lost, _lost(row)][-KEPT_LOST:]
+                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                waiting.append(_pointer(row.row))
         return waiting
 
     async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
@@ -205,12 +259,11 @@ class MemoryLog:
         ][:limit]
 
     async def bury(self, dead: Dead) -> None:
-        event = self.executions[dead.execution_id].events[dead.seq - 1]
-        (row,) = project(dead.execution_id, [event], self._pool).commands
-        key = (dead.execution_id, dead.command_id)
-        self.commands.setdefault(
-            key, Row({**row, "status": "dead"}, self._clock(), "dead", dead.worker, 0, 0.0, dead.deliveries)
-        )
+        execution = self.executions.get(dead.execution_id)
+        issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
+        for row in project(dead.execution_id, issued, self._pool).commands:
+            buried = Row({**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries)
+            self.commands.setdefault((row["id"], row["command"]), buried)
 
     async def waiting_pools(self, age: float) -> list[str]:
         latest = self._clock() - age
@@ -276,6 +329,30 @@ class MemoryLog:
 
     # -- commit
 
+    def _prepare(self, part: Part) -> Prepared:
+        """Raises JSONEncodeError."""
+        id = part.case.execution_id
+        rows = project(id, part.events, part.pool or self._pool)
+        rows.commands = [*still_open(rows.commands, part.case.state), *part.again]
+        appends = [
+            (
+                fact["id"],
+                Event(
+                    fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
+                ),
+            )
+            for fact in part.appends
+        ]
+        return Prepared(
+            part,
+            _plain(execution_row(part)),
+            rows,
+            [_kept(event) for event in part.events],
+            _plain(part.refs),
+            [(other, _kept(fact)) for other, fact in appends],
+            _plain(part.quarantined),
+        )
+
     def _may(self, part: Part) -> bool:
         execution = self.executions.get(part.case.execution_id)
         if execution is None or execution.head != part.expect:
@@ -286,6 +363,21 @@ class MemoryLog:
         row = self.commands.get((id, command))
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
+    def _openings(self, parts: Sequence[Part], good: set[str]) -> set[str]:
+        """Those that are opened. Raises Unwritable if a parent would go on without its child."""
+        opened: set[str] = set()
+        keys: set[str] = set()
+        for part in parts:
+            if part.row is None:
+                continue
+            id, key = part.case.execution_id, part.row.get("idempotency_key")
+            if id not in opened and key not in keys and self._may_open(part, good):
+                opened.add(id)
+                keys |= {key} if key is not None else set()
+            elif part.row["parent_execution_id"] in good:
+                raise Unwritable(f"the id of the child execution {id} is taken")
+        return opened
+
     def _may_open(self, part: Part, good: set[str]) -> bool:
         assert part.row is not None
         key, parent = part.row.get("idempotency_key"), part.row["parent_execution_id"]
@@ -293,80 +385,88 @@ class MemoryLog:
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
         return not taken and not known and (parent is None or parent in good)
 
-    def _write(self, part: Part) -> None:
-        id = part.case.execution_id
-        row = json.loads(orjson.dumps(execution_row(part)))
+    def _fits(self, each: Prepared) -> None:
+        """Raises Unwritable if it would write what stands there."""
+        execution = self.executions.get(each.id)
+        written = len(execution.events) if execution else 0
+        for seq, event in enumerate(each.events, written + 1):
+            if event.seq != seq:
+                raise Unwritable(f"event {event.seq} follows {seq - 1}")
+        frames = set(execution.frames) if execution else set()
+        for frame in each.rows.frames:
+            if _frame(frame) in frames:
+                raise Unwritable(f"the frame {_frame(frame)} is written twice")
+            frames.add(_frame(frame))
+
+    def _write(self, each: Prepared) -> None:
+        part, row = each.part, each.row
         if part.row is not None:
-            self.executions[id] = Execution(
+            self.executions[each.id] = Execution(
                 part.case,
-                part.row["workload"],
-                row["status"],
-                0,
-                0,
-                b"",
+                _plain(part.row["workload"]),
                 part.row["parent_execution_id"],
                 part.row.get("idempotency_key"),
                 part.row.get("request_hash"),
+                part.row["at"],
             )
-        execution = self.executions[id]
-        execution.status, execution.head = row["status"], row["head"]
+        execution = self.executions[each.id]
+        execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]
+        execution.result, execution.error, execution.ended_at = row.get("result"), row.get("error"), row.get("ended")
         if "state" in row:
             execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
         for command, _ in part.closes:
-            del self.commands[(id, command)]
+            self.commands.pop((each.id, command), None)
         for taken in part.taken:
-            del execution.inbox[taken]
-        for event in part.events:
+            execution.inbox.pop(taken, None)
+        for event in each.events:
             self._store(execution, event)
+        for stage in each.rows.stages:
+            kept = execution.stages.setdefault((stage["step"], stage["generation"]), stage)
+            kept["status"] = stage["status"]
+        execution.frames.update({_frame(frame): frame for frame in each.rows.frames})
         if execution.status != "RUNNING":
-            for key in [key for key, held in self.commands.items() if key[0] == id and held.status != "dead"]:
+            for key in [key for key, held in self.commands.items() if key[0] == each.id and held.status != "dead"]:
                 del self.commands[key]
-        self.refs.update({ref["ref"]: {**ref, "execution_id": id} for ref in part.refs})
+        self._register(each.id, each.refs)
 
     def _store(self, execution: Execution, event: Event) -> None:
-        if event.seq != len(execution.events) + 1:
-            raise AssertionError(f"event {event.seq} follows {len(execution.events)}")
-        execution.events.append(replace(event, payload=json.loads(orjson.dumps(event.payload))))
-        for stage in project(execution.case.execution_id, [event], self._pool).stages:
-            execution.stages.setdefault((stage["step"], stage["generation"]), stage["seq"])
+        execution.events.append(event)
 
-    def _issue(
-        self, part: Part, claimant: Claimant | None, claimed: list[Lease], waiting: list[tuple[str, CommandKey]]
-    ) -> None:
-        id = part.case.execution_id
-        made = project(id, part.events, part.pool or self._pool).commands
-        rows = [*still_open(made, part.case.state), *part.again]
-        for row in rows:
-            key = (id, row["command"])
-            self.commands.setdefault(key, Row(row, self._clock(), row["status"]))
-            takes = claimant is not None and len(claimed) < claimant.room and row["pool"] == claimant.pool
-            if row["status"] == "pending" and takes and claimant is not None:
-                claimed.append(self._lease(key, claimant.worker, claimant.lease))
-            elif row["status"] == "pending":
-                waiting.append(_pointer(self.commands[key]))
+    def _issue(self, issued: dict[Key, dict[str, Any]]) -> list[Lease]:
+        """Those that were claimed with it. A command that stands there already stays as it is."""
+        now, claimed = self._clock(), []
+        for key, row in issued.items():
+            if key in self.commands:
+                continue
+            self.commands[key] = Row(row, now, "timer" if row["status"] == "timer" else "pending")
+            if row["status"] == "claimed":
+                self._lease(key, row["worker"], now + row["lease"])
+                claimed.append(self._leased(key))
+        # it brings what it was issued with; the opening of its loop is asked for
+        return [replace(lease, opening=None) for lease in claimed]
 
-    def _keep_apart(self, part: Part) -> None:
-        id = part.case.execution_id
-        if part.quarantined:
-            self.quarantine[id] = json.loads(orjson.dumps(part.quarantined))
-        elif part.quarantined is not None and (freed := self.quarantine.pop(id, None)) is not None:
-            for fact in freed["facts"] if self.executions[id].status == "RUNNING" else ():
+    def _set_apart(self, each: Prepared) -> None:
+        if each.quarantined:
+            self.quarantine[each.id] = each.quarantined
+        elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
+            for fact in freed["facts"] if self.executions[each.id].status == "RUNNING" else ():
                 names = (fact["step"], fact["generation"], fact["command"])
-                self._put(id, Event(fact["type"], fact["at"], 0, None, *names, fact["payload"]))
+                self._put(each.id, Event(fact["type"], fact["at"], 0, None, *names, fact["payload"]))
 
-    def _append(self, fact: dict[str, Any]) -> bool:
-        if fact["id"] not in self.executions or self.executions[fact["id"]].status != "RUNNING":
+    def _append(self, id: str, fact: Event) -> bool:
+        execution = self.executions.get(id)
+        if execution is None or execution.status != "RUNNING":
             return False
-        event = Event(
-            fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
-        )
-        self._put(fact["id"], event)
+        self._put(id, fact)
         return True
 
-    def _put(self, execution_id: str, event: Event) -> None:
+    def _put(self, execution_id: str, fact: Event) -> None:
         self._inbox_id += 1
-        kept = replace(event, payload=json.loads(orjson.dumps(event.payload)))
-        self.executions[execution_id].inbox[self._inbox_id] = kept
+        self.executions[execution_id].inbox[self._inbox_id] = fact
+
+    def _register(self, id: str, refs: Iterable[dict[str, Any]]) -> None:
+        for ref in refs:
+            self.refs.setdefault((id, ref["key"]), {**ref, "execution_id": id})
 
     # -- rows
 
@@ -386,24 +486,44 @@ class MemoryLog:
 
     def _overdue(self) -> list[Row]:
         now = self._clock()
-        return [row for row in self.commands.values() if row.status == "claimed" and row.lease_until < now]
+        late = [row for row in self.commands.values() if row.status == "claimed" and row.lease_until < now]
+        return sorted(late, key=lambda row: row.lease_until)
 
-    def _lease(self, key: Key, worker: str, lease: float) -> Lease:
+    def _lease(self, key: Key, worker: str, until: float) -> None:
         row = self.commands[key]
         self._fence += 1
         row.status, row.worker, row.fence = "claimed", worker, self._fence
-        row.lease_until, row.deliveries = self._clock() + lease, row.deliveries + 1
+        row.lease_until, row.deliveries = until, row.deliveries + 1
         row.claimed_at = self._clock()
-        return self._leased(key)
+
+    def _in_order(self, keys: Iterable[Key]) -> list[Key]:
+        """Those that have waited longest first."""
+
+        def waited(key: Key) -> tuple[float, int, int]:
+            row = self.commands[key]
+            return row.issued_at, int(key[0]), row.row["seq"]
+
+        return sorted(keys, key=waited)
+
+    def _in_turn(self, keys: Iterable[Key]) -> list[Key]:
+        """Of each execution the first, then of each the second, ..."""
+        queues: dict[str, list[Key]] = {}
+        for key in self._in_order(keys):
+            queues.setdefault(key[0], []).append(key)
+        chosen = [enumerate(queues[id]) for id in sorted(queues, key=int)[:SWEPT]]
+        turns = [(turn, self.commands[key].issued_at, key) for queue in chosen for turn, key in queue]
+        return [key for *_, key in sorted(turns)]
+
+    def _leases(self, keys: Iterable[Key]) -> list[Lease]:
+        return [self._leased(key) for key in self._in_order(keys)]
 
     def _leased(self, key: Key) -> Lease:
         row, execution = self.commands[key], self.executions[key[0]]
         step, generation, seq = row.row["step"], row.row["generation"], row.row["seq"]
         until = datetime.fromtimestamp(row.lease_until, UTC).isoformat().replace("+00:00", "Z")
         order = execution.events[seq - 1].payload
-        opening = (
-            execution.events[execution.stages[(step, generation)] - 1].payload if order["kind"] == "frame" else None
-        )
+        stage = execution.stages.get((step, generation)) if order["kind"] == "frame" else None
+        opening = execution.events[stage["seq"] - 1].payload if stage else None
         lost = row.lost or None
         return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
 
@@ -417,5 +537,18 @@ def _lost(row: Row) -> dict[str, Any]:
     }
 
 
-def _pointer(row: Row) -> tuple[str, CommandKey]:
-    return row.row["pool"], CommandKey(execution_id=row.row["id"], command_id=row.row["command"])
+def _plain(value: Any) -> Any:
+    """As it is kept: nobody shares it, and it is what comes back from JSON."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _kept(event: Event) -> Event:
+    return replace(event, payload=_plain(event.payload))
+
+
+def _frame(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["step"], row["generation"], row["start"]
+
+
+def _pointer(row: dict[str, Any]) -> tuple[str, CommandKey]:
+    return row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"])

@@ -138,7 +138,7 @@ async def test_a_result_by_reference_is_registered_with_its_outcome(engine, done
     ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": f"{first.execution_id}/a/0"}
     ref["meta"] = {"bytes": 9, "sha256": "0" * 64}
     await engine.report(done(first, ref=ref))
-    assert engine.log.refs[uri]["bytes"] == 9
+    assert engine.log.refs[(first.execution_id, ref["key"])]["bytes"] == 9
 
 
 async def test_a_released_command_waits_for_another_worker(engine, done):
