@@ -65,7 +65,8 @@ QUERIES = {
     "a reference that is not registered": """
         SELECT e.execution_id, e.payload->'ref'->>'key' FROM noetl.event e
         LEFT JOIN noetl.result_ref r ON r.execution_id = e.execution_id AND r.key = e.payload->'ref'->>'key'
-        WHERE e.type IN ('call.done', 'frame.committed') AND e.payload->'ref' ? 'key' AND r.key IS NULL""",
+        WHERE e.type IN ('call.done', 'frame.committed') AND e.payload->'ref'->>'key' IS NOT NULL
+            AND r.key IS NULL""",
 }
 
 
@@ -74,7 +75,7 @@ def audit(database_url: str, ids: Collection[str] | None = None) -> list[Finding
     with closing(connect(database_url)) as database:
         found = [finding for finding in _ask(database) if ids is None or finding.execution_id in ids]
         plans: dict[str, Plan] = {}
-        for (row,) in database.run("SELECT to_jsonb(x) FROM noetl.execution x ORDER BY execution_id"):
+        for (row,) in database.run("SELECT to_json(x) FROM noetl.execution x ORDER BY execution_id"):
             if ids is None or str(row["execution_id"]) in ids:
                 found += _audit_execution(database, plans, row)
     for finding in found:

@@ -15,6 +15,7 @@ from noetl_serverless.store.connection import connect
 from noetl_serverless.store.migrate import migrate
 
 FILLED = (
+    "quarantine",
     *("execution", "event", "inbox", "command", "stage", "frame", "result_ref"),
     *("catalog", "schedule_fire", "schedule"),
 )

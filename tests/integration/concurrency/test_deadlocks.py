@@ -31,8 +31,6 @@ workflow:
   - {step: m, tool: {kind: noop}}
   - {step: b, tool: {kind: noop}}
 """
-UNORDERED = pytest.mark.xfail(strict=True, reason="it locks rows in the order in which they are named or lie")
-ONCE = pytest.mark.xfail(strict=True, reason="who loses a deadlock is told so, and does not try again")
 LOCK_IN_ORDER = """
     WITH held AS (SELECT 1 FROM noetl.command ORDER BY execution_id, command_id FOR UPDATE) SELECT count(*) FROM held"""
 Statement = Callable[[Plane, ClaimedCommand, ClaimedCommand], Awaitable[Any]]
@@ -87,10 +85,7 @@ async def claimed(bed: Bed, sessions: Sessions) -> list[ClaimedCommand]:
     return commands
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [*(pytest.param(statement, marks=UNORDERED) for statement in (extend, release, append, recover)), report, cancel],
-)
+@pytest.mark.parametrize("statement", [extend, release, append, recover, report, cancel])
 async def test_a_statement_that_waits_for_a_command_holds_none_behind_it(
     direct: Bed, sessions: Sessions, statement: Statement
 ) -> None:
@@ -174,7 +169,6 @@ def _lock(session: Connection, command: ClaimedCommand) -> None:
     session.run(ROW, id=command.execution_id, command=command.command_id)
 
 
-@ONCE
 async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Bed, sessions: Sessions) -> None:
     commands = await claimed(direct, sessions)
     ring = Ring(direct, sessions, commands)
@@ -182,7 +176,6 @@ async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Bed, ses
     assert kept == [[3]]
 
 
-@ONCE
 async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginning(
     direct: Bed, sessions: Sessions
 ) -> None:
@@ -201,7 +194,6 @@ async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginni
     assert sessions.ask("SELECT count(*) FROM noetl.inbox WHERE type = 'once'") == [[1]]
 
 
-@ONCE
 @pytest.mark.parametrize("state", ["40P01", "40001"])
 async def test_a_statement_that_always_loses_asks_its_caller_to_come_again(direct: Bed, state: str) -> None:
     with pytest.raises(Unavailable):
