@@ -1,76 +1,106 @@
-"""Where in a SQL text we are: in plain SQL, or inside quotes or a comment, where no value can be bound."""
+"""What a SQL text is made of, as PostgreSQL (and DuckDB, which has its grammar) reads it: plain SQL, text and names in
+quotes, comments. The one reader of SQL there is: it says where values can be bound and where statements end."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-_DOLLAR = re.compile(r"\$(?:[A-Za-z_]\w*)?\$")
-_WORD = re.compile(r"\w")
-_ESCAPES = re.compile(r"(?:^|\W)[eE]$")
+Kind: TypeAlias = Literal["sql", "text", "escaped", "identifier", "dollar", "comment"]
+
+NAMES: dict[Kind, str] = {
+    "sql": "SQL",
+    "text": "quotes",
+    "escaped": "quotes",
+    "identifier": "double quotes",
+    "dollar": "dollar quotes",
+    "comment": "a comment",
+}
+
+# what a name may go on with: after such a character neither E'...' nor $$ begins
+_PART = r"[\w$\x80-\U0010ffff]"
+_OPENING = re.compile(
+    rf"""
+    (?P<line>--)
+  | (?P<block>/\*)
+  | (?P<escaped>(?<!{_PART})[eE]')
+  | (?P<text>')
+  | (?P<identifier>")
+  | (?P<dollar>(?<!{_PART})\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
+    """,
+    re.VERBOSE,
+)
+_LINE = re.compile(r"[^\r\n]*")
+_COMMENT = re.compile(r"/\*|\*/")
+_TEXT = re.compile(r"[^']*(?:''[^']*)*'(?!')")
+_ESCAPED = re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!')", re.DOTALL)
+_IDENTIFIER = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
+# text in quotes goes on after white space that has a line break in it, and in the same manner
+_CONTINUED = re.compile(r"(?P<space>(?:[ \t\r\n\f\v]|--[^\r\n]*[\r\n])+)'")
+_BREAK = re.compile(r"[\r\n]")
 
 
-class SqlText:
-    """Feed it the text piece by piece; `inside` names what the end of it stands in, or is None."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`text[start:end]`. One that is not closed reaches to the end of the text."""
 
-    def __init__(self) -> None:
-        self.inside: str | None = None
-        self._closing = ""
-        self._depth = 0
-        self._before = ""
+    kind: Kind
+    start: int
+    end: int
+    closed: bool = True
 
-    def feed(self, text: str) -> None:
-        place = 0
-        while place < len(text):
-            place = self._plain(text, place) if self.inside is None else self._quoted(text, place)
-        self._before = (self._before + text)[-2:]
 
-    def placeholder(self) -> None:
-        """A value stands here."""
-        self._before = "?"
+def parts(text: str) -> Iterator[Part]:
+    """The parts of `text` in order, with nothing left out."""
+    at = 0
+    while opening := _OPENING.search(text, at):
+        if opening.start() > at:
+            yield Part("sql", at, opening.start())
+        kind, end = _end(text, opening)
+        yield Part(kind, opening.start(), len(text) if end is None else end, end is not None)
+        at = len(text) if end is None else end
+    if at < len(text):
+        yield Part("sql", at, len(text))
 
-    def _plain(self, text: str, place: int) -> int:
-        char, pair = text[place], text[place : place + 2]
-        if pair == "--":
-            return self._enter("a comment", "\n", place + 2)
-        if pair == "/*":
-            self._depth = 1
-            return self._enter("a comment", "*/", place + 2)
-        if char == "'":
-            before = (self._before + text[:place])[-2:]
-            return self._enter("quotes", "\\'" if _ESCAPES.search(before) else "'", place + 1)
-        if char == '"':
-            return self._enter("double quotes", '"', place + 1)
-        if char == "$" and not (place and _WORD.match(text[place - 1])) and (tag := _DOLLAR.match(text, place)):
-            return self._enter("dollar quotes", tag.group(), tag.end())
-        return place + 1
 
-    def _quoted(self, text: str, place: int) -> int:
-        if self._closing == "*/":
-            return self._comment(text, place)
-        if self._closing == "\\'":
-            if text[place] == "\\":
-                return place + 2
-            if text[place] == "'":
-                self.inside = None
-            return place + 1
-        end = text.find(self._closing, place)
-        if end < 0:
-            return len(text)
-        self.inside = None
-        return end + len(self._closing)
+def _end(text: str, opening: re.Match[str]) -> tuple[Kind, int | None]:
+    """Where what begins there ends, or None."""
+    at = opening.end()
+    match opening.lastgroup:
+        case "line":
+            return "comment", _after(_LINE, text, at)
+        case "block":
+            return "comment", _comment_end(text, at)
+        case "escaped":
+            return "escaped", _escaped_end(text, at)
+        case "text":
+            return "text", _after(_TEXT, text, at)
+        case "identifier":
+            return "identifier", _after(_IDENTIFIER, text, at)
+        case _:
+            end = text.find(opening.group(), at)
+            return "dollar", None if end < 0 else end + len(opening.group())
 
-    def _comment(self, text: str, place: int) -> int:
-        pair = text[place : place + 2]
-        if pair == "/*":
-            self._depth += 1
-            return place + 2
-        if pair == "*/":
-            self._depth -= 1
-            if self._depth == 0:
-                self.inside = None
-            return place + 2
-        return place + 1
 
-    def _enter(self, inside: str, closing: str, place: int) -> int:
-        self.inside, self._closing = inside, closing
-        return place
+def _after(pattern: re.Pattern[str], text: str, at: int) -> int | None:
+    found = pattern.match(text, at)
+    return found.end() if found else None
+
+
+def _comment_end(text: str, at: int) -> int | None:
+    """Comments nest."""
+    depth = 1
+    for mark in _COMMENT.finditer(text, at):
+        depth += 1 if mark.group() == "/*" else -1
+        if depth == 0:
+            return mark.end()
+    return None
+
+
+def _escaped_end(text: str, at: int) -> int | None:
+    end = _after(_ESCAPED, text, at)
+    while end is not None and (more := _CONTINUED.match(text, end)) and _BREAK.search(more["space"]):
+        end = _after(_ESCAPED, text, more.end())
+    return end

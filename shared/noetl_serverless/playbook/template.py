@@ -6,7 +6,7 @@ and mappings stand as JSON. The string is never turned into a number or anything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +17,7 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from . import sandbox
 from .bounds import MAX_SOURCE
 from .reads import Reads, find_reads
-from .sql_text import SqlText
+from .sql_text import NAMES, parts
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .values import InvalidValue
 from .views import EventName, View
@@ -245,30 +245,38 @@ class SqlTemplate(_Compiled):
         return BoundSql(text, names.binds)
 
     def _look_at(self, tree: nodes.Template) -> None:
-        text, has_text = SqlText(), False
+        text, marks, has_text = "", [], False
         for output in tree.find_all(nodes.Output):
             for node in output.nodes:
                 if isinstance(node, nodes.TemplateData):
-                    text.feed(node.data)
+                    text += node.data
                     has_text = has_text or bool(node.data.strip())
                 else:
-                    self._check_place(text, node)
+                    marks.append((len(text), node))
+                    text += "?"
         if not has_text:
             raise self._error("the whole statement cannot be a value: write the SQL here and bind values in it")
+        self._check_places(text, marks)
 
-    def _check_place(self, text: SqlText, node: nodes.Node) -> None:
-        if text.inside == "quotes":
-            raise self._error(
-                "a placeholder inside quotes: drop the quotes, the value is bound, never put into the text",
-                node.lineno,
-            )
-        if text.inside == "double quotes":
-            raise self._error(
-                "a placeholder inside double quotes: drop them and write {{ ... | identifier }}", node.lineno
-            )
-        if text.inside is not None:
-            raise self._error(f"a placeholder inside {text.inside}: no value can be bound there", node.lineno)
-        text.placeholder()
+    def _check_places(self, text: str, marks: Sequence[tuple[int, nodes.Node]]) -> None:
+        """`marks`: where in `text` the placeholders stand, in order."""
+        waiting = iter(marks)
+        mark = next(waiting, None)
+        for part in parts(text):
+            while mark is not None and mark[0] < part.end:
+                if part.kind != "sql":
+                    raise self._error(_no_place(NAMES[part.kind]), mark[1].lineno)
+                mark = next(waiting, None)
+
+
+def _no_place(inside: str) -> str:
+    match inside:
+        case "quotes":
+            return "a placeholder inside quotes: drop the quotes, the value is bound, never put into the text"
+        case "double quotes":
+            return "a placeholder inside double quotes: drop them and write {{ ... | identifier }}"
+        case _:
+            return f"a placeholder inside {inside}: no value can be bound there"
 
 
 Tree: TypeAlias = "Template | SqlTemplate | dict[str, Tree] | list[Tree] | str | int | float | bool | None"

@@ -172,8 +172,12 @@ def quoted_column(name: str) -> str:
 
 
 def _is_savepoint(statement: Statement) -> bool:
-    words = statement.text.upper().split()
-    return words[0] == "ROLLBACK" and "TO" in words[1:4]
+    """ROLLBACK TO: back to a savepoint, within the transaction."""
+    match statement.words:
+        case ["ROLLBACK", "TO", *_] | ["ROLLBACK", "WORK" | "TRANSACTION", "TO", *_]:
+            return True
+        case _:
+            return False
 
 
 def _result(context: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SQL with parameters: finds statements and placeholders where they really are, outside of text and comments.
+"""SQL with parameters: its statements, and its placeholders where they really are, outside of text and comments.
 
 A placeholder is `%(name)s`; `%%` is a percent sign. Values are bound, never written into the SQL. A placeholder inside
 'quoted text' makes that whole text one bound value: `'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b.
@@ -11,25 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..playbook.sql_text import NAMES, parts
 from .encoding import encode
 
-_TOKEN = re.compile(
-    r"""
-    (?P<line>--[^\n]*)
-  | (?P<block>/\*)
-  | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*')
-  | (?P<text>'(?:[^']|'')*')
-  | (?P<identifier>"(?:[^"]|"")*")
-  | (?P<dollar>(?<![\w$])\$(?P<tag>[A-Za-z_]\w*)?\$.*?\$(?P=tag)?\$)
-  | %\((?P<name>[^()\s]+)\)s
-  | (?P<percent>%%(?!\(__\d+\)s))
-  | (?P<end>;)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 # %%(__1)s is a percent sign before a template's placeholder, for nobody doubles it there
 _MARK = re.compile(r"%\((?P<name>[^()\s]+)\)s|%%(?!\(__\d+\)s)")
-_COMMENT = re.compile(r"/\*|\*/")
+_MARK_OR_END = re.compile(rf"{_MARK.pattern}|(?P<end>;)")
 
 
 class SqlError(ValueError):
@@ -43,16 +30,22 @@ class Statement:
     text: str = ""
     # placeholder name -> value, in the order of first use
     values: dict[str, Any] = field(default_factory=dict)
+    # the text with white space in place of its comments
+    bare: str = ""
 
     @property
     def is_empty(self) -> bool:
-        return not _without_comments(self.text).strip()
+        return not self.bare.strip()
+
+    @property
+    def words(self) -> list[str]:
+        """Its first few words, in capitals."""
+        return self.bare.upper().split(None, 4)[:4]
 
     @property
     def verb(self) -> str:
         """Its first word, in capitals."""
-        words = _without_comments(self.text).split(None, 1)
-        return words[0].rstrip("(").upper() if words else ""
+        return self.words[0].rstrip("(") if self.words else ""
 
 
 def statements(sql: str, params: Mapping[str, Any], placeholder: Callable[[int, str], str]) -> list[Statement]:
@@ -76,39 +69,45 @@ class _Reader:
         self._sql = sql
         self._params = params
         self._placeholder = placeholder
+        self._found: list[Statement] = []
         self._statement = Statement()
         self._composed = 0
         # without any placeholder a percent sign needs no doubling
         self._doubled = any(match["name"] for match in _MARK.finditer(sql))
 
     def read(self) -> list[Statement]:
-        found, at = [], 0
-        while match := _TOKEN.search(self._sql, at):
-            self._add(self._sql[at : match.start()])
-            at = match.end()
-            kind = match.lastgroup if match.lastgroup != "tag" else "dollar"
-            token = match.group()
-            if kind == "end":
-                found.append(self._statement)
-                self._statement = Statement()
-            elif kind == "block":
-                at = self._block_end(match.start())
-                self._add(self._sql[match.start() : at])
-            elif kind == "name":
-                self._bind(match["name"], self._value(match["name"]))
-            elif kind == "percent":
-                self._add("%" if self._doubled else token)
-            elif kind == "text":
-                self._text(token)
-            elif kind == "line":
-                self._add(token)
-            else:
-                self._refuse_marks(token)
-        self._add(self._sql[at:])
-        return [*found, self._statement]
+        for part in parts(self._sql):
+            token = self._sql[part.start : part.end]
+            if not part.closed:
+                raise SqlError(f"what begins as {NAMES[part.kind]} is not closed")
+            match part.kind:
+                case "sql":
+                    self._plain(token)
+                case "comment":
+                    self._add(token, bare=" ")
+                case "text":
+                    self._text(token)
+                case _:
+                    self._refuse_marks(token)
+        return [*self._found, self._statement]
 
-    def _add(self, text: str) -> None:
+    def _plain(self, text: str) -> None:
+        at = 0
+        for match in _MARK_OR_END.finditer(text):
+            self._add(text[at : match.start()])
+            at = match.end()
+            if match["end"]:
+                self._found.append(self._statement)
+                self._statement = Statement()
+            elif name := match["name"]:
+                self._bind(name, self._value(name))
+            else:
+                self._add("%" if self._doubled else match.group())
+        self._add(text[at:])
+
+    def _add(self, text: str, bare: str | None = None) -> None:
         self._statement.text += text
+        self._statement.bare += text if bare is None else bare
 
     def _bind(self, name: str, value: Any) -> None:
         values = self._statement.values
@@ -141,14 +140,6 @@ class _Reader:
             token = token.replace("%%", "%")
         self._add(token)
 
-    def _block_end(self, start: int) -> int:
-        depth = 0
-        for match in _COMMENT.finditer(self._sql, start):
-            depth += 1 if match.group() == "/*" else -1
-            if depth == 0:
-                return match.end()
-        raise SqlError("a comment is not closed")
-
 
 def unique(names: list[str]) -> list[str]:
     """Column names with a number after those that occur again, so that an object can hold them all."""
@@ -167,7 +158,3 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else encode(value).decode()
-
-
-def _without_comments(text: str) -> str:
-    return re.sub(r"--[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)

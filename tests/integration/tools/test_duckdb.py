@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from noetl_serverless.playbook.template import BoundSql
 from noetl_serverless.tools.duckdb import KEPT, folder_of, sweep
 from noetl_serverless.tools.port import ToolOutcome
+from noetl_serverless.tools.sql import named, statements
 
 Run = Callable[..., Awaitable[ToolOutcome]]
 
@@ -54,6 +56,24 @@ async def test_values_are_bound_by_either_notation_and_by_template(duck: Run) ->
     assert outcome.data["rows"] == [{"a": evil, "b": [1, 2], "m": 3}]
     outcome = await duck(BoundSql("select %(__1)s as x, $a as a", {"__1": evil}), {"a": 1})
     assert outcome.data["rows"] == [{"x": evil, "a": 1}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select E'a\\';b'; select 2",
+        "select $x$a;$$;b$x$; select 2",
+        "select 1 -- ;'\n; select 2",
+        "select /* ; /* ; */ ; */ 1; select 2",
+        'select 1 as "a;""b"; select 2',
+    ],
+)
+def test_duckdb_finds_the_same_statements(text: str) -> None:
+    theirs = [statement.query.strip() for statement in duckdb.extract_statements(text)]
+    assert len(theirs) == 2
+    assert [statement.text.strip() for statement in statements(text, {}, named)] == [
+        statement.rstrip(";").strip() for statement in theirs
+    ]
 
 
 async def test_params_win_over_input(duck: Run) -> None:

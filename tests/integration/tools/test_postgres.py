@@ -11,7 +11,8 @@ from pg8000 import native
 
 from noetl_serverless.playbook.template import BoundSql
 from noetl_serverless.tools.port import Credential, ToolOutcome
-from noetl_serverless.tools.postgres_connection import connect
+from noetl_serverless.tools.postgres_connection import Connection, connect
+from noetl_serverless.tools.sql import numbered, statements
 
 Run = Callable[..., Awaitable[ToolOutcome]]
 
@@ -29,7 +30,7 @@ def sql(run: Run, postgres_url: str, credentials: dict[str, Credential]) -> Run:
 
 
 @pytest.fixture
-def database(postgres_url: str) -> Iterator[native.Connection]:
+def database(postgres_url: str) -> Iterator[Connection]:
     """A look from outside."""
     connection = connect({"url": postgres_url})
     yield connection
@@ -194,6 +195,56 @@ async def test_a_bound_number_behaves_as_its_literal(sql: Run, query: str, given
 async def test_wrong_sql_is_told(sql: Run, command: str, expected: str) -> None:
     assert code(await sql(command))[0] == expected
     assert (await sql("select 1")).status == "ok"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "/* a /* b */ c */ COMMIT",
+        "-- a\rCOMMIT",
+        "ROLLBACK /* TO */",
+        "ROLLBACK -- TO a\n",
+        "/* */ ROLLBACK AND CHAIN",
+        "select E'a'\n'\\''; COMMIT; select ''",
+    ],
+)
+async def test_no_comment_hides_the_end_of_the_transaction(sql: Run, database: native.Connection, end: str) -> None:
+    await sql("create table t (i int)")
+    assert code(await sql(f"insert into t values (1); {end}; select 1/0"))[0] == "postgres.sql"
+    assert database.run("select count(*) from t")[0][0] == 0
+
+
+@pytest.mark.parametrize("back", ["ROLLBACK TO a", "/* to a */ rollback /**/ work -- it\n to savepoint a"])
+async def test_going_back_to_a_savepoint_is_allowed_with_comments_too(sql: Run, back: str) -> None:
+    command = f"create table t (i int); savepoint a; insert into t values (1); {back}; select * from t"
+    assert rows(await sql(command)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select 'a;b'; select 2",
+        "select E'a\\';b'; select 2",
+        "select E'a'\n'\\';b'; select 2",
+        "select E'a' -- ;\n'\\';b'; select 2",
+        "select $$a;b$$; select 2",
+        "select $x$a;$$;b$x$; select 2",
+        "select $é$a;b$é$; select 2",
+        "select 1 as a$b$; select 2",
+        "select 1 -- ;'\n; select 2",
+        "select 1 -- ;'\r; select 2",
+        "select /* ; /* ; */ ; */ 1; select 2",
+        'select 1 as "a;""b"; select 2',
+        "select 1 +/* ; */ 1; select 2",
+    ],
+)
+def test_the_server_finds_the_same_statements(database: Connection, text: str) -> None:
+    ours = [statement.text for statement in statements(text, {}, numbered)]
+    assert len(ours) == 2
+    # it takes one statement in a message, and refuses a second
+    assert [len(database.statement(statement, [], 1).rows) for statement in ours] == [1, 1]
+    with pytest.raises(native.DatabaseError, match="multiple commands"):
+        database.statement(text, [], 1)
 
 
 async def test_savepoints_are_the_users_own(sql: Run) -> None:

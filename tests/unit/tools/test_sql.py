@@ -79,8 +79,24 @@ def test_an_unknown_parameter_is_named_with_those_there_are() -> None:
         split("select %(c)s", a=1, b=2)
 
 
-def test_the_verb_is_the_first_word_after_comments() -> None:
-    assert statements("/* x */ -- y\n commit", {}, numbered)[0].verb == "COMMIT"
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "/* x */ -- y\n commit",
+        "/* a /* b */ c */ COMMIT",
+        "-- hidden\rCommit",
+        "commit/* x */and chain",
+        "COMMIT--x",
+    ],
+)
+def test_the_verb_is_the_first_word_outside_of_comments(sql: str) -> None:
+    assert statements(sql, {}, numbered)[0].verb == "COMMIT"
+
+
+@pytest.mark.parametrize(("sql", "kind"), [("select 'a; b", "quotes"), ("select /* /* */ 1", "a comment")])
+def test_what_is_not_closed_is_refused(sql: str, kind: str) -> None:
+    with pytest.raises(SqlError, match=f"what begins as {kind} is not closed"):
+        split(sql)
 
 
 def test_repeated_column_names_are_numbered() -> None:
