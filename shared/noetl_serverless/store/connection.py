@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 import pg8000.native
@@ -23,6 +22,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import to_statement
 
 from ..errors import Unavailable
+from ..postgres_target import PostgresTarget
 from ..telemetry import metrics
 from .conversation import Conversation
 
@@ -113,44 +113,22 @@ def _statement(sql: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...
 
 
 def connect(url: str, timeout: float = 10.0) -> Connection:
-    """A connection to `postgresql://user:password@host:port/database[?sslmode=disable|require|verify-full]`.
+    """A connection to `postgresql://user:password@host:port/database[?sslmode=MODE&sslrootcert=FILE]`: see
+    `PostgresTarget`.
 
-    `sslrootcert=FILE` beside `verify-full` names the authority to trust instead of the machine's.
-
-    Raises Unavailable if the server does not take it.
+    Raises Unavailable if the server does not take it, ValueError for what is no such URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ValueError("the database URL must start with postgresql://")
-    query = parse_qs(parts.query)
-    mode, root = query.get("sslmode", ["disable"])[0], query.get("sslrootcert", [None])[0]
+    target = PostgresTarget.of_url(url)
+    target = replace(target, user=target.user or "postgres", database=target.database or "postgres")
     try:
-        connection = Connection(
-            user=unquote(parts.username or "postgres"),
-            password=unquote(parts.password) if parts.password else None,
-            host=parts.hostname or "127.0.0.1",
-            port=parts.port or 5432,
-            database=unquote(parts.path.lstrip("/")) or "postgres",
-            ssl_context=_tls(mode, root),
-            timeout=timeout,
-            application_name="noetl",
-        )
+        connection = Connection(**target.arguments(), timeout=timeout, application_name="noetl")
     except (InterfaceError, DatabaseError, OSError) as error:
-        raise Unavailable(f"PostgreSQL at {parts.hostname}:{parts.port} does not answer: {_reason(error)}") from error
+        raise Unavailable(f"PostgreSQL at {target.host}:{target.port} does not answer: {_reason(error)}") from error
     connection._usock.settimeout(None)
-    # a statement larger than the write buffer leaves in pieces, and the last must not wait for the first's answer
-    connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if connection._usock.family != socket.AF_UNIX:
+        # a statement larger than the write buffer leaves in pieces, and the last must not wait for the first's answer
+        connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
-
-
-def _tls(mode: str, root: str | None = None) -> ssl.SSLContext | None:
-    if mode in ("disable", "allow", "prefer"):
-        return None
-    context = ssl.create_default_context(cafile=root)
-    if mode == "require":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _reason(error: BaseException) -> str:

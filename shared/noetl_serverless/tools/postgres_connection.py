@@ -7,18 +7,17 @@ import contextlib
 import hashlib
 import math
 import socket
-import ssl
 import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 from pg8000 import converters, core, native
 
+from ..postgres_target import PostgresTarget
 from .encoding import encode, plain_decimal, plain_value
 from .port import Credential
 from .postgres_array import array_text
@@ -26,7 +25,6 @@ from .postgres_array import array_text
 CONNECT_TIMEOUT = 10.0
 _KEPT = 4
 _IDLE = 60.0
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
 # types that a database defines itself have numbers from here on
@@ -244,59 +242,9 @@ def _fingerprint(credential: Credential) -> str:
 
 
 def connect(data: Mapping[str, Any]) -> Connection:
-    """Connect as a credential's data says: url, or host, port, user, password, database; sslmode."""
-    target = {**_from_url(str(data["url"])), **data} if data.get("url") else dict(data)
-    host = str(target.get("host") or target.get("hostname") or "localhost")
-    port = int(target.get("port") or 5432)
-    arguments: dict[str, Any] = {
-        "user": target.get("user") or target.get("username"),
-        "password": target.get("password"),
-        "database": target.get("database") or target.get("dbname"),
-        "timeout": CONNECT_TIMEOUT,
-        "application_name": "noetl",
-    }
-    if host.startswith("/"):
-        connection = Connection(unix_sock=f"{host}/.s.PGSQL.{port}", **arguments)
-    else:
-        mode = str(target.get("sslmode") or ("disable" if host in _LOCAL else "prefer"))
-        connection = _over_tcp(mode, target, {"host": host, "port": port, **arguments})
+    """Connect as a credential's data says: see `PostgresTarget`."""
+    arguments = PostgresTarget.of(data).arguments()
+    connection = Connection(**arguments, timeout=CONNECT_TIMEOUT, application_name="noetl")
     # from here on the server's statement timeout and cancellation bound the time
     connection._usock.settimeout(None)
     return connection
-
-
-def _over_tcp(mode: str, target: Mapping[str, Any], arguments: dict[str, Any]) -> Connection:
-    if mode == "disable":
-        return Connection(**arguments)
-    try:
-        return Connection(ssl_context=_tls(mode, target), **arguments)
-    except native.InterfaceError as error:
-        if mode in ("prefer", "allow") and "refuses SSL" in str(error):
-            return Connection(**arguments)
-        raise
-
-
-def _tls(mode: str, target: Mapping[str, Any]) -> ssl.SSLContext:
-    if mode not in ("allow", "prefer", "require", "verify-ca", "verify-full"):
-        raise ValueError(f"sslmode {mode!r} is none of PostgreSQL's")
-    context = ssl.create_default_context(cadata=target.get("sslrootcert"))
-    context.check_hostname = mode == "verify-full"
-    if not mode.startswith("verify"):
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _from_url(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("postgres", "postgresql"):
-        raise ValueError("the credential's url does not begin with postgresql://")
-    query = parse_qs(parts.query)
-    found = {
-        "host": query.get("host", [parts.hostname])[0],
-        "port": parts.port,
-        "user": unquote(parts.username or "") or None,
-        "password": unquote(parts.password or "") or None,
-        "database": unquote(parts.path.lstrip("/")) or None,
-        "sslmode": query.get("sslmode", [None])[0],
-    }
-    return {name: value for name, value in found.items() if value is not None}

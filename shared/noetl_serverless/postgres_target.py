@@ -1,0 +1,96 @@
+"""Where a PostgreSQL server is, and how to speak to it: read in one way for the engine's own store and for tasks."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_PEM = "-----BEGIN "
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTarget:
+    """`host` may be the folder of a Unix socket. `sslrootcert` is the authority to trust in place of the machine's: PEM,
+    or the name of a file."""
+
+    host: str
+    port: int = 5432
+    user: str | None = None
+    password: str | None = None
+    database: str | None = None
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sslmode not in MODES:
+            raise ValueError(f"sslmode {self.sslmode!r} is none of PostgreSQL's: {', '.join(MODES)}")
+
+    @classmethod
+    def of_url(cls, url: str) -> PostgresTarget:
+        """Of `postgresql://user:password@host:port/database?sslmode=...&sslrootcert=...`; ValueError if it is none."""
+        return cls.of(_parts(url))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> PostgresTarget:
+        """Of `url`, or host, port, user, password, database, sslmode, sslrootcert; what stands beside a URL wins."""
+        if data.get("url"):
+            data = {**_parts(str(data["url"])), **data}
+        host = str(data.get("host") or data.get("hostname") or "localhost")
+        return cls(
+            host,
+            int(data.get("port") or 5432),
+            data.get("user") or data.get("username"),
+            data.get("password"),
+            data.get("database") or data.get("dbname"),
+            str(data.get("sslmode") or ("disable" if host in _LOCAL else "prefer")),
+            data.get("sslrootcert"),
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """What pg8000's connection takes."""
+        who = {"user": self.user, "password": self.password, "database": self.database}
+        if self.host.startswith("/"):
+            return {**who, "unix_sock": f"{self.host}/.s.PGSQL.{self.port}", "ssl_context": False}
+        return {**who, "host": self.host, "port": self.port, "ssl_context": self._tls()}
+
+    def _tls(self) -> ssl.SSLContext | bool | None:
+        """As libpq has it, but that `allow` too begins with TLS. pg8000 takes False for never, and None for: if the
+        server has it, whoever it is."""
+        match self.sslmode:
+            case "disable":
+                return False
+            case "allow" | "prefer":
+                return None
+        context = ssl.create_default_context(**self._authority())
+        # with an authority of its own, `require` asks as much as `verify-ca`
+        verified = self.sslmode != "require" or self.sslrootcert is not None
+        context.check_hostname = self.sslmode == "verify-full"
+        context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE
+        return context
+
+    def _authority(self) -> dict[str, Any]:
+        if self.sslrootcert is None:
+            return {}
+        return {"cadata" if _PEM in self.sslrootcert else "cafile": self.sslrootcert}
+
+
+def _parts(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ValueError("the URL of a PostgreSQL database begins with postgresql://")
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    found = {
+        "host": query.get("host", parts.hostname),
+        "port": parts.port,
+        "user": unquote(parts.username or "") or None,
+        "password": unquote(parts.password or "") or None,
+        "database": unquote(parts.path.lstrip("/")) or None,
+        "sslmode": query.get("sslmode"),
+        "sslrootcert": query.get("sslrootcert"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
