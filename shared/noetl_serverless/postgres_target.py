@@ -15,8 +15,8 @@ _PEM = "-----BEGIN "
 
 @dataclass(frozen=True, slots=True)
 class PostgresTarget:
-    """`host` may be the folder of a Unix socket. `sslrootcert` is the authority to trust in place of the machine's: PEM,
-    or the name of a file."""
+    """`host` may be the folder of a Unix socket. `sslrootcert`, PEM or the name of a file, is trusted in place of the
+    machine's authorities."""
 
     host: str
     port: int = 5432

@@ -6,13 +6,12 @@ import base64
 import gzip
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import orjson
 import pytest
-from tests.integration.archive.conftest import LATER, Stand, days_ago
+from tests.integration.archive.conftest import LATER, Killed, Stand, days_ago, started_at
 
 from noetl_serverless.cli.commands.archive import EPILOG
 from noetl_serverless.store.archives import Archives
@@ -74,6 +73,28 @@ async def test_the_list_shows_both_and_marks_those_archived(stand: Stand) -> Non
     assert [entry["execution_id"] for entry in page.json] == [old[1], old[0]]
     assert (await stand.user.get("/api/executions", path="demo/loop")).json == []
     assert (await stand.user.get("/api/executions", status="FAILED")).json == []
+
+
+async def test_while_a_batch_is_being_archived_lists_show_each_execution_once(stand: Stand) -> None:
+    ids = [await stand.run("demo/two") for _ in range(2)]
+    assert len((await stand.plan())["planned"]) == 1
+    found = (await stand.user.get("/api/executions")).json
+    assert [(entry["execution_id"], entry["archived"]) for entry in found] == [(id, False) for id in reversed(ids)]
+    with pytest.raises(Killed):
+        await stand.archivist("register").run(600)
+    found = (await stand.user.get("/api/executions")).json
+    assert [(entry["execution_id"], entry["archived"]) for entry in found] == [(id, False) for id in reversed(ids)]
+
+
+async def test_going_back_by_the_last_one_seen_gives_each_execution_once(stand: Stand) -> None:
+    ids = [await stand.run("demo/two") for _ in range(2)]
+    await stand.archive()
+    ids += [await stand.run("demo/two") for _ in range(2)]
+    seen: list[str] = []
+    while page := (await stand.user.get("/api/executions", page_size=1, **({"before": seen[-1]} if seen else {}))).json:
+        seen += [entry["execution_id"] for entry in page]
+        assert len(seen) <= len(ids), f"{seen[-1]} comes again"
+    assert seen == ids[::-1]
 
 
 async def test_what_runs_is_never_archived(stand: Stand) -> None:
@@ -154,12 +175,13 @@ async def test_duckdb_reads_the_files(stand: Stand) -> None:
 
 
 async def test_the_queries_of_the_help_run(stand: Stand) -> None:
-    await stand.run()
+    id = await stand.run()
     await stand.archive()
     queries = re.findall(r"^  SELECT .*?;$", EPILOG, re.MULTILINE | re.DOTALL)
     assert len(queries) == 2
     for query in queries:
-        year = f"year = {datetime.now(UTC).year}"
+        # of the execution: today's may be another by now
+        year = f"year = {started_at(id).year}"
         duckdb.connect().sql(query.replace("DATA/results", str(stand.root)).replace("year = 2026", year)).fetchall()
 
 

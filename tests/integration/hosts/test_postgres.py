@@ -65,6 +65,17 @@ def test_it_asks_for_the_password(postgres_server: Postgres) -> None:
         query(postgres_server, "SELECT 1", password="another")
 
 
+def test_it_listens_on_this_machine_alone(data_dir: Path) -> None:
+    server = server_in(data_dir)
+    with started(server) as process:
+        listening = [
+            socket.laddr
+            for socket in psutil.Process(process.pid).net_connections()
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        assert [tuple(address) for address in listening] == [("127.0.0.1", server.port)]
+
+
 def test_a_stack_of_ones_own_is_durable(data_dir: Path) -> None:
     server = Postgres(data_dir / "postgres", free_port(), PASSWORD, data_dir / "postgres.log")
     with started(server):

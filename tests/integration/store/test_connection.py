@@ -194,6 +194,23 @@ async def test_a_transaction_and_a_statement_use_the_same_connection_in_turn(pos
     await database.close()
 
 
+async def test_a_transaction_whose_python_raises_leaves_nothing(postgres_url: str, other: Connection) -> None:
+    database = Database(postgres_url, 1)
+    await database.run("CREATE TABLE public.kept (n integer)")
+
+    def work(connection: Connection) -> None:
+        connection.run("INSERT INTO public.kept VALUES (1)")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.transaction(work)
+    assert other.run("SELECT n FROM public.kept") == []
+    # nor is the connection still in it
+    await database.run("INSERT INTO public.kept VALUES (2)")
+    assert other.run("SELECT n FROM public.kept") == [[2]]
+    await database.close()
+
+
 async def test_closing_waits_for_what_is_under_way(postgres_url: str) -> None:
     database = Database(postgres_url, 2)
     await pid(database)

@@ -390,6 +390,14 @@ async def test_a_load_that_fails_loads_nothing(sql: Run) -> None:
     assert unknown.extra["pg"]["sqlstate"] == "42703"
 
 
+async def test_every_character_arrives_as_it_was(sql: Run) -> None:
+    await sql("create table t (n int, s text)")
+    texts = [chr(number) for number in range(1, 256)] + ["\r\n", "a\rb", "\\.", "\\N", "\\r", "\x0b\x1c\x85\u2028"]
+    loaded = await sql(table="t", rows=[{"n": n, "s": text} for n, text in enumerate(texts)])
+    assert loaded.error is None
+    assert [row["s"] for row in rows(await sql("select s from t order by n"))] == texts
+
+
 async def test_a_table_name_cannot_carry_sql(sql: Run) -> None:
     await sql("create table t (i int)")
     outcome = await sql(table="t; drop table t; --", rows=[{'i" int); --': 1}], mode="replace")

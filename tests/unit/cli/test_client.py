@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from tests import serving
 
 from noetl_serverless.cli import client as module
 from noetl_serverless.cli.client import Client
@@ -47,8 +47,7 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 return None
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.http = serving.serve(Handler)
 
     @property
     def client(self) -> Client:
@@ -65,8 +64,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+        serving.end(server.http)
 
 
 def test_it_shows_its_token(serve: Callable[..., Server]) -> None:

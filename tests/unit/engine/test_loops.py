@@ -43,6 +43,11 @@ def test_results_come_in_the_order_of_the_items(start):
     }
 
 
+def test_sixteen_run_at_once_unless_a_loop_says_otherwise(start):
+    run = start(loop("range(40) | list").replace(", max_in_flight: 3", ""))
+    assert len(run.state.commands) == 16
+
+
 def test_an_empty_collection_is_done_at_once(start):
     run = start(loop("[]"))
     assert run.running == {"after"}

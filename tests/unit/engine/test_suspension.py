@@ -25,6 +25,13 @@ def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was(start):
     assert run.state.status == "completed"
 
 
+def test_a_fraction_of_a_second_is_waited_for_too(start):
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", "call.deferred", delay=1.25)
+    due = next(event for event in run.log if event.type == "timer.set")
+    assert due.payload["due"] == due.at + 1250
+
+
 def test_a_sub_playbook_parks_its_step_until_it_ends(start):
     run = start(PARENT)
     run.report("call#1", "call.parked", child=CHILD)

@@ -14,6 +14,11 @@ def test_values_are_written_as_copy_reads_them() -> None:
     assert fields == ["tab\\tnew\\nback\\\\", "\\N", "t", '{"k":"x\\\\n"}', '{"p","q\\\\""}', "[1]"]
 
 
+def test_what_would_end_a_line_or_a_field_is_escaped() -> None:
+    (chunk,) = copy_text([{"a": "1\r2\n3\t4\\5"}], "a", [False])
+    assert chunk == b"1\\r2\\n3\\t4\\\\5\n"
+
+
 def test_a_missing_key_is_null_and_many_rows_come_in_chunks() -> None:
     chunks = list(copy_text(({"a": "x" * 1000} for _ in range(500)), ["a", "b"], [False, False]))
     assert len(chunks) > 2

@@ -13,6 +13,7 @@ from noetl_serverless.results.offload import externalise
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker import pipeline
 from noetl_serverless.worker.backoff import backoff
+from noetl_serverless.worker.budget import Budget
 
 ERROR = "{{ output.status == 'error' }}"
 
@@ -305,6 +306,22 @@ async def test_a_long_delay_gives_the_worker_back(bench: Any, make: Any) -> None
     outcome = await bench.run(each, resume=outcome.resume, attempt=2, command_id="work#1@2")
     assert (outcome.status, outcome.data) == ("done", {"n": 1})
     assert [context.attempt for context in tool.contexts] == [2]
+
+
+@pytest.mark.parametrize(
+    ("delay", "budget"), [(5.5, 600.0), (2.0, 1.0)], ids=["more than is slept", "more than is left"]
+)
+async def test_a_wait_is_given_back_if_it_is_long_or_if_the_time_is_short(
+    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch, delay: float, budget: float
+) -> None:
+    async def sleep(seconds: float) -> None:
+        raise AssertionError(f"{seconds} s were slept")
+
+    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    bench.budget = Budget(budget, clock=lambda: 0.0)
+    bench.tool("a", make.failed())
+    outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=delay))))
+    assert (outcome.status, outcome.delay) == ("deferred", delay)
 
 
 async def test_attempts_go_on_counting_after_a_deferral(bench: Any, make: Any) -> None:

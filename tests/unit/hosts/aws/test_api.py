@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from tests import serving
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.aws.account import Account, NoCredentials
@@ -47,9 +47,7 @@ class Service:
             def log_message(self, *args: Any) -> None:
                 return None
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = serving.serve(Handler)
         self.api = Api(Account.of({**ENVIRON, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server.server_port}"}))
 
 
@@ -63,8 +61,7 @@ def serve() -> Iterator[Any]:
 
     yield make
     for service in made:
-        service.server.shutdown()
-        service.server.server_close()
+        serving.end(service.server)
 
 
 async def call(service: Service) -> dict[str, Any]:
@@ -80,7 +77,7 @@ async def test_a_call_says_what_it_wants_and_is_signed(serve: Any) -> None:
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
 
 
-@pytest.mark.parametrize("failure", [THROTTLED, (500, b""), (503, b"{}"), None])
+@pytest.mark.parametrize("failure", [THROTTLED, (429, b"{}"), (500, b""), (503, b"{}"), None])
 async def test_what_may_pass_is_tried_again(serve: Any, failure: Any) -> None:
     service = serve(failure, (200, b"{}"))
     assert await call(service) == {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from tests.serving import serving
 from tests.unit.results.test_store import (  # noqa: F401
     test_a_part_can_be_got,
     test_deleting_twice_is_fine,
@@ -35,17 +37,51 @@ async def test_a_key_is_written_once(store: S3ResultStore) -> None:
     assert await store.get("1/a/k.json") == b"first"
 
 
+class Busy(BaseHTTPRequestHandler):
+    """S3 while another writes the same key."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b"<Error><Code>ConditionalRequestConflict</Code><Message>at this moment</Message></Error>"
+        self.send_response(409)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        return None
+
+
+async def test_a_key_that_another_writes_at_this_moment_is_as_good_as_written() -> None:
+    with serving(Busy) as url:
+        stored = await S3ResultStore(Api(Account.of({**ENVIRON, "AWS_ENDPOINT_URL": url})), "s3://results").put(
+            "k", b"x"
+        )
+    assert (stored.store, stored.key, stored.bytes) == ("s3", "k", 1)
+
+
 async def test_everything_lies_below_the_prefix(store: S3ResultStore, client: Callable[[str], Any]) -> None:
     await store.put("1/a b%2E/é.json", b"x")
     found = client("s3").list_objects_v2(Bucket="results")["Contents"]
     assert [one["Key"] for one in found] == ["some/prefix/1/a b%2E/é.json"]
 
 
-async def test_a_long_listing_comes_page_by_page(api: Api, store: S3ResultStore, client: Callable[[str], Any]) -> None:
+async def test_a_long_listing_comes_page_by_page(
+    api: Api, store: S3ResultStore, client: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     boto = client("s3")
-    for n in range(1005):
-        boto.put_object(Bucket="results", Key=f"some/prefix/1/{n:04}.json", Body=b"")
-    assert [key async for key in store.list("1/")] == [f"1/{n:04}.json" for n in range(1005)]
+    for n in range(5):
+        boto.put_object(Bucket="results", Key=f"some/prefix/1/{n}.json", Body=b"")
+    request, pages = api.request, 0
+
+    async def two_at_a_time(*args: Any, query: Any, **more: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        return await request(*args, query=[*query, ("max-keys", "2")], **more)
+
+    monkeypatch.setattr(api, "request", two_at_a_time)
+    assert [key async for key in store.list("1/")] == [f"1/{n}.json" for n in range(5)]
+    assert pages == 3
 
 
 async def test_a_bucket_that_is_not_there_is_no_missing_key(api: Api) -> None:
