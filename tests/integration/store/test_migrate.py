@@ -4,6 +4,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from pg8000.exceptions import DatabaseError
+
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.migrate import LOCK, migrate, migrations
 
@@ -44,14 +47,10 @@ def test_only_one_migrates_at_a_time(postgres_url: str) -> None:
 
 def test_a_migration_that_fails_leaves_nothing(postgres_url: str) -> None:
     other = connect(postgres_url)
-    # the last one meets a table that is there already, whichever it makes
     other.run("CREATE SCHEMA noetl")
-    other.run("CREATE TABLE noetl.catalog (nothing integer)")
-    try:
+    # in the way of a later one
+    other.run("CREATE TABLE noetl.archive (nothing integer)")
+    with pytest.raises(DatabaseError, match="already exists"):
         migrate(postgres_url)
-    except Exception as error:
-        assert "already exists" in str(error)
-    else:
-        raise AssertionError("the table was there, and nobody minded")
     assert other.run("SELECT to_regclass('noetl.event'), to_regclass('noetl.migration')") == [[None, None]]
     other.quit()
