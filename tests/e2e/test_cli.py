@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,20 @@ def test_cancelling_what_runs_and_what_has_ended(stack: Command, file: Callable[
     assert stack("show", execution, "--json").json["status"] == "CANCELLED"
     again = stack("cancel", execution, "--json")
     assert (again.status, again.json["status"]) == (1, "already_completed")
+
+
+def test_a_run_that_somebody_cancels_ends_with_1(stack: Command, file: Callable[[str], str]) -> None:
+    playbook = file(SLEEPING.replace("sleeping", "interrupted"))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(stack, "run", playbook, "--json")
+        found: list[str] = []
+        while not found and not running.done():
+            entries = stack("executions", "--limit", "5", "--json").json
+            found = [entry["execution_id"] for entry in entries if entry["path"] == "test/interrupted"]
+        for execution in found:
+            stack("cancel", execution)
+        done = running.result()
+    assert (done.status, done.json["status"]) == (1, "CANCELLED"), done.err
 
 
 def test_credentials_are_kept_without_being_shown(stack: Command) -> None:

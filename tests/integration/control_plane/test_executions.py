@@ -83,6 +83,13 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
     assert (await user.get("/api/executions", status="ODD")).status == 400
 
 
+async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, registered: dict[str, Any]) -> None:
+    await asyncio.gather(*(user.post("/api/execute", {"path": "demo/two"}) for _ in range(101)))
+    first = await user.get("/api/executions")
+    assert (len(first.json), first.headers["link"]) == (100, '</api/executions?page=2>; rel="next"')
+    assert len((await user.get("/api/executions", page=2)).json) == 1
+
+
 async def test_the_detail_has_a_page_of_events_the_newest_first(user: Any, hands: Any, started: str) -> None:
     await hands.finish()
     detail = (await user.get(f"/api/executions/{started}", page_size=2)).json

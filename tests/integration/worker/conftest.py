@@ -64,6 +64,8 @@ class FakeControlPlane:
         self.refuse: dict[str, list[int]] = {}
         # paths that never answer
         self.hang: set[str] = set()
+        # an answer to this path is made, and kept back until then
+        self.hold: dict[str, asyncio.Event] = {}
         self.most_outcomes = 1000
         # the status to fail with at a report instead, if any
         self.stumble: Callable[[ReportRequest], int | None] = lambda request: None
@@ -123,6 +125,8 @@ class FakeControlPlane:
             if (status := self.stumble(report)) is not None:
                 return web.Response(status=status, body=b'{"detail":"it stumbled"}')
         answer = getattr(self, f"_{name}")(body)
+        if name in self.hold:
+            await self.hold[name].wait()
         if self.lose.get(name):
             self.lose[name] -= 1
             assert request.transport is not None

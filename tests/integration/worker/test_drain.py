@@ -307,6 +307,53 @@ async def test_a_command_claimed_again_under_a_new_fence_replaces_the_old_one(ya
     assert [(outcome.status, outcome.fence) for outcome in yard.plane.outcomes] == [("done", 2)]
 
 
+async def test_what_is_claimed_a_second_time_under_the_same_fence_runs_once(yard: Any) -> None:
+    done = asyncio.Event()
+
+    async def wait(n: Any) -> Any:
+        await done.wait()
+
+    yard.tool.behave = wait
+    await yard.send("a")
+    drain = asyncio.create_task(yard.worker().drain(20))
+    await eventually(lambda: yard.tool.running == 1)
+    # as if the answer to the claim had come twice
+    await yard.notifier.publish("shared", yard.plane.add(yard.plane.command("a", own("a"))))
+    await eventually(lambda: len(yard.plane.claims) == 2 and not yard.plane.pending)
+    # what the second answer leads to has happened once a third is there
+    await yard.send("b")
+    await eventually(lambda: "b" in yard.tool.ran)
+    done.set()
+    summary = await drain
+    assert yard.tool.ran == ["a", "b"]
+    assert (summary["claimed"], summary["done"], summary["lost"]) == (2, 2, 0)
+
+
+async def test_a_late_lost_does_not_take_what_has_come_back_under_a_new_fence(yard: Any) -> None:
+    done = asyncio.Event()
+
+    async def wait(n: Any) -> Any:
+        await done.wait()
+
+    yard.tool.behave = wait
+    yard.plane.hold["heartbeat"] = asyncio.Event()
+    await yard.send("a")
+    drain = asyncio.create_task(yard.worker(lease=3.0).drain(20))
+    await eventually(lambda: yard.tool.running == 1)
+    del yard.plane.claimed[(own("a"), "a")]
+    await eventually(lambda: yard.plane.heartbeats)
+    # while that answer is on its way, the command is claimed again
+    await yard.notifier.publish("shared", yard.plane.add(yard.plane.command("a", own("a"), fence=2)))
+    await eventually(lambda: yard.tool.ran == ["a", "a"])
+    yard.plane.hold.pop("heartbeat").set()
+    # the next heartbeat comes after it has been heard
+    await eventually(lambda: len(yard.plane.heartbeats) == 2)
+    done.set()
+    summary = await drain
+    assert [(outcome.status, outcome.fence) for outcome in yard.plane.outcomes] == [("done", 2)]
+    assert summary["lost"] == 1
+
+
 # -- ending
 
 

@@ -82,6 +82,15 @@ def test_a_problem_is_passed_on(serve: Callable[..., Server]) -> None:
     assert caught.value.status == 2
 
 
+@pytest.mark.parametrize(("answer", "status"), [(400, 2), (404, 2), (409, 2), (500, 1), (501, 1)])
+def test_what_the_caller_can_mend_is_wrong_use_and_the_rest_a_failure(
+    serve: Callable[..., Server], answer: int, status: int
+) -> None:
+    with pytest.raises(Refused, match="no") as caught:
+        serve((answer, {"detail": "no"})).client.post("/api/executions/1/cancel")
+    assert (caught.value.http_status, caught.value.status) == (answer, status)
+
+
 def test_an_answer_that_got_lost_starts_no_second_execution(serve: Callable[..., Server]) -> None:
     server = serve(None, (503, {}), (200, {"execution_id": "7"}))
     assert server.client.execute("a/b", None, {"n": 1}) == "7"

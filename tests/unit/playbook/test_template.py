@@ -222,6 +222,12 @@ class TestBounds:
         assert render("{{ 2 ** 62 }}") == 2**62
         assert len(render("{{ ('x' * 1000000) ~ '' }}")) == 1_000_000
 
+    def test_its_loops_take_a_million_turns_together_and_no_more(self) -> None:
+        source = "{% for a in rows %}{% for b in rows %}{% endfor %}{% endfor %}x"
+        assert render(source, rows=[0] * 999) == "x"
+        with pytest.raises(TemplateError, match="at most 1000000 turns"):
+            render(source, rows=[0] * 1000)
+
     def test_a_template_is_at_most_64_kib(self) -> None:
         with pytest.raises(TemplateError, match="longer than"):
             Template("{{ 1 }}" + " " * 65536)
