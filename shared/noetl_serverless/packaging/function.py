@@ -26,6 +26,9 @@ TOOLS = f"{PACKAGE}.tools"
 # of the other hosts, and what no function runs
 _BARRED = ("cli", "packaging", "hosts.local")
 _BARRED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
+# what an import, or code of users, needs without naming it: where the system has no time zones, as in Lambda, the
+# standard library finds them in tzdata
+_UNNAMED = {"zoneinfo": ("tzdata",), f"{TOOLS}.python_child": ("tzdata",)}
 # run by its path, not imported
 _SCRIPT = f"{PACKAGE}/tools/python_child.py"
 
@@ -92,7 +95,8 @@ class Packager:
             )
         }
         known = packages_distributions()
-        imported = {normal(name) for top in closure.others for name in known.get(top, ())}
+        unnamed = {one for name in (*closure.others, *closure.modules) for one in _UNNAMED.get(name, ())}
+        imported = {normal(name) for top in closure.others | unnamed for name in known.get(top, ())}
         return sorted(imported & allowed)
 
     def closure(self, spec: FunctionSpec) -> Closure:

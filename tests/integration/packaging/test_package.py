@@ -76,6 +76,24 @@ def test_every_module_of_ours_that_is_in_a_package_can_be_imported_there(package
     run(packages / name, f"import importlib; [importlib.import_module(name) for name in {listed}]")
 
 
+@pytest.mark.parametrize("name", ["control_plane", "reconciler"])
+def test_schedules_find_their_time_zones_where_the_system_has_none(packages: Path, name: str) -> None:
+    code = (
+        "import zoneinfo; zoneinfo.reset_tzpath(()); "
+        "from datetime import datetime, UTC; from noetl_serverless.store.due import Clockwork, next_due; "
+        "at = datetime(2027, 6, 30, tzinfo=UTC); "
+        "every = Clockwork(at, interval=60); daily = Clockwork(at, '0 8 * * *', timezone='Europe/Berlin'); "
+        "every.check(); daily.check(); print(next_due(every, at).minute, next_due(daily, at).hour)"
+    )
+    assert run(packages / name, code).split() == ["1", "6"]
+
+
+@pytest.mark.parametrize("name", ["worker", "worker_data"])
+def test_python_tasks_find_time_zones_too(packages: Path, name: str) -> None:
+    code = "import zoneinfo; zoneinfo.reset_tzpath(()); print(zoneinfo.ZoneInfo('Asia/Tokyo'))"
+    assert run(packages / name, code).strip() == "Asia/Tokyo"
+
+
 def test_every_tool_of_a_workers_package_can_be_used(packages: Path) -> None:
     load = (
         "from noetl_serverless.tools import registry; print([registry.load(kind).config for kind in registry.kinds()])"

@@ -27,3 +27,8 @@ output "dead_url" {
   description = "URL of the queue of dead letters."
   value       = aws_sqs_queue.dead.url
 }
+
+output "visibility_s" {
+  description = "How long a message is hidden from others once it is taken."
+  value       = aws_sqs_queue.this.visibility_timeout_seconds
+}
