@@ -1,5 +1,6 @@
 # make run    starts the engine, registers playbooks/ and runs the flagship
 # make test   all tests        make lint    style, types, layers        make bench, make soak   measurements
+# make test-random SEED=7   in random order        make test-dates   the unit tests at New Year, on a leap day, ...
 #
 # make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
 #
@@ -8,7 +9,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak chaos load lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak chaos load lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -36,6 +37,17 @@ run: setup
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# the order of the modules, and of the tests in each; it is printed, and SEED=N brings it back
+test-random: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --random-order-bucket=module $(if $(SEED),--random-order-seed=$(SEED)) $(or $(TESTS),tests)
+
+# New Year, the leap day, and the nights in which clocks go forward and back, each from shortly before
+DATES := "2026-12-31T23:59:50 Europe/Berlin" "2028-02-29T23:59:50 UTC" "2027-03-28T01:59:50 Europe/Berlin" \
+	"2027-10-31T02:59:50 Europe/Berlin" "2027-03-14T01:59:50 America/New_York"
+
+test-dates: $(VENV)/.dev
+	@for at in $(DATES); do echo "$$at"; $(BIN)/python -m pytest -q $(or $(TESTS),tests/unit) --at "$$at" || exit 1; done
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

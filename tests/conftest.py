@@ -1,5 +1,5 @@
-"""Real servers for the tests: one PostgreSQL and one NATS for the whole run, started by the first test that
-asks."""
+"""Real servers for the tests: one PostgreSQL and one NATS for the whole run, started by the first test that asks; and
+another date for those that need none."""
 
 from __future__ import annotations
 
@@ -8,13 +8,37 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--at",
+        metavar="'INSTANT [ZONE]'",
+        help="Run as if it were then, in this process: '2028-02-29T12:00 Europe/Berlin'. For tests without servers.",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The clock of `--at`, which goes on from there."""
+    given = request.config.getoption("--at")
+    if given is None:
+        yield
+        return
+    import time_machine
+
+    instant, _, zone = given.partition(" ")
+    with time_machine.travel(datetime.fromisoformat(instant).replace(tzinfo=ZoneInfo(zone or "UTC"))):
+        yield
 
 
 @contextlib.contextmanager

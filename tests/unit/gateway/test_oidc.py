@@ -18,6 +18,8 @@ from noetl_serverless.gateway.oidc import OidcSignIn
 
 AUDIENCE = "noetl"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+# whenever the tests run
+FAR_FUTURE = 32_503_680_000
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 CURVE = ec.generate_private_key(ec.SECP256R1())
 
@@ -115,7 +117,7 @@ async def test_elliptic_curves_are_accepted(provider: Provider, sign_in: OidcSig
         {"exp": None},
         {"iat": None},
         {"sub": None},
-        {"nbf": int(time.time()) + 3600},
+        {"nbf": FAR_FUTURE},
         {"key": OTHER},
         {"kid": "unknown"},
         {"key": "a-shared-secret-of-at-least-32-bytes", "algorithm": "HS256"},
