@@ -16,6 +16,17 @@ from tests.infra.terraform import Terraform, workspace
 from noetl_serverless.hosts.local.ports import free_port
 
 
+# seconds: the first to ask waits for a whole deployment
+TIMEOUT = 1200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
 @pytest.fixture(scope="session")
 def root_module(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """The root module for AWS; nothing is deployed from it."""

@@ -9,8 +9,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("pyarrow", "duckdb", "boto3", "botocore", "google.cloud.storage", "pandas", "numpy")
-LOADED = "import sys; before = set(sys.modules); import {}; print('\\n'.join(set(sys.modules) - before))"
+# what takes long to load, and no function needs before it is asked for it
+HEAVY = {"pyarrow", "duckdb", "boto3", "botocore", "google.cloud.storage", "pandas", "numpy"}
+# a module, or what it does at once, and what it has no use for beside
+NEEDLESS = {
+    "import noetl_serverless.gateway.app": {"pg8000", "nats", "jinja2"},
+    "import noetl_serverless.control_plane.app": {"aiohttp", "graphql"},
+    "import noetl_serverless.reconciler.service": {"aiohttp", "graphql"},
+    "import noetl_serverless.worker.service": {"graphql"},
+    "import noetl_serverless.engine.decide": {"pg8000", "nats", "aiohttp", "starlette", "fsspec", "uvicorn"},
+    **{
+        f"import noetl_serverless.{module}": {"aiohttp", "nats", "pg8000", "starlette", "pydantic", "jinja2"}
+        for module in ("cli", "cli.main", "cli.target")
+    },
+    **{
+        f"import noetl_serverless.hosts.aws.entry.{name}, noetl_serverless.hosts.assembly.{name}": {
+            "fsspec",
+            "functions_framework",
+            "mangum",
+        }
+        for name in ("control_plane", "gateway", "reconciler", "worker")
+    },
+    "from noetl_serverless.tools import registry; [registry.check(kind, {}) for kind in registry.kinds()]": {
+        "aiohttp",
+        "pg8000",
+    },
+}
+# some are there before anything is imported: a .pth file of a package may make them
+LOADED = "import sys; before = set(sys.modules); {}; print('\\n'.join(set(sys.modules) - before))"
 
 
 def test_the_layers_are_kept() -> None:
@@ -19,20 +45,11 @@ def test_the_layers_are_kept() -> None:
     assert told.returncode == 0, told.stdout
 
 
-@pytest.mark.parametrize(
-    "module", ["gateway.app", "control_plane.app", "reconciler.service", "worker.service", "engine.decide", "cli.main"]
-)
-def test_importing_it_loads_nothing_heavy(module: str) -> None:
-    program = LOADED.format(f"noetl_serverless.{module}")
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(told.stdout.split())
-    assert not loaded & set(HEAVY)
-
-
-def test_the_core_loads_no_driver_and_no_server() -> None:
-    program = LOADED.format("noetl_serverless.engine.decide")
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not set(told.stdout.split()) & {"pg8000", "nats", "aiohttp", "starlette", "fsspec", "uvicorn"}
+@pytest.mark.parametrize(("statement", "needless"), NEEDLESS.items(), ids=NEEDLESS)
+def test_what_is_not_needed_at_once_is_not_loaded(statement: str, needless: set[str]) -> None:
+    """Cold start is import time."""
+    told = subprocess.run([sys.executable, "-c", LOADED.format(statement)], capture_output=True, text=True, check=True)
+    assert set(told.stdout.split()) & (HEAVY | needless) == set()
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -43,8 +43,9 @@ def test_results_come_in_the_order_of_the_items(start):
     }
 
 
-def test_sixteen_run_at_once_unless_a_loop_says_otherwise(start):
-    run = start(loop("range(40) | list").replace(", max_in_flight: 3", ""))
+@pytest.mark.parametrize("width", ["", ', max_in_flight: "{{ none }}"'], ids=["not said", "said to be none"])
+def test_sixteen_run_at_once_unless_a_loop_says_otherwise(start, width):
+    run = start(loop("range(40) | list").replace(", max_in_flight: 3", width))
     assert len(run.state.commands) == 16
 
 

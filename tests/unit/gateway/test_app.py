@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.gateway.app import create_app
@@ -10,16 +7,6 @@ from noetl_serverless.gateway.control_plane import ControlPlane
 from noetl_serverless.settings import Settings
 
 from .conftest import Client
-
-HEAVY = ["pyarrow", "duckdb", "boto3", "google.cloud.storage", "pg8000", "nats", "jinja2"]
-
-
-def test_the_gateway_imports_only_what_it_needs() -> None:
-    code = (
-        f"import sys; import noetl_serverless.gateway.app; print([name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
 
 
 async def test_it_is_alive_and_ready(call: Client) -> None:

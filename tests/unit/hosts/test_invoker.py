@@ -83,11 +83,14 @@ async def test_a_delayed_ring_comes_later(bell: Bell, invoker: HttpInvoker) -> N
     assert bell.rings == [{"n": 1}, {"n": 2}]
 
 
-async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller(invoker: HttpInvoker) -> None:
-    await invoker.invoke("gone", {})
-    await invoker.invoke("nobody", {})
-    await asyncio.sleep(0.05)
-    await invoker.invoke("gone", {})
+async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller_and_keeps_nobody_from_others(
+    bell: Bell, invoker: HttpInvoker
+) -> None:
+    bell.go.set()
+    for name in ("gone", "nobody", "gone", "shared"):
+        await invoker.invoke(name, {"to": name})
+    await bell.next()
+    assert bell.rings == [{"to": "shared"}]
 
 
 async def test_the_twin_keeps_what_was_rung() -> None:

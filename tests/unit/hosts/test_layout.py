@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_run_json_is_for_its_owner(layout: Layout) -> None:
 
 def test_waiting_for_others_ends_when_they_have_gone(layout: Layout) -> None:
     mine, other = layout.use(), layout.use()
+    order: list[str] = []
+
+    def wait() -> None:
+        layout.wait_for_others(mine)
+        order.append("waited")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    # it would be over at once, if it did not wait
+    waiting.join(0.2)
+    order.append("the other has gone")
     other.close()
-    layout.wait_for_others(mine)
+    waiting.join()
+    assert order == ["the other has gone", "waited"]
     mine.close()

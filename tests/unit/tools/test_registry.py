@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from noetl_serverless.tools import registry
@@ -97,13 +94,3 @@ def test_inline_connections_are_refused() -> None:
 def test_a_template_excuses_only_its_own_field() -> None:
     found = messages("http", {"url": "x", "timeout": "{{ t }}", "verify_ssl": "maybe"})
     assert [pointer for pointer, _ in found] == ["/verify_ssl"]
-
-
-def test_loading_and_checking_import_no_client_library() -> None:
-    code = (
-        "import sys; from noetl_serverless.tools import registry\n"
-        "for kind in registry.kinds(): registry.check(kind, {})\n"
-        "print([m for m in ('aiohttp', 'duckdb', 'pyarrow', 'pg8000', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -170,6 +170,7 @@ async def test_the_drain_goes_on_when_the_caller_hangs_up() -> None:
     async with asyncio.timeout(5):
         while not invoker.rings:  # noqa: ASYNC110
             await asyncio.sleep(0)
+    assert [(ring.function, ring.delay) for ring in invoker.rings] == [("shared", 0.0)]
 
 
 async def test_probes() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ from noetl_serverless.hosts.table import functions_folder, load_functions, load_
 from noetl_serverless.settings import Settings
 
 FUNCTIONS = {spec.name: spec for spec in load_functions(functions_folder(), "aws")}
-HEAVY = ("pyarrow", "duckdb", "boto3", "botocore", "google.cloud", "fsspec", "functions_framework", "mangum")
 
 
 def test_there_is_a_worker_for_each_pool() -> None:
@@ -42,14 +39,3 @@ def test_each_module_is_thin_and_has_a_handler(name: str) -> None:
 def test_all_that_a_function_is_told_is_a_setting(name: str) -> None:
     spec = FUNCTIONS[name]
     assert {*spec.secrets, *spec.settings} <= set(Settings.__dataclass_fields__)
-
-
-@pytest.mark.parametrize("name", sorted({spec.source for spec in FUNCTIONS.values()}))
-def test_loading_a_handler_imports_nothing_heavy(name: str) -> None:
-    code = (
-        "import sys; before = set(sys.modules); "
-        f"import noetl_serverless.hosts.aws.entry.{name}, noetl_serverless.hosts.assembly.{name}; "
-        f"print([name for name in {HEAVY!r} if name in sys.modules.keys() - before])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
