@@ -15,7 +15,6 @@ from tests.infra.terraform import Terraform, workspace
 
 from noetl_serverless.hosts.local.ports import free_port
 
-
 # seconds: the first to ask waits for a whole deployment
 TIMEOUT = 1200
 
