@@ -3,13 +3,14 @@
 # make test-random SEED=7   in random order        make test-dates   the unit tests at New Year, on a leap day, ...
 #
 # make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
+# make mutants SAMPLE=200 SEED=1 PACKAGES="engine store"   plants small faults: which of them does no test notice?
 #
 # make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
 #
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak chaos load lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -90,6 +91,12 @@ simulate: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 60
+
+# PLANTED=1 only the table in tests/mutants/planted.toml, BASE=main only lines changed since then; JOBS=1 leaves a core free
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants --sample $(or $(SAMPLE),200) --seed $(or $(SEED),1) --jobs $(or $(JOBS),2) \
+	  $(if $(PACKAGES),--packages $(PACKAGES)) $(if $(BASE),--base $(BASE)) $(if $(PLANTED),--planted) \
+	  --report $(or $(REPORT),build/mutants)
 
 # the seed is drawn, and printed, if none is given; REPORT=DIR gets chaos.json and chaos.md
 chaos: $(VENV)/.dev
