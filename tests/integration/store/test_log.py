@@ -101,6 +101,18 @@ async def test_a_commit_on_an_old_head_writes_nothing(log: Any) -> None:
     assert len(await log.events(turn.case.execution_id)) == first.head
 
 
+async def test_of_two_with_good_fences_the_one_on_an_old_head_is_refused(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    assert (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).good
+    b, c = sorted(await claim(log), key=lambda lease: lease.command_id)
+    first, second = await reload(log, turn), await reload(log, turn)
+    assert (await log.commit([report(first, "b#1", b.fence)])).good
+    assert not (await log.commit([report(second, "c#1", c.fence)])).good
+    assert await log.extend("w-1", [_held(c)], 30.0) == {(turn.case.execution_id, "c#1")}, "it is still to be reported"
+    assert len(await log.events(turn.case.execution_id)) == first.head
+
+
 async def test_a_stale_fence_is_refused(log: Any) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
@@ -110,7 +122,8 @@ async def test_a_stale_fence_is_refused(log: Any) -> None:
 
 async def test_an_unclaimed_command_cannot_be_reported(log: Any) -> None:
     turn = await begin(log)
-    assert not (await log.commit([report(await reload(log, turn), "a#1", 0)])).good
+    for worker in ("w-1", None):
+        assert not (await log.commit([report(await reload(log, turn, worker), "a#1", 0)])).good
 
 
 async def test_of_many_parts_only_the_good_ones_are_written(log: Any) -> None:
@@ -170,6 +183,27 @@ async def test_what_is_released_waits_again(log: Any) -> None:
     (again,) = await claim(log)
     assert again.fence != lease.fence
     assert again.delivery == 1, "giving a command back is no failed delivery"
+
+
+@pytest.mark.parametrize("other", [{"fence": 1_000_000}, {"worker": "w-2"}], ids=["fence", "worker"])
+async def test_only_the_present_holder_prolongs_a_lease_or_gives_it_back(log: Any, other: dict[str, Any]) -> None:
+    await begin(log)
+    (lease,) = await claim(log)
+    worker, held = other.get("worker", "w-1"), _held(lease).model_copy(update=other)
+    assert await log.extend(worker, [held], 30.0) == set()
+    assert await log.release(worker, [held]) == []
+    assert await log.extend("w-1", [_held(lease)], 30.0) == {(lease.execution_id, "a#1")}, "the holder has lost it"
+
+
+async def test_a_lease_holds_until_its_end_and_a_prolonged_one_until_its_new_end(log: Any) -> None:
+    await begin(log)
+    (lease,) = await claim(log)
+    assert await log.expire(3, 10) == []
+    assert await log.poisoned(1, 10) == []
+    await log.extend("w-1", [_held(lease)], 0.001)
+    await asyncio.sleep(0.01)
+    assert [key.command_id for _, key in await log.expire(3, 10)] == ["a#1"]
+    assert await log.extend("w-1", [_held(lease)], 30.0) == set(), "what has expired is nobody's"
 
 
 async def test_an_expired_lease_is_given_to_another_with_a_new_fence(log: Any) -> None:
@@ -300,6 +334,16 @@ async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Any)
     )
     assert len(await log.events(turn.case.execution_id)) == 2, "it has no place in the log yet"
     assert await log.lagging(10) == [turn.case.execution_id]
+
+
+async def test_a_timer_waits_for_its_time(log: Any) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    waiting = await reload(log, turn)
+    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 60.0})
+    waiting.take(fact, ("a#1", lease.fence))
+    assert (await log.commit([waiting.part()])).good
+    assert await log.due(10) == []
 
 
 async def test_two_who_take_in_the_same_fact_write_it_once(log: Any) -> None:
