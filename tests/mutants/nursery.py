@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import select
@@ -125,7 +126,10 @@ class Run:
                 plugins.append(Gatherer(self.gather))
             stop = [] if self.all or self.gather else ["-x"]
             quiet = ["-q", "--tb=short", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            code = int(pytest.main([*stop, *quiet, "-p", "no:cacheprovider", "-p", "no:xdist", *self.args], plugins))
+            still = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+            if importlib.util.find_spec("hypothesis"):
+                still.append("--hypothesis-seed=0")
+            code = int(pytest.main([*stop, *quiet, *still, *self.args], plugins))
         except BaseException:
             import traceback
 

@@ -145,3 +145,27 @@ def test_a_process_of_a_test_tells_its_lines_too(judged: Judged, layout: Layout)
     report, _ = judged(replace(WANTED, base="HEAD"))
     by = {verdict.fault.mutated: verdict.by for _, verdict in report.verdicts}
     assert by["return 2 + 1"] == "tests/unit/worker/test_process.py::test_in_a_process"
+
+
+def test_what_fails_once_beside_a_busy_machine_has_noticed_nothing(
+    judged: Judged, layout: Layout, tmp_path: Path
+) -> None:
+    path = layout.root / "tests/integration/test_now_and_then.py"
+    path.parent.mkdir()
+    path.write_text(
+        "from pathlib import Path\n"
+        "\n"
+        "from toy.worker.counting import nobody_calls\n"
+        "\n"
+        "\n"
+        "def test_now_and_then():\n"
+        "    nobody_calls()\n"
+        f"    times = Path({str(tmp_path / 'times')!r})\n"
+        "    times.write_text(times.read_text() + '.' if times.exists() else '.')\n"
+        "    assert len(times.read_text()) != 2\n"
+    )
+    path = layout.root / "shared/toy/worker/counting.py"
+    path.write_text(path.read_text().replace("return 1", "return 5"))
+    report, _ = judged(replace(WANTED, base="HEAD", generated=1))
+    assert [verdict.status for _, verdict in report.verdicts] == ["survived"]
+    assert (tmp_path / "times").read_text() == "...", "gathered, failed, and tried again"
