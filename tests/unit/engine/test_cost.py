@@ -106,3 +106,13 @@ def test_a_table_without_a_price_is_refused() -> None:
     del table["gb_second"]
     with pytest.raises(BadPrices, match="gb_second"):
         parse(table)
+
+
+def test_the_time_of_a_step_is_from_its_first_event_to_its_last_and_the_total_over_all(start: Any) -> None:
+    run = start(CHAIN)
+    for step, took in {"a": 300, "b": 20, "c": 5}.items():
+        run.now += took - 1
+        run.done(step, {"v": 1}, meta=meta(10))
+    found = cost("7", run.log, PLAIN)
+    assert {row["step"]: row["wall_ms"] for row in found["steps"]} == {"a": 300, "b": 20, "c": 5}
+    assert found["total"]["wall_ms"] == 325

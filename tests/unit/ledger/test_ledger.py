@@ -245,6 +245,29 @@ async def test_a_missing_child_fails_the_step(engine, done):
     assert (await engine.log.load([id]))[id].state.error["code"] == "child.not_found"
 
 
+async def test_a_missing_child_fails_its_item_of_a_loop(engine, done):
+    engine.catalog.add(
+        "t/t",
+        """
+        - step: each
+          loop: {in: "{{ [7, 8] }}", iterator: x, spec: {mode: parallel}}
+          tool: {kind: playbook, path: t/child}
+        """,
+    )
+    id = await engine.start()
+    first, second = sorted(await engine.claim(), key=lambda command: command.command_id)
+    await engine.report(done(first, status="parked", child={"path": "t/child"}))
+    state = (await engine.log.load([id]))[id].state
+    assert (state.ended, state.loops["each#1"].failed, state.loops["each#1"].ok) == (False, 1, 0)
+    await engine.report(done(second, status="parked", child={"path": "t/child"}))
+    assert engine.status(id) == "FAILED"
+    told = [event.payload for event in engine.log.executions[id].events if event.type == "frame.committed"]
+    assert [(one["start"], one["end"], one["failed"], one["error"]["code"]) for one in told] == [
+        (0, 1, 1, "child.not_found"),
+        (1, 2, 1, "child.not_found"),
+    ]
+
+
 async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine, done):
     engine.catalog.add("t/t", "- {step: again, tool: {kind: playbook, path: t/t}}\n")
     id = await engine.start()
