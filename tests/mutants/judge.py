@@ -35,6 +35,8 @@ def judge(tree: Tree, fault: Fault, tests: Sequence[Test], budget: float, patien
     ran, seconds = 0, 0.0
     with tree.with_text(fault.file, fault.text):
         for stage in stages(tests, budget):
+            if seconds > 2 * budget:
+                break
             waiting = {test.id: test for test in stage}
             while waiting:
                 outcome = _run(tree, waiting.values(), patience)
