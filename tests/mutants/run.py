@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 import shutil
 import tempfile
 import time
@@ -83,6 +84,8 @@ def run(layout: Layout, wanted: Wanted, build: Path, command: str, say: Say) -> 
                 what = fault.name or fault.mutated[:60]
                 say(f"{verdict.status:9} {verdict.seconds:5.1f} s  {fault.place} {what!r}  {verdict.by}")
 
+            # mixed, so that a run that is broken off tells of every package
+            random.Random(wanted.seed).shuffle(chosen)
             share(copies, [*table, *chosen], one)
     except KeyboardInterrupt:
         say("broken off")

@@ -109,7 +109,9 @@ async def test_of_two_with_good_fences_the_one_on_an_old_head_is_refused(log: An
     first, second = await reload(log, turn), await reload(log, turn)
     assert (await log.commit([report(first, "b#1", b.fence)])).good
     assert not (await log.commit([report(second, "c#1", c.fence)])).good
-    assert await log.extend("w-1", [_held(c)], 30.0) == {(turn.case.execution_id, "c#1")}, "it is still to be reported"
+    assert await log.extend("w-1", [_held(c)], 30.0) == {(turn.case.execution_id, "c#1", c.fence)}, (
+        "it is still to be reported"
+    )
     assert len(await log.events(turn.case.execution_id)) == first.head
 
 
@@ -192,7 +194,9 @@ async def test_only_the_present_holder_prolongs_a_lease_or_gives_it_back(log: An
     worker, held = other.get("worker", "w-1"), _held(lease).model_copy(update=other)
     assert await log.extend(worker, [held], 30.0) == set()
     assert await log.release(worker, [held]) == []
-    assert await log.extend("w-1", [_held(lease)], 30.0) == {(lease.execution_id, "a#1")}, "the holder has lost it"
+    assert await log.extend("w-1", [_held(lease)], 30.0) == {(lease.execution_id, "a#1", lease.fence)}, (
+        "the holder has lost it"
+    )
 
 
 async def test_a_lease_holds_until_its_end_and_a_prolonged_one_until_its_new_end(log: Any) -> None:
@@ -340,7 +344,7 @@ async def test_a_timer_waits_for_its_time(log: Any) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     waiting = await reload(log, turn)
-    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 60.0})
+    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 3600.0})
     waiting.take(fact, ("a#1", lease.fence))
     assert (await log.commit([waiting.part()])).good
     assert await log.due(10) == []
