@@ -19,7 +19,10 @@ _LOG = m.Call(func=m.Attribute(value=m.Name(m.MatchRegex("_?log(ger)?")), attr=m
 _TYPING = m.Call(func=m.Name("cast") | m.Name("TypeVar") | m.Name("NewType") | m.Name("getLogger") | m.Name("field"))
 _TYPE_CHECKING = m.If(test=m.Name("TYPE_CHECKING"))
 _DUNDER_ALL = m.Assign(targets=[m.AssignTarget(target=m.Name("__all__"))])
-_ALIAS = m.Assign(value=m.Subscript(value=m.Name(m.MatchRegex("dict|list|tuple|type|Callable|Literal|Annotated"))))
+_ALIAS = m.Assign(
+    value=m.Subscript(value=m.Name(m.MatchRegex("dict|list|tuple|type|Callable|Literal|Annotated")))
+    | m.Call(func=m.Attribute(attr=m.Name("getLogger")))
+)
 _SILENT = {"__repr__", "__str__"}
 
 
