@@ -1,0 +1,18 @@
+"""What a claim hands out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+async def test_a_command_whose_execution_is_gone_keeps_no_other_from_its_worker(engine: Any) -> None:
+    engine.catalog.add("t/t", "- {step: a, tool: {kind: noop}}\n")
+    gone, left = [await engine.start() for _ in range(2)]
+    engine.ledger = engine.another()
+    load = engine.log.load
+
+    async def load_what_is_left(ids: Any) -> Any:
+        return {id: case for id, case in (await load(ids)).items() if id != gone}
+
+    engine.log.load = load_what_is_left
+    assert [command.execution_id for command in await engine.claim()] == [left]
