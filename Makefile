@@ -5,12 +5,14 @@
 # make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
 # make mutants SAMPLE=200 SEED=1 PACKAGES="engine store"   plants small faults: which of them does no test notice?
 #
+# make upgrade   the release before and this one over one store, side by side, back and forward
+#
 # make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
 #
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load upgrade upgrade-dump lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -104,6 +106,13 @@ chaos: $(VENV)/.dev
 
 load: $(VENV)/.dev
 	$(BIN)/python -m tests.load --minutes $(or $(MINUTES),10) --report $(or $(REPORT),build/load)
+
+upgrade: $(VENV)/.dev
+	$(BIN)/python -m tests.upgrade
+
+# the store that it begins with, written by the release before
+upgrade-dump: $(VENV)/.dev
+	$(BIN)/python -m tests.upgrade.store
 
 lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv

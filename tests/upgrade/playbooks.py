@@ -1,0 +1,538 @@
+"""What runs while the release changes: every construct that leaves something in the store, each with a gate in its
+midst, so that it is under way until the phase begins that is to end it.
+
+Each says how it ends and which effects it has: a call of `effect` is counted by our own server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chaos.kinds import LARGE, PATIENT, at_once, in_order, python, step
+
+# a worker sleeps that long by itself; longer waits are timers in the log, and leave it free
+IN_THE_WORKER = 1.0
+BY_TIMER = 5.5
+# of a wait that only a cancellation ends
+LONG = 600.0
+ATTEMPTS = 1000
+CREDENTIAL = "upgrade-door"
+SECRET = {"username": "guard", "password": "open-sesame"}
+
+Tool = dict[str, Any]
+Given = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`texts`: what must be registered, children first. `result` of its payload, and the names of its `effects`."""
+
+    name: str
+    texts: tuple[str, ...]
+    effects: tuple[str, ...]
+    result: Callable[[int], Any] = lambda n: None
+    end: str = "COMPLETED"
+    # the code of its error, if it fails
+    error: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Of the last of its texts."""
+        path: str = json.loads(self.texts[-1])["metadata"]["path"]
+        return path
+
+    def payload(self, n: int, gate: str, at: str) -> Given:
+        """`n`, another for each execution, tells its effects from others'; `at`: our server."""
+        return {"n": n, "gate": gate, "at": at}
+
+
+def playbook(name: str, *steps: dict[str, Any], **spec: Any) -> str:
+    """JSON is YAML."""
+    return json.dumps(
+        {
+            "apiVersion": "noetl.io/v2",
+            "kind": "Playbook",
+            "metadata": {"name": name, "path": f"upgrade/{name}"},
+            "executor": {"spec": spec},
+            "workload": {"n": 0, "gate": "", "at": ""},
+            "workflow": steps,
+        }
+    )
+
+
+def effect(name: str, **more: Any) -> Tool:
+    url = f"{{{{ workload.at }}}}/effects/{{{{ workload.n }}}}/{name}"
+    return {"kind": "http", "method": "POST", "url": url, "spec": PATIENT, **more}
+
+
+def gate(delay: float, name: str = "{{ workload.gate }}") -> Tool:
+    """Asks again and again, until the gate is open."""
+    again = {"do": "retry", "attempts": ATTEMPTS, "backoff": "fixed", "delay": delay}
+    rules = [*PATIENT["policy"]["rules"], {"when": "{{ not output.data.data.open }}", "then": again}]
+    url = f"{{{{ workload.at }}}}/gates/{name}/{{{{ workload.n }}}}"
+    return {"kind": "http", "method": "GET", "url": url, "spec": {"policy": {"rules": rules}}}
+
+
+def both(*tasks: Tool) -> list[Tool]:
+    return [{"name": f"task{index}", **task} for index, task in enumerate(tasks)]
+
+
+def both_ways(*arcs: dict[str, Any]) -> dict[str, Any]:
+    return {"next": {"spec": {"mode": "inclusive"}, "arcs": list(arcs)}}
+
+
+def _each(count: int, name: str = "item") -> tuple[str, ...]:
+    return tuple(f"{name}-{index}" for index in range(count))
+
+
+def add_one(of: str) -> Tool:
+    return python("result = {'n': n + 1}", n=of)
+
+
+def _chain(name: str, before: int, after: int, **spec: Any) -> Kind:
+    steps = [step("s0", effect("first"), "s1")]
+    last = "workload.n"
+    for index in range(1, before + after + 1):
+        if index == before + 1:
+            steps.append(step("wait", gate(IN_THE_WORKER), f"s{index}"))
+        following = "wait" if index == before else f"s{index + 1}" if index < before + after else "end"
+        steps.append(step(f"s{index}", add_one(f"{{{{ {last} }}}}"), following))
+        last = f"s{index}.n"
+    steps.append(step("end", effect("last"), "sum"))
+    steps.append(step("sum", python("result = {'n': n}", n=f"{{{{ {last} }}}}")))
+    return Kind(name, (playbook(name, *steps, **spec),), ("first", "last"), lambda n: {"n": n + before + after})
+
+
+CHAIN = _chain("chain", 3, 4)
+# its worker runs ahead of what is durable: the wire carries whole states
+PIPELINED = _chain("pipelined", 8, 12, durability="pipelined")
+
+FAN_OUT = Kind(
+    "fan_out",
+    (
+        playbook(
+            "fan_out",
+            step(
+                "every",
+                both(gate(IN_THE_WORKER), effect("item-{{ iter.n }}")),
+                "sum",
+                loop=at_once("range(12)|list", 4),
+            ),
+            step("sum", python("result = {'count': len(all)}", all="{{ every.results }}")),
+        ),
+    ),
+    _each(12),
+    lambda n: {"count": 12},
+)
+
+# its frames are handed back to timers
+FAN_OUT_BY_TIMER = Kind(
+    "fan_out_by_timer",
+    (
+        playbook(
+            "fan_out_by_timer",
+            step("every", both(gate(BY_TIMER), effect("item-{{ iter.n }}")), "sum", loop=at_once("range(4)|list", 4)),
+            step("sum", python("result = {'count': len(all)}", all="{{ every.results }}")),
+        ),
+    ),
+    _each(4),
+    lambda n: {"count": 4},
+)
+
+IN_ORDER = Kind(
+    "in_order",
+    (
+        playbook(
+            "in_order",
+            step(
+                "every",
+                both(gate(IN_THE_WORKER), effect("item-{{ iter.n }}"), python("result = n * n", n="{{ iter.n }}")),
+                "sum",
+                loop=in_order("range(5)|list"),
+            ),
+            step("sum", python("result = {'squares': [one['_prev'] for one in all]}", all="{{ every.results }}")),
+        ),
+    ),
+    _each(5),
+    lambda n: {"squares": [0, 1, 4, 9, 16]},
+)
+
+BEST_EFFORT = Kind(
+    "best_effort",
+    (
+        playbook(
+            "best_effort",
+            step(
+                "every",
+                both(gate(BY_TIMER), python("result = {'third': 3 // n}", n="{{ iter.n }}")),
+                "sum",
+                loop=at_once("range(4)|list", 2),
+                spec={"policy": {"failure": {"mode": "best_effort"}}},
+            ),
+            step("sum", python("result = {'failed': stats['failed']}", stats="{{ every.stats }}"), "end"),
+            step("end", effect("last")),
+        ),
+    ),
+    ("last",),
+)
+
+LEAF = playbook(
+    "leaf",
+    step("wait", gate(BY_TIMER), "act"),
+    step("act", effect("leaf-{{ workload.item }}"), "say"),
+    step("say", python("result = {'v': 2 * item}", item="{{ workload.item }}")),
+)
+_PASS_ON = {"n": "{{ workload.n }}", "gate": "{{ workload.gate }}", "at": "{{ workload.at }}"}
+BRANCH = playbook(
+    "branch",
+    step(
+        "down", {"kind": "playbook", "path": "upgrade/leaf", "input": {**_PASS_ON, "item": "{{ workload.item }}"}}, "up"
+    ),
+    step("up", python("result = {'v': v + 1}", v="{{ down.v }}")),
+)
+CHILDREN = Kind(
+    "children",
+    (
+        LEAF,
+        BRANCH,
+        playbook(
+            "children",
+            step(
+                "every",
+                {"kind": "playbook", "path": "upgrade/branch", "input": {**_PASS_ON, "item": "{{ iter.n }}"}},
+                "sum",
+                loop=at_once("range(3)|list", 3),
+            ),
+            step("sum", python("result = {'all': [one['v'] for one in all]}", all="{{ every.results }}")),
+        ),
+    ),
+    _each(3, "leaf"),
+    lambda n: {"all": [1, 3, 5]},
+)
+
+# so many events, while all the rest waits, that snapshots are written of it
+MIXED = Kind(
+    "mixed",
+    (
+        LEAF,
+        playbook(
+            "mixed",
+            {
+                **step("split", {"kind": "noop"}, set={"ctx.i": "{{ 0 }}"}),
+                **both_ways({"step": "child"}, {"step": "wait"}, {"step": "every"}, {"step": "turn"}),
+            },
+            step(
+                "child", {"kind": "playbook", "path": "upgrade/leaf", "input": {**_PASS_ON, "item": "{{ 7 }}"}}, "join"
+            ),
+            step("wait", gate(BY_TIMER), "late"),
+            step("late", effect("late"), "join"),
+            step("every", both(gate(BY_TIMER), effect("item-{{ iter.n }}")), "join", loop=at_once("range(5)|list", 3)),
+            {
+                **step("turn", add_one("{{ ctx.i }}"), set={"ctx.i": "{{ output.data.n }}"}),
+                "next": {
+                    "spec": {"mode": "exclusive"},
+                    "arcs": [{"step": "turn", "when": "{{ ctx.i < 40 }}"}, {"step": "join"}],
+                },
+            },
+            step("join", effect("join"), "say"),
+            step("say", python("result = {'i': i, 'v': v}", i="{{ ctx.i }}", v="{{ child.v }}")),
+            budget={"max_billed_seconds": 36000, "max_cost_usd": 100},
+        ),
+    ),
+    ("leaf-7", "late", *_each(5), "join"),
+    lambda n: {"i": 40, "v": 14},
+)
+
+TIMER = Kind(
+    "timer",
+    (
+        playbook(
+            "timer",
+            step("wait", gate(BY_TIMER), "act"),
+            step("act", effect("late"), "say"),
+            step("say", python("result = {'v': n}", n="{{ workload.n }}")),
+        ),
+    ),
+    ("late",),
+    lambda n: {"v": n},
+)
+
+TURNS = Kind(
+    "turns",
+    (
+        playbook(
+            "turns",
+            step("begin", {"kind": "noop"}, "turn", set={"ctx.i": "{{ 0 }}", "ctx.seen": "{{ [] }}"}),
+            {
+                **step(
+                    "turn",
+                    both(effect("turn-{{ ctx.i }}"), python("result = {'i': i + 1}", i="{{ ctx.i }}")),
+                    set={"ctx.i": "{{ output.data.i }}", "ctx.seen": "{{ ctx.seen + [ctx.i] }}"},
+                ),
+                "next": {
+                    "spec": {"mode": "exclusive"},
+                    "arcs": [
+                        {"step": "wait", "when": "{{ ctx.i == 3 }}"},
+                        {"step": "turn", "when": "{{ ctx.i < 6 }}"},
+                        {"step": "end"},
+                    ],
+                },
+            },
+            step("wait", gate(IN_THE_WORKER), "turn"),
+            step("end", python("result = {'i': i, 'turns': len(seen)}", i="{{ ctx.i }}", seen="{{ ctx.seen }}")),
+        ),
+    ),
+    _each(6, "turn"),
+    lambda n: {"i": 6, "turns": 6},
+)
+
+# results by reference: of a step and of the items of a loop, read by another release than wrote them
+LARGE_RESULTS = Kind(
+    "large",
+    (
+        playbook(
+            "large",
+            step("make", python(f"result = {{'blob': str(n % 10) * {LARGE}, 'n': n}}", n="{{ workload.n }}"), "many"),
+            step(
+                "many",
+                python(f"result = 'x' * ({LARGE} + n)", n="{{ iter.n }}"),
+                "wait",
+                loop=at_once("range(3)|list", 3),
+            ),
+            step("wait", gate(BY_TIMER), "more"),
+            step(
+                "more",
+                python(f"result = 'y' * ({LARGE} + n)", n="{{ iter.n }}"),
+                "count",
+                loop=at_once("range(3)|list", 3),
+            ),
+            step(
+                "count",
+                python(
+                    "result = {'one': len(one), 'n': n, 'many': [len(item) for item in many + more]}",
+                    one="{{ make.blob }}",
+                    n="{{ make.n }}",
+                    many="{{ many.results }}",
+                    more="{{ more.results }}",
+                ),
+                "end",
+            ),
+            step("end", effect("last"), "say"),
+            step("say", python("result = said", said="{{ count }}")),
+        ),
+    ),
+    ("last",),
+    lambda n: {"one": LARGE, "n": n, "many": [LARGE, LARGE + 1, LARGE + 2] * 2},
+)
+
+JOINS = Kind(
+    "joins",
+    (
+        playbook(
+            "joins",
+            {
+                **step("split", {"kind": "noop"}),
+                **both_ways({"step": "left"}, {"step": "right"}, {"step": "never", "when": "{{ false }}"}),
+            },
+            step("left", effect("left"), "join"),
+            step("right", gate(BY_TIMER), "right_too"),
+            step("right_too", effect("right"), "join"),
+            step("never", effect("never"), "join"),
+            step("join", effect("join"), "say"),
+            step("say", python("result = {'never': status}", status="{{ never.status | default('none') }}")),
+        ),
+    ),
+    ("left", "right", "join"),
+)
+
+_REFUSED = {"policy": {"admit": {"rules": [{"else": {"then": {"allow": False}}}]}}}
+ADMISSION = Kind(
+    "admission",
+    (
+        playbook(
+            "admission",
+            step("wait", gate(BY_TIMER), "refused"),
+            {
+                **step("refused", effect("never"), spec=_REFUSED),
+                "next": {"arcs": [{"step": "after", "when": "{{ event.name == 'step.skipped' }}"}]},
+            },
+            step("after", effect("after")),
+        ),
+    ),
+    ("after",),
+)
+
+# the order of keys is that in which they were written, for whoever decides
+ORDER = Kind(
+    "order",
+    (
+        playbook(
+            "order",
+            step(
+                "make",
+                python("result = {'a': 1, 'b': 2, 'nested': {'a': [1, {'a': 1, 'b': 2}]}}"),
+                "wait",
+                set={"ctx.kept": "{{ output.data }}"},
+            ),
+            step("wait", gate(BY_TIMER), "after"),
+            {
+                **step("after", python("result = {'x': kept}", kept="{{ ctx.kept }}")),
+                "next": {
+                    "spec": {"mode": "exclusive"},
+                    "arcs": [
+                        {
+                            "step": "right",
+                            "when": "{{ (make.nested | list | first) == 'a' and output.data.x == ctx.kept }}",
+                        },
+                        {"step": "wrong"},
+                    ],
+                },
+            },
+            step("right", effect("right"), "say"),
+            step("wrong", effect("wrong")),
+            step("say", python("result = kept", kept="{{ ctx.kept }}")),
+        ),
+    ),
+    ("right",),
+    lambda n: {"a": 1, "b": 2, "nested": {"a": [1, {"a": 1, "b": 2}]}},
+)
+
+BUDGET = Kind(
+    "budget",
+    (
+        playbook(
+            "budget",
+            step("one", effect("one"), "wait"),
+            step("wait", gate(BY_TIMER), "two"),
+            step("two", effect("two"), "three"),
+            step("three", {"kind": "noop"}, "four"),
+            step("four", effect("four")),
+            # the attempts of the gate are of one command, timers and all: they count
+            budget={"max_billed_seconds": 36000, "max_cost_usd": 100},
+        ),
+    ),
+    ("one", "two", "four"),
+)
+
+GUARDED = Kind(
+    "guarded",
+    (
+        playbook(
+            "guarded",
+            step("wait", gate(BY_TIMER), "knock"),
+            step("knock", {**effect("guarded"), "auth": {"credential": CREDENTIAL, "type": "basic"}}),
+        ),
+    ),
+    ("guarded",),
+)
+
+FAILS = Kind(
+    "fails",
+    (
+        playbook(
+            "fails",
+            step("before", effect("before"), "wait"),
+            step("wait", gate(BY_TIMER), "wrong"),
+            step("wrong", python("raise ValueError(f'{n} is wrong')", n="{{ workload.n }}"), "never"),
+            step("never", effect("never")),
+        ),
+    ),
+    ("before",),
+    end="FAILED",
+    error="python.exception",
+)
+
+RECOVERS = Kind(
+    "recovers",
+    (
+        playbook(
+            "recovers",
+            step("wait", gate(BY_TIMER), "wrong"),
+            {
+                **step("wrong", python("raise ValueError('wrong')")),
+                "next": {"arcs": [{"step": "mend", "when": "{{ event.name == 'call.error' }}"}, {"step": "never"}]},
+            },
+            step("never", effect("never")),
+            step("mend", effect("mend")),
+        ),
+    ),
+    ("mend",),
+)
+
+WAITS = playbook("waits", step("wait", gate(LONG, "never"), "never"), step("never", effect("never")))
+CANCELLED = Kind(
+    "cancelled",
+    (
+        WAITS,
+        playbook(
+            "cancelled",
+            {**step("split", effect("first")), **both_ways({"step": "child"}, {"step": "here"})},
+            step("child", {"kind": "playbook", "path": "upgrade/waits", "input": _PASS_ON}, "never"),
+            step("here", gate(BY_TIMER, "never"), "never"),
+            step("never", effect("never")),
+        ),
+    ),
+    ("first",),
+    end="CANCELLED",
+)
+
+# its work is never done by a worker: whoever claims it in a worker's name reports it, early, late or never
+HELD = Kind(
+    "held",
+    (
+        playbook(
+            "held",
+            step("work", python("raise RuntimeError('a worker ran what was not for it')"), "after"),
+            step("after", effect("after"), "say"),
+            step("say", python("result = {'v': v}", v="{{ work.v }}")),
+        ),
+    ),
+    ("after",),
+    lambda n: {"v": n},
+)
+HELD_CHILD = playbook("held_child", step("work", python("raise RuntimeError('a worker ran what was not for it')")))
+PARENT_OF_HELD = Kind(
+    "parent_of_held",
+    (
+        HELD_CHILD,
+        playbook(
+            "parent_of_held",
+            step("down", {"kind": "playbook", "path": "upgrade/held_child", "input": _PASS_ON}, "up"),
+            step("up", effect("up"), "say"),
+            step("say", python("result = {'v': v}", v="{{ down.v }}")),
+        ),
+    ),
+    ("up",),
+    lambda n: {"v": n},
+)
+# given up after so many deliveries
+POISONED = Kind("poisoned", HELD.texts, (), end="FAILED", error="delivery_limit")
+
+TICK = playbook("tick", step("tick", python("result = {'n': n}", n="{{ workload.n }}")))
+
+KINDS: Sequence[Kind] = (
+    CHAIN,
+    PIPELINED,
+    FAN_OUT,
+    FAN_OUT_BY_TIMER,
+    IN_ORDER,
+    BEST_EFFORT,
+    CHILDREN,
+    MIXED,
+    TIMER,
+    TURNS,
+    LARGE_RESULTS,
+    JOINS,
+    ADMISSION,
+    ORDER,
+    BUDGET,
+    GUARDED,
+    FAILS,
+    RECOVERS,
+    CANCELLED,
+)
+BY_NAME = {kind.name: kind for kind in (*KINDS, HELD, PARENT_OF_HELD, POISONED)}
+TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))
