@@ -12,7 +12,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load upgrade upgrade-dump lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,13s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -113,6 +113,10 @@ upgrade: $(VENV)/.dev
 # the store that it begins with, written by the release before
 upgrade-dump: $(VENV)/.dev
 	$(BIN)/python -m tests.upgrade.store
+
+# the forms of all that is stored: to be written down anew where one has changed
+upgrade-forms: $(VENV)/.dev
+	$(BIN)/python -m tests.upgrade.forms
 
 lock: $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv

@@ -145,34 +145,42 @@ def claim(bed: Bed, url: str, execution_id: str, worker: str, lease: float) -> d
 # -- making it
 
 
-def make(old: Release, bed: Bed) -> Manifest:
+def make(
+    release: Release,
+    bed: Bed,
+    gates: Sequence[str] = PHASES,
+    migrated: Callable[[Bed], None] = lambda bed: None,
+) -> Manifest:
+    """By a release's functions alone. `gates`: what the executions wait at that are under way; `migrated` is called
+    once the tables are there."""
     manifest = Manifest(OLD, datetime.now(UTC).isoformat(timespec="seconds"))
-    old.run(HERE / "by_release" / "make_secrets.py", str(bed.secrets_file))
-    old.migrate(bed.database_url)
+    release.run(HERE / "by_release" / "make_secrets.py", str(bed.secrets_file))
+    release.migrate(bed.database_url)
+    migrated(bed)
     port = free_port()
-    (plane,) = bed.control_planes(old, worker_url=f"http://127.0.0.1:{port}")
+    (plane,) = bed.control_planes(release, worker_url=f"http://127.0.0.1:{port}")
     functions = [
         plane,
-        *bed.workers((old, plane.url, port)),
-        *bed.reconcilers((old, plane.url, f"http://127.0.0.1:{port}")),
+        *bed.workers((release, plane.url, port)),
+        *bed.reconcilers((release, plane.url, f"http://127.0.0.1:{port}")),
     ]
     starts = Starts(bed, 1)
     with Ticks(bed, functions):
         _prepare(bed, plane.url)
         _archive(bed, plane.url, starts, manifest)
         _end(bed, plane.url, starts)
-        _begin(bed, plane.url, starts)
+        _begin(bed, plane.url, starts, gates)
     # the order matters: what follows would be done by a worker
     stop([function for function in functions if function.role == "worker"])
     reconciler = functions[-1]
     _poison(bed, plane.url, reconciler, starts)
     stop([reconciler])
-    reports = _hold(bed, plane.url, starts, manifest)
+    reports = _hold(bed, plane.url, starts, manifest, gates)
     for kind in (CHAIN, FAN_OUT, CHILDREN):
-        starts(plane.url, kind, "crossed")
+        starts(plane.url, kind, gates[0])
     stop([plane])
     time.sleep(max(schedule.get("interval_seconds", 0) for schedule in SCHEDULES.values()))
-    old.run(HERE / "by_release" / "leave_undone.py", bed.database_url, json.dumps(reports))
+    release.run(HERE / "by_release" / "leave_undone.py", bed.database_url, json.dumps(reports))
     manifest.started = starts.given
     for (n, name), keys in sorted(bed.effects.seen.items()):
         manifest.effects.setdefault(str(n), {})[name] = keys
@@ -213,9 +221,9 @@ def _end(bed: Bed, url: str, starts: Starts) -> None:
     await_(lambda: not running(bed, ids), lambda: running(bed, ids))
 
 
-def _begin(bed: Bed, url: str, starts: Starts) -> None:
-    """Of every kind one for each phase, each at its gate."""
-    begun = [starts(url, kind, gate) for gate in PHASES for kind in KINDS]
+def _begin(bed: Bed, url: str, starts: Starts, gates: Sequence[str]) -> None:
+    """Of every kind one for each gate, waiting there."""
+    begun = [starts(url, kind, gate) for gate in gates for kind in KINDS]
     await_(
         lambda: {given.n for given in begun} <= bed.effects.asked,
         lambda: [given for given in begun if given.n not in bed.effects.asked],
@@ -239,20 +247,20 @@ def _poison(bed: Bed, url: str, reconciler: Function, starts: Starts) -> None:
         bed.call(reconciler.url, "POST", "/", {}, role="reconciler")
 
 
-def _hold(bed: Bed, url: str, starts: Starts, manifest: Manifest) -> list[dict[str, Any]]:
+def _hold(bed: Bed, url: str, starts: Starts, manifest: Manifest, gates: Sequence[str]) -> list[dict[str, Any]]:
     """Leases of a worker that is gone, of one that is alive, and the facts of others, to be left in inboxes."""
     for kind in (CHAIN, FAN_OUT):
-        claim(bed, url, starts(url, kind, "crossed").execution_id, GONE, 1.0)
-    for gate in PHASES:
+        claim(bed, url, starts(url, kind, gates[0]).execution_id, GONE, 1.0)
+    for gate in gates:
         given = starts(url, HELD, gate)
         lease = claim(bed, url, given.execution_id, ALIVE, 3600)
         manifest.leases.append({**lease, "n": given.n, "gate": gate})
     reports = []
     for _ in range(2):
-        given = starts(url, HELD, "crossed")
+        given = starts(url, HELD, gates[0])
         lease = claim(bed, url, given.execution_id, ALIVE, 3600)
         reports.append({**lease, "data": {"v": given.n}, "how": "undecided"})
-    given = starts(url, PARENT_OF_HELD, "crossed")
+    given = starts(url, PARENT_OF_HELD, gates[0])
     # the step that starts the child is a worker's, too
     down = claim(bed, url, given.execution_id, ALIVE, 3600)
     child = {"path": "upgrade/held_child", "payload": HELD.payload(given.n, given.gate, bed.effects.url)}

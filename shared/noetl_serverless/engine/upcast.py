@@ -19,6 +19,8 @@ from .state import State
 VERSION = 1
 STATE_VERSION = 1
 FIRST = 1
+# the version of all else that this code writes: snapshots, references, whatever stands in a column as JSON
+FORMS = 1
 KEY = "v"
 
 Upcaster = Callable[[Mapping[str, Any]], dict[str, Any]]
