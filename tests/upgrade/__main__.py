@@ -10,6 +10,9 @@ from .bed import bed
 from .release import OLD, new_release, old_release
 from .walk import Walk
 
+# findings of one kind to be shown
+MOST = 5
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.upgrade", description=__doc__)
@@ -25,8 +28,11 @@ def main() -> int:
             say(f"in {made.home}")
         walk = Walk(made, old_release(made.home), new_release(made.home), say=say)
         findings = walk.run()
+    by_rule: dict[str, list[str]] = {}
     for finding in findings:
-        print(finding)
+        by_rule.setdefault(finding.rule, []).append(str(finding))
+    for lines in by_rule.values():
+        print(*lines[:MOST], *([f"... and {len(lines) - MOST} more"] if len(lines) > MOST else []), sep="\n")
     say(f"{len(walk.given)} executions over {OLD} and the working tree, {len(findings)} findings")
     return 1 if findings else 0
 

@@ -181,7 +181,7 @@ class Bed:
                     return json.load(response)
             except urllib.error.HTTPError as error:
                 said = f"{method} {path}: {error.code} {error.read().decode()}"
-                if error.code < 500 or time.monotonic() > until:
+                if error.code != 503 or time.monotonic() > until:
                     raise Refused(said) from error
             except (OSError, http.client.HTTPException) as error:
                 if time.monotonic() > until:

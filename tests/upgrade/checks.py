@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -184,6 +186,19 @@ def _validate(bed: Bed, url: str, who: str, id: str) -> list[Finding]:
     except Refused as error:
         return [Finding(id, f"{who} cannot replay it", str(error))]
     return [Finding(id, f"{who}: a projection is not the log's", str(difference)) for difference in differences]
+
+
+def exceptions(bed: Bed) -> list[Finding]:
+    """What the functions have logged that none of them expects: each with how often, and where it was raised."""
+    raised: Counter[tuple[str, str]] = Counter()
+    for log in sorted(bed.logs.glob("*_*.log")):
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith("{") and (entry := json.loads(line)).get("exception"):
+                trace = entry["exception"].strip().splitlines()
+                places = [part.strip() for part in trace if part.lstrip().startswith("File ")]
+                where = places[-1].rpartition("noetl_serverless/")[2] if places else ""
+                raised[log.stem.replace("_", " ", 1), f"{entry['message']}: {trace[-1][:300]} ({where})"] += 1
+    return [Finding("", f"{who} raises", f"{times} times: {what}") for (who, what), times in sorted(raised.items())]
 
 
 def stuck(bed: Bed, given: Given) -> str:
