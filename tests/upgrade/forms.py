@@ -52,9 +52,10 @@ Form = dict[str, list[str]]
 # what is to be done where a section has changed, but not its version
 ADVICE = {
     "schema": "add a migration; one that is out stays as it is",
-    "events": "raise VERSION in engine/upcast.py, and give older events an upcaster",
-    "values": "raise FORMS in engine/upcast.py, and let whoever reads them read the older form too",
+    "events": "raise FORMS in engine/upcast.py; and VERSION, with an upcaster, if older code must not read them",
+    "values": "raise FORMS in engine/upcast.py; and STATE_VERSION, with an upcaster, if older code must not read it",
 }
+VERSIONS = {"schema": "schema", "events": "forms", "values": "forms"}
 
 WRITTEN = """
 CREATE TABLE public.written (place text, content jsonb);
@@ -201,7 +202,7 @@ def unversioned(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     found = []
     for section, advice in ADVICE.items():
         lines = changes(before[section], after[section])
-        if lines and before["versions"][section] == after["versions"][section]:
+        if lines and before["versions"][VERSIONS[section]] == after["versions"][VERSIONS[section]]:
             found.append(f"the {section} are not what {OLD} writes: {advice}\n" + "\n".join(lines))
     migrations = before["schema"]["migrations"]
     for name in sorted(name for name, sum in migrations.items() if after["schema"]["migrations"].get(name) != sum):

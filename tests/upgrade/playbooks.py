@@ -110,14 +110,16 @@ CHAIN = _chain("chain", 3, 4)
 # its worker runs ahead of what is durable: the wire carries whole states
 PIPELINED = _chain("pipelined", 8, 12, durability="pipelined")
 
+# the scope of its items is the same for all of them, `ctx` with it
 FAN_OUT = Kind(
     "fan_out",
     (
         playbook(
             "fan_out",
+            step("mark", {"kind": "noop"}, "every", set={"ctx.mark": "{{ 'item' }}"}),
             step(
                 "every",
-                both(gate(IN_THE_WORKER), effect("item-{{ iter.n }}")),
+                both(gate(IN_THE_WORKER), effect("{{ ctx.mark }}-{{ iter.n }}")),
                 "sum",
                 loop=at_once("range(12)|list", 4),
             ),
@@ -126,6 +128,40 @@ FAN_OUT = Kind(
     ),
     _each(12),
     lambda n: {"count": 12},
+)
+
+# each of its items sets what the next reads
+GROWING = Kind(
+    "growing",
+    (
+        playbook(
+            "growing",
+            step("begin", {"kind": "noop"}, "every", set={"ctx.sum": "{{ 0 }}"}),
+            step(
+                "every",
+                [
+                    {"name": "wait", **gate(IN_THE_WORKER)},
+                    {"name": "act", **effect("sum-{{ ctx.sum }}")},
+                    {
+                        "name": "add",
+                        **python("result = {'sum': sum + n + 1}", sum="{{ ctx.sum }}", n="{{ iter.n }}"),
+                        "spec": {
+                            "policy": {
+                                "rules": [
+                                    {"else": {"then": {"do": "continue", "set": {"ctx.sum": "{{ output.data.sum }}"}}}}
+                                ]
+                            }
+                        },
+                    },
+                ],
+                "say",
+                loop=in_order("range(3)|list"),
+            ),
+            step("say", python("result = {'sum': sum}", sum="{{ ctx.sum }}")),
+        ),
+    ),
+    ("sum-0", "sum-1", "sum-3"),
+    lambda n: {"sum": 6},
 )
 
 # its frames are handed back to timers
@@ -517,6 +553,7 @@ KINDS: Sequence[Kind] = (
     CHAIN,
     PIPELINED,
     FAN_OUT,
+    GROWING,
     FAN_OUT_BY_TIMER,
     IN_ORDER,
     BEST_EFFORT,

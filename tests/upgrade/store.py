@@ -60,12 +60,13 @@ PATIENCE = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An execution that was started, and the gate it waits at."""
+    """An execution that was started, the gate it waits at, and the phase in which it began."""
 
     execution_id: str
     kind: str
     n: int
     gate: str
+    begun: str = "before"
 
 
 @dataclass(slots=True)
@@ -100,11 +101,11 @@ class Starts:
         self._bed = bed
         self._n = first
 
-    def __call__(self, url: str, kind: Kind, gate: str) -> Given:
+    def __call__(self, url: str, kind: Kind, gate: str, begun: str = "before") -> Given:
         n, self._n = self._n, self._n + 1
         body = {"path": kind.path, "payload": kind.payload(n, gate, self._bed.effects.url)}
         answer = self._bed.call(url, "POST", "/api/execute", body, key=f"upgrade {n}")
-        given = Given(answer["execution_id"], kind.name, n, gate)
+        given = Given(answer["execution_id"], kind.name, n, gate, begun)
         self.given.append(given)
         return given
 
@@ -284,7 +285,7 @@ def rows(bed: Bed) -> dict[str, Any]:
     kinds = dict.fromkeys(("execution", "command", "stage", "schedule_fire", "archive"), "status")
     for table, column in {**kinds, "event": "type", "inbox": "type"}.items():
         found[table] = dict(bed.query(f"SELECT {column}, count(*) FROM noetl.{table} GROUP BY 1 ORDER BY 1"))
-    sql = "SELECT state->'tokens' FROM noetl.execution WHERE status = 'RUNNING' AND state ? 'tokens'"
+    sql = "SELECT state->'tokens' FROM noetl.execution WHERE status = 'RUNNING' AND state->'tokens' IS NOT NULL"
     phases = Counter(token["phase"] for (tokens,) in bed.query(sql) for token in tokens.values())
     found["tokens in snapshots"] = dict(sorted(phases.items()))
     return found

@@ -139,7 +139,7 @@ class Walk:
         self._report(name, planes[-1 if name == "crossed" else 0].url)
         for gate in PHASES[PHASES.index(name) :]:
             for kind in self._kinds:
-                self._try(name, lambda kind=kind, gate=gate: self._starts(next(urls), kind, gate))
+                self._try(name, lambda kind=kind, gate=gate: self._starts(next(urls), kind, gate, name))
         ending = [given for given in self.given if given.gate == name or given.gate == "now"]
         self._settle(name, ending, urls)
         self._say(f"{name}: {len(ending)} executions ended after {time.monotonic() - began:.1f} s")

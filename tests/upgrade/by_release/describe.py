@@ -42,7 +42,11 @@ def _bare(schema: Any, named: bool = False) -> Any:
 print(
     json.dumps(
         {
-            "versions": {"events": upcast.VERSION, "values": getattr(upcast, "FORMS", 1)},
+            "versions": {
+                "forms": getattr(upcast, "FORMS", 1),
+                "events": upcast.VERSION,
+                "states": getattr(upcast, "STATE_VERSION", 1),
+            },
             "migrations": {name: hashlib.sha256(sql.encode()).hexdigest() for name, sql in migrations()},
             "state": records(state),
             "wire": {**models(protocol), **models(messages)},
