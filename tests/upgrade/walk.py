@@ -58,6 +58,21 @@ class Walk:
             self._found("", "a function does not run", str(error))
         return self.findings
 
+    def run_at_once(self) -> list[Finding]:
+        """In one phase: all gates open, each request to the other release's control plane than the last; the audit."""
+        self._manifest = restore(self.bed)
+        self.new.migrate(self.bed.database_url)
+        self.bed.effects.open.update(PHASES)
+        with self._side_by_side() as (planes, ports):
+            for phase, plane in zip(PHASES, itertools.cycle(planes), strict=False):
+                self._report(phase, plane.url)
+            with self._alternating(planes) as url, self._workers((self.old, url, ports[0]), (self.new, url, ports[1])):
+                self._settle("at once", self.given, itertools.cycle([plane.url for plane in planes]))
+                self._look(planes)
+                self.findings += checks.exceptions(self.bed)
+                self.findings += checks.everything(self.bed, planes[1].url, self.given, self._manifest)
+        return self.findings
+
     def _phases(self) -> Iterator[None]:
         self._manifest = restore(self.bed)
         self.new.migrate(self.bed.database_url)
