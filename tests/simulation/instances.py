@@ -15,9 +15,10 @@ from noetl_serverless.worker import service
 from noetl_serverless.worker.drain import Worker
 
 from . import answers
-from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Server, Statements
+from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Statements
 from .loop import Process
 from .playbooks import plan_of
+from .server import Server
 
 if TYPE_CHECKING:
     from .world import World

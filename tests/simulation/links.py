@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import orjson
 
-from noetl_serverless.errors import Problem, TooLarge, Unavailable
+from noetl_serverless.errors import Unavailable
 from noetl_serverless.ports import Pointer, Stored
-from noetl_serverless.protocol import ClaimRequest, CommandKey, HeartbeatRequest, ReportRequest
+from noetl_serverless.protocol import CommandKey
 from noetl_serverless.worker.client import ControlPlane
 
 from .loop import Process
+from .server import Called, called
 
 if TYPE_CHECKING:
     from .instances import Plane
@@ -61,56 +61,17 @@ class SchedulesLink:
         return getattr(self._statements, name)
 
 
-class Server:
-    """The HTTP side of a control plane: bytes in, status and bytes out."""
-
-    def __init__(self, ledger: Any, log: Any, process: Process, world: World) -> None:
-        self._ledger = ledger
-        self._log = log
-        self._process = process
-        self._world = world
-
-    async def answer(self, path: str, body: Any) -> tuple[int, Any]:
-        ledger = self._ledger
-        try:
-            match path.split("/")[1:]:
-                case ["api", "commands", "claim"]:
-                    answer: Any = await ledger.claim(ClaimRequest.model_validate_json(body))
-                case ["api", "commands", "report"]:
-                    if len(body) > self._world.body_limit:
-                        raise TooLarge("the body is too large")
-                    request = ReportRequest.model_validate_json(body)
-                    answer = await ledger.report(request)
-                    self._world.log.check_answer(request, answer)
-                case ["api", "commands", "heartbeat"]:
-                    answer = await ledger.heartbeat(HeartbeatRequest.model_validate_json(body))
-                case ["api", "results", "manifest", id, step, generation]:
-                    return 200, orjson.dumps({"parts": await self._log.parts(id, step, int(generation))})
-                case ["api", "execute"]:
-                    return 200, await ledger.start(**body)
-                case ["api", "cancel"]:
-                    return 200, await ledger.cancel(**body)
-                case _:
-                    raise AssertionError(path)
-            return 200, answer.__pydantic_serializer__.to_json(answer, by_alias=True)
-        except Problem as problem:
-            return problem.status, orjson.dumps(problem.to_dict())
-        except Exception as error:
-            self._world.caught(error, f"{self._process}: {path}")
-            return 500, b"{}"
-
-
 class Wire:
     """From a caller to some control plane and back. Raises what aiohttp raises."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def send(self, path: str, body: Any, timeout: float) -> tuple[int, Any]:
+    async def send(self, call: Called, timeout: float) -> tuple[int, bytes]:
         async with asyncio.timeout(timeout):
-            return await self._send(path, body)
+            return await self._send(call)
 
-    async def _send(self, path: str, body: Any) -> tuple[int, Any]:
+    async def _send(self, call: Called) -> tuple[int, bytes]:
         world, faults = self._world, self._world.faults
         plane = world.some_plane()
         await world.delay("wire_slow")
@@ -120,25 +81,25 @@ class Wire:
             await self._broken()
         if faults.strike("request_twice"):
             other = world.some_plane()
-            world.loop.later(world.chance.random() * 4, self._deliver, other, path, body, None)
-        answer: asyncio.Future[tuple[int, Any]] = world.loop.create_future()
-        self._deliver(plane, path, body, answer)
+            world.loop.later(world.chance.random() * 4, self._deliver, other, call, None)
+        answer: asyncio.Future[tuple[int, bytes]] = world.loop.create_future()
+        self._deliver(plane, call, answer)
         status, content = await answer
         await world.delay("wire_slow")
         if faults.strike("answer_lost"):
             await self._broken()
         return status, content
 
-    def _deliver(self, plane: Plane, path: str, body: Any, answer: asyncio.Future[Any] | None) -> None:
+    def _deliver(self, plane: Plane, call: Called, answer: asyncio.Future[Any] | None) -> None:
         if not plane.process.alive:
             return
         if answer is not None:
             plane.process.owed.add(answer)
             answer.add_done_callback(plane.process.owed.discard)
-        plane.process.spawn(self._serve(plane, path, body, answer))
+        plane.process.spawn(self._serve(plane, call, answer))
 
-    async def _serve(self, plane: Plane, path: str, body: Any, answer: asyncio.Future[Any] | None) -> None:
-        result = await plane.server.answer(path, body)
+    async def _serve(self, plane: Plane, call: Called, answer: asyncio.Future[Any] | None) -> None:
+        result = await plane.server.answer(call)
         if answer is not None and not answer.done():
             answer.set_result(result)
 
@@ -157,7 +118,7 @@ class Client(ControlPlane):
         self._wire = wire
 
     async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
-        return await self._wire.send(path, body, timeout)
+        return await self._wire.send(called(path, body), timeout)
 
 
 class BusLink:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-
-from noetl_serverless.ledger.openings import Started
+import orjson
 
 from .playbooks import MAIN
+from .server import Called, called
 
 if TYPE_CHECKING:
     from .world import World
@@ -36,28 +36,28 @@ async def serve(world: World, order: Order) -> None:
     """Without a key it is not safe to start it again."""
     await asyncio.sleep(order.at)
     key = f"user/{order.label}" if order.keyed else None
-    body = {"path": MAIN, "payload": order.payload, "idempotency_key": key}
-    answer = await _ask(world, "/api/execute", body, tries=1 if key is None else TRIES)
-    if isinstance(answer, Started):
-        order.execution_id = answer.execution_id
+    body = orjson.dumps({"path": MAIN, "payload": order.payload})
+    answer = await _ask(world, called("/api/execute", body, key), tries=1 if key is None else TRIES)
+    if answer is not None:
+        order.execution_id = answer["execution_id"]
         if order.cancel_at is not None:
             await asyncio.sleep(order.cancel_at)
             cascade = world.chance.random() < 0.7
-            body = {"execution_id": answer.execution_id, "reason": "changed my mind", "cascade": cascade}
-            await _ask(world, "/api/cancel", body, tries=TRIES)
+            body = orjson.dumps({"reason": "changed my mind", "cascade": cascade})
+            await _ask(world, called(f"/api/executions/{order.execution_id}/cancel", body), tries=TRIES)
     order.settled = True
 
 
-async def _ask(world: World, path: str, body: dict[str, Any], tries: int) -> Any:
+async def _ask(world: World, call: Called, tries: int) -> Any:
     for _ in range(tries):
         try:
-            status, answer = await world.wire.send(path, body, TIMEOUT)
+            status, answer = await world.wire.send(call, TIMEOUT)
         except (aiohttp.ClientError, TimeoutError):
-            status, answer = 503, None
+            status, answer = 503, b""
         if status < 400:
-            return answer
+            return orjson.loads(answer)
         if status not in (500, 503):
-            world.log.broken("a user was refused", f"{path} {body} {status} {answer!r}")
+            world.log.broken("a user was refused", f"{call} {status} {answer!r}")
             return None
         await asyncio.sleep(0.5)
     return None

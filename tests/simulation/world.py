@@ -58,19 +58,20 @@ class World:
         self._incarnation = 0
         self._secrets = stream(seed, "secrets")
         setup = stream(seed, "setup")
-        self._calm = not self.faults.on
+        self.calm = not self.faults.on
+        self.turnstile = asyncio.Lock()
         self.settings = Settings(
             lease=setup.choice((6.0, 15.0, 30.0)),
-            time_budget=1000.0 if self._calm else setup.choice((20.0, 60.0, 120.0)),
+            time_budget=1000.0 if self.calm else setup.choice((20.0, 60.0, 120.0)),
             max_in_flight=setup.choice((1, 2, 4, 16)),
             max_deliveries=setup.choice((3, 50, 50, 50)),
             scratch="/tmp",
         )
-        counts = (1, 1, 1) if self._calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
+        counts = (1, 1, 1) if self.calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
         self._counts = counts
         self.grace = setup.choice((5.0, 0.5))
         # what a request may weigh, in bytes
-        self.body_limit = 2000 if not self._calm and setup.random() < 0.08 else 1_000_000
+        self.body_limit = 2000 if not self.calm and setup.random() < 0.08 else 1_000_000
         # the function that is rung when a timer is due, if there is one
         self.alarm = setup.choice((ALARM, None))
         self._pace = setup.choice((DELAYS, DELAYS, SLOW))
@@ -88,7 +89,7 @@ class World:
         orders = []
         for payload in self.book.payloads[: setup.choice((1, 1, 1, 2))]:
             late = None if setup.random() < 0.85 else setup.random() * 40
-            cancel = None if self._calm else late
+            cancel = None if self.calm else late
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
         return orders
 
@@ -130,12 +131,12 @@ class World:
             await asyncio.sleep(self.chance.random() * 8)
             return
         seconds = DELAYS[int(self.chance.random() * len(DELAYS))]
-        if seconds or not self._calm:
+        if seconds or not self.calm:
             await asyncio.sleep(seconds)
 
     async def statement(self, process: Process, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         faults = self.faults
-        if not self._calm:
+        if not self.calm:
             await asyncio.sleep(self._pace[int(self.chance.random() * len(self._pace))])
         if faults.strike("crash_before"):
             self.crash(process)
@@ -148,7 +149,7 @@ class World:
             await never()
         if faults.strike("store_answer_lost"):
             raise Unavailable("the connection to PostgreSQL broke")
-        if not self._calm:
+        if not self.calm:
             await asyncio.sleep(0)
         return result
 
@@ -258,7 +259,7 @@ class World:
         for order in self.orders:
             users.spawn(serve(self, order))
         nemesis = Process(self.loop, "nemesis")
-        if self._calm:
+        if self.calm:
             self.loop.later(TROUBLE, self._quiet)
         else:
             nemesis.spawn(self.nemesis())

@@ -1,0 +1,173 @@
+"""The HTTP side of a control plane: the product's own routes and middleware, from the bytes of a request to the status
+and the bytes of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from noetl_serverless.control_plane.operation import Operation
+from noetl_serverless.control_plane.routes import OPERATIONS
+from noetl_serverless.control_plane.tokens import Role, Verifier, mint
+from noetl_serverless.errors import NotFound, Problem, TooLarge
+from noetl_serverless.store.executions import Part
+from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
+
+from .loop import Process
+
+if TYPE_CHECKING:
+    from .world import World
+
+KEY = "k" * 32
+VERIFIER = Verifier(KEY)
+WORKERS = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest"}
+SERVED = {operation.name: operation for operation in OPERATIONS}
+
+
+def _token(role: Role) -> tuple[bytes, bytes]:
+    return b"authorization", f"Bearer {mint(KEY, role, 'simulation', 1e9, now=1_700_000_000.0)}".encode()
+
+
+TOKENS = {name: _token("worker" if name in WORKERS else "gateway") for name in SERVED}
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A request, as its route has taken it apart."""
+
+    operation: str
+    path: str
+    names: dict[str, str]
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def called(path: str, body: bytes | None = None, key: str | None = None) -> Called:
+    headers = () if key is None else ((b"idempotency-key", key.encode()),)
+    match path.split("/")[2:]:
+        case ["commands", "claim"]:
+            name, names = "claimCommands", {}
+        case ["commands", "report"]:
+            name, names = "reportOutcomes", {}
+        case ["commands", "heartbeat"]:
+            name, names = "heartbeat", {}
+        case ["results", "manifest", id, step, generation]:
+            name, names = "getManifest", {"execution_id": id, "step": step, "generation": generation}
+        case ["execute"]:
+            name, names = "execute", {}
+        case ["executions", id, "cancel"]:
+            name, names = "cancelExecution", {"execution_id": id}
+        case _:
+            raise AssertionError(path)
+    return Called(name, path, names, body or b"", headers)
+
+
+class Server:
+    def __init__(self, ledger: Any, log: Any, process: Process, world: World) -> None:
+        self._process = process
+        self._world = world
+        services: Any = SimpleNamespace(ledger=LedgerLink(ledger, world), executions=History(log), verifier=VERIFIER)
+        self._apps = {
+            name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
+        }
+
+    async def answer(self, call: Called) -> tuple[int, bytes]:
+        """Where nothing is to go wrong, one request is served at a time, so that the order of events hangs on nothing
+        but the order of the requests."""
+        if self._world.calm:
+            async with self._world.turnstile:
+                return await self._answer(call)
+        return await self._answer(call)
+
+    async def _answer(self, call: Called) -> tuple[int, bytes]:
+        body, status, chunks = call.body, 500, []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                chunks.append(message["body"])
+
+        scope: Scope = {
+            "type": "http",
+            "method": SERVED[call.operation].method,
+            "path": call.path,
+            "path_params": call.names,
+            "query_string": b"",
+            "headers": [TOKENS[call.operation], *call.headers],
+            "starlette.exception_handlers": ({}, EXCEPTION_HANDLERS),
+        }
+        await self._apps[call.operation](scope, receive, send)
+        return status, b"".join(chunks)
+
+    def check(self, call: str, body: bytes) -> None:
+        if call == "/api/commands/report" and len(body) > self._world.body_limit:
+            raise TooLarge("the body is too large")
+
+    def noticed(self, error: Exception, path: str) -> None:
+        """What is answered as a bare 500 is a mistake of ours."""
+        if type(as_problem(error)) is Problem:
+            self._world.caught(error, f"{self._process}: {path}")
+
+
+_WANTED = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest", "execute", "cancelExecution"}
+
+
+def _route(operation: Operation, services: Any) -> ASGIApp:
+    app: ASGIApp = operation.route(services).app
+    return app
+
+
+class _Noticed:
+    """Between the middleware and the route."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app = app
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._server.check(scope["path"], (await receive())["body"])
+            await self._app(scope, receive, send)
+        except Exception as error:
+            self._server.noticed(error, scope["path"])
+            raise
+
+
+class LedgerLink:
+    """The ledger as the routes call it; what it answers to workers is looked at."""
+
+    def __init__(self, ledger: Any, world: World) -> None:
+        self._world = world
+        self._ledger = ledger
+        self.start, self.cancel, self.heartbeat = ledger.start, ledger.cancel, ledger.heartbeat
+
+    async def claim(self, request: Any) -> Any:
+        answer = await self._ledger.claim(request)
+        return answer
+
+    async def report(self, request: Any) -> Any:
+        answer = await self._ledger.report(request)
+        self._world.log.check_answer(request, answer)
+        return answer
+
+
+class History:
+    """`archive.history.History`, as far as it is asked."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    async def get(self, execution_id: int) -> Any:
+        raise NotFound(f"there is no execution {execution_id}")
+
+    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
+        found = await self._log.parts(str(execution_id), step, generation)
+        return [Part(part["start"], part["end"], part.get("data"), part.get("ref")) for part in found]
