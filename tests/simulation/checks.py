@@ -9,12 +9,13 @@ import orjson
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
+from noetl_serverless.engine.state import State
 from noetl_serverless.store.memory import Execution
 
+from .exact import differing, same
 from .model import conform
 from .playbooks import MAIN, plan_of
 from .rules import Broken
-from .watch import same
 
 if TYPE_CHECKING:
     from .world import World
@@ -56,7 +57,7 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
 
 def _must(holds: bool, rule: str, detail: Any) -> None:
     if not holds:
-        raise Broken(rule, str(detail))
+        raise Broken(rule, str(detail() if callable(detail) else detail))
 
 
 def _all_ended(world: World) -> None:
@@ -84,8 +85,8 @@ def _all_folds(world: World) -> None:
         diary = world.log.diaries[id]
         whole = fold(id, execution.events, execution.workload)
         _must(same(whole, diary.shadow), "the fold is another one than step by step", id)
-        kept = orjson.loads(execution.state)
-        _must(kept == orjson.loads(orjson.dumps(whole.snapshot())), "the last snapshot is not the fold", id)
+        kept = State.restore(orjson.loads(execution.state), execution.workload)
+        _must(same(kept, whole), "the last snapshot is not the fold", lambda: differing(kept, whole))
 
 
 def _orders(world: World) -> None:

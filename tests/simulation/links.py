@@ -66,6 +66,7 @@ class Wire:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._asked = 0
 
     async def send(self, call: Called, timeout: float) -> tuple[int, bytes]:
         async with asyncio.timeout(timeout):
@@ -94,8 +95,10 @@ class Wire:
         if not plane.process.alive:
             return
         if answer is not None:
-            plane.process.owed.add(answer)
-            answer.add_done_callback(plane.process.owed.discard)
+            self._asked += 1
+            number, owed = self._asked, plane.process.owed
+            owed[number] = answer
+            answer.add_done_callback(lambda answer: owed.pop(number, None))
         plane.process.spawn(self._serve(plane, call, answer))
 
     async def _serve(self, plane: Plane, call: Called, answer: asyncio.Future[Any] | None) -> None:

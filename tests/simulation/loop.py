@@ -47,8 +47,8 @@ class Process:
         self.alive = True
         self.stalled_until = 0.0
         self.ready: deque[asyncio.Handle] = deque()
-        # answers that others wait for; they hear when this process dies
-        self.owed: set[asyncio.Future[Any]] = set()
+        # answers that others wait for, by number; they hear when this process dies
+        self.owed: dict[int, asyncio.Future[Any]] = {}
         self._context = Context()
         self._context.run(PROCESS.set, self)
 

@@ -207,7 +207,7 @@ class World:
             return
         self.note("crashed", None, process.name)
         self.loop.kill(process)
-        for answer in list(process.owed):
+        for answer in list(process.owed.values()):
             if not answer.done() and self.chance.random() < 0.7:
                 self.loop.later(0.01, _break, answer)
         self.loop.later(self.chance.random() * 3, self._replace, process)
