@@ -14,13 +14,16 @@ from noetl_serverless.tools.noop import Noop
 from noetl_serverless.tools.playbook import SubPlaybook
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 
+from . import hurtful
+
 # told of each call: what was asked under which key
 Heard = Callable[[str, bytes], None]
 
 
 class Scripted:
     """kind: python. Its input says what to do: `ms` to take, `fail`: the attempts that fail (or the residues of `v`
-    that do), `pad`: bytes to add; the rest is what the answer is made from."""
+    that do), `pad`: bytes to add, `give`: the name of a value that hurts, to be given `into` the data or a part of the
+    envelope beside it; the rest is what the answer is made from."""
 
     def __init__(self, heard: Heard, draw: Callable[[], float]) -> None:
         self._heard = heard
@@ -28,19 +31,43 @@ class Scripted:
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         asked = dict(call.input)
-        content = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-        self._heard(context.idempotency_key, content)
+        self._heard(context.idempotency_key, _text(asked))
         await asyncio.sleep(asked.pop("ms", 1) / 1000 * (0.5 + self._draw()))
         fail, pad = asked.pop("fail", 0), asked.pop("pad", 0)
-        value = zlib.crc32(orjson.dumps([call.name, asked], option=orjson.OPT_SORT_KEYS)) % 1000
+        give, into = asked.pop("give", ""), asked.pop("into", "data")
+        value = zlib.crc32(_text([call.name, asked])) % 1000
         bad = context.attempt <= fail if isinstance(fail, int) else value % 3 in fail
         if bad:
             error = {"kind": "python", "code": "scripted", "retryable": True, "message": f"as asked: {value}"}
             return ToolOutcome("error", error=error)
-        return ToolOutcome("ok", data={"v": value, **({"i": asked["i"]} if "i" in asked else {}), "pad": "x" * pad})
+        data = {"v": value, **({"i": asked["i"]} if "i" in asked else {}), "pad": "x" * pad}
+        if not give:
+            return ToolOutcome("ok", data=data)
+        if into == "error":
+            error = {"kind": "python", "code": "spoiled", "retryable": False, "message": "as asked", "w": given(give)}
+            return ToolOutcome("error", error=error)
+        if into != "data":
+            return ToolOutcome("ok", data=data, **{into: {"w": given(give)}})
+        return ToolOutcome("ok", data={**data, "w": given(give)})
 
     async def close(self) -> None:
         return None
+
+
+def given(name: str) -> Any:
+    if name == "large":
+        return 10**9
+    kind, _, keys = name.partition(":")
+    if kind == "order":
+        return {key: index for index, key in enumerate(keys.split(","))}
+    return hurtful.yielded(name).make()
+
+
+def _text(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return repr(value).encode("utf-8", "backslashreplace")
 
 
 def loader(heard: Heard, draw: Callable[[], float]) -> Callable[[str], Any]:

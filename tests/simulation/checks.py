@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,9 +14,10 @@ from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
 from noetl_serverless.store.memory import Execution
 
-from .exact import differing, same
+from .exact import differing, exact, same
 from .model import conform
 from .playbooks import MAIN, plan_of
+from .poison import Promise
 from .rules import Broken
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
         _families(world)
         misfit = conform(world.log.moves)
         _must(misfit is None, "the model does not allow it", misfit)
+        _promises(world)
         if world.book.tame:
             _compare(world, expected)
     except Broken as broken:
@@ -93,7 +97,9 @@ def _orders(world: World) -> None:
     """One execution for each order that has a key."""
     for order in world.orders:
         found = [id for id, execution in world.log.executions.items() if _is_root(execution, order.label)]
-        if order.keyed:
+        if order.refused:
+            _must(not found, "an order that was refused was started", f"{order.label} {found}")
+        elif order.keyed:
             _must(len(found) <= 1, "an order was started twice", f"{order.label} {found}")
             _must(found == [order.execution_id], "an order was lost", f"{order.label} {found}")
 
@@ -104,7 +110,12 @@ def _is_root(execution: Execution, label: str) -> bool:
 
 def _schedules(world: World) -> None:
     """Each run that was owed was started once, and nothing else."""
-    roots = [id for id, execution in world.log.executions.items() if _is_root(execution, "scheduled")]
+    labels = [table.payload["label"] for table in world.schedules.tables.values()]
+    roots = [
+        id
+        for id, execution in world.log.executions.items()
+        if any(_is_root(execution, label) for label in labels)
+    ]
     started = [str(owed.execution_id) for owed in world.schedules.fires.values() if owed.status == "started"]
     _must(sorted(roots) == sorted(started), "schedules fired twice, or not at all", f"{roots} {started}")
     _must(not any(owed.status == "open" for owed in world.schedules.fires.values()), "a run is still owed", "")
@@ -157,6 +168,67 @@ def _families(world: World) -> None:
 
 
 # -- how executions ended
+
+
+def _promises(world: World) -> None:
+    """What hurts ends as it promises: where and why it fails is told, and where it does not, nothing is lost."""
+    refused = {order.label for order in world.orders if order.refused}
+    for each in world.book.poisoned:
+        found = [id for id, execution in world.log.executions.items() if _is_root(execution, each.label)]
+        if each.refused:
+            _must(not found, "what is no payload was taken for one", f"{each.label} {each.body!r}")
+        elif each.body is not None:
+            _must(each.label not in refused, "a payload was refused", f"{each.label} {each.body!r}")
+        for id in found:
+            if not _touched(world, id):
+                _keeps(world, id, each.label, each.promise)
+
+
+def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
+    state, events = world.log.diaries[id].shadow, world.log.executions[id].events
+    told = f"{who}: {state.status}, {str(state.error)[:600]}"
+    weight = sum(len(orjson.dumps(event.payload)) for event in events) + len(world.log.executions[id].state)
+    _must(weight <= promise.bytes, "a log is larger than what is promised", f"{who}: {weight} bytes")
+    for step, most in promise.begun.items():
+        begun = max((generation for name, generation in world.log.diaries[id].begun if name == step), default=0)
+        _must(begun <= most, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {most}")
+    if promise.status is not None:
+        _must(state.status == promise.status, "it ends otherwise than is promised", f"{told}, not {promise.status}")
+    if promise.step is not None:
+        step = (state.error or {}).get("step")
+        _must(step == promise.step, "an error does not name its step", f"{told}, not {promise.step}")
+    for word in promise.words:
+        _must(word in str(state.error), "an error does not say what is wrong", f"{told}, not {word!r}")
+    if state.status == "completed":
+        for key, value in promise.ctx.items():
+            _exactly(value, state.ctx.get(key), f"{who}: ctx.{key}")
+        for step, fields in promise.data.items():
+            data = _bare(world, state.outcomes[step])["data"]
+            for name, value in fields.items():
+                _exactly(value, data.get(name), f"{who}: {step}.{name}")
+
+
+def _exactly(promised: Any, found: Any, what: str) -> None:
+    if exact(promised) != exact(found):
+        raise Broken("a value is not kept as it is promised", f"{what}: {str(found)[:300]}, not {str(promised)[:300]}")
+
+
+def log_of(world: World, id: str) -> bytes:
+    """An execution's events, to the last byte."""
+    return orjson.dumps([astuple(event) for event in world.log.executions[id].events])
+
+
+def unequal(one: World, other: World) -> str | None:
+    """Where the logs of two worlds part in which the same was to happen."""
+    if list(one.log.executions) != list(other.log.executions):
+        return f"executions {list(one.log.executions)} / {list(other.log.executions)}"
+    for id in one.log.executions:
+        if log_of(one, id) == log_of(other, id):
+            continue
+        pairs = zip_longest(one.log.executions[id].events, other.log.executions[id].events)
+        first = next(pair for pair in pairs if orjson.dumps(pair) != orjson.dumps(pair[::-1]))
+        return f"{id} {one.log.executions[id].case.path}: {str(first[0])[:1000]} / {str(first[1])[:1000]}"
+    return None
 
 
 def outcomes(world: World) -> dict[str, Any]:

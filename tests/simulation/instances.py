@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,18 @@ def boot_hand(world: World, index: int) -> Hand:
 
 def _ledger(world: World, process: Process, log: Any) -> Ledger:
     playbooks = Playbooks(world.catalog)
-    return Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000))
+    ledger = Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000))
+    if world.setting.caches == "off":
+        ledger._commits.cases.keep = lambda case: None  # type: ignore[method-assign]
+        ledger._dispatch._openings = Forgetful()
+    return ledger
+
+
+class Forgetful(OrderedDict[Any, Any]):
+    """Keeps nothing."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        return
 
 
 def _doorbell(world: World) -> Doorbell:

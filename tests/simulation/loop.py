@@ -69,8 +69,10 @@ class Process:
 class Loop(asyncio.AbstractEventLoop):
     EPOCH = 1_800_000_000.0
 
-    def __init__(self, rng: random.Random | None = None) -> None:
-        """Without `rng` processes take turns, first come first served."""
+    def __init__(self, rng: random.Random | None = None, *, one_queue: bool = False) -> None:
+        """Without `rng` processes take turns, first come first served; with `one_queue` so do all their callbacks, and
+        it makes no difference how many processes there are. None of them may then stall or die.
+        """
         self._draw = rng.random if rng is not None else None
         self.now = 0.0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -79,6 +81,7 @@ class Loop(asyncio.AbstractEventLoop):
         self._closed = False
         self._dead: list[Task] = []
         self._nobody = Process(self, "world")
+        self._one_queue = one_queue
         # exceptions that nobody caught
         self.errors: list[dict[str, Any]] = []
         self.steps = 0
@@ -125,6 +128,8 @@ class Loop(asyncio.AbstractEventLoop):
         process = handle._context.get(PROCESS) or self._nobody  # type: ignore[attr-defined]
         if not process.alive or self._closed:
             return
+        if self._one_queue:
+            process = self._nobody
         process.ready.append(handle)
         if len(process.ready) == 1 and process.stalled_until <= self.now:
             self._busy.append(process)

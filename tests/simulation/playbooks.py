@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,12 +17,16 @@ from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 
 from .faults import stream
+from .poison import Poisoned, poisoned
 from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
 from .twins import Entry
 
 MAIN = "sim/main"
 # so many seeds share a book: compiling one costs as much as running it
 SHARE = 8
+PIPELINED = '"durability": "pipelined"'
+# how many that hurt stand in a book
+POISONED = (0, 1, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,12 @@ class Book:
     entries: tuple[Entry, ...]
     payloads: tuple[dict[str, Any], ...]
     tame: bool
+    # playbooks that hurt, to be run beside them
+    poisoned: tuple[Poisoned, ...] = ()
+
+    @property
+    def pipelined(self) -> bool:
+        return PIPELINED in self.text
 
     @property
     def text(self) -> str:
@@ -52,11 +62,26 @@ def book(number: int) -> Book:
     child = Maker(rng, depth=1).tame(CHILD, rng.randint(1, 4))
     main = Maker(rng).tame(MAIN, rng.randint(2, 8)) if tame else Maker(rng).wild(MAIN, rng.randint(3, 8))
     texts = {LEAF: leaf, CHILD: child, MAIN: main}
+    payloads = tuple({"label": label, "x": rng.randrange(100)} for label in ("one", "two", "three"))
+    beside = stream(number, "poisoned")
+    some = tuple(poisoned(beside, index) for index in range(beside.choice(POISONED)))
+    for each in some:
+        texts.update({each.path: each.text, **dict(each.more)})
     entries = tuple(
         Entry(index, path, 1, plan_of(text).hash, text) for index, (path, text) in enumerate(texts.items(), 1)
     )
-    payloads = tuple({"label": label, "x": rng.randrange(100)} for label in ("one", "two", "three"))
-    return Book(entries, payloads, tame)
+    return Book(entries, payloads, tame, some)
+
+
+@lru_cache(maxsize=8)
+def stepwise(number: int) -> Book:
+    """The same book, of which no step is run ahead."""
+    kept = book(number)
+    entries = []
+    for entry in kept.entries:
+        text = entry.content.replace(PIPELINED, '"durability": "step"')
+        entries.append(replace(entry, content=text, hash=plan_of(text).hash))
+    return replace(kept, entries=tuple(entries))
 
 
 def plan_of(text: str) -> Plan:

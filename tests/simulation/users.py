@@ -28,27 +28,37 @@ class Order:
     at: float
     keyed: bool
     cancel_at: float | None
+    path: str = MAIN
+    # what is sent, if it is not the payload written down as usual, and whether it may be refused
+    raw: bytes | None = None
+    refusable: bool = False
+    refused: bool = False
     execution_id: str | None = None
     settled: bool = False
+
+    def body(self) -> bytes:
+        payload = orjson.dumps(self.payload)
+        if self.raw is not None:
+            payload = payload[:-1] + b"," + self.raw[1:]
+        return b'{"path":' + orjson.dumps(self.path) + b',"payload":' + payload + b"}"
 
 
 async def serve(world: World, order: Order) -> None:
     """Without a key it is not safe to start it again."""
     await asyncio.sleep(order.at)
     key = f"user/{order.label}" if order.keyed else None
-    body = orjson.dumps({"path": MAIN, "payload": order.payload})
-    answer = await _ask(world, called("/api/execute", body, key), tries=1 if key is None else TRIES)
+    answer = await _ask(world, order, called("/api/execute", order.body(), key), tries=1 if key is None else TRIES)
     if answer is not None:
         order.execution_id = answer["execution_id"]
         if order.cancel_at is not None:
             await asyncio.sleep(order.cancel_at)
             cascade = world.chance.random() < 0.7
             body = orjson.dumps({"reason": "changed my mind", "cascade": cascade})
-            await _ask(world, called(f"/api/executions/{order.execution_id}/cancel", body), tries=TRIES)
+            await _ask(world, order, called(f"/api/executions/{order.execution_id}/cancel", body), tries=TRIES)
     order.settled = True
 
 
-async def _ask(world: World, call: Called, tries: int) -> Any:
+async def _ask(world: World, order: Order, call: Called, tries: int) -> Any:
     for _ in range(tries):
         try:
             status, answer = await world.wire.send(call, TIMEOUT)
@@ -56,6 +66,9 @@ async def _ask(world: World, call: Called, tries: int) -> Any:
             status, answer = 503, b""
         if status < 400:
             return orjson.loads(answer)
+        if order.refusable and 400 <= status < 500:
+            order.refused = True
+            return None
         if status not in (500, 503):
             world.log.broken("a user was refused", f"{call} {status} {answer!r}")
             return None

@@ -6,9 +6,11 @@ import asyncio
 import random
 import traceback
 import zlib
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
@@ -20,11 +22,12 @@ from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
 from .links import Wire, never
 from .loop import Loop, Process
-from .playbooks import SHARE, Book, book
+from .playbooks import SHARE, Book, book, stepwise
 from .twins import Catalog, MemorySchedules
 from .users import Order, serve
 from .watch import WatchedLog
 
+Caches = Literal["kept", "off", "alternating"]
 # how long things go wrong, and how long everything may then take to come to its end
 TROUBLE = 60.0
 PATIENCE = 4 * 3600.0
@@ -35,17 +38,43 @@ DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)
 SLOW = (0.0, 0.01, 0.04, 0.1)
 
 
+class Still(random.Random):
+    """Draws the same each time."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+# how often each kind is drawn
+CACHES: tuple[Caches, ...] = ("kept", "kept", "off", "alternating")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the same events may be gone through: what control planes keep of the executions they have seen, and, if they
+    take turns, how old it is; whether there is anything that hurts; and whether steps may be run ahead."""
+
+    caches: Caches = "kept"
+    poisoned: bool = True
+    ahead: bool = True
+
+
 class World:
-    def __init__(self, seed: int, limits: Limits | None = None, *, faults: Faults | None = None) -> None:
+    def __init__(
+        self, seed: int, limits: Limits | None = None, *, faults: Faults | None = None, setting: Setting | None = None
+    ) -> None:
         limits = limits or Limits()
         self.seed = seed
         self.faults = faults or Faults(seed, limits)
         self.faults.listener = lambda number, kind: self.note("FAULT", None, f"{number}", kind)
-        self.chance = stream(seed, "chance")
-        self.loop = Loop(None if limits.in_order or not self.faults.on else stream(seed, "turns"))
+        self.calm = not self.faults.on
+        # where nothing goes wrong, nothing is left to chance either: what is done once more or once less moves nothing else
+        self.chance: random.Random = Still() if self.calm else stream(seed, "chance")
+        self.loop = Loop(None if limits.in_order or self.calm else stream(seed, "turns"), one_queue=self.calm)
         self.trace: list[tuple[Any, ...]] = []
         self.log = WatchedLog(self.loop.wall, self.note)
-        self.book: Book = book(seed // SHARE)
+        self.setting = setting or Setting(stream(seed, "setting").choice(CACHES))
+        self.book: Book = book(seed // SHARE) if self.setting.ahead else stepwise(seed // SHARE)
         self.catalog = Catalog(list(self.book.entries))
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
@@ -55,10 +84,10 @@ class World:
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
         self._well_at = 0.0
         self.wire = Wire(self)
-        self._incarnation = 0
-        self._secrets = stream(seed, "secrets")
+        self._incarnations: Counter[str] = Counter()
+        self._turn = 0
+        self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers")}
         setup = stream(seed, "setup")
-        self.calm = not self.faults.on
         self.turnstile = asyncio.Lock()
         self.settings = Settings(
             lease=setup.choice((6.0, 15.0, 30.0)),
@@ -67,7 +96,7 @@ class World:
             max_deliveries=setup.choice((3, 50, 50, 50)),
             scratch="/tmp",
         )
-        counts = (1, 1, 1) if self.calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
+        counts = (2 if self.setting.caches == "alternating" else 1, 1, 1) if self.calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
         self._counts = counts
         self.grace = setup.choice((5.0, 0.5))
         # what a request may weigh, in bytes
@@ -78,11 +107,12 @@ class World:
         self.planes: list[Plane] = []
         self.hands: list[Hand] = []
         self.keepers: list[Keeper] = []
-        self.orders = self._orders(setup)[: limits.starts]
+        orders = self._orders(setup)
         if setup.random() < 0.15:
             policy = setup.choice(("skip", "fire_once", "catch_up"))
             payload = {"label": "scheduled", "x": 7}
             self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((20, 30)), policy)
+        self.orders = [*self._poisoned(stream(seed, "poisoned")), *orders][: limits.starts]
         self.trouble = True
 
     def _orders(self, setup: random.Random) -> list[Order]:
@@ -91,6 +121,20 @@ class World:
             late = None if setup.random() < 0.85 else setup.random() * 40
             cancel = None if self.calm else late
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
+        return orders
+
+    def _poisoned(self, setup: random.Random) -> list[Order]:
+        """What is to hurt the others; schedules start some of it."""
+        orders = []
+        for number, each in enumerate(self.book.poisoned if self.setting.poisoned else (), 2):
+            payload = {"label": each.label}
+            late = None if self.calm or setup.random() < 0.85 else setup.random() * 40
+            if each.by_schedule:
+                self.schedules.add(number, each.path, payload, setup.choice((20, 30)), "skip")
+                continue
+            order = Order(each.label, payload, setup.random() * 3, True, late, each.path, each.body)
+            order.refusable = each.body is not None
+            orders.append(order)
         return orders
 
     def _now(self) -> datetime:
@@ -102,15 +146,16 @@ class World:
     def note(self, what: str, execution_id: str | None, *more: str) -> None:
         self.trace.append((self.loop.now, what, execution_id, more))
 
-    def token(self, size: int) -> str:
-        return self._secrets.randbytes(size).hex()
+    def token(self, of: str, size: int) -> str:
+        return self._secrets[of].randbytes(size).hex()
 
     # -- instances
 
     def process(self, kind: str, index: int) -> Process:
-        self._incarnation += 1
+        name = f"{kind}{index}"
+        self._incarnations[name] += 1
         skew = (self.chance.random() - 0.5) * 2 * SKEW if self.faults.strike("skew") else 0.0
-        return Process(self.loop, f"{kind}{index}.{self._incarnation}", skew)
+        return Process(self.loop, f"{name}.{self._incarnations[name]}", skew)
 
     def _boot_keeper(self, index: int) -> Keeper:
         keeper = boot_keeper(self, index)
@@ -124,7 +169,11 @@ class World:
     # -- reaching each other
 
     def some_plane(self) -> Plane:
-        return self.planes[int(self.chance.random() * len(self.planes))]
+        drawn = int(self.chance.random() * len(self.planes))
+        if self.setting.caches == "alternating":
+            self._turn += 1
+            drawn = self._turn % len(self.planes)
+        return self.planes[drawn]
 
     async def delay(self, slow: str) -> None:
         if self.faults.strike(slow):
