@@ -3,16 +3,18 @@ and the bytes of its answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from noetl_serverless.control_plane.operation import Operation
+from noetl_serverless.control_plane.operation import Operation, encode
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
+from noetl_serverless.ledger.dispatch import Dispatch
 from noetl_serverless.store.executions import Part
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 
@@ -151,12 +153,29 @@ class LedgerLink:
 
     async def claim(self, request: Any) -> Any:
         answer = await self._ledger.claim(request)
+        await self._compare(answer.commands, ())
         return answer
 
     async def report(self, request: Any) -> Any:
         answer = await self._ledger.report(request)
         self._world.log.check_answer(request, answer)
+        await self._compare(answer.commands, request.running)
         return answer
+
+    async def _compare(self, commands: Sequence[Any], running: Sequence[Any]) -> None:
+        """A command is the same to the last byte, whether it follows from a report, is claimed from what is at hand, or
+        is made anew from what is stored."""
+        for command in commands:
+            log, key = self._world.log, (command.execution_id, command.command_id)
+            row = log.commands.get(key)
+            if row is None or (row.status, row.fence) != ("claimed", command.fence):
+                continue
+            lease, case = replace(log._leased(key), lease_until=command.lease_until), log._case(log.executions[key[0]])
+            (again,) = await Dispatch(log, self._ledger._playbooks).commands([lease], {key[0]: case}, running)
+            if command.ahead is None or command.ahead.head != case.head:
+                command, again = (each.model_copy(update={"ahead": None}) for each in (command, again))
+            if encode(command) != encode(again):
+                self._world.log.broken("a command is not what is stored", f"{encode(command)!r} / {encode(again)!r}")
 
 
 class History:
