@@ -7,17 +7,27 @@ JSON takes a tuple for a list.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from noetl_serverless.engine.state import SNAPSHOT, Command, Loop, State, Suspended, Token
+from noetl_serverless.engine.state import Command, Loop, State, Suspended, Token
 
 # the version in which it neither notes nor names what it has met before: the same value always gives the same bytes
 VERSION = 2
-PARTS = (*SNAPSHOT, "workload")
-_PARTS = {kind: attrgetter(*(field.name for field in fields(kind))) for kind in (Token, Command, Loop, Suspended)}
+# of a state: what is plain data as it is, and what holds dataclasses, with the way to take these apart
+HOLDERS = {
+    name: attrgetter(*(field.name for field in fields(kind)))
+    for name, kind in (
+        ("tokens", Token),
+        ("commands", Command),
+        ("loops", Loop),
+        ("timers", Suspended),
+        ("children", Suspended),
+    )
+}
+PLAIN = tuple(field.name for field in fields(State) if field.name not in HOLDERS)
+_plain = attrgetter(*PLAIN)
 
 
 def exact(value: Any) -> bytes:
@@ -27,12 +37,20 @@ def exact(value: Any) -> bytes:
 
 def parts(state: State) -> dict[str, Any]:
     """A state as plain data, part by part."""
-    return {name: _plain(getattr(state, name)) for name in PARTS}
+    return {**dict(zip(PLAIN, _plain(state), strict=True)), **{name: _held(state, name) for name in HOLDERS}}
 
 
 def exactly(state: State) -> bytes:
     """ValueError if there is something in the state that is no plain data."""
-    return marshal.dumps(parts(state), VERSION)
+    return marshal.dumps((_plain(state), *[_held(state, name) for name in HOLDERS]), VERSION)
+
+
+def _held(state: State, name: str) -> list[Any]:
+    held = getattr(state, name)
+    if not held:
+        return []
+    take_apart = HOLDERS[name]
+    return [(key, take_apart(item)) for key, item in held.items()]
 
 
 def same(one: State, other: State) -> bool:
@@ -42,7 +60,7 @@ def same(one: State, other: State) -> bool:
 def differing(one: State, other: State) -> str:
     """The parts of two states that are not the same, as Python writes them."""
     left, right = parts(one), parts(other)
-    return "; ".join(f"{name}: {left[name]!r} / {right[name]!r}" for name in PARTS if _differs(left[name], right[name]))
+    return "; ".join(f"{name}: {left[name]!r} / {right[name]!r}" for name in left if _differs(left[name], right[name]))
 
 
 def _differs(one: Any, other: Any) -> bool:
@@ -50,11 +68,3 @@ def _differs(one: Any, other: Any) -> bool:
         return exact(one) != exact(other)
     except ValueError:
         return True
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        some = next(iter(value.values()), None)
-        if (get := _PARTS.get(type(some))) is not None:
-            return {key: get(item) for key, item in value.items()}
-    return value

@@ -41,11 +41,11 @@ class Verdict:
 
 
 def run_seed(seed: int, limits: Limits | None = None) -> Verdict:
-    """With the first seed of a book goes what its playbooks do where nothing goes wrong."""
+    """With the first seed of every other book goes what its playbooks do where nothing goes wrong."""
     limits = limits or Limits()
     # before any mutant or fault: how it ends when nothing goes wrong
     expected = oracle(seed // SHARE)
-    if seed % SHARE == 0:
+    if seed % (2 * SHARE) == 0:
         world, fault = calm(seed, expected)
         if fault is not None:
             return _verdict(seed, world, fault)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEY = "k" * 32
 VERIFIER = Verifier(KEY)
+# of the answers to workers, where things go wrong, the one in so many that is compared with what is stored
+LOOKED_AT = 4
 WORKERS = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest"}
 SERVED = {operation.name: operation for operation in OPERATIONS}
 
@@ -149,6 +151,7 @@ class LedgerLink:
     def __init__(self, ledger: Any, world: World) -> None:
         self._world = world
         self._ledger = ledger
+        self._answers = 0
         self.start, self.cancel, self.heartbeat = ledger.start, ledger.cancel, ledger.heartbeat
 
     async def claim(self, request: Any) -> Any:
@@ -165,6 +168,9 @@ class LedgerLink:
     async def _compare(self, commands: Sequence[Any], running: Sequence[Any]) -> None:
         """A command is the same to the last byte, whether it follows from a report, is claimed from what is at hand, or
         is made anew from what is stored."""
+        self._answers += 1
+        if not self._world.calm and self._answers % LOOKED_AT:
+            return
         for command in commands:
             log, key = self._world.log, (command.execution_id, command.command_id)
             row = log.commands.get(key)
