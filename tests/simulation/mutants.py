@@ -143,7 +143,7 @@ def take_in_a_fact_twice() -> Any:
 
 
 def leave_the_inbox_to_itself() -> Any:
-    async def lagging(self: MemoryLog, limit: int) -> list[str]:
+    async def lagging(self: MemoryLog, limit: int, after: str = "0") -> list[str]:
         return []
 
     return patch.object(MemoryLog, "lagging", lagging)

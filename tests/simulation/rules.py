@@ -81,6 +81,10 @@ class EventRules:
         id, payload = diary.id, event.payload
         known = event.type in (FACTS if event.cause is None else DECISIONS)
         self._must(known, "neither a fact nor a decision", f"{id} {event}")
+        self._must(e.QUARANTINED not in payload, "it could not be decided", f"{id} {payload.get('error')}")
+        if e.IGNORED in payload:
+            self._ignored(diary, event)
+            return
         match event.type:
             case e.ISSUED:
                 self._issued(diary, event)
@@ -123,6 +127,16 @@ class EventRules:
                 self._loop_done(diary, event)
             case e.STEP_SKIPPED if event.generation is not None:
                 self._begin(diary, event)
+
+    def _ignored(self, diary: Diary, event: Event) -> None:
+        """What changes nothing is a fact that nobody waits for."""
+        waited = (
+            event.command_id in diary.open
+            or diary.timers.get(event.payload.get("timer", "")) == "set"
+            or diary.children.get(event.payload.get("execution_id", "")) == "started"
+        )
+        self._must(not waited, "a fact that was waited for is ignored", f"{diary.id} {event}")
+        self._note("ignored", diary.id, f"{event.seq} {event.type} {event.command_id}")
 
     def _ran_ahead(self, diary: Diary, command: str, fence: int) -> None:
         """One that is issued and reported in one commit was run ahead, under the hold on the one before it."""
