@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _all_folds(world: World) -> None:
         whole = fold(id, execution.events, execution.workload)
         _must(same(whole, diary.shadow), "the fold is another one than step by step", id)
         kept = State.restore(orjson.loads(execution.state), execution.workload)
-        _must(same(kept, whole), "the last snapshot is not the fold", lambda: differing(kept, whole))
+        _must(same(kept, whole), "the last snapshot is not the fold", partial(differing, kept, whole))
 
 
 def _orders(world: World) -> None:
@@ -112,9 +113,7 @@ def _schedules(world: World) -> None:
     """Each run that was owed was started once, and nothing else."""
     labels = [table.payload["label"] for table in world.schedules.tables.values()]
     roots = [
-        id
-        for id, execution in world.log.executions.items()
-        if any(_is_root(execution, label) for label in labels)
+        id for id, execution in world.log.executions.items() if any(_is_root(execution, label) for label in labels)
     ]
     started = [str(owed.execution_id) for owed in world.schedules.fires.values() if owed.status == "started"]
     _must(sorted(roots) == sorted(started), "schedules fired twice, or not at all", f"{roots} {started}")
@@ -195,8 +194,8 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
     if promise.status is not None:
         _must(state.status == promise.status, "it ends otherwise than is promised", f"{told}, not {promise.status}")
     if promise.step is not None:
-        step = (state.error or {}).get("step")
-        _must(step == promise.step, "an error does not name its step", f"{told}, not {promise.step}")
+        named = (state.error or {}).get("step")
+        _must(named == promise.step, "an error does not name its step", f"{told}, not {promise.step}")
     for word in promise.words:
         _must(word in str(state.error), "an error does not say what is wrong", f"{told}, not {word!r}")
     if state.status == "completed":

@@ -1,8 +1,8 @@
-"""Values that hurt: what tools may yield and templates may make that JSON, the store or another copy of a state would
-have otherwise, or cannot have at all.
+"""Values that hurt: what tools may yield and templates may make that JSON, the store or another copy of a state has
+otherwise, or cannot have at all.
 
-Each is either refused, with a rule and a place, or kept in one form. The forms are written down here by hand, beside the
-engine, after the rules that its users read.
+Each is either refused, with a rule and a place, or kept in one form. The forms are written down here by hand, beside
+the engine, after the rules that its users read.
 """
 
 from __future__ import annotations

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from noetl_serverless.engine import decide, evolve, frames, loops
+import orjson
+
+from noetl_serverless.commands.fact import fact_of
+from noetl_serverless.engine import decide, evolve, frames, joins, loops
+from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.ledger import reporting
 from noetl_serverless.ledger.cases import Cases
 from noetl_serverless.ledger.commits import Commits
 from noetl_serverless.ledger.reporting import Reporting
 from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.playbook import sandbox, values
+from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store import memory
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.schedules import Fire
@@ -213,8 +221,6 @@ def count_the_rest_twice() -> Any:
         before = state.loops[key]
         take(state, key, frame)
         if before.returned:
-            from dataclasses import replace
-
             state.loops[key] = replace(state.loops[key], returned=before.returned)
 
     return patch.object(evolve, "_take_frame", again)
@@ -281,6 +287,182 @@ def believe_who_ran_ahead() -> Any:
     return patch.object(Reporting, "_take", credulous)
 
 
+# -- values, order, isolation
+
+
+def keep_values_as_python_has_them() -> Any:
+    """What a template gives is decided on as it is, and stored otherwise."""
+    return patch.object(sandbox, "stored", lambda value, foreign=None: value)
+
+
+def let_any_value_pass() -> Any:
+    """A template's value is brought into form, but for what the rules refuse."""
+
+    def lenient(value: Any, foreign: Any = None) -> Any:
+        try:
+            return values.stored(value, foreign or values.refuse)
+        except values.InvalidValue:
+            return str(value)
+
+    return patch.object(sandbox, "stored", lenient)
+
+
+def do_not_say_where() -> Any:
+    return patch.object(values.InvalidValue, "__str__", lambda self: self.rule)
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def store_events_as_jsonb() -> Any:
+    """Which sorts the keys of objects, the shortest first."""
+    store = MemoryLog._store
+
+    def sorting(self: MemoryLog, execution: Any, event: Any) -> None:
+        store(self, execution, replace(event, payload=_sorted(event.payload)))
+
+    return patch.object(MemoryLog, "_store", sorting)
+
+
+def store_states_as_jsonb() -> Any:
+    write = MemoryLog._write
+
+    def sorting(self: MemoryLog, part: Any) -> None:
+        write(self, part)
+        execution = self.executions[part.case.execution_id]
+        execution.state = orjson.dumps(_sorted(orjson.loads(execution.state)))
+
+    return patch.object(MemoryLog, "_write", sorting)
+
+
+def store_numbers_as_jsonb() -> Any:
+    """Which knows no difference between 1.0 and 1."""
+    store = MemoryLog._store
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: whole(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [whole(item) for item in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    def blunt(self: MemoryLog, execution: Any, event: Any) -> None:
+        store(self, execution, replace(event, payload=whole(event.payload)))
+
+    return patch.object(MemoryLog, "_store", blunt)
+
+
+def claim_in_another_order() -> Any:
+    """A command that is claimed has its scope in another order than one that follows from a report."""
+    claim = MemoryLog.claim
+
+    async def sorting(self: MemoryLog, claimant: Any, keys: Any) -> Any:
+        return [replace(lease, order=_sorted(lease.order)) for lease in await claim(self, claimant, keys)]
+
+    return patch.object(MemoryLog, "claim", sorting)
+
+
+def decide_from_an_old_copy() -> Any:
+    """A commit is written onto the head that there is, whatever it was decided on."""
+    may = MemoryLog._may
+
+    def moved(self: MemoryLog, part: Any) -> bool:
+        execution = self.executions.get(part.case.execution_id)
+        if execution is not None and part.expect is not None and execution.head > part.expect:
+            shift = execution.head - part.expect
+            part.events[:] = [replace(event, seq=event.seq + shift) for event in part.events]
+            part.expect += shift
+            part.case = replace(part.case, head=part.case.head + shift)
+        return may(self, part)
+
+    return patch.object(MemoryLog, "_may", moved)
+
+
+def append_whatever_the_fence() -> Any:
+    append = MemoryLog.append
+
+    async def blind(self: MemoryLog, facts: Any) -> Any:
+        for fact in facts:
+            row = self.commands.get((fact.execution_id, fact.event.command_id))
+            if row is not None and row.status == "claimed":
+                row.fence, row.worker = fact.fence, fact.worker
+        return await append(self, facts)
+
+    return patch.object(MemoryLog, "append", blind)
+
+
+def let_one_stop_the_others() -> Any:
+    """What cannot be decided is raised, in a report, in what follows a commit, in a pass of the reconciler."""
+
+    def quarantine(self: Turn, fact: Any, error: Exception) -> None:
+        raise error
+
+    async def follow(self: Commits, ids: Any) -> None:
+        for id in ids:
+            await self.advance(id)
+
+    async def do(self: Reconciler, action: str, work: Any) -> int:
+        return int(await work())
+
+    @contextmanager
+    def all_of_it() -> Iterator[None]:
+        with (
+            patch.object(Turn, "_quarantine", quarantine),
+            patch.object(Commits, "follow", follow),
+            patch.object(Reconciler, "_do", do),
+        ):
+            yield
+
+    return all_of_it()
+
+
+def end_neighbours_too() -> Any:
+    """Of a batch in which one cannot be decided, nothing is written."""
+    commit = Commits.commit
+
+    async def together(self: Commits, turns: Any, claimant: Any = None) -> Any:
+        if len(turns) > 1 and any(turn.quarantined for turn in turns):
+            turns = [turn if turn.quarantined else turn.give_up(ValueError("a neighbour")) for turn in turns]
+        return await commit(self, turns, claimant)
+
+    return patch.object(Commits, "commit", together)
+
+
+def begin_each_round_for_each_branch() -> Any:
+    return patch.object(joins, "_led_back", lambda plan, state, step: False)
+
+
+def hide_the_error_of_the_tool() -> Any:
+    told = decide._told
+    return patch.object(decide, "_told", lambda error, outcome=None: told(error))
+
+
+def mend_by_any_condition() -> Any:
+    """A failed step may take every arc whose condition holds."""
+    choose = decide.Decider._choose
+
+    def any_arc(self: Any, step: Any, event: str, output: Any, values: Any) -> Any:
+        arcs = tuple(replace(arc, handles_failure=arc.when is not None) for arc in step.arcs)
+        return choose(self, replace(step, arcs=arcs), event, output, values)
+
+    return patch.object(decide.Decider, "_choose", any_arc)
+
+
+def answer_a_fault_of_the_caller_as_ours() -> Any:
+    """An outcome that cannot be stored is no bad request, but an error of the server, and is sent again."""
+
+    def ours(*args: Any) -> Any:
+        try:
+            return fact_of(*args)
+        except InvalidRequest as problem:
+            raise RuntimeError(problem.detail) from problem
+
+    return patch.object(reporting, "fact_of", ours)
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -312,5 +494,20 @@ MUTANTS: dict[str, Mutant] = {
         widen_the_loop_without_end,
         spend_without_asking,
         believe_who_ran_ahead,
+        keep_values_as_python_has_them,
+        let_any_value_pass,
+        do_not_say_where,
+        store_events_as_jsonb,
+        store_states_as_jsonb,
+        store_numbers_as_jsonb,
+        claim_in_another_order,
+        decide_from_an_old_copy,
+        append_whatever_the_fence,
+        let_one_stop_the_others,
+        end_neighbours_too,
+        begin_each_round_for_each_branch,
+        hide_the_error_of_the_tool,
+        mend_by_any_condition,
+        answer_a_fault_of_the_caller_as_ours,
     )
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from noetl_serverless.playbook.compile import load_plan
@@ -35,7 +35,7 @@ class Block:
     exit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Book:
     """The playbooks of a world, and what the executions of `sim/main` are started with."""
 
@@ -44,6 +44,11 @@ class Book:
     tame: bool
     # playbooks that hurt, to be run beside them
     poisoned: tuple[Poisoned, ...] = ()
+
+    @cached_property
+    def undecidable(self) -> dict[str, str | None]:
+        """Path -> the type of fact that nothing can be made of."""
+        return {each.path: each.undecidable for each in self.poisoned if each.undecidable}
 
     @property
     def pipelined(self) -> bool:

@@ -1,7 +1,7 @@
 """Playbooks that hurt, to run beside the others: whatever they do, the others end as they would without them.
 
-Each is a chain or a small cycle, so that it too ends in one way only: as it promises (`Promise`), found out from the rules
-of the language and not from the engine.
+Each is a chain or a small cycle, so that it too ends in one way only: as it promises (`Promise`), found out from the
+rules of the language and not from the engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from noetl_serverless.engine import events as e
 
 from . import hurtful
 from .tasks import LEAF
@@ -46,7 +48,8 @@ class Poisoned:
     body: bytes | None = None
     refused: bool = False
     by_schedule: bool = False
-
+    # the type of fact that nothing can be made of
+    undecidable: str | None = None
 
     @property
     def label(self) -> str:
@@ -130,11 +133,10 @@ def an_item_yields(make: Maker) -> Poisoned:
     bad = make.rng.randrange(5)
     give = f"{{{{ '{value.name}' if iter._index == {bad} else '' }}}}"
     policy = {"spec": {"policy": {"failure": {"mode": "best_effort"}}}} if best_effort else {}
-    spec = {"mode": make.rng.choice(("parallel", "sequential")), **({"max_in_flight": 2})}
-    if spec["mode"] == "sequential":
-        del spec["max_in_flight"]
+    spec = make.rng.choice(({"mode": "parallel", "max_in_flight": 2}, {"mode": "sequential"}))
     loop = {"in": "{{ range(5) | list }}", "iterator": "it", "spec": spec}
-    make.step("s0", make.tool("{{ iter.it }}", give=give, i="{{ iter._index }}"), loop=loop, next=to(arc("s1")), **policy)
+    tool = make.tool("{{ iter.it }}", give=give, i="{{ iter._index }}")
+    make.step("s0", tool, loop=loop, next=to(arc("s1")), **policy)
     make.step("s1", make.tool("{{ s0.stats | default('') }}"))
     if value.rule is None or best_effort:
         return make.made(Promise("completed"))
@@ -235,7 +237,8 @@ def order_decides(make: Maker) -> Poisoned:
             asked, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
     start = make.steps[-1]
     # in two commits more, so that other copies of the state come to decide
-    make.step("on", make.tool(f"{{{{ {asked} | list | first }}}}"), set={"ctx.first": f"{{{{ {asked} | list | first }}}}"})
+    found = f"{{{{ {asked} | list | first }}}}"
+    make.step("on", make.tool(found), set={"ctx.first": found})
     start["next"] = to(arc("on"))
     make.steps[-1]["next"] = to(arc("left", f"({asked} | list | first) == '{first}'"), arc("right"))
     make.step("left", make.tool(f"{{{{ {asked} }}}}"))
@@ -370,6 +373,28 @@ def it_is_resumed_into(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s0", (rule or "",)))
 
 
+def nothing_can_be_decided(make: Maker) -> Poisoned:
+    """A fault of the engine's own strikes one of its facts, wherever that is taken in."""
+    kind = make.rng.choice((e.STARTED, e.CALL_DONE, e.CHILD_ENDED, e.CHILD_ENDED, e.TIMER_FIRED, e.FRAME_COMMITTED))
+    match kind:
+        case e.CHILD_ENDED:
+            make.step("s0", {"kind": "playbook", "path": LEAF, "payload": {}})
+        case e.TIMER_FIRED:
+            tool = make.tool(fail=1)
+            then = {"do": "retry", "attempts": 2, "delay": 7, "backoff": "fixed"}
+            tool["spec"] = {"policy": {"rules": [{"when": "{{ output.status == 'error' }}", "then": then}]}}
+            make.step("s0", tool)
+        case e.FRAME_COMMITTED:
+            loop = {"in": "{{ range(4) | list }}", "iterator": "it", "spec": {"mode": "sequential"}}
+            make.step("s0", make.tool("{{ iter.it }}"), loop=loop)
+        case _:
+            make.step("s0", make.tool())
+    make.steps[-1]["next"] = to(arc("s1"))
+    make.step("s1", make.tool())
+    words = (e.UNDECIDABLE, "planted", kind)
+    return make.made(Promise("failed", None, words, begun={"s1": 0}), undecidable=kind)
+
+
 def _place(prefix: str, path: str) -> str:
     if not path:
         return prefix
@@ -394,4 +419,5 @@ RECIPES: tuple[tuple[int, Callable[[Maker], Poisoned]], ...] = (
     (3, a_body_is_odd),
     (2, a_schedule_cannot_begin),
     (2, it_is_resumed_into),
+    (4, nothing_can_be_decided),
 )

@@ -79,9 +79,11 @@ class EventRules:
 
     def read(self, diary: Diary, event: Event) -> None:
         id, payload = diary.id, event.payload
+        if e.QUARANTINED in payload:
+            self._quarantined(diary, event)
+            return
         known = event.type in (FACTS if event.cause is None else DECISIONS)
         self._must(known, "neither a fact nor a decision", f"{id} {event}")
-        self._must(e.QUARANTINED not in payload, "it could not be decided", f"{id} {payload.get('error')}")
         if e.IGNORED in payload:
             self._ignored(diary, event)
             return
@@ -89,15 +91,7 @@ class EventRules:
             case e.ISSUED:
                 self._issued(diary, event)
             case kind if kind in REPORTED:
-                open = event.command_id in diary.open
-                self._must(open, "an outcome of a command that is not open", f"{id} {event.command_id}")
-                diary.open.discard(event.command_id or "")
-                if (id, event.command_id or "") in self.inboxed:
-                    self.moves.append((id, event.command_id or "", "take", payload.get("meta", {}).get("fence")))
-                fence = payload.get("meta", {}).get("fence")
-                self._ran_ahead(diary, event.command_id or "", fence)
-                current = self.closed.get((id, event.command_id or ""))
-                self._must(fence == current, "an outcome under another fence", f"{id} {event.command_id} {fence}")
+                self._reported(diary, event.command_id or "", payload.get("meta", {}).get("fence"))
                 if kind == e.FRAME_COMMITTED:
                     self._frame(diary, event)
             case e.TIMER_SET:
@@ -127,6 +121,25 @@ class EventRules:
                 self._loop_done(diary, event)
             case e.STEP_SKIPPED if event.generation is not None:
                 self._begin(diary, event)
+
+    def _quarantined(self, diary: Diary, event: Event) -> None:
+        """A fact that nothing can be made of is kept in the end that it led to, and no other end."""
+        payload = event.payload
+        planted = "planted" in payload["error"]["message"]
+        self._must(planted, "it could not be decided", f"{diary.id} {payload['error']}")
+        fact = payload[e.QUARANTINED]
+        if fact["type"] in REPORTED:
+            self._reported(diary, fact["command"], fact["payload"].get("meta", {}).get("fence"))
+
+    def _reported(self, diary: Diary, command: str, fence: int) -> None:
+        key = (diary.id, command)
+        self._must(command in diary.open, "an outcome of a command that is not open", key)
+        diary.open.discard(command)
+        if key in self.inboxed:
+            self.moves.append((*key, "take", fence))
+        self._ran_ahead(diary, command, fence)
+        current = self.closed.get(key)
+        self._must(fence == current, "an outcome under another fence", f"{key} {fence}")
 
     def _ignored(self, diary: Diary, event: Event) -> None:
         """What changes nothing is a fact that nobody waits for."""

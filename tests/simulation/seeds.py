@@ -13,8 +13,8 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from noetl_serverless.engine import evolve, loops
-from noetl_serverless.ledger import commits, openings, reporting
+from noetl_serverless.engine import decide, evolve, loops
+from noetl_serverless.ledger import commits, openings, reporting, turn
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
 from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, storing, toolbox
@@ -138,6 +138,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (execute, "_now", lambda: f"{now():.3f}"),
         (frame, "time", clock),
         (toolbox, "time", clock),
+        (turn, "advance", lambda plan, state, fact: _advance(patched.world, plan, state, fact)),
         # what fails for one alone is told of here, and nowhere else
         *((module, "logger", Told(patched)) for module in (commits, reporting, reconciler)),
         (offload, "datetime", calendar),
@@ -173,6 +174,12 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         if Task.count and collecting:
             gc.enable()
         sys.unraisablehook = hook
+
+
+def _advance(world: World, plan: Any, state: Any, fact: Any) -> Any:
+    if world.book.undecidable.get(plan.path) == fact.type:
+        raise RuntimeError("planted")
+    return decide.advance(plan, state, fact)
 
 
 class Told:

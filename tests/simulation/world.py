@@ -68,7 +68,7 @@ class World:
         self.faults = faults or Faults(seed, limits)
         self.faults.listener = lambda number, kind: self.note("FAULT", None, f"{number}", kind)
         self.calm = not self.faults.on
-        # where nothing goes wrong, nothing is left to chance either: what is done once more or once less moves nothing else
+        # where nothing goes wrong, nothing is left to chance: what is done once more or once less moves nothing else
         self.chance: random.Random = Still() if self.calm else stream(seed, "chance")
         self.loop = Loop(None if limits.in_order or self.calm else stream(seed, "turns"), one_queue=self.calm)
         self.trace: list[tuple[Any, ...]] = []
@@ -96,7 +96,11 @@ class World:
             max_deliveries=setup.choice((3, 50, 50, 50)),
             scratch="/tmp",
         )
-        counts = (2 if self.setting.caches == "alternating" else 1, 1, 1) if self.calm else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
+        counts = (
+            (2 if self.setting.caches == "alternating" else 1, 1, 1)
+            if self.calm
+            else (setup.randint(1, 3), setup.randint(1, 4), setup.choice((1, 1, 2)))
+        )
         self._counts = counts
         self.grace = setup.choice((5.0, 0.5))
         # what a request may weigh, in bytes
