@@ -381,17 +381,28 @@ def decide_from_an_old_copy() -> Any:
     return patch.object(MemoryLog, "_may", moved)
 
 
-def append_whatever_the_fence() -> Any:
-    append = MemoryLog.append
+def take_an_outcome_under_any_fence() -> Any:
+    """Of a worker that holds the command, though it held it twice and reports what it did the first time."""
+    append, extend = MemoryLog.append, MemoryLog.extend
 
     async def blind(self: MemoryLog, facts: Any) -> Any:
         for fact in facts:
             row = self.commands.get((fact.execution_id, fact.event.command_id))
-            if row is not None and row.status == "claimed":
-                row.fence, row.worker = fact.fence, fact.worker
+            if row is not None and row.status == "claimed" and row.worker == fact.worker:
+                row.fence = fact.fence
         return await append(self, facts)
 
-    return patch.object(MemoryLog, "append", blind)
+    async def held(self: MemoryLog, worker: str, keys: Any, lease: float) -> Any:
+        await extend(self, worker, keys, lease)
+        rows = ((key, self.commands.get((key.execution_id, key.command_id))) for key in keys)
+        return {(key.execution_id, key.command_id, key.fence) for key, row in rows if row and row.worker == worker}
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(MemoryLog, "append", blind), patch.object(MemoryLog, "extend", held):
+            yield
+
+    return both()
 
 
 def let_one_stop_the_others() -> Any:
@@ -417,18 +428,6 @@ def let_one_stop_the_others() -> Any:
             yield
 
     return all_of_it()
-
-
-def end_neighbours_too() -> Any:
-    """Of a batch in which one cannot be decided, nothing is written."""
-    commit = Commits.commit
-
-    async def together(self: Commits, turns: Any, claimant: Any = None) -> Any:
-        if len(turns) > 1 and any(turn.quarantined for turn in turns):
-            turns = [turn if turn.quarantined else turn.give_up(ValueError("a neighbour")) for turn in turns]
-        return await commit(self, turns, claimant)
-
-    return patch.object(Commits, "commit", together)
 
 
 def begin_each_round_for_each_branch() -> Any:
@@ -502,9 +501,8 @@ MUTANTS: dict[str, Mutant] = {
         store_numbers_as_jsonb,
         claim_in_another_order,
         decide_from_an_old_copy,
-        append_whatever_the_fence,
+        take_an_outcome_under_any_fence,
         let_one_stop_the_others,
-        end_neighbours_too,
         begin_each_round_for_each_branch,
         hide_the_error_of_the_tool,
         mend_by_any_condition,
