@@ -79,9 +79,11 @@ def _read(value: Any, content: bytes, depth: int) -> Any:
         return _OTHERWISE
     made = orjson.loads(content)
     # NaN and the infinities are written as null
-    if (b"null" in content and made != value) or _deeper(made, depth):
+    if b"null" in content and made != value:
         return _OTHERWISE
-    return made
+    # no deeper than it has brackets
+    brackets = content.count(b"[") + content.count(b"{")
+    return _OTHERWISE if brackets > depth and _deeper(made, depth) else made
 
 
 def _deeper(value: Any, depth: int) -> bool:
