@@ -64,6 +64,8 @@ class Executor:
         outcome.meta = {**outcome.meta, "started_at": started_at, "ended_at": _now(), **_times(stopwatch)}
         if command.delivery > 1:
             outcome.meta["delivery"] = command.delivery
+        if command.lost:
+            outcome.meta["lost"] = command.lost
         suspended = outcome.status in ("deferred", "parked")
         outcome.meta.update(attempts.told(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
         try:

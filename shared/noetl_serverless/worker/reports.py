@@ -178,7 +178,8 @@ class Reports:
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
         try:
-            answer = await self.send(outcomes, len(outcomes) + spare if self._shift.taking else 0)
+            room = self._shift.share(len(outcomes) + spare) if self._shift.taking else 0
+            answer = await self.send(outcomes, room)
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 PULL_WAIT = 0.25
 # without anything to do, it is asked this long before the drain ends
 LAST_PULL_WAIT = 0.05
+# while all slots are taken by what follows from what ended in them, one goes to whoever waits this often, in seconds
+TURN = 0.1
+# commands named by rings that came while all slots were taken: the bus points to the others
+MOST_NAMED = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -57,16 +61,21 @@ class Shift:
         self.answered = 0.0
         self.gate = Gate()
         self._named = list(named)
-        # claimed by name, and not pointed to yet
+        self._turn_at = 0.0
+        # a slot was left free for whoever waits
+        self._turn_due = False
+        # claimed by name, held or ended here, and not pointed to yet
         self._expected: set[Key] = set()
         self._changed = asyncio.Event()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
+        self._turn_at = asyncio.get_running_loop().time()
         heart = asyncio.create_task(beat(self))
         try:
             if self._named and not self.budget.closing:
-                taken = await self._claim(self._named[: self.free()])
+                named, self._named = self._named[: self.free()], []
+                taken = await self._claim(named)
                 self._expected = {key_of(command) for command in taken or ()}
             while True:
                 await self._take_work()
@@ -91,12 +100,34 @@ class Shift:
             if free <= 0:
                 await self._change(min(1.0, self.budget.until_closing()))
                 continue
+            if self._turn_due:
+                await self._take_turn()
+                continue
             pointers = await self._pull(free)
             if pointers:
                 await self._follow(pointers)
             elif not self._busy:
                 return
         self.summary.more = True
+
+    def name(self, keys: Sequence[CommandKey]) -> None:
+        """A ring names commands: they have the next turn."""
+        self._named = [*self._named, *keys][-MOST_NAMED:]
+
+    def share(self, room: int) -> int:
+        """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is left
+        for others now and then: a loop that is long, or endless, would keep all of them to itself."""
+        now = asyncio.get_running_loop().time()
+        if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
+            return room
+        self._turn_at = now
+        self._turn_due = True
+        return room - 1
+
+    async def _take_turn(self) -> None:
+        self._turn_due = False
+        named, self._named = self._named[:1], self._named[1:]
+        await self._claim(named, limit=1)
 
     async def _pull(self, limit: int) -> list[Pointer]:
         wait = PULL_WAIT if self._busy else max(LAST_PULL_WAIT, self.worker.settings.linger)
@@ -120,14 +151,15 @@ class Shift:
             fresh = []
         await self._ack([*known, *fresh])
 
-    async def _claim(self, keys: Sequence[CommandKey]) -> list[ClaimedCommand] | None:
-        """Claim `keys`, or without any, whatever is pending. None if it is not known what became of that."""
+    async def _claim(self, keys: Sequence[CommandKey], limit: int | None = None) -> list[ClaimedCommand] | None:
+        """Claim `keys`, or without any, whatever is pending, in turn among executions. None if it is not known what
+        became of that."""
         settings = self.worker.settings
         request = ClaimRequest(
             worker_id=self.worker.id,
             pool=settings.pool,
             commands=list(keys),
-            limit=len(keys) or max(0, self.free()),
+            limit=limit or len(keys) or max(0, self.free()),
             lease=settings.lease,
             plans=self.worker.plans.recent(),
         )
@@ -180,6 +212,7 @@ class Shift:
 
     def _start(self, key: Key, command: ClaimedCommand) -> None:
         if self.budget.over:
+            self._let_go(key)
             self.reports.hand_in(released(command))
             return
         running = Running(command)
@@ -233,6 +266,8 @@ class Shift:
 
     async def _run(self, key: Key, running: Running) -> None:
         outcome = await self.worker.execute(running.command, self.budget)
+        if outcome.status == "released":
+            self._let_go(key)
         if self.running.get(key) is running:
             del self.running[key]
         if running.lost:
@@ -281,6 +316,7 @@ class Shift:
 
     def lose(self, running: Running) -> None:
         running.lost = True
+        self._let_go(key_of(running.command))
         self.running.pop(key_of(running.command), None)
         self.chains.forget(running.command)
         if running.task is not None:
@@ -312,7 +348,12 @@ class Shift:
         """What has not begun, if it is still ours."""
         key = (running.command.execution_id, running.command.command_id)
         if self.running.pop(key, None) is not None:
+            self._let_go(key)
             self.reports.hand_in(released(running.command))
+
+    def _let_go(self, key: Key) -> None:
+        """What is not held any more is pointed to anew, for whoever comes first."""
+        self._expected.discard(key)
 
     @property
     def unanswered(self) -> Mapping[Key, Outcome]:

@@ -410,3 +410,14 @@ def vars_of(pulse: Any) -> list[bool]:
 
 def _held(lease: Any) -> Held:
     return Held(execution_id=lease.execution_id, command_id=lease.command_id, fence=lease.fence)
+
+
+async def test_a_sweep_takes_one_of_each_execution_before_it_takes_a_second_of_any(log: Any) -> None:
+    wide = await begin(log)
+    (lease,) = await claim(log)
+    assert (await log.commit([report(await reload(log, wide), "a#1", lease.fence)])).good
+    narrow = [await begin(log) for _ in range(3)]
+    found = await claim(log, room=4)
+    assert sorted(lease.execution_id for lease in found) == sorted(turn.case.execution_id for turn in (wide, *narrow))
+    (rest,) = await claim(log)
+    assert rest.execution_id == wide.case.execution_id

@@ -1,0 +1,74 @@
+"""A worker whose slots are all taken by a loop without end still runs what others wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.integration.worker.stack import Stack
+
+from noetl_serverless.protocol import CommandKey
+from noetl_serverless.tools import registry
+
+ENDLESS = """
+executor: {spec: {max_turns: 100000}}
+workflow:
+  - {step: turn, tool: {kind: noop}, next: {arcs: [{step: turn}]}}
+"""
+LONG_LOOP = """
+workflow:
+  - step: each
+    loop: {in: "{{ range(100000) | list }}", iterator: n, spec: {mode: parallel, max_in_flight: 8}}
+    tool: {kind: noop}
+"""
+SHORT = """
+workflow:
+  - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
+  - {step: b, tool: {kind: noop}}
+"""
+
+
+async def first_report(stack: Stack) -> None:
+    reported = asyncio.Event()
+
+    async def heard(_: object) -> None:
+        reported.set()
+
+    stack.client.meanwhile = heard
+    await reported.wait()
+
+
+async def running(stack: Stack, id: str) -> bool:
+    return not (await stack.ledger.state(id)).ended
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by a turn", "named by a ring"])
+@pytest.mark.parametrize("endless", [ENDLESS, LONG_LOOP], ids=["cycle", "loop"])
+async def test_a_short_run_ends_beside_one_that_does_not(tmp_path: Path, endless: str, named: bool) -> None:
+    stack = Stack(tmp_path)
+    # a report takes as long as a step, so that the turn of others is a few steps away
+    stack.client.delay = 0.01
+    worker = stack.another(stack.client, max_in_flight=2)
+    stack.catalog.add("t/endless", endless)
+    stack.catalog.add("t/short", SHORT)
+    long = (await stack.ledger.start(path="t/endless")).execution_id
+    drain = asyncio.create_task(worker.drain(60.0))
+    try:
+        await first_report(stack)
+        short = (await stack.ledger.start(path="t/short")).execution_id
+        if named:
+            await worker.drain(60.0, named=[CommandKey(execution_id=short, command_id="a#1")])
+        before = len(stack.client.reports)
+        while await running(stack, short):
+            steps = len(stack.client.reports) - before
+            assert steps < 2000, "the loop kept all slots to itself"
+            await asyncio.sleep(0.01)
+        assert await running(stack, long), "nothing was tested: the other run has ended"
+    finally:
+        await stack.ledger.cancel(long, "enough")
+        worker.stop()
+        await drain
+        await worker.close()
+        await stack.worker.close()
+        await registry.close()
