@@ -194,10 +194,12 @@ def _loop_opened(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     payload = event.payload
     key = token_key(event.step, event.generation)
+    # an opening of an older release holds none, and every frame of its loop brings its own
+    phase: Any = "sharing" if payload.get("scope", {}).get("ctx") else "looping"
     if key in state.tokens:
-        state.tokens[key] = replace(state.tokens[key], phase="looping")
+        state.tokens[key] = replace(state.tokens[key], phase=phase)
     else:
-        _begin(state, event.step, event.generation, "looping")
+        _begin(state, event.step, event.generation, phase)
     state.loops[key] = Loop(
         payload["count"],
         payload["mode"] == "sequential",

@@ -127,7 +127,7 @@ class _Explainer:
         token = self.state.tokens.get(token_key(run.step, run.generation))
         if token is not None:
             waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
-            return token.phase, "; ".join(wait["text"] for wait in waits) or "it is under way"
+            return token.status, "; ".join(wait["text"] for wait in waits) or "it is under way"
         last = next((event for event in reversed(own) if event.type in ENDINGS), None)
         if last is None:
             return "stopped", f"the execution ended ({self.trace.status}) before it did"

@@ -60,7 +60,7 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
             "single": step.parks,
-            "scope": scope if step.steady else {"steps": scope["steps"]},
+            "scope": scope if step.steady and scope["ctx"] else {"steps": scope["steps"]},
             **items,
         },
         step=step.name,
@@ -83,6 +83,8 @@ def _width(decider: Decider, loop: Loop) -> int:
 def fill(decider: Decider, step: Step, generation: int) -> None:
     """Issue frames up to the loop's width; close the loop when its last frame is in."""
     key = token_key(step.name, generation)
+    token = decider.state.tokens.get(key)
+    shares = token is not None and token.phase == "sharing"
     out = list(_frames_out(decider.state, key))
     in_flight = sum(map(width_of, out))
     while (frame := next_frame(decider.state.loops[key], in_flight)) is not None:
@@ -96,8 +98,7 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
                 "kind": "frame",
                 "attempt": 1,
                 "frame": list(frame),
-                # of a steady step it stands in the loop's opening, once
-                "scope": {} if step.steady else {"ctx": decider.slice_of(step)["ctx"]},
+                "scope": {} if shares else {"ctx": decider.slice_of(step)["ctx"]},
             },
             step=step.name,
             generation=generation,

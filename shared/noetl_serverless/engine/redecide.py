@@ -267,7 +267,11 @@ def _alike(recorded: Event, now: Event) -> bool:
 
 
 def _content(event: Event) -> str:
-    return canonical([event.type, event.step, event.generation, event.command_id, _unplaced(event.payload)])
+    payload = event.payload
+    if event.type == e.LOOP_OPENED or "frame" in payload:
+        # what the items read stands in the opening or in each frame, as the release would have it
+        payload = {name: value for name, value in payload.items() if name != "scope"}
+    return canonical([event.type, event.step, event.generation, event.command_id, _unplaced(payload)])
 
 
 def _unplaced(value: Any) -> Any:

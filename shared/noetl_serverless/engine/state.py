@@ -22,7 +22,13 @@ class Token:
 
     step: str
     generation: int
-    phase: Literal["opening", "running", "looping", "delayed", "parked"]
+    # sharing: looping, and what the frames read of ctx stands in the loop's opening
+    phase: Literal["opening", "running", "looping", "sharing", "delayed", "parked"]
+
+    @property
+    def status(self) -> str:
+        """As people are told."""
+        return "looping" if self.phase == "sharing" else self.phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _steps(state: State) -> list[Row]:
     rows = []
     for name in sorted(names):
         token, outcome = under_way.get(name), state.outcomes.get(name, {})
-        status = token.phase if token else "waiting" if name in state.waiting else outcome.get("status", "lost")
+        status = token.status if token else "waiting" if name in state.waiting else outcome.get("status", "lost")
         row: Row = {"step": name, "generation": state.generations.get(name, 0), "status": status}
         if token is None and name not in state.waiting:
             row.update({key: outcome[key] for key in ("data", "ref", "error") if key in outcome})

@@ -98,7 +98,9 @@ class Turn:
         if self.case.broken is not None and fact.type != e.CANCELLED:
             raise self.case.broken
         if reason := ignored(self.state, fact):
-            fact = replace(fact, payload={**fact.payload, e.IGNORED: reason})
+            # a release before this one would take what it sets
+            kept = {name: value for name, value in fact.payload.items() if name != "set"}
+            fact = replace(fact, payload={**kept, e.IGNORED: reason})
         was_running, was_quarantined = not self.state.ended, self.state.quarantined
         children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
@@ -146,7 +148,8 @@ class Turn:
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
-        due = row is not None or self.state.ended or self.head - self.case.snapshot >= SNAPSHOT_EVERY
+        often = self.head - self.case.snapshot >= SNAPSHOT_EVERY
+        due = row is not None or self.state.ended or self.quarantined is not None or often
         # what could not be read stays as it is
         writes = due and self.case.broken is None
         state = replace(self.state, seq=self.head)
