@@ -113,14 +113,16 @@ async def test_a_month_that_has_begun_without_its_partition_gets_it(
 
 async def test_a_month_that_another_is_making_is_waited_for(direct: Bed, sessions: Sessions) -> None:
     late = month(6)
-    another = sessions.begin()
+    another, keeper = sessions.begin(), sessions.begin()
     # it is about to make it
     another.run("SELECT pg_advisory_xact_lock(4215077392)")
-    keeping = await sessions.until_waiting(direct.keepers[0].database.run(ENSURE, at=late.isoformat()))
+    # by itself: a deadlock would be tried again, and not be seen
+    keeping = await sessions.until_waiting(asyncio.to_thread(keeper.run, ENSURE, at=late))
     assert not keeping.done()
     another.run(ENSURE, at=late)
     another.run("COMMIT")
     await keeping
+    keeper.run("COMMIT")
     assert sessions.ask(MADE, name=partition(late)) == [[partition(late)]]
     assert sessions.ask(MADE, name=partition(month(7))) == [[partition(month(7))]]
 

@@ -7,8 +7,12 @@ from collections import Counter
 
 import pytest
 from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.ledger.ledger import wall_clock
+from noetl_serverless.ledger.turn import Turn
 
 FORK = """
 workflow:
@@ -134,3 +138,18 @@ async def test_an_inbox_that_all_planes_and_reconcilers_take_in_at_once_is_taken
 def _whole(command: object) -> dict[str, int]:
     frame = command.frame  # type: ignore[attr-defined]
     return {"start": frame.start, "end": frame.end, "ok": frame.end - frame.start, "failed": 0}
+
+
+async def test_who_finds_the_row_held_compares_with_what_stands_there_then(direct: Bed, sessions: Sessions) -> None:
+    id = await forked(direct)
+    first = sessions.begin()
+    first.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE", id=id)
+    commits = []
+    for waiters, plane in enumerate(direct.planes[:2], 1):
+        turn = Turn((await plane.log.load([id]))[id], None)
+        turn.take(Event(e.CANCELLED, wall_clock(), payload={"reason": "enough"}))
+        commits.append(await sessions.until_waiting(plane.log.commit([turn.part()]), waiters))
+    first.run("ROLLBACK")
+    good = [(await each).good for each in commits]
+    assert sorted(map(len, good)) == [0, 1], "both were decided on the same head"
+    assert direct.findings() == []

@@ -54,16 +54,17 @@ DECLARE
     name text;
     misplaced bigint;
 BEGIN
+    -- before anything is looked at: whoever waits here holds up nobody
+    PERFORM pg_advisory_xact_lock(4215077392);
     FOR i IN -1..2 LOOP
         first := noetl.id_of(month + make_interval(months => i));
         last := noetl.id_of(month + make_interval(months => i + 1));
         name := 'event_' || to_char((month + make_interval(months => i)) AT TIME ZONE 'UTC', 'YYYY_MM');
-        CONTINUE WHEN to_regclass('noetl.' || name) IS NOT NULL;
+        -- not to_regclass: it may know only what was there before we waited
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relname = name);
         -- the month before is of interest only for what it left behind
         CONTINUE WHEN i < 0 AND NOT EXISTS (
             SELECT FROM noetl.event_default WHERE execution_id >= first AND execution_id < last);
-        PERFORM pg_advisory_xact_lock(4215077392);
-        CONTINUE WHEN to_regclass('noetl.' || name) IS NOT NULL;
         SELECT count(*) INTO misplaced FROM (
             SELECT FROM noetl.event_default WHERE execution_id >= first AND execution_id < last LIMIT 200001) few;
         IF misplaced > 200000 THEN
