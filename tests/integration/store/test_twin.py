@@ -35,14 +35,14 @@ TEXT = """
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: t, path: t/t}
-workload: {items: [1, 2, 3, 4, 5]}
+workload: {items: [1, 2, 3]}
 workflow:
   - step: a
     tool: {kind: noop}
     set: {ctx.last: "{{ output.data }}"}
     next: {spec: {mode: inclusive}, arcs: [{step: each}, {step: b}, {step: below}]}
   - step: each
-    loop: {in: "{{ workload['items'] }}", iterator: x, spec: {mode: parallel, max_in_flight: 3}}
+    loop: {in: "{{ workload['items'] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
     tool: {kind: noop}
     next: {arcs: [{step: c}]}
   - {step: b, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.data is mapping }}"}, {step: c}]}}
@@ -52,7 +52,7 @@ workflow:
 PLAN = load_plan(TEXT)
 TABLES = ("execution", "event", "inbox", "command", "stage", "frame", "result_ref", "quarantine")
 WORKERS = ("w-1", "w-2", "w-3")
-SEEDS = range(16)
+SEEDS = range(12)
 CALLS = 50
 # what the domain of values lets through, and JSON readers and databases like to change
 ODD: list[Any] = [
@@ -334,7 +334,11 @@ class Story:
                 turns.sql.take(fact, taken=left)
                 turns.memory.take(fact, taken=right)
         mine = [lease for lease in self.leases if lease.sql.execution_id == id]
-        for lease in self.chance.sample(mine, min(len(mine), self.chance.randint(0, 2))):
+        current = [lease for lease in mine if self.is_current(lease)]
+        chosen = self.chance.sample(current, min(len(current), self.chance.randint(0, 3)))
+        if mine and self.chance.random() < 0.1:
+            chosen.append(self.chance.choice(mine))
+        for lease in chosen:
             command = turns.sql.state.commands.get(lease.sql.command_id)
             if command is not None:
                 holder = self.memory.commands.get((id, lease.sql.command_id))
@@ -353,6 +357,13 @@ class Story:
         if not turns.sql.events:
             return
         ref = self.ref()
+        if self.chance.random() < 0.4:
+            # to one that runs, has ended or is not there
+            told = {"execution_id": "77", "resumes": None, "status": "ok", "data": odd(self.chance)}
+            fact = {"type": e.CHILD_ENDED, "step": "a", "generation": 1, "at": _now(), "payload": told}
+            fact["id"] = self.chance.choice([*self.ids, "77"])
+            turns.sql.appends.append(fact)
+            turns.memory.appends.append(fact)
         for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
             turn.refs += [ref]
             into.append(turn.part())
@@ -361,6 +372,10 @@ class Story:
                 child = Turn(opening.case, PLAN)
                 child.take(opening.fact)
                 into.append(child.part(opening.row))
+
+    def is_current(self, lease: Both) -> bool:
+        row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))
+        return row is not None and row.status == "claimed" and row.fence == lease.memory.fence
 
     def take(self, turns: Both, fact: Event) -> None:
         turns.sql.take(fact)
