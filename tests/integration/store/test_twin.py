@@ -52,7 +52,7 @@ workflow:
 PLAN = load_plan(TEXT)
 TABLES = ("execution", "event", "inbox", "command", "stage", "frame", "result_ref", "quarantine")
 WORKERS = ("w-1", "w-2", "w-3")
-SEEDS = range(12)
+SEEDS = range(24)
 CALLS = 50
 # what the domain of values lets through, and JSON readers and databases like to change
 ODD: list[Any] = [
