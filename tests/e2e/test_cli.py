@@ -68,7 +68,9 @@ def file(tmp_path: Path) -> Callable[[str], str]:
 def test_a_run_gives_one_document(stack: Command, file: Callable[[str], str]) -> None:
     done = stack("run", file(GOOD), "--json", "--set", "n=3")
     assert done.status == 0, done.err
-    assert done.json.keys() == {"execution_id", "status", "result", "duration_ms", "error"}
+    assert done.json.keys() == {
+        *("execution_id", "status", "result", "duration_ms", "error", "warnings", "quarantined"),
+    }
     assert done.json["status"] == "COMPLETED"
     assert done.json["result"] == {"rows": [{"i": i, "square": i * i} for i in range(3)]}
     assert done.json["error"] is None

@@ -8,7 +8,7 @@ from ..engine import events as e
 from ..engine.state import State
 from ..errors import NotFound
 from ..store.connection import Database
-from ..store.executions import Execution, Executions, Part, Recorded, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, Recorded, together
 from .read import Archive, execution_of
 
 # with a filter a page reads this many events at a time
@@ -24,7 +24,9 @@ class History(Executions):
         try:
             return await super().get(execution_id)
         except NotFound:
-            return execution_of(await self._row(execution_id))
+            row = await self._row(execution_id)
+            last = await self.events(execution_id, after=row["head"] - 1, limit=1) if row["status"] == COMPLETED else []
+            return execution_of(row, last[0] if last else None)
 
     async def initial(self, execution_id: int) -> dict[str, Any]:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
+from ..engine import events as e
 from ..errors import NotFound
 from ..ports import ResultStore
 from ..store.archives import Archives, Place
@@ -62,8 +63,8 @@ class Archive:
             ) from None
 
 
-def execution_of(row: dict[str, Any]) -> Execution:
-    """`row` as it stood in the database."""
+def execution_of(row: dict[str, Any], last: Recorded | None = None) -> Execution:
+    """`row` as it stood in the database, and the last event of its log."""
     ended = row["ended_at"]
     names = (
         *("execution_id", "catalog_id", "path", "version", "parent_execution_id", "status", "result", "error"),
@@ -75,5 +76,8 @@ def execution_of(row: dict[str, Any]) -> Execution:
         ended_at=None if ended is None else datetime.fromisoformat(ended),
         # of what has ended nobody asks how far it is
         steps=None,
+        # rows of earlier releases have none
+        principal=row.get("principal"),
         archived=True,
+        warnings=last.payload.get("warnings") if last is not None and last.type == e.COMPLETED else None,
     )

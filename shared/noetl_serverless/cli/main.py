@@ -19,6 +19,7 @@ from .commands import (
     digest,
     executions,
     explain,
+    quarantine,
     replay,
     run,
     schedule,
@@ -72,5 +73,6 @@ app.command(epilog=archive.EPILOG)(archive.archive)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(context.app, name="context")
 app.add_typer(deploy.app, name="deploy")

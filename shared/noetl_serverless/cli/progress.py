@@ -121,6 +121,8 @@ class Progress:
                 self.status = "FAILED"
             case "execution.cancelled":
                 self.status = "CANCELLED"
+            case "execution.retried":
+                self.status = "RUNNING"
 
 
 def line(row: StepRow) -> str:

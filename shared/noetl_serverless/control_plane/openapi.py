@@ -31,8 +31,11 @@ PROBLEMS = {
 }
 # operations that look up what they are not named by in the path
 LOOKING_UP = ("getCatalogEntry", "createSchedule", "getLoopResults")
+# operations without an idempotency key whose state may have changed, or whose name may be taken
+CONFLICTING = ("createSchedule", "rebuildProjections", "retryQuarantined")
 TAGS = {
     "executions": "Starting, watching and stopping executions.",
+    "quarantine": "Executions that the engine could not decide about.",
     "replay": "Executions from their logs alone.",
     "results": "Results of loops, and what is stored beside the log.",
     "catalog": "Playbooks, in versions.",
@@ -126,9 +129,9 @@ def _problems(operation: Operation) -> list[str]:
         found.add("413")
     if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in LOOKING_UP:
         found.add("404")
-    if operation.headers or operation.name in ("createSchedule", "rebuildProjections"):
+    if operation.headers or operation.name in CONFLICTING:
         found.add("409")
-    if operation.name == "registerPlaybook":
+    if operation.name in ("registerPlaybook", "retryQuarantined"):
         found.add("422")
     return sorted(found)
 

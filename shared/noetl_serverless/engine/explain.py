@@ -26,8 +26,9 @@ def explain(
 ) -> Json:
     """Of one step, or in short of all; KeyError for a step that the playbook does not have.
 
-    {execution_id, status, error, waits: [{for, step, ...}], steps: [{step, generation, status, why, chain}]}, where a
-    chain is a list of {seq, at, event, step, text, asked: [conditions]}.
+    {execution_id, status, error, warnings, quarantined, waits: [{for, step, ...}], steps: [{step, generation, status,
+    why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]}, and `quarantined` says
+    {type, step, generation, command, at} of what could not be decided.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -64,9 +65,15 @@ class _Explainer:
             "execution_id": execution_id,
             "status": self.trace.status,
             "error": self.trace.error,
+            "warnings": self.trace.warnings,
+            "quarantined": self._quarantined(),
             "waits": self._waits(step),
             "steps": found,
         }
+
+    def _quarantined(self) -> Json | None:
+        kept = self.trace.quarantined
+        return None if kept is None else {name: value for name, value in kept.items() if name != "payload"}
 
     # -- a run of a step
 
@@ -212,6 +219,9 @@ class _Explainer:
 
     def _waits(self, step: str | None) -> list[Json]:
         found: list[Json] = []
+        if self.state.ended:
+            # what is in quarantine keeps what was under way
+            return found
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
             found.append(_wait("worker", command.key, f"command {name} is out since event {order.seq}", order.at, name))

@@ -39,6 +39,9 @@ class Trace:
     status: str = "running"
     error: dict[str, Any] | None = None
     result_step: str | None = None
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    # if it could not be decided about: what was to be decided, as its end keeps it
+    quarantined: dict[str, Any] | None = None
 
 
 def trace(log: Iterable[Event]) -> Trace:
@@ -46,8 +49,9 @@ def trace(log: Iterable[Event]) -> Trace:
     found = Trace()
     arrivals: dict[str, list[str]] = {}
     for event in log:
-        if found.status != "running":
-            break
+        if found.status != "running" and not (found.quarantined and event.type in (e.RETRIED, e.CANCELLED)):
+            # what comes too late changes nothing
+            continue
         for route in event.payload.get("routes", ()):
             _route(found, arrivals, route)
         _event(found, arrivals, event)
@@ -86,6 +90,10 @@ def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
             found.status = STATUS[event.type]
             found.error = payload.get("error")
             found.result_step = payload.get("result_step")
+            found.warnings = payload.get("warnings", [])
+            found.quarantined = payload.get(e.QUARANTINED)
+        case e.RETRIED:
+            found.status, found.error, found.quarantined = "running", None, None
 
 
 def _begin(found: Trace, arrivals: dict[str, list[str]], event: Event) -> Run:

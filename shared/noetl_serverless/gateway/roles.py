@@ -14,7 +14,7 @@ _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # questions that come as a POST
 _QUESTIONS = re.compile(r"catalog/(?:list|resource|agents/list)")
-_EDITING = re.compile(r"(?:execute|catalog|executions|schedules)(?:/.*)?")
+_EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules)(?:/.*)?")
 
 
 def allows(roles: Iterable[str], needed: Role) -> bool:

@@ -33,8 +33,13 @@ class Execution:
     ended_at: datetime | None
     steps: int | None
     finished: int
-    # read from the archive; in a list without its result and error
+    # who or what started it
+    principal: dict[str, Any] | None = None
+    # read from the archive; in a list without its result, error and principal
     archived: bool = False
+    # read alone: what its end warns of, and whether it waits for a person
+    warnings: list[dict[str, Any]] | None = None
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from ..ending import principal, quarantine, remarks, warnings
 from ..failure import FAILED
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
@@ -49,9 +50,14 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
             progress.feed(page)
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
+    if starter := principal(entry.get("principal")):
+        say(f"started by {starter}")
     show(progress.steps())
+    for text in remarks(entry):
+        say(text)
     if entry.get("error"):
-        show(result(entry["error"]))
+        if not entry.get("quarantined"):
+            show(result(entry["error"]))
     elif entry.get("result") is not None:
         show(result(value_of(entry["result"])))
 
@@ -86,12 +92,14 @@ def cancel(
 ) -> None:
     """Cancel an execution. Exit status 1 if it had ended already."""
     with running_stack(data) as client:
+        apart = client.execution(execution_id).get("quarantined")
         body = {"reason": reason, "cascade": cascade}
         answer = client.post(f"/api/executions/{quote(execution_id, safe='')}/cancel", body)
     if as_json:
         print_json(answer)
     else:
-        say(str(answer.get("message") or answer["status"]))
+        left = "; it was in quarantine, and is not any more" if apart and answer["status"] == "cancelled" else ""
+        say(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
         raise typer.Exit(FAILED)
 
@@ -108,4 +116,9 @@ def _line(event: dict[str, Any]) -> str:
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
         parts.append(f"(of {event['cause']})")
-    return "  ".join(str(part) for part in parts).rstrip()
+    lines = ["  ".join(str(part) for part in parts).rstrip()]
+    payload = event.get("payload") or {}
+    if "quarantined" in payload:
+        lines += quarantine(str(event["execution_id"]), payload.get("error"))
+    lines += warnings(payload.get("warnings") or ())
+    return "\n        ".join(lines)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..ending import quarantine, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, print_json, say, show
@@ -70,8 +71,13 @@ def _show(document: Mapping[str, Any], *, whole: bool) -> None:
 
 def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
     yield f"execution {document['execution_id']}: {document['status']}", "bold"
-    if document["error"]:
+    if document["quarantined"]:
+        for text in quarantine(document["execution_id"], document["error"]):
+            yield f"  {text}", "red"
+    elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
+    for text in warnings(document["warnings"]):
+        yield f"  {text}", "yellow"
     for wait in document["waits"]:
         yield f"  waits for a {wait['for']}: {wait['step']}: {wait['text']}{_held(wait)}", "yellow"
     for run in document["steps"]:

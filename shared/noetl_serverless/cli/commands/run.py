@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
+from ..ending import remarks
 from ..failure import FAILED, WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
 from ..output import command, console, print_json, result, say, show
@@ -68,6 +69,8 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
         "result": value_of(entry.get("result")),
         "duration_ms": round(1000 * float(entry.get("duration_seconds") or 0)),
         "error": entry.get("error"),
+        "warnings": entry.get("warnings") or [],
+        "quarantined": bool(entry.get("quarantined")),
     }
 
 
@@ -78,9 +81,14 @@ def value_of(outcome: Any) -> Any:
 
 def show_outcome(outcome: dict[str, Any]) -> None:
     say(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
+    for text in remarks(outcome):
+        say(text)
     if outcome["status"] == "COMPLETED":
         if outcome["result"] is not None:
             show(result(outcome["result"]))
+    elif outcome["quarantined"]:
+        # the remarks tell why
+        return
     elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
         say(f"error: {outcome['error']['message']}")
     elif outcome["error"] is not None:
@@ -106,7 +114,14 @@ def _watch_live(client: Client, execution_id: str) -> None:
 
 def _tell_started(execution_id: str, as_json: bool) -> None:
     if as_json:
-        print_json({"execution_id": execution_id, "status": "RUNNING", "result": None, "duration_ms": 0, "error": None})
+        nothing: dict[str, Any] = {
+            "result": None,
+            "duration_ms": 0,
+            "error": None,
+            "warnings": [],
+            "quarantined": False,
+        }
+        print_json({"execution_id": execution_id, "status": "RUNNING", **nothing})
     else:
         say(f"execution {execution_id} is started")
 

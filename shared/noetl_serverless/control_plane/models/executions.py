@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ...store.executions import COMPLETED, Execution, Part, Recorded
 from . import Given, Id
@@ -50,7 +50,12 @@ class ExecutionEntry(BaseModel):
     result: Any = Field(description='{"data": ...} or {"ref": a ResultRef}')
     error: Any
     parent_execution_id: str | None
-    archived: bool = Field(description="Whether it is in the archive; in a list it then has no result and no error.")
+    principal: dict[str, Any] | None = Field(
+        description='Who or what started it, {"kind": ..., "name": ...}; its sub-playbooks have the same.'
+    )
+    archived: bool = Field(
+        description="Whether it is in the archive; in a list it then has no result, no error and no principal."
+    )
 
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ExecutionEntry:
@@ -74,6 +79,7 @@ def entry_fields(execution: Execution, now: datetime) -> dict[str, Any]:
         "result": execution.result,
         "error": execution.error,
         "parent_execution_id": None if parent is None else str(parent),
+        "principal": execution.principal,
         "archived": execution.archived,
     }
 
@@ -139,6 +145,16 @@ class GetExecution(Given):
     include_events: bool = True
 
 
+class Warned(BaseModel):
+    """What an end warns of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+    step: str | None = None
+
+
 class Pagination(BaseModel):
     page: int
     page_size: int
@@ -149,6 +165,8 @@ class Pagination(BaseModel):
 
 
 class ExecutionDetail(ExecutionEntry):
+    warnings: list[Warned] = Field(description="What went otherwise than it looks, though it completed.")
+    quarantined: bool = Field(description="Whether the engine could not decide about it, and it waits for a person.")
     events: list[EventEntry] = Field(description="The newest first.")
     events_included: bool
     events_endpoint: str
@@ -167,6 +185,9 @@ class ExecutionStatus(BaseModel):
     completion_inferred: Literal[False] = False
     variables: dict[str, Any] = Field(description="ctx")
     error: Any
+    principal: dict[str, Any] | None
+    warnings: list[Warned]
+    quarantined: bool
     start_time: datetime
     end_time: datetime | None
     duration_seconds: float

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from . import archives, catalog, commands, credentials, events, execute, executions, replay, results, schedules
+from . import (
+    archives,
+    catalog,
+    commands,
+    credentials,
+    events,
+    execute,
+    executions,
+    quarantine,
+    replay,
+    results,
+    schedules,
+)
 
 OPERATIONS = (
     *commands.OPERATIONS,
     *execute.OPERATIONS,
     *events.OPERATIONS,
     *executions.OPERATIONS,
+    *quarantine.OPERATIONS,
     *replay.OPERATIONS,
     *results.OPERATIONS,
     *credentials.OPERATIONS,

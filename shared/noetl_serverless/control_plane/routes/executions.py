@@ -59,6 +59,8 @@ async def detail(call: Call) -> ExecutionDetail:
         pagination = _pagination(query, total)
     return ExecutionDetail(
         **entry_fields(execution, call.services.now()),
+        warnings=execution.warnings or [],
+        quarantined=execution.quarantined,
         events=events,
         events_included=query.include_events,
         events_endpoint=f"/api/executions/{execution_id}/events",
@@ -86,6 +88,9 @@ async def status(call: Call) -> ExecutionStatus:
         cancelled=execution.status == CANCELLED,
         variables=state.ctx,
         error=execution.error,
+        principal=execution.principal,
+        warnings=execution.warnings or [],
+        quarantined=execution.quarantined,
         start_time=execution.created_at,
         end_time=execution.ended_at,
         duration_seconds=seconds,

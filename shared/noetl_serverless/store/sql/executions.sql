@@ -1,10 +1,10 @@
 -- entries: executions, the newest first, in the database and in the archive
 SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.status, x.result, x.error, x.head,
-    x.created_at, x.ended_at, catalog.steps, x.finished, x.archived
+    x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived
 FROM (
     SELECT * FROM (
         (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
-            finished, false AS archived
+            finished, principal, false AS archived
         FROM noetl.execution
         WHERE (CAST(:status AS text) IS NULL OR status = :status)
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
@@ -13,7 +13,7 @@ FROM (
         ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint))
         UNION ALL
         (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.status, NULL, NULL, a.head,
-            a.created_at, a.ended_at, a.finished, true
+            a.created_at, a.ended_at, a.finished, NULL, true
         FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
         WHERE b.kind = 'archive' AND b.status = 'registered'
           AND (CAST(:status AS text) IS NULL OR a.status = :status)
@@ -29,7 +29,11 @@ ORDER BY x.execution_id DESC;
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
     execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
-    execution.created_at, execution.ended_at, catalog.steps, execution.finished
+    execution.created_at, execution.ended_at, catalog.steps, execution.finished, execution.principal, (
+        SELECT event.payload -> 'warnings' FROM noetl.event
+        WHERE event.execution_id = execution.execution_id AND event.seq = execution.head
+          AND execution.status = 'COMPLETED' AND event.type = 'playbook.completed') AS warnings,
+    EXISTS (SELECT FROM noetl.quarantine WHERE quarantine.execution_id = execution.execution_id) AS quarantined
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
 

@@ -1,0 +1,112 @@
+"""quarantine list, show, retry, drop: executions that the engine could not decide about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ..client import Client
+from ..failure import FAILED
+from ..options import DataOption, JsonOption
+from ..output import cell, command, print_json, say, show, table
+from ..target import running_stack
+
+app = typer.Typer(help="Executions that the engine could not decide about.", no_args_is_help=True)
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
+PAGE = 100
+WIDEST = 160
+
+
+@app.command("list")
+@command
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List executions in quarantine, the oldest first."""
+    with running_stack(data) as client:
+        entries = list(_entries(client))
+    if as_json:
+        print_json(entries)
+        return
+    if not entries:
+        say("nothing is in quarantine")
+        return
+    columns = ("execution_id", "path", "version", "at", "place", "fact_count", "message")
+    rows = [{**entry, **entry["error"]} for entry in entries]
+    show(table(columns, [[row.get(column) for column in columns] for row in rows]))
+
+
+@app.command("show")
+@command
+def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show why an execution is in quarantine, what is kept for it, and what can be done."""
+    with running_stack(data) as client:
+        entry = client.get(_place(execution_id))
+    if as_json:
+        print_json(entry)
+        return
+    for text in _lines(entry):
+        say(text)
+
+
+@app.command()
+@command
+def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Let an execution go on as it was, with the facts that were kept. Exit status 1 if it is in quarantine again."""
+    with running_stack(data) as client:
+        answer = client.post(f"{_place(execution_id)}/retry")
+    if as_json:
+        print_json(answer)
+    elif answer["quarantined"]:
+        say(f"execution {execution_id} is in quarantine again: noetls quarantine show {execution_id}")
+    else:
+        say(f"execution {execution_id} goes on: {answer['status']}")
+    if answer["quarantined"]:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@command
+def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Leave an execution failed, and end its sub-playbooks. What was kept for it is gone; its log stays."""
+    with running_stack(data) as client:
+        answer = client.delete(_place(execution_id))
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"execution {execution_id} is dropped from quarantine; it stays FAILED")
+
+
+def _place(execution_id: str) -> str:
+    return f"/api/quarantine/{quote(execution_id, safe='')}"
+
+
+def _entries(client: Client) -> Iterator[dict[str, Any]]:
+    after = "0"
+    while page := client.get("/api/quarantine", after=after, limit=PAGE):
+        yield from page
+        after = page[-1]["execution_id"]
+
+
+def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
+    id, error, facts = entry["execution_id"], entry["error"], entry["facts"]
+    yield f"execution {id} of {entry['path']} version {entry['version']}: in quarantine since {entry['at']}"
+    yield f"  {error['message']}"
+    if error["place"]:
+        yield f"  at {error['place']}; its log ends with event {entry['seq']}"
+    yield f"kept for a retry: {entry['fact_count']} fact(s)"
+    for fact in facts:
+        where = fact["command_id"] or fact["step"] or ""
+        payload = fact["beginning"] if fact["payload"] is None else cell(fact["payload"])
+        yield f"  {fact['type']}  {where}  {_short(payload)}".rstrip()
+    if entry["fact_count"] > len(facts):
+        yield f"  and {entry['fact_count'] - len(facts)} more"
+    yield "what can be done:"
+    yield f"  noetls quarantine retry {id}    once the fault is mended: it goes on as it was"
+    yield f"  noetls quarantine drop {id}     it stays FAILED, its sub-playbooks end"
+    yield f"  noetls cancel {id}              it and its sub-playbooks are CANCELLED"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field
+
+from ...store.log import Quarantined
+from . import Given, Id
+
+# of each fact that is shown, in bytes of JSON, and of how many
+PAYLOAD_BYTES = 4096
+MOST_FACTS = 100
+
+
+class ListQuarantine(Given):
+    after: Id = Field(default="0", description="Only executions with a higher id.")
+    limit: int = Field(default=100, ge=1, le=100)
+
+
+class QuarantineError(BaseModel):
+    code: str
+    message: str
+    place: str = Field(description="Where the engine's code raised: file, line and function.")
+
+
+class QuarantineEntry(BaseModel):
+    execution_id: str
+    path: str
+    version: int
+    seq: int = Field(description="Of the event that ended it.")
+    at: datetime
+    error: QuarantineError
+    fact_count: int = Field(description="Of the facts that are kept for a retry.")
+
+    @classmethod
+    def of(cls, row: Quarantined) -> QuarantineEntry:
+        return cls(**entry_fields(row))
+
+
+def entry_fields(row: Quarantined) -> dict[str, Any]:
+    return {
+        "execution_id": row.execution_id,
+        "path": row.path,
+        "version": row.version,
+        "seq": row.seq,
+        "at": row.at,
+        "error": {name: row.error.get(name, "") for name in QuarantineError.model_fields},
+        "fact_count": len(row.facts),
+    }
+
+
+class KeptFact(BaseModel):
+    type: str
+    step: str | None
+    generation: int | None
+    command_id: str | None
+    at: datetime
+    payload: dict[str, Any] | None = Field(description=f"Unless it has more than {PAYLOAD_BYTES} bytes.")
+    payload_bytes: int
+    beginning: str | None = Field(description="Of a payload that is not shown, as JSON text.")
+
+    @classmethod
+    def of(cls, fact: dict[str, Any]) -> KeptFact:
+        text = orjson.dumps(fact["payload"])
+        whole = len(text) <= PAYLOAD_BYTES
+        return cls(
+            type=fact["type"],
+            step=fact["step"],
+            generation=fact["generation"],
+            command_id=fact["command"],
+            at=datetime.fromtimestamp(fact["at"] / 1000, UTC),
+            payload=fact["payload"] if whole else None,
+            payload_bytes=len(text),
+            beginning=None if whole else text[:PAYLOAD_BYTES].decode(errors="ignore"),
+        )
+
+
+class QuarantineDetail(QuarantineEntry):
+    facts: list[KeptFact] = Field(description=f"The first {MOST_FACTS}.")
+
+
+class Retried(BaseModel):
+    execution_id: str
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] = Field(description="How it stands now.")
+    quarantined: bool = Field(description="Whether it is in quarantine again.")
+
+
+class Dropped(BaseModel):
+    status: Literal["dropped"] = "dropped"
+    execution_id: str

@@ -1,0 +1,94 @@
+"""Quarantine: executions that the engine could not decide about."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from ..models.quarantine import (
+    MOST_FACTS,
+    Dropped,
+    KeptFact,
+    ListQuarantine,
+    QuarantineDetail,
+    QuarantineEntry,
+    Retried,
+    entry_fields,
+)
+from ..operation import USERS, Call, Operation, Page
+from .identifiers import execution_id_of
+
+
+async def entries(call: Call) -> Page:
+    query: ListQuarantine = call.query
+    # one more, to know whether there is a next page
+    found = await call.services.ledger.quarantined(query.limit + 1, query.after)
+    items = [QuarantineEntry.of(row) for row in found[: query.limit]]
+    if len(found) <= query.limit:
+        return Page(items)
+    following = urlencode({"after": items[-1].execution_id, "limit": query.limit})
+    return Page(items, {"link": f'<{call.request.url.path}?{following}>; rel="next"'})
+
+
+async def get(call: Call) -> QuarantineDetail:
+    row = await call.services.ledger.quarantine_of(str(execution_id_of(call)))
+    return QuarantineDetail(**entry_fields(row), facts=[KeptFact.of(fact) for fact in row.facts[:MOST_FACTS]])
+
+
+async def retry(call: Call) -> Retried:
+    execution_id = str(execution_id_of(call))
+    state = await call.services.ledger.retry(execution_id)
+    return Retried.model_validate(
+        {"execution_id": execution_id, "status": state.status.upper(), "quarantined": state.quarantined}
+    )
+
+
+async def drop(call: Call) -> Dropped:
+    execution_id = str(execution_id_of(call))
+    await call.services.ledger.drop(execution_id)
+    return Dropped(execution_id=execution_id)
+
+
+OPERATIONS = (
+    Operation(
+        "listQuarantine",
+        "GET",
+        "/api/quarantine",
+        "List executions in quarantine by id; a Link header leads to the next page",
+        "quarantine",
+        USERS,
+        entries,
+        QuarantineEntry,
+        query=ListQuarantine,
+        many=True,
+    ),
+    Operation(
+        "getQuarantined",
+        "GET",
+        "/api/quarantine/{execution_id}",
+        "Read why an execution is in quarantine, and the facts that are kept for it",
+        "quarantine",
+        USERS,
+        get,
+        QuarantineDetail,
+    ),
+    Operation(
+        "retryQuarantined",
+        "POST",
+        "/api/quarantine/{execution_id}/retry",
+        "Let an execution in quarantine go on as it was",
+        "quarantine",
+        USERS,
+        retry,
+        Retried,
+    ),
+    Operation(
+        "dropQuarantined",
+        "DELETE",
+        "/api/quarantine/{execution_id}",
+        "Leave an execution in quarantine as it ended, and end its sub-playbooks",
+        "quarantine",
+        USERS,
+        drop,
+        Dropped,
+    ),
+)
