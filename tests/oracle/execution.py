@@ -1,0 +1,311 @@
+"""Which step follows which: an execution as it goes from one ended step to the next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .names import EventName, Outcome, Scope
+from .playbook import Arc, Playbook, Step
+from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
+
+Status = Literal["running", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A step that begins, with what its templates see. `items` of a loop; None if they must be fetched first."""
+
+    step: Step
+    generation: int
+    scope: Scope
+    items: list[Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.step.name, self.generation
+
+
+class Unclear(Exception):
+    """The language does not say what follows."""
+
+
+@dataclass(slots=True)
+class Items:
+    """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's."""
+
+    total: int
+    results: list[Any] = field(default_factory=list)
+    succeeded: int = 0
+    failed: int = 0
+    error: Any = None
+    by_reference: bool = False
+
+
+class _Ends(Exception):
+    """The execution fails."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Execution:
+    def __init__(self, playbook: Playbook, workload: Mapping[str, Any], execution_id: str = "1") -> None:
+        self.playbook = playbook
+        self.workload = workload
+        self.execution_id = execution_id
+        self.status: Status = "running"
+        self.error: Mapping[str, Any] | None = None
+        self.ctx: dict[str, Any] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        # how often each step has begun
+        self.runs: Counter[str] = Counter()
+        self.skipped: list[str] = []
+        # of those, the ones found behind a step that has run: on a way of a cycle that was never taken
+        self.passed_by: set[str] = set()
+        # the step whose outcome is the result
+        self.last: str | None = None
+        self._running: set[tuple[str, int]] = set()
+        # join -> those that have arrived there
+        self._waiting: dict[str, list[str]] = {}
+        self._final_due = playbook.final is not None
+        # steps that something has come to, and the targets of arcs that were not taken
+        self._next: list[str] = []
+        self._left: list[str] = []
+        self._begun: list[Begun] = []
+
+    @property
+    def running(self) -> frozenset[tuple[str, int]]:
+        return frozenset(self._running)
+
+    @property
+    def result(self) -> Any:
+        return self.outcomes[self.last].data if self.status == "completed" and self.last else None
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes))
+
+    # -- what happens to it; each gives the steps that begin
+
+    def start(self) -> list[Begun]:
+        return self._then(lambda: self._next.append(self.playbook.entry))
+
+    def end_step(self, step: str, generation: int, outcome: Outcome) -> list[Begun]:
+        """A step, not one of a loop, is over."""
+        event = "call.done" if outcome.status == "ok" else "call.error"
+        return self._then(lambda: self._finish(step, generation, outcome, event))
+
+    def end_loop(self, step: str, generation: int, ended: Items) -> list[Begun]:
+        """All items that were to run have."""
+        return self._then(lambda: self._loop_ends(step, generation, ended))
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Rules of an item that is over have set this in ctx."""
+        self.ctx |= values
+
+    def cancel(self) -> None:
+        if self.status == "running":
+            self.status = "cancelled"
+
+    # -- how
+
+    def _then(self, what: Any) -> list[Begun]:
+        if self.status != "running":
+            return []
+        self._begun = []
+        try:
+            what()
+            self._go_on()
+        except _Ends as ends:
+            self.status, self.error = "failed", ends.error
+            return []
+        return self._begun
+
+    def _go_on(self) -> None:
+        """Let joins begin that nothing can arrive at any more; at the end the final step, or the end itself."""
+        while True:
+            self._skip_behind()
+            if self._next:
+                self._begin(self._next.pop(0))
+                continue
+            ready = [join for join in self.playbook.steps if join in self._waiting and not self._held_up(join)]
+            if ready:
+                del self._waiting[ready[0]]
+                self._next.append(ready[0])
+            elif not self._running and not self._waiting and self._final_due:
+                self._final_due = False
+                assert self.playbook.final is not None
+                if not self.runs[self.playbook.final]:
+                    self._next.append(self.playbook.final)
+            else:
+                break
+        if not self._running:
+            self.status = "completed"
+
+    def _held_up(self, join: str) -> bool:
+        live = [step for step, _ in self._running] + [step for step in self._waiting if step != join]
+        graph = self.playbook.graph
+        if any(graph.holds_up(step, join) for step in live):
+            return True
+        if any(graph.reaches(step, join) for step, _ in self._running):
+            raise Unclear(f"{join} is reached, and may be once more in another round of its cycle")
+        return False
+
+    def _arrive(self, source: str, target: str) -> None:
+        graph = self.playbook.graph
+        if graph.leads_back(source, target) or not graph.joins(target):
+            self._next.append(target)
+        else:
+            self._waiting.setdefault(target, []).append(source)
+
+    def _begin(self, name: str) -> None:
+        step = self.playbook.steps[name]
+        if name == self.playbook.final:
+            self._final_due = False
+        if not self._admitted(step):
+            self._skip(name)
+            self._route(step, Outcome("skipped"), "step.skipped")
+            return
+        self.runs[name] += 1
+        generation = self.runs[name]
+        self._running.add((name, generation))
+        if step.loop is None:
+            self._begun.append(Begun(step, generation, self.scope))
+            return
+        try:
+            items: list[Any] | None = collection(render(step.loop.items, self.scope.names(fetches=False)))
+        except OutOfReach:
+            items = None
+        except Unrenderable as error:
+            self._finish(name, generation, _error("template_error", str(error)), "call.error")
+            return
+        except TypeError as error:
+            self._finish(name, generation, _error("loop.not_iterable", str(error)), "call.error")
+            return
+        if items == []:
+            self._loop_ends(name, generation, Items(0, []))
+        else:
+            self._begun.append(Begun(step, generation, self.scope, items))
+
+    def _admitted(self, step: Step) -> bool:
+        names = self.scope.names(fetches=False)
+        for when, allowed in step.admit:
+            if when is None or self._holds(when, names, step):
+                return allowed
+        return True
+
+    def _loop_ends(self, name: str, generation: int, ended: Items) -> None:
+        step = self.playbook.steps[name]
+        assert step.loop is not None
+        stats = {"total": ended.total, "success": ended.succeeded, "failed": ended.failed}
+        data = {"results": ended.results, "stats": stats}
+        extracted = {"stats": stats} if ended.by_reference else None
+        if ended.failed and not step.loop.best_effort:
+            first = (ended.error or {}).get("message")
+            message = f"{ended.failed} of {ended.total} items failed; the first: {first}"
+            error = {"code": "loop.item_failed", "message": message, "item": ended.error}
+            self._finish(name, generation, Outcome("error", data, error, extracted=extracted), "loop.failed")
+        else:
+            self._finish(name, generation, Outcome("ok", data, extracted=extracted), "loop.done")
+
+    def _finish(self, name: str, generation: int, outcome: Outcome, event: str) -> None:
+        self._running.discard((name, generation))
+        self.ctx |= outcome.set
+        self.outcomes[name] = outcome
+        step = self.playbook.steps[name]
+        if outcome.status == "ok":
+            self.ctx |= self._assignments(step.set, step, outcome, event)
+        self._route(step, outcome, event)
+
+    def _route(self, step: Step, outcome: Outcome, event: str) -> None:
+        taken = self._taken(step, outcome, event)
+        if not taken:
+            if outcome.status == "error":
+                raise _Ends({**(outcome.error or {}), "step": step.name})
+            if step.arcs and outcome.status == "ok" and self.playbook.no_next_is_error:
+                raise _Ends({"code": "routing.no_match", "step": step.name})
+            self.last = step.name
+        for arc in taken:
+            self.ctx |= self._assignments(arc.set, step, outcome, event)
+        # two arcs to one step are one way there
+        for target in dict.fromkeys(arc.target for arc in taken):
+            self._arrive(step.name, target)
+        if not step.quiet:
+            self._left += [arc.target for arc in step.arcs if arc not in taken]
+
+    def _taken(self, step: Step, outcome: Outcome, event: str) -> list[Arc]:
+        names = self._after(step, outcome, event)
+        taken: list[Arc] = []
+        for arc in step.arcs:
+            if outcome.status != "ok" and not (isinstance(arc.when, str) and asks_how_it_ended(arc.when)):
+                continue
+            if arc.when is None or self._holds(arc.when, names, step):
+                taken.append(arc)
+                if not step.inclusive:
+                    break
+        return taken
+
+    def _after(self, step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
+        told = {"name": EventName(event), "step": step.name}
+        return self.scope.after(outcome, fetches=False, event=told)
+
+    def _assignments(self, values: Mapping[str, Any], step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
+        names = self._after(step, outcome, event)
+        try:
+            return {key.removeprefix("ctx."): render(value, names) for key, value in values.items()}
+        except Unrenderable as error:
+            raise _Ends({"code": "template_error", "step": step.name, "message": str(error)}) from error
+
+    def _holds(self, when: Any, names: Mapping[str, Any], step: Step) -> bool:
+        try:
+            return holds(when, names)
+        except Unrenderable as error:
+            raise _Ends({"code": "template_error", "step": step.name, "message": str(error)}) from error
+
+    def _skip_behind(self) -> None:
+        """What nothing leads to any more, from arcs that were not taken."""
+        todo, self._left = [(step, False) for step in self._left], []
+        live = {step for step, _ in self._running} | self._waiting.keys() | set(self._next)
+        final = self.playbook.final if self._final_due else None
+        seen: set[str] = set()
+        while todo:
+            step, through = todo.pop(0)
+            if step in seen or step in live:
+                continue
+            seen.add(step)
+            behind = [arc.target for arc in self.playbook.steps[step].arcs]
+            if self.runs[step]:
+                todo += [(target, True) for target in behind]
+                continue
+            reached = any(self.playbook.graph.reaches(one, step) for one in live)
+            if step in self.skipped or step == final or reached:
+                continue
+            if final is not None and self.playbook.graph.reaches(final, step):
+                raise Unclear(f"nothing leads to {step} any more but the final step, which is still to come")
+            self._skip(step)
+            if through:
+                self.passed_by.add(step)
+            todo += [(target, through) for target in behind]
+
+    def _skip(self, step: str) -> None:
+        self.skipped.append(step)
+        self.outcomes[step] = Outcome("skipped")
+
+
+def collection(value: Any) -> list[Any]:
+    """What a loop goes over. TypeError if that is none."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    if isinstance(value, Mapping):
+        return [value]
+    raise TypeError(f"a loop cannot go over {type(value).__name__}")
+
+
+def _error(code: str, message: str) -> Outcome:
+    return Outcome("error", error={"code": code, "message": message})

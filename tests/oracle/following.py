@@ -1,0 +1,257 @@
+"""Walks through a log: takes from it what happened outside, and says where what was decided is not what follows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .execution import Begun, Execution, Items
+from .names import Outcome
+from .playbook import Playbook
+
+Key = tuple[str, int]
+Fetch = Callable[[Mapping[str, Any]], Any]
+NOTHING: Mapping[str, Any] = {}
+ENDS = {"playbook.completed": "completed", "playbook.failed": "failed"}
+# an error of ours has no more than these in common with the engine's
+TOLD = ("code", "step")
+# what is no collection is called otherwise where the engine saw it than where a worker did
+ONE_CODE = {"loop.invalid": "loop.not_iterable"}
+
+
+class Entry(Protocol):
+    """An event of the log. `cause`: the seq of the fact that a decision answers, None for a fact."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def cause(self) -> int | None: ...
+    @property
+    def step(self) -> str | None: ...
+    @property
+    def generation(self) -> int | None: ...
+    @property
+    def command_id(self) -> str | None: ...
+    @property
+    def payload(self) -> Mapping[str, Any]: ...
+
+
+class Differs(Exception):
+    """The engine has decided something else."""
+
+
+@dataclass(slots=True)
+class _Loop:
+    count: int | None
+    results: dict[int, Any] = field(default_factory=dict)
+    done: int = 0
+    failed: int = 0
+    error: Any = None
+
+
+def follow(playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch) -> Execution:
+    """The execution as far as the log goes. Differs at the first fact from which something else follows than stands
+    there. `fetch` gives what a reference leads to."""
+    return _Follower(playbook, workload, log, fetch).run()
+
+
+class _Follower:
+    def __init__(self, playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch) -> None:
+        self._playbook = playbook
+        self._execution = Execution(playbook, workload)
+        self._fetch = fetch
+        self._facts = sorted((entry for entry in log if entry.cause is None), key=lambda entry: entry.seq)
+        self._decisions: defaultdict[int, list[Entry]] = defaultdict(list)
+        for entry in sorted(log, key=lambda entry: entry.seq):
+            if entry.cause is not None:
+                self._decisions[entry.cause].append(entry)
+        self._kinds: dict[str, str] = {}
+        # of each step that is under way: its commands that are out, and those that wait for a timer or a child
+        self._out: Counter[Key] = Counter()
+        self._loops: dict[Key, _Loop] = {}
+        self._seen: set[Key] = set()
+        self._issued = 0
+
+    def run(self) -> Execution:
+        for fact in self._facts:
+            decided = self._decisions[fact.seq]
+            if "ignored" in fact.payload or self._execution.status != "running":
+                if decided:
+                    raise Differs(f"{_at(fact)} changes nothing, and {_names(decided)} follows")
+                continue
+            skipped = len(self._execution.skipped)
+            begun = self._take(fact)
+            if self._over_budget(fact, decided, begun):
+                break
+            self._compare_end(fact, decided)
+            if self._execution.status == "failed":
+                continue
+            self._compare_begun(fact, decided, begun)
+            self._compare_skipped(fact, decided, self._execution.skipped[skipped:])
+        return self._execution
+
+    # -- what happened
+
+    def _take(self, fact: Entry) -> list[Begun]:
+        if fact.type == "playbook.initialized":
+            return self._execution.start()
+        if fact.type == "execution.cancelled":
+            self._execution.cancel()
+            return []
+        assert fact.step is not None
+        assert fact.generation is not None
+        key = (fact.step, fact.generation)
+        if key not in self._execution.running:
+            raise Differs(f"{_at(fact)}: the step is not under way")
+        return self._happened(fact, key)
+
+    def _happened(self, fact: Entry, key: Key) -> list[Begun]:
+        match fact.type:
+            case "call.done" if self._kinds[fact.command_id or ""] == "open":
+                self._out[key] -= 1
+                self._loops[key] = _Loop(fact.payload["count"])
+                return self._loop_goes_on(fact, key)
+            case "call.done":
+                return self._execution.end_step(*key, self._outcome(fact, "ok"))
+            case "call.error":
+                return self._execution.end_step(*key, self._outcome(fact, "error"))
+            case "frame.committed":
+                self._out[key] -= 1
+                self._frame(self._loops[key], fact)
+                return self._loop_goes_on(fact, key)
+            case "child.ended" if not fact.payload["resumes"]:
+                return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
+            case "call.deferred" | "call.parked":
+                self._execution.write(fact.payload.get("set") or NOTHING)
+        return []
+
+    def _outcome(self, fact: Entry, status: Any) -> Outcome:
+        payload = fact.payload
+        ref = payload.get("ref")
+        return Outcome(
+            status,
+            self._fetch(ref) if ref else payload.get("data"),
+            payload.get("error"),
+            payload.get("set") or {},
+            {**(payload.get("extra") or {}), "meta": payload.get("meta")},
+            (ref.get("extracted") or {}) if ref else None,
+        )
+
+    def _frame(self, loop: _Loop, fact: Entry) -> None:
+        payload = fact.payload
+        ref = payload.get("ref")
+        results = self._fetch(ref) if ref else payload["data"]
+        loop.results |= dict(enumerate(results, payload["start"]))
+        loop.done += payload["end"] - payload["start"]
+        loop.failed += payload["failed"]
+        loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
+        self._execution.write(payload.get("set") or NOTHING)
+
+    def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
+        loop, of = self._loops[key], self._playbook.steps[key[0]].loop
+        assert of is not None
+        stops = loop.failed > 0 and not of.best_effort
+        if not (self._out[key] == 0 if stops else loop.done == loop.count):
+            return []
+        results = [loop.results[index] for index in sorted(loop.results)]
+        assert loop.count is not None
+        done = next((entry for entry in self._decisions[fact.seq] if entry.type == "loop.done"), None)
+        large = done is not None and "ref" in done.payload
+        ended = Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large)
+        return self._execution.end_loop(*key, ended)
+
+    # -- what was decided
+
+    def _over_budget(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> bool:
+        issued = sum(entry.type == "command.issued" for entry in decided)
+        most = self._playbook.budget.get("max_invocations")
+        if most is not None and self._issued + issued > most:
+            raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {most} are allowed")
+        end = next((entry for entry in decided if entry.type == "playbook.failed"), None)
+        if end is None or end.payload["error"].get("code") != "budget.exceeded":
+            return False
+        if not self._playbook.budget:
+            raise Differs(f"{_at(fact)}: over a budget that there is not")
+        others = self._playbook.budget.keys() - {"max_invocations", "prices"}
+        if not others and self._issued + issued < (most or 0):
+            raise Differs(f"{_at(fact)}: over budget after {self._issued + issued} commands, {most} are allowed")
+        wanted = begun or fact.type in ("frame.committed", "timer.fired", "child.ended", "call.done")
+        if not wanted:
+            raise Differs(f"{_at(fact)}: over budget, and nothing was to be issued")
+        self._execution.status = "failed"
+        self._execution.error = {"code": "budget.exceeded", "step": end.payload["error"].get("step")}
+        return True
+
+    def _compare_end(self, fact: Entry, decided: list[Entry]) -> None:
+        execution = self._execution
+        end = next((entry for entry in decided if entry.type in ENDS), None)
+        status = ENDS[end.type] if end else "running"
+        ours = "running" if execution.status == "cancelled" else execution.status
+        if status != ours:
+            why = f" ({execution.error})" if execution.error else ""
+            raise Differs(f"{_at(fact)}: it is {status}, and should be {ours}{why}; decided: {_names(decided)}")
+        if end is None:
+            return
+        if execution.status == "failed":
+            theirs = {name: end.payload["error"].get(name) for name in TOLD}
+            theirs["code"] = ONE_CODE.get(theirs["code"], theirs["code"])
+            told = {name: (execution.error or {}).get(name) for name in TOLD}
+            if theirs != told:
+                raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {told}")
+        elif end.payload.get("result_step") != execution.last:
+            theirs = end.payload.get("result_step")
+            raise Differs(f"{_at(fact)}: the result is that of {theirs}, and should be that of {execution.last}")
+
+    def _compare_begun(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> None:
+        ours = {one.key: one for one in begun}
+        theirs: list[Key] = []
+        for entry in decided:
+            key = (entry.step or "", entry.generation or 0)
+            if entry.type == "loop.opened" and entry.payload["count"]:
+                self._loops.setdefault(key, _Loop(entry.payload["count"]))
+            if entry.type != "command.issued":
+                continue
+            self._issued += 1
+            self._kinds[entry.command_id or ""] = entry.payload["kind"]
+            if key not in self._seen:
+                self._seen.add(key)
+                theirs.append(key)
+                if key in ours:
+                    self._compare_scope(fact, entry, ours[key].scope.ctx)
+            elif key not in self._execution.running:
+                raise Differs(f"{_at(fact)}: {entry.command_id} is issued of a step that is not under way")
+            if entry.payload["attempt"] == 1:
+                self._out[key] += 1
+        if sorted(theirs) != sorted(ours):
+            raise Differs(f"{_at(fact)}: {_keys(theirs)} begins, and {_keys(ours)} should")
+        for one in begun:
+            loop = self._loops.get(one.key)
+            if loop is not None and one.items is not None and loop.count != len(one.items):
+                raise Differs(f"{_at(fact)}: {_keys([one.key])} has {loop.count} items, and should {len(one.items)}")
+
+    def _compare_scope(self, fact: Entry, issued: Entry, ctx: Mapping[str, Any]) -> None:
+        for name, value in ((issued.payload.get("scope") or {}).get("ctx") or {}).items():
+            if name not in ctx or ctx[name] != value:
+                raise Differs(f"{_at(fact)}: {issued.command_id} sees ctx.{name} = {value}, not {ctx.get(name)}")
+
+    def _compare_skipped(self, fact: Entry, decided: list[Entry], ours: list[str]) -> None:
+        theirs = {str(entry.step) for entry in decided if entry.type == "step.skipped"}
+        # the engine does not look for these; only who reads one of them later would see it
+        if theirs - set(ours) or set(ours) - theirs - self._execution.passed_by:
+            raise Differs(f"{_at(fact)}: {sorted(theirs)} are skipped, and {sorted(ours)} should be")
+
+
+def _at(fact: Entry) -> str:
+    return f"seq {fact.seq} {fact.type} {fact.command_id or fact.step or ''}".strip()
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    return ", ".join(f"{entry.type} {entry.command_id or entry.step or ''}".strip() for entry in entries) or "nothing"
+
+
+def _keys(keys: Any) -> str:
+    return ", ".join(f"{step}#{generation}" for step, generation in sorted(keys)) or "nothing"

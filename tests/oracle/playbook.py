@@ -1,0 +1,160 @@
+"""A playbook as the document says it, with what the language leaves open filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from .graph import Graph
+
+PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    # None: whatever happened
+    when: Any
+    do: str
+    to: str | None = None
+    attempts: int = 3
+    set: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    label: str
+    kind: str
+    input: Mapping[str, Any]
+    config: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arc:
+    target: str
+    when: Any
+    set: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    items: Any
+    iterator: str
+    sequential: bool
+    best_effort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    tasks: tuple[Task, ...]
+    is_pipeline: bool
+    input: Mapping[str, Any]
+    set: Mapping[str, Any]
+    arcs: tuple[Arc, ...]
+    inclusive: bool
+    # what lies behind arcs that are not taken stays as it is, neither run nor skipped
+    quiet: bool
+    # (condition or None, whether it may run)
+    admit: tuple[tuple[Any, bool], ...]
+    loop: Loop | None
+
+
+@dataclass(frozen=True, slots=True)
+class Playbook:
+    path: str
+    steps: Mapping[str, Step]
+    entry: str
+    final: str | None
+    no_next_is_error: bool
+    budget: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    graph: Graph
+
+
+def read(text: str) -> Playbook:
+    document = yaml.safe_load(text)
+    workbook = {task["name"]: task["tool"] for task in document.get("workbook") or ()}
+    steps = {step["step"]: _step(step, workbook) for step in document["workflow"]}
+    spec = (document.get("executor") or {}).get("spec") or {}
+    entry = spec.get("entry_step") or next(iter(steps))
+    metadata = document["metadata"]
+    return Playbook(
+        path=metadata.get("path") or metadata["name"],
+        steps=steps,
+        entry=entry,
+        final=spec.get("final_step"),
+        no_next_is_error=bool(spec.get("no_next_is_error")),
+        budget=spec.get("budget") or {},
+        workload=document.get("workload") or {},
+        graph=Graph({name: [arc.target for arc in step.arcs] for name, step in steps.items()}, entry),
+    )
+
+
+def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
+    tools = step["tool"]
+    is_pipeline = isinstance(tools, list)
+    named = [
+        (tool.get("name") or f"task_{number}") if is_pipeline else _single_label(step["step"], tool)
+        for number, tool in enumerate(tools if is_pipeline else [tools], 1)
+    ]
+    router = step.get("next") or {}
+    policy = (step.get("spec") or {}).get("policy") or {}
+    return Step(
+        name=step["step"],
+        tasks=tuple(
+            _task(tool, label, workbook) for tool, label in zip(tools if is_pipeline else [tools], named, strict=True)
+        ),
+        is_pipeline=is_pipeline,
+        input=step.get("input") or {},
+        set=step.get("set") or {},
+        arcs=tuple(Arc(arc["step"], arc.get("when"), arc.get("set") or {}) for arc in router.get("arcs") or ()),
+        inclusive=(router.get("spec") or {}).get("mode") == "inclusive",
+        quiet=(router.get("spec") or {}).get("on_no_match") == "quiet",
+        admit=tuple(_admission(rule) for rule in (policy.get("admit") or {}).get("rules") or ()),
+        loop=_loop(step["loop"], policy) if step.get("loop") else None,
+    )
+
+
+def _single_label(step: str, tool: Mapping[str, Any]) -> str:
+    return str(tool.get("name") or step) if tool["kind"] != "workbook" else step
+
+
+def _task(tool: Mapping[str, Any], label: str, workbook: Mapping[str, Any]) -> Task:
+    if tool["kind"] == "workbook":
+        named = workbook[tool["name"]]
+        rules = _rules(tool) or _rules(named)
+        own = {**(named.get("input") or {}), **(tool.get("input") or {})}
+        return Task(label, named["kind"], own, _config(named), rules)
+    return Task(label, tool["kind"], tool.get("input") or {}, _config(tool), _rules(tool))
+
+
+def _config(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tool.items() if key not in ("kind", "name", "input", "spec", "output")}
+
+
+def _rules(tool: Mapping[str, Any]) -> tuple[Rule, ...]:
+    rules = ((tool.get("spec") or {}).get("policy") or {}).get("rules") or ()
+    return tuple(_rule(rule) for rule in rules)
+
+
+def _rule(rule: Mapping[str, Any]) -> Rule:
+    otherwise = rule.get("else")
+    then = otherwise["then"] if otherwise else rule["then"]
+    when = None if otherwise else rule["when"]
+    return Rule(when, then["do"], then.get("to"), then.get("attempts") or 3, then.get("set") or {})
+
+
+def _admission(rule: Mapping[str, Any]) -> tuple[Any, bool]:
+    if "else" in rule:
+        return None, bool(rule["else"]["then"]["allow"])
+    return rule["when"], bool(rule["then"]["allow"])
+
+
+def _loop(loop: Mapping[str, Any], policy: Mapping[str, Any]) -> Loop:
+    mode = (loop.get("spec") or {}).get("mode", "sequential")
+    best_effort = (policy.get("failure") or {}).get("mode") == "best_effort"
+    return Loop(loop["in"], loop["iterator"], mode == "sequential", best_effort)

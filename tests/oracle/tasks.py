@@ -1,0 +1,162 @@
+"""One run of a step, or of one item of its loop: its tasks in turn, and what their rules make of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .names import Outcome, Scope
+from .playbook import PREVIOUS, Rule, Step, Task
+from .template import Unrenderable, holds, render
+
+MOST_TURNS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a tool is asked. `item`: index in the loop; `visit`: how often the task was come to, from 1."""
+
+    step: str
+    generation: int
+    item: int | None
+    task: str
+    visit: int
+    attempt: int
+    kind: str
+    input: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+Answer = Callable[[Call], Outcome]
+
+
+class _Failed(Exception):
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Run:
+    def __init__(
+        self,
+        step: Step,
+        generation: int,
+        scope: Scope,
+        answer: Answer,
+        iteration: Mapping[str, Any] | None = None,
+        loop: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._step = step
+        self._generation = generation
+        self._answer = answer
+        self._scope = scope
+        self._iter = dict(iteration) if iteration is not None else None
+        self._loop = loop
+        self._local: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+        self._set: dict[str, Any] = {}
+        self._visits: dict[str, int] = {}
+        self._last: Any = None
+
+    def run(self) -> Outcome:
+        status = "ok"
+        index, attempt, turns = 0, 1, 0
+        try:
+            while index < len(self._step.tasks):
+                turns += 1
+                if turns > MOST_TURNS:
+                    raise _Failed({"code": "rule.endless"})
+                task = self._step.tasks[index]
+                if attempt == 1:
+                    self._visits[task.label] = self._visits.get(task.label, 0) + 1
+                outcome = self._call(task, attempt)
+                rule = self._rule(task, outcome, attempt)
+                do = rule.do if rule else ("fail" if outcome.status == "error" else "continue")
+                if rule is not None and do == "retry" and attempt >= rule.attempts:
+                    raise _Failed(outcome.error or {"code": "retry_exhausted"})
+                if rule is not None:
+                    self._write(rule, outcome, task, attempt)
+                if do == "retry":
+                    attempt += 1
+                    continue
+                if do == "fail":
+                    raise _Failed(outcome.error or {"code": "rule.fail"})
+                self._results[task.label] = self._last = outcome.data
+                if do == "break":
+                    status = "break"
+                    break
+                index = self._target(rule, index) if rule is not None and do == "jump" else index + 1
+                attempt = 1
+        except _Failed as failed:
+            return Outcome("error", error=failed.error, set=self._set)
+        return Outcome("ok", data=self._data(status), set=self._set)
+
+    def _data(self, status: str) -> Any:
+        if not self._step.is_pipeline:
+            return self._last
+        last = self._last if isinstance(self._last, Mapping) else {"_prev": self._last}
+        return {**last, "results": dict(self._results), "status": status}
+
+    def _names(self, task: Task, attempt: int, outcome: Outcome | None = None) -> dict[str, Any]:
+        scope = replace(self._scope, ctx={**self._scope.ctx, **self._set})
+        more = {
+            "labels": dict(self._results),
+            "iter": self._iter,
+            "loop": self._loop,
+            "results": dict(self._results),
+            "step": dict(self._local),
+            "_task": task.label,
+            "_attempt": attempt,
+        }
+        names = scope.names(fetches=True, **more) if outcome is None else scope.after(outcome, fetches=True, **more)
+        return {**names, "_prev": self._last}
+
+    def _call(self, task: Task, attempt: int) -> Outcome:
+        names = self._names(task, attempt)
+        try:
+            given = {**render(self._step.input, names), **render(task.input, names)}
+            config = render(task.config, names)
+        except Unrenderable as error:
+            return Outcome("error", error={"code": "template_error", "message": str(error)})
+        item = None if self._iter is None else self._iter["_index"]
+        visit = self._visits[task.label]
+        return self._answer(
+            Call(self._step.name, self._generation, item, task.label, visit, attempt, task.kind, given, config)
+        )
+
+    def _rule(self, task: Task, outcome: Outcome, attempt: int) -> Rule | None:
+        names = self._names(task, attempt, outcome)
+        try:
+            return next((rule for rule in task.rules if rule.when is None or holds(rule.when, names)), None)
+        except Unrenderable as error:
+            raise _Failed({"code": "template_error", "message": str(error)}) from error
+
+    def _write(self, rule: Rule, outcome: Outcome, task: Task, attempt: int) -> None:
+        """All values are rendered before any takes effect."""
+        names = self._names(task, attempt, outcome)
+        try:
+            values = {key: render(value, names) for key, value in rule.set.items()}
+        except Unrenderable as error:
+            raise _Failed({"code": "template_error", "message": str(error)}) from error
+        for key, value in values.items():
+            scope, _, name = key.partition(".")
+            place = {"ctx": self._set, "step": self._local, "iter": self._iter}[scope]
+            assert place is not None
+            place[name] = value
+
+    def _target(self, rule: Rule, index: int) -> int:
+        if rule.to in PREVIOUS:
+            return index - 1
+        labels = [task.label for task in self._step.tasks]
+        if rule.to not in labels:
+            raise _Failed({"code": "rule.no_target"})
+        return labels.index(rule.to)
+
+
+def iteration_of(step: Step, items: list[Any], index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`iter` and `loop` of an item."""
+    assert step.loop is not None
+    first, last = index == 0, index == len(items) - 1
+    names = {step.loop.iterator: items[index], "_index": index, "_first": first, "_last": last}
+    return names, {"index": index, "first": first, "last": last, "length": len(items)}

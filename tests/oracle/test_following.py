@@ -1,0 +1,145 @@
+"""The engine and the oracle side by side, over playbooks that are drawn; and logs that were tampered with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from tests.simulation.checks import _manifest
+from tests.simulation.faults import Faults, Limits
+from tests.simulation.playbooks import SHARE
+from tests.simulation.seeds import none, simulate
+from tests.simulation.world import World
+from tests.unit.engine.conftest import HEAD, Run
+
+from noetl_serverless.engine.events import Event
+
+from .execution import Execution, Unclear
+from .following import Differs, follow
+from .playbook import read
+
+BOOKS = 40
+SEEDS = 30
+# of a hundred logs, how many may hold what the language leaves open
+UNCLEAR = 0.03
+
+
+@pytest.fixture(scope="module")
+def calm() -> list[World]:
+    return [simulate(seed, none(seed), Limits(), {})[0] for seed in range(0, BOOKS * SHARE, SHARE)]
+
+
+def fetch_of(world: World) -> Any:
+    def fetch(ref: Mapping[str, Any]) -> Any:
+        if ref["kind"] == "manifest":
+            return {"results": _manifest(world, dict(ref)), "stats": ref["extracted"]["stats"]}
+        return orjson.loads(world.kept[ref["key"]])
+
+    return fetch
+
+
+def followed(world: World, id: str, events: Sequence[Event] | None = None) -> Execution:
+    execution = world.log.executions[id]
+    playbook = read(world.catalog_text(execution.case.plan_hash))
+    return follow(playbook, execution.workload, events or execution.events, fetch_of(world))
+
+
+def all_followed(worlds: Sequence[World]) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for world in worlds:
+        for id, execution in world.log.executions.items():
+            try:
+                ours = followed(world, id)
+            except Unclear:
+                seen["unclear"] += 1
+                continue
+            state = world.log.diaries[id].shadow
+            assert ours.status == execution.status.lower(), f"seed {world.seed} execution {id}"
+            if ours.status == "completed":
+                assert ours.ctx == state.ctx, f"seed {world.seed} execution {id}"
+                assert ours.runs == {step: times for step, times in state.generations.items() if ours.runs[step]}
+            seen[ours.status] += 1
+    return seen
+
+
+def test_without_faults_the_engine_does_what_the_language_says(calm: list[World]) -> None:
+    seen = all_followed(calm)
+    assert seen["completed"] > BOOKS
+    assert seen["failed"] > 5
+    assert seen["unclear"] <= UNCLEAR * seen.total()
+
+
+def test_under_faults_it_does_so_too() -> None:
+    seen = all_followed([simulate(seed, Faults(seed, Limits()), Limits(), {})[0] for seed in range(SEEDS)])
+    assert seen["completed"] > SEEDS
+    assert seen["cancelled"]
+
+
+def _without(kind: str, **payload: Any) -> Any:
+    def change(events: list[Event]) -> list[Event]:
+        found = [event for event in events if event.type == kind and payload.items() <= event.payload.items()]
+        return [event for event in events if event is not found[-1]]
+
+    return change
+
+
+def _other_end(events: list[Event]) -> list[Event]:
+    return [
+        replace(event, payload={**event.payload, "result_step": "s0"}) if event.type == "playbook.completed" else event
+        for event in events
+    ]
+
+
+def _one_more(events: list[Event]) -> list[Event]:
+    first = next(event for event in events if event.type == "command.issued" and event.payload["kind"] == "step")
+    return [*events, replace(first, seq=len(events) + 1, command_id="other#1", step="other")]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("a step that follows is not begun", _without("command.issued", kind="step", attempt=1)),
+        ("a step is not skipped", _without("step.skipped")),
+        ("it does not end", _without("playbook.completed")),
+        ("the result is that of another step", _other_end),
+        ("a step begins that nothing leads to", _one_more),
+    ],
+)
+def test_a_log_that_was_tampered_with_is_found(calm: list[World], name: str, change: Any) -> None:
+    caught = 0
+    for world in calm:
+        for id, execution in world.log.executions.items():
+            try:
+                events = change(execution.events)
+            except (IndexError, StopIteration):
+                continue
+            if events == execution.events or execution.status != "COMPLETED":
+                continue
+            try:
+                followed(world, id)
+            except Unclear:
+                continue
+            with pytest.raises(Differs):
+                followed(world, id, events)
+            caught += 1
+    assert caught, f"no log could be changed: {name}"
+
+
+def test_a_step_that_sees_another_ctx_is_found() -> None:
+    workflow = """
+        - {step: a, tool: {kind: noop}, set: {ctx.x: 5}, next: {arcs: [{step: b}]}}
+        - {step: b, tool: {kind: python, input: {x: "{{ ctx.x }}"}, code: "result = x"}}
+        """
+    run = Run(workflow)
+    run.done("a")
+    run.done("b", 5)
+    playbook = read(HEAD + "workflow:\n" + workflow)
+    assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
+    (issued,) = run.issued("b")
+    other = replace(issued, payload={**issued.payload, "scope": {"ctx": {"x": 6}}})
+    with pytest.raises(Differs, match=r"b#1 sees ctx\.x = 6, not 5"):
+        follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)

@@ -1,0 +1,291 @@
+"""The oracle by itself: examples of the language reference, and what the project's own pages promise."""
+
+from __future__ import annotations
+
+from textwrap import dedent, indent
+from typing import Any
+
+import pytest
+
+from .execution import Unclear
+from .names import Outcome
+from .playbook import read
+from .prediction import Prediction, predict
+from .tasks import Call
+from .template import Unrenderable, asks_how_it_ended, holds, render
+from .tools import answer
+
+HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t/t}\n"
+
+
+def ran(workflow: str, head: str = "", tools: Any = answer, **payload: Any) -> Prediction:
+    return predict(read(HEAD + dedent(head) + "workflow:\n" + indent(dedent(workflow), "  ")), payload, tools)
+
+
+def failing(*steps: str) -> Any:
+    def tools(call: Call) -> Outcome:
+        if call.task in steps or call.step in steps:
+            return Outcome("error", error={"code": "boom", "message": "it broke"})
+        return answer(call)
+
+    return tools
+
+
+# -- templates
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("{{ n }}", 3),
+        ("{{ n }}{{ n }}", "33"),
+        ("n={{ n }}", "n=3"),
+        ("{{ row.items }}", 7),
+        ("{{ row.items() | list | length if false else 1 }}", 1),
+        ("{{ nope | default(2) }}", 2),
+        ("{{ nope is defined }}", False),
+        ("{{ rows | map(attribute='id') }}", [1, 2]),
+        ("{{ rows }}!", '[{"id": 1}, {"id": 2}]!'),
+        ("plain", "plain"),
+    ],
+)
+def test_a_lone_expression_gives_its_value_and_other_text_gives_text(source: str, value: Any) -> None:
+    names = {"n": 3, "row": {"items": 7}, "rows": [{"id": 1}, {"id": 2}]}
+    assert render(source, names) == value
+
+
+def test_what_there_is_not_raises() -> None:
+    for source in ("{{ nope }}", "{{ n.x }}", "a {{ nope }}"):
+        with pytest.raises(Unrenderable):
+            render(source, {"n": {}})
+
+
+def test_text_that_says_no_is_false() -> None:
+    assert [holds(f"{{{{ '{text}' }}}}", {}) for text in ("false", "0", "no", "None", "yes")] == [False] * 4 + [True]
+
+
+def test_only_who_asks_how_it_ended_may_follow_a_failure() -> None:
+    asking = ("{{ event.name == 'x' }}", "{{ error.code == 'x' }}", "{{ output.status == 'error' }}")
+    assert all(map(asks_how_it_ended, asking))
+    assert not any(map(asks_how_it_ended, ("{{ true }}", "{{ output.data.x }}", "{{ ctx.x }}")))
+
+
+# -- examples of the reference
+
+
+def test_exclusive_routing_takes_the_first_true_arc() -> None:
+    workflow = """
+        - step: start
+          tool: {kind: python, input: {c: "{{ workload.celsius }}"}, code: "result = {'f': c * 9 / 5 + 32}"}
+          set: {ctx.fahrenheit: "{{ output.data.f }}"}
+          next:
+            spec: {mode: exclusive}
+            arcs:
+              - {step: hot, when: "{{ workload.celsius > workload.limit }}"}
+              - {step: cold}
+        - {step: hot, tool: {kind: noop}}
+        - {step: cold, tool: {kind: noop}}
+        """
+    found = ran(workflow, "workload: {celsius: 31, limit: 25}\n")
+    assert (found.status, found.ctx, found.skipped) == ("completed", {"fahrenheit": 87.8}, ["cold"])
+    assert ran(workflow, "workload: {celsius: 31, limit: 25}\n", celsius=3).skipped == ["hot"]
+
+
+def test_a_pipeline_jumps_and_breaks() -> None:
+    found = ran(
+        """
+        - step: read_all
+          tool:
+            - name: begin
+              kind: noop
+              spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.page: 1}}}}]}}
+            - {name: page, kind: python, input: {p: "{{ ctx.page }}"}, code: "result = {'p': p, 'more': p < 3}"}
+            - name: store
+              kind: python
+              input: {p: "{{ page.p }}"}
+              code: "result = p"
+              spec:
+                policy:
+                  rules:
+                    - when: "{{ page.more }}"
+                      then: {do: jump, to: page, set: {ctx.page: "{{ ctx.page | int + 1 }}"}}
+                    - else: {then: {do: break}}
+            - {name: never, kind: python, code: "raise RuntimeError()"}
+        """
+    )
+    assert found.result == {
+        "_prev": 3,
+        "results": {"begin": {"status": "ok"}, "page": {"p": 3, "more": False}, "store": 3},
+        "status": "break",
+    }
+    assert found.ctx == {"page": 3}
+
+
+def test_a_loop_gives_its_results_in_order() -> None:
+    found = ran(
+        """
+        - step: score
+          loop: {in: "{{ workload.users }}", iterator: user, spec: {mode: parallel, max_in_flight: 8}}
+          tool: {kind: python, input: {u: "{{ iter.user }}", n: "{{ iter._index }}"}, code: "result = [u, n]"}
+          next: {arcs: [{step: report, when: "{{ event.name == 'loop.done' }}"}]}
+        - {step: report, tool: {kind: python, input: {r: "{{ score.results }}"}, code: "result = r"}}
+        """,
+        users=["a", "b"],
+    )
+    assert found.result == [["a", 0], ["b", 1]]
+
+
+def test_a_join_waits_for_all_that_can_still_come_and_runs_once() -> None:
+    found = ran(
+        """
+        - step: split
+          tool: {kind: noop}
+          next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}, {step: never, when: "{{ false }}"}]}
+        - {step: left, tool: {kind: python, code: "result = {'v': 1}"}, next: {arcs: [{step: join}]}}
+        - {step: right, tool: {kind: noop}, next: {arcs: [{step: more}]}}
+        - {step: more, tool: {kind: python, code: "result = {'v': 2}"}, next: {arcs: [{step: join}]}}
+        - {step: never, tool: {kind: noop}, next: {arcs: [{step: join}]}}
+        - {step: join, tool: {kind: python, input: {a: "{{ left.v + more.v }}"}, code: "result = a"}}
+        """
+    )
+    assert (found.result, found.runs["join"], found.skipped) == (3, 1, ["never"])
+
+
+# -- failures
+
+
+def test_a_failure_takes_only_an_arc_that_asks_for_it() -> None:
+    workflow = """
+        - step: a
+          tool: {kind: noop}
+          next: {arcs: [{step: mend, when: "{{ event.name == 'step.failed' }}"}, {step: b}]}
+        - {step: mend, tool: {kind: noop}}
+        - {step: b, tool: {kind: noop}}
+        """
+    assert ran(workflow, tools=failing("a")).runs == {"a": 1, "mend": 1}
+    assert ran(workflow).runs == {"a": 1, "b": 1}
+    found = ran(workflow.replace("step.failed", "loop.failed"), tools=failing("a"))
+    assert (found.status, found.error) == ("failed", {"code": "boom", "message": "it broke", "step": "a"})
+
+
+def test_retries_are_counted_and_then_fail() -> None:
+    workflow = """
+        - step: a
+          tool:
+            kind: noop
+            spec: {policy: {rules: [{when: "{{ output.status == 'error' }}", then: {do: retry, attempts: 4}}]}}
+        """
+    found = ran(workflow, tools=failing("a"))
+    assert [call.attempt for call in found.calls] == [1, 2, 3, 4]
+    assert found.error is not None
+    assert found.error["code"] == "boom"
+
+
+def test_best_effort_goes_on_and_fail_fast_does_not() -> None:
+    workflow = """
+        - step: each
+          loop: {in: "{{ [1, 0, 2] }}", iterator: n}
+          tool: {kind: python, input: {n: "{{ iter.n }}"}, code: "result = 1 / n"}
+        """
+    found = ran(dedent(workflow) + "  spec: {policy: {failure: {mode: best_effort}}}\n")
+    assert found.result == {"results": [1.0, None, 0.5], "stats": {"total": 3, "success": 2, "failed": 1}}
+    found = ran(workflow)
+    assert found.error is not None
+    assert (found.error["code"], found.error["step"], len(found.calls)) == ("loop.item_failed", "each", 2)
+
+
+def test_a_budget_ends_it_before_the_command_too_many() -> None:
+    workflow = """
+        - step: a
+          tool: {kind: noop}
+          set: {ctx.n: "{{ ctx.n | default(0) + 1 }}"}
+          next: {arcs: [{step: a, when: "{{ ctx.n < 9 }}"}]}
+        """
+    found = ran(workflow, "executor: {spec: {budget: {max_invocations: 3}}}\n")
+    assert (found.error, found.runs["a"], len(found.calls)) == ({"code": "budget.exceeded", "step": "a"}, 4, 3)
+
+
+def test_no_arc_that_fits_is_an_error_only_if_asked_for() -> None:
+    workflow = '- {step: a, tool: {kind: noop}, next: {arcs: [{step: a, when: "{{ false }}"}]}}'
+    assert ran(workflow).status == "completed"
+    found = ran(workflow, "executor: {spec: {no_next_is_error: true}}\n")
+    assert found.error == {"code": "routing.no_match", "step": "a"}
+
+
+# -- the graph
+
+
+def test_a_step_on_a_way_of_a_cycle_that_was_never_taken_is_skipped_when_the_cycle_is_left() -> None:
+    found = ran(
+        """
+        - step: head
+          tool: {kind: noop}
+          set: {ctx.n: "{{ ctx.n | default(0) + 1 }}"}
+          next: {arcs: [{step: left, when: "{{ ctx.n < 9 }}"}, {step: right}]}
+        - {step: left, tool: {kind: noop}, next: {arcs: [{step: foot}]}}
+        - {step: right, tool: {kind: noop}, next: {arcs: [{step: foot}]}}
+        - {step: foot, tool: {kind: noop}, next: {arcs: [{step: head, when: "{{ ctx.n < 3 }}"}, {step: after}]}}
+        - {step: after, tool: {kind: python, input: {s: "{{ right.status }}"}, code: "result = s"}}
+        """
+    )
+    assert found.runs == {"head": 3, "left": 3, "foot": 3, "after": 1}
+    assert (found.result, found.skipped) == ("skipped", ["right"])
+
+
+def test_a_join_outside_a_cycle_waits_for_what_goes_round_in_it_whatever_the_order_of_arcs() -> None:
+    for arcs in ("[{step: join}, {step: turn}]", "[{step: turn}, {step: join}]"):
+        found = ran(
+            f"""
+            - step: head
+              tool: {{kind: noop}}
+              set: {{ctx.n: "{{{{ ctx.n | default(0) + 1 }}}}"}}
+              next: {{arcs: [{{step: fork, when: "{{{{ ctx.n < 2 }}}}"}}, {{step: join}}]}}
+            - {{step: fork, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: {arcs}}}}}
+            - {{step: turn, tool: {{kind: noop}}, next: {{arcs: [{{step: head}}]}}}}
+            - {{step: join, tool: {{kind: noop}}}}
+            """
+        )
+        assert found.runs == {"head": 2, "fork": 1, "turn": 1, "join": 1}, arcs
+
+
+def test_the_final_step_runs_last_and_what_lies_behind_it_is_not_called_skipped_before() -> None:
+    head = "executor: {spec: {final_step: sum}}\n"
+    steps = "- {step: a, tool: {kind: noop}}\n- {step: sum, tool: {kind: python, code: 'result = 5'}}\n"
+    assert (ran(steps, head).result, ran(steps, head).runs) == (5, {"a": 1, "sum": 1})
+    with pytest.raises(Unclear):
+        ran(
+            """
+            - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}
+            - {step: b, tool: {kind: noop}}
+            - {step: c, tool: {kind: noop}}
+            - {step: sum, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+            """,
+            head,
+        )
+
+
+def test_what_is_skipped_is_so_before_what_follows_begins() -> None:
+    found = ran(
+        """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}
+        - {step: b, tool: {kind: python, input: {c: "{{ c.status }}"}, code: "result = c"}}
+        - {step: c, tool: {kind: noop}}
+        """
+    )
+    assert found.result == "skipped"
+
+
+def test_a_step_that_is_not_admitted_is_skipped_and_holds_nobody_up() -> None:
+    found = ran(
+        """
+        - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}
+        - step: b
+          tool: {kind: noop}
+          spec: {policy: {admit: {rules: [{when: "{{ not workload.go }}", then: {allow: false}}]}}}
+          next: {arcs: [{step: d}]}
+        - {step: c, tool: {kind: noop}, next: {arcs: [{step: d}]}}
+        - {step: d, tool: {kind: python, input: {b: "{{ b.status }}"}, code: "result = b"}}
+        """,
+        go=False,
+    )
+    assert (found.result, found.skipped) == ("skipped", ["b"])
