@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from textwrap import dedent
 from typing import Any
 
 import orjson
@@ -79,9 +80,9 @@ def test_under_faults_it_does_so_too() -> None:
     assert seen["cancelled"]
 
 
-def _without(kind: str, **payload: Any) -> Any:
+def _without(type: str, /, **payload: Any) -> Any:
     def change(events: list[Event]) -> list[Event]:
-        found = [event for event in events if event.type == kind and payload.items() <= event.payload.items()]
+        found = [event for event in events if event.type == type and payload.items() <= event.payload.items()]
         return [event for event in events if event is not found[-1]]
 
     return change
@@ -137,7 +138,7 @@ def test_a_step_that_sees_another_ctx_is_found() -> None:
     run = Run(workflow)
     run.done("a")
     run.done("b", 5)
-    playbook = read(HEAD + "workflow:\n" + workflow)
+    playbook = read(HEAD + "workflow:\n" + dedent(workflow))
     assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
     (issued,) = run.issued("b")
     other = replace(issued, payload={**issued.payload, "scope": {"ctx": {"x": 6}}})
