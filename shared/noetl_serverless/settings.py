@@ -64,6 +64,8 @@ class Settings:
     oidc_audience: str = ""
     session_ttl: float = 28800.0
     log_level: str = "INFO"
+    # the local host: how many processes of each function
+    instances: int = 1
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:

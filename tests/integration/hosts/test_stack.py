@@ -122,6 +122,26 @@ async def test_whatever_is_killed_comes_back_where_it_was(data_dir: Path, functi
         await until(signs_in)
 
 
+async def test_several_instances_share_a_port_and_the_work_of_one_that_is_gone(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions, Settings(instances=2)) as (layout, run):
+        pids = (layout.running() or {})["pids"]
+        assert {"worker.1", "worker.2", "reconciler.1", "control_plane.2"} < pids.keys()
+        own = {name: (await ask(run[f"{name}_url"] + "/readyz"))["pid"] for name in ("worker.1", "worker.2")}
+        assert {(await ask(run["worker_url"] + "/readyz"))["pid"] for _ in range(4)} == set(own.values())
+
+        async def both_tick() -> bool:
+            urls = [run[f"reconciler.{number}_url"] for number in (1, 2)]
+            return all([(await ask(url + "/count"))["rung"] > 0 for url in urls])
+
+        await until(both_tick)
+        os.killpg(pids["worker.1"], signal.SIGKILL)
+
+        async def the_other_answers() -> bool:
+            return bool((await ask(run["worker_url"] + "/readyz"))["pid"] == own["worker.2"])
+
+        await until(the_other_answers)
+
+
 async def test_the_database_and_the_ports_stay_from_one_run_to_the_next(data_dir: Path, functions: Path) -> None:
     async with started(data_dir / "d", functions) as (_, first):
         with contextlib.closing(connect(first["database_url"])) as connection:

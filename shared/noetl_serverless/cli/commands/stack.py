@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,30 +12,40 @@ from ..options import DataOption, JsonOption, data_directory
 from ..output import command, print_json, say, show, table
 
 DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it running and return once it is ready.")]
+InstancesOption = Annotated[
+    int | None,
+    typer.Option("--instances", min=1, max=16, help="Processes of each function, as on a cloud (default 1)."),
+]
 URLS = ("control_plane_url", "gateway_url", "worker_url", "reconciler_url")
 
 
 @command
-def up(data: DataOption = None, detach: DetachOption = False, as_json: JsonOption = False) -> None:
+def up(
+    data: DataOption = None,
+    detach: DetachOption = False,
+    instances: InstancesOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Start the whole engine and look after it until Ctrl-C, or with --detach until `noetls down`.
 
-    NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones.
+    NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones. Several instances stand
+    behind a balancer, each with a log of its own.
     """
     from ...hosts.local.launch import launch
     from ...hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))
     if not detach:
-        _stay_up(layout, as_json)
+        _stay_up(layout, instances, as_json)
         return
     try:
-        launched = layout.running() or launch(layout, with_parent=False)[1]
+        launched = layout.running() or launch(layout, with_parent=False, instances=instances)[1]
     except (RuntimeError, OSError) as error:
         raise Failure(str(error)) from error
     tell(launched, as_json)
 
 
-def _stay_up(layout: Any, as_json: bool) -> None:
+def _stay_up(layout: Any, instances: int | None, as_json: bool) -> None:
     import asyncio
 
     from ...hosts.local.layout import InUse
@@ -44,7 +55,10 @@ def _stay_up(layout: Any, as_json: bool) -> None:
     async def stay() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        await Stack(layout, Settings.from_environment()).run(lambda started: tell(started, as_json), stop)
+        given = Settings.from_environment()
+        if instances is not None:
+            given = replace(given, instances=instances)
+        await Stack(layout, given).run(lambda started: tell(started, as_json), stop)
 
     try:
         layout.create()

@@ -32,7 +32,9 @@ class Launched:
             self._popen.wait()
 
 
-def launch(layout: Layout, *, with_parent: bool) -> tuple[Launched | None, dict[str, Any]]:
+def launch(
+    layout: Layout, *, with_parent: bool, instances: int | None = None
+) -> tuple[Launched | None, dict[str, Any]]:
     """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is
     ready.
 
@@ -43,9 +45,10 @@ def launch(layout: Layout, *, with_parent: bool) -> tuple[Launched | None, dict[
     if layout.is_held():
         return None, _wait(layout, None)
     log = layout.log("stack")
+    several = [] if instances is None else ["--instances", str(instances)]
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home)],
+            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home), *several],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -18,6 +18,7 @@ import aiohttp
 
 from ...settings import Settings
 from ..table import FunctionSpec, functions_folder, load_functions
+from .balancer import Balancer
 from .environment import Addresses, environment_of
 from .layout import Layout
 from .leftovers import end_leftovers
@@ -42,8 +43,11 @@ READY_PAUSE = 0.03
 
 
 class Stack:
-    """One stack on one data directory. `given` holds the URLs of one's own servers, if any, and the
-    tuning."""
+    """One stack on one data directory. `given` holds the URLs of one's own servers, if any, and the tuning.
+
+    With more than one instance, each function has so many processes, `worker.1`, `worker.2`, ..., each with a port of
+    its own, and the function's port is that of a balancer before them.
+    """
 
     def __init__(self, layout: Layout, given: Settings, functions: Path | None = None) -> None:
         self.layout = layout
@@ -51,6 +55,7 @@ class Stack:
         self._folder = functions or functions_folder()
         self._specs: list[FunctionSpec] = []
         self._supervisor = Supervisor(self._write_run)
+        self._balancers: list[Balancer] = []
         self._run: dict[str, Any] = {}
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None], stop: asyncio.Event) -> None:
@@ -71,6 +76,8 @@ class Stack:
             finally:
                 self.layout.forget_run()
                 await self._supervisor.stop()
+                for balancer in self._balancers:
+                    await balancer.stop()
 
     async def _start(self) -> None:
         self._specs = load_functions(self._folder)
@@ -79,27 +86,48 @@ class Stack:
         database_url, nats_url = await self._start_servers(ports)
         self._addresses = self._addresses_of(database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
-        functions = {spec.name: self._function(spec, ports[spec.name]) for spec in self._specs}
+        functions = {
+            spec.name: [self._function(spec, name, ports[name]) for name in self._instances(spec)]
+            for spec in self._specs
+        }
         # it stops after the others: a worker that ends hands back to it what it holds
-        self._supervisor.start([functions[DECIDES]])
-        self._supervisor.start([part for name, part in functions.items() if name != DECIDES])
-        await asyncio.gather(*(self._wait_ready(part) for part in functions.values()))
+        self._supervisor.start(functions[DECIDES])
+        self._supervisor.start([part for name, parts in functions.items() if name != DECIDES for part in parts])
+        await self._balance(ports)
+        await asyncio.gather(
+            *(self._wait_ready(part, ports[part.name]) for parts in functions.values() for part in parts)
+        )
         if not self.given.database_url:
             await self._offer_workspace(database_url)
         self._run = {
             "pid": os.getpid(),
             "data": str(self.layout.home),
-            **{f"{name}_url": url for name, url in self._addresses.functions.items()},
+            **{f"{name}_url": _url(port) for name, port in ports.items() if name not in ("postgres", "nats")},
             "database_url": database_url,
             "nats_url": nats_url,
             "started_at": datetime.now(UTC).isoformat(),
         }
         self._write_run()
 
+    def _instances(self, spec: FunctionSpec) -> list[str]:
+        """The names of its processes."""
+        if self.given.instances == 1:
+            return [spec.name]
+        return [f"{spec.name}.{number}" for number in range(1, self.given.instances + 1)]
+
+    async def _balance(self, ports: dict[str, int]) -> None:
+        if self.given.instances == 1:
+            return
+        for spec in self._specs:
+            balancer = Balancer(ports[spec.name], [ports[name] for name in self._instances(spec)])
+            self._balancers.append(balancer)
+            await balancer.start()
+
     def _choose_ports(self) -> dict[str, int]:
         """The ports of last time where they are still free."""
         known = self.layout.ports()
-        names = ("postgres", "nats", *(spec.name for spec in self._specs))
+        instances = (name for spec in self._specs for name in self._instances(spec))
+        names = dict.fromkeys(("postgres", "nats", *(spec.name for spec in self._specs), *instances))
         ports: dict[str, int] = {}
         for name in names:
             port = free_port(known.get(name, 0))
@@ -134,7 +162,7 @@ class Stack:
         return database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
-        urls = {spec.name: f"http://127.0.0.1:{ports[spec.name]}" for spec in self._specs}
+        urls = {spec.name: _url(ports[spec.name]) for spec in self._specs}
         rings = {
             key: f"{urls[spec.name]}/"
             for spec in self._specs
@@ -144,7 +172,7 @@ class Stack:
         }
         return Addresses(database_url, nats_url, urls, rings)
 
-    def _function(self, spec: FunctionSpec, port: int) -> Part:
+    def _function(self, spec: FunctionSpec, name: str, port: int) -> Part:
         argv = [
             *(sys.executable, "-m", "functions_framework", "--asgi"),
             *("--target", spec.entry_point, "--source", str(self._folder / spec.source / "main.py")),
@@ -153,19 +181,22 @@ class Stack:
 
         def prepare() -> Program:
             return Program(
-                name=spec.name,
+                name=name,
                 argv=argv,
-                log=self.layout.log(spec.name),
-                environment=environment_of(spec, self._addresses, self._secrets, self.layout, self.given),
+                log=self.layout.log(name),
+                environment=self._environment(spec, name),
                 directory=self.layout.home,
                 patience=FUNCTION_PATIENCE,
             )
 
-        return Part(spec.name, prepare)
+        return Part(name, prepare)
 
-    async def _wait_ready(self, part: Part) -> None:
+    def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
+        return environment_of(spec, self._addresses, self._secrets, self.layout, self.given)
+
+    async def _wait_ready(self, part: Part, port: int) -> None:
         process = _process_of(part)
-        url = f"{self._addresses.functions[part.name]}/readyz"
+        url = f"{_url(port)}/readyz"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             deadline = time.monotonic() + FUNCTION_START
             while True:
@@ -194,8 +225,9 @@ class Stack:
         for spec in self._specs:
             if spec.every is not None:
                 token = mint(self._secrets.token_key, spec.role, "schedule@local")
-                url = f"{self._addresses.functions[spec.name]}/"
-                jobs.append(asyncio.create_task(tick(url, token, spec.every, float(spec.timeout_s))))
+                for name in self._instances(spec):
+                    url = f"{self._run[f'{name}_url']}/"
+                    jobs.append(asyncio.create_task(tick(url, token, spec.every, float(spec.timeout_s))))
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopping, *jobs], return_when=asyncio.FIRST_COMPLETED)
         for job in jobs:
@@ -215,6 +247,10 @@ def stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _migrate(database_url: str) -> None:

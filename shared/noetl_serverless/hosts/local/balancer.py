@@ -1,0 +1,71 @@
+"""One port for several processes of a function: each connection goes to one of them, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+BUFFER = 1 << 16
+
+
+class Balancer:
+    """Listens on 127.0.0.1:`port`; passes over a target that refuses, and resets a caller whom none takes."""
+
+    def __init__(self, port: int, targets: Sequence[int]) -> None:
+        self._port = port
+        self._targets = list(targets)
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=BUFFER)
+
+    async def stop(self) -> None:
+        """Whatever is under way is cut off."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._connections.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found = await self._connect()
+        if found is None:
+            return
+        answers, asks = found
+        try:
+            ways = [asyncio.create_task(_pump(reader, asks)), asyncio.create_task(_pump(answers, writer))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            asks.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for _ in self._targets:
+            self._targets.append(self._targets.pop(0))
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", self._targets[-1], limit=BUFFER)
+        return None
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until one side closes; what was read by then is sent."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(BUFFER):
+            writer.write(data)
+            await writer.drain()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from noetl_serverless.hosts.local.balancer import Balancer
+from noetl_serverless.hosts.local.ports import free_port
+
+
+@contextlib.asynccontextmanager
+async def echoes(*names: str) -> AsyncIterator[list[int]]:
+    """Servers that say their name and then what they hear."""
+    servers = []
+    for name in names:
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str = name) -> None:
+            writer.write(f"{name} ".encode() + await reader.readline())
+            writer.close()
+
+        servers.append(await asyncio.start_server(serve, "127.0.0.1", 0))
+    try:
+        yield [server.sockets[0].getsockname()[1] for server in servers]
+    finally:
+        for server in servers:
+            server.close()
+
+
+async def said(port: int) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"hello\n")
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def balanced(targets: list[int]) -> AsyncIterator[int]:
+    port = free_port()
+    balancer = Balancer(port, targets)
+    await balancer.start()
+    try:
+        yield port
+    finally:
+        await balancer.stop()
+
+
+async def test_each_connection_goes_to_the_next_in_turn() -> None:
+    async with echoes("a", "b") as targets, balanced(targets) as port:
+        assert [await said(port) for _ in range(4)] == ["a hello\n", "b hello\n", "a hello\n", "b hello\n"]
+
+
+async def test_who_does_not_listen_is_passed_over() -> None:
+    async with echoes("a") as targets, balanced([free_port(), *targets]) as port:
+        assert [await said(port) for _ in range(2)] == ["a hello\n", "a hello\n"]
+
+
+async def test_a_caller_whom_nobody_takes_is_turned_away() -> None:
+    async with balanced([free_port()]) as port:
+        with contextlib.suppress(ConnectionError):
+            assert await said(port) == ""
+
+
+async def test_what_is_under_way_is_cut_off_at_the_end() -> None:
+    async with echoes("a") as targets:
+        async with balanced(targets) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"half")
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        with pytest.raises(OSError, match="Connect"):
+            await said(port)
