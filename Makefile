@@ -100,9 +100,10 @@ mutants: $(VENV)/.dev
 	  $(if $(PACKAGES),--packages $(PACKAGES)) $(if $(BASE),--base $(BASE)) $(if $(PLANTED),--planted) \
 	  --report $(or $(REPORT),build/mutants)
 
-# the seed is drawn, and printed, if none is given; REPORT=DIR gets chaos.json and chaos.md
+# the seed is drawn, and printed, if none is given; INSTANCES=1 of each function instead of 3; REPORT=DIR gets
+# chaos.json and chaos.md
 chaos: $(VENV)/.dev
-	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --report $(or $(REPORT),build/chaos)
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --instances $(or $(INSTANCES),3) --report $(or $(REPORT),build/chaos)
 
 load: $(VENV)/.dev
 	$(BIN)/python -m tests.load --minutes $(or $(MINUTES),10) --report $(or $(REPORT),build/load)

@@ -1,18 +1,21 @@
 """The rules of `log_rules` for what is in a database, the projections beside the log, and the same questions in SQL.
 
 `audit` is for tests that broke something, and for long runs: no findings means that no step was lost and none decided
-twice.
+twice. What should have been decided the oracle says; that the engine says the same as before is looked at too.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 from tests.log_rules import LAST, Finding, Findings, audit_decisions, audit_log, audit_state
+from tests.oracle.execution import Unclear
+from tests.oracle.following import Differs, follow
+from tests.oracle.playbook import Playbook, read
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
@@ -74,10 +77,10 @@ def audit(database_url: str, ids: Collection[str] | None = None) -> list[Finding
     """Of the executions named, or of all in the database; prints what it finds to stderr."""
     with closing(connect(database_url)) as database:
         found = [finding for finding in _ask(database) if ids is None or finding.execution_id in ids]
-        plans: dict[str, Plan] = {}
+        playbooks: dict[str, tuple[Playbook, Plan]] = {}
         for (row,) in database.run("SELECT to_json(x) FROM noetl.execution x ORDER BY execution_id"):
             if ids is None or str(row["execution_id"]) in ids:
-                found += _audit_execution(database, plans, row)
+                found += _audit_execution(database, playbooks, row)
     for finding in found:
         print(finding, file=sys.stderr)
     return found
@@ -87,17 +90,22 @@ def _ask(database: Connection) -> list[Finding]:
     return [Finding(str(id), rule, str(detail)) for rule, sql in QUERIES.items() for id, detail in database.run(sql)]
 
 
-def _audit_execution(database: Connection, plans: dict[str, Plan], row: dict[str, Any]) -> list[Finding]:
+def _audit_execution(
+    database: Connection, playbooks: dict[str, tuple[Playbook, Plan]], row: dict[str, Any]
+) -> list[Finding]:
     id, status, hash = str(row["execution_id"]), row["status"], row["plan_hash"]
-    if hash not in plans:
+    if hash not in playbooks:
         sql = "SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1"
-        plans[hash] = load_plan(database.run(sql, hash=hash)[0][0])
+        text = database.run(sql, hash=hash)[0][0]
+        playbooks[hash] = read(text), load_plan(text)
+    playbook, plan = playbooks[hash]
     events = stored_events(database, id)
     found = Findings(id)
     found += audit_log(id, events)
     # a snapshot is as of `folded`; whoever loads it folds the rest
     found += audit_state(id, [event for event in events if event.seq <= row["folded"]], row["workload"], row["state"])
-    found += audit_decisions(id, events, plans[hash], row["workload"])
+    found += audit_language(id, events, playbook, row["workload"], row["state"])
+    found += audit_decisions(id, events, plan, row["workload"])
     waiting = _inbox(database, id)
     if waiting:
         found.add("facts wait to be decided", ", ".join(waiting))
@@ -108,6 +116,30 @@ def _audit_execution(database: Connection, plans: dict[str, Plan], row: dict[str
         found.add("its status is not the log's", f"{status}, the log says {ends}")
     if status == "RUNNING" and not found:
         _commands_out(found, database, fold(id, events, row["workload"]))
+    return found
+
+
+def audit_language(
+    execution_id: str,
+    events: Sequence[Event],
+    playbook: Playbook,
+    workload: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> list[Finding]:
+    """Whether what was decided is what the language says; `state`: the snapshot beside the log."""
+    found = Findings(execution_id)
+    try:
+        ours = follow(playbook, workload, events)
+    except Unclear:
+        return found
+    except Differs as differs:
+        found.add("it is not decided as the language says", str(differs))
+        return found
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        found.add("the log cannot be followed", repr(error))
+        return found
+    if ours.status == "completed" and ours.ctx != state.get("ctx", {}):
+        found.add("its ctx is another than the language says", f"{state.get('ctx')}, not {ours.ctx}")
     return found
 
 

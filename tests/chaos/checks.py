@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,16 +19,24 @@ from tests.audit import audit
 from tests.e2e.faults import eventually
 from tests.log_rules import Finding
 
-from .stack import ChaosStack
+from .clocks import SKEW
+from .effects import Effect
+from .foretold import effects_of, foretell
+from .stack import LEASE, ChaosStack
 from .users import SCHEDULES, Accepted
 
 # seconds in which at least one event must come while something is under way
 STILL = 45.0
-# connections of a stack that has nothing to do: those of its two functions that have any, and ours
-MOST_CONNECTIONS = 2 * 4 + 2
+# connections of an instance that has nothing to do, in the two functions that have any
+CONNECTIONS = 2 * 4
 THREADS = 3
-# of the worker that runs, and of one that was killed after that one's start
-MOST_FOLDERS = 2
+# of each worker that runs, and of one that was killed after that one's start
+FOLDERS = 2
+# of what the engine gives up, whatever the playbook says: its code, within the error of a step or an item
+ACCIDENTS = ("delivery_limit", "time_budget")
+# seconds after its end in which an execution may still have an effect: until a worker that was paused, and holds a
+# command of it, has heard that the lease is over; by two clocks
+GRACE = LEASE + 7.0 + 2.0 + 2 * SKEW
 
 RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
 UNSETTLED = {
@@ -59,6 +67,9 @@ KINSHIP = {
             ON x.execution_id = f.execution_id
             AND x.idempotency_key = format('schedule:%s:%s', f.schedule_id, extract(epoch FROM f.due_at)::bigint)
         WHERE f.status = 'started' AND x.execution_id IS NULL""",
+    "two runs of a schedule, one execution": """
+        SELECT min(schedule_id), execution_id::text FROM noetl.schedule_fire WHERE execution_id IS NOT NULL
+        GROUP BY execution_id HAVING count(*) > 1""",
     "an execution that its schedule did not owe": """
         SELECT x.execution_id, x.idempotency_key FROM noetl.execution x LEFT JOIN noetl.schedule_fire f
             ON x.execution_id = f.execution_id
@@ -102,30 +113,136 @@ def settle(stack: ChaosStack) -> list[Finding]:
 # -- each execution
 
 
-def ends(stack: ChaosStack, accepted: Sequence[Accepted]) -> list[Finding]:
-    """Every accepted execution is there, ended as its kind does, with the result of its kind."""
-    rows = stack.query("SELECT execution_id::text, path, status, result, error FROM noetl.execution")
-    there = {id: (path, status, result, error) for id, path, status, result, error in rows}
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an execution stands in the database; `at`: seconds since 1970, `given_up`: the engine gave up a command of it
+    or of a child."""
+
+    path: str
+    status: str
+    result: Any
+    error: Any
+    at: float
+    given_up: bool
+
+
+def ends_of(stack: ChaosStack) -> dict[str, End]:
+    rows = stack.query(
+        """SELECT execution_id::text, path, status, result, error, coalesce(extract(epoch FROM ended_at), 0)::float8,
+            parent_execution_id::text FROM noetl.execution"""
+    )
+    given_up = _given_up(stack, {row[0]: row[6] for row in rows})
+    return {id: End(*values, given_up=id in given_up) for id, *values, _ in rows}
+
+
+def _given_up(stack: ChaosStack, parents: Mapping[str, str | None]) -> set[str]:
+    """Those with an accident, and their parents."""
+    found: set[str] = set()
+    for code in ACCIDENTS:
+        rows = stack.query(
+            """SELECT DISTINCT execution_id::text FROM noetl.event
+            WHERE type IN ('call.error', 'frame.committed') AND payload::text LIKE :pattern""",
+            pattern=f'%"code": "{code}"%',
+        )
+        for (id,) in rows:
+            one: str | None = id
+            while one is not None:
+                found.add(one)
+                one = parents.get(one)
+    return found
+
+
+def ends(accepted: Sequence[Accepted], there: Mapping[str, End]) -> list[Finding]:
+    """Every accepted execution is there, and ended as the oracle says: its status, its result or its error."""
     found: list[Finding] = []
     for one in accepted:
-        if one.execution_id not in there:
+        end = there.get(one.execution_id)
+        if end is None:
             found.append(Finding(one.execution_id, "it was accepted and is not there", one.kind.name))
-            continue
-        path, status, result, error = there[one.execution_id]
-        if path != one.kind.path:
-            found.append(Finding(one.execution_id, "it is another", f"{path}, not {one.kind.path}"))
-        elif status != one.kind.end:
-            found.append(
-                Finding(one.execution_id, "it ends otherwise", f"{path} {status}, not {one.kind.end}: {error}")
-            )
-        elif status == "COMPLETED" and (expected := {"data": one.kind.result(one.payload)}) != result:
-            found.append(
-                Finding(
-                    one.execution_id, "its result is another", f"{path}: {str(result)[:300]}, not {str(expected)[:300]}"
-                )
-            )
+        elif end.path != one.kind.path:
+            found.append(Finding(one.execution_id, "it is another", f"{end.path}, not {one.kind.path}"))
+        elif (wrong := _otherwise(one, end)) and not (end.given_up and end.status == "FAILED"):
+            found.append(Finding(one.execution_id, *wrong))
     twice = [id for id, times in Counter(one.execution_id for one in accepted).items() if times > 1]
     return found + [Finding(id, "two requests started one", "they had different keys") for id in twice]
+
+
+def _otherwise(one: Accepted, end: End) -> tuple[str, str] | None:
+    """In what it ended otherwise than the oracle says."""
+    if one.kind.endless:
+        expected = "CANCELLED"
+    else:
+        foretold = foretell(one.kind, one.payload, one.execution_id)
+        expected = foretold.status.upper()
+    if end.status != expected:
+        return "it ends otherwise", f"{end.path} {end.status}, not {expected}: {end.error}"
+    if expected == "COMPLETED" and end.result != {"data": foretold.result}:
+        return "its result is another", f"{end.path}: {str(end.result)[:300]}, not {str(foretold.result)[:300]}"
+    if expected == "FAILED" and (parts := _other_parts(end.error, foretold.error or {})):
+        return "its error is another", f"{end.path}: {parts}"
+    return None
+
+
+def _other_parts(error: Any, foretold: Mapping[str, Any]) -> str:
+    names = ["code", "step"]
+    if foretold["code"] in ("python.exception", "loop.item_failed"):
+        names.append("message")
+    return "; ".join(
+        f"{name} {(error or {}).get(name)!r}, not {foretold.get(name)!r}"
+        for name in names
+        if (error or {}).get(name) != foretold.get(name)
+    )
+
+
+def effects(accepted: Sequence[Accepted], there: Mapping[str, End], seen: Iterable[Effect]) -> list[Finding]:
+    """Each effect at least once and under one key that is its own, none that the playbook does not have, and none once
+    the execution has ended."""
+    ours = {one.execution_id: one for one in accepted if one.kind.effects}
+    found: list[Finding] = []
+    by_execution: defaultdict[str, list[Effect]] = defaultdict(list)
+    for effect in seen:
+        by_execution[effect.execution_id].append(effect)
+    for id in sorted(by_execution.keys() - ours.keys()):
+        found.append(Finding(id, "an effect of an execution that has none", by_execution[id][0].name))
+    for id, one in ours.items():
+        had, end = by_execution[id], there.get(id)
+        found += [Finding(id, rule, detail) for rule, detail in _keys(had)]
+        if end is None:
+            continue
+        for effect in had:
+            if effect.at > end.at + GRACE:
+                found.append(Finding(id, "an effect after the end", f"{effect.name}, {effect.at - end.at:.1f} s after"))
+        completed = end.status == "COMPLETED"
+        foretold = effects_of(foretell(one.kind, one.payload, id)) if completed else _turns(had)
+        names = {effect.name for effect in had}
+        for name in sorted(set(foretold) - names):
+            found.append(Finding(id, "an effect is missing", name))
+        if not end.given_up:
+            for name in sorted(names - set(foretold)):
+                found.append(Finding(id, "an effect that nobody asked for", name))
+    return found
+
+
+def _keys(effects: Collection[Effect]) -> Iterator[tuple[str, str]]:
+    keys, names = defaultdict(set), defaultdict(set)
+    for effect in effects:
+        keys[effect.name].add(effect.key)
+        names[effect.key].add(effect.name)
+        if not effect.key:
+            yield "an effect without a key", effect.name
+    for name, several in keys.items():
+        if len(several) > 1:
+            yield "one effect under several keys", f"{name}: {', '.join(sorted(several))}"
+    for key, several in names.items():
+        if key and len(several) > 1:
+            yield "one key for several effects", f"{key}: {', '.join(sorted(several))}"
+
+
+def _turns(effects: Collection[Effect]) -> list[str]:
+    """Of one that has an effect in each turn until it is ended: those up to the last."""
+    turns = [effect.name for effect in effects if effect.name.startswith("turn/")]
+    last = max((int(name.removeprefix("turn/")) for name in turns), default=-1)
+    return [f"turn/{turn}" for turn in range(last + 1)]
 
 
 def logs(stack: ChaosStack) -> list[Finding]:
@@ -171,7 +288,7 @@ def leaks(stack: ChaosStack) -> list[Finding]:
     """Leases, facts, connections and processes that outlive what they were for."""
     found = _ask(stack, UNSETTLED)
     try:
-        eventually(lambda: _connections(stack) <= MOST_CONNECTIONS, patience=20)
+        eventually(lambda: _connections(stack) <= CONNECTIONS * stack.instances + 2, patience=20)
     except TimeoutError:
         found.append(Finding("", "connections to PostgreSQL are left open", f"{_connections(stack)}"))
     try:
@@ -180,7 +297,7 @@ def leaks(stack: ChaosStack) -> list[Finding]:
         found += [Finding("", "a process is left over", line) for line in strays(stack)]
     # each worker that starts clears up behind those before it
     left = [path.name for path in (stack.layout.home / "scratch").glob("*-*") if path.is_dir()]
-    if len(left) > MOST_FOLDERS:
+    if len(left) > FOLDERS * stack.instances:
         found.append(Finding("", "folders of killed workers are left over", ", ".join(sorted(left))))
     return found
 

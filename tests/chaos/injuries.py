@@ -84,9 +84,7 @@ class Injuries:
         return Done(fault, True, time.monotonic() - start)
 
     def _pause(self, fault: Fault) -> Done:
-        pids = self._stack.processes(fault.target)
-        if " " in fault.target:
-            pids = pids[: 1 + int(fault.choice * len(pids))]
+        pids = self._stack.some(fault.target, fault.choice)
         try:
             for pid in pids:
                 _signal(pid, signal.SIGSTOP)
@@ -111,14 +109,14 @@ class Injuries:
             return Done(fault, True)
         if not sys.platform.startswith("linux"):
             return Done(fault, False)
-        pids = self._stack.processes(fault.target)
+        pids = self._stack.some(fault.target, fault.choice)
         try:
             for pid in pids:
                 _limit(pid, FULL)
             time.sleep(fault.seconds)
         finally:
             # those too that were started meanwhile, and have it from their parent
-            for pid in {*pids, *self._stack.processes(fault.target)}:
+            for pid in {*pids, *(pid for group in self._stack.groups(fault.target) for pid in group)}:
                 _limit(pid, psutil.RLIM_INFINITY)
         return Done(fault, bool(pids))
 

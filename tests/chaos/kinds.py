@@ -21,17 +21,20 @@ LONG_WAIT = 600
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`payload` of the number of an execution, and the `result` that it must have for that payload; `end`: its status.
+    """`payload` of the number of an execution. What it must come to the oracle says; `result`, where there is one, is
+    the same thought out by hand, to keep the oracle honest.
 
-    `weight`: how many of it to start beside the others. `texts`: what must be registered for it.
+    `weight`: how many of it to start beside the others. `texts`: what must be registered for it. `endless`: it goes on
+    until somebody cancels it. `effects`: it calls the server of effects, whose address is in its payload.
     """
 
     name: str
     texts: tuple[str, ...]
     payload: Callable[[int], dict[str, Any]]
-    result: Callable[[dict[str, Any]], Any]
+    result: Callable[[dict[str, Any]], Any] | None = None
     weight: int = 4
-    end: str = "COMPLETED"
+    endless: bool = False
+    effects: bool = False
 
     @property
     def path(self) -> str:
@@ -326,9 +329,7 @@ FAILS = Kind(
         ),
     ),
     _n,
-    lambda given: None,
     weight=2,
-    end="FAILED",
 )
 
 # waits for something that never comes, itself and in a child, until somebody cancels it
@@ -368,9 +369,255 @@ CANCELLED = Kind(
         ),
     ),
     lambda number: {},
-    lambda given: None,
     weight=2,
-    end="CANCELLED",
+    endless=True,
+)
+
+
+def _failing(name: str, steps: list[Step], *texts: str, **spec: Any) -> Kind:
+    return Kind(name, (*texts, playbook(name, steps, {"n": 0}, **spec)), _n, weight=1)
+
+
+NO_MATCH = _failing(
+    "no_match",
+    [
+        {
+            **step("ask", python("result = {'n': n}", n="{{ workload.n }}")),
+            "next": {"arcs": [{"step": "never", "when": "{{ output.data.n < 0 }}"}]},
+        },
+        step("never", {"kind": "noop"}),
+    ],
+    no_next_is_error=True,
+)
+NOTHING_THERE = _failing(
+    "nothing_there",
+    [
+        {
+            **step("ask", python("result = {'n': n}", n="{{ workload.n }}")),
+            "next": {"arcs": [{"step": "after", "when": "{{ output.data.m > 1 }}"}]},
+        },
+        step("after", {"kind": "noop"}),
+    ],
+)
+CHILD_FAILS = _failing(
+    "child_fails", [step("call", {"kind": "playbook", "path": "chaos/fails", "input": {"n": 7}})], *FAILS.texts
+)
+# a loop of which an item fails, after others in order
+LOOP_FAILS = _failing(
+    "loop_fails",
+    [
+        step(
+            "every",
+            python("result = 12 // (n - 3)", n="{{ iter.n }}"),
+            "never",
+            loop=in_order("range(6) | list"),
+        ),
+        step("never", {"kind": "noop"}),
+    ],
+)
+# whose turns have no end but that of its budget
+OVER_BUDGET = _failing(
+    "over_budget",
+    [step("turn", python("result = 1"), "turn")],
+    budget={"max_invocations": 7},
+)
+MENDED = Kind(
+    "mended",
+    (
+        playbook(
+            "mended",
+            [
+                {
+                    **step("try", python("result = 100 // (n % 3)", n="{{ workload.n }}")),
+                    "next": {
+                        "arcs": [
+                            {
+                                "step": "mend",
+                                "when": "{{ event.name == 'call.error' }}",
+                                "set": {"ctx.why": "{{ error.code }}"},
+                            },
+                            {"step": "report"},
+                        ]
+                    },
+                },
+                step("mend", {"kind": "noop"}, "report"),
+                step("report", python("result = why", why="{{ ctx.why | default('') }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    _n,
+    lambda given: "" if given["n"] % 3 else "python.exception",
+)
+BEST_EFFORT = Kind(
+    "best_effort",
+    (
+        playbook(
+            "best_effort",
+            [
+                step(
+                    "every",
+                    python("result = 60 // (n % 4)", n="{{ iter.n }}"),
+                    "count",
+                    loop=at_once("range(workload.n) | list", 4),
+                    spec={"policy": {"failure": {"mode": "best_effort"}}},
+                ),
+                step(
+                    "count",
+                    python("result = [all, stats]", all="{{ every.results }}", stats="{{ every.stats }}"),
+                ),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 5 + number % 20},
+)
+ADMISSION = Kind(
+    "admission",
+    (
+        playbook(
+            "admission",
+            [
+                {
+                    "step": "receive",
+                    "tool": {"kind": "noop"},
+                    "next": {"spec": {"mode": "inclusive"}, "arcs": [{"step": "review"}, {"step": "book"}]},
+                },
+                step(
+                    "review",
+                    python("result = 'seen'"),
+                    "close",
+                    spec={
+                        "policy": {
+                            "admit": {
+                                "rules": [
+                                    {"when": "{{ workload.n % 2 == 0 }}", "then": {"allow": True}},
+                                    {"else": {"then": {"allow": False}}},
+                                ]
+                            }
+                        }
+                    },
+                ),
+                step("book", python("result = n", n="{{ workload.n }}"), "close"),
+                step("close", python("result = how", how="{{ review.status }}")),
+                step("file", python("result = [how, n]", how="{{ close }}", n="{{ workload.n }}")),
+            ],
+            {"n": 0},
+            final_step="file",
+        ),
+    ),
+    _n,
+    lambda given: ["ok" if given["n"] % 2 == 0 else "skipped", given["n"]],
+)
+
+
+def effect(name: str) -> dict[str, Any]:
+    """A request whose name is its own within the execution."""
+    return {
+        "kind": "http",
+        "method": "POST",
+        "url": "{{ workload.url }}/{{ execution_id }}/" + name,
+        "payload": {"of": name},
+        "timeout": 20,
+        "spec": PATIENT,
+    }
+
+
+EFFECTS = Kind(
+    "effects",
+    (
+        playbook(
+            "effects",
+            [
+                step("one", effect("one"), "many"),
+                step("many", effect("many/{{ iter.n }}"), "tasks", loop=at_once("range(workload.n) | list", 3)),
+                step(
+                    "tasks",
+                    [
+                        {"name": "before", **effect("before/{{ ctx.round | default(0) }}")},
+                        {
+                            "name": "after",
+                            **effect("after/{{ ctx.round | default(0) }}"),
+                            "spec": {
+                                "policy": {
+                                    "rules": [
+                                        *PATIENT["policy"]["rules"],
+                                        {
+                                            "when": "{{ ctx.round | default(0) < 1 }}",
+                                            "then": {"do": "jump", "to": "before", "set": {"ctx.round": 1}},
+                                        },
+                                    ]
+                                }
+                            },
+                        },
+                    ],
+                    "sum",
+                ),
+                step(
+                    "sum",
+                    python(
+                        "result = [one, [item['data']['n'] for item in many], last]",
+                        one="{{ one.data.n }}",
+                        many="{{ many.results }}",
+                        last="{{ tasks.results.after.data.n }}",
+                    ),
+                ),
+            ],
+            {"n": 0, "url": ""},
+        ),
+    ),
+    lambda number: {"n": 3 + number % 4},
+    weight=5,
+    effects=True,
+)
+# one branch has an effect after the other until its neighbour fails
+EFFECTS_FAIL = Kind(
+    "effects_fail",
+    (
+        playbook(
+            "effects_fail",
+            [
+                {
+                    "step": "split",
+                    "tool": {"kind": "noop"},
+                    "next": {"spec": {"mode": "inclusive"}, "arcs": [{"step": "turn"}, {"step": "late"}]},
+                },
+                step(
+                    "turn",
+                    effect("turn/{{ ctx.i | default(0) }}"),
+                    "turn",
+                    set={"ctx.i": "{{ ctx.i | default(0) + 1 }}"},
+                ),
+                step("late", python("import time\ntime.sleep(0.5)\nraise ValueError('enough')")),
+            ],
+            {"url": ""},
+        ),
+    ),
+    lambda number: {},
+    weight=2,
+    effects=True,
+)
+EFFECTS_CANCELLED = Kind(
+    "effects_cancelled",
+    (
+        playbook(
+            "effects_cancelled",
+            [
+                step(
+                    "turn",
+                    effect("turn/{{ ctx.i | default(0) }}"),
+                    "rest",
+                    set={"ctx.i": "{{ ctx.i | default(0) + 1 }}"},
+                ),
+                step("rest", python("import time\ntime.sleep(0.1)"), "turn"),
+            ],
+            {"url": ""},
+        ),
+    ),
+    lambda number: {},
+    weight=2,
+    endless=True,
+    effects=True,
 )
 
 TICK = playbook("tick", [step("tick", python("result = {'n': n}", n="{{ workload.n }}"))], {"n": 0})
@@ -388,6 +635,17 @@ KINDS = (
     LARGE_RESULTS,
     FAILS,
     CANCELLED,
+    NO_MATCH,
+    NOTHING_THERE,
+    CHILD_FAILS,
+    LOOP_FAILS,
+    OVER_BUDGET,
+    MENDED,
+    BEST_EFFORT,
+    ADMISSION,
+    EFFECTS,
+    EFFECTS_FAIL,
+    EFFECTS_CANCELLED,
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 # every text that must be registered, children first

@@ -22,10 +22,17 @@ class Report:
     at: str
     machine: dict[str, Any]
     minutes: float
+    # of each function, and the seconds that the clocks of some are ahead or behind
+    instances: int = 1
+    skew_s: float = 0.0
     faults: dict[str, dict[str, Any]] = field(default_factory=dict)
     # kind or path -> status -> how many
     executions: dict[str, dict[str, int]] = field(default_factory=dict)
     events: int = 0
+    # executions of which the engine gave up a command; what was done to the world, and by how many requests
+    given_up: int = 0
+    effects: int = 0
+    requests: int = 0
     # seconds from the last fault to the last end, and of the audit
     settled_s: float = 0.0
     audited_s: float = 0.0
@@ -70,6 +77,10 @@ class Report:
             "",
             f"{total} executions, {self.events} events, {faults} faults, **{len(self.findings)} findings**. "
             f"After the last fault all had ended within {self.settled_s:.0f} s; the audit took {self.audited_s:.0f} s.",
+            "",
+            f"Instances of each function: {self.instances}, clocks that differ by up to {2 * self.skew_s:g} s. "
+            f"{self.effects} effects by {self.requests} requests. Of {self.given_up} executions a command was given "
+            "up after too many deliveries.",
             "",
             *_table(
                 ("fault", "times", "met nobody", "back after (median, s)", "at most (s)"),

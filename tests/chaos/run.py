@@ -12,6 +12,7 @@ from tests.benchmarks.usage import machine
 from tests.log_rules import Finding
 
 from . import checks
+from .clocks import SKEW
 from .faults import plan
 from .injuries import Injuries
 from .report import Report
@@ -24,7 +25,8 @@ def chaos(
 ) -> Report:
     """`seconds` of faults drawn from `seed`, at most `rate` executions started in each."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    report = Report(command, seed, at, machine(), round(seconds / 60, 2))
+    skew = SKEW if stack.library and stack.instances > 1 else 0.0
+    report = Report(command, seed, at, machine(), round(seconds / 60, 2), stack.instances, skew)
     users = Users(stack, seed, rate)
     faults = plan(seed, seconds)
     say(f"seed {seed}: {len(faults)} faults in {seconds:g} s")
@@ -55,7 +57,12 @@ def _audit(stack: ChaosStack, users: Users, report: Report) -> None:
         report.executions.setdefault(kind_of(path), {})[status] = count
     report.events = stack.query("SELECT count(*) FROM noetl.event")[0][0]
     found: list[Finding] = report.findings
-    found += checks.ends(stack, users.accepted)
+    there, seen = checks.ends_of(stack), stack.effects.seen
+    report.given_up = sum(end.given_up for end in there.values())
+    report.effects = len({(effect.execution_id, effect.name) for effect in seen})
+    report.requests = len(seen)
+    found += checks.ends(users.accepted, there)
+    found += checks.effects(users.accepted, there, seen)
     found += checks.kinship(stack)
     found += checks.schedules(stack)
     found += checks.leaks(stack)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from . import checks
-from .kinds import CHILDREN, FAILS, LARGE_RESULTS, Kind
+from .kinds import CHILDREN, EFFECTS, FAILS, LARGE_RESULTS, Kind
 from .stack import ChaosStack, chaos_stack
 from .users import Accepted
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def stack() -> Iterator[ChaosStack]:
     with chaos_stack() as stack:
-        for kind in (CHILDREN, FAILS, LARGE_RESULTS):
+        for kind in (CHILDREN, EFFECTS, FAILS, LARGE_RESULTS):
             for text in kind.texts:
                 stack.register(text)
         yield stack
 
 
 def ran(stack: ChaosStack, kind: Kind, number: int = 5) -> Accepted:
-    payload = kind.payload(number)
+    payload = kind.payload(number) | ({"url": stack.effects.url} if kind.effects else {})
     one = Accepted(stack.execute(kind.path, payload, key=f"chaos {kind.name} {number}"), kind, payload)
     stack.wait([one.execution_id])
     return one
@@ -36,19 +36,20 @@ def rules(found: list[checks.Finding]) -> set[str]:
 
 
 def test_a_sound_run_has_no_findings_and_a_spoilt_one_has_each(stack: ChaosStack) -> None:
-    runs = [ran(stack, kind) for kind in (CHILDREN, FAILS, LARGE_RESULTS)]
-    assert checks.ends(stack, runs) == []
+    runs = [ran(stack, kind) for kind in (CHILDREN, FAILS, LARGE_RESULTS, EFFECTS)]
+    assert checks.ends(runs, checks.ends_of(stack)) == []
+    assert checks.effects(runs, checks.ends_of(stack), stack.effects.seen) == []
     assert checks.kinship(stack) == []
     assert checks.leaks(stack) == []
     assert checks.logs(stack) == []
     assert checks.results(stack)[0] == []
 
-    parent, failed, large = runs
+    parent, failed, large, _ = runs
     # lost, ended otherwise, with another result
     gone = Accepted("1", FAILS, {})
     other = Accepted(large.execution_id, LARGE_RESULTS, {"n": 99})
     stack.query("UPDATE noetl.execution SET status = 'CANCELLED' WHERE execution_id = :id", id=failed.execution_id)
-    assert rules(checks.ends(stack, [gone, failed, other])) == {
+    assert rules(checks.ends([gone, failed, other], checks.ends_of(stack))) == {
         "it was accepted and is not there",
         "it ends otherwise",
         "its result is another",

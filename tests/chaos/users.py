@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.faults import BrokenStack
 from tests.log_rules import Finding
 
-from .kinds import BY_NAME, CANCELLED, KINDS, TEXTS, Kind
+from .kinds import BY_NAME, KINDS, TEXTS, Kind
+from .stack import ChaosStack
 
 THREADS = 8
 # how many may run at once, beyond which nothing is started until some have ended
@@ -41,7 +41,7 @@ class Accepted:
 class Users:
     """`rate`: how many executions they start in a second, at most. Made and ended while the stack is well."""
 
-    def __init__(self, stack: BrokenStack, seed: int, rate: float, kinds: Sequence[Kind] = KINDS) -> None:
+    def __init__(self, stack: ChaosStack, seed: int, rate: float, kinds: Sequence[Kind] = KINDS) -> None:
         self.accepted: list[Accepted] = []
         self.findings: list[Finding] = []
         self._stack = stack
@@ -98,12 +98,12 @@ class Users:
             return
         rng = random.Random(f"{self._seed} {number}")
         kind = rng.choice(self._bag)
-        payload = kind.payload(number)
+        payload = kind.payload(number) | ({"url": self._stack.effects.url} if kind.effects else {})
         key = f"chaos {self._seed} {number}"
         execution_id = self._stack.execute(kind.path, payload, key=key)
         with self._lock:
             self.accepted.append(Accepted(execution_id, kind, payload))
-            if kind is CANCELLED:
+            if kind.endless:
                 heapq.heappush(self._doomed, (time.monotonic() + rng.uniform(*PATIENCE), execution_id))
         if rng.random() < TWICE and (again := self._stack.execute(kind.path, payload, key=key)) != execution_id:
             self._found(execution_id, "one key starts two", again)

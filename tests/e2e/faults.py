@@ -235,8 +235,12 @@ class BrokenStack(Stack):
             found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
             found[f"{name} server"] = children(pid)
         found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
-        found["postgres backend"] = [pid for pid in children(self.pid("postgres")) if _is_backend(pid)]
+        found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
+
+    def backends(self) -> list[int]:
+        """The processes of PostgreSQL that serve a client."""
+        return [pid for pid in children(self.pid("postgres")) if _is_backend(pid)]
 
     def kill(self, role: str, random: random.Random, number: signal.Signals = signal.SIGKILL) -> int | None:
         """Signal one process of the role; its pid, None if it was gone already."""

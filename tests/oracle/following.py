@@ -53,14 +53,19 @@ class _Loop:
     error: Any = None
 
 
-def follow(playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch) -> Execution:
+def follow(
+    playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch | None = None
+) -> Execution:
     """The execution as far as the log goes. Differs at the first fact from which something else follows than stands
-    there. `fetch` gives what a reference leads to."""
+    there. `fetch` gives what a reference leads to; without it results by reference are null, which changes no decision,
+    for routing never fetches."""
     return _Follower(playbook, workload, log, fetch).run()
 
 
 class _Follower:
-    def __init__(self, playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch) -> None:
+    def __init__(
+        self, playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch | None
+    ) -> None:
         self._playbook = playbook
         self._execution = Execution(playbook, workload)
         self._fetch = fetch
@@ -134,17 +139,22 @@ class _Follower:
         ref = payload.get("ref")
         return Outcome(
             status,
-            self._fetch(ref) if ref else payload.get("data"),
+            self._read(ref) if ref else payload.get("data"),
             payload.get("error"),
             payload.get("set") or {},
             {**(payload.get("extra") or {}), "meta": payload.get("meta")},
             (ref.get("extracted") or {}) if ref else None,
         )
 
+    def _read(self, ref: Mapping[str, Any]) -> Any:
+        return None if self._fetch is None else self._fetch(ref)
+
     def _frame(self, loop: _Loop, fact: Entry) -> None:
         payload = fact.payload
         ref = payload.get("ref")
-        results = self._fetch(ref) if ref else payload["data"]
+        results = self._read(ref) if ref else payload["data"]
+        if results is None:
+            results = [None] * (payload["end"] - payload["start"])
         loop.results |= dict(enumerate(results, payload["start"]))
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]

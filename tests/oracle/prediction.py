@@ -34,6 +34,8 @@ def predict(
     payload: Mapping[str, Any],
     answer: Answer,
     others: Mapping[str, Playbook] | None = None,
+    *,
+    execution_id: str = "1",
     depth: int = 0,
 ) -> Prediction:
     """`others`: the playbooks that sub-playbooks are looked up in.
@@ -41,25 +43,20 @@ def predict(
     Steps end in the order in which they began. A budget of invocations is kept as long as each step is one command:
     without loops, waits and pipelines with sub-playbooks.
     """
-    return _Predictor(playbook, payload, answer, others or {}, depth).run()
+    return _Predictor(
+        Execution(playbook, merged(playbook.workload, payload), execution_id), answer, others or {}, depth
+    ).run()
 
 
 class _Predictor:
-    def __init__(
-        self,
-        playbook: Playbook,
-        payload: Mapping[str, Any],
-        answer: Answer,
-        others: Mapping[str, Playbook],
-        depth: int,
-    ) -> None:
-        self._execution = Execution(playbook, merged(playbook.workload, payload))
+    def __init__(self, execution: Execution, answer: Answer, others: Mapping[str, Playbook], depth: int) -> None:
+        self._execution = execution
         self._answer = answer
         self._others = others
         self._depth = depth
         self._calls: list[Call] = []
         self._commands = 0
-        self._most = playbook.budget.get("max_invocations")
+        self._most = execution.playbook.budget.get("max_invocations")
 
     def run(self) -> Prediction:
         execution = self._execution
@@ -121,7 +118,7 @@ class _Predictor:
             return Outcome("error", error={"code": "child.too_deep"})
         child = self._others[call.config["path"]]
         given = {**call.input, **(call.config.get("payload") or {})}
-        ended = predict(child, given, self._answer, self._others, self._depth + 1)
+        ended = predict(child, given, self._answer, self._others, depth=self._depth + 1)
         self._calls += ended.calls
         if ended.status != "completed":
             return Outcome("error", error={"code": "child.failed", "cause": ended.error})

@@ -116,10 +116,11 @@ class Stack:
         return [f"{spec.name}.{number}" for number in range(1, self.given.instances + 1)]
 
     async def _balance(self, ports: dict[str, int]) -> None:
-        if self.given.instances == 1:
-            return
         for spec in self._specs:
-            balancer = Balancer(ports[spec.name], [ports[name] for name in self._instances(spec)])
+            names = self._instances(spec)
+            if names == [spec.name]:
+                continue
+            balancer = Balancer(ports[spec.name], [ports[name] for name in names])
             self._balancers.append(balancer)
             await balancer.start()
 
