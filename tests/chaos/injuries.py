@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import psutil
 from tests.log_rules import Finding
 
-from .faults import Fault
+from .faults import RESTART, Fault
 from .proxy import Wire
 from .stack import ChaosStack
 
@@ -60,7 +60,11 @@ class Injuries:
                 time.sleep(max(0.0, began + fault.at - time.monotonic()))
                 self._say(f"{time.monotonic() - began:7.2f}  {fault.name}")
                 if fault.kind == "restart":
+                    # it needs the servers: what was done before is undone first, what comes after waits as long
+                    for one in watched:
+                        one.result()
                     self._inflict(fault)
+                    began = max(began, time.monotonic() - fault.at - RESTART)
                 else:
                     watched.append(threads.submit(self._inflict, fault))
         for one in watched:
