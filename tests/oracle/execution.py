@@ -69,8 +69,10 @@ class Execution:
         # the step whose outcome is the result
         self.last: str | None = None
         self._running: set[tuple[str, int]] = set()
-        # join -> those that have arrived there
+        # what waits for more to arrive, or for the rest of its round: step -> those that have arrived there
         self._waiting: dict[str, list[str]] = {}
+        # of these, the ones that an arc has led back to
+        self._led_back: set[str] = set()
         self._final_due = playbook.final is not None
         # steps that something has come to, and the targets of arcs that were not taken
         self._next: list[str] = []
@@ -135,6 +137,7 @@ class Execution:
             ready = [join for join in self.playbook.steps if join in self._waiting and not self._held_up(join)]
             if ready:
                 del self._waiting[ready[0]]
+                self._led_back.discard(ready[0])
                 self._next.append(ready[0])
             elif not self._running and not self._waiting and self._final_due:
                 self._final_due = False
@@ -146,21 +149,29 @@ class Execution:
         if not self._running:
             self.status = "completed"
 
-    def _held_up(self, join: str) -> bool:
-        live = [step for step, _ in self._running] + [step for step in self._waiting if step != join]
+    def _held_up(self, name: str) -> bool:
+        """A step that was led back to waits for the rest of its round, a join for what can still arrive in this one."""
         graph = self.playbook.graph
-        if any(graph.holds_up(step, join) for step in live):
+        running = [step for step, _ in self._running]
+        waiting = [step for step in self._waiting if step != name]
+        if name in self._led_back:
+            return any(step in graph.body(name) for step in running + waiting)
+        # the next round of a cycle does not hold up what is left of this one
+        waiting = [step for step in waiting if step not in self._led_back or name not in graph.body(step)]
+        if any(graph.holds_up(step, name) for step in running + waiting):
             return True
-        if any(graph.reaches(step, join) for step, _ in self._running):
-            raise Unclear(f"{join} is reached, and may be once more in another round of its cycle")
+        if any(graph.reaches(step, name) for step in running):
+            raise Unclear(f"{name} is reached, and may be once more in another round of its cycle")
         return False
 
     def _arrive(self, source: str, target: str) -> None:
-        graph = self.playbook.graph
-        if graph.leads_back(source, target) or not graph.joins(target):
+        back = self.playbook.graph.leads_back(source, target)
+        if not back and not self.playbook.graph.joins(target) and target not in self._waiting:
             self._next.append(target)
-        else:
-            self._waiting.setdefault(target, []).append(source)
+            return
+        self._waiting.setdefault(target, []).append(source)
+        if back:
+            self._led_back.add(target)
 
     def _begin(self, name: str) -> None:
         step = self.playbook.steps[name]
@@ -170,6 +181,8 @@ class Execution:
             self._skip(name)
             self._route(step, Outcome("skipped"), "step.skipped")
             return
+        if self.runs[name] >= self.playbook.max_turns:
+            raise _Ends({"code": "turns.exceeded", "step": name})
         self.runs[name] += 1
         generation = self.runs[name]
         self._running.add((name, generation))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .execution import Begun, Execution, Items
+from .execution import Begun, Execution, Items, Unclear
 from .names import Outcome
 from .playbook import Playbook
 
@@ -104,6 +104,8 @@ class _Follower:
     def _take(self, fact: Entry) -> list[Begun]:
         if fact.type == "playbook.initialized":
             return self._execution.start()
+        if "quarantined" in fact.payload or fact.type == "execution.retried":
+            raise Unclear("it could not be decided")
         if fact.type == "execution.cancelled":
             self._execution.cancel()
             return []

@@ -17,6 +17,7 @@ class Graph:
                 if not self.leads_back(source, target):
                     self._sources[target].add(source)
         self._reach = {name: _reached(arcs, name) for name in arcs}
+        self._bodies = {head: self._body(head) for _, head in self._back}
         self._held: dict[tuple[str, str], bool] = {}
 
     def leads_back(self, source: str, target: str) -> bool:
@@ -25,6 +26,10 @@ class Graph:
     def joins(self, step: str) -> bool:
         """Whether several steps lead there, back-edges apart."""
         return len(self._sources[step]) > 1
+
+    def body(self, head: str) -> set[str]:
+        """The cycle that begins at `head`: what leads to the arcs back without passing through it, and itself."""
+        return self._bodies.get(head, set())
 
     def reaches(self, source: str, target: str) -> bool:
         """By one arc at least."""
@@ -39,6 +44,15 @@ class Graph:
         if key not in self._held:
             self._held[key] = self._arrives(source, join)
         return self._held[key]
+
+    def _body(self, head: str) -> set[str]:
+        found, todo = {head}, [source for source, target in self._back if target == head]
+        while todo:
+            step = todo.pop()
+            if step not in found:
+                found.add(step)
+                todo += [source for source, targets in self._arcs.items() if step in targets]
+        return found
 
     def _arrives(self, source: str, join: str) -> bool:
         seen, todo = set(), [source]

@@ -70,6 +70,8 @@ class Playbook:
     entry: str
     final: str | None
     no_next_is_error: bool
+    # how often a step may begin
+    max_turns: int
     budget: Mapping[str, Any]
     workload: Mapping[str, Any]
     graph: Graph
@@ -88,6 +90,7 @@ def read(text: str) -> Playbook:
         entry=entry,
         final=spec.get("final_step"),
         no_next_is_error=bool(spec.get("no_next_is_error")),
+        max_turns=spec.get("max_turns") or 10_000,
         budget=spec.get("budget") or {},
         workload=document.get("workload") or {},
         graph=Graph({name: [arc.target for arc in step.arcs] for name, step in steps.items()}, entry),

@@ -248,6 +248,26 @@ def test_a_join_outside_a_cycle_waits_for_what_goes_round_in_it_whatever_the_ord
         assert found.runs == {"head": 2, "fork": 1, "turn": 1, "join": 1}, arcs
 
 
+def test_branches_that_lead_back_to_one_step_are_one_round_of_it() -> None:
+    found = ran(
+        """
+        - step: head
+          tool: {kind: noop}
+          set: {ctx.n: "{{ ctx.n | default(0) + 1 }}"}
+          next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}
+        - {step: left, tool: {kind: noop}, next: {arcs: [{step: head, when: "{{ ctx.n < 4 }}"}]}}
+        - {step: right, tool: {kind: noop}, next: {arcs: [{step: head, when: "{{ ctx.n < 4 }}"}]}}
+        """
+    )
+    assert found.runs == {"head": 4, "left": 4, "right": 4}
+
+
+def test_turns_have_a_limit() -> None:
+    workflow = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: a}]}}\n"
+    found = ran(workflow, "executor: {spec: {max_turns: 5}}\n")
+    assert (found.error, found.runs["a"]) == ({"code": "turns.exceeded", "step": "a"}, 5)
+
+
 def test_the_final_step_runs_last_and_what_lies_behind_it_is_not_called_skipped_before() -> None:
     head = "executor: {spec: {final_step: sum}}\n"
     steps = "- {step: a, tool: {kind: noop}}\n- {step: sum, tool: {kind: python, code: 'result = 5'}}\n"
