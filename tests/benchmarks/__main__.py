@@ -20,6 +20,7 @@ from .lambda_functions import lambda_functions
 from .result import Result
 from .stack import Bench, running, stack
 from .usage import machine
+from .workloads.beside import beside
 from .workloads.chain import chain100, chain100_pipelined
 from .workloads.cold_start import cold_start
 from .workloads.concurrent import concurrent
@@ -53,6 +54,7 @@ WORKLOADS: dict[str, Workload] = {
     "storm": storm,
     "crowd": crowd,
     "idle": idle,
+    "beside": beside,
 }
 GROUPS = {
     "fanout": ("fanout1000", "fanout10000"),

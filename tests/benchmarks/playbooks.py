@@ -87,6 +87,16 @@ def back_edge(name: str = "history", durability: str = "step") -> str:
     )
 
 
+def endless() -> str:
+    """One step that is followed by itself, without a tool, until it is cancelled or has turned 100,000 times."""
+    text = _playbook("endless", [{"step": "turn", "tool": {"kind": "noop"}, "next": {"arcs": [_to("turn")]}}])
+    return text.replace('"durability"', '"max_turns": 100000, "durability"')
+
+
+def sleep() -> str:
+    return _playbook("sleep", [{"step": "only", "tool": _python("import time; time.sleep(1); result = {}")}])
+
+
 def payload() -> str:
     """One step makes workload.mb megabytes, the next one counts them."""
     return _playbook(
