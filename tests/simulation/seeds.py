@@ -18,6 +18,8 @@ from noetl_serverless.ledger import commits, openings, reporting, turn
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
 from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, storing, toolbox
+from noetl_serverless.worker.attempts import Attempts
+from noetl_serverless.worker.stopwatch import Stopwatch
 
 from .checks import judge, outcomes, unequal
 from .faults import Faults, Limits, none, stream
@@ -134,7 +136,8 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
             "random",
             SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random()),
         ),
-        (execute, "time", clock),
+        (execute, "Stopwatch", lambda: Stopwatch(now)),
+        (execute, "Attempts", lambda worker: Attempts(worker, lambda: int(patched.world.loop.wall() * 1000))),
         (execute, "_now", lambda: f"{now():.3f}"),
         (frame, "time", clock),
         (toolbox, "time", clock),
