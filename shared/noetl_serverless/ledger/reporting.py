@@ -7,7 +7,7 @@ for the row: it closes its commands and leaves their facts in the inbox, and who
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +19,7 @@ from ..engine.events import Event
 from ..engine.ids import started_at
 from ..errors import InvalidPlaybook, InvalidRequest, Problem
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
-from ..store.log import Case, Claimant, Log, Reported
+from ..store.log import Case, Claimant, Log, Reported, Unwritable
 from ..telemetry import metrics
 from .children import resolve
 from .commits import Commits
@@ -204,7 +204,7 @@ class Reporting:
                 if outcome.order is None and outcome.command_id in case.state.commands:
                     fact = await self._fact(batch, turn, outcome)
                     facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
-        accepted = await self._log.append(facts) if facts else set()
+        accepted = await self._append(facts)
         for outcome in (item for items in batch.work.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
@@ -213,6 +213,19 @@ class Reporting:
         batch.work.clear()
         for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
+
+    async def _append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+        """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
+        if not facts:
+            return set()
+        try:
+            return await self._log.append(facts)
+        except Unwritable as error:
+            if len(facts) > 1:
+                return set().union(*[await self._append([fact]) for fact in facts])
+            names = {"execution_id": facts[0].execution_id, "command_id": facts[0].event.command_id}
+            logger.error("an outcome cannot be stored: %s", error, extra=names)
+            return set()
 
     async def _advance(self, batch: Batch, id: str) -> None:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -185,8 +186,21 @@ class Quarantined:
     facts: list[dict[str, Any]]
 
 
-# data that does not fit its column, a broken constraint, a row or an index entry that is too large
-UNWRITABLE = ("22", "2350", "2351", "54")
+# data that does not fit its column or what is asked of it, a row or an index entry that is too large
+UNWRITABLE = ("22", "23502", "23514", "54")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turns what says that a value cannot be stored into Unwritable."""
+    try:
+        yield
+    except (DatabaseError, orjson.JSONEncodeError) as error:
+        # without what the database says of it, which may show the value
+        state = sqlstate(error)
+        if isinstance(error, DatabaseError) and not (state or "").startswith(UNWRITABLE):
+            raise
+        raise Unwritable(f"PostgreSQL error {state}" if state else str(error)) from error
 
 
 class Log:
@@ -206,12 +220,13 @@ class Log:
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id, fence) of those whose fence was good."""
+        (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
         rows = [
             {**_row(fact.execution_id, fact.event), "fence": fact.fence, "worker": fact.worker, "refs": fact.refs}
             for fact in facts
         ]
-        answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
+        with _writing():
+            answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
         return {(id, command, fence) for id, command, fence in answer}
 
     async def discard(self, execution_id: str) -> None:
@@ -233,21 +248,15 @@ class Log:
         rows = self._project(parts)
         if claimant is not None:
             _claim(rows.commands, claimant)
-        try:
+        with _writing():
             answer = (await self._database.run(self._sql["commit"], **_params(parts, rows)))[0][0]
-        except (DatabaseError, orjson.JSONEncodeError) as error:
-            # without what the database says of it, which may show the value
-            state = sqlstate(error)
-            if isinstance(error, DatabaseError) and not (state or "").startswith(UNWRITABLE):
-                raise
-            raise Unwritable(f"PostgreSQL error {state}" if state else str(error)) from error
         return _committed(answer, rows.commands, parts)
 
     async def exclusively(
         self, execution_id: str, decide: Callable[[Case, list[tuple[int, Event]]], Part | None]
     ) -> tuple[Part, Committed] | None:
         """Commit what `decide` makes of the case and its inbox, while nobody else can commit to the execution. None if
-        it makes nothing of it, or there is no such execution."""
+        it makes nothing of it, or there is no such execution. Raises Unwritable."""
 
         def work(connection: Connection) -> tuple[Part, Committed] | None:
             connection.run(self._sql["lock"], id=int(execution_id))
@@ -261,7 +270,8 @@ class Log:
             answer = connection.run(self._sql["commit"], **_params([part], rows))[0][0]
             return part, _committed(answer, rows.commands, [part])
 
-        return await self._database.transaction(work)
+        with _writing():
+            return await self._database.transaction(work)
 
     def _project(self, parts: Sequence[Part]) -> Rows:
         rows = Rows()
