@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -88,11 +89,13 @@ def _handler(take: Callable[[str, str], str]) -> type[BaseHTTPRequestHandler]:
                 time.sleep(DELAY)
             _, _, name = self.path.strip("/").partition("/")
             body = json.dumps(answer_to(name)).encode()
-            self.send_response(503 if do == "refuse" else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            # who asked may have been killed
+            with contextlib.suppress(ConnectionError):
+                self.send_response(503 if do == "refuse" else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             return
