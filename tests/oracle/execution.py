@@ -256,7 +256,13 @@ class Execution:
         for arc in step.arcs:
             if outcome.status != "ok" and not (isinstance(arc.when, str) and asks_how_it_ended(arc.when)):
                 continue
-            if arc.when is None or self._holds(arc.when, names, step):
+            try:
+                fits = arc.when is None or holds(arc.when, names)
+            except Unrenderable as error:
+                # a condition that raises does not hide why the step failed
+                why = outcome.error or {"code": "template_error", "message": str(error)}
+                raise _Ends({**why, "step": step.name}) from error
+            if fits:
                 taken.append(arc)
                 if not step.inclusive:
                     break

@@ -168,6 +168,17 @@ def test_a_failure_takes_only_an_arc_that_asks_for_it() -> None:
     assert (found.status, found.error) == ("failed", {"code": "boom", "message": "it broke", "step": "a"})
 
 
+def test_a_condition_that_raises_does_not_hide_why_the_step_failed() -> None:
+    workflow = """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ event.nothing.more }}"}]}}
+        - {step: b, tool: {kind: noop}}
+        """
+    for tools, code in ((failing("a"), "boom"), (answer, "template_error")):
+        found = ran(workflow, tools=tools)
+        assert found.error is not None
+        assert (found.error["code"], found.error["step"]) == (code, "a")
+
+
 def test_retries_are_counted_and_then_fail() -> None:
     workflow = """
         - step: a
