@@ -64,9 +64,18 @@ class Commits:
             if len(turns) > 1:
                 return await self._one_by_one(turns, claimant)
             logger.error("an execution cannot be stored: %s", error, extra={"execution_id": turns[0].case.execution_id})
-            parts = [turns[0].give_up(error).part()]
-            committed = await self.write(parts, claimant)
+            return await self._give_up(turns[0], error)
         return committed, {part.case.execution_id: part.case for part in parts}
+
+    async def _give_up(self, turn: Turn, error: Unwritable) -> tuple[Committed, dict[str, Case]]:
+        """Into quarantine, with what it was given, unless that is what cannot be stored."""
+        part = turn.give_up(error).part()
+        try:
+            committed = await self.write([part])
+        except Unwritable:
+            part = turn.give_up(error, keep=False).part()
+            committed = await self.write([part])
+        return committed, {part.case.execution_id: part.case}
 
     async def _one_by_one(self, turns: Sequence[Turn], claimant: Claimant | None) -> tuple[Committed, dict[str, Case]]:
         whole = Committed(frozenset(), [], [], [])
@@ -188,7 +197,8 @@ class Commits:
                 turn.taken.append(taken)
             else:
                 turn.take(waiting, taken=taken)
-        gone = closes is not None and closes[0] not in turn.state.timers
+        # of a state that cannot be read nobody knows it; the timer's row does
+        gone = closes is not None and case.broken is None and closes[0] not in turn.state.timers
         if fact is not None and not gone and not turn.state.ended:
             turn.take(fact, closes)
         return turn if turn.events else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import orjson
 
 from ..commands.order import Hold, command_of, digest_of
+from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
 from ..store.log import Case, Lease, Log
 from ..telemetry import metrics
 from .playbooks import Playbooks
+
+logger = logging.getLogger(__name__)
 
 # openings of loops kept at hand: one serves hundreds of frames
 MOST_OPENINGS = 64
@@ -31,11 +35,17 @@ class Dispatch:
         """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
         it is told the lease alone."""
         known = {(key.execution_id, key.command_id): key.order for key in running}
-        return [
-            await self._command(lease, cases[lease.execution_id], known)
-            for lease in leases
-            if lease.execution_id in cases
-        ]
+        found = []
+        for lease in leases:
+            if lease.execution_id not in cases:
+                continue
+            try:
+                found.append(await self._command(lease, cases[lease.execution_id], known))
+            except InvalidPlaybook as problem:
+                # its lease runs out, as that of a command that kills its worker
+                extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
+                logger.error("a command cannot be handed out: its playbook cannot be read: %s", problem, extra=extra)
+        return found
 
     async def plans(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
         """The playbooks of `commands`, without those the worker knows."""

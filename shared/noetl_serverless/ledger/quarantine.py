@@ -22,6 +22,8 @@ async def released(log: Log, playbooks: Playbooks, execution_id: str, at: int) -
     found = await log.quarantined(1, execution_id=execution_id)
     if not found or not case.state.quarantined:
         raise Conflict(f"execution {execution_id} is not in quarantine")
+    if case.broken is not None:
+        raise Conflict(f"the state of execution {execution_id} still cannot be read: {case.broken}")
     plan = await playbooks.plan(case.plan_hash)
     turn = Turn(case, plan)
     turn.take(Event(e.RETRIED, at, payload={"seq": found[0].seq}))

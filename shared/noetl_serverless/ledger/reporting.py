@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..commands.fact import fact_of, references
+from ..commands.fact import KINDS, fact_of, references
 from ..commands.order import digest_of
 from ..commands.reference import executions_of
 from ..engine import events as e
@@ -145,7 +145,10 @@ class Reporting:
         self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
     ) -> None:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
-        if turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
+        if turn is not None and turn.case.broken is not None and not turn.state.ended:
+            turn.set_apart(_unread(outcome, self._clock()))
+            batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
+        elif turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
             batch.settle(outcome, "stale", "the command is not this worker's any more")
         elif outcome.order is not None:
             # under the lease of the command before it: written only if that one's close is good
@@ -247,6 +250,11 @@ def _follows(turn: Turn, outcome: Outcome) -> bool:
     """Whether this turn has issued the command, with what the worker ran it with."""
     order = turn.issued.get(outcome.command_id)
     return order is not None and digest_of(order) == outcome.order
+
+
+def _unread(outcome: Outcome, at: int) -> Event:
+    """An outcome as a fact, of which no more is known than what it is for."""
+    return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)
 
 
 def _held(outcome: Outcome) -> Held:

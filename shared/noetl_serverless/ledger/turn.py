@@ -75,16 +75,28 @@ class Turn:
         if taken is None:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
-    def give_up(self, error: Exception) -> Turn:
-        """A turn in place of this one, that puts all it was given into quarantine."""
+    def set_apart(self, fact: Event) -> None:
+        """Into quarantine because its state cannot be read. Nor can be told, then, whether `fact` fits it: it is not
+        kept, and what it was to end is out again after a retry."""
+        assert self.case.broken is not None
+        self._quarantine(fact, self.case.broken)
+        assert self.quarantined is not None
+        self.quarantined["facts"].clear()
+
+    def give_up(self, error: Exception, *, keep: bool = True) -> Turn:
+        """A turn in place of this one, that puts all it was given into quarantine; unless it is to `keep` it, without
+        its facts: after a retry, what they ended is out again."""
         other = Turn(self.case, self.plan, self.worker)
-        other.refs = self.refs
         for given in self.given:
             other._note(given)
         first, *rest = (given.fact for given in self.given)
-        other._quarantine(first, error)
+        other._quarantine(first if keep else replace(first, payload={}), error)
         assert other.quarantined is not None
-        other.quarantined["facts"] += map(_kept, rest)
+        if keep:
+            other.refs = self.refs
+            other.quarantined["facts"] += map(_kept, rest)
+        else:
+            other.quarantined["facts"].clear()
         return other
 
     def _note(self, given: Given) -> None:
@@ -235,7 +247,9 @@ def _kept(fact: Event) -> dict[str, Any]:
 
 
 def _of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:MOST_MESSAGE]
+    text = f"{type(error).__name__}: {error}"[:MOST_MESSAGE]
+    # it may show the very value that cannot be stored
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _place(error: Exception) -> str:

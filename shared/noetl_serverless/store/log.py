@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from pg8000.exceptions import DatabaseError
 
+from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
@@ -403,16 +404,28 @@ def _inbox(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
 
 def _case(row: Sequence[Any]) -> Case:
     id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
-    broken = None
+    events, broken = [_event(item) for item in newer or ()], None
     try:
         state = STATES.restore(kept, form, workload)
-        for event in logical_order(_event(item) for item in newer or ()):
+        for event in logical_order(events):
             apply(state, event)
     except NewerSchema:
         raise
     except Exception as error:
-        state, broken = State(id, seq=head, status="running", workload=workload), error
+        state, broken = unread(id, head, workload, kept, events), error
     return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
+
+
+def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:
+    """In place of a state that cannot be made of `snapshot` and `events`: who it is, and whether it has ended."""
+    state = State(execution_id, seq=head, status="running", workload=workload)
+    if isinstance(snapshot, dict) and snapshot.get("status") in ("completed", "failed", "cancelled"):
+        state.status, state.error = snapshot["status"], snapshot.get("error")
+    for event in events:
+        if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
+            apply(state, event)
+    state.seq = head
+    return state
 
 
 def _event(row: Sequence[Any]) -> Event:

@@ -15,7 +15,6 @@ import orjson
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
-from ..engine.state import State
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
 from .log import (
@@ -35,6 +34,7 @@ from .log import (
     _claim,
     execution_row,
     still_open,
+    unread,
 )
 from .projections import Rows, project
 
@@ -472,12 +472,13 @@ class MemoryLog:
 
     def _case(self, execution: Execution) -> Case:
         id, broken = execution.case.execution_id, None
+        kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
         try:
-            state = STATES.restore(orjson.loads(execution.state), STATE_VERSION, execution.workload)
-            for event in logical_order(execution.events[execution.folded :]):
+            state = STATES.restore(kept, STATE_VERSION, execution.workload)
+            for event in logical_order(newer):
                 apply(state, event)
         except Exception as error:
-            state, broken = State(id, seq=execution.head, status="running", workload=execution.workload), error
+            state, broken = unread(id, execution.head, execution.workload, kept, newer), error
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
 
     def _holds(self, worker: str, key: Held) -> bool:
