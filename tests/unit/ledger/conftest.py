@@ -63,10 +63,10 @@ class Bell:
 
 
 class Engine:
-    def __init__(self) -> None:
+    def __init__(self, log: Any = None) -> None:
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
-        self.log = MemoryLog(lambda: self.seconds)
+        self.log = log or MemoryLog(lambda: self.seconds)
         self.bell = Bell()
         self.doorbell = Doorbell(self.bell, self.bell, background=False)  # type: ignore[arg-type]
         self.ledger = self.another()

@@ -1,0 +1,443 @@
+"""What cannot be decided is set apart, and nothing else is: over the log in memory, and over PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from tests.unit.ledger.conftest import Engine, outcome
+
+from noetl_serverless.engine import decide
+from noetl_serverless.engine import events as e
+from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook, NotFound
+from noetl_serverless.ledger import reporting
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.log import Log
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.migrate import migrate
+from noetl_serverless.telemetry import metrics
+
+CHAIN = """
+- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
+- {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+- {step: c, tool: {kind: noop}}
+"""
+FORK = """
+- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: other}]}}
+- {step: b, tool: {kind: noop}, set: {ctx.b: "{{ output.data }}"}, next: {arcs: [{step: join}]}}
+- {step: other, tool: {kind: noop}, next: {arcs: [{step: join}]}}
+- {step: join, tool: {kind: noop, input: {b: "{{ ctx.b }}", other: "{{ other }}"}}}
+"""
+CALLS = """
+- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: b}]}}
+- {step: call, tool: {kind: playbook, path: t/child}, next: {arcs: [{step: after}]}}
+- {step: b, tool: {kind: noop}, next: {arcs: [{step: after}]}}
+- {step: after, tool: {kind: noop}}
+"""
+CHILD = "- {step: only, tool: {kind: noop}}\n"
+
+
+class Mistake(Exception):
+    """Stands for a mistake in the engine."""
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    if request.param == "memory":
+        yield Engine()
+        return
+    url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    database = Database(url)
+    yield Engine(Log(database))
+    await database.close()
+
+
+class Faulty:
+    """Breaks the decision of one kind of fact for one step."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def at(self, step: str, kind: str = e.CALL_DONE) -> None:
+        sound = decide.DECIDE[kind]
+
+        def broken(decider: decide.Decider) -> None:
+            if decider.fact.step == step:
+                raise Mistake(f"no idea what follows from {step}")
+            sound(decider)
+
+        self._patch.setitem(decide.DECIDE, kind, broken)
+
+    def mend(self) -> None:
+        self._patch.undo()
+
+
+@pytest.fixture
+def faulty() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        yield Faulty(patch)
+
+
+async def status(engine: Engine, id: str) -> str:
+    return (await engine.log.load([id]))[id].state.status
+
+
+async def types(engine: Engine, id: str) -> list[str]:
+    return [event.type for event in await engine.log.events(id)]
+
+
+async def work(engine: Engine, **data: Any) -> list[str]:
+    """Do whatever is pending, to its end; the commands, in order."""
+    done: list[str] = []
+    commands = await engine.claim()
+    while commands:
+        command, *others = commands
+        done.append(command.command_id)
+        answer = await engine.report(outcome(command, data.get(command.step, {})), capacity=10)
+        assert answer.results[0].status == "accepted", answer.results[0].detail
+        commands = answer.commands + others or await engine.claim()
+    return done
+
+
+async def into_quarantine(engine: Engine, faulty: Faulty, workflow: str = CHAIN) -> str:
+    """An execution of t/t whose step b could not be decided."""
+    engine.catalog.add("t/t", workflow)
+    id = await engine.start()
+    faulty.at("b")
+    await work(engine)
+    faulty.mend()
+    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id]
+    return id
+
+
+# -- into it
+
+
+async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is_accepted(
+    engine: Engine, faulty: Faulty, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.catalog.add("t/bad", CHAIN)
+    engine.catalog.add("t/good", CHAIN.replace("step: b,", "step: x,").replace("step: b}", "step: x}"))
+    bad, good = await engine.start("t/bad"), await engine.start("t/good")
+    faulty.at("b")
+    told = metrics.quarantined.labels(e.UNDECIDABLE)
+    before = told._value.get()
+    with caplog.at_level(logging.ERROR):
+        done = await work(engine)
+    assert "b#1" in done, "its report was accepted"
+    assert (await status(engine, bad), await status(engine, good)) == ("failed", "completed")
+    (row,) = await engine.ledger.quarantined(10)
+    assert (row.execution_id, row.path, row.version) == (bad, "t/bad", 1)
+    assert row.error["code"] == "engine.undecidable"
+    assert row.error["message"] == "what follows from call.done cannot be decided: Mistake: no idea what follows from b"
+    assert row.error["place"].startswith("engine/decide.py:"), "the innermost line that is the engine's own"
+    assert [(fact["type"], fact["command"]) for fact in row.facts] == [("call.done", "b#1")]
+    assert told._value.get() == before + 1, "a metric tells"
+    assert [record.execution_id for record in caplog.records if "audit: " in record.message] == [bad]  # type: ignore[attr-defined]
+
+
+async def test_its_log_stays_readable_and_ends_with_the_fact_that_could_not_be_decided(
+    engine: Engine, faulty: Faulty
+) -> None:
+    id = await into_quarantine(engine, faulty)
+    log = await engine.log.events(id)
+    assert [event.type for event in log] == [
+        *("playbook.initialized", "command.issued", "call.done", "command.issued", "playbook.failed"),
+    ]
+    assert log[-1].payload["quarantined"]["type"] == "call.done"
+    assert (await engine.ledger.quarantine_of(id)).seq == log[-1].seq
+
+
+async def test_a_start_that_cannot_be_decided_is_set_apart(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def broken(decider: decide.Decider) -> None:
+            raise Mistake("nothing begins")
+
+        patch.setitem(decide.DECIDE, e.STARTED, broken)
+        id = await engine.start()
+    assert await status(engine, id) == "failed"
+    assert await types(engine, id) == ["playbook.initialized", "playbook.failed"]
+    await engine.ledger.retry(id)
+    await work(engine)
+    assert await status(engine, id) == "completed"
+
+
+async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apart(
+    engine: Engine, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", CHILD)
+    engine.catalog.add("t/bad", CHILD.replace("only", "bad"))
+    ids = [await engine.start() for _ in range(63)]
+    bad = await engine.start("t/bad")
+    commands = await engine.claim(limit=100)
+    assert len(commands) == 64
+    faulty.at("bad")
+    unwritable, fact_of = ids[31], reporting.fact_of
+
+    def unchecked(outcome: Any, *more: Any) -> Any:
+        fact = fact_of(outcome, *more)
+        if outcome.execution_id == unwritable:
+            fact.payload["data"] = "half of a pair: \ud800"
+        return fact
+
+    # as if the domain of values let it through
+    monkeypatch.setattr(reporting, "fact_of", unchecked)
+    answer = await engine.report(*(outcome(command, {"n": 1}) for command in commands), capacity=64)
+    assert {result.status for result in answer.results} == {"accepted"}
+    ends = [await status(engine, id) for id in ids]
+    assert ends == ["completed"] * 31 + ["failed"] + ["completed"] * 31
+    rows = {row.execution_id: row for row in await engine.ledger.quarantined(10)}
+    assert rows.keys() == {bad, unwritable}
+    assert rows[unwritable].facts == [], "what cannot be stored is not kept"
+
+
+async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    engine.catalog.add("t/child", CHILD)
+    id = await engine.start()
+    (call,) = await engine.claim()
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    faulty.at("only")
+    (only,) = await engine.claim()
+    await engine.report(outcome(only))
+    state = (await engine.log.load([id]))[id].state
+    assert state.status == "failed"
+    assert state.error is not None
+    assert (state.error["code"], state.error["cause"]["code"]) == ("child.failed", "engine.undecidable")
+    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [only.execution_id]
+
+
+async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    ids = sorted([await engine.start() for _ in range(3)], key=int)
+    faulty.at("b")
+    await work(engine)
+    first = await engine.ledger.quarantined(2)
+    rest = await engine.ledger.quarantined(2, first[-1].execution_id)
+    assert [row.execution_id for row in (*first, *rest)] == ids
+
+
+# -- out of it
+
+
+async def test_it_can_be_cancelled(engine: Engine, faulty: Faulty) -> None:
+    id = await into_quarantine(engine, faulty)
+    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
+    assert await status(engine, id) == "cancelled"
+    assert await engine.ledger.quarantined(10) == []
+    assert await engine.ledger.cancel(id, "again") == ("already_completed", [])
+    with pytest.raises(Conflict, match="not in quarantine"):
+        await engine.ledger.retry(id)
+
+
+async def test_a_retry_goes_on_as_it_would_have(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", FORK)
+    data = {"b": {"n": 1}, "other": {"n": 2}, "join": {"n": 3}}
+    unhurt = await engine.start()
+    await work(engine, **data)
+    id = await engine.start()
+    faulty.at("b")
+    (split,) = await engine.claim()
+    b, other = (await engine.report(outcome(split), capacity=10)).commands
+    await engine.report(outcome(b, data["b"]))
+    assert (await engine.report(outcome(other, data["other"]))).results[0].status == "stale", "nothing is out any more"
+    faulty.mend()
+    state = await engine.ledger.retry(id)
+    assert (state.status, state.ctx) == ("running", {"b": {"n": 1}}), "what was reported was kept"
+    assert await work(engine, **data) == ["other#1", "join#1"], "what was out is out again, what was reported is not"
+    ended, expected = [(await engine.log.load([each]))[each].state for each in (id, unhurt)]
+    assert ended.status == "completed"
+    assert (ended.ctx, list(ended.outcomes)) == (expected.ctx, list(expected.outcomes))
+    for step in data:
+        assert ended.outcomes[step]["data"] == expected.outcomes[step]["data"]
+    assert await engine.ledger.quarantined(10) == []
+    assert (await types(engine, id)).count("execution.retried") == 1
+
+
+async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_kept(
+    engine: Engine, faulty: Faulty
+) -> None:
+    id = await into_quarantine(engine, faulty)
+    faulty.at("b")
+    assert (await engine.ledger.retry(id)).quarantined
+    faulty.mend()
+    assert [fact["command"] for fact in (await engine.ledger.quarantine_of(id)).facts] == ["b#1"]
+    await engine.ledger.retry(id)
+    assert await work(engine) == ["c#1"]
+    assert await status(engine, id) == "completed"
+
+
+async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, faulty: Faulty) -> None:
+    id, child, only = await _beside_a_child(engine, faulty)
+    await engine.report(outcome(only))
+    assert await status(engine, child) == "completed", "its children go on"
+    faulty.mend()
+    await engine.ledger.retry(id)
+    assert await work(engine) == ["after#1"]
+    assert await status(engine, id) == "completed"
+
+
+async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, faulty: Faulty) -> None:
+    id, child, _ = await _beside_a_child(engine, faulty)
+    await engine.ledger.drop(id)
+    assert (await status(engine, id), await status(engine, child)) == ("failed", "cancelled")
+    assert await engine.ledger.quarantined(10) == []
+    with pytest.raises(Conflict, match="not in quarantine"):
+        await engine.ledger.retry(id)
+    with pytest.raises(NotFound, match="not in quarantine"):
+        await engine.ledger.drop(id)
+
+
+async def _beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
+    """An execution in quarantine, its child that goes on, and the child's command."""
+    engine.catalog.add("t/t", CALLS)
+    engine.catalog.add("t/child", CHILD)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    call, b = (await engine.report(outcome(split), capacity=10)).commands
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    (only,) = await engine.claim()
+    faulty.at("b")
+    await engine.report(outcome(b))
+    assert (await engine.ledger.quarantine_of(id)).execution_id == id
+    return id, only.execution_id, only
+
+
+async def test_what_is_not_in_quarantine_is_neither_retried_nor_dropped(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    with pytest.raises(Conflict):
+        await engine.ledger.retry(id)
+    for ask in (engine.ledger.drop, engine.ledger.quarantine_of):
+        with pytest.raises(NotFound):
+            await ask(id)
+    with pytest.raises(NotFound):
+        await engine.ledger.retry("404")
+
+
+# -- a state that cannot be read
+
+
+async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
+    """Another instance, which has to read the state, and cannot."""
+    if isinstance(engine.log, MemoryLog):
+        engine.log.executions[id].state = state.encode()
+    else:
+        sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"
+        await engine.log._database.run(sql, state=state, id=int(id))
+    return engine.another()
+
+
+async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    other = await spoil(engine, id)
+    assert (await engine.log.load([id]))[id].broken is not None
+    assert await other.cancel(id, "enough") == ("cancelled", [id])
+    assert (await types(engine, id))[-1] == "execution.cancelled"
+    assert await engine.claim() == [], "nothing of it is out"
+    assert await other.cancel(id, "again") == ("already_completed", [])
+
+
+async def test_a_report_for_an_execution_that_cannot_be_read_sets_it_apart_and_others_go_on(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    spoiled, sound = await engine.start(), await engine.start()
+    commands = await engine.claim()
+    other = await spoil(engine, spoiled)
+    answer = await engine.report(*(outcome(command) for command in commands), by=other)
+    assert sorted(result.status for result in answer.results) == ["accepted", "stale"]
+    await work(engine)
+    assert await status(engine, sound) == "completed"
+    (row,) = await engine.ledger.quarantined(10)
+    assert (row.execution_id, row.error["code"]) == (spoiled, "engine.undecidable")
+    with pytest.raises(Conflict, match="cannot be read"):
+        await other.retry(spoiled)
+    assert len(await engine.ledger.quarantined(10)) == 1
+
+
+async def test_what_could_not_be_read_goes_on_once_it_can(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    sound = (await engine.log.load([id]))[id].state.snapshot()
+    (first,) = await engine.claim()
+    other = await spoil(engine, id)
+    await engine.report(outcome(first), by=other)
+    later = await spoil(engine, id, orjson.dumps(sound).decode())
+    await later.retry(id)
+    assert await work(engine) == ["a#1", "b#1", "c#1"], "what was reported meanwhile is done again"
+    assert await status(engine, id) == "completed"
+
+
+async def test_a_timer_of_an_execution_that_cannot_be_read_sets_it_apart(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    (first,) = await engine.claim()
+    await engine.report(outcome(first, status="deferred", delay=1.0))
+    engine.seconds += 2
+    ((name, suspended),) = (await engine.log.load([id]))[id].state.timers.items()
+    other = await spoil(engine, id)
+    assert await other.fire(id, name, suspended.key.partition("#")[0], 1)
+    assert [fact["type"] for fact in (await other.quarantine_of(id)).facts] == ["timer.fired"]
+
+
+async def test_a_cancelled_execution_that_cannot_be_read_has_ended(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    (first,) = await engine.claim()
+    other = await spoil(engine, id)
+    await other.cancel(id, "enough")
+    assert (await engine.report(outcome(first), by=other)).results[0].status == "stale"
+    assert await engine.ledger.quarantined(10) == [], "what has ended is not set apart"
+
+
+# -- a playbook that cannot be compiled
+
+
+async def test_a_playbook_that_cannot_be_compiled_stops_nobody_else(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/bad", CHAIN)
+    engine.catalog.add("t/good", CHILD)
+    bad, good = await engine.start("t/bad"), await engine.start("t/good")
+    commands = await engine.claim()
+    other = engine.another()
+    hash, plan = engine.catalog.found["t/bad"].hash, other._playbooks.plan
+
+    async def refuse(wanted: str) -> Any:
+        if wanted == hash:
+            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", "/workflow")])
+        return await plan(wanted)
+
+    monkeypatch.setattr(other._playbooks, "plan", refuse)
+    answer = await engine.report(*(outcome(command) for command in commands), by=other)
+    assert {result.status for result in answer.results} == {"accepted"}, "what was reported is kept"
+    assert (await status(engine, bad), await status(engine, good)) == ("running", "completed")
+    assert await engine.log.lagging(10) == [bad], "it waits for a release that can read the playbook"
+    assert await other.cancel(bad, "enough") == ("cancelled", [bad])
+    assert await status(engine, bad) == "cancelled"
+    assert await engine.log.lagging(10) == []
+
+
+async def test_a_command_of_a_playbook_that_cannot_be_compiled_keeps_no_other_from_being_claimed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/bad", CHAIN)
+    engine.catalog.add("t/good", CHILD)
+    await engine.start("t/bad")
+    good = await engine.start("t/good")
+    hash, plan = engine.catalog.found["t/bad"].hash, engine.ledger._playbooks.plan
+
+    async def refuse(wanted: str) -> Any:
+        if wanted == hash:
+            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", "/workflow")])
+        return await plan(wanted)
+
+    monkeypatch.setattr(engine.ledger._playbooks, "plan", refuse)
+    assert [command.execution_id for command in await engine.claim()] == [good]
