@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ from typing import Any, Literal
 from .names import EventName, Outcome, Scope
 from .playbook import Arc, Playbook, Step
 from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
+
+# of one value that `set` gives, in bytes of JSON
+LARGEST_SET = 64 * 1024
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 
@@ -275,9 +279,13 @@ class Execution:
     def _assignments(self, values: Mapping[str, Any], step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
         names = self._after(step, outcome, event)
         try:
-            return {key.removeprefix("ctx."): render(value, names) for key, value in values.items()}
+            found = {key.removeprefix("ctx."): render(value, names) for key, value in values.items()}
         except Unrenderable as error:
             raise _Ends({"code": "template_error", "step": step.name, "message": str(error)}) from error
+        for name, value in found.items():
+            if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST_SET:
+                raise _Ends({"code": "value.invalid", "step": step.name, "message": f"ctx.{name} is too large"})
+        return found
 
     def _holds(self, when: Any, names: Mapping[str, Any], step: Step) -> bool:
         try:

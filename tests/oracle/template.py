@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import jinja2
@@ -131,8 +132,15 @@ _ENVIRONMENT.filters |= {"_whole": _take, "_keep": _keep}
 
 
 def plain(value: Any) -> Any:
-    """As it is stored: lists, objects with text for keys, text, numbers, true, false, null."""
+    """As it is stored: lists, objects with text for keys, text, numbers, true, false, null. Unrenderable if it cannot
+    be: an integer beyond 64 bits, NaN, an infinite number, NUL, half of a surrogate pair."""
     value = _take(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise Unrenderable(f"{value} has more than 64 bits")
+    if isinstance(value, float) and not isfinite(value):
+        raise Unrenderable(f"{value} is not JSON")
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+        raise Unrenderable(f"{value!r} holds what is no character")
     if isinstance(value, str | int | float) or value is None:
         return value
     if isinstance(value, Mapping):
