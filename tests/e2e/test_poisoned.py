@@ -94,9 +94,7 @@ workflow:
     ),
     Poison("nan", python("result = 1", sets("{{ 1e308 * 10 - 1e308 * 10 }}")), "template_error", "NaN", 7),
     Poison("infinite", python("result = 1", sets("{{ 1e308 * 10 }}")), "template_error", "infinite", 7),
-    Poison(
-        "large_set", python("result = 1", sets("{{ 'x' * 70000 }}")), "value.invalid", "ctx.x would have 70002 bytes"
-    ),
+    Poison("large_set", python("result = 1", sets("{{ 'x' * 70000 }}")), "value.invalid", "ctx.x would have 70002"),
     Poison(
         "condition",
         python(
@@ -121,10 +119,11 @@ workflow:
         "began 5 times: executor.spec.max_turns",
     ),
     Poison("doubling", DOUBLING, "turns.exceeded", "began 20 times: executor.spec.max_turns", step="head"),
-    Poison("deep", python(NESTED.format(300)), "python.not_json", "deeper than 128 levels", 6),
-    Poison("less_deep", python(NESTED.format(150)), "outcome.refused", "deeper than 128 levels"),
-    Poison("bytes", python("result = b'abc'"), "python.not_json", "type bytes", 6),
-    Poison("half", python("result = chr(0xd800)"), "python.not_json", "lone surrogates", 6),
+    Poison("deep", python(NESTED.format(300)), "value.invalid", "deeper than 128 levels", 6),
+    Poison("less_deep", python(NESTED.format(150)), "value.invalid", "deeper than 128 levels", 6),
+    Poison("nan_of_python", python("result = {'mean': float('nan')}"), "value.invalid", "mean: NaN", 6),
+    Poison("bytes", python("result = b'abc'"), "value.invalid", "type bytes", 6),
+    Poison("half", python("result = chr(0xd800)"), "value.invalid", "half of a surrogate pair", 6),
 )
 BILLION = playbook("poison/billion", python("result = {'n': 10 ** 9}"))
 
@@ -183,7 +182,9 @@ workflow:
       kind: python
       input: {attempt: "{{ _attempt }}"}
       code: "result = attempt"
-      spec: {policy: {rules: [{when: "{{ output.data < 2 }}", then: {do: retry, attempts: 2, backoff: fixed, delay: 6}}]}}
+      spec:
+        policy:
+          rules: [{when: "{{ output.data < 2 }}", then: {do: retry, attempts: 2, backoff: fixed, delay: 6}}]
 """
 
 
