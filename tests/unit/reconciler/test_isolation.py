@@ -1,0 +1,238 @@
+"""A pass that meets what cannot be dealt with goes on with the next of its kind, and with the next kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.unit.ledger.conftest import Engine, outcome
+
+from noetl_serverless.engine import decide
+from noetl_serverless.engine import events as e
+from noetl_serverless.errors import Problem
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.store.schedules import Fire
+from noetl_serverless.telemetry import metrics
+
+ONE = "- {step: only, tool: {kind: noop}}\n"
+CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
+
+
+class Mistake(Exception):
+    """Stands for a mistake in the engine, or for a row that is not as it should be."""
+
+
+class Fires:
+    """Runs that schedules owe."""
+
+    def __init__(self, *fires: Fire) -> None:
+        self.owed = list(fires)
+        self.settled: dict[int, str] = {}
+
+    async def claim_due(self, now: datetime, limit: int) -> list[Fire]:
+        return self.owed
+
+    async def started(self, fire: Fire, execution_id: int) -> None:
+        self.settled[fire.schedule_id] = "started"
+
+    async def failed(self, fire: Fire, problem: Problem) -> None:
+        self.settled[fire.schedule_id] = "failed"
+
+    async def prune(self, before: datetime) -> None:
+        return
+
+
+class Pass:
+    def __init__(self, engine: Engine, fires: Fires) -> None:
+        self.ledger: Ledger = engine.another()
+        self.fires = fires
+        self._reconciler = Reconciler(
+            engine.log,
+            self.ledger,
+            fires,  # type: ignore[arg-type]
+            engine.doorbell,
+            max_deliveries=2,
+            now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
+        )
+
+    async def __call__(self) -> dict[str, int]:
+        return await self._reconciler.reconcile()
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def reconcile(engine: Engine) -> Pass:
+    return Pass(engine, Fires())
+
+
+def refuse(patch: pytest.MonkeyPatch, thing: Any, method: str, execution_id: str) -> None:
+    """One method raises for one execution."""
+    sound = getattr(thing, method)
+
+    async def hurt(first: Any, *more: Any) -> Any:
+        if execution_id in (first, getattr(first, "execution_id", None)):
+            raise Mistake(f"{method} of {execution_id}")
+        return await sound(first, *more)
+
+    patch.setattr(thing, method, hurt)
+
+
+def undecidable(patch: pytest.MonkeyPatch, kind: str, execution_id: str) -> None:
+    """One kind of fact cannot be decided for one execution."""
+    sound = decide.DECIDE[kind]
+
+    def hurt(decider: decide.Decider) -> None:
+        if decider.state.execution_id == execution_id:
+            raise Mistake("no idea")
+        sound(decider)
+
+    patch.setitem(decide.DECIDE, kind, hurt)
+
+
+async def behind(engine: Engine, count: int) -> list[str]:
+    """Executions, in order, that each have the end of a child in their inbox."""
+    engine.catalog.add("t/t", CALL)
+    engine.catalog.add("t/child", ONE)
+    ids = sorted([await engine.start() for _ in range(count)], key=int)
+    for call in await engine.claim():
+        await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+
+    async def crash(ids: Any) -> None:
+        return
+
+    engine.ledger._commits.follow = crash  # type: ignore[method-assign]
+    for only in await engine.claim():
+        await engine.report(outcome(only))
+    assert await engine.log.lagging(10) == ids
+    return ids
+
+
+async def deferred(engine: Engine, count: int) -> list[str]:
+    """Executions, in the order in which their timers are due."""
+    engine.catalog.add("t/t", ONE)
+    ids = [await engine.start() for _ in range(count)]
+    commands = {command.execution_id: command for command in await engine.claim()}
+    for delay, id in enumerate(ids, 1):
+        await engine.report(outcome(commands[id], status="deferred", delay=float(delay)))
+    engine.seconds += 60
+    return ids
+
+
+async def test_an_inbox_that_cannot_be_taken_in(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = await behind(engine, 2)
+    refuse(monkeypatch, reconcile.ledger, "advance", bad)
+    before = metrics.setbacks.labels("advance")._value.get()
+    assert await reconcile() == {"advanced": 1}
+    assert engine.status(good) == "COMPLETED"
+    assert metrics.setbacks.labels("advance")._value.get() == before + 1, "it is counted"
+
+
+async def test_a_fact_in_the_inbox_that_cannot_be_decided(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = await behind(engine, 2)
+    undecidable(monkeypatch, e.CHILD_ENDED, bad)
+    assert await reconcile() == {"advanced": 2}
+    assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
+    assert await engine.log.lagging(10) == [], "nothing stays in an inbox"
+    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
+
+
+async def test_a_timer_that_cannot_be_fired(engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = await deferred(engine, 2)
+    refuse(monkeypatch, reconcile.ledger, "fire", bad)
+    assert await reconcile() == {"timers": 1}
+    assert [command.execution_id for command in await engine.claim()] == [good]
+
+
+async def test_a_timer_that_cannot_be_decided(engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = await deferred(engine, 2)
+    undecidable(monkeypatch, e.TIMER_FIRED, bad)
+    assert await reconcile() == {"timers": 2}
+    assert [command.execution_id for command in await engine.claim()] == [good]
+    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
+    assert "timers" not in await reconcile(), "it is no longer due"
+
+
+async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.catalog.add("t/good", ONE)
+    engine.catalog.add("t/wild", '- {step: s, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}\n')
+    due = datetime.fromtimestamp(engine.seconds, UTC)
+    paths = ("t/broken", "t/gone", "t/wild", "t/good")
+    fires = Fires(*(Fire(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
+    pulse, get = engine.log.pulse, engine.catalog.get
+
+    async def scheduled(age: float) -> Any:
+        return replace(await pulse(age), scheduled=True)
+
+    async def read(path: str, version: int | None = None) -> Any:
+        if path == "t/broken":
+            raise Mistake("a row that cannot be read")
+        return await get(path, version)
+
+    monkeypatch.setattr(engine.log, "pulse", scheduled)
+    monkeypatch.setattr(engine.catalog, "get", read)
+    await Pass(engine, fires)()
+    assert fires.settled == {2: "failed", 3: "started", 4: "started"}, "the first is tried again when its lease is over"
+    assert sorted(engine.status(id) for id in engine.log.executions) == ["FAILED", "RUNNING"]
+
+
+async def test_a_dead_command_that_cannot_be_buried(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", ONE)
+    bad, good = await engine.start(), await engine.start()
+    for _ in range(2):
+        assert len(await engine.claim(lease=1.0)) == 2
+        engine.seconds += 5
+        await engine.log.expire(2, 10)
+    refuse(monkeypatch, reconcile.ledger, "bury", bad)
+    assert (await reconcile())["buried"] == 1
+    assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
+
+
+async def test_an_expired_lease_of_what_cannot_be_read(engine: Engine, reconcile: Pass) -> None:
+    engine.catalog.add("t/t", ONE)
+    bad, good = await engine.start(), await engine.start()
+    await engine.claim(lease=1.0)
+    engine.log.executions[bad].state = b'{"tokens": 5}'
+    engine.ledger = engine.another()
+    engine.seconds += 5
+    assert (await reconcile())["expired"] == 2
+    for command in await engine.claim(lease=1.0):
+        if command.execution_id == good:
+            await engine.report(outcome(command))
+    engine.seconds += 5
+    await reconcile()
+    assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
+    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
+    assert await engine.log.poisoned(1, 10) == [], "it is not met again by every pass"
+
+
+async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (late,) = await deferred(engine, 1)
+
+    async def hurt(*_: Any) -> Any:
+        raise Mistake("no list")
+
+    everything = replace(await engine.log.pulse(1.0), expired=True, lagging=True, scheduled=True)
+
+    async def all_of_them(age: float) -> Any:
+        return everything
+
+    monkeypatch.setattr(engine.log, "pulse", all_of_them)
+    for method in ("expire", "poisoned", "lagging"):
+        monkeypatch.setattr(engine.log, method, hurt)
+    assert await reconcile() == {"timers": 1}
+    assert [command.execution_id for command in await engine.claim()] == [late]
