@@ -60,6 +60,26 @@ async def test_what_is_archived_reads_as_before(stand: Stand) -> None:
     assert detail["result"] == {"data": {"n": 1}}
 
 
+async def test_what_is_archived_still_warns_and_tells_who_started_it(stand: Stand) -> None:
+    silent = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: silent, path: demo/silent}
+workflow:
+  - {step: first, tool: {kind: noop}, next: {arcs: [{step: second, when: "{{ false }}"}]}}
+  - {step: second, tool: {kind: noop}}
+"""
+    await stand.user.post("/api/catalog/register", {"content": silent})
+    id = await stand.run("demo/silent")
+    before = (await stand.user.get(f"/api/executions/{id}")).json
+    assert [warning["step"] for warning in before["warnings"]] == ["first"]
+    await stand.archive()
+    after = (await stand.user.get(f"/api/executions/{id}")).json
+    assert after["archived"]
+    for name in ("warnings", "principal", "quarantined"):
+        assert after[name] == before[name], name
+
+
 async def test_the_list_shows_both_and_marks_those_archived(stand: Stand) -> None:
     old = [await stand.run("demo/two") for _ in range(3)]
     await stand.archive()

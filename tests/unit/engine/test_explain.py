@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS, answers, play
 
+from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.engine.explain import explain
 
@@ -156,3 +157,50 @@ def test_a_loop_s_failed_items_are_told(start: Any) -> None:
 def test_a_step_that_there_is_not_is_refused(start: Any) -> None:
     with pytest.raises(KeyError):
         of(start(CHAIN), "nowhere")
+
+
+QUARANTINED = {"type": e.CALL_DONE, "step": "a", "generation": 1, "command": "a#1", "at": 5, "payload": {"n": "big"}}
+UNDECIDED = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "place": "engine/decide.py:1 in finish"}
+
+
+def set_apart(run: Any) -> None:
+    run.fact(e.FAILED, payload={"error": UNDECIDED, e.QUARANTINED: QUARANTINED})
+
+
+def test_what_is_in_quarantine_says_what_could_not_be_decided_and_waits_for_nobody(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    found = of(run)
+    assert (found["status"], found["error"]) == ("failed", UNDECIDED)
+    assert found["quarantined"] == {name: value for name, value in QUARANTINED.items() if name != "payload"}
+    assert found["waits"] == [], "its commands are out no more, though they are kept for a retry"
+
+
+def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    run.fact(e.RETRIED, payload={"seq": len(run.log)})
+    assert (of(run)["status"], of(run)["quarantined"]) == ("running", None)
+    run.done("a", {"v": 1})
+    run.done("b")
+    run.done("c")
+    found = of(run)
+    assert (found["status"], found["error"]) == ("completed", None)
+    assert [entry["status"] for entry in found["steps"]] == ["ok", "ok", "ok", "skipped"]
+
+
+def test_a_cancelled_one_is_no_longer_in_quarantine(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
+    found = of(run)
+    assert (found["status"], found["quarantined"], found["error"]["code"]) == ("cancelled", None, "cancelled")
+
+
+def test_an_end_that_no_arc_fitted_warns(start: Any) -> None:
+    run = start(
+        "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: '{{ false }}'}]}}\n"
+        "- {step: b, tool: {kind: noop}}\n"
+    )
+    run.done("a")
+    assert [(warning["code"], warning["step"]) for warning in of(run)["warnings"]] == [("routing.no_match", "a")]

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from noetl_serverless.cli.commands.run import show_outcome
+from noetl_serverless.cli.ending import principal, remarks
+
+UNDECIDED = {"code": "engine.undecidable", "message": "no idea", "place": "engine/decide.py:1 in finish"}
+WARNING = {"code": "routing.no_match", "step": "a", "message": "no arc of step 'a' was taken"}
+
+
+def entry(**more: Any) -> dict[str, Any]:
+    return {"execution_id": "7", "status": "FAILED", "error": None, **more}
+
+
+def test_quarantine_says_what_happened_where_and_what_to_do() -> None:
+    assert list(remarks(entry(quarantined=True, error=UNDECIDED))) == [
+        "in quarantine: the engine could not decide how it goes on; other executions are not concerned",
+        "  no idea (at engine/decide.py:1 in finish)",
+        "  what to do: noetls quarantine show 7",
+    ]
+
+
+def test_what_was_dropped_from_quarantine_needs_nothing_to_be_done() -> None:
+    assert list(remarks(entry(quarantined=False, error=UNDECIDED))) == []
+
+
+def test_warnings_are_one_line_each() -> None:
+    assert (
+        list(remarks(entry(warnings=[WARNING, WARNING])))
+        == ["warning: routing.no_match: no arc of step 'a' was taken"] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [({"kind": "user", "name": "ada"}, "user ada"), ({"kind": "operator"}, "operator"), ({}, ""), (None, "")],
+)
+def test_a_principal_in_words(found: Any, told: str) -> None:
+    assert principal(found) == told
+
+
+def test_a_run_that_ends_in_quarantine_tells_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_outcome({**entry(quarantined=True, error=UNDECIDED), "result": None, "duration_ms": 10, "warnings": []})
+    assert capsys.readouterr().out.count("no idea") == 1
