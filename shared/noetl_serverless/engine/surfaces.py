@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,8 @@ def _loops(state: State) -> list[Row]:
 
 def _commands(state: State, log: list[Event]) -> list[Row]:
     rows = []
-    for event in log:
+    # of what is in quarantine the state keeps what was out
+    for event in () if state.ended else log:
         payload = event.payload
         if event.type == e.ISSUED and event.command_id in state.commands:
             kind, attempt = payload["kind"], payload["attempt"]
@@ -180,14 +181,14 @@ def _command(event: Event, name: str | None, kind: str, attempt: int, status: st
 def results_of(log: Iterable[Event]) -> list[Row]:
     """What the reports among these events have put into a result store."""
     rows: dict[str, Row] = {}
-    for event in log:
-        ref = event.payload.get("ref") if event.type in REPORTS else None
+    for step, payload in _reports(log):
+        ref = payload.get("ref")
         if isinstance(ref, Mapping) and "key" in ref:
             meta = ref.get("meta", {})
             row = {
                 "key": ref["key"],
                 "ref": ref["ref"],
-                "step": event.step,
+                "step": step,
                 "store": ref["store"],
                 "bytes": meta.get("bytes", 0),
                 "sha256": meta.get("sha256", ""),
@@ -197,6 +198,16 @@ def results_of(log: Iterable[Event]) -> list[Row]:
             }
             rows.setdefault(row["key"], row)
     return [rows[key] for key in sorted(rows)]
+
+
+def _reports(log: Iterable[Event]) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
+    """Step and payload; of a report that could not be decided, too."""
+    for event in log:
+        kept = event.payload.get(e.QUARANTINED, {})
+        if event.type in REPORTS:
+            yield event.step, event.payload
+        elif kept.get("type") in REPORTS:
+            yield kept["step"], kept["payload"]
 
 
 def _of(event: Event) -> Row:

@@ -180,7 +180,9 @@ class Replays:
             if said.execution["status"] == RUNNING or row["status"] == "dead"
         ]
         reports = [*events, *inbox]
-        written = {ref["key"]: event.at for event in reports if (ref := event.payload.get("ref")) and "key" in ref}
+        # of a report that could not be decided, too
+        told = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
+        written = {ref["key"]: moment for moment, payload in told if (ref := payload.get("ref")) and "key" in ref}
         results = [{**row, "at": written[row["key"]]} for row in stored_results(said, inbox)]
         rows = {"commands": commands, "stages": said.stages, "frames": said.frames, "results": results}
         for name, made in rows.items():
@@ -216,6 +218,11 @@ class Replays:
             Event(kind, int(at), 0, None, step, generation, command, payload)
             for kind, step, generation, command, at, payload in connection.run(self._sql["inbox"], id=execution_id)
         ]
+
+
+def _kept(event: Event) -> list[dict[str, Any]]:
+    kept = event.payload.get(e.QUARANTINED)
+    return [kept["payload"]] if kept else []
 
 
 def _burials(events: Sequence[Event]) -> dict[str, dict[str, Any]]:

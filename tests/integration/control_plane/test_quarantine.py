@@ -156,3 +156,38 @@ async def test_an_execution_tells_who_started_it(user: Any, hands: Any, register
     assert listed == {own: {"kind": "gateway", "name": "test-gateway"}, hers: {"kind": "user", "name": "ada"}}
     for place in ("", "/status"):
         assert (await user.get(f"/api/executions/{hers}{place}")).json["principal"] == listed[hers]
+
+
+async def test_its_projections_are_those_of_its_log(
+    user: Any, hands: Any, started: str, fault: pytest.MonkeyPatch
+) -> None:
+    async def differences() -> Any:
+        return (await user.get("/api/replay/validate", execution_id=started)).json["differences"]
+
+    [command] = await hands.claim()
+    uri = f"noetl://execution/{started}/result/first/00000000"
+    meta = {"bytes": 9, "sha256": "0" * 64, "content_type": "application/json"}
+    ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": f"{started}/first/0", "meta": meta}
+    await hands.report(command, ref=ref)
+    assert (await user.get(f"/api/executions/{started}")).json["quarantined"]
+    assert await differences() == [], "in quarantine"
+    rebuilt = await user.of("operator").post("/api/replay/rebuild", {"execution_id": started})
+    assert rebuilt.status == 200, rebuilt.body
+    assert await differences() == [], "rebuilt"
+    fault.undo()
+    await user.post(f"/api/quarantine/{started}/retry")
+    assert await differences() == [], "retried"
+    await hands.finish()
+    assert await differences() == [], "ended"
+
+
+async def test_a_rebuild_leaves_it_in_quarantine(
+    user: Any, hands: Any, quarantined: str, fault: pytest.MonkeyPatch
+) -> None:
+    answer = await user.of("operator").post("/api/replay/rebuild", {"execution_id": quarantined})
+    assert answer.status == 200, answer.body
+    assert (await user.get(f"/api/executions/{quarantined}")).json["quarantined"]
+    fault.undo()
+    assert (await user.post(f"/api/quarantine/{quarantined}/retry")).json["status"] == "RUNNING"
+    await hands.finish()
+    assert (await user.get(f"/api/executions/{quarantined}")).json["status"] == "COMPLETED"
