@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 from typing import Any
 
 import orjson
@@ -170,7 +171,9 @@ async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_st
     assert outcome.meta["stdout"] == "\ufffd?"
 
 
-async def test_the_message_of_an_error_is_made_fit(bench: Any, make: Any) -> None:
+async def test_the_message_of_an_error_is_made_fit(bench: Any, make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    # what is logged of it becomes part of the test's report, which such a text cannot be sent in
+    caplog.set_level(logging.CRITICAL, "noetl_serverless")
     bench.tool("a", RuntimeError("a\0b\ud800"))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.error["message"] == "RuntimeError: a\ufffdb?"
