@@ -95,7 +95,8 @@ YIELDED = {
         _kept("nothing", {"a": None, "b": [], "c": {}, "d": ""}),
         # it stands one level deep in what the step gives
         Hurtful("100 levels", lambda: nested(100)),
-        Hurtful("127 levels", lambda: nested(127)),
+        # a result leaves room for what it is wrapped into
+        Hurtful("110 levels", lambda: nested(110)),
         Hurtful("130 levels", lambda: nested(130), DEPTH, "[0]"),
         Hurtful("300 levels", lambda: nested(300), DEPTH, "[0]"),
         Hurtful("60 KB", lambda: "x" * 60_000),

@@ -13,10 +13,7 @@ from unittest.mock import patch
 
 import orjson
 
-from noetl_serverless.commands.fact import fact_of
 from noetl_serverless.engine import decide, evolve, frames, joins, loops
-from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.ledger import reporting
 from noetl_serverless.ledger.cases import Cases
 from noetl_serverless.ledger.commits import Commits
 from noetl_serverless.ledger.reporting import Reporting
@@ -450,18 +447,6 @@ def mend_by_any_condition() -> Any:
     return patch.object(decide.Decider, "_choose", any_arc)
 
 
-def answer_a_fault_of_the_caller_as_ours() -> Any:
-    """An outcome that cannot be stored is no bad request, but an error of the server, and is sent again."""
-
-    def ours(*args: Any) -> Any:
-        try:
-            return fact_of(*args)
-        except InvalidRequest as problem:
-            raise RuntimeError(problem.detail) from problem
-
-    return patch.object(reporting, "fact_of", ours)
-
-
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -506,6 +491,5 @@ MUTANTS: dict[str, Mutant] = {
         begin_each_round_for_each_branch,
         hide_the_error_of_the_tool,
         mend_by_any_condition,
-        answer_a_fault_of_the_caller_as_ours,
     )
 }

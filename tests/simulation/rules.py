@@ -149,6 +149,7 @@ class EventRules:
             or diary.children.get(event.payload.get("execution_id", "")) == "started"
         )
         self._must(not waited, "a fact that was waited for is ignored", f"{diary.id} {event}")
+        self._must(event.type != e.CHILD_ENDED, "the end of a child is told twice", f"{diary.id} {event}")
         self._note("ignored", diary.id, f"{event.seq} {event.type} {event.command_id}")
 
     def _ran_ahead(self, diary: Diary, command: str, fence: int) -> None:

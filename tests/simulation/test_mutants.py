@@ -8,7 +8,7 @@ from .mutants import MUTANTS
 from .playbooks import SHARE
 from .seeds import oracle, run_seed
 
-WITHIN = 400
+WITHIN = 800
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -59,7 +59,8 @@ def needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]
     keys = plan.steps[step].reads.get("workload", frozenset())
     if keys is None:
         return dict(workload)
-    return {key: workload[key] for key in keys if key in workload}
+    # sorted, for the order of a set is another in each process
+    return {key: workload[key] for key in sorted(keys) if key in workload}
 
 
 def digest_of(issued: Mapping[str, Any]) -> str:

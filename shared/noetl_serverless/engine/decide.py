@@ -400,9 +400,10 @@ class Decider:
     def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
-        ctx = self.state.ctx if keys is None else {key: self.state.ctx[key] for key in keys if key in self.state.ctx}
-        outcomes = self.state.outcomes
-        return {"ctx": dict(ctx), "steps": {name: outcomes[name] for name in step.reads if name in outcomes}}
+        ctx, outcomes = self.state.ctx, self.state.outcomes
+        # sorted, for the order of a set is another in each process
+        some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
+        return {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
 
 
 def _told(error: TemplateError | InvalidValue, outcome: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -187,8 +187,8 @@ class Quarantined:
     facts: list[dict[str, Any]]
 
 
-# data that does not fit its column or what is asked of it, a row or an index entry that is too large
-UNWRITABLE = ("22", "23502", "23514", "54")
+# data that does not fit its column, a broken constraint, a row or an index entry that is too large
+UNWRITABLE = ("22", "2350", "2351", "54")
 
 
 @contextmanager

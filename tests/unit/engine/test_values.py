@@ -79,3 +79,18 @@ def test_a_loop_that_reads_a_large_value_writes_it_once(start: Any) -> None:
     assert written < 3 * 60_000, f"200 items wrote {written} bytes of one value of 60,000"
     (opening,) = [event for event in run.log if event.type == "loop.opened"]
     assert opening.payload["scope"]["ctx"] == {"big": "x" * 60_000}, "the frames could not find it in the opening"
+
+
+def test_what_a_command_is_issued_with_is_the_same_in_every_process(start: Any) -> None:
+    names = [f"k{number}" for number in range(20)]
+    sets = ", ".join(f'ctx.{name}: "{{{{ output.data }}}}"' for name in names)
+    reads = ", ".join(f'{name}: "{{{{ ctx.{name} }}}}"' for name in names)
+    run = start(
+        f"""
+        - {{step: a, tool: {{kind: noop}}, set: {{{sets}}}, next: {{arcs: [{{step: b}}]}}}}
+        - {{step: b, tool: {{kind: python, input: {{{reads}}}, code: "result = 1"}}}}
+        """
+    )
+    run.done("a", 1)
+    (issued,) = run.issued("b")
+    assert list(issued.payload["scope"]["ctx"]) == sorted(names), "the order of a set, which each process hashes anew"
