@@ -18,6 +18,8 @@ import sys
 import venv
 from pathlib import Path
 
+from noetl_serverless.packaging.pip_config import pip_config, uv_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "build" / "tools"
 LOCKS = Path(__file__).with_name("tools")
@@ -64,6 +66,7 @@ def _make(folder: Path, lock: Path) -> None:
         command = [uv, "pip", "install", "--python", target]
     done = subprocess.run(
         [*command, "--quiet", "--require-hashes", "--no-deps", "-r", str(lock)],
+        env=uv_environment(pip_config()),
         capture_output=True,
         text=True,
         check=False,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .lock import Locked, requirements
+from .pip_config import pip_config, uv_environment
 from .target import Target
 
 
@@ -31,7 +32,7 @@ def install(locked: Iterable[Locked], target: Target, folder: Path) -> None:
 
 def _run(*words: str) -> None:
     command = [sys.executable, "-m", "uv", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=uv_environment(pip_config()), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         hint = "; `pip install uv` first" if "No module named uv" in done.stderr else ""
         raise InstallFailed(f"{done.stderr.strip()[-2000:]}{hint}")
