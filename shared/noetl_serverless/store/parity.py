@@ -27,6 +27,10 @@ OF_EXECUTION = (
 )
 
 
+# in place of a state of which none can be made
+UNREADABLE = "cannot be read"
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Rows as they are projected. Instants are milliseconds since 1970."""
@@ -87,12 +91,23 @@ def _execution(execution_id: str, events: Sequence[Event], said: Surfaces, kept:
     first = min(events, key=lambda event: event.seq)
     if "workload" in first.payload:
         row["workload"], log["workload"] = plain(kept["workload"]), plain(first.payload["workload"])
-    snapshot = plain(State.restore(kept["state"], {}))
+    snapshot = _snapshot(kept)
+    if snapshot is None:
+        return _columns("execution", key, {**row, "state": UNREADABLE}, {**log, "state": "what its log folds to"})
     folded = fold(execution_id, (event for event in events if event.seq <= kept["folded"]), kept["workload"])
     for name, value in plain(folded).items():
         if name != "workload":
             row[f"state.{name}"], log[f"state.{name}"] = snapshot[name], value
     return _columns("execution", key, row, log)
+
+
+def _snapshot(kept: Row) -> dict[str, Any] | None:
+    """The state as it is stored; None if no state can be made of it."""
+    try:
+        made: dict[str, Any] = plain(State.restore(kept["state"], {}))
+    except Exception:
+        return None
+    return made
 
 
 def _rows(

@@ -37,7 +37,7 @@ def text(name: str) -> str:
 
 
 def data(done: dict[str, Any]) -> Any:
-    assert done["status"] == "COMPLETED", done
+    assert done["status"] == "COMPLETED", done.get("error") or done
     return done["result"]["data"]
 
 

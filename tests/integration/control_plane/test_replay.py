@@ -154,6 +154,7 @@ DAMAGE = {
     "frame": "DELETE FROM noetl.frame",
     "frame changed": "UPDATE noetl.frame SET ok = 0, failed = 1",
     "execution": "UPDATE noetl.execution SET status = 'FAILED'",
+    "execution's state, so that none can be made of it": "UPDATE noetl.execution SET state = '{\"mood\": 1}'",
     "execution's state": "UPDATE noetl.execution SET state = jsonb_set(state::jsonb, '{generations,each}', '5')::json",
     "execution's head": "UPDATE noetl.execution SET head = 99",
 }
