@@ -16,7 +16,7 @@ SECONDS = 18.0
 
 @pytest.mark.timeout(900)
 def test_whatever_breaks_nothing_is_lost_doubled_stuck_or_left_over() -> None:
-    with chaos_stack(instances=2) as stack:
+    with chaos_stack(instances=1) as stack:
         report = chaos(stack, SEED, SECONDS, rate=6.0, command=f"make chaos MINUTES=0.3 SEED={SEED}", say=print)
     assert not report.findings, report.markdown()
     assert report.survived >= {"kill", "stop", "cut", "fill the disk of"}
