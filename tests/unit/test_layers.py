@@ -55,8 +55,10 @@ def test_what_is_not_needed_at_once_is_not_loaded(statement: str, needless: set[
 def test_only_the_settings_read_the_environment() -> None:
     """Below the hosts and the command line, which pass on what belongs to a machine."""
     package = ROOT / "shared" / "noetl_serverless"
-    # python children get a clean environment: what they need of PATH and the like is read where they are started
-    allowed = ("settings.py", "hosts/", "cli/", "tools/python_process.py", "tools/python_child.py")
+    # python children get a clean environment: what they need of PATH and the like is read where they are started; what
+    # installs distributions goes by the user's own configuration, and runs in no function
+    children = ("tools/python_process.py", "tools/python_child.py")
+    allowed = ("settings.py", "hosts/", "cli/", "packaging/pip_config.py", *children)
     readers = [
         name
         for path in package.rglob("*.py")
