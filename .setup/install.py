@@ -13,8 +13,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = Path(__file__).parents[1] / "shared" / "noetl_serverless" / "packaging" / "pip_config.py"
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+# by its path: the project is not installed yet
+CONFIG = runpy.run_path(str(Path(__file__).parents[1] / "shared/noetl_serverless/packaging/pip_config.py"))
+PIP = CONFIG["PIP"]
 UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
 
 
@@ -26,14 +27,13 @@ def main(lock: str) -> None:
 
 def with_uv(lock: str) -> bool:
     """Whether it worked; pip says what is wrong where it did not."""
-    read = runpy.run_path(str(CONFIG))
-    config = read["pip_config"]()
+    config = CONFIG["pip_config"]()
     if config.get("no-index") in ("1", "true"):
         return False
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subprocess.run([*PIP, "install", "--quiet", "uv>=0.5"], **quiet).returncode:
         return False
-    environment = read["uv_environment"](config)
+    environment = CONFIG["uv_environment"](config)
     steps = (["--require-hashes", "-r", lock], ["--no-deps", "--editable", "."])
     return all(subprocess.run([*UV, *step], env=environment, **quiet).returncode == 0 for step in steps)
 

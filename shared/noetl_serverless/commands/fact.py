@@ -118,8 +118,11 @@ def _sized(what: str, value: Any, most: int) -> int:
 
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: _part(f"set.{name}", value, limits.SET_VALUE_BYTES) for name, value in values.items()}
-    return dict(_part("set", kept, limits.SET_BYTES))
+    kept: dict[str, Any] = _stored("set", values)
+    for name, value in kept.items():
+        _sized(f"`set.{name}`", value, limits.SET_VALUE_BYTES)
+    _sized("`set`", kept, limits.SET_BYTES)
+    return kept
 
 
 def _resume(outcome: Outcome) -> dict[str, Any]:
