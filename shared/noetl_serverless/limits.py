@@ -44,6 +44,9 @@ WORKLOAD_BYTES: Final = 3 * MIB
 SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other
 CHILD_DEPTH: Final = 32
+# of what follows from one fact: its events, and what they set and bring along
+DECISION_EVENTS: Final = 250_000
+DECISION_BYTES: Final = 64 * MIB
 # how often a step may begin, for those on a cycle; `executor.spec.max_turns` sets another
 TURNS: Final = 10_000
 
@@ -51,6 +54,8 @@ TURNS: Final = 10_000
 
 LOOP_ITEMS: Final = 10_000_000
 IN_FLIGHT: Final = 10_000
+# of what the frames bring that follow from one fact; more follow when one is in
+FRAMES_BYTES: Final = 8 * MIB
 # a finished loop's results stay in the state up to this; beyond, they are read through the manifest
 LOOP_INLINE_BYTES: Final = 16 * KIB
 

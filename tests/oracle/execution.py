@@ -68,8 +68,6 @@ class Execution:
         # how often each step has begun
         self.runs: Counter[str] = Counter()
         self.skipped: list[str] = []
-        # of those, the ones found behind a step that has run: on a way of a cycle that was never taken
-        self.passed_by: set[str] = set()
         # the step whose outcome is the result
         self.last: str | None = None
         self._running: set[tuple[str, int]] = set()
@@ -148,6 +146,8 @@ class Execution:
                 assert self.playbook.final is not None
                 if not self.runs[self.playbook.final]:
                     self._next.append(self.playbook.final)
+            elif not self._running and self._waiting:
+                raise Unclear(f"{', '.join(self._waiting)} wait for each other")
             else:
                 break
         if not self._running:
@@ -295,28 +295,26 @@ class Execution:
 
     def _skip_behind(self) -> None:
         """What nothing leads to any more, from arcs that were not taken."""
-        todo, self._left = [(step, False) for step in self._left], []
+        todo, self._left = self._left, []
         live = {step for step, _ in self._running} | self._waiting.keys() | set(self._next)
-        final = self.playbook.final if self._final_due else None
+        if self._final_due and self.playbook.final is not None:
+            # it runs at the end, whatever leads to it
+            live.add(self.playbook.final)
         seen: set[str] = set()
         while todo:
-            step, through = todo.pop(0)
+            step = todo.pop(0)
             if step in seen or step in live:
                 continue
             seen.add(step)
             behind = [arc.target for arc in self.playbook.steps[step].arcs]
             if self.runs[step]:
-                todo += [(target, True) for target in behind]
+                todo += behind
                 continue
             reached = any(self.playbook.graph.reaches(one, step) for one in live)
-            if step in self.skipped or step == final or reached:
+            if step in self.skipped or reached:
                 continue
-            if final is not None and self.playbook.graph.reaches(final, step):
-                raise Unclear(f"nothing leads to {step} any more but the final step, which is still to come")
             self._skip(step)
-            if through:
-                self.passed_by.add(step)
-            todo += [(target, through) for target in behind]
+            todo += behind
 
     def _skip(self, step: str) -> None:
         self.skipped.append(step)

@@ -22,10 +22,10 @@ from . import events as e
 from . import loops
 from .allowance import shortage
 from .events import Event
-from .evolve import apply, apply_route, outcome_of
+from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
-from .joins import blocked, unreachable
-from .limits import check_scope, check_set
+from .joins import blocked, first_of_stuck, unreachable
+from .limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set
 from .state import State, Suspended, token_key
 
 SKIPPED = "step.skipped"
@@ -52,9 +52,13 @@ def advance(
     if fact.type not in DECIDE or (idle and fact.type != e.RETRIED):
         return after, []
     decider = (decider_of or Decider)(plan, after, fact)
-    DECIDE[fact.type](decider)
-    decider.work_off()
-    decider.settle()
+    try:
+        decider.decide()
+    except TooMuch as error:
+        # nothing of it is written, only that it was too much
+        after = evolve(state, fact)
+        decider = (decider_of or Decider)(plan, after, fact)
+        decider.fail(error.to_dict(), error.step)
     return after, decider.events
 
 
@@ -81,6 +85,15 @@ class Decider:
         # what is still to be done, the next on top
         self._work: list[Callable[[], None]] = []
         self._over = False
+        self.size = DecisionSize()
+
+    def decide(self) -> None:
+        """Raises TooMuch."""
+        if "set" in self.fact.payload and not self._bounded():
+            return
+        DECIDE[self.fact.type](self)
+        self.work_off()
+        self.settle()
 
     # -- emitting
 
@@ -100,6 +113,7 @@ class Decider:
             routed = {**payload, "routes": self._routes}
             bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, routed)
             self._routes = []
+        self.size.add_event(step)
         self.events.append(bare)
         return bare
 
@@ -126,7 +140,7 @@ class Decider:
         assert self.fact.step is not None and self.fact.generation is not None
         step, failed = self.plan.steps[self.fact.step], self.fact.type == e.CALL_ERROR
         if step.loop is None:
-            self.finish(step, self.fact.generation, outcome_of(self.fact), self.fact.type)
+            self.finish(step, self.fact.generation, self._output(), self.fact.type)
         elif failed:
             loops.end(self, step, self.fact.generation, self.fact.payload["error"])
         else:
@@ -178,9 +192,22 @@ class Decider:
         assert self.fact.step is not None and self.fact.generation is not None
         token = self.state.tokens.get(token_key(self.fact.step, self.fact.generation))
         if token is not None and token.phase == "parked":
-            outcome = outcome_of(self.fact)
-            name = e.CALL_DONE if outcome["status"] == "ok" else e.CALL_ERROR
-            self.finish(self.plan.steps[self.fact.step], self.fact.generation, outcome, name)
+            output = self._output()
+            name = e.CALL_DONE if output["status"] == "ok" else e.CALL_ERROR
+            self.finish(self.plan.steps[self.fact.step], self.fact.generation, output, name)
+
+    def _output(self) -> dict[str, Any]:
+        """What the fact says of its step, as templates see it."""
+        payload = self.fact.payload
+        return {**outcome_of(self.fact), "meta": payload.get("meta", {}), **payload.get("extra", {})}
+
+    def _bounded(self) -> bool:
+        """Whether what tasks have set leaves ctx within its bounds; if not, the execution fails."""
+        try:
+            check_ctx(self.state.ctx)
+        except InvalidValue as error:
+            self.fail(_told(error), self.fact.step)
+        return not self._over
 
     def _where(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
@@ -211,19 +238,19 @@ class Decider:
 
     # -- a step's end
 
-    def finish(self, step: Step, generation: int, outcome: dict[str, Any], event: str) -> None:
-        """Run `set`, choose the arcs, let what they lead to begin."""
-        output = {**outcome, "meta": self.fact.payload.get("meta", {}), **self.fact.payload.get("extra", {})}
+    def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
+        """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
+        {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
             values = self._assign(step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
             arcs = self._choose(step, event, output, values)
-            check_set(self.state.ctx, values)
+            self.size.add_bytes(check_set(self.state.ctx, values), step.name)
         except (TemplateError, InvalidValue) as error:
-            self.fail(_told(error, outcome if event in FAILURES else None), step.name)
+            self.fail(_told(error, output if event in FAILURES else None), step.name)
             return
         self._route(step, generation, event, values, arcs)
         if not arcs:
-            self._dead_end(step, outcome, event)
+            self._dead_end(step, output, event)
         self._work.append(lambda: self._skip_untaken(step, arcs))
         for arc in reversed(arcs):
             self._work.append(partial(self._reach, arc.target))
@@ -257,10 +284,10 @@ class Decider:
     def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
         return asked.when is None or truthy(asked.when.render(scope))
 
-    def _dead_end(self, step: Step, outcome: dict[str, Any], event: str) -> None:
+    def _dead_end(self, step: Step, output: dict[str, Any], event: str) -> None:
         if event in FAILURES:
             self.fail(
-                outcome.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"},
+                output.get("error") or {"kind": "step", "code": "step.failed", "message": "failed"},
                 step.name,
             )
         elif event != SKIPPED and self.plan.no_next_is_error and step.arcs:
@@ -286,9 +313,8 @@ class Decider:
                 self._reach(step)
                 self.work_off()
             begun = len(self.events) > before
-            if not begun and not self.state.tokens and ready:
-                # cycles that are woven into each other may wait for each other: the first goes on
-                self._begin(self.plan.steps[ready[0]])
+            if not begun and (stuck := first_of_stuck(self.plan, self.state, ready)) is not None:
+                self._begin(self.plan.steps[stuck])
                 self.work_off()
                 begun = len(self.events) > before
         if not self._over and not self.state.tokens and not self.state.waiting:
@@ -357,7 +383,7 @@ class Decider:
 
     def _skip(self, step: Step, generation: int) -> None:
         self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
-        self.finish(step, generation, {"status": "skipped"}, SKIPPED)
+        self.finish(step, generation, {"status": "skipped", "meta": {}}, SKIPPED)
 
     def _skip_untaken(self, step: Step, taken: list[Arc]) -> None:
         if self._over or step.on_no_match == "quiet" or len(taken) == len(step.arcs):
@@ -391,7 +417,7 @@ class Decider:
         """`slice_of`; None if it is too large, and the execution has failed."""
         scope = self.slice_of(step)
         try:
-            check_scope(scope)
+            self.size.add_bytes(check_scope(scope), step.name)
         except InvalidValue as error:
             self.fail(_told(error), step.name)
             return None
@@ -406,14 +432,14 @@ class Decider:
         return {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
 
 
-def _told(error: TemplateError | InvalidValue, outcome: dict[str, Any] | None = None) -> dict[str, Any]:
+def _told(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:
     """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
     told = (
         error.to_dict()
         if isinstance(error, TemplateError)
         else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
     )
-    own = (outcome or {}).get("error")
+    own = (output or {}).get("error")
     return told if own is None else {**own, "routing": told}
 
 

@@ -43,7 +43,9 @@ def apply_route(state: State, route: dict[str, Any]) -> None:
         state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
     arcs = route.get("arcs", ())
     for target in arcs:
-        state.waiting.setdefault(target, []).append(step)
+        sources = state.waiting.setdefault(target, [])
+        if step not in sources:
+            sources.append(step)
     if not arcs:
         state.last = step
 
@@ -187,7 +189,8 @@ def _child_ended(state: State, event: Event) -> None:
     if suspended is None or event.payload.get("resumes", True):
         return
     del state.children[event.payload["execution_id"]]
-    state.outcomes[suspended.key.rpartition("#")[0]] = outcome_of(event)
+    if not _outdated(state, event):
+        state.outcomes[suspended.key.rpartition("#")[0]] = outcome_of(event)
 
 
 def _loop_opened(state: State, event: Event) -> None:

@@ -9,6 +9,7 @@ from ..playbook.plan import Arc, Plan
 from . import events as e
 from .chronicle import entries_of, error_text
 from .events import Event
+from .joins import blockers
 from .replay import fold, logical_order
 from .state import State, token_key
 from .trace import Run, Trace, trace
@@ -152,8 +153,8 @@ class _Explainer:
 
     def _not_run(self, step: str) -> Json:
         if step in self.state.waiting:
-            blockers = ", ".join(self._blockers(step))
-            why = f"it waits at its join for {blockers}, which can still reach it"
+            others = ", ".join(sorted(blockers(self.plan, self.state, step)))
+            why = f"it waits at its join for {others}, which can still reach it"
             return {"step": step, "generation": None, "status": "waiting", "why": why, "chain": self._arrivals(step)}
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
@@ -174,11 +175,6 @@ class _Explainer:
 
     def _end(self) -> str:
         return {"completed": "completed", "failed": "failed", "cancelled": "been cancelled"}[self.trace.status]
-
-    def _blockers(self, step: str) -> list[str]:
-        running = {token.step for token in self.state.tokens.values() if step in self.plan.reach[token.step]}
-        waiting = {name for name in self.state.waiting if name != step and step in self.plan.reach_forward[name]}
-        return sorted(running | waiting)
 
     def _arrivals(self, step: str) -> list[Json]:
         found = []
@@ -234,8 +230,9 @@ class _Explainer:
             text = f"its sub-playbook runs as execution {child}"
             found.append({**_wait("child", suspended.key, text, began.at, None), "child": child})
         for name in self.state.waiting:
-            text = f"its join waits for {', '.join(self._blockers(name))}"
-            found.append({"for": "join", "step": name, "text": text, "steps": self._blockers(name)})
+            others = sorted(blockers(self.plan, self.state, name))
+            text = f"its join waits for {', '.join(others)}"
+            found.append({"for": "join", "step": name, "text": text, "steps": others})
         return [wait for wait in found if step is None or wait["step"] == step]
 
 

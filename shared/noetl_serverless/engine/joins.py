@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..playbook.plan import Plan
 from .state import State
@@ -11,27 +12,63 @@ from .state import State
 def blocked(plan: Plan, state: State, step: str) -> bool:
     """Whether `step`, which was led to, is to wait for something under way that can still lead to it.
 
-    A join waits for what can reach it: for a running step over any path, for one that itself waits over forward paths
-    only, or two joins on one cycle would wait for each other. A step that was led back to waits for what is left of
-    the round: for all in the body of its cycle, so that each round is one run of the step, whatever the number of
-    branches that lead back.
+    A join waits for what can reach it: for a step that runs or is about to over any path, for one that may have to wait
+    itself over forward paths only, or two joins on one cycle would wait for each other. A step that was led back to
+    waits for what is left of the round: for all in the body of its cycle, so that each round is one run of the step,
+    whatever the number of branches that lead back.
     """
+    return bool(blockers(plan, state, step))
+
+
+def blockers(plan: Plan, state: State, step: str) -> set[str]:
+    """The steps that `step` waits for."""
+    if not _may_wait(plan, state, step):
+        return set()
+    return _running(plan, state, step) | _waiting(plan, state, step)
+
+
+def first_of_stuck(plan: Plan, state: State, steps: Sequence[str]) -> str | None:
+    """Of `steps`, all of which wait, the one to go on although it waits: the first that nothing running holds up, and
+    of what it waits for all waits for it. Cycles that are woven into each other come to this."""
+    free = [step for step in steps if not _running(plan, state, step)]
+    waits_for = {step: _waiting(plan, state, step) for step in free}
+    return next((step for step in free if all(step in _behind(waits_for, other) for other in waits_for[step])), None)
+
+
+def _behind(waits_for: Mapping[str, set[str]], step: str) -> set[str]:
+    found: set[str] = set()
+    queue = [step]
+    while queue:
+        more = waits_for.get(queue.pop(), set()) - found
+        found |= more
+        queue += more
+    return found
+
+
+def _may_wait(plan: Plan, state: State, step: str) -> bool:
+    return len(plan.sources.get(step, ())) > 1 or _led_back(plan, state, step)
+
+
+def _running(plan: Plan, state: State, step: str) -> set[str]:
+    running = {token.step for token in state.tokens.values()}
     if _led_back(plan, state, step):
-        body = plan.bodies[step]
-        return any(token.step in body for token in state.tokens.values()) or any(
-            other in body for other in state.waiting if other != step
-        )
-    if len(plan.sources.get(step, ())) < 2:
-        return False
-    if any(step in plan.reach[token.step] for token in state.tokens.values()):
-        return True
-    return any(
-        step in plan.reach_forward[other]
-        # the next round of a cycle does not hold up what is left of this one
-        and not (_led_back(plan, state, other) and step in plan.bodies[other])
-        for other in state.waiting
-        if other != step
-    )
+        return running & plan.bodies[step]
+    return {other for other in running if step in plan.reach[other]}
+
+
+def _waiting(plan: Plan, state: State, step: str) -> set[str]:
+    waiting = state.waiting.keys() - {step}
+    if _led_back(plan, state, step):
+        return waiting & plan.bodies[step]
+    return {other for other in waiting if _holds_up(plan, state, other, step)}
+
+
+def _holds_up(plan: Plan, state: State, other: str, join: str) -> bool:
+    """Whether a join waits for another step that was led to, and has not begun."""
+    if not _may_wait(plan, state, other):
+        return join in plan.reach[other]
+    # the next round of a cycle does not hold up what is left of this one
+    return join in plan.reach_forward[other] and not (_led_back(plan, state, other) and join in plan.bodies[other])
 
 
 def _led_back(plan: Plan, state: State, step: str) -> bool:
@@ -40,16 +77,26 @@ def _led_back(plan: Plan, state: State, step: str) -> bool:
 
 
 def unreachable(plan: Plan, state: State, targets: Iterable[str]) -> list[str]:
-    """Of `targets` and what lies behind them: the steps never run that nothing under way can reach, in order."""
+    """Of `targets` and what lies behind them: the steps never run that nothing under way can reach, in order.
+
+    What has run already is gone through: on leaving a cycle, its other ways out are not reached any more either.
+    """
     alive = {token.step for token in state.tokens.values()} | state.waiting.keys()
+    final = plan.final_step
+    if final is not None and final not in state.generations:
+        # it runs at the end, whatever leads to it
+        alive.add(final)
     found: list[str] = []
-    queue = list(targets)
+    seen: set[str] = set()
+    queue = deque(targets)
     while queue:
-        step = queue.pop(0)
-        if step in alive or step in found or step in state.outcomes or step in state.generations:
+        step = queue.popleft()
+        if step in alive or step in seen or any(step in plan.reach[other] for other in alive):
             continue
-        if step == plan.final_step or any(step in plan.reach[other] for other in alive):
-            continue
-        found.append(step)
+        seen.add(step)
+        if step not in state.generations:
+            if step in state.outcomes:
+                continue
+            found.append(step)
         queue.extend(arc.target for arc in plan.steps[step].arcs)
     return found

@@ -6,32 +6,82 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from .. import limits
 from ..playbook.values import InvalidValue
 
 
 def size_of(value: Any) -> int:
     """In bytes of JSON."""
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:
+        # of a state that an older release has written: integers beyond 64 bits
+        return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """`values` are about to be set in `ctx`. Raises InvalidValue."""
+class TooMuch(Exception):
+    """More follows from one fact than one commit may hold; `step` is where it became too much."""
+
+    def __init__(self, what: str, step: str | None) -> None:
+        super().__init__(
+            f"more than {what} would follow from one event: the playbook goes round without running anything"
+            " that it waits for, or begins too much at once"
+        )
+        self.step = step
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "routing", "code": "decision.too_large", "message": str(self), "retryable": False}
+
+
+class DecisionSize:
+    """How much follows from one fact: the events, and the bytes of what they set and bring along."""
+
+    __slots__ = ("bytes", "events")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.bytes = 0
+
+    def add_event(self, step: str | None) -> None:
+        """Raises TooMuch."""
+        self.events += 1
+        if self.events > limits.DECISION_EVENTS:
+            raise TooMuch(f"{limits.DECISION_EVENTS} events", step)
+
+    def add_bytes(self, size: int, step: str) -> None:
+        """Raises TooMuch."""
+        self.bytes += size
+        if self.bytes > limits.DECISION_BYTES:
+            raise TooMuch(f"{limits.DECISION_BYTES} bytes", step)
+
+
+def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """`values` are about to be set in `ctx`; gives their bytes. Raises InvalidValue."""
     if not values:
-        return
+        return 0
     sizes = {name: size_of(value) for name, value in values.items()}
     for name, size in sizes.items():
         _check(f"ctx.{name}", size, limits.SET_VALUE_BYTES)
-    _check("what one step sets", sum(sizes.values()), limits.SET_BYTES)
+    total = sum(sizes.values())
+    _check("what one step sets", total, limits.SET_BYTES)
+    check_ctx({**ctx, **values})
+    return total
+
+
+def check_ctx(ctx: Mapping[str, Any]) -> None:
+    """Raises InvalidValue."""
     # most are far from it: no need to write them all out each time
-    if len(ctx) + len(values) > limits.CTX_BYTES // limits.SET_VALUE_BYTES:
-        _check("ctx", size_of({**ctx, **values}), limits.CTX_BYTES)
+    if len(ctx) > limits.CTX_BYTES // limits.SET_VALUE_BYTES:
+        _check("ctx", size_of(ctx), limits.CTX_BYTES)
 
 
-def check_scope(scope: Mapping[str, Any]) -> None:
-    """What a command is to be issued with. Raises InvalidValue."""
-    if len(scope["ctx"]) + len(scope["steps"]) > limits.SCOPE_BYTES // limits.INLINE_BYTES:
-        _check("what the step reads of ctx and of earlier steps", size_of(scope), limits.SCOPE_BYTES)
+def check_scope(scope: Mapping[str, Any]) -> int:
+    """What a command is to be issued with; gives its bytes. Raises InvalidValue."""
+    size = size_of(scope)
+    _check("what the step reads of ctx and of earlier steps", size, limits.SCOPE_BYTES)
+    return size
 
 
 def _check(what: str, size: int, most: int) -> None:

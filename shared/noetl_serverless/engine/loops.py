@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..limits import IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
+from ..limits import FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
 from ..playbook.plan import Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
+from .evolve import loop_outcome
 from .frames import next_frame, width_of
 from .ids import command_id
+from .limits import size_of
 from .state import Loop as Opened
 from .state import State, token_key
 
@@ -30,10 +31,10 @@ def begin(decider: Decider, step: Step, loop: Loop, generation: int) -> None:
     except NeedsFetch:
         items = None
     except (TemplateError, TypeError) as error:
-        end(decider, step, generation, _loop_error(error, loop.items))
+        end(decider, step, generation, _loop_error(error, loop.items, "loop.not_iterable"))
         return
     # one that is large as JSON is rendered and stored by a worker
-    if items is None or len(items) > INLINE_BYTES or _json_size(items) > INLINE_BYTES:
+    if items is None or len(items) > INLINE_BYTES or size_of(items) > INLINE_BYTES:
         decider.issue(step, generation, "open")
     else:
         open_with(decider, step, generation, len(items), {"data": items})
@@ -47,7 +48,7 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
             raise ValueError(f"a loop takes at most {LOOP_ITEMS} items, not {count}")
         width = _width(decider, step.loop)
     except (TemplateError, TypeError, ValueError) as error:
-        end(decider, step, generation, _loop_error(error, step.loop.max_in_flight))
+        end(decider, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
         return
     scope = decider.bounded_slice_of(step)
     if scope is None:
@@ -88,7 +89,10 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
     out = list(_frames_out(decider.state, key))
     in_flight = sum(map(width_of, out))
     while (frame := next_frame(decider.state.loops[key], in_flight)) is not None:
-        if not decider.affords(step.name):
+        if out and decider.size.bytes > FRAMES_BYTES:
+            # the next ones when one is in
+            break
+        if not decider.affords(step.name) or (scope := _shown(decider, step, shares)) is None:
             return
         out.append(frame)
         in_flight += width_of(frame)
@@ -98,7 +102,7 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
                 "kind": "frame",
                 "attempt": 1,
                 "frame": list(frame),
-                "scope": {} if shares else {"ctx": decider.slice_of(step)["ctx"]},
+                "scope": scope,
             },
             step=step.name,
             generation=generation,
@@ -106,6 +110,14 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
         )
     if not out:
         end(decider, step, generation, _verdict(decider.state.loops[key]))
+
+
+def _shown(decider: Decider, step: Step, shares: bool) -> dict[str, Any] | None:
+    """What a frame brings of ctx; None if that is too large, and the execution has failed."""
+    if shares:
+        return {}
+    scope = decider.bounded_slice_of(step)
+    return None if scope is None else {"ctx": scope["ctx"]}
 
 
 def _frames_out(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
@@ -136,9 +148,10 @@ def end(decider: Decider, step: Step, generation: int, error: dict[str, Any] | N
     loop = decider.state.loops.get(token_key(step.name, generation))
     if loop is not None:
         payload["stats"] = loop.stats
-    decider.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
-    name = FAILED if error else e.LOOP_DONE
-    decider.finish(step, generation, decider.state.outcomes[step.name], name)
+    done = decider.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
+    # not the step's outcome in the state: that may be the one of a later run
+    outcome = loop_outcome(decider.state.execution_id, done, loop)
+    decider.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
 
 
 def collection(value: Any) -> list[Any]:
@@ -152,20 +165,13 @@ def collection(value: Any) -> list[Any]:
     raise TypeError(f"loop.in must give a list, not {type(value).__name__} ({str(value)[:80]!r})")
 
 
-def _json_size(items: list[Any]) -> int:
-    try:
-        return len(json.dumps(items))
-    except (TypeError, ValueError):
-        return INLINE_BYTES + 1
-
-
-def _loop_error(error: Exception, source: Any) -> dict[str, Any]:
+def _loop_error(error: Exception, source: Any, code: str) -> dict[str, Any]:
     if isinstance(error, TemplateError):
         return error.to_dict()
     template = source.source if isinstance(source, Template) else str(source)
     return {
         "kind": "loop",
-        "code": "loop.invalid",
+        "code": code,
         "message": str(error),
         "template": template,
         "retryable": False,

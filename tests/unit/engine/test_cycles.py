@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.limits import DECISION_BYTES, DECISION_EVENTS
 
 EMPTY_LOOP = """
 - step: turn
@@ -127,3 +128,126 @@ def test_a_deferral_keeps_the_milliseconds_it_asked_for(start: Any) -> None:
     run.report("a#1", e.CALL_DEFERRED, delay=1.2345)
     (timer,) = [event for event in run.log if event.type == e.TIMER_SET]
     assert timer.payload["due"] - timer.at == 1234
+
+
+WOVEN = """
+- {step: both, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: slow}]}}
+- {step: slow, tool: {kind: noop}}
+- step: a
+  tool: {kind: noop}
+  next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}
+- {step: b, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: a}]}}
+- {step: c, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: a}]}}
+"""
+
+
+def test_woven_cycles_do_not_wait_for_a_branch_that_has_nothing_to_do_with_them(start: Any) -> None:
+    run = start(WOVEN, "executor: {spec: {max_turns: 30}}\n")
+    run.done("both")
+    for _ in range(20):
+        assert run.running > {"slow"}, "they wait for a step that cannot lead to them"
+        run.done(sorted(run.running - {"slow"})[0])
+
+
+RING = """
+- step: first
+  tool: {kind: noop}
+  spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}
+  next: {arcs: [{step: second, when: "{{ event.name == 'step.skipped' }}"}]}
+- step: second
+  loop: {in: "{{ [] }}", iterator: x}
+  tool: {kind: noop}
+  set: {ctx.n: "{{ TEXT }}"}
+  next: {arcs: [{step: third}]}
+- {step: third, loop: {in: "{{ [] }}", iterator: x}, tool: {kind: noop}, next: {arcs: [{step: first}]}}
+"""
+
+
+def test_a_ring_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written(start: Any) -> None:
+    run = start(RING.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
+    assert run.types() == [e.STARTED, e.FAILED], "of what came to nothing, nothing is kept"
+    assert run.state.error["code"] == "decision.too_large"
+    assert run.state.error["step"] in ("first", "second", "third")
+    assert f"more than {DECISION_EVENTS} events" in run.state.error["message"]
+
+
+def test_so_does_one_that_sets_large_values(start: Any) -> None:
+    run = start(RING.replace("TEXT", "'x' * 60000"))
+    assert run.types() == [e.STARTED, e.FAILED]
+    assert run.state.error["code"] == "decision.too_large"
+    assert f"more than {DECISION_BYTES} bytes" in run.state.error["message"]
+
+
+TWICE = """
+- {step: head, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: often}, {step: head}]}}
+- step: often
+  WORK
+  next: {arcs: [{step: new, when: "{{ 'new' in output.data | string }}"}, {step: old}]}
+- {step: new, tool: {kind: noop}}
+- {step: old, tool: {kind: noop}}
+"""
+
+
+def test_the_arcs_of_a_loop_that_was_overtaken_see_its_own_results(start: Any) -> None:
+    run = start(TWICE.replace("WORK", 'loop: {in: "{{ [1] }}", iterator: x}\n  tool: {kind: noop}'))
+    run.done("head")
+    run.done("head")
+    run.frame("often#2.0", ["new"])
+    assert run.running == {"head", "often", "new"}
+    run.frame("often#1.0", ["old"])
+    assert run.running == {"head", "new", "old"}, "the older run was routed by the newer one's results"
+    assert run.state.outcomes["often"]["data"]["results"] == ["new"]
+
+
+def test_a_sub_playbook_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any) -> None:
+    run = start(TWICE.replace("WORK", "tool: {kind: playbook, path: t/child}"))
+    child = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}
+    children = []
+    for generation in (1, 2):
+        run.done("head")
+        run.report(f"often#{generation}", e.CALL_PARKED, child=child)
+        children.append(list(run.state.children)[-1])
+    for generation, data in ((2, "new"), (1, "old")):
+        payload = {"execution_id": children[generation - 1], "resumes": False, "status": "ok", "data": data}
+        run.fact(e.CHILD_ENDED, step="often", generation=generation, payload=payload)
+    assert run.running == {"head", "new", "old"}
+    assert run.state.outcomes["often"]["data"] == "new", "the older run ended last, and took the newer one's place"
+
+
+def test_a_join_keeps_once_who_led_to_it(start: Any) -> None:
+    run = start(
+        """
+        - {step: both, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: turn}, {step: slow}]}}
+        - step: turn
+          tool: {kind: noop}
+          next: {spec: {mode: inclusive}, arcs: [{step: meet}, {step: turn}]}
+        - {step: slow, tool: {kind: noop}, next: {arcs: [{step: meet}]}}
+        - {step: meet, tool: {kind: noop}}
+        """
+    )
+    run.done("both")
+    for _ in range(5):
+        run.done("turn")
+    assert run.state.waiting["meet"] == ["turn"]
+
+
+@pytest.mark.parametrize("arcs", ["{step: meet}, {step: again}", "{step: again}, {step: meet}"])
+def test_whether_a_join_waits_does_not_depend_on_the_order_of_arcs(start: Any, arcs: str) -> None:
+    run = start(
+        f"""
+        - step: head
+          tool: {{kind: noop}}
+          next: {{arcs: [{{step: leave, when: "{{{{ ctx.n is defined }}}}"}}, {{step: turn}}]}}
+        - {{step: turn, tool: {{kind: noop}}, set: {{ctx.n: 1}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}
+        - {{step: again, tool: {{kind: noop}}, next: {{arcs: [{{step: head}}]}}}}
+        - {{step: leave, tool: {{kind: noop}}, next: {{arcs: [{{step: meet}}]}}}}
+        - {{step: meet, tool: {{kind: noop}}}}
+        """
+    )
+    run.done("head")
+    run.done("turn")
+    assert run.running == {"again"}, "what is about to run leads to the join as much as what runs"
+    run.done("again")
+    run.done("head")
+    run.done("leave")
+    assert run.running == {"meet"}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from noetl_serverless import limits
+from noetl_serverless.engine import loops
 from noetl_serverless.engine.limits import check_scope, check_set
 from noetl_serverless.playbook.values import InvalidValue
+
+from .conftest import Run
 
 
 def text(size: int) -> str:
@@ -47,3 +51,60 @@ def test_and_what_a_step_reads() -> None:
     with pytest.raises(InvalidValue, match="what the step reads"):
         check_scope({"ctx": ctx, "steps": {"a": {"data": 1}}})
     check_scope({"ctx": {**ctx, next(iter(ctx)): 1}, "steps": {}})
+
+
+SETS = """
+- step: each
+  loop: {in: "{{ range(80) | list }}", iterator: x, spec: {mode: parallel, max_in_flight: 40}}
+  tool:
+    kind: python
+    input: {all: "{{ ctx }}"}
+    code: "result = 1"
+    spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.last: "{{ output.data }}"}}}}]}}
+- {step: after, tool: {kind: noop}}
+"""
+
+
+def test_ctx_has_its_bound_for_what_tasks_set_too() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
+    values = many(limits.CTX_BYTES, limits.SET_VALUE_BYTES)
+    run.state.ctx.update(values)
+    run.log[0].payload["ctx"] = values
+    run.report("a#1", "call.deferred", delay=1, set={"more": 1})
+    assert run.state.error["code"] == "value.invalid"
+    assert "ctx would have" in run.state.error["message"]
+
+
+def with_ctx(size: int) -> Run:
+    """At a loop whose frames each bring so many bytes of ctx."""
+    first = f"""
+        - step: a
+          tool: {{kind: noop}}
+          set: {{ {", ".join(f'ctx.v{n}: "{{{{ output.data }}}}"' for n in range(2))} }}
+          next: {{arcs: [{{step: each}}]}}
+        """
+    run = Run(dedent(first) + SETS)
+    run.done("a", text(size // 2))
+    return run
+
+
+def test_a_frame_brings_no_more_than_a_scope_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SCOPE_BYTES", 90_000)
+    run = with_ctx(80_000)
+    run.frame("each#1.0", [1], set={"last": text(20_000)}, item_ms=1000)
+    assert run.state.error["code"] == "value.invalid"
+    assert "what the step reads" in run.state.error["message"]
+
+
+def test_frames_that_bring_much_go_out_when_others_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "FRAMES_BYTES", 400_000)
+    run = with_ctx(80_000)
+    assert 1 < len(run.state.commands) < 10, "forty frames would bring 3.2 MB"
+    for _ in range(200):
+        if not run.state.loops:
+            break
+        name, command = next(iter(run.state.commands.items()))
+        assert command.frame is not None
+        run.frame(name, [1] * (command.frame[2] - command.frame[1]), item_ms=1000)
+    assert run.state.status == "completed"
+    assert run.state.outcomes["each"]["data"]["stats"]["success"] == 80

@@ -385,3 +385,60 @@ def test_an_end_to_which_no_arc_fitted_is_told_with_a_warning_unless_it_is_meant
         run = start(steps.format(spec=f"spec: {{on_no_match: {meant}}},"))
         run.done("a")
         assert "warnings" not in run.log[-1].payload
+
+
+def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs(start):
+    run = start(
+        """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: tidy}]}}
+        - {step: b, tool: {kind: noop}}
+        - {step: sum, tool: {kind: noop}, next: {arcs: [{step: tidy}]}}
+        - {step: tidy, tool: {kind: noop}}
+        """,
+        "executor: {spec: {final_step: sum}}\n",
+    )
+    run.done("a")
+    assert run.skipped() == []
+    run.done("b")
+    run.done("sum")
+    assert run.running == {"tidy"}
+
+
+def test_on_leaving_a_cycle_its_other_ways_out_are_skipped(start):
+    run = start(
+        """
+        - {step: head, tool: {kind: noop}, next: {arcs: [{step: out, when: "{{ ctx.n is defined }}"}, {step: turn}]}}
+        - step: turn
+          tool: {kind: noop}
+          set: {ctx.n: 1}
+          next: {arcs: [{step: other, when: "{{ false }}"}, {step: head}]}
+        - {step: other, tool: {kind: noop}, next: {arcs: [{step: behind}]}}
+        - {step: behind, tool: {kind: noop}}
+        - {step: out, tool: {kind: noop}}
+        """
+    )
+    run.done("head")
+    run.done("turn")
+    assert run.skipped() == [], "another turn may take them"
+    run.done("head")
+    assert run.running == {"out"}
+    assert run.skipped() == ["other", "behind"]
+
+
+def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_them(start):
+    run = start(
+        """
+        - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: refused}, {step: nothing}]}}
+        - step: refused
+          tool: {kind: noop}
+          spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}
+          next: {arcs: [{step: b, when: "{{ event.name == 'step.skipped' and output.http.status == 200 }}"}]}
+        - step: nothing
+          loop: {in: "{{ [] }}", iterator: x}
+          tool: {kind: noop}
+          next: {arcs: [{step: b, when: "{{ output.http.status == 200 or output.meta.worker is defined }}"}]}
+        - {step: b, tool: {kind: noop}}
+        """
+    )
+    run.done("a", extra={"http": {"status": 200}}, meta={"worker": "w"})
+    assert (run.running, run.state.status) == (set(), "completed")
