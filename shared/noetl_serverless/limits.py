@@ -54,6 +54,8 @@ TURNS: Final = 10_000
 
 LOOP_ITEMS: Final = 10_000_000
 IN_FLIGHT: Final = 10_000
+# of a loop that does not say how many of its items may run at once
+DEFAULT_IN_FLIGHT: Final = 16
 # of what the frames bring that follow from one fact; more follow when one is in
 FRAMES_BYTES: Final = 8 * MIB
 # a finished loop's results stay in the state up to this; beyond, they are read through the manifest

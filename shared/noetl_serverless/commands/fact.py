@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from .. import limits
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.limits import size_of
 from ..engine.state import Command
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
@@ -109,7 +108,7 @@ def _part(part: str, value: Any, most: int) -> Any:
 
 def _sized(what: str, value: Any, most: int) -> int:
     """In bytes of JSON; raises InvalidRequest above the limit."""
-    size = len(orjson.dumps(value))
+    size = size_of(value)
     if size > most:
         raise InvalidRequest(
             f"{what} of {size} bytes is above the inline limit of {most}: store it and report a reference"
@@ -132,7 +131,7 @@ def _resume(outcome: Outcome) -> dict[str, Any]:
 def _error(error: dict[str, Any]) -> dict[str, Any]:
     """One that is too large keeps what tells most."""
     kept: dict[str, Any] = _stored("error", error)
-    if len(orjson.dumps(kept)) <= limits.ERROR_BYTES:
+    if size_of(kept) <= limits.ERROR_BYTES:
         return kept
     brief: dict[str, Any] = {name: kept[name] for name in ("kind", "code", "retryable", "at", "index") if name in kept}
     return {**brief, "message": str(kept.get("message", ""))[:2000], "truncated": True}

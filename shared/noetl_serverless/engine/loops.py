@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..limits import FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
+from ..limits import DEFAULT_IN_FLIGHT, FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
 from ..playbook.plan import Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
@@ -19,7 +19,6 @@ from .state import State, token_key
 if TYPE_CHECKING:
     from .decide import Decider
 
-DEFAULT_IN_FLIGHT = 16
 # the name of the event that arcs of a failed loop ask for
 FAILED = "loop.failed"
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 from typing import Any
 
+from ..limits import DEFAULT_IN_FLIGHT
 from . import grammar, model
 from .document import Path, plain_data, read_document
 from .faults import Faults
@@ -19,8 +20,6 @@ from .scope import RESERVED
 from .tasks import Tasks
 from .template import Template, Tree
 from .trees import Trees, templates_in
-
-MAX_IN_FLIGHT = 16
 
 # names a template finds without anyone giving them to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
@@ -185,13 +184,13 @@ class _Compiler:
             return 1
         width = spec.max_in_flight
         if width is None:
-            return MAX_IN_FLIGHT
+            return DEFAULT_IN_FLIGHT
         if isinstance(width, int):
             return width
         template = self.trees.template(width, path)
         if template is not None and not template.is_expression:
             self.trees.faults.add("max_in_flight is a number or one {{ expression }} that gives it", path)
-        return template or MAX_IN_FLIGHT
+        return template or DEFAULT_IN_FLIGHT
 
     def _arcs(self, step: model.Step, path: Path, back: set[tuple[str, int]]) -> tuple[Arc, ...]:
         compiled = []
