@@ -15,8 +15,9 @@ from .users import Accepted
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stack() -> Iterator[ChaosStack]:
+    """One for each test: what one of them spoils, another would find."""
     with chaos_stack() as stack:
         for kind in (CHILDREN, EFFECTS, FAILS, LARGE_RESULTS):
             for text in kind.texts:
