@@ -62,3 +62,31 @@ async def test_what_was_claimed_reported_and_committed_is_counted(user: Any, han
         "noetl_commit_seconds_count": 2,
     }
     assert {name: after.get(name, 0) - before.get(name, 0) for name in grown} == grown
+
+
+LARGE = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: large, path: t/large}
+workflow:
+  - {step: a, tool: {kind: python, input: {text: "{{ workload.text }}"}, code: "result = len(text)"}}
+"""
+MOST_ANSWER = 5_000_000
+
+
+async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_does_not_fit(
+    worker: Any, user: Any
+) -> None:
+    register = {"content": LARGE, "resource_type": "Playbook"}
+    assert (await user.post("/api/catalog/register", register)).status < 300
+    ids = set()
+    for _ in range(3):
+        started = await user.post("/api/execute", {"path": "t/large", "payload": {"text": "x" * 2_500_000}})
+        ids.add(started.json["execution_id"])
+    got: list[dict[str, Any]] = []
+    for _ in range(4):
+        answer = await worker.post("/api/commands/claim", {"worker_id": "w-1", "limit": 10})
+        assert len(answer.body) <= MOST_ANSWER, "more than a function on AWS may answer"
+        got += answer.json["commands"]
+    assert [command["delivery"] for command in got] == [1, 1, 1], "what was given back has not been delivered"
+    assert {command["execution_id"] for command in got} == ids

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tests.unit.ledger.conftest import Engine, outcome
 
+from noetl_serverless.errors import Unavailable
+from noetl_serverless.protocol import HeartbeatRequest, Held
 from noetl_serverless.reconciler.reconciler import Reconciler
 
 CHAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n"
@@ -112,3 +114,27 @@ async def test_two_reconcilers_do_it_once(engine: Engine) -> None:
     await one.reconcile()
     await two.reconcile()
     assert engine.types(id).count("timer.fired") == 1
+
+
+async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their_holders_for_a_while(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(patience: float) -> Any:
+        raise Unavailable("the database is away")
+
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    (command,) = await engine.claim(lease=10.0)
+    passes = reconciler(engine)
+    with monkeypatch.context() as outage:
+        outage.setattr(engine.log, "pulse", away)
+        engine.seconds += 60
+        with pytest.raises(Unavailable):
+            await passes.reconcile()
+    engine.seconds += 5
+    assert "expired" not in await passes.reconcile(), "nobody could prolong a lease while the database was away"
+    held = Held(execution_id=command.execution_id, command_id=command.command_id, fence=command.fence)
+    prolonged = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[held]))
+    assert prolonged.lost == [], "who is alive keeps its command"
+    engine.seconds += 60
+    assert (await passes.reconcile())["expired"] == 1, "an outage that is over protects nobody"
