@@ -6,24 +6,28 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import InvalidPlaybook, NotFound
+from ..errors import InvalidPlaybook, InvalidRequest, NotFound
 from ..limits import CHILD_DEPTH
+from .openings import begins_with
 from .playbooks import Playbooks
 from .turn import Turn
 
 
 async def resolve(playbooks: Playbooks, turn: Turn, fact: Event) -> Event:
-    """The `call.parked` fact with the version found; an error fact if there is none, or the depth is too great."""
+    """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
+    the playbook cannot begin with what it is given."""
     child = fact.payload["child"]
     if turn.state.depth + 1 > CHILD_DEPTH:
         return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
     try:
         entry = await playbooks.entry(child["path"], child["version"])
-        await playbooks.plan(entry.hash)
+        begins_with(await playbooks.plan(entry.hash), child["payload"])
     except NotFound as missing:
         return _failed(turn, fact, "child.not_found", missing.detail)
     except InvalidPlaybook as invalid:
         return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
+    except InvalidRequest as invalid:
+        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}")
     found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
     return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
 

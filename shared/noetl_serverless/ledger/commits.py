@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import Busy, NotFound, Problem
+from ..errors import Busy, NotFound, Problem, Unavailable
 from ..store.log import Case, Claimant, Committed, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
@@ -53,11 +53,10 @@ class Commits:
     ) -> tuple[Committed, dict[str, Case]]:
         """Write the turns, and in the same transaction open the children they start. Gives all their cases too.
 
-        If one cannot be stored, each is written by itself, and that one is put into quarantine.
+        If one cannot be stored, each is written by itself, and that one is put into quarantine; so is one whose
+        children cannot be opened.
         """
-        parts = [turn.part() for turn in turns]
-        for turn in turns:
-            parts += [await self._child(turn, started) for started in turn.children]
+        parts = [part for turn in turns for part in await self._parts(turn)]
         try:
             committed = await self.write(parts, claimant)
         except Unwritable as error:
@@ -66,6 +65,16 @@ class Commits:
             logger.error("an execution cannot be stored: %s", error, extra={"execution_id": turns[0].case.execution_id})
             return await self._give_up(turns[0], error)
         return committed, {part.case.execution_id: part.case for part in parts}
+
+    async def _parts(self, turn: Turn) -> list[Part]:
+        """What a turn writes, and then the openings of its children. Raises Unavailable."""
+        try:
+            return [turn.part(), *[await self._child(turn, started) for started in turn.children]]
+        except Unavailable:
+            raise
+        except Exception as error:
+            logger.exception("a child cannot be opened", extra={"execution_id": turn.case.execution_id})
+            return [turn.give_up(error).part()]
 
     async def _give_up(self, turn: Turn, error: Unwritable) -> tuple[Committed, dict[str, Case]]:
         """Into quarantine, with what it was given, unless that is what cannot be stored."""

@@ -106,6 +106,22 @@ def open_child(parent: Case, started: Event, plan: Plan) -> Opening:
     )
 
 
+def begins_with(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """The workload and the ctx of an execution that is given `payload`, and the workload's size in bytes of JSON.
+    Raises InvalidRequest."""
+    given = dict(payload)
+    ctx = given.pop("ctx", {})
+    if not isinstance(ctx, dict):
+        raise InvalidRequest("payload.ctx must be an object")
+    workload = _merge(plan.workload, given)
+    size = len(orjson.dumps(workload))
+    if size > WORKLOAD_BYTES:
+        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+    if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
+        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes, at most {INLINE_BYTES} are taken")
+    return workload, ctx, size
+
+
 def _opening(
     id: str,
     catalog_id: str,
@@ -119,16 +135,7 @@ def _opening(
     keys: Mapping[str, Any],
     principal: dict[str, Any] | None,
 ) -> Opening:
-    given = dict(payload)
-    ctx = given.pop("ctx", {})
-    if not isinstance(ctx, dict):
-        raise InvalidRequest("payload.ctx must be an object")
-    workload = _merge(plan.workload, given)
-    size = len(orjson.dumps(workload))
-    if size > WORKLOAD_BYTES:
-        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
-    if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
-        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes, at most {INLINE_BYTES} are taken")
+    workload, ctx, size = begins_with(plan, payload)
     fact = Event(
         e.STARTED,
         at,

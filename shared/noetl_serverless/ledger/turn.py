@@ -52,12 +52,15 @@ class Turn:
         self.again: list[dict[str, Any]] = []
         # command -> what it was issued with, for those that follow from what this turn was told
         self.issued: dict[str, dict[str, Any]] = {}
-        # what has been started, to be opened in the same commit
-        self.children: list[Event] = []
         # when it came to its end, in ms
         self.ended_at: int | None = None
         # into quarantine, or out of it: see `Part.quarantined`
         self.quarantined: dict[str, Any] | None = None
+
+    @property
+    def children(self) -> list[Event]:
+        """What has been started, to be opened in the same commit: whatever the log says of it, and nothing else."""
+        return [event for event in self.events if event.type == e.CHILD_STARTED]
 
     def take(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
         """Append a fact and what follows from it; `closes` is the command and the fence that it ends, `taken` its place
@@ -119,8 +122,6 @@ class Turn:
         self._append(fact)
         for decision in decisions:
             self._append(replace(decision, seq=self.head + 1))
-            if decision.type == e.CHILD_STARTED:
-                self.children.append(self.events[-1])
         if was_running and self.state.ended:
             self.ended_at = fact.at
             self._tell_parent(fact.at)
@@ -152,7 +153,6 @@ class Turn:
         failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
         self.state = evolve(self.state, failed)
         self._append(failed)
-        self.children.clear()
         self.ended_at = fact.at
         self._tell_parent(fact.at)
         facts = [] if fact.type == e.STARTED else [_kept(fact)]

@@ -268,6 +268,20 @@ async def test_a_missing_child_fails_its_item_of_a_loop(engine, done):
     ]
 
 
+@pytest.mark.parametrize("ctx", [[1], "text", None])
+async def test_a_child_that_cannot_begin_with_its_payload_is_an_error_of_the_step(engine, done, ctx):
+    engine.catalog.add("t/t", PARENT)
+    engine.catalog.add("t/child", CHAIN)
+    id = await engine.start()
+    (call,) = await engine.claim()
+    answer = await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"ctx": ctx}}))
+    assert answer.results[0].status == "accepted"
+    state = (await engine.log.load([id]))[id].state
+    assert (state.status, state.error["code"]) == ("failed", "child.invalid")
+    assert state.error["message"] == "playbook t/child cannot be started: payload.ctx must be an object"
+    assert await engine.log.lagging(10) == [], "nothing is stuck"
+
+
 async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine, done):
     engine.catalog.add("t/t", "- {step: again, tool: {kind: playbook, path: t/t}}\n")
     id = await engine.start()

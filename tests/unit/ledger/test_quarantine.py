@@ -13,7 +13,7 @@ from tests.unit.ledger.conftest import Engine, outcome
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook, NotFound
-from noetl_serverless.ledger import reporting
+from noetl_serverless.ledger import children, reporting
 from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.log import Log
@@ -38,6 +38,7 @@ CALLS = """
 - {step: b, tool: {kind: noop}, next: {arcs: [{step: after}]}}
 - {step: after, tool: {kind: noop}}
 """
+CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
 CHILD = "- {step: only, tool: {kind: noop}}\n"
 
 
@@ -199,7 +200,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
 
 
 async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Faulty) -> None:
-    engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", CHILD)
     id = await engine.start()
     (call,) = await engine.claim()
@@ -212,6 +213,47 @@ async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Fa
     assert state.error is not None
     assert (state.error["code"], state.error["cause"]["code"]) == ("child.failed", "engine.undecidable")
     assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [only.execution_id]
+
+
+async def test_what_was_started_before_the_fact_that_cannot_be_decided_goes_on(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", CALLS)
+    engine.catalog.add("t/child", CHILD)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    call, b = (await engine.report(outcome(split), capacity=10)).commands
+    faulty.at("b")
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}), outcome(b))
+    (row,) = await engine.ledger.quarantined(10)
+    assert (row.execution_id, (await types(engine, id)).count("child.started")) == (id, 1)
+    assert len(await engine.log.children(id)) == 1, "what the log says has been started is there"
+    faulty.mend()
+    await engine.ledger.retry(id)
+    assert await work(engine) == ["only#1", "after#1"]
+    assert await status(engine, id) == "completed"
+
+
+async def test_a_child_that_cannot_be_opened_sets_its_parent_apart_and_others_of_the_batch_go_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", CALL)
+    engine.catalog.add("t/child", CHILD)
+    bad, good = await engine.start(), await engine.start()
+    calls = {command.execution_id: command for command in await engine.claim()}
+    # as a release does that does not look at the payload
+    monkeypatch.setattr(children, "begins_with", lambda plan, payload: None)
+    answer = await engine.report(
+        outcome(calls[bad], status="parked", child={"path": "t/child", "payload": {"ctx": [1]}}),
+        outcome(calls[good], status="parked", child={"path": "t/child"}),
+    )
+    assert [result.status for result in answer.results] == ["accepted", "accepted"]
+    rows = await engine.ledger.quarantined(10)
+    assert [row.execution_id for row in rows] == [bad]
+    (row,) = rows
+    assert "payload.ctx must be an object" in row.error["message"]
+    assert (await types(engine, bad))[-1] == "playbook.failed"
+    assert await engine.log.lagging(10) == [], "nothing is stuck"
+    assert await work(engine) == ["only#1"]
+    assert await status(engine, good) == "completed"
 
 
 async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty: Faulty) -> None:
