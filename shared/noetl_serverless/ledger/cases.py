@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
-from ..store.log import Case, Log
+from ..store.case import Case
+from ..store.log import Log
 
 MOST = 2048
 

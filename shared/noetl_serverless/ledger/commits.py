@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import Busy, NotFound, Problem, Unavailable
-from ..store.log import Case, Claimant, Committed, Log, Part, Unwritable
+from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
+from ..store.case import Case
+from ..store.log import Claimant, Committed, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
 from .doorbell import Doorbell
@@ -157,7 +158,7 @@ class Commits:
             if committed.good:
                 await self.follow(committed.appended)
                 return True
-        done = await self._log.exclusively(execution_id, lambda case, inbox: _end(case, inbox, fact))
+        done = await self._log.exclusively(execution_id, lambda locked: _end(locked.case, locked.inbox(), fact))
         if done is None:
             return False
         part, committed = done
@@ -183,12 +184,17 @@ class Commits:
 
     async def release(self, execution_id: str, at: int) -> Committed:
         """Let an execution go on that is in quarantine, as it was; `at` in ms. Raises NotFound, Conflict if it is not
-        there, and Unavailable."""
+        there or still cannot go on, and Unavailable."""
         async with self.cases.alone([execution_id]):
-            turn = await released(self._log, self._playbooks, execution_id, at)
-            committed, _ = await self.commit([turn])
-        if not committed.good:
-            raise Busy(f"execution {execution_id} is very busy; try again")
+            plan = await self._playbooks.plan((await self._fresh(execution_id)).plan_hash)
+            try:
+                done = await self._log.exclusively(execution_id, lambda locked: released(locked, plan, at).part())
+            except Unwritable as error:
+                raise Conflict(f"execution {execution_id} cannot be stored as it would go on: {error}") from error
+            if done is None:
+                raise NotFound(f"there is no execution {execution_id}")
+            part, committed = done
+            await self._written([part], committed)
         await self.follow([execution_id, *committed.appended])
         return committed
 

@@ -13,7 +13,8 @@ from ..commands.order import Hold, command_of, digest_of
 from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
-from ..store.log import Case, Lease, Log
+from ..store.case import Case
+from ..store.log import Lease, Log
 from ..telemetry import metrics
 from .playbooks import Playbooks
 

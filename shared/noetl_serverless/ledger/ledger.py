@@ -22,7 +22,8 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..store.log import Claimant, Dead, Log, Quarantined, Unwritable
+from ..store.case import Quarantined
+from ..store.log import Claimant, Dead, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell

@@ -19,7 +19,8 @@ from ..limits import INLINE_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, stored
 from ..prices import budget_of
-from ..store.log import Case, Known
+from ..store.case import Case
+from ..store.log import Known
 from .playbooks import Entry
 
 

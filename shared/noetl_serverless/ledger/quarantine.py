@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import Conflict, NotFound
-from ..store.log import Case, Log, still_open
+from ..errors import Conflict
+from ..playbook.plan import Plan
+from ..store.case import Case
+from ..store.locked import Locked
+from ..store.log import still_open
 from ..store.projections import project
-from .playbooks import Playbooks
 from .turn import Turn, ending
 
 
-async def released(log: Log, playbooks: Playbooks, execution_id: str, at: int) -> Turn:
-    """The turn that takes it out of quarantine: its commands are out again, but those whose facts were kept, which come
-    back into its inbox; and so does the end of a child that ended meanwhile. Raises NotFound, and Conflict."""
-    case = (await log.load([execution_id])).get(execution_id)
-    if case is None:
-        raise NotFound(f"there is no execution {execution_id}")
-    found = await log.quarantined(1, execution_id=execution_id)
-    if not found or not case.state.quarantined:
-        raise Conflict(f"execution {execution_id} is not in quarantine")
+def released(locked: Locked, plan: Plan, at: int) -> Turn:
+    """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
+    which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
+    all that was kept stays."""
+    case, row = locked.case, locked.quarantined()
+    if row is None or not case.state.quarantined:
+        raise Conflict(f"execution {case.execution_id} is not in quarantine")
     if case.broken is not None:
-        raise Conflict(f"the state of execution {execution_id} still cannot be read: {case.broken}")
-    plan = await playbooks.plan(case.plan_hash)
+        raise Conflict(f"the state of execution {case.execution_id} still cannot be read: {case.broken}")
     turn = Turn(case, plan)
-    turn.take(Event(e.RETRIED, at, payload={"seq": found[0].seq}))
-    kept = {fact["command"] for fact in found[0].facts}
-    rows = still_open(project(execution_id, await log.events(execution_id), plan.pool).commands, case.state)
-    turn.again = [row for row in rows if row["command"] not in kept and row["command"] not in turn.issued]
-    told = {fact["payload"].get("execution_id") for fact in found[0].facts}
-    turn.appends += await _ended_children(log, case, at, told)
+    turn.take(Event(e.RETRIED, at, payload={"seq": row.seq}))
+    if turn.quarantined:
+        raise Conflict(f"execution {case.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
+    kept = {_closed_by(fact) for fact in row.facts}
+    rows = still_open(project(case.execution_id, locked.issued(), plan.pool).commands, case.state)
+    turn.again = [row for row in rows if row["command"] not in kept]
+    told = {fact["payload"].get("execution_id") for fact in row.facts}
+    turn.appends += [_ended(case, child, at) for child in locked.ended_children() if child.execution_id not in told]
     return turn
 
 
-async def _ended_children(log: Log, case: Case, at: int, told: set[str | None]) -> list[dict[str, Any]]:
-    """The ends of the children it waits for, as facts for its inbox: while it stood still nobody told it."""
-    facts = []
-    for id, child in (await log.load(list(case.state.children))).items():
-        link = child.parent
-        if child.state.ended and link is not None and id not in told:
-            payload = {"execution_id": id, "resumes": link["resumes"]}
-            payload.update(ending(child.state, link.get("return_step"), id))
-            names = {"id": case.execution_id, "step": link["step"], "generation": link["generation"]}
-            facts.append({**names, "type": e.CHILD_ENDED, "at": at, "payload": payload})
-    return facts
+def _closed_by(fact: Mapping[str, Any]) -> Any:
+    """The command or the timer whose end it is, if it is any's."""
+    return fact["payload"]["timer"] if fact["type"] == e.TIMER_FIRED else fact["command"]
+
+
+def _ended(case: Case, child: Case, at: int) -> dict[str, Any]:
+    """A child's end as a fact for the inbox: while the execution stood still nobody told it."""
+    link = child.parent
+    assert link is not None
+    payload = {"execution_id": child.execution_id, "resumes": link["resumes"]}
+    payload.update(ending(child.state, link.get("return_step"), child.execution_id))
+    names = {"id": case.execution_id, "step": link["step"], "generation": link["generation"]}
+    return {**names, "type": e.CHILD_ENDED, "at": at, "payload": payload}

@@ -19,7 +19,8 @@ from ..engine.events import Event
 from ..engine.ids import started_at
 from ..errors import InvalidPlaybook, InvalidRequest, Problem
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
-from ..store.log import Case, Claimant, Log, Reported, Unwritable
+from ..store.case import Case
+from ..store.log import Claimant, Log, Reported, Unwritable
 from ..telemetry import metrics
 from .children import resolve
 from .commits import Commits

@@ -14,7 +14,8 @@ from ..engine.events import Event
 from ..engine.evolve import evolve
 from ..engine.state import State
 from ..playbook.plan import Plan
-from ..store.log import Case, Part
+from ..store.case import Case
+from ..store.log import Part
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
 SNAPSHOT_EVERY = 32

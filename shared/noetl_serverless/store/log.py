@@ -11,39 +11,17 @@ from typing import Any
 import orjson
 from pg8000.exceptions import DatabaseError
 
-from ..engine import events as e
 from ..engine.events import Event
-from ..engine.evolve import apply
-from ..engine.replay import logical_order
 from ..engine.state import State
-from ..engine.upcast import STATE_VERSION, STATES, UPCASTERS, NewerSchema
+from ..engine.upcast import STATE_VERSION
 from ..protocol import CommandKey, Held
+from .case import Case, Quarantined, case_of, event_of, inbox_of
 from .connection import Connection, Database, sqlstate
+from .locked import Locked, lock
 from .projections import Rows, project
 from .queries import load
 
 BEGINNING = datetime.fromtimestamp(0, UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An execution as loaded: who it is, how it stands, and how far its log has come."""
-
-    execution_id: str
-    catalog_id: str
-    path: str
-    version: int
-    plan_hash: str
-    parent: dict[str, Any] | None
-    depth: int
-    # the last seq of the log, and that of the state as it is stored
-    head: int
-    snapshot: int
-    state: State
-    # who or what started it
-    principal: dict[str, Any] | None = None
-    # why its state could not be made of what is stored: `state` then says no more than who it is
-    broken: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +54,7 @@ class Part:
     ended_at: int | None = None
     # step -> the pool that runs it
     pool: Callable[[str], str] | None = None
-    # into quarantine: {seq, at, error, facts}; out of it: {}
+    # into quarantine: {seq, at, error, facts}, to which the inbox is added; out of it, back into the inbox: {}
     quarantined: dict[str, Any] | None = None
     # rows of commands that are to be out again, beside those that its events issue
     again: list[dict[str, Any]] = field(default_factory=list)
@@ -174,19 +152,6 @@ class Unwritable(Exception):
     """What is to be committed holds something that cannot be stored: it will not be better the next time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """An execution that could not be decided about; `facts` as `Part.quarantined` has them."""
-
-    execution_id: str
-    path: str
-    version: int
-    seq: int
-    at: datetime
-    error: dict[str, Any]
-    facts: list[dict[str, Any]]
-
-
 # data that does not fit its column, a broken constraint, a row or an index entry that is too large
 UNWRITABLE = ("22", "2350", "2351", "54")
 
@@ -213,11 +178,11 @@ class Log:
     async def load(self, ids: Sequence[str]) -> dict[str, Case]:
         """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
-        return {row[0]: _case(row) for row in rows}
+        return {row[0]: case_of(row) for row in rows}
 
     async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
         """Facts that have no place in the log yet, with what `Part.taken` names them by."""
-        return _inbox(await self._database.run(self._sql["inbox"], id=int(execution_id)))
+        return inbox_of(await self._database.run(self._sql["inbox"], id=int(execution_id)))
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
@@ -236,7 +201,7 @@ class Log:
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     async def started(self, idempotency_key: str) -> Known | None:
         """What the key has started."""
@@ -254,17 +219,14 @@ class Log:
         return _committed(answer, rows.commands, parts)
 
     async def exclusively(
-        self, execution_id: str, decide: Callable[[Case, list[tuple[int, Event]]], Part | None]
+        self, execution_id: str, decide: Callable[[Locked], Part | None]
     ) -> tuple[Part, Committed] | None:
-        """Commit what `decide` makes of the case and its inbox, while nobody else can commit to the execution. None if
-        it makes nothing of it, or there is no such execution. Raises Unwritable."""
+        """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
+        it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
 
         def work(connection: Connection) -> tuple[Part, Committed] | None:
-            connection.run(self._sql["lock"], id=int(execution_id))
-            found = connection.run(self._sql["load"], ids=[int(execution_id)])
-            if not found:
-                return None
-            part = decide(_case(found[0]), _inbox(connection.run(self._sql["inbox"], id=int(execution_id))))
+            locked = lock(connection, self._sql, execution_id)
+            part = None if locked is None else decide(locked)
             if part is None:
                 return None
             rows = self._project([part])
@@ -393,44 +355,6 @@ def _params(parts: Sequence[Part], rows: Rows) -> dict[str, str]:
         "appends": _json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
         "quarantined": _json(quarantined),
     }
-
-
-def _inbox(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
-    return [
-        (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
-        for inbox_id, kind, step, generation, command, at, payload in rows
-    ]
-
-
-def _case(row: Sequence[Any]) -> Case:
-    id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
-    events, broken = [_event(item) for item in newer or ()], None
-    try:
-        state = STATES.restore(kept, form, workload)
-        for event in logical_order(events):
-            apply(state, event)
-    except NewerSchema:
-        raise
-    except Exception as error:
-        state, broken = unread(id, head, workload, kept, events), error
-    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
-
-
-def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:
-    """In place of a state that cannot be made of `snapshot` and `events`: who it is, and whether it has ended."""
-    state = State(execution_id, seq=head, status="running", workload=workload)
-    if isinstance(snapshot, dict) and snapshot.get("status") in ("completed", "failed", "cancelled"):
-        state.status, state.error = snapshot["status"], snapshot.get("error")
-    for event in events:
-        if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
-            apply(state, event)
-    state.seq = head
-    return state
-
-
-def _event(row: Sequence[Any]) -> Event:
-    _, seq, cause, kind, step, generation, command, at, payload = row
-    return UPCASTERS.current(Event(kind, int(at), seq, cause, step, generation, command, payload))
 
 
 def _row(execution_id: str, event: Event) -> dict[str, Any]:

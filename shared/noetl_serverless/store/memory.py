@@ -12,14 +12,16 @@ from typing import Any
 
 import orjson
 
+from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
+from .case import Case, Quarantined, unread
+from .locked import Locked
 from .log import (
     BEGINNING,
-    Case,
     Claimant,
     Committed,
     Dead,
@@ -27,14 +29,12 @@ from .log import (
     Lease,
     Part,
     Pulse,
-    Quarantined,
     Reported,
     Timer,
     Unwritable,
     _claim,
     execution_row,
     still_open,
-    unread,
 )
 from .projections import Rows, project
 
@@ -155,10 +155,10 @@ class MemoryLog:
         return None
 
     async def exclusively(
-        self, execution_id: str, decide: Callable[[Case, list[tuple[int, Event]]], Part | None]
+        self, execution_id: str, decide: Callable[[Locked], Part | None]
     ) -> tuple[Part, Committed] | None:
         execution = self.executions.get(execution_id)
-        part = decide(self._case(execution), list(execution.inbox.items())) if execution else None
+        part = decide(LockedMemory(self, execution)) if execution else None
         return None if part is None else (part, await self.commit([part]))
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
@@ -291,12 +291,7 @@ class MemoryLog:
 
     async def quarantined(self, limit: int, after: str = "0", execution_id: str | None = None) -> list[Quarantined]:
         ids = [id for id in self.quarantine if int(id) > int(after) and execution_id in (None, id)]
-        found = []
-        for id in sorted(ids, key=int)[:limit]:
-            row, case = self.quarantine[id], self.executions[id].case
-            at = datetime.fromtimestamp(row["at"] / 1000, UTC)
-            found.append(Quarantined(id, case.path, case.version, row["seq"], at, row["error"], row["facts"]))
-        return found
+        return [self._quarantined(id) for id in sorted(ids, key=int)[:limit]]
 
     async def drop_quarantined(self, execution_id: str) -> bool:
         return self.quarantine.pop(execution_id, None) is not None
@@ -447,7 +442,10 @@ class MemoryLog:
 
     def _set_apart(self, each: Prepared) -> None:
         if each.quarantined:
-            self.quarantine[each.id] = each.quarantined
+            inbox = self.executions[each.id].inbox
+            facts = [*each.quarantined["facts"], *[_as_kept(fact) for fact in inbox.values()]]
+            inbox.clear()
+            self.quarantine[each.id] = {**each.quarantined, "facts": facts}
         elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
             for fact in freed["facts"] if self.executions[each.id].status == "RUNNING" else ():
                 names = (fact["step"], fact["generation"], fact["command"])
@@ -480,6 +478,11 @@ class MemoryLog:
         except Exception as error:
             state, broken = unread(id, execution.head, execution.workload, kept, newer), error
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
+
+    def _quarantined(self, id: str) -> Quarantined:
+        row, case = self.quarantine[id], self.executions[id].case
+        at = datetime.fromtimestamp(row["at"] / 1000, UTC)
+        return Quarantined(id, case.path, case.version, row["seq"], at, row["error"], row["facts"])
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))
@@ -529,6 +532,35 @@ class MemoryLog:
         return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
 
 
+class LockedMemory:
+    """An execution while a call is under way: nobody else does anything then."""
+
+    def __init__(self, log: MemoryLog, execution: Execution) -> None:
+        self.case = log._case(execution)
+        self._log = log
+        self._execution = execution
+
+    def inbox(self) -> list[tuple[int, Event]]:
+        return list(self._execution.inbox.items())[:INBOX_LIMIT]
+
+    def quarantined(self) -> Quarantined | None:
+        id = self.case.execution_id
+        return self._log._quarantined(id) if id in self._log.quarantine else None
+
+    def issued(self) -> list[Event]:
+        state = self.case.state
+        return [
+            event
+            for event in self._execution.events
+            if (event.type == e.ISSUED and event.command_id in state.commands)
+            or (event.type == e.TIMER_SET and event.payload["timer"] in state.timers)
+        ]
+
+    def ended_children(self) -> list[Case]:
+        found = [self._log.executions[id] for id in self.case.state.children if id in self._log.executions]
+        return [self._log._case(child) for child in found if child.status != "RUNNING"]
+
+
 def _lost(row: Row) -> dict[str, Any]:
     return {
         "worker": row.worker,
@@ -545,6 +577,18 @@ def _plain(value: Any) -> Any:
 
 def _kept(event: Event) -> Event:
     return replace(event, payload=_plain(event.payload))
+
+
+def _as_kept(fact: Event) -> dict[str, Any]:
+    """As quarantine keeps it."""
+    return {
+        "type": fact.type,
+        "step": fact.step,
+        "generation": fact.generation,
+        "command": fact.command_id,
+        "at": fact.at,
+        "payload": fact.payload,
+    }
 
 
 def _frame(row: dict[str, Any]) -> tuple[str, int, int]:

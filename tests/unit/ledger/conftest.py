@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import Any
@@ -14,7 +15,10 @@ from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.ledger.playbooks import Playbooks
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.log import Log
 from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.migrate import migrate
 
 
 @dataclass
@@ -110,6 +114,19 @@ def outcome(command: ClaimedCommand, data: Any = None, status: str = "done", **m
 @pytest.fixture
 def engine() -> Engine:
     return Engine()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """Over the log in memory, and over PostgreSQL."""
+    if request.param == "memory":
+        yield Engine()
+        return
+    url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    database = Database(url)
+    yield Engine(Log(database))
+    await database.close()
 
 
 @pytest.fixture

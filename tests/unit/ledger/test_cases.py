@@ -5,7 +5,7 @@ from typing import Any
 
 from noetl_serverless.engine.state import State
 from noetl_serverless.ledger.cases import Cases
-from noetl_serverless.store.log import Case
+from noetl_serverless.store.case import Case
 
 
 def case(id: str) -> Case:

@@ -3,117 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
+from tests.unit.ledger.apart import CALL, CALLS, CHAIN, CHILD, Faulty, Mistake, into_quarantine, status, types, work
 from tests.unit.ledger.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook, NotFound
+from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
 from noetl_serverless.ledger import children, reporting
 from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
 from noetl_serverless.store.memory import MemoryLog
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.telemetry import metrics
-
-CHAIN = """
-- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
-- {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
-- {step: c, tool: {kind: noop}}
-"""
-FORK = """
-- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: other}]}}
-- {step: b, tool: {kind: noop}, set: {ctx.b: "{{ output.data }}"}, next: {arcs: [{step: join}]}}
-- {step: other, tool: {kind: noop}, next: {arcs: [{step: join}]}}
-- {step: join, tool: {kind: noop, input: {b: "{{ ctx.b }}", other: "{{ other }}"}}}
-"""
-CALLS = """
-- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: b}]}}
-- {step: call, tool: {kind: playbook, path: t/child}, next: {arcs: [{step: after}]}}
-- {step: b, tool: {kind: noop}, next: {arcs: [{step: after}]}}
-- {step: after, tool: {kind: noop}}
-"""
-CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
-CHILD = "- {step: only, tool: {kind: noop}}\n"
-
-
-class Mistake(Exception):
-    """Stands for a mistake in the engine."""
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    if request.param == "memory":
-        yield Engine()
-        return
-    url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    database = Database(url)
-    yield Engine(Log(database))
-    await database.close()
-
-
-class Faulty:
-    """Breaks the decision of one kind of fact for one step."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
-
-    def at(self, step: str, kind: str = e.CALL_DONE) -> None:
-        sound = decide.DECIDE[kind]
-
-        def broken(decider: decide.Decider) -> None:
-            if decider.fact.step == step:
-                raise Mistake(f"no idea what follows from {step}")
-            sound(decider)
-
-        self._patch.setitem(decide.DECIDE, kind, broken)
-
-    def mend(self) -> None:
-        self._patch.undo()
 
 
 @pytest.fixture
-def faulty() -> Any:
+def engine(either: Engine) -> Engine:
+    return either
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
     with pytest.MonkeyPatch.context() as patch:
         yield Faulty(patch)
-
-
-async def status(engine: Engine, id: str) -> str:
-    return (await engine.log.load([id]))[id].state.status
-
-
-async def types(engine: Engine, id: str) -> list[str]:
-    return [event.type for event in await engine.log.events(id)]
-
-
-async def work(engine: Engine, **data: Any) -> list[str]:
-    """Do whatever is pending, to its end; the commands, in order."""
-    done: list[str] = []
-    commands = await engine.claim()
-    while commands:
-        command, *others = commands
-        done.append(command.command_id)
-        answer = await engine.report(outcome(command, data.get(command.step, {})), capacity=10)
-        assert answer.results[0].status == "accepted", answer.results[0].detail
-        commands = answer.commands + others or await engine.claim()
-    return done
-
-
-async def into_quarantine(engine: Engine, faulty: Faulty, workflow: str = CHAIN) -> str:
-    """An execution of t/t whose step b could not be decided."""
-    engine.catalog.add("t/t", workflow)
-    id = await engine.start()
-    faulty.at("b")
-    await work(engine)
-    faulty.mend()
-    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id]
-    return id
 
 
 # -- into it
@@ -264,104 +179,6 @@ async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty
     first = await engine.ledger.quarantined(2)
     rest = await engine.ledger.quarantined(2, first[-1].execution_id)
     assert [row.execution_id for row in (*first, *rest)] == ids
-
-
-# -- out of it
-
-
-async def test_it_can_be_cancelled(engine: Engine, faulty: Faulty) -> None:
-    id = await into_quarantine(engine, faulty)
-    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
-    assert await status(engine, id) == "cancelled"
-    assert await engine.ledger.quarantined(10) == []
-    assert await engine.ledger.cancel(id, "again") == ("already_completed", [])
-    with pytest.raises(Conflict, match="not in quarantine"):
-        await engine.ledger.retry(id)
-
-
-async def test_a_retry_goes_on_as_it_would_have(engine: Engine, faulty: Faulty) -> None:
-    engine.catalog.add("t/t", FORK)
-    data = {"b": {"n": 1}, "other": {"n": 2}, "join": {"n": 3}}
-    unhurt = await engine.start()
-    await work(engine, **data)
-    id = await engine.start()
-    faulty.at("b")
-    (split,) = await engine.claim()
-    b, other = (await engine.report(outcome(split), capacity=10)).commands
-    await engine.report(outcome(b, data["b"]))
-    assert (await engine.report(outcome(other, data["other"]))).results[0].status == "stale", "nothing is out any more"
-    faulty.mend()
-    state = await engine.ledger.retry(id)
-    assert (state.status, state.ctx) == ("running", {"b": {"n": 1}}), "what was reported was kept"
-    assert await work(engine, **data) == ["other#1", "join#1"], "what was out is out again, what was reported is not"
-    ended, expected = [(await engine.log.load([each]))[each].state for each in (id, unhurt)]
-    assert ended.status == "completed"
-    assert (ended.ctx, list(ended.outcomes)) == (expected.ctx, list(expected.outcomes))
-    for step in data:
-        assert ended.outcomes[step]["data"] == expected.outcomes[step]["data"]
-    assert await engine.ledger.quarantined(10) == []
-    assert (await types(engine, id)).count("execution.retried") == 1
-
-
-async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_kept(
-    engine: Engine, faulty: Faulty
-) -> None:
-    id = await into_quarantine(engine, faulty)
-    faulty.at("b")
-    assert (await engine.ledger.retry(id)).quarantined
-    faulty.mend()
-    assert [fact["command"] for fact in (await engine.ledger.quarantine_of(id)).facts] == ["b#1"]
-    await engine.ledger.retry(id)
-    assert await work(engine) == ["c#1"]
-    assert await status(engine, id) == "completed"
-
-
-async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, faulty: Faulty) -> None:
-    id, child, only = await _beside_a_child(engine, faulty)
-    await engine.report(outcome(only))
-    assert await status(engine, child) == "completed", "its children go on"
-    faulty.mend()
-    await engine.ledger.retry(id)
-    assert await work(engine) == ["after#1"]
-    assert await status(engine, id) == "completed"
-
-
-async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, faulty: Faulty) -> None:
-    id, child, _ = await _beside_a_child(engine, faulty)
-    await engine.ledger.drop(id)
-    assert (await status(engine, id), await status(engine, child)) == ("failed", "cancelled")
-    assert await engine.ledger.quarantined(10) == []
-    with pytest.raises(Conflict, match="not in quarantine"):
-        await engine.ledger.retry(id)
-    with pytest.raises(NotFound, match="not in quarantine"):
-        await engine.ledger.drop(id)
-
-
-async def _beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
-    """An execution in quarantine, its child that goes on, and the child's command."""
-    engine.catalog.add("t/t", CALLS)
-    engine.catalog.add("t/child", CHILD)
-    id = await engine.start()
-    (split,) = await engine.claim()
-    call, b = (await engine.report(outcome(split), capacity=10)).commands
-    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    (only,) = await engine.claim()
-    faulty.at("b")
-    await engine.report(outcome(b))
-    assert (await engine.ledger.quarantine_of(id)).execution_id == id
-    return id, only.execution_id, only
-
-
-async def test_what_is_not_in_quarantine_is_neither_retried_nor_dropped(engine: Engine) -> None:
-    engine.catalog.add("t/t", CHAIN)
-    id = await engine.start()
-    with pytest.raises(Conflict):
-        await engine.ledger.retry(id)
-    for ask in (engine.ledger.drop, engine.ledger.quarantine_of):
-        with pytest.raises(NotFound):
-            await ask(id)
-    with pytest.raises(NotFound):
-        await engine.ledger.retry("404")
 
 
 # -- a state that cannot be read

@@ -99,7 +99,8 @@ CREATE TYPE noetl.part AS (
 -- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
 -- taken       [{id, inbox}]: facts of the inbox that stand in the log now
 -- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
--- quarantined [{id, seq, at, error, facts} or {id}]: into quarantine, or out of it, its facts back into the inbox
+-- quarantined [{id, seq, at, error, facts} or {id}]: into quarantine, with the inbox behind its facts; or out of it, all of
+--             them back into the inbox
 -- Returns {good: [id], claimed: [[id, command, fence, lease_until]], appended: [id]}.
 CREATE FUNCTION noetl.commit(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
@@ -267,10 +268,20 @@ BEGIN
         FROM freed JOIN noetl.execution e ON e.execution_id = freed.execution_id AND e.status = 'RUNNING'
         CROSS JOIN json_to_recordset(freed.facts) AS f(
             type text, step text, generation integer, command text, at float8, payload json);
+        WITH apart AS (
+            SELECT x.* FROM json_to_recordset(quarantined) AS x(id bigint, seq integer, at float8, error json, facts json)
+            WHERE x.facts IS NOT NULL AND x.id = ANY (good)
+        ), waiting AS (
+            DELETE FROM noetl.inbox i USING apart WHERE i.execution_id = apart.id
+            RETURNING i.execution_id, i.inbox_id, json_build_object('type', i.type, 'step', i.step, 'generation', i.generation,
+                'command', i.command_id, 'at', (extract(epoch FROM i.at) * 1000)::bigint, 'payload', i.payload) AS fact
+        )
         INSERT INTO noetl.quarantine (execution_id, seq, at, error, facts)
-        SELECT x.id, x.seq, to_timestamp(x.at / 1000.0), x.error, x.facts
-        FROM json_to_recordset(quarantined) AS x(id bigint, seq integer, at float8, error json, facts json)
-        WHERE x.facts IS NOT NULL AND x.id = ANY (good)
+        SELECT apart.id, apart.seq, to_timestamp(apart.at / 1000.0), apart.error, (
+            SELECT coalesce(json_agg(kept.fact ORDER BY kept.later, kept.place), '[]') FROM (
+                SELECT g.fact, g.place, false AS later FROM json_array_elements(apart.facts) WITH ORDINALITY AS g(fact, place)
+                UNION ALL SELECT w.fact, w.inbox_id, true FROM waiting w WHERE w.execution_id = apart.id) kept)
+        FROM apart
         ON CONFLICT (execution_id) DO UPDATE SET
             seq = excluded.seq, at = excluded.at, error = excluded.error, facts = excluded.facts;
     END IF;

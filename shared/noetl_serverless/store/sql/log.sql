@@ -15,6 +15,18 @@ FROM noetl.execution e WHERE e.execution_id = ANY (CAST(:ids AS bigint[]));
 -- lock: keep all others from committing to an execution
 SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
+-- lock_children: keep all others from committing to children of an execution that is locked; whether they have ended
+SELECT execution_id, status FROM noetl.execution WHERE execution_id = ANY (CAST(:ids AS bigint[]))
+ORDER BY execution_id FOR SHARE;
+
+-- issued: what the rows of commands and timers are made of
+SELECT seq, type, step, generation, command_id, json_strip_nulls(json_build_object(
+    'kind', payload->'kind', 'attempt', payload->'attempt', 'timer', payload->'timer', 'due', payload->'due'))
+FROM noetl.event WHERE execution_id = :id AND (
+    (type = 'command.issued' AND command_id = ANY (CAST(:commands AS text[])))
+    OR (type = 'timer.set' AND payload->>'timer' = ANY (CAST(:timers AS text[]))))
+ORDER BY seq;
+
 -- inbox: facts that have no place in the log yet
 SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id LIMIT 1000;

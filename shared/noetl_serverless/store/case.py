@@ -1,0 +1,87 @@
+"""An execution as it is loaded, made of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.replay import logical_order
+from ..engine.state import State
+from ..engine.upcast import STATES, UPCASTERS, NewerSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An execution as loaded: who it is, how it stands, and how far its log has come."""
+
+    execution_id: str
+    catalog_id: str
+    path: str
+    version: int
+    plan_hash: str
+    parent: dict[str, Any] | None
+    depth: int
+    # the last seq of the log, and that of the state as it is stored
+    head: int
+    snapshot: int
+    state: State
+    # who or what started it
+    principal: dict[str, Any] | None = None
+    # why its state could not be made of what is stored: `state` then says no more than who it is
+    broken: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An execution that could not be decided about; `facts` as `Part.quarantined` has them."""
+
+    execution_id: str
+    path: str
+    version: int
+    seq: int
+    at: datetime
+    error: dict[str, Any]
+    facts: list[dict[str, Any]]
+
+
+def case_of(row: Sequence[Any]) -> Case:
+    id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
+    events, broken = [event_of(item) for item in newer or ()], None
+    try:
+        state = STATES.restore(kept, form, workload)
+        for event in logical_order(events):
+            apply(state, event)
+    except NewerSchema:
+        raise
+    except Exception as error:
+        state, broken = unread(id, head, workload, kept, events), error
+    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
+
+
+def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:
+    """In place of a state that cannot be made of `snapshot` and `events`: who it is, and whether it has ended."""
+    state = State(execution_id, seq=head, status="running", workload=workload)
+    if isinstance(snapshot, dict) and snapshot.get("status") in ("completed", "failed", "cancelled"):
+        state.status, state.error = snapshot["status"], snapshot.get("error")
+    for event in events:
+        if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
+            apply(state, event)
+    state.seq = head
+    return state
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    _, seq, cause, kind, step, generation, command, at, payload = row
+    return UPCASTERS.current(Event(kind, int(at), seq, cause, step, generation, command, payload))
+
+
+def inbox_of(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
+    return [
+        (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
+        for inbox_id, kind, step, generation, command, at, payload in rows
+    ]

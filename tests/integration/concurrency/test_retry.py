@@ -1,0 +1,73 @@
+"""An execution that leaves quarantine while its child ends."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.sessions import Sessions
+
+from noetl_serverless.engine import decide
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.store.log import _params
+from noetl_serverless.store.queries import load
+
+PARENT = """
+workflow:
+  - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: b}]}}
+  - {step: call, tool: {kind: playbook, path: t/child}}
+  - {step: b, tool: {kind: noop}}
+"""
+CHILD = "workflow: [{step: only, tool: {kind: noop}}]\n"
+
+
+async def apart_from_its_child(direct: Bed) -> tuple[str, str]:
+    """A parent in quarantine, and the child that it waits for."""
+    await direct.add("t/parent", PARENT)
+    await direct.add("t/child", CHILD)
+    id = await direct.start("t/parent")
+    plane = direct.planes[0]
+    (split,) = await plane.claim()
+    both = {command.step: command for command in (await plane.report(done(split), capacity=2)).commands}
+    await plane.report(done(both["call"], None, status="parked", child={"path": "t/child"}))
+
+    def broken(decider: decide.Decider) -> None:
+        raise RuntimeError("no idea what follows")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(decide.DECIDE, e.CALL_DONE, broken)
+        await plane.report(done(both["b"]))
+    (child,) = await plane.log.children(id)
+    return id, child
+
+
+async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(direct: Bed, sessions: Sessions) -> None:
+    id, child = await apart_from_its_child(direct)
+    plane, other, _ = direct.planes
+    ending = Turn((await other.log.load([child]))[child], None)
+    ending.take(Event(e.CANCELLED, 1_800_000_000_000, payload={"reason": "enough"}))
+    part = ending.part()
+    session = sessions.begin()
+    # it finds that its parent does not run, and tells it nothing
+    session.run(load("log")["commit"], **_params([part], other.log._project([part])))
+    retrying = await sessions.until_waiting(plane.ledger.retry(id))
+    session.run("COMMIT")
+    await retrying
+
+    told = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in told] == [child]
+
+
+async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(direct: Bed, sessions: Sessions) -> None:
+    id, child = await apart_from_its_child(direct)
+    session = sessions.begin()
+    # the retry has got as far as the child
+    session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR SHARE", id=int(child))
+    ending = await sessions.until_waiting(direct.planes[1].ledger.cancel(child, "enough"))
+    await direct.planes[0].ledger.retry(id)
+    session.run("COMMIT")
+    await ending
+
+    told = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in told] == [child]
