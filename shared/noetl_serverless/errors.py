@@ -99,4 +99,4 @@ class Unavailable(Problem):
 
 
 class Busy(Unavailable):
-    """Others always came first; it concerns one execution alone."""
+    """It concerns one execution alone: others always came first, or only a newer release can go on with it."""

@@ -132,7 +132,8 @@ class Commits:
         claimant: Claimant | None = None,
     ) -> tuple[Committed, dict[str, Case]] | None:
         """Take in the inbox, and then `fact`. None if there is nothing to take in, or the execution has ended, or
-        `fact` closes a timer that is set no more; raises NotFound, and Busy if others always came first."""
+        `fact` closes a timer that is set no more; raises NotFound, and Busy if others always came first or only a newer
+        release can read it."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(0.001 * attempt)
@@ -200,6 +201,8 @@ class Commits:
 
     async def _open(self, execution_id: str, fact: Event | None, closes: tuple[str, int] | None) -> Turn | None:
         case = await self._fresh(execution_id)
+        if case.newer:
+            raise Busy(f"execution {execution_id} is left to a newer release: {case.broken}")
         if case.state.ended:
             await self._log.discard(execution_id)
             return None

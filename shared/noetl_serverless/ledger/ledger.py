@@ -22,8 +22,8 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..store.case import Quarantined
-from ..store.log import Claimant, Dead, Log, Unwritable
+from ..store.case import Case, Quarantined
+from ..store.log import Claimant, Dead, Lease, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
@@ -127,8 +127,16 @@ class Ledger:
         if not leases:
             return ClaimResponse(commands=[])
         cases = await self._commits.cases.get(lease.execution_id for lease in leases)
+        await self._leave(request.worker_id, [lease for lease in leases if _is_newer(lease, cases)])
+        leases = [lease for lease in leases if not _is_newer(lease, cases)]
         commands = await self._dispatch.commands(leases, cases)
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
+
+    async def _leave(self, worker_id: str, leases: Sequence[Lease]) -> None:
+        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
+        if leases:
+            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in leases]
+            await self._log.release(worker_id, held)
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         kept = await self._log.extend(request.worker_id, request.commands, request.lease)
@@ -220,3 +228,7 @@ class Ledger:
             raise NotFound(f"execution {execution_id} is not in quarantine")
         for child in await self._log.children(execution_id):
             await self.cancel(child, f"the parent execution {execution_id} was dropped from quarantine")
+
+
+def _is_newer(lease: Lease, cases: Mapping[str, Case]) -> bool:
+    return lease.execution_id in cases and cases[lease.execution_id].newer

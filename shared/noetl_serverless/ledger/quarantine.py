@@ -43,7 +43,9 @@ def _closed_by(fact: Mapping[str, Any]) -> Any:
 
 
 def _ended(case: Case, child: Case, at: int) -> dict[str, Any]:
-    """A child's end as a fact for the inbox: while the execution stood still nobody told it."""
+    """A child's end as a fact for the inbox: while the execution stood still nobody told it. Raises Conflict."""
+    if child.broken is not None:
+        raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.broken}")
     link = child.parent
     assert link is not None
     payload = {"execution_id": child.execution_id, "resumes": link["resumes"]}

@@ -146,7 +146,9 @@ class Reporting:
         self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
     ) -> None:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
-        if turn is not None and turn.case.broken is not None and not turn.state.ended:
+        if turn is not None and turn.case.newer:
+            batch.settle(outcome, "stale", f"the execution is left to a newer release: {turn.case.broken}")
+        elif turn is not None and turn.case.broken is not None and not turn.state.ended:
             turn.set_apart(_unread(outcome, self._clock()))
             batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
         elif turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:

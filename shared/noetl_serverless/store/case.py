@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,11 @@ class Case:
     # why its state could not be made of what is stored: `state` then says no more than who it is
     broken: Exception | None = None
 
+    @property
+    def newer(self) -> bool:
+        """Whether a newer release has written what this one cannot read: it is left to that one."""
+        return isinstance(self.broken, NewerSchema)
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -51,13 +56,11 @@ class Quarantined:
 
 def case_of(row: Sequence[Any]) -> Case:
     id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
-    events, broken = [event_of(item) for item in newer or ()], None
+    events, broken = [_as_written(item) for item in newer or ()], None
     try:
         state = STATES.restore(kept, form, workload)
-        for event in logical_order(events):
+        for event in logical_order([UPCASTERS.current(event) for event in events]):
             apply(state, event)
-    except NewerSchema:
-        raise
     except Exception as error:
         state, broken = unread(id, head, workload, kept, events), error
     return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
@@ -70,14 +73,21 @@ def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any
         state.status, state.error = snapshot["status"], snapshot.get("error")
     for event in events:
         if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
-            apply(state, event)
+            # nothing else of it is looked at: it may be what cannot be read
+            told = {name: event.payload[name] for name in ("error", e.QUARANTINED) if name in event.payload}
+            apply(state, replace(event, payload=told))
     state.seq = head
     return state
 
 
 def event_of(row: Sequence[Any]) -> Event:
+    """Raises NewerSchema."""
+    return UPCASTERS.current(_as_written(row))
+
+
+def _as_written(row: Sequence[Any]) -> Event:
     _, seq, cause, kind, step, generation, command, at, payload = row
-    return UPCASTERS.current(Event(kind, int(at), seq, cause, step, generation, command, payload))
+    return Event(kind, int(at), seq, cause, step, generation, command, payload)
 
 
 def inbox_of(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:

@@ -62,6 +62,8 @@ class Execution:
     finished: int = 0
     # as JSON, so that nobody shares it
     state: bytes = b""
+    # the version of the state
+    form: int = STATE_VERSION
     result: Any = None
     error: Any = None
     ended_at: int | None = None
@@ -409,6 +411,7 @@ class MemoryLog:
         execution.result, execution.error, execution.ended_at = row.get("result"), row.get("error"), row.get("ended")
         if "state" in row:
             execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
+            execution.form = row["state_version"]
         for command, _ in part.closes:
             self.commands.pop((each.id, command), None)
         for taken in part.taken:
@@ -472,7 +475,7 @@ class MemoryLog:
         id, broken = execution.case.execution_id, None
         kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
         try:
-            state = STATES.restore(kept, STATE_VERSION, execution.workload)
+            state = STATES.restore(kept, execution.form, execution.workload)
             for event in logical_order(newer):
                 apply(state, event)
         except Exception as error:
