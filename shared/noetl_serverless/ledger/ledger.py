@@ -23,14 +23,18 @@ from ..protocol import (
     ReportResponse,
 )
 from ..store.case import Case, Quarantined
-from ..store.log import Claimant, Dead, Lease, Log, Unwritable
+from ..store.log import Claimant, Dead, Known, Lease, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
+from .keys import names_of, place_of
 from .openings import Started, as_stored, open_root, replay_of
-from .playbooks import Playbooks
+from .playbooks import Entry, Playbooks
 from .reporting import Batch, Reporting
 from .turn import Turn
+
+# how often a start is tried whose id or key another takes first: the same principal's, or another's
+STARTS = 3
 
 
 def wall_clock() -> int:
@@ -68,14 +72,29 @@ class Ledger:
         idempotency_key: str | None = None,
         principal: Mapping[str, Any] | None = None,
     ) -> Started:
-        """Open an execution. `principal`: who or what starts it, which its children keep. Raises NotFound,
-        InvalidRequest, and Conflict for a key that started something else."""
+        """Open an execution. `principal`: who or what starts it, which its children keep, and whose the key is. Raises
+        NotFound, InvalidRequest, and Conflict for a key that started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
         asked = entry.version if catalog_id is not None else version
-        if idempotency_key is not None and (known := await self._log.started(idempotency_key)):
-            return replay_of(known, entry.path, asked, payload or {})
+        given = payload or {}
+        for _ in range(STARTS):
+            key: str | None = None
+            if idempotency_key is not None:
+                found = await self._log.started(names_of(idempotency_key, principal))
+                place = place_of(found, idempotency_key, principal)
+                if isinstance(place, Known):
+                    return replay_of(place, entry.path, asked, given)
+                key = place
+            if (started := await self._open(entry, given, key, principal)) is not None:
+                return started
+        raise Unavailable("the execution's id was taken; try again")
+
+    async def _open(
+        self, entry: Entry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
+    ) -> Started | None:
+        """None if its id or its key is taken."""
         plan = await self._playbooks.plan(entry.hash)
-        opening = open_root(entry, plan, payload or {}, self._clock(), idempotency_key, principal)
+        opening = open_root(entry, plan, payload, self._clock(), key, principal)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
         try:
@@ -83,10 +102,7 @@ class Ledger:
         except Unwritable as error:
             raise InvalidRequest(f"the execution cannot be stored: {error}") from error
         if not committed.good:
-            known = await self._log.started(idempotency_key) if idempotency_key else None
-            if known is None:
-                raise Unavailable("the execution's id was taken; try again")
-            return replay_of(known, entry.path, asked, payload or {})
+            return None
         return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
 
     async def state(self, execution_id: str) -> State:

@@ -107,11 +107,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an idempotency key has started, and the hash of the request."""
+    """What an idempotency key has started, the hash of the request, and who sent it, if that is known."""
 
     execution_id: str
     version: int
     request_hash: str | None
+    principal: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +204,10 @@ class Log:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
         return [event_of(row) for row in rows]
 
-    async def started(self, idempotency_key: str) -> Known | None:
-        """What the key has started."""
-        rows = await self._database.run(self._sql["started"], key=idempotency_key)
-        return Known(*rows[0]) if rows else None
+    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+        """What those of the idempotency keys have started that have started anything."""
+        rows = await self._database.run(self._sql["started"], keys=list(keys))
+        return {key: Known(*row) for key, *row in rows}
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
         """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises

@@ -150,11 +150,12 @@ class MemoryLog:
         execution = self.executions.get(execution_id)
         return [event for event in execution.events if event.seq > after][:limit] if execution else []
 
-    async def started(self, idempotency_key: str) -> Known | None:
-        for id, execution in self.executions.items():
-            if execution.idempotency_key == idempotency_key:
-                return Known(id, execution.case.version, execution.request_hash)
-        return None
+    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+        return {
+            key: Known(id, execution.case.version, execution.request_hash, execution.case.principal)
+            for id, execution in self.executions.items()
+            if (key := execution.idempotency_key) is not None and key in keys
+        }
 
     async def exclusively(
         self, execution_id: str, decide: Callable[[Locked], Part | None]

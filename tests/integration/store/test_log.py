@@ -267,8 +267,10 @@ async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:
     again = Turn(opening.case, PLAN)
     again.take(opening.fact)
     assert not (await log.commit([again.part(opening.row)])).good
-    assert await log.started("k") == Known(turn.case.execution_id, 1, opening.row["request_hash"])
-    assert await log.started("other") is None
+    assert await log.started(["k", "other"]) == {
+        "k": Known(turn.case.execution_id, 1, opening.row["request_hash"], None)
+    }
+    assert await log.started(["other"]) == {}
 
 
 async def test_ending_an_execution_drops_its_commands(log: Any) -> None:

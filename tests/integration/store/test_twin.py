@@ -221,7 +221,7 @@ class Story:
             ("due", 1000),
             ("is_below", other, id),
             ("pulse", 60.0),
-            ("started", self.chance.choice([*self.keys, "nobody's"])),
+            ("started", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
             ("quarantined", 10),
             ("quarantined", 10, "0", other),
             ("discard", other),

@@ -42,8 +42,9 @@ WHERE i.execution_id = :id AND x.execution_id = i.execution_id AND x.status <> '
 SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :limit;
 
--- started: the execution that an idempotency key has started
-SELECT execution_id::text, version, request_hash FROM noetl.execution WHERE idempotency_key = :key;
+-- started: the executions that idempotency keys have started
+SELECT idempotency_key, execution_id::text, version, request_hash, principal
+FROM noetl.execution WHERE idempotency_key = ANY (CAST(:keys AS text[]));
 
 -- claim: lease pending commands: those named, or with null whatever waits, in turn among executions
 SELECT * FROM noetl.lease(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS json));
