@@ -223,14 +223,15 @@ class Ledger:
     # -- quarantine
 
     async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        """As `Log.quarantined`."""
         return await self._log.quarantined(limit, after)
 
     async def quarantine_of(self, execution_id: str) -> Quarantined:
-        """Raises NotFound."""
-        found = await self._log.quarantined(1, execution_id=execution_id)
-        if not found:
+        """With its facts. Raises NotFound."""
+        found = await self._log.quarantine_of(execution_id)
+        if found is None:
             raise NotFound(f"execution {execution_id} is not in quarantine")
-        return found[0]
+        return found
 
     async def retry(self, execution_id: str) -> State:
         """Let an execution in quarantine go on as it was: what could not be decided is decided anew. Raises NotFound,

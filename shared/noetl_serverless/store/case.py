@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An execution that could not be decided about; `facts` as `Part.quarantined` has them."""
+    """An execution that could not be decided about; `facts` as `Part.quarantined` has them, none of them in a list."""
 
     execution_id: str
     path: str
@@ -51,7 +51,8 @@ class Quarantined:
     seq: int
     at: datetime
     error: dict[str, Any]
-    facts: list[dict[str, Any]]
+    fact_count: int
+    facts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def case_of(row: Sequence[Any]) -> Case:

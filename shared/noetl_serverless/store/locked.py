@@ -44,7 +44,7 @@ class LockedRows:
         return inbox_of(self._run("inbox", id=self._id))
 
     def quarantined(self) -> Quarantined | None:
-        rows = self._run("quarantined", after=0, id=self._id, limit=1)
+        rows = self._run("quarantine_of", id=self._id)
         return Quarantined(*rows[0]) if rows else None
 
     def issued(self) -> list[Event]:

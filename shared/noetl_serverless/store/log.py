@@ -311,15 +311,15 @@ class Log:
         """Executions with facts in their inbox, in order, those behind `after`."""
         return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit, after=int(after))]
 
-    async def quarantined(self, limit: int, after: str = "0", execution_id: str | None = None) -> list[Quarantined]:
-        """What is in quarantine, in order, behind `after`; or the one execution, if it is."""
-        rows = await self._database.run(
-            self._sql["quarantined"],
-            after=int(after),
-            id=None if execution_id is None else int(execution_id),
-            limit=limit,
-        )
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        """What is in quarantine, in order, behind `after`; without facts, which may be many and large."""
+        rows = await self._database.run(self._sql["quarantined"], after=int(after), limit=limit)
         return [Quarantined(*row) for row in rows]
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+        """The execution with its facts, if it is in quarantine."""
+        rows = await self._database.run(self._sql["quarantine_of"], id=int(execution_id))
+        return Quarantined(*rows[0]) if rows else None
 
     async def drop_quarantined(self, execution_id: str) -> bool:
         """Take it from the list, with the facts that were kept for it; it stays as it ended."""

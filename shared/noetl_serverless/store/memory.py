@@ -292,9 +292,12 @@ class MemoryLog:
         waiting = [int(id) for id, execution in self.executions.items() if execution.inbox and int(id) > int(after)]
         return [str(id) for id in sorted(waiting)[:limit]]
 
-    async def quarantined(self, limit: int, after: str = "0", execution_id: str | None = None) -> list[Quarantined]:
-        ids = [id for id in self.quarantine if int(id) > int(after) and execution_id in (None, id)]
-        return [self._quarantined(id) for id in sorted(ids, key=int)[:limit]]
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        ids = [id for id in self.quarantine if int(id) > int(after)]
+        return [replace(self._quarantined(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+        return self._quarantined(execution_id) if execution_id in self.quarantine else None
 
     async def drop_quarantined(self, execution_id: str) -> bool:
         return self.quarantine.pop(execution_id, None) is not None
@@ -486,7 +489,8 @@ class MemoryLog:
     def _quarantined(self, id: str) -> Quarantined:
         row, case = self.quarantine[id], self.executions[id].case
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
-        return Quarantined(id, case.path, case.version, row["seq"], at, row["error"], row["facts"])
+        facts = row["facts"]
+        return Quarantined(id, case.path, case.version, row["seq"], at, row["error"], len(facts), facts)
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))

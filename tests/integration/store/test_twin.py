@@ -223,7 +223,8 @@ class Story:
             ("pulse", 60.0),
             ("started", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
             ("quarantined", 10),
-            ("quarantined", 10, "0", other),
+            ("quarantined", 10, other),
+            ("quarantine_of", other),
             ("discard", other),
         ):
             await self.call(method, *args)

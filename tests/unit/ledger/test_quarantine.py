@@ -52,7 +52,9 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     assert row.error["code"] == "engine.undecidable"
     assert row.error["message"] == "what follows from call.done cannot be decided: Mistake: no idea what follows from b"
     assert row.error["place"].startswith("engine/decide.py:"), "the innermost line that is the engine's own"
-    assert [(fact["type"], fact["command"]) for fact in row.facts] == [("call.done", "b#1")]
+    assert (row.fact_count, row.facts) == (1, []), "a list tells how many are kept, and brings none"
+    facts = (await engine.ledger.quarantine_of(bad)).facts
+    assert [(fact["type"], fact["command"]) for fact in facts] == [("call.done", "b#1")]
     assert told._value.get() == before + 1, "a metric tells"
     assert [record.execution_id for record in caplog.records if "audit: " in record.message] == [bad]  # type: ignore[attr-defined]
 
@@ -111,7 +113,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     assert ends == ["completed"] * 31 + ["failed"] + ["completed"] * 31
     rows = {row.execution_id: row for row in await engine.ledger.quarantined(10)}
     assert rows.keys() == {bad, unwritable}
-    assert rows[unwritable].facts == [], "what cannot be stored is not kept"
+    assert rows[unwritable].fact_count == 0, "what cannot be stored is not kept"
 
 
 async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Faulty) -> None:

@@ -47,7 +47,7 @@ def entry_fields(row: Quarantined) -> dict[str, Any]:
         "seq": row.seq,
         "at": row.at,
         "error": {name: row.error.get(name, "") for name in QuarantineError.model_fields},
-        "fact_count": len(row.facts),
+        "fact_count": row.fact_count,
     }
 
 

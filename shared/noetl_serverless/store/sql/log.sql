@@ -125,11 +125,15 @@ SELECT id::text FROM (
     SELECT DISTINCT execution_id AS id FROM noetl.inbox WHERE execution_id > :after ORDER BY execution_id LIMIT :limit) waiting
 ORDER BY id;
 
--- quarantined: executions that could not be decided about
-SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, q.facts
+-- quarantined: executions that could not be decided about, without what is kept for them
+SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts)
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
-WHERE q.execution_id > :after AND (CAST(:id AS bigint) IS NULL OR q.execution_id = :id)
-ORDER BY q.execution_id LIMIT :limit;
+WHERE q.execution_id > :after ORDER BY q.execution_id LIMIT :limit;
+
+-- quarantine_of: an execution in quarantine, and what is kept for it
+SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts), q.facts
+FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
+WHERE q.execution_id = :id;
 
 -- drop_quarantined: take an execution from the list, and leave it as it ended
 DELETE FROM noetl.quarantine WHERE execution_id = :id RETURNING execution_id;
