@@ -12,6 +12,7 @@ from ..engine.state import Command
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
 from ..protocol import Outcome
+from .error import bounded
 from .reference import executions_of
 
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}
@@ -129,12 +130,7 @@ def _resume(outcome: Outcome) -> dict[str, Any]:
 
 
 def _error(error: dict[str, Any]) -> dict[str, Any]:
-    """One that is too large keeps what tells most."""
-    kept: dict[str, Any] = _stored("error", error)
-    if size_of(kept) <= limits.ERROR_BYTES:
-        return kept
-    brief: dict[str, Any] = {name: kept[name] for name in ("kind", "code", "retryable", "at", "index") if name in kept}
-    return {**brief, "message": str(kept.get("message", ""))[:2000], "truncated": True}
+    return bounded(_stored("error", error))
 
 
 def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[str, Any]:

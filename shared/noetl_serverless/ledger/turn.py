@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..commands.error import bounded
 from ..engine import events as e
 from ..engine.decide import advance, ignored
 from ..engine.events import Event
@@ -223,7 +224,8 @@ def ending(state: State, return_step: str | None, execution_id: str) -> dict[str
         return {"status": "error", "error": _error("child.cancelled", message, execution_id)}
     cause = state.error or {}
     message = f"the child execution {execution_id} failed: {cause.get('message', 'no reason given')}"
-    return {"status": "error", "error": {**_error("child.failed", message, execution_id), "cause": cause}}
+    # each parent's error tells of its child's, whose may tell of its child's, ...
+    return {"status": "error", "error": bounded({**_error("child.failed", message, execution_id), "cause": cause})}
 
 
 def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:

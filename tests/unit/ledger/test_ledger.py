@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
 from noetl_serverless.store.log import Committed
 
@@ -292,6 +294,25 @@ async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine, done)
         await engine.report(done(commands[0], status="parked", child={"path": "t/t"}))
     assert engine.status(id) == "FAILED"
     assert "child.too_deep" in str((await engine.log.load([id]))[id].state.error)
+
+
+async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_their_depth(engine, done):
+    engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/t}}\n")
+    ids = [await engine.start()]
+    for _ in range(12):
+        (call,) = await engine.claim()
+        await engine.report(done(call, status="parked", child={"path": "t/t"}))
+        ids += await engine.log.children(call.execution_id)
+    (call,) = await engine.claim()
+    # the message of each tells that of its child too
+    failure = {"kind": "t", "code": "boom", "message": "x" * 9000, "retryable": False}
+    await engine.report(done(call, status="error", error=failure))
+    errors = [case.state.error for case in (await engine.log.load(ids)).values()]
+    assert len(errors) == 13
+    assert max(len(orjson.dumps(error)) for error in errors) <= ERROR_BYTES + 100, "but for the name of its step"
+    (first,) = [case.state.error for case in (await engine.log.load(ids[:1])).values()]
+    assert (first["code"], first["cause"]["code"], first["execution_id"]) == ("child.failed", "child.failed", ids[1])
+    assert first["message"].startswith(f"the child execution {ids[1]} failed: the child execution {ids[2]} failed: ")
 
 
 async def test_cancelling_ends_the_children_too(engine, done):

@@ -1,0 +1,27 @@
+"""Errors of steps, loop items and executions, kept within what one may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine.limits import size_of
+from ..limits import ERROR_BYTES
+
+# of an error that is too large
+BRIEF = ("kind", "code", "retryable", "at", "index", "execution_id")
+BRIEF_BYTES = 512
+BRIEF_MESSAGE = 2000
+
+
+def bounded(error: dict[str, Any]) -> dict[str, Any]:
+    """One that is too large keeps what tells most, and as much of its cause, but not of what that was caused by."""
+    if size_of(error) <= ERROR_BYTES:
+        return error
+    cause = error.get("cause")
+    return {**_brief(error), **({"cause": _brief(cause)} if isinstance(cause, dict) else {})}
+
+
+def _brief(error: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: error[name] for name in BRIEF if name in error and size_of(error[name]) <= BRIEF_BYTES}
+    return {**kept, "message": str(error.get("message", ""))[:BRIEF_MESSAGE], "truncated": True}
