@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.integration.archive.conftest import Stand, days_ago, started_at
 
+from noetl_serverless.engine import decide
+from noetl_serverless.engine import events as e
 from noetl_serverless.store.connection import connect
 
 PARENT = """\
@@ -214,6 +216,24 @@ async def test_an_archived_child_is_still_its_parent_s(stand: Stand) -> None:
     assert (await stand.user.get(f"/api/executions/{parent}/recording")).json["children"] == [child]
     found = (await stand.user.get("/api/executions", parent_execution_id=parent)).json
     assert [entry["execution_id"] for entry in found] == [child]
+
+
+async def test_a_child_stays_while_its_parent_is_in_quarantine(stand: Stand) -> None:
+    parent, child, last = await parent_and_child(stand)
+
+    def broken(decider: decide.Decider) -> None:
+        raise RuntimeError("no idea what follows")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(decide.DECIDE, e.CALL_DONE, broken)
+        await stand.hands.report(last, data=1)
+    assert (await stand.user.get(f"/api/executions/{parent}")).json["quarantined"]
+    assert (await stand.plan())["planned"] == []
+    await stand.do_chores(stand.departures(retention_days=1e-9), "expire")
+    assert (await stand.user.get(f"/api/executions/{child}")).json["archived"] is False, "its end may be asked for"
+    assert (await stand.user.delete(f"/api/quarantine/{parent}")).status == 200
+    await stand.archive()
+    assert (await stand.user.get(f"/api/executions/{child}")).json["archived"] is True
 
 
 async def test_a_result_with_a_time_of_its_own(stand: Stand) -> None:

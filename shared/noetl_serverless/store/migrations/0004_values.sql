@@ -489,14 +489,14 @@ $$;
 -- The release before has its answer in jsonb, this one in json.
 ALTER TYPE noetl.tailed ALTER ATTRIBUTE payload TYPE json CASCADE;
 
--- What is in quarantine waits for a person, and is not archived.
+-- What is in quarantine waits for a person, and is not archived; nor are its children, whose ends it may not know yet.
 CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
 RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$
     SELECT e.execution_id, e.head FROM noetl.execution e
     WHERE e.execution_id < noetl.id_of(cutoff) AND e.ended_at < cutoff AND e.status <> 'RUNNING'
       AND NOT EXISTS (SELECT FROM noetl.archived a WHERE a.execution_id = e.execution_id)
       AND NOT EXISTS (SELECT FROM noetl.inbox i WHERE i.execution_id = e.execution_id)
-      AND NOT EXISTS (SELECT FROM noetl.quarantine q WHERE q.execution_id = e.execution_id)
+      AND NOT EXISTS (SELECT FROM noetl.quarantine q WHERE q.execution_id IN (e.execution_id, e.parent_execution_id))
       -- an archive keeps what those above may still use; expiry does not
       AND (wanted = 'archive' OR noetl.settled(e.parent_execution_id, cutoff))
     ORDER BY e.execution_id LIMIT most
