@@ -120,6 +120,10 @@ class Ledger:
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
         if not await self._commits.cancel(execution_id, fact):
             return "already_completed", []
+        if cascade:
+            # those that its end was not told: of a state that cannot be read nobody knows the children
+            for child in await self._log.children(execution_id):
+                await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
 
     async def _descendants(self, execution_id: str) -> list[str]:

@@ -207,6 +207,18 @@ async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> 
     assert await other.cancel(id, "again") == ("already_completed", [])
 
 
+async def test_cancelling_what_cannot_be_read_ends_its_children_too(engine: Engine) -> None:
+    engine.catalog.add("t/t", CALL)
+    engine.catalog.add("t/child", CHILD)
+    id = await engine.start()
+    (call,) = await engine.claim()
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    (child,) = await engine.log.children(id)
+    other = await spoil(engine, id)
+    assert await other.cancel(id, "enough") == ("cancelled", [id, child])
+    assert await status(engine, child) == "cancelled"
+
+
 async def test_a_report_for_an_execution_that_cannot_be_read_sets_it_apart_and_others_go_on(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     spoiled, sound = await engine.start(), await engine.start()
