@@ -14,6 +14,7 @@ import orjson
 from ..protocol import ClaimedCommand, Order, Outcome
 from .ahead import Ahead
 from .keys import Key, key_of
+from .lease import Lease
 from .retry import Retry
 
 # so much may be unreported: steps, the seconds since the oldest of them ended, bytes of JSON
@@ -36,8 +37,10 @@ class Chain:
     """`links` from the command whose lease is in the database, the anchor, to the newest. All but the newest have
     their outcome."""
 
-    def __init__(self, anchor: ClaimedCommand, ahead: Ahead) -> None:
+    def __init__(self, anchor: ClaimedCommand, ahead: Ahead, lease: Lease) -> None:
         self.execution_id = anchor.execution_id
+        # the anchor's: what is run ahead has no other
+        self.lease = lease
         self.links = deque([Link(anchor, begun=True)])
         # how many of them are in the report under way
         self.sent = 0

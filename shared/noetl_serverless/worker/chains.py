@@ -14,6 +14,7 @@ from .ahead import Ahead, as_sent
 from .chain import Chain
 from .execute import released
 from .keys import Key, key_of, names_of
+from .lease import Lease
 from .retry import Retry, at_fault
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Chains:
 
     # -- running
 
-    def begin(self, command: ClaimedCommand) -> None:
+    def begin(self, command: ClaimedCommand, lease: Lease) -> None:
         """A claimed command is about to run: if it may be run ahead of, it is a chain's anchor."""
         plan = self._shift.worker.plans.get(command.plan)
         ahead = Ahead.of(command, plan, self._shift.worker.id, self._runs) if plan is not None else None
@@ -46,7 +47,7 @@ class Chains:
             return
         if (old := self._chains.get(command.execution_id)) is not None:
             self._drop(old)
-        self._chains[command.execution_id] = Chain(command, ahead)
+        self._chains[command.execution_id] = Chain(command, ahead, lease)
 
     def end(self, command: ClaimedCommand, outcome: Outcome) -> bool:
         """A command has ended; False if it is for others to report it."""
@@ -78,9 +79,9 @@ class Chains:
             if not chain.links:
                 self._remove(chain)
                 self._shift.reports.hand_in(released(link.command))
-        elif chain.may_begin(self._now()):
+        elif chain.may_begin(self._now()) and not chain.lease.over:
             link.begun = True
-            self._shift.run_ahead(link.command)
+            self._shift.run_ahead(link.command, chain.lease)
 
     def _handed_back(self, chain: Chain, outcome: Outcome) -> bool:
         link = chain.newest
@@ -166,7 +167,7 @@ class Chains:
         if not doubtful and any(chain.retry is not None and chain.retry.doubtful for chain in batch):
             doubtful = True
             self._shift.recover()
-        await self._settle(batch, running, answer.body, doubtful)
+        await self._settle(batch, running, answer.body, doubtful, began)
 
     def _failed(self, batch: Mapping[Chain, list[Outcome]], problem: Problem, began: float) -> None:
         """The control plane did not answer, or with what says nothing of the outcomes: they are sent again, each
@@ -190,7 +191,12 @@ class Chains:
                 self._send_less(chain, problem)
 
     async def _settle(
-        self, batch: Mapping[Chain, list[Outcome]], running: Sequence[Order], answer: ReportResponse, doubtful: bool
+        self,
+        batch: Mapping[Chain, list[Outcome]],
+        running: Sequence[Order],
+        answer: ReportResponse,
+        doubtful: bool,
+        sent: float,
     ) -> None:
         statuses: dict[Key, str] = {}
         for result in answer.results:
@@ -200,16 +206,21 @@ class Chains:
                 self._shift.summary.refused += result.status == "refused"
         claimed = {key_of(command): command for command in answer.commands}
         for chain in batch:
-            self._answered(chain, statuses, claimed, doubtful)
+            self._answered(chain, statuses, claimed, doubtful, sent)
         for order in running:
             # it came without what it takes to run it, and is not run here any more
             command = claimed.get(key_of(order))
             if command is not None and command.order == order.order:
                 self._shift.reports.hand_in(released(claimed.pop(key_of(order))))
-        await self._shift.accept(list(claimed.values()), answer.plans)
+        await self._shift.accept(list(claimed.values()), answer.plans, sent)
 
     def _answered(
-        self, chain: Chain, statuses: Mapping[Key, str], claimed: dict[Key, ClaimedCommand], doubtful: bool
+        self,
+        chain: Chain,
+        statuses: Mapping[Key, str],
+        claimed: dict[Key, ClaimedCommand],
+        doubtful: bool,
+        sent: float,
     ) -> None:
         self._count(chain.settle(statuses))
         if self._chains.get(chain.execution_id) is not chain:
@@ -220,6 +231,7 @@ class Chains:
         key = key_of(chain.anchor)
         if key in claimed and chain.anchor_at(claimed[key]) is not None:
             del claimed[key]
+            chain.lease.prolong(self._shift.until(sent))
             self._go_on(chain)
         elif doubtful:
             chain.doubtful = True
@@ -258,6 +270,10 @@ class Chains:
         """The leases that are held."""
         return [chain.anchor for chain in self._chains.values() if not chain.doubtful]
 
+    def leases(self) -> dict[Key, Lease]:
+        """Those of the anchors."""
+        return {key_of(chain.anchor): chain.lease for chain in self._chains.values()}
+
     def holds(self, key: Key) -> Chain | None:
         """The chain that the command is part of."""
         chain = self._chains.get(key[0])
@@ -268,8 +284,8 @@ class Chains:
         chain = self.holds(key)
         return chain is not None and chain.doubtful
 
-    def meet(self, command: ClaimedCommand) -> bool:
-        """A lease came that is for one of the chains."""
+    def meet(self, command: ClaimedCommand, sent: float) -> bool:
+        """A lease came that is for one of the chains; `sent`: when the call was that brought it."""
         chain = self.holds(key_of(command))
         if chain is None or chain.sent:
             return False
@@ -278,8 +294,22 @@ class Chains:
         taken = chain.anchor_at(command)
         if taken is None:
             return False
+        chain.lease.prolong(self._shift.until(sent))
         self._count(taken)
         self._go_on(chain)
+        self._flush()
+        return True
+
+    def run_out(self, command: ClaimedCommand) -> bool:
+        """The lease has run out under which a command runs: it is stopped, and what ended before it is reported all the
+        same, for the control plane to say whether it comes too late. False if it is of no chain."""
+        chain = self._chains.get(command.execution_id)
+        if chain is None or chain.newest.command is not command:
+            return False
+        chain.take_back()
+        if not chain.links:
+            self._remove(chain)
+        self._stop(command)
         self._flush()
         return True
 
@@ -294,9 +324,9 @@ class Chains:
             self._drop(chain)
         return True
 
-    def recovered(self, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
+    def recovered(self, commands: Sequence[ClaimedCommand], sent: float) -> list[ClaimedCommand]:
         """Of all that is ours, what is for others; chains in doubt of which nothing is ours have lost their race."""
-        rest = [command for command in commands if not self.meet(command)]
+        rest = [command for command in commands if not self.meet(command, sent)]
         for chain in [chain for chain in self._chains.values() if chain.doubtful]:
             self._drop(chain)
         return rest
@@ -311,10 +341,12 @@ class Chains:
         """Others go on, from where the log stands."""
         if self._chains.get(chain.execution_id) is chain:
             self._remove(chain)
-            link = chain.newest
-            running = self._shift.running.get(key_of(link.command))
-            if running is not None and running.command is link.command:
-                self._shift.lose(running)
+            self._stop(chain.newest.command)
+
+    def _stop(self, command: ClaimedCommand) -> None:
+        running = self._shift.running.get(key_of(command))
+        if running is not None and running.command is command:
+            self._shift.lose(running)
 
     def _remove(self, chain: Chain) -> None:
         if self._chains.get(chain.execution_id) is chain:

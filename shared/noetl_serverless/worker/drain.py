@@ -24,6 +24,7 @@ from .budget import GRACE, Budget
 from .client import ControlPlane
 from .errors import step_error
 from .execute import Executor, failed, released
+from .lease import Lease
 from .plans import Compile, PlanCache
 from .shift import Shift
 from .toolbox import LoadTool, Toolbox
@@ -129,7 +130,7 @@ class Worker:
         await self.python.close()
         await self.client.close()
 
-    async def execute(self, command: ClaimedCommand, budget: Budget) -> Outcome:
+    async def execute(self, command: ClaimedCommand, budget: Budget, lease: Lease) -> Outcome:
         plan = self.plans.get(command.plan)
         if plan is None and (fault := self.plans.fault(command.plan)) is not None:
             message = f"this worker cannot compile the playbook: {fault}"
@@ -138,7 +139,7 @@ class Worker:
             # it will be named unknown with the next claim, and come along
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
             return released(command)
-        return await self._executor.run(command, plan, budget)
+        return await self._executor.run(command, plan, budget, lease)
 
     async def learn(self, texts: Mapping[str, str]) -> None:
         """Compile playbooks that came with commands."""

@@ -25,6 +25,7 @@ from .domain import TooLong, fit, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
 from .job import End, Job
+from .lease import Lease
 from .pipeline import Pipeline
 from .render import Lazy
 from .stopwatch import Stopwatch
@@ -44,15 +45,18 @@ class Executor:
         self._toolbox = toolbox
         self._worker = worker
 
-    async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget) -> Outcome:
-        """Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
+    async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget, lease: Lease | None = None) -> Outcome:
+        """`lease`: no task begins once it is over; without one there is nobody to take the command away.
+
+        Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
         stopwatch, attempts = Stopwatch(), Attempts(self._worker)
+        lease = lease or Lease()
         started_at = _now()
         with log_context(execution_id=command.execution_id, command_id=command.command_id):
             try:
-                outcome = await self._run(command, plan, budget, attempts, stopwatch)
+                outcome = await self._run(command, plan, budget, attempts, stopwatch, lease)
             except asyncio.CancelledError:
-                outcome = _handed_back(command, stopwatch.ran + stopwatch.waited, budget)
+                outcome = _handed_back(command, stopwatch.ran + stopwatch.waited, budget, lease)
                 if outcome.error is not None:
                     attempts.cut(outcome.error)
                 if (task := asyncio.current_task()) is not None:
@@ -77,7 +81,13 @@ class Executor:
         return outcome
 
     async def _run(
-        self, command: ClaimedCommand, plan: Plan, budget: Budget, attempts: Attempts, stopwatch: Stopwatch
+        self,
+        command: ClaimedCommand,
+        plan: Plan,
+        budget: Budget,
+        attempts: Attempts,
+        stopwatch: Stopwatch,
+        lease: Lease,
     ) -> Outcome:
         step = plan.steps.get(command.step)
         if step is None:
@@ -94,6 +104,7 @@ class Executor:
             resume=command.resume,
             attempts=attempts,
             stopwatch=stopwatch,
+            lease=lease,
         )
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())
@@ -195,8 +206,8 @@ def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
     return failed(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
 
 
-def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget) -> Outcome:
-    if budget.stopped or seconds < WHOLE_BUDGET * budget.run_time:
+def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget, lease: Lease) -> Outcome:
+    if budget.stopped or lease.over or seconds < WHOLE_BUDGET * budget.run_time:
         return released(command)
     message = (
         f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "

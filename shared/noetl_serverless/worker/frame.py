@@ -63,6 +63,8 @@ class FrameRun:
         await self._restore()
         try:
             await self._run_all()
+            # a task group passes over those of its tasks that were cancelled
+            self.job.lease.check()
         except asyncio.CancelledError:
             end = await self._partial()
             if end is None:

@@ -10,6 +10,7 @@ from ..playbook.plan import Step
 from ..protocol import ChildRequest, ClaimedCommand
 from .attempts import Attempts
 from .budget import Budget
+from .lease import Lease
 from .render import Lazy
 from .stopwatch import Stopwatch
 from .toolbox import Toolbox
@@ -31,6 +32,7 @@ class Job:
     # of the whole command
     attempts: Attempts = field(default_factory=Attempts)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    lease: Lease = field(default_factory=Lease)
 
 
 @dataclass(slots=True)

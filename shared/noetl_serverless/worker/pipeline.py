@@ -119,6 +119,7 @@ class Pipeline:
                 "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
             )
         call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
+        self.job.lease.check()
         called = await call_tool(self.job.toolbox, call, self._identity(task), self.job.stopwatch)
         outcome = called.outcome
         try:

@@ -189,7 +189,7 @@ class Reports:
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
             self._shift.recover()
         self._settle(outcomes, answer.body)
-        await self._shift.accept(answer.body.commands, answer.body.plans)
+        await self._shift.accept(answer.body.commands, answer.body.plans, began)
         return []
 
     def _failed(self, batch: Batch, problem: Problem, began: float) -> list[Batch]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Problem
@@ -16,9 +15,11 @@ from .budget import Budget
 from .chains import Chains
 from .execute import released
 from .gate import Gate
-from .heart import beat
+from .heart import beat, watch
 from .keys import Key, key_of
+from .lease import Lease
 from .reports import Reports
+from .running import Running
 from .summary import Summary
 
 if TYPE_CHECKING:
@@ -34,14 +35,6 @@ LAST_PULL_WAIT = 0.05
 TURN = 0.1
 # commands named by rings that came while all slots were taken: the bus points to the others
 MOST_NAMED = 64
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    command: ClaimedCommand
-    task: asyncio.Task[None] | None = None
-    # no longer this worker's: its outcome is not wanted
-    lost: bool = False
 
 
 class Shift:
@@ -70,8 +63,8 @@ class Shift:
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
-        self._turn_at = asyncio.get_running_loop().time()
-        heart = asyncio.create_task(beat(self))
+        self._turn_at = self.now()
+        heart = [asyncio.create_task(beat(self)), asyncio.create_task(watch(self))]
         try:
             if self._named and not self.budget.closing:
                 named, self._named = self._named[: self.free()], []
@@ -83,7 +76,8 @@ class Shift:
                 if self.budget.closing or not self.worker.rung():
                     break
         finally:
-            heart.cancel()
+            for task in heart:
+                task.cancel()
             metrics.commands_in_flight.set(0)
         return self.summary
 
@@ -117,7 +111,7 @@ class Shift:
     def share(self, room: int) -> int:
         """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is left
         for others now and then: a loop that is long, or endless, would keep all of them to itself."""
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
             return room
         self._turn_at = now
@@ -166,9 +160,10 @@ class Shift:
         self.reserved += request.limit
         try:
             async with self.gate.shared():
+                sent = self.now()
                 answer = await self.worker.client.claim(request, within=self.within())
                 self.heard()
-                await self.accept(answer.body.commands, answer.body.plans)
+                await self.accept(answer.body.commands, answer.body.plans, sent)
         except Problem as problem:
             logger.error("claiming failed: %s", problem.detail)
             self.summary.more = True
@@ -192,12 +187,13 @@ class Shift:
             # they come again, and are then found to be gone
             logger.warning("the bus took no acknowledgement: %s", type(error).__name__)
 
-    async def accept(self, commands: Sequence[ClaimedCommand], plans: Mapping[str, str]) -> None:
+    async def accept(self, commands: Sequence[ClaimedCommand], plans: Mapping[str, str], sent: float) -> None:
+        """`sent`: when the call was that brought them."""
         if plans:
             await self.worker.learn(plans)
         for command in commands:
             key = (command.execution_id, command.command_id)
-            if self.chains.meet(command):
+            if self.chains.meet(command, sent):
                 continue
             if (held := self.running.get(key)) is not None:
                 if held.command.fence >= command.fence:
@@ -207,26 +203,26 @@ class Shift:
                 continue
             self.reports.supersede(key, command.fence)
             self.summary.claimed += 1
-            self._start(key, command)
+            self._start(key, command, Lease(self.until(sent)))
         metrics.commands_in_flight.set(len(self.running))
 
-    def _start(self, key: Key, command: ClaimedCommand) -> None:
-        if self.budget.over:
+    def _start(self, key: Key, command: ClaimedCommand, lease: Lease) -> None:
+        if self.budget.over or lease.over:
             self._let_go(key)
             self.reports.hand_in(released(command))
             return
-        running = Running(command)
+        running = Running(command, lease)
         self.running[key] = running
         if command.delivery >= max(2, self.worker.settings.max_deliveries):
             self._set_apart(running)
         else:
-            self.chains.begin(command)
+            self.chains.begin(command, lease)
             running.task = asyncio.create_task(self._run(key, running))
 
-    def run_ahead(self, command: ClaimedCommand) -> None:
-        """Run what is not claimed yet."""
+    def run_ahead(self, command: ClaimedCommand, lease: Lease) -> None:
+        """Run what is not claimed yet, under the lease of what it follows from."""
         key = key_of(command)
-        running = self.running[key] = Running(command)
+        running = self.running[key] = Running(command, lease)
         running.task = asyncio.create_task(self._run(key, running))
 
     # -- the last delivery
@@ -265,7 +261,7 @@ class Shift:
         return len(self.running) > 1 or self._unsettled
 
     async def _run(self, key: Key, running: Running) -> None:
-        outcome = await self.worker.execute(running.command, self.budget)
+        outcome = await self.worker.execute(running.command, self.budget, running.lease)
         if outcome.status == "released":
             self._let_go(key)
         if self.running.get(key) is running:
@@ -304,15 +300,16 @@ class Shift:
                 recover=True,
                 holding=[CommandKey(execution_id=a, command_id=b) for a, b in held],
             )
+            sent = self.now()
             try:
                 answer = await self.worker.client.claim(request, within=self.within())
             except Problem as problem:
                 # they come back when their leases run out
                 logger.error("recovering failed: %s", problem.detail)
                 self.summary.more = True
-                self.chains.recovered([])
+                self.chains.recovered([], sent)
                 return
-            await self.accept(self.chains.recovered(answer.body.commands), answer.body.plans)
+            await self.accept(self.chains.recovered(answer.body.commands, sent), answer.body.plans, sent)
 
     def lose(self, running: Running) -> None:
         running.lost = True
@@ -376,9 +373,16 @@ class Shift:
     def within(self) -> float:
         return max(1.0, self.budget.left())
 
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def until(self, sent: float) -> float:
+        """When a lease runs out that the answer to a call gave which was `sent` then."""
+        return sent + self.worker.settings.lease
+
     def heard(self) -> None:
         """The control plane has answered."""
-        self.answered = asyncio.get_running_loop().time()
+        self.answered = self.now()
 
     def wake(self) -> None:
         """The budget has changed: look at it."""

@@ -16,6 +16,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.worker.budget import Budget
 from noetl_serverless.worker.execute import Executor
+from noetl_serverless.worker.lease import Lease
 from noetl_serverless.worker.toolbox import Toolbox
 
 Behave = Callable[[ToolCall, ToolContext], ToolOutcome | Awaitable[ToolOutcome]]
@@ -122,6 +123,7 @@ class Bench:
         self.resolver = Resolver(self.store)
         self.tools: dict[str, FakeTool] = {}
         self.budget = Budget(60.0)
+        self.lease = Lease()
         self.scratch = tmp_path
 
     def tool(self, name: str, *script: Any) -> FakeTool:
@@ -158,7 +160,7 @@ class Bench:
 
     async def run(self, each: Step, *, ctx: Any = None, steps: Any = None, **more: Any) -> Any:
         command = self.command(each, scope={"ctx": ctx or {}, "steps": steps or {}}, **more)
-        return await self.executor.run(command, plan(each), self.budget)
+        return await self.executor.run(command, plan(each), self.budget, self.lease)
 
     async def frame(
         self, each: Step, items: Sequence[Any], /, concurrency: int = 1, start: int = 0, **more: Any

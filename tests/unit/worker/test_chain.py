@@ -8,6 +8,7 @@ import pytest
 
 from noetl_serverless.protocol import ClaimedCommand, Outcome
 from noetl_serverless.worker.chain import MOST_BYTES, MOST_STEPS, Chain
+from noetl_serverless.worker.lease import Lease
 
 
 def command(number: int, fence: int = 1) -> ClaimedCommand:
@@ -40,7 +41,7 @@ class Counting:
 def chain(ended: int, last: int = 1000, data: Any = None) -> Chain:
     """Whose first `ended` commands have ended, a second after each other, while the next one runs."""
     ahead: Any = Counting(last)
-    chain = Chain(command(1), ahead)
+    chain = Chain(command(1), ahead, Lease())
     for number in range(ended):
         step(chain, float(number), data)
     return chain
