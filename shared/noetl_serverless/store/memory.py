@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice, zip_longest
 from typing import Any
 
 import orjson
@@ -518,13 +519,12 @@ class MemoryLog:
         return sorted(keys, key=waited)
 
     def _in_turn(self, keys: Iterable[Key]) -> list[Key]:
-        """Of each execution the first, then of each the second, ..."""
+        """Of each execution the first, those first that have waited longest, then of each the second, ..."""
         queues: dict[str, list[Key]] = {}
         for key in self._in_order(keys):
             queues.setdefault(key[0], []).append(key)
-        chosen = [enumerate(queues[id]) for id in sorted(queues, key=int)[:SWEPT]]
-        turns = [(turn, self.commands[key].issued_at, key) for queue in chosen for turn, key in queue]
-        return [key for *_, key in sorted(turns)]
+        turns = zip_longest(*islice(queues.values(), SWEPT))
+        return [key for turn in turns for key in turn if key is not None]
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:
         return [self._leased(key) for key in self._in_order(keys)]

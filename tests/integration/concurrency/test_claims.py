@@ -18,6 +18,13 @@ workflow:
     loop: {in: "{{ range(60) | list }}", iterator: x, spec: {mode: parallel, max_in_flight: 60}}
     tool: {kind: noop}
 """
+SOME = """
+workload: {n: 1}
+workflow:
+  - step: each
+    loop: {in: "{{ range(workload.n) | list }}", iterator: x, spec: {mode: parallel, max_in_flight: 60}}
+    tool: {kind: noop}
+"""
 CLAIM = "SELECT command_id FROM noetl.claim('elsewhere', 'shared', 30, :most, NULL)"
 
 
@@ -70,6 +77,31 @@ async def test_a_claim_passes_by_what_another_is_claiming(direct: Bed, sessions:
     leases = {lease.command_id for lease in await asking}
     assert not waited, "it waited for the rows of another worker's claim"
     assert leases == {key.command_id for key in keys} - taken
+
+
+async def test_a_claim_finds_what_another_leaves_of_one_execution(direct: Bed, sessions: Sessions) -> None:
+    keys = await wide(direct)
+    elsewhere = sessions.begin()
+    taken = {command for (command,) in elsewhere.run(CLAIM, most=10)}
+
+    leases = await direct.planes[0].log.claim(claimant(1, 10), None)
+
+    elsewhere.run("COMMIT")
+    assert len(taken) == len(leases) == 10
+    assert not taken & {lease.command_id for lease in leases}
+    rest = await direct.planes[0].log.claim(claimant(2, 100), None)
+    assert len(rest) == len(keys) - 20, "more was locked than was taken"
+
+
+@pytest.mark.parametrize("executions", [1, 3, 60])
+async def test_workers_that_claim_at_once_all_get_what_they_ask_for(bed: Bed, executions: int) -> None:
+    await bed.add("t/some", SOME)
+    width = 60 // executions
+    for _ in range(executions):
+        await bed.start("t/some", n=width)
+    for round in range(2):
+        claims = [bed.planes[number % 3].log.claim(claimant(9 * round + number, 3), None) for number in range(9)]
+        assert [len(leases) for leases in await asyncio.gather(*claims)] == [3] * 9, "there was enough for all"
 
 
 async def test_a_command_that_is_reported_while_its_lease_is_expired_goes_one_way(

@@ -41,8 +41,9 @@ CREATE TABLE noetl.quarantine (
     facts json NOT NULL
 );
 
--- for a fair choice among executions
-CREATE INDEX command_waiting ON noetl.command (pool, execution_id, issued_at) WHERE status = 'pending';
+-- For a fair choice among executions: in an order in which their ids, that begin with their time, are spread evenly.
+CREATE INDEX command_waiting ON noetl.command (pool, hashint8(execution_id), execution_id, issued_at, seq)
+    WHERE status = 'pending';
 
 -- Event partitions by month of the execution's start, which its id begins with. Rows that came into the default because
 -- nobody had made theirs are moved, unless they are many: a table cannot be attached while the default holds its rows.
@@ -374,9 +375,77 @@ CREATE OR REPLACE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noe
     FROM noetl.leased(taken) l
 $$;
 
--- Lease pending commands of a pool: those named by `keys` [{execution_id, command_id}], or with null whatever waits: of each
--- execution the first, then of each the second, ..., so that a long loop holds up nobody. Looked at are the executions from
--- a random one on. Functions, so that their plans are kept behind a pooler too.
+-- Pending commands of a pool, at most so many, each locked and taken in turn: of each execution the first, then of each the
+-- second, ..., so that a long loop holds up nobody. What another is claiming is passed by, and nothing is locked that is
+-- not taken: whoever comes meanwhile finds the rest.
+--
+-- Looked at are 64 executions from a random place on, those first whose first has waited longest; and the next ones after
+-- them only if all that they have is taken. By the index alone, however much waits.
+CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS noetl.command[] LANGUAGE plpgsql AS $$
+DECLARE
+    wanted noetl.command[] := '{}';
+    start integer := floor(random() * 4294967296 - 2147483648);
+    -- the execution looked at last
+    place integer := start;
+    last bigint := -1;
+    -- the whole circle of places: from the start to its end, then from its beginning to the start
+    round integer := 0;
+    head record;
+    ids bigint[];
+    ages timestamptz[];
+    quota integer;
+    had integer;
+    got noetl.command[];
+    rest bigint[];
+    id bigint;
+BEGIN
+    WHILE round < 2 AND most > 0 AND cardinality(wanted) = 0 LOOP
+        ids := '{}';
+        ages := '{}';
+        WHILE round < 2 AND cardinality(ids) < 64 LOOP
+            SELECT hashint8(c.execution_id) AS place, c.execution_id, c.issued_at INTO head FROM noetl.command c
+            WHERE c.status = 'pending' AND c.pool = pool_name
+              AND (hashint8(c.execution_id), c.execution_id) > (place, last)
+            ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
+            IF FOUND AND (round = 0 OR head.place < start) THEN
+                place := head.place;
+                last := head.execution_id;
+                ids := ids || head.execution_id;
+                ages := ages || head.issued_at;
+            ELSE
+                round := round + 1;
+                place := -2147483648;
+                last := -1;
+            END IF;
+        END LOOP;
+        SELECT coalesce(array_agg(h.id ORDER BY h.age, h.id), '{}') INTO ids FROM unnest(ids, ages) AS h(id, age);
+        had := 0;
+        WHILE cardinality(ids) > 0 AND cardinality(wanted) < most LOOP
+            quota := greatest(1, (most - cardinality(wanted)) / cardinality(ids));
+            rest := '{}';
+            FOREACH id IN ARRAY ids LOOP
+                EXIT WHEN cardinality(wanted) >= most;
+                SELECT coalesce(array_agg(w.c), '{}') INTO got FROM (
+                    SELECT c FROM noetl.command c
+                    WHERE c.status = 'pending' AND c.pool = pool_name AND hashint8(c.execution_id) = hashint8(id)
+                      AND c.execution_id = id
+                    -- its own locks hold up nobody: those it had before come first again
+                    ORDER BY c.issued_at, c.seq OFFSET had LIMIT quota FOR UPDATE SKIP LOCKED
+                ) w;
+                wanted := wanted || got;
+                IF cardinality(got) = quota THEN
+                    rest := rest || id;
+                END IF;
+            END LOOP;
+            had := had + quota;
+            ids := rest;
+        END LOOP;
+    END LOOP;
+    RETURN wanted;
+END $$;
+
+-- Lease pending commands of a pool: those named by `keys` [{execution_id, command_id}], or with null whatever waits, in turn
+-- among executions. Functions, so that their plans are kept behind a pooler too.
 CREATE FUNCTION noetl.lease(worker_id text, pool_name text, lease float8, most integer, keys json)
 RETURNS SETOF noetl.leased LANGUAGE plpgsql SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -385,22 +454,17 @@ DECLARE
     taken noetl.command[];
 BEGIN
     IF keys IS NULL THEN
-        SELECT array_agg(w) INTO wanted FROM (
-            SELECT c.* FROM noetl.fair(pool_name, most) f
-            JOIN noetl.command c ON c.execution_id = f.execution_id AND c.command_id = f.command_id
-            WHERE c.status = 'pending' AND c.pool = pool_name
-            ORDER BY f.turn, c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
-        ) w;
+        wanted := noetl.fair(pool_name, most);
     ELSE
-        SELECT array_agg(w) INTO wanted FROM (
-            SELECT c.* FROM noetl.command c
+        SELECT array_agg(w.c) INTO wanted FROM (
+            SELECT c FROM noetl.command c
             JOIN (SELECT DISTINCT k.execution_id, k.command_id
                   FROM json_to_recordset(keys) AS k(execution_id bigint, command_id text)) k USING (execution_id, command_id)
             WHERE c.status = 'pending' AND c.pool = pool_name
             ORDER BY c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
         ) w;
     END IF;
-    IF wanted IS NULL THEN
+    IF wanted IS NULL OR cardinality(wanted) = 0 THEN
         RETURN;
     END IF;
     WITH leased AS (
@@ -410,44 +474,6 @@ BEGIN
     )
     SELECT array_agg(c) INTO taken FROM leased;
     RETURN QUERY SELECT * FROM noetl.leased(taken);
-END $$;
-
--- Candidates for a fair claim: the first few pending commands of up to 64 executions of a pool, from a random place on, with
--- their turn within their execution. By the index alone, however much waits.
-CREATE FUNCTION noetl.fair(pool_name text, most integer)
-RETURNS TABLE (execution_id bigint, command_id text, turn bigint) LANGUAGE plpgsql AS $$
-DECLARE
-    start bigint;
-    id bigint;
-    round integer := 0;
-    found integer := 0;
-BEGIN
-    -- a place between the first and the last that wait
-    SELECT (lowest + floor(random() * (highest - lowest + 1)))::bigint INTO start FROM (SELECT
-        (SELECT c.execution_id FROM noetl.command c WHERE c.status = 'pending' AND c.pool = pool_name
-         ORDER BY c.execution_id LIMIT 1) AS lowest,
-        (SELECT c.execution_id FROM noetl.command c WHERE c.status = 'pending' AND c.pool = pool_name
-         ORDER BY c.execution_id DESC LIMIT 1) AS highest) ends;
-    IF start IS NULL THEN
-        RETURN;
-    END IF;
-    FOR round IN 0..1 LOOP
-        id := CASE round WHEN 0 THEN start - 1 ELSE -1 END;
-        LOOP
-            SELECT c.execution_id INTO id FROM noetl.command c
-            WHERE c.status = 'pending' AND c.pool = pool_name AND c.execution_id > id
-              AND (round = 0 OR c.execution_id < start)
-            ORDER BY c.execution_id LIMIT 1;
-            EXIT WHEN id IS NULL OR found >= 64;
-            found := found + 1;
-            RETURN QUERY
-            SELECT o.execution_id, o.command_id, row_number() OVER (ORDER BY o.issued_at, o.seq) FROM (
-                SELECT c.execution_id, c.command_id, c.issued_at, c.seq FROM noetl.command c
-                WHERE c.status = 'pending' AND c.pool = pool_name AND c.execution_id = id
-                ORDER BY c.issued_at LIMIT most
-            ) o;
-        END LOOP;
-    END LOOP;
 END $$;
 
 -- As the release before calls it.

@@ -1,0 +1,100 @@
+"""A sweep chooses among executions alike, and reads little for it, however much waits."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine.ids import execution_id
+from noetl_serverless.store.connection import Connection, connect
+from noetl_serverless.store.migrate import migrate
+
+FILL = """
+    INSERT INTO noetl.command (execution_id, command_id, step, generation, kind, attempt, pool, status, seq, issued_at)
+    SELECT x.id, 'c' || n, 's', 1, 'step', 1, 'shared', 'pending', n, now() - make_interval(secs => n)
+    FROM unnest(CAST(:ids AS bigint[])) x(id), generate_series(1, :each) n"""
+LOOK = "SELECT f.execution_id FROM unnest(noetl.fair('shared', :most)) f"
+COST = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT cardinality(noetl.fair('shared', :most))"
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Connection]:
+    migrate(postgres_url)
+    with closing(connect(postgres_url)) as database:
+        yield database
+
+
+def fill(database: Connection, ids: list[int], each: int) -> None:
+    database.run(FILL, ids=ids, each=each)
+    database.run("ANALYZE noetl.command")
+
+
+def first(at: int) -> int:
+    """The id of an execution that began `at`, in ms; those above it are of the same instant."""
+    return int(execution_id(at, "any")) >> 12 << 12
+
+
+def looked_at(database: Connection, most: int) -> list[int]:
+    return [id for (id,) in database.run(LOOK, most=most)]
+
+
+def pages(database: Connection, most: int) -> int:
+    """Read for one claim, with its plans made."""
+    looked_at(database, most)
+    (((plan,),),) = [database.run(COST, most=most)]
+    top: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+
+
+def test_every_execution_is_looked_at_as_often_whatever_the_ids(database: Connection) -> None:
+    """A burst, a second later another, and one a month after them."""
+    start = 1_800_000_000_000
+    burst = [first(start) + n for n in range(300)]
+    later = [first(start + 1000) + n for n in range(99)]
+    alone = first(start + 30 * 86_400_000)
+    fill(database, [*burst, *later, alone], 1)
+
+    found = Counter(id for _ in range(500) for id in looked_at(database, 64))
+
+    # on average each 80 times
+    assert len(found) == 400, "some are never looked at"
+    assert max(found.values()) < 160, "some are looked at far more often"
+    assert min(found.values()) > 30, "some are hardly looked at"
+
+
+def test_turns_go_around_before_anybody_has_a_second(database: Connection) -> None:
+    fill(database, list(range(1, 6)), 7)
+    for most, each in ((5, 1), (12, 2), (35, 7), (100, 7)):
+        counts = Counter(looked_at(database, most))
+        assert len(counts) == 5
+        assert sum(counts.values()) == min(most, 35)
+        assert min(counts.values()) == each
+        assert max(counts.values()) <= each + 1
+
+
+def test_those_that_have_waited_longest_have_the_first_turn(database: Connection) -> None:
+    fill(database, list(range(1, 31)), 3)
+    database.run("UPDATE noetl.command SET issued_at = issued_at - interval '1 hour' WHERE execution_id = 17")
+    assert looked_at(database, 1) == [17]
+
+
+def test_the_one_execution_that_others_leave_is_found(database: Connection, postgres_url: str) -> None:
+    fill(database, list(range(1, 641)), 1)
+    with closing(connect(postgres_url)) as other:
+        other.run("BEGIN")
+        other.run("SELECT 1 FROM noetl.command WHERE execution_id <> 99 FOR UPDATE")
+        assert [looked_at(database, 1) for _ in range(6)] == [[99]] * 6, "it came back empty while there was work"
+        other.run("ROLLBACK")
+
+
+@pytest.mark.parametrize(("executions", "each"), [(1000, 10), (1, 100_000)])
+def test_a_claim_reads_no_more_however_much_waits(database: Connection, executions: int, each: int) -> None:
+    fill(database, [first(1_800_000_000_000) + n for n in range(executions)], each)
+    # three levels of the index and a row for each execution that is looked at and each command that is taken
+    assert pages(database, 1) < 64 * 5
+    assert pages(database, 64) < 128 * 6
