@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -16,10 +12,8 @@ from pydantic import Field, WithJsonSchema, field_validator
 
 from ..playbook.template import BoundSql
 from .config import ToolConfig
+from .duckdb_folders import Folders
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
-
-# seconds that an execution's files outlive their last use
-KEPT = 3600.0
 
 Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
 
@@ -34,9 +28,9 @@ class DuckDBConfig(ToolConfig):
     be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
 
     The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder of
-    this execution in this worker's container: it lasts from task to task of one step, but an hour at most, and is no
-    place to keep things between steps. SQL reads and writes other files of that folder as
-    `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be reached.
+    this execution in this worker's process: it lasts from task to task of one step, but an hour at most, or until
+    others take more than 1 GiB, and is no place to keep things between steps. SQL reads and writes other files of
+    that folder as `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be reached.
 
     On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO
     8601; blobs are base64; NaN and infinity are null.
@@ -84,24 +78,23 @@ class DuckDB:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(8, "duckdb")
-        self._swept = 0.0
+        self._folders: dict[Path, Folders] = {}
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         try:
             config = DuckDBConfig.of(call)
             from .duckdb_work import Work
 
-            now = time.time()
-            if now - self._swept > KEPT / 10:
-                self._swept = now
-                await asyncio.to_thread(sweep, context.scratch, now)
-            folder = folder_of(context.scratch, context.execution_id)
+            folders = self._folders.setdefault(context.scratch, Folders(context.scratch))
+            folder = folders.using(context.execution_id)
             return await self._thread(Work(config, call.input, folder), call.timeout)
         except ToolFailure as failure:
             return failure.outcome()
 
     async def close(self) -> None:
-        return None
+        while self._folders:
+            _, folders = self._folders.popitem()
+            await asyncio.to_thread(folders.remove)
 
     async def _thread(self, work: Any, timeout: float | None) -> ToolOutcome:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
@@ -119,16 +112,3 @@ class DuckDB:
             raise ToolFailure(
                 "duckdb", "duckdb.timeout", f"ran longer than {timeout:g} s and was interrupted", retryable=True
             ) from None
-
-
-def folder_of(scratch: Path, execution_id: str) -> Path:
-    """Where an execution's files are, in this container."""
-    return scratch / "duckdb" / PurePosixPath(execution_id).name
-
-
-def sweep(scratch: Path, now: float) -> None:
-    """Delete the folders that no task used for an hour; `now` as time.time()."""
-    with contextlib.suppress(OSError), os.scandir(scratch / "duckdb") as entries:
-        for entry in entries:
-            if now - entry.stat().st_mtime > KEPT:
-                shutil.rmtree(entry.path, ignore_errors=True)

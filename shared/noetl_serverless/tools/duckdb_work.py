@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ _opening = threading.Lock()
 class Work:
     """`run` in a thread; `interrupt` from another."""
 
-    def __init__(self, config: DuckDBConfig, input: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, config: DuckDBConfig, input: Mapping[str, Any], folder: AbstractContextManager[Path]) -> None:
+        """`folder`: entered while the task runs."""
         self._config = config
         self._tables = {name: rows for name, rows in input.items() if _is_table(rows)}
         self._params = {**{name: it for name, it in input.items() if name not in self._tables}, **config.params}
@@ -51,17 +52,19 @@ class Work:
             raise ToolFailure("duckdb", "duckdb.memory", str(error)) from None
         except duckdb.PermissionException as error:
             raise ToolFailure("duckdb", "duckdb.refused", str(error)) from None
+        except OSError as error:
+            raise ToolFailure("duckdb", "duckdb.files", str(error), retryable=True) from None
         except duckdb.Error as error:
             raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
 
     def _all(self) -> dict[str, Any]:
         todo = self._statements()
-        with self._open() as connection:
+        with self._folder as folder, self._open(folder) as connection:
             self._connection = connection
             try:
                 for name, rows in self._tables.items():
                     connection.register(name, table_of(rows))
-                connection.execute("SET VARIABLE folder = $folder", {"folder": str(self._folder)})
+                connection.execute("SET VARIABLE folder = $folder", {"folder": str(folder)})
                 count, result, part = 0, None, None
                 for statement in todo:
                     for part in connection.extract_statements(statement.text):
@@ -97,37 +100,35 @@ class Work:
             values[name] = statement.values.get(name, self._params.get(name))
         return values
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self, folder: Path) -> duckdb.DuckDBPyConnection:
         """A database that reaches its own folder and nothing else."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self._folder)
         path = ":memory:"
         if self._config.database is not None:
-            file = self._folder / self._config.database
+            file = folder / self._config.database
             file.parent.mkdir(parents=True, exist_ok=True)
             path = str(file)
         with _opening:
             try:
-                connection = duckdb.connect(path, config=self._settings())
+                connection = duckdb.connect(path, config=self._settings(folder))
             except duckdb.ConnectionException as error:
                 raise ToolFailure("duckdb", "duckdb.busy", str(error), retryable=True) from None
-            self._confine(connection)
+            self._confine(connection, folder)
         return connection
 
-    def _confine(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _confine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         # a file that another task has open is one database in this process, confined already
         locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
         if locked and locked[0]:
             return
-        folder = str(self._folder).replace("'", "''")
-        connection.execute(f"SET allowed_directories = ['{folder}/']")
+        allowed = str(folder).replace("'", "''")
+        connection.execute(f"SET allowed_directories = ['{allowed}/']")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, folder: Path) -> dict[str, Any]:
         return {
-            "temp_directory": str(self._folder / ".spill"),
+            "temp_directory": str(folder / ".spill"),
             "memory_limit": f"{self._config.memory_mb}MB",
             "threads": self._config.threads,
             "python_enable_replacements": False,

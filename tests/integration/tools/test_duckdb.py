@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from noetl_serverless.playbook.template import BoundSql
-from noetl_serverless.tools.duckdb import KEPT, folder_of, sweep
+from noetl_serverless.tools import registry
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.sql import named, statements
 
@@ -23,6 +23,10 @@ def duck(run: Run) -> Run:
         return await run("duckdb", {"query": query, **more}, input, timeout, **context)
 
     return duck
+
+
+def folders(scratch: Path) -> list[Path]:
+    return list(scratch.glob("duckdb-*"))
 
 
 def code(outcome: ToolOutcome) -> str:
@@ -116,13 +120,21 @@ async def test_memory_is_one_calls_alone_and_a_file_one_executions(duck: Run, tm
     assert code(await duck("select i from t", database="d/x.duckdb", execution_id="8")) == "duckdb.error"
 
 
-async def test_files_are_kept_for_an_hour_after_their_last_use(duck: Run, tmp_path: Path) -> None:
+async def test_a_folder_of_anothers_is_not_in_the_way(duck: Run, tmp_path: Path) -> None:
+    # as one that belongs to another user: nothing can be made in it
+    (tmp_path / "duckdb").write_text("")
+    outcome = await duck("create table t as select 1 as i", database="x.duckdb")
+    assert outcome.error is None
+    (own,) = folders(tmp_path)
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert (own / "7" / "x.duckdb").exists()
+
+
+async def test_nothing_is_left_by_a_tool_that_is_closed(duck: Run, tmp_path: Path) -> None:
     await duck("create table t as select 1 as i", database="x.duckdb")
-    used = folder_of(tmp_path, "7").stat().st_mtime
-    sweep(tmp_path, used + KEPT - 1)
-    assert folder_of(tmp_path, "7").exists()
-    sweep(tmp_path, used + KEPT + 1)
-    assert not folder_of(tmp_path, "7").exists()
+    await registry.close()
+    assert folders(tmp_path) == []
+    assert (await duck("select 1 as i", database="x.duckdb")).error is None
 
 
 async def test_tasks_of_one_execution_may_use_a_file_side_by_side(duck: Run) -> None:

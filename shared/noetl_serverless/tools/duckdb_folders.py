@@ -1,0 +1,82 @@
+"""The folders of executions that duckdb keeps its files in, below one that is this process's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from .scratch import ScratchFolder
+
+# seconds that an execution's files outlive their last use
+KEPT = 3600.0
+# of all that is kept, in bytes, beside what is in use
+KEPT_BYTES = 1024 * 1024 * 1024
+
+
+class Folders:
+    """Used by many threads. `clock` as time.time()."""
+
+    def __init__(self, scratch: Path, clock: Callable[[], float] = time.time, most: int = KEPT_BYTES) -> None:
+        """Makes nothing yet. `most`: see KEPT_BYTES."""
+        self._scratch = scratch
+        self._clock = clock
+        self._most = most
+        self._lock = threading.Lock()
+        self._own: ScratchFolder | None = None
+        self._used: Counter[str] = Counter()
+        # by execution, those used last at the end: since when it is not used, and the bytes that it then had
+        self._kept: dict[str, tuple[float, int]] = {}
+
+    @contextmanager
+    def using(self, execution_id: str) -> Iterator[Path]:
+        """The execution's folder, which stays while it is used."""
+        name = PurePosixPath(execution_id).name
+        with self._lock:
+            self._own = self._own or ScratchFolder(self._scratch, "duckdb")
+            folder = self._own.path / name
+            self._used[name] += 1
+            self._kept.pop(name, None)
+            self._sweep(self._own.path)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            with self._lock:
+                self._used[name] -= 1
+                if not self._used[name]:
+                    del self._used[name]
+                    self._kept[name] = (self._clock(), _bytes(folder))
+                    self._sweep(folder.parent)
+
+    def remove(self) -> None:
+        with self._lock:
+            if self._own is not None:
+                self._own.remove()
+            self._own = None
+            self._kept.clear()
+
+    def _sweep(self, own: Path) -> None:
+        """Those that have not been used for an hour, and of the others those that have not for longest, if all together
+        are too large."""
+        total = sum(size for _, size in self._kept.values())
+        for name, (since, size) in list(self._kept.items()):
+            if self._clock() - since <= KEPT and total <= self._most:
+                break
+            shutil.rmtree(own / name, ignore_errors=True)
+            del self._kept[name]
+            total -= size
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(where, name)).st_size
+    return total
