@@ -14,6 +14,9 @@ MIB: Final = 1024 * 1024
 # -- a value (see playbook.values)
 
 VALUE_DEPTH: Final = 128
+# of what a task gives, and of each value that `set` gives. It is less, for the engine puts these into objects and lists
+# of its own: deepest in what a suspended frame remembers of an item that is a pipeline
+RESULT_DEPTH: Final = VALUE_DEPTH - 16
 
 # -- an event
 

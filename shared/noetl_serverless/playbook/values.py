@@ -8,7 +8,7 @@ everything decides on that form alone: a state at hand, a loaded and a replayed 
 * Integers lie between -2**63 and 2**64 - 1. Beyond that JSON readers disagree, so they are refused: pass text.
 * Floats are finite. Texts hold no NUL and no half of a surrogate pair.
 * Tuples, sets, ranges and views of mappings are lists; a set is in the order of its items' JSON.
-* Nothing is nested deeper than `limits.VALUE_DEPTH`.
+* Nothing is nested deeper than `limits.VALUE_DEPTH`; what a task gives, than `limits.RESULT_DEPTH`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class InvalidValue(ValueError):
         return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
 
 
+class _TooDeep(InvalidValue):
+    """Only the beginning knows how deep it may be."""
+
+
 def refuse(value: Any) -> NoReturn:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -55,15 +59,20 @@ def refuse(value: Any) -> NoReturn:
     raise InvalidValue(f"a value of type {name} is not JSON{hint}")
 
 
-def stored(value: Any, foreign: Foreign = refuse) -> Any:
+def stored(value: Any, foreign: Foreign = refuse, levels: int = VALUE_DEPTH) -> Any:
     """A copy of `value` as it is stored; raises InvalidValue.
 
-    `foreign` is given what is of no type known here, and gives something that is, or raises.
+    `foreign` is given what is of no type known here, and gives something that is, or raises. `levels`: how deep the
+    value may be.
     """
-    return _stored(value, foreign, 0)
+    try:
+        return _stored(value, foreign, levels)
+    except _TooDeep as error:
+        error.rule = f"nested deeper than {levels} levels"
+        raise
 
 
-def _stored(value: Any, foreign: Foreign, depth: int) -> Any:
+def _stored(value: Any, foreign: Foreign, levels: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() and "\0" not in value else _text(value)
@@ -74,19 +83,19 @@ def _stored(value: Any, foreign: Foreign, depth: int) -> Any:
     if kind is float:
         return value if isfinite(value) else _not_finite(value)
     if kind is dict or isinstance(value, Mapping):
-        return _object(value, foreign, _deeper(depth))
+        return _object(value, foreign, _deeper(levels))
     if kind is list or isinstance(value, LISTS):
-        return _list(value, foreign, _deeper(depth))
+        return _list(value, foreign, _deeper(levels))
     if isinstance(value, set | frozenset):
-        return sorted(_list(value, foreign, _deeper(depth)), key=lambda item: json.dumps(item, sort_keys=True))
+        return sorted(_list(value, foreign, _deeper(levels)), key=lambda item: json.dumps(item, sort_keys=True))
     # subclasses, as those of enum, lose what they add
     for base in (str, int, float):
         if isinstance(value, base):
-            return _stored(_bare(base, value), foreign, depth)
-    return _stored(foreign(value), foreign, _deeper(depth))
+            return _stored(_bare(base, value), foreign, levels)
+    return _stored(foreign(value), foreign, _deeper(levels))
 
 
-def _object(value: Mapping[Any, Any], foreign: Foreign, depth: int) -> dict[str, Any]:
+def _object(value: Mapping[Any, Any], foreign: Foreign, levels: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     name: str | None = None
     try:
@@ -95,7 +104,7 @@ def _object(value: Mapping[Any, Any], foreign: Foreign, depth: int) -> dict[str,
             name = key if type(key) is str and key.isascii() and "\0" not in key else _key(key)
             if name in made:
                 raise InvalidValue("two keys of the object become the same text")
-            made[name] = _stored(item, foreign, depth)
+            made[name] = _stored(item, foreign, levels)
     except InvalidValue as error:
         if name is not None:
             error.path.insert(0, name)
@@ -103,11 +112,11 @@ def _object(value: Mapping[Any, Any], foreign: Foreign, depth: int) -> dict[str,
     return made
 
 
-def _list(value: Any, foreign: Foreign, depth: int) -> list[Any]:
+def _list(value: Any, foreign: Foreign, levels: int) -> list[Any]:
     made: list[Any] = []
     try:
         for item in value:
-            made.append(_stored(item, foreign, depth))
+            made.append(_stored(item, foreign, levels))
     except InvalidValue as error:
         error.path.insert(0, len(made))
         raise
@@ -136,10 +145,11 @@ def _bare(base: Any, value: Any) -> Any:
     return str.__str__(value) if base is str else base(value)
 
 
-def _deeper(depth: int) -> int:
-    if depth >= VALUE_DEPTH:
-        raise InvalidValue(f"nested deeper than {VALUE_DEPTH} levels")
-    return depth + 1
+def _deeper(levels: int) -> int:
+    """How many are left within."""
+    if levels <= 0:
+        raise _TooDeep("nested too deep")
+    return levels - 1
 
 
 def _too_large() -> NoReturn:

@@ -29,7 +29,8 @@ from typing import Any
 
 import orjson
 
-from ..playbook.values import refuse, stored
+from ..limits import RESULT_DEPTH
+from ..playbook.values import InvalidValue, refuse, stored
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -60,7 +61,11 @@ def encode_result(value: Any) -> bytes:
     # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
     if b"null" not in content and b"\\u0000" not in content:
         return content
-    return orjson.dumps(stored({"data": value}, foreign))
+    try:
+        return orjson.dumps({"data": stored(value, foreign, RESULT_DEPTH)})
+    except InvalidValue as error:
+        error.path.insert(0, "data")
+        raise
 
 
 def foreign(value: Any) -> Any:

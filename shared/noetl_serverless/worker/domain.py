@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from .. import limits
-from ..limits import VALUE_DEPTH
+from ..limits import RESULT_DEPTH, VALUE_DEPTH
 from ..playbook.values import InvalidValue, stored
 from ..protocol import Outcome
 from ..tools.encoding import foreign
@@ -22,8 +22,6 @@ from .errors import step_error
 LIGHT = 512 * 1024
 _STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _OTHERWISE = object()
-# how deep a task's result may stand in an event: in what a suspended frame remembers of an item that is a pipeline
-WRAPPED = 16
 # of what a tool says of its run: the worker has to say something of it too
 TOOL_META_BYTES = limits.META_BYTES // 2
 
@@ -50,19 +48,13 @@ async def admitted(value: Any, name: str) -> Any:
 
 
 def _admitted(value: Any, content: bytes | None, name: str) -> Any:
-    if content is not None and (made := _read(value, content, VALUE_DEPTH - WRAPPED)) is not _OTHERWISE:
+    if content is not None and (made := _read(value, content, RESULT_DEPTH)) is not _OTHERWISE:
         return made
-    wrapped = value
-    for _ in range(WRAPPED):
-        wrapped = [wrapped]
     try:
-        made = stored(wrapped, foreign)
+        return stored(value, foreign, RESULT_DEPTH)
     except InvalidValue as error:
-        error.path[:WRAPPED] = [name]
+        error.path.insert(0, name)
         raise
-    for _ in range(WRAPPED):
-        (made,) = made
-    return made
 
 
 def _written(value: Any) -> bytes | None:

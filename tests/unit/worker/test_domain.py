@@ -125,13 +125,9 @@ async def test_a_result_is_reported_in_the_form_in_which_it_is_stored(bench: Any
 
 async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: Any, make: Any) -> None:
     """Of a loop over a pipeline that goes on later, as an event has it."""
-    levels = limits.VALUE_DEPTH
-    while levels:
-        bench.tool("a", make.ok(nested(levels)))
-        if (await bench.run(make.step(make.task("a")))).status == "done":
-            break
-        levels -= 1
-    assert levels >= 100
+    levels = limits.RESULT_DEPTH
+    bench.tool("a", make.ok(nested(levels)))
+    assert (await bench.run(make.step(make.task("a")))).status == "done"
     bench.tool("b", make.failed())
     retry = make.rule("retry", ERROR, attempts=9, backoff="fixed", delay=600)
     each = make.step(make.task("a"), make.task("b", retry), loop=make.loop())
@@ -141,6 +137,14 @@ async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: 
     outcome = await bench.frame(each, [1], resume=suspended.resume)
     assert outcome.status == "done", outcome.error
     stored({"payload": {"data": outcome.data}})
+
+
+@pytest.mark.parametrize("levels", [limits.RESULT_DEPTH + 1, limits.VALUE_DEPTH + 1, 100_000])
+async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Any, make: Any, levels: int) -> None:
+    bench.tool("a", make.ok(nested(levels)))
+    outcome = await bench.run(make.step(make.task("a")))
+    assert outcome.status == "error"
+    assert f"nested deeper than {limits.RESULT_DEPTH} levels" in outcome.error["message"]
 
 
 # -- what else is reported
