@@ -16,7 +16,7 @@ NEEDLESS = {
     "import noetl_serverless.gateway.app": {"pg8000", "nats", "jinja2"},
     "import noetl_serverless.control_plane.app": {"aiohttp", "graphql"},
     "import noetl_serverless.reconciler.service": {"aiohttp", "graphql"},
-    "import noetl_serverless.worker.service": {"graphql"},
+    "import noetl_serverless.worker.service, noetl_serverless.hosts.assembly.worker": {"graphql", "pg8000"},
     "import noetl_serverless.engine.decide": {"pg8000", "nats", "aiohttp", "starlette", "fsspec", "uvicorn"},
     **{
         f"import noetl_serverless.{module}": {"aiohttp", "nats", "pg8000", "starlette", "pydantic", "jinja2"}

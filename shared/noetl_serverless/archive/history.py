@@ -8,7 +8,8 @@ from ..engine import events as e
 from ..engine.state import State
 from ..errors import NotFound
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, Recorded, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, together
+from ..store.recorded import Recorded
 from .read import Archive, execution_of
 
 # with a filter a page reads this many events at a time

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ..store.executions import Recorded
+from ..store.recorded import Recorded
 from .messages import EventRow
 
 # of JSON in one member: what is read at once to show a page of events

@@ -11,7 +11,8 @@ from ..engine import events as e
 from ..errors import NotFound
 from ..ports import ResultStore
 from ..store.archives import Archives, Place
-from ..store.executions import Execution, Recorded
+from ..store.executions import Execution
+from ..store.recorded import Recorded
 from .log_file import NotALog, events_of, head_of, span
 
 T = TypeVar("T")

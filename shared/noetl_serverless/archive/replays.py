@@ -12,8 +12,8 @@ from ..engine.events import Event
 from ..engine.surfaces import surfaces
 from ..errors import Conflict, NotFound
 from ..store.connection import Database
-from ..store.executions import Recorded
 from ..store.parity import Difference, Stored, differences
+from ..store.recorded import Recorded
 from ..store.replays import MOST_EVENTS, Rebuilt, Recording, Replays
 from .read import Archive
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import NotFound
 from .connection import Database
 from .queries import load
+from .recorded import Recorded
 
 RUNNING, COMPLETED, FAILED, CANCELLED = "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
 ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
@@ -40,21 +41,6 @@ class Execution:
     # read alone: what its end warns of, and whether it waits for a person
     warnings: list[dict[str, Any]] | None = None
     quarantined: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One event of a log."""
-
-    execution_id: int
-    seq: int
-    cause: int | None
-    type: str
-    step: str | None
-    generation: int | None
-    command_id: str | None
-    at: datetime
-    payload: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from ...store.executions import COMPLETED, Execution, Part, Recorded
+from ...store.executions import COMPLETED, Execution, Part
+from ...store.recorded import Recorded
 from . import Given, Id
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ...store.executions import ENDED, Recorded
+from ...store.executions import ENDED
+from ...store.recorded import Recorded
 from ..models.executions import EventEntry, ListEvents
 from ..operation import USERS, Call, Operation, Page
 from .identifiers import execution_id_of
