@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
 from ..commands.fact import fact_of
-from ..commands.order import Hold, command_of, digest_of
+from ..commands.order import Hold, command_of, digest_of, needed
 from ..engine import events as e
 from ..engine.decide import advance
 from ..engine.events import Event
@@ -75,10 +76,16 @@ class Ahead:
         order = issued.payload
         hold = Hold(before.fence, 1, before.lease_until)
         names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
-        # as it would have come over the wire
-        scope = orjson.loads(orjson.dumps(order["scope"], option=orjson.OPT_NON_STR_KEYS))
+        workload = needed(self.plan, names[2], self.state.workload)
+        scope, workload = _apart(order["scope"]), _apart(workload)
         more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
-        return command_of(self.plan, before.path, names, order, self.state.workload, hold, more)
+        return command_of(self.plan, before.path, names, order, workload, hold, more)
+
+
+def _apart(value: Any) -> Any:
+    """A copy. It is in the domain of values already, but its parts are those of the state, and a template gives a tool
+    the very list that it names: a tool that changes what it is given would change what all later steps decide on."""
+    return orjson.loads(orjson.dumps(value))
 
 
 def as_sent(outcome: Outcome) -> Outcome:

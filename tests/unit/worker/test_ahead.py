@@ -98,6 +98,26 @@ def test_the_step_that_follows_is_ready_to_run() -> None:
     assert ahead.head == 6
 
 
+def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> None:
+    shown = '"{{ ctx.seen }}", limit: "{{ workload.limit }}"'
+    third = "- {step: c, tool: {kind: noop}}"
+    assert third in CHAIN
+    reading = third.replace("noop", f"noop, input: {{x: {shown}}}")
+    ahead, command = start(CHAIN.replace(third, reading))
+    ahead.state = replace(ahead.state, workload={"limit": [2]})
+    follows = ahead.follow(command, done(command, {"n": 4}))
+    assert follows is not None
+    follows.scope["ctx"]["seen"].append("more")
+    follows.scope["steps"]["a"]["data"]["n"] = "other"
+    follows.workload["limit"].append("more")
+
+    again = ahead.follow(follows, done(follows, {}))
+
+    assert again is not None
+    assert (again.scope["ctx"], again.workload) == ({"seen": [4, 1.0]}, {"limit": [2]})
+    assert ahead.state.outcomes["a"]["data"] == {"n": 4}
+
+
 def test_its_order_is_that_of_the_control_plane() -> None:
     plan, state, issued = begun(CHAIN)
     command = claimed(plan, state, issued)
