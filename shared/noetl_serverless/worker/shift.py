@@ -64,20 +64,21 @@ class Shift:
 
     async def run(self) -> Summary:
         self._turn_at = self.now()
-        heart = [asyncio.create_task(beat(self)), asyncio.create_task(watch(self))]
+        heart = asyncio.gather(beat(self), watch(self))
         try:
             if self._named and not self.budget.closing:
                 named, self._named = self._named[: self.free()], []
+                # what is let go at once is not to be expected afterwards
+                self._expected = {key_of(name) for name in named}
                 taken = await self._claim(named)
-                self._expected = {key_of(command) for command in taken or ()}
+                self._expected &= {key_of(command) for command in taken or ()}
             while True:
                 await self._take_work()
                 await self._finish()
                 if self.budget.closing or not self.worker.rung():
                     break
         finally:
-            for task in heart:
-                task.cancel()
+            heart.cancel()
             metrics.commands_in_flight.set(0)
         return self.summary
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.integration.worker.conftest import own
 
+from noetl_serverless.worker.execute import released
+
 
 def chain(plane: Any, length: int) -> Any:
     """Each outcome is followed by the next command of its execution."""
@@ -64,6 +66,72 @@ async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Any) -> N
     await yard.notifier.publish("shared", named)
     assert (await draining)["done"] == 2
     assert len(yard.plane.claims) == 2
+
+
+async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_pointed_to(yard: Any) -> None:
+    held = asyncio.Event()
+
+    async def hang_once(n: Any) -> Any:
+        if n == "other" or yard.tool.ran.count("a") == 1:
+            await held.wait()
+
+    yard.tool.behave = hang_once
+    named = yard.plane.add(yard.plane.command("a"))
+    await yard.send("other")
+    draining = asyncio.create_task(yard.worker(lease=0.6).drain(10, named=named))
+    await eventually(lambda: yard.tool.running == 2)
+    del yard.plane.claimed["1", "a"]
+    await eventually(lambda: yard.tool.running == 1)
+    yard.plane.add(yard.plane.command("a", fence=2))
+    await yard.notifier.publish("shared", named)
+    await eventually(lambda: len(yard.tool.ran) == 3 or not yard.notifier._waiting["shared"])
+    held.set()
+    summary = await draining
+    assert (summary["lost"], summary["done"]) == (1, 2), "its pointer was acknowledged unread"
+    assert yard.notifier._taken == {}
+
+
+async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it_is_pointed_to(yard: Any) -> None:
+    held = asyncio.Event()
+
+    async def hold(n: Any) -> Any:
+        if n == "other":
+            await held.wait()
+
+    yard.tool.behave = hold
+    named = yard.plane.add(yard.plane.command("a"))
+    await yard.send("other")
+    worker = yard.worker()
+    execute = worker.execute
+
+    async def hand_back_once(command: Any, *more: Any) -> Any:
+        return released(command) if (command.command_id, command.fence) == ("a", 1) else await execute(command, *more)
+
+    worker.execute = hand_back_once
+    draining = asyncio.create_task(worker.drain(10, named=named))
+    await eventually(lambda: yard.tool.running == 1 and yard.plane.outcomes)
+    await yard.notifier.publish("shared", named)
+    await eventually(lambda: "a" in yard.tool.ran or not yard.notifier._waiting["shared"])
+    held.set()
+    assert (await draining)["done"] == 2, "its pointer was acknowledged unread"
+    assert [claim.commands for claim in yard.plane.claims].count(named) == 2
+
+
+async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_when_it_is_pointed_to(yard: Any) -> None:
+    held = asyncio.Event()
+
+    async def hold(n: Any) -> Any:
+        await held.wait()
+
+    yard.tool.behave = hold
+    named = yard.plane.add(*(yard.plane.command(name, own(name), delivery=5) for name in "ab"))
+    draining = asyncio.create_task(yard.worker().drain(10, named=named))
+    # the second goes back before the claim of both is over
+    await eventually(lambda: [outcome.status for outcome in yard.plane.outcomes] == ["released"])
+    await yard.notifier.publish("shared", named[1:])
+    held.set()
+    summary = await draining
+    assert (summary["done"], yard.tool.ran) == (2, ["a", "b"]), "its pointer was acknowledged unread"
 
 
 async def test_a_ring_that_names_what_another_took_leads_to_nothing(yard: Any) -> None:
