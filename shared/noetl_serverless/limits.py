@@ -68,5 +68,8 @@ LOOP_INLINE_BYTES: Final = 16 * KIB
 
 # what a worker is given at once: AWS Lambda takes 6 MB
 ANSWER_BYTES: Final = 5_000_000
+# of the rows of one page, so that there is room for what an answer has beside them; a page ends before the row that
+# would go beyond it, and a row that does so alone leaves out its payload
+PAGE_BYTES: Final = 4 * MIB
 # with a larger workload, or a larger state, an execution is not run ahead: both travel with each beginning
 AHEAD_BYTES: Final = 256 * KIB

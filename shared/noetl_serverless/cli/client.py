@@ -57,6 +57,16 @@ class Client:
         found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}")
         return found
 
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """All of a list that is paged by offset."""
+        found: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = self.get(path, offset=offset)
+            found += page["items"]
+            offset = page.get("next_offset")
+        return found
+
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         """One page of the events after `after`; waits up to `wait` seconds for one to come."""
         answer = self.get(

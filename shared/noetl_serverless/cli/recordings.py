@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,8 +85,22 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
         page = client.get(place, after=len(found), limit=min(PAGE, head - len(found)))
         if not page:
             raise Failure(f"the log of execution {execution_id} ends at {len(found)}, not at {head}")
-        found += [event_of(event) for event in page]
+        found += [event_of(_whole(client, place, event)) for event in page]
     return found
+
+
+def _whole(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
+    """With its payload, also where a list has left it out."""
+    size = event.get("payload_bytes")
+    if size is None:
+        return event
+    content = b""
+    while len(content) < size:
+        part = base64.b64decode(client.get(f"{place}/{event['seq']}/payload", offset=len(content))["data"])
+        if not part:
+            raise Failure(f"event {event['seq']} has {len(content)} bytes, not {size}")
+        content += part
+    return {**event, "payload": json.loads(content)}
 
 
 def fetch_result(client: Client, execution_id: str, row: dict[str, Any], most: int) -> Result:

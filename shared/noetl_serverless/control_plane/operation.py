@@ -18,6 +18,7 @@ from ..errors import Forbidden, InvalidRequest, Unauthenticated
 from ..protocol import WIRE
 from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
+from .page import Page
 from .services import Services
 from .tokens import Caller, Role
 
@@ -61,14 +62,6 @@ class Call:
         if value is not None and not 0 < len(value) <= MOST_HEADER:
             raise InvalidRequest(f"the header {name} must have 1 to {MOST_HEADER} characters")
         return value
-
-
-@dataclass(slots=True)
-class Page:
-    """A list answer with headers, for what the list itself has no room for."""
-
-    items: list[Any]
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -119,6 +112,9 @@ class Operation:
             answer = await self.handler(call)
         except (DatabaseError, orjson.JSONEncodeError) as error:
             raise refusal_of(error) from error
+        if isinstance(answer, Page):
+            content, headers = answer.written(request.url.path, request.query_params.multi_items())
+            return Response(content, self.status, headers=headers, media_type="application/json")
         return respond(answer, self.status)
 
 
@@ -142,20 +138,14 @@ def authenticate(services: Services, request: Request) -> Caller:
 
 
 def respond(answer: Any, status: int = 200) -> Response:
-    """`answer`: a model, a list of them, a page, or JSON as it is to be sent."""
-    headers: dict[str, str] = {}
-    if isinstance(answer, bytes):
-        return Response(answer, status, media_type="application/json")
-    if isinstance(answer, Page):
-        answer, headers = answer.items, answer.headers
-    return Response(encode(answer), status, headers=headers, media_type="application/json")
+    """`answer`: a model, or JSON as it is to be sent."""
+    content = answer if isinstance(answer, bytes) else encode(answer)
+    return Response(content, status, media_type="application/json")
 
 
-def encode(answer: BaseModel | list[BaseModel], without: Any = None) -> bytes:
+def encode(answer: BaseModel, without: Any = None) -> bytes:
     """`without`: fields to leave out, as pydantic's `exclude`."""
-    if isinstance(answer, BaseModel):
-        return answer.__pydantic_serializer__.to_json(answer, by_alias=True, exclude=without)
-    return orjson.dumps([item.model_dump(mode="json", by_alias=True) for item in answer])
+    return answer.__pydantic_serializer__.to_json(answer, by_alias=True, exclude=without)
 
 
 def _user(request: Request, caller: Caller) -> str | None:

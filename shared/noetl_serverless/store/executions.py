@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import NotFound
+from ..limits import PAGE_BYTES
 from .connection import Database
 from .queries import load
 from .recorded import Recorded
@@ -67,8 +68,9 @@ class Executions:
         before: int | None = None,
         limit: int = 100,
         offset: int = 0,
-    ) -> list[Execution]:
-        """The newest first, or those older than the execution `before`; `path` is itself and all below it.
+    ) -> tuple[list[Execution], bool]:
+        """The newest first, or those older than the execution `before`, and whether there are more; `path` is itself
+        and all below it. `limit` of them at most, and no more than it takes to have PAGE_BYTES of results and errors.
 
         Those in the archive, too, without their result and error.
         """
@@ -80,8 +82,10 @@ class Executions:
             before=before,
             limit=limit,
             offset=offset,
+            bytes=PAGE_BYTES,
         )
-        return [Execution(**row) for row in rows]
+        more = bool(rows) and rows[-1]["more"]
+        return [Execution(**{name: row[name] for name in row if name != "more"}) for row in rows], more
 
     async def get(self, execution_id: int) -> Execution:
         """Raises NotFound."""
@@ -97,9 +101,10 @@ class Executions:
     async def tail(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
     ) -> tuple[list[Recorded], int, str]:
-        """The events after a position, the seq of the last event there is, and the status; raises NotFound."""
+        """The events after a position, the seq of the last event there is, and the status; raises NotFound. `limit`
+        of them at most, and no more than it takes to have PAGE_BYTES of payload."""
         rows = await self._database.rows(
-            self._sql["tail"], execution_id=execution_id, after=after, type=type, limit=limit
+            self._sql["tail"], execution_id=execution_id, after=after, type=type, limit=limit, bytes=PAGE_BYTES
         )
         head, status = _one(rows, execution_id)["head"], rows[0]["status"]
         found = [{name: value for name, value in row.items() if name not in ("head", "status")} for row in rows]
@@ -117,7 +122,7 @@ class Executions:
     async def events_page(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
     ) -> tuple[list[Recorded], int]:
-        """The newest first, and how many there are in all."""
+        """The newest first, and how many there are in all; behind PAGE_BYTES without their payloads."""
         rows = await self._database.rows(
             self._sql["events_page"],
             execution_id=execution_id,
@@ -125,9 +130,10 @@ class Executions:
             type=type,
             limit=limit,
             offset=offset,
+            bytes=PAGE_BYTES,
         )
         total = await self._database.run(self._sql["events_count"], execution_id=execution_id, after=after, type=type)
-        return [Recorded(**row) for row in rows], int(total[0][0])
+        return [Recorded(**{**row, "payload": row["payload"] or {}}) for row in rows], int(total[0][0])
 
     async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
         """A loop's results in order, neighbours that are inline taken together."""

@@ -20,3 +20,5 @@ class Recorded:
     command_id: str | None
     at: datetime
     payload: dict[str, Any]
+    # of a payload that was not read, and is empty here
+    payload_bytes: int | None = None

@@ -70,10 +70,11 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
     ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(3)]
     first = await user.get("/api/executions", page_size=2)
     assert [entry["execution_id"] for entry in first.json] == [ids[2], ids[1]]
-    assert first.headers["link"] == '</api/executions?page_size=2&page=2>; rel="next"'
-    second = await user.get("/api/executions", page_size=2, page=2)
-    assert [entry["execution_id"] for entry in second.json] == [ids[0]]
-    assert "link" not in second.headers
+    assert first.headers["link"] == f'</api/executions?page_size=2&before={ids[1]}>; rel="next"'
+    for query in ({"before": ids[1]}, {"page": 2}):
+        second = await user.get("/api/executions", page_size=2, **query)
+        assert [entry["execution_id"] for entry in second.json] == [ids[0]]
+        assert "link" not in second.headers
     older = await user.get("/api/executions", before=ids[1])
     assert [entry["execution_id"] for entry in older.json] == [ids[0]]
     await user.post(f"/api/executions/{ids[0]}/cancel")
@@ -86,8 +87,9 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
 async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, registered: dict[str, Any]) -> None:
     await asyncio.gather(*(user.post("/api/execute", {"path": "demo/two"}) for _ in range(101)))
     first = await user.get("/api/executions")
-    assert (len(first.json), first.headers["link"]) == (100, '</api/executions?page=2>; rel="next"')
-    assert len((await user.get("/api/executions", page=2)).json) == 1
+    last = first.json[-1]["execution_id"]
+    assert (len(first.json), first.headers["link"]) == (100, f'</api/executions?before={last}>; rel="next"')
+    assert len((await user.get("/api/executions", before=last)).json) == 1
 
 
 async def test_the_detail_has_a_page_of_events_the_newest_first(user: Any, hands: Any, started: str) -> None:

@@ -66,7 +66,7 @@ async def test_a_page_leads_to_the_next(user: Any, hands: Any, registered: Any, 
     first = await user.get("/api/quarantine", limit=2)
     assert [entry["execution_id"] for entry in first.json] == sorted(ids, key=int)[:2]
     after = first.json[-1]["execution_id"]
-    assert first.headers["link"] == f'</api/quarantine?after={after}&limit=2>; rel="next"'
+    assert first.headers["link"] == f'</api/quarantine?limit=2&after={after}>; rel="next"'
     rest = await user.get("/api/quarantine", after=after, limit=2)
     assert [entry["execution_id"] for entry in rest.json] == sorted(ids, key=int)[2:]
     assert "link" not in rest.headers

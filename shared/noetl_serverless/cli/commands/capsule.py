@@ -78,8 +78,7 @@ def _learn_secrets(client: Client, masking: object) -> None:
     from ...telemetry.masking import Masking
 
     assert isinstance(masking, Masking)
-    found = client.get("/api/credentials")
-    for entry in found if isinstance(found, list) else found["items"]:
+    for entry in client.items("/api/credentials"):
         name = quote(entry["name"], safe="")
         for key, value in client.get(f"/api/credentials/{name}", include_data="true")["data"].items():
             if isinstance(value, str) and key not in PUBLIC:

@@ -50,7 +50,11 @@ def playbook_files(given: list[Path]) -> list[Path]:
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """List the catalog."""
     with running_stack(data) as client:
-        entries = client.post("/api/catalog/list", {"resource_type": "Playbook"})["entries"]
+        entries, offset = [], 0
+        while offset is not None:
+            page = client.post("/api/catalog/list", {"resource_type": "Playbook", "offset": offset})
+            entries += page["entries"]
+            offset = page.get("next_offset")
     if as_json:
         print_json(entries)
         return

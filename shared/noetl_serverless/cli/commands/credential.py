@@ -48,8 +48,7 @@ def set_(
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """List credentials, without what they hold."""
     with running_stack(data) as client:
-        found = client.get("/api/credentials")
-    entries = found if isinstance(found, list) else found["items"]
+        entries = client.items("/api/credentials")
     if as_json:
         print_json(entries)
         return

@@ -145,7 +145,8 @@ def _executions(client: Client, path: str, since: datetime) -> list[dict[str, An
         page = client.get("/api/executions", path=path, page_size=PAGE, before=before)
         recent = [entry for entry in page if datetime.fromisoformat(entry["start_time"]) >= since]
         found += [entry for entry in recent if entry["path"] == path]
-        if len(page) < PAGE or len(recent) < len(page):
+        # a page may have fewer than it was asked for: the last is empty
+        if not page or len(recent) < len(page):
             return found
         before = page[-1]["execution_id"]
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from ..client import Client
 from ..ending import principal, quarantine, remarks, warnings
 from ..failure import FAILED
 from ..options import DataOption, JsonOption
@@ -25,9 +26,11 @@ def executions(
     as_json: JsonOption = False,
 ) -> None:
     """List executions, newest first."""
+    entries: list[dict[str, Any]] = []
     with running_stack(data) as client:
-        found = client.get("/api/executions", page=1, page_size=limit)
-    entries = found if isinstance(found, list) else found["items"]
+        # a page may have fewer than it was asked for: the last is empty
+        while len(entries) < limit and (page := _older(client, entries, limit)):
+            entries += page
     if as_json:
         print_json(entries)
         return
@@ -102,6 +105,13 @@ def cancel(
         say(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
         raise typer.Exit(FAILED)
+
+
+def _older(client: Client, entries: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Those behind `entries`, up to `limit` in all."""
+    before = entries[-1]["execution_id"] if entries else None
+    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before)
+    return found
 
 
 def _pages(client: Any, execution_id: str) -> Any:

@@ -56,8 +56,7 @@ def create(
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """List schedules."""
     with running_stack(data) as client:
-        found = client.get("/api/schedules")
-    entries = found if isinstance(found, list) else found["items"]
+        entries = client.items("/api/schedules")
     if as_json:
         print_json(entries)
         return

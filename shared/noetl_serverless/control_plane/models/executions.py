@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+import orjson
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ...store.executions import COMPLETED, Execution, Part
@@ -119,7 +120,10 @@ class EventEntry(BaseModel):
     generation: int | None
     command_id: str | None
     timestamp: datetime
-    payload: dict[str, Any]
+    payload: dict[str, Any] = Field(description="Empty if it is left out; see payload_bytes.")
+    payload_bytes: int | None = Field(
+        description="Of a payload that is left out, because it is too large for this answer; getEventPayload reads it."
+    )
 
     @classmethod
     def of(cls, event: Recorded) -> EventEntry:
@@ -135,7 +139,13 @@ class EventEntry(BaseModel):
             command_id=event.command_id,
             timestamp=event.at,
             payload=event.payload,
+            payload_bytes=event.payload_bytes,
         )
+
+    def cut(self) -> EventEntry:
+        """Without its payload."""
+        size = len(orjson.dumps(self.payload)) if self.payload_bytes is None else self.payload_bytes
+        return self.model_copy(update={"payload": {}, "payload_bytes": size})
 
 
 class GetExecution(Given):

@@ -8,14 +8,24 @@ from . import Given
 MOST_BYTES = 3 * 1024 * 1024
 
 
-class ResultDataQuery(Given):
-    key: str = Field(min_length=1, max_length=1000, description="As in the reference, or in a recording.")
+class PartQuery(Given):
     offset: int = Field(default=0, ge=0)
     limit: int = Field(default=MOST_BYTES, ge=1, le=MOST_BYTES)
+
+
+class ResultDataQuery(PartQuery):
+    key: str = Field(min_length=1, max_length=1000, description="As in the reference, or in a recording.")
 
 
 class ResultData(BaseModel):
     key: str
     bytes: int = Field(description="Of the whole result.")
+    offset: int
+    data: str = Field(description="Base64.")
+
+
+class EventPayload(BaseModel):
+    seq: int
+    bytes: int = Field(description="Of the whole payload, as JSON.")
     offset: int
     data: str = Field(description="Base64.")

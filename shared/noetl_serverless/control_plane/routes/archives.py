@@ -11,6 +11,7 @@ from ...store.archives import PATIENCE, Work
 from ...store.ids import parse_id
 from ..models.archives import AfterEvent, AfterExecution, ArchiveEntry, ArchiveNow, DueEntry, ListArchives, Planned
 from ..operation import USERS, WORKERS, Call, Operation
+from ..page import Page
 
 # planned by one call, or waiting at once
 MOST_BATCHES = 8
@@ -38,14 +39,16 @@ async def archive_now(call: Call) -> Planned:
     return Planned(before=cutoff, due=[], planned=planned, more=more, waiting=waiting)
 
 
-async def entries(call: Call) -> list[ArchiveEntry]:
+async def entries(call: Call) -> Page:
     query: ListArchives = call.query
     archives = call.services.archives
     if query.ids is not None:
         found = await archives.by_ids([int(id) for id in query.ids.split(",")])
     else:
-        found = await archives.entries(None if query.before is None else int(query.before), query.limit)
-    return [ArchiveEntry.of(archive) for archive in found]
+        # one more, to know whether there is a next page
+        found = await archives.entries(None if query.before is None else int(query.before), query.limit + 1)
+    items = [ArchiveEntry.of(archive) for archive in found[: query.limit]]
+    return Page(items, more=len(found) > len(items), onward=lambda entry: {"before": entry.archive_id})
 
 
 async def claim(call: Call) -> messages.ClaimedBatch:

@@ -13,6 +13,7 @@ from ..models.catalog import (
     Resource,
 )
 from ..operation import USERS, WORKERS, Call, Operation
+from ..page import from_offset
 from ..registration import document_of
 
 
@@ -35,10 +36,13 @@ async def entries(call: Call) -> CatalogEntries:
         path=body.path,
         kind=body.resource_type,
         every_version=body.every_version,
-        limit=body.limit,
+        # one more, to know whether there is a next page
+        limit=body.limit + 1,
         offset=body.offset,
     )
-    return CatalogEntries(entries=[CatalogEntry.of(entry) for entry in found])
+    items = [CatalogEntry.of(entry) for entry in found[: body.limit]]
+    kept, following = from_offset(items, body.offset, more=len(found) > len(items))
+    return CatalogEntries(entries=kept, next_offset=following)
 
 
 async def resource(call: Call) -> CatalogEntry:

@@ -12,6 +12,7 @@ from ..models.credentials import (
     PutCredential,
 )
 from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit
+from ..page import from_offset
 
 
 async def put(call: Call) -> CredentialEntry:
@@ -30,12 +31,15 @@ async def put(call: Call) -> CredentialEntry:
 async def entries(call: Call) -> CredentialEntries:
     query: ListCredentials = call.query
     found = await call.services.credentials.entries(
-        type=query.type, word=query.q, limit=query.limit, offset=query.offset
+        type=query.type,
+        word=query.q,
+        # one more, to know whether there is a next page
+        limit=query.limit + 1,
+        offset=query.offset,
     )
-    return CredentialEntries(
-        items=[CredentialEntry.of(credential) for credential in found],
-        filter={"type": query.type, "q": query.q},
-    )
+    items = [CredentialEntry.of(credential) for credential in found[: query.limit]]
+    kept, following = from_offset(items, query.offset, more=len(found) > len(items))
+    return CredentialEntries(items=kept, filter={"type": query.type, "q": query.q}, next_offset=following)
 
 
 async def get(call: Call) -> CredentialEntry:

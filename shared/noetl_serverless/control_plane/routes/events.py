@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
+import orjson
+
+from ...errors import NotFound
 from ...store.executions import ENDED
 from ...store.recorded import Recorded
 from ..models.executions import EventEntry, ListEvents
-from ..operation import USERS, Call, Operation, Page
+from ..models.results import EventPayload, PartQuery
+from ..operation import USERS, Call, Operation
+from ..page import Page
 from .identifiers import execution_id_of
 
 # seconds between two looks at the database; growing, since what was quiet tends to stay so
 FIRST_LOOK = 0.1
 LAST_LOOK = 1.0
 GROWTH = 1.5
+# of a seq
+MOST_DIGITS = 9
 
 
 async def events(call: Call) -> Page:
@@ -21,7 +29,22 @@ async def events(call: Call) -> Page:
     execution_id = execution_id_of(call)
     found, head, status = await wait_for(call, execution_id, query)
     headers = {"noetl-execution-status": status, "noetl-last-seq": str(head)}
-    return Page([EventEntry.of(event) for event in found], headers)
+    more = bool(found) and found[-1].seq < head
+    items = [EventEntry.of(event) for event in found]
+    return Page(items, headers, more, lambda entry: {"after": entry.seq, "wait": None})
+
+
+async def payload(call: Call) -> EventPayload:
+    """As JSON in UTF-8: the same bytes each time, so that it can be read in parts."""
+    query: PartQuery = call.query
+    execution_id, seq = execution_id_of(call), call.path("seq")
+    number = int(seq) if seq.isdecimal() and len(seq) <= MOST_DIGITS else 0
+    found = await call.services.executions.events(execution_id, after=number - 1, limit=1) if number else []
+    if not found or found[0].seq != number:
+        raise NotFound(f"execution {execution_id} has no event {seq!r}")
+    content = orjson.dumps(found[0].payload)
+    part = content[query.offset : query.offset + query.limit]
+    return EventPayload(seq=number, bytes=len(content), offset=query.offset, data=base64.b64encode(part).decode())
 
 
 async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[list[Recorded], int, str]:
@@ -59,6 +82,7 @@ OPERATIONS = (
         "GET",
         "/api/executions/{execution_id}/events",
         "Read the log of an execution in order, waiting for more if there is none yet; "
+        "a page ends early where it would be too large, and a Link header leads on; "
         "the headers NoETL-Execution-Status and NoETL-Last-Seq tell where it stands",
         "executions",
         USERS,
@@ -66,5 +90,16 @@ OPERATIONS = (
         EventEntry,
         query=ListEvents,
         many=True,
+    ),
+    Operation(
+        "getEventPayload",
+        "GET",
+        "/api/executions/{execution_id}/events/{seq}/payload",
+        "Read a part of the payload of an event, for one that is too large for a list",
+        "executions",
+        USERS,
+        payload,
+        EventPayload,
+        query=PartQuery,
     ),
 )

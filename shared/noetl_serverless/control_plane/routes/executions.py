@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from ...engine.state import State
 from ...errors import NotFound
 from ...store.executions import CANCELLED, COMPLETED, FAILED
@@ -21,24 +19,24 @@ from ..models.executions import (
     entry_fields,
     human,
 )
-from ..operation import USERS, Call, Operation, Page
+from ..operation import USERS, Call, Operation
+from ..page import Page, clipped
 from .identifiers import execution_id_of
 
 
 async def entries(call: Call) -> Page:
     query: ListExecutions = call.query
-    found = await call.services.executions.entries(
+    found, more = await call.services.executions.entries(
         status=query.status,
         path=query.path,
         parent=None if query.parent_execution_id is None else int(query.parent_execution_id),
         before=None if query.before is None else int(query.before),
-        # one more, to know whether there is a next page
-        limit=query.page_size + 1,
+        limit=query.page_size,
         offset=(query.page - 1) * query.page_size,
     )
     now = call.services.now()
-    items = [ExecutionEntry.of(execution, now) for execution in found[: query.page_size]]
-    return Page(items, _next_page(call, query) if len(found) > query.page_size else {})
+    items = [ExecutionEntry.of(execution, now) for execution in found]
+    return Page(items, more=more, onward=lambda entry: {"before": entry.execution_id, "page": None})
 
 
 async def detail(call: Call) -> ExecutionDetail:
@@ -55,7 +53,7 @@ async def detail(call: Call) -> ExecutionDetail:
             limit=query.page_size,
             offset=(query.page - 1) * query.page_size,
         )
-        events = [EventEntry.of(event) for event in found]
+        events = clipped(EventEntry.of(event) for event in found)
         pagination = _pagination(query, total)
     return ExecutionDetail(
         **entry_fields(execution, call.services.now()),
@@ -130,11 +128,6 @@ def _pagination(query: GetExecution, total: int) -> Pagination:
         has_next=query.page < pages,
         has_prev=query.page > 1,
     )
-
-
-def _next_page(call: Call, query: ListExecutions) -> dict[str, str]:
-    parameters = {**call.request.query_params, "page": query.page + 1}
-    return {"link": f'<{call.request.url.path}?{urlencode(parameters)}>; rel="next"'}
 
 
 OPERATIONS = (

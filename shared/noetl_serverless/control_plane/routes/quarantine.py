@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from ..models.quarantine import (
     MOST_FACTS,
     Dropped,
@@ -14,7 +12,8 @@ from ..models.quarantine import (
     Retried,
     entry_fields,
 )
-from ..operation import USERS, Call, Operation, Page
+from ..operation import USERS, Call, Operation
+from ..page import Page
 from .identifiers import execution_id_of
 
 
@@ -23,10 +22,7 @@ async def entries(call: Call) -> Page:
     # one more, to know whether there is a next page
     found = await call.services.ledger.quarantined(query.limit + 1, query.after)
     items = [QuarantineEntry.of(row) for row in found[: query.limit]]
-    if len(found) <= query.limit:
-        return Page(items)
-    following = urlencode({"after": items[-1].execution_id, "limit": query.limit})
-    return Page(items, {"link": f'<{call.request.url.path}?{following}>; rel="next"'})
+    return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.execution_id})
 
 
 async def get(call: Call) -> QuarantineDetail:

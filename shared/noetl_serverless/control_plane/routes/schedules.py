@@ -14,6 +14,7 @@ from ..models.schedules import (
     TriggerSchedule,
 )
 from ..operation import USERS, Call, Operation
+from ..page import from_offset
 from .execute import HEADERS, merged, start
 
 
@@ -28,9 +29,15 @@ async def create(call: Call) -> ScheduleEntry:
 async def entries(call: Call) -> ScheduleEntries:
     query: ListSchedules = call.query
     found = await call.services.schedules.entries(
-        path=query.path, enabled=query.enabled, limit=query.limit, offset=query.offset
+        path=query.path,
+        enabled=query.enabled,
+        # one more, to know whether there is a next page
+        limit=query.limit + 1,
+        offset=query.offset,
     )
-    return ScheduleEntries(items=[ScheduleEntry.of(schedule) for schedule in found])
+    items = [ScheduleEntry.of(schedule) for schedule in found[: query.limit]]
+    kept, following = from_offset(items, query.offset, more=len(found) > len(items))
+    return ScheduleEntries(items=kept, next_offset=following)
 
 
 async def get(call: Call) -> ScheduleDetail:

@@ -515,6 +515,30 @@ $$;
 -- The release before has its answer in jsonb, this one in json.
 ALTER TYPE noetl.tailed ALTER ATTRIBUTE payload TYPE json CASCADE;
 
+-- As `noetl.tail`, with no more than so many bytes of payload: it ends with the event that reaches them, and reads none
+-- behind it.
+CREATE FUNCTION noetl.page(id bigint, after_seq integer, only_type text, most integer, most_bytes bigint)
+RETURNS SETOF noetl.tailed LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found noetl.tailed;
+    bytes bigint := 0;
+BEGIN
+    FOR found IN
+        SELECT x.head, x.status, x.execution_id, v.seq, v.cause, v.type, v.step, v.generation, v.command_id, v.at, v.payload
+        FROM noetl.execution x LEFT JOIN LATERAL (
+            SELECT e.* FROM noetl.event e
+            WHERE e.execution_id = x.execution_id AND e.seq > after_seq AND e.seq <= x.head
+              AND (only_type IS NULL OR e.type = only_type)
+            ORDER BY e.seq LIMIT most
+        ) v ON true
+        WHERE x.execution_id = id ORDER BY v.seq
+    LOOP
+        RETURN NEXT found;
+        bytes := bytes + coalesce(octet_length(found.payload::text), 0);
+        EXIT WHEN bytes >= most_bytes;
+    END LOOP;
+END $$;
+
 -- What is in quarantine waits for a person, and is not archived; nor are its children, whose ends it may not know yet.
 CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
 RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$

@@ -1,8 +1,10 @@
--- entries: executions, the newest first, in the database and in the archive
+-- entries: executions, the newest first, in the database and in the archive, up to so many bytes; and whether there are more
 SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.status, x.result, x.error, x.head,
-    x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived
+    x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived, x.place < x.found AS more
 FROM (
-    SELECT * FROM (
+    SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY execution_id DESC) AS place,
+        sum(bytes) OVER (ORDER BY execution_id DESC) - bytes AS before
+    FROM (SELECT *, coalesce(octet_length(result::text), 0) + coalesce(octet_length(error::text), 0) AS bytes FROM (
         (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
             finished, principal, false AS archived
         FROM noetl.execution
@@ -10,7 +12,7 @@ FROM (
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR execution_id < :before)
-        ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint))
+        ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
         UNION ALL
         (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.status, NULL, NULL, a.head,
             a.created_at, a.ended_at, a.finished, NULL, true
@@ -20,10 +22,12 @@ FROM (
           AND (CAST(:path AS text) IS NULL OR a.path = :path OR starts_with(a.path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR a.parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR a.execution_id < :before)
-        ORDER BY a.execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint))
+        ORDER BY a.execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
     ) everywhere
-    ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) OFFSET CAST(:offset AS bigint)
+    -- one more, to know whether there is a next page
+    ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + 1 OFFSET CAST(:offset AS bigint)) few
 ) x LEFT JOIN noetl.catalog USING (catalog_id)
+WHERE x.place <= CAST(:limit AS bigint) AND x.before < CAST(:bytes AS bigint)
 ORDER BY x.execution_id DESC;
 
 -- get: one execution
@@ -42,8 +46,8 @@ SELECT execution.workload, event.payload -> 'ctx' AS ctx
 FROM noetl.execution JOIN noetl.event USING (execution_id)
 WHERE execution_id = :execution_id AND event.seq = 1;
 
--- tail: how far the log of an execution has come, and its events after a position, in order
-SELECT * FROM noetl.tail(:execution_id, CAST(:after AS integer), :type, CAST(:limit AS integer));
+-- tail: how far the log of an execution has come, and its events after a position, in order, up to so many bytes
+SELECT * FROM noetl.page(:execution_id, CAST(:after AS integer), :type, CAST(:limit AS integer), CAST(:bytes AS bigint));
 
 -- events: the log of an execution after a position, in order
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event
@@ -51,11 +55,18 @@ WHERE execution_id = :execution_id AND seq > :after
   AND (CAST(:type AS text) IS NULL OR type = :type)
 ORDER BY seq LIMIT CAST(:limit AS integer);
 
--- events_page: the log of an execution, the newest events first
-SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event
-WHERE execution_id = :execution_id AND seq > :after
-  AND (CAST(:type AS text) IS NULL OR type = :type)
-ORDER BY seq DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS bigint);
+-- events_page: the log of an execution, the newest events first; behind so many bytes without their payloads
+SELECT execution_id, seq, cause, type, step, generation, command_id, at,
+    CASE WHEN before < CAST(:bytes AS bigint) THEN payload END AS payload,
+    CASE WHEN before >= CAST(:bytes AS bigint) THEN bytes END AS payload_bytes
+FROM (
+    SELECT *, sum(bytes) OVER (ORDER BY seq DESC) - bytes AS before FROM (
+        SELECT *, octet_length(payload::text) AS bytes FROM noetl.event
+        WHERE execution_id = :execution_id AND seq > :after
+          AND (CAST(:type AS text) IS NULL OR type = :type)
+        ORDER BY seq DESC LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS bigint)
+    ) latest
+) measured ORDER BY seq DESC;
 
 -- events_count: how many events the same filters find
 SELECT count(*) FROM noetl.event

@@ -1,0 +1,74 @@
+"""Lists in answers: as many rows as fit, and the way to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+from pydantic import BaseModel
+
+from ..limits import PAGE_BYTES
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Page:
+    """A list answer, cut where the rows have PAGE_BYTES. `more`: whether there is something behind the last of `items`;
+    `onward` names the query that goes on behind an item. A Link header then leads there. `headers` are for what the
+    list itself has no room for."""
+
+    items: Sequence[Any]
+    headers: dict[str, str] = field(default_factory=dict)
+    more: bool = False
+    onward: Callable[[Any], dict[str, Any]] | None = None
+
+    def written(self, path: str, query: Iterable[tuple[str, str]]) -> tuple[bytes, dict[str, str]]:
+        """The JSON, and the headers; `path` and `query` are those of the request."""
+        rows = fitting(self.items)
+        headers = dict(self.headers)
+        if rows and self.onward is not None and (self.more or len(rows) < len(self.items)):
+            parameters = {**dict(query), **self.onward(self.items[len(rows) - 1])}
+            following = urlencode({name: value for name, value in parameters.items() if value is not None})
+            headers["link"] = f'<{path}?{following}>; rel="next"'
+        return b"[" + b",".join(rows) + b"]", headers
+
+
+def fitting(items: Iterable[Any]) -> list[bytes]:
+    """The first of `items` as JSON, as many as a page has room for, and one at least: if that is too large by itself,
+    as its own `cut` leaves it."""
+    rows: list[bytes] = []
+    left = PAGE_BYTES
+    for item in items:
+        row = row_of(item)
+        if len(row) > PAGE_BYTES and hasattr(item, "cut"):
+            row = row_of(item.cut())
+        left -= len(row) + 1
+        if rows and left < 0:
+            break
+        rows.append(row)
+    return rows
+
+
+def from_offset(items: list[Row], offset: int, *, more: bool) -> tuple[list[Row], int | None]:
+    """Those of a page that begins at `offset` for which it has room, and the offset to go on from, if there is more."""
+    kept = items[: len(fitting(items))]
+    return kept, offset + len(kept) if more or len(kept) < len(items) else None
+
+
+def clipped(items: Iterable[Row]) -> list[Row]:
+    """All of `items`, the first as they are, and those for which a page has no room as their own `cut` leaves them."""
+    kept: list[Row] = []
+    left = PAGE_BYTES
+    for item in items:
+        size = len(row_of(item))
+        kept.append(item if size <= left else item.cut())  # type: ignore[attr-defined]
+        left -= size if size <= left else 0
+    return kept
+
+
+def row_of(item: BaseModel) -> bytes:
+    return orjson.dumps(item.model_dump(mode="json", by_alias=True))

@@ -1,0 +1,125 @@
+"""Lists of large rows: every page stays below what a function may answer, and all rows are seen, each once."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+import pytest
+
+from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
+from noetl_serverless.store.connection import Database
+
+EVENTS = 30
+# one of these is larger than a page
+HUGE = 17
+
+
+@pytest.fixture
+async def large(user: Any, database: Database, started: str) -> str:
+    """An execution whose log is much larger than an answer may be."""
+    payload = orjson.dumps({"data": "x" * 900_000}).decode()
+    huge = orjson.dumps({"data": "y" * (PAGE_BYTES + 1000)}).decode()
+    await database.run(
+        "INSERT INTO noetl.event (execution_id, seq, type, step, generation, at, payload) "
+        "SELECT :id, n, 'call.done', 'first', 1, now(), CASE n WHEN :huge THEN CAST(:large AS json) "
+        "ELSE CAST(:payload AS json) END FROM generate_series(3, CAST(:events AS integer)) n",
+        id=int(started),
+        huge=HUGE,
+        large=huge,
+        payload=payload,
+        events=EVENTS,
+    )
+    await database.run("UPDATE noetl.execution SET head = :head WHERE execution_id = :id", head=EVENTS, id=int(started))
+    return started
+
+
+async def pages(user: Any, path: str, **query: Any) -> list[list[Any]]:
+    """All pages of a list, by their links."""
+    found: list[list[Any]] = []
+    while True:
+        answer = await user.get(path, **query)
+        assert answer.status == 200, answer.body[:500]
+        assert len(answer.body) < ANSWER_BYTES
+        found.append(answer.json)
+        if "link" not in answer.headers:
+            return found
+        match = re.fullmatch(r'<([^?]+)\?([^>]*)>; rel="next"', answer.headers["link"])
+        assert match is not None
+        path, query = match[1], dict(parse_qsl(match[2]))
+
+
+async def test_a_log_is_read_page_by_page(user: Any, large: str) -> None:
+    found = await pages(user, f"/api/executions/{large}/events", limit=5000)
+    assert [event["seq"] for page in found for event in page] == list(range(1, EVENTS + 1))
+    assert len(found) > EVENTS * 900_000 // PAGE_BYTES
+    cut = [event["seq"] for page in found for event in page if event["payload_bytes"] is not None]
+    assert cut == [HUGE]
+
+
+async def test_a_page_does_not_read_what_it_has_no_room_for(database: Database, large: str) -> None:
+    statement = "SELECT count(*) FROM noetl.page(:id, 0, NULL, 5000, :bytes)"
+    [[count]] = await database.run(statement, id=int(large), bytes=PAGE_BYTES)
+    # two small ones, and those with which the page is full
+    assert count == 2 + PAGE_BYTES // 900_000 + 1
+
+
+async def test_of_one_type_too(user: Any, large: str) -> None:
+    found = await pages(user, f"/api/executions/{large}/events", event_type="call.done")
+    assert [event["seq"] for page in found for event in page] == list(range(3, EVENTS + 1))
+
+
+async def test_a_payload_that_a_list_leaves_out_is_read_in_parts(user: Any, large: str) -> None:
+    path = f"/api/executions/{large}/events/{HUGE}/payload"
+    content = b""
+    while True:
+        answer = (await user.get(path, offset=len(content))).json
+        content += base64.b64decode(answer["data"])
+        if len(content) == answer["bytes"]:
+            break
+    assert orjson.loads(content) == {"data": "y" * (PAGE_BYTES + 1000)}
+    for seq in ("0", "x", str(EVENTS + 1), "9" * 10):
+        assert (await user.get(f"/api/executions/{large}/events/{seq}/payload")).status == 404
+
+
+async def test_the_detail_names_every_event_of_its_page(user: Any, large: str) -> None:
+    answer = await user.get(f"/api/executions/{large}")
+    assert len(answer.body) < ANSWER_BYTES
+    events = answer.json["events"]
+    assert [event["seq"] for event in events] == list(range(EVENTS, 0, -1))
+    whole = [event["seq"] for event in events if event["payload_bytes"] is None]
+    assert whole[:4] == [30, 29, 28, 27]
+    assert all(event["payload"] == {} for event in events if event["payload_bytes"] is not None)
+
+
+async def test_a_list_of_executions_with_large_results_is_read_page_by_page(
+    user: Any, database: Database, registered: dict[str, Any]
+) -> None:
+    ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(12)]
+    result = orjson.dumps({"data": "x" * 900_000}).decode()
+    await database.run("UPDATE noetl.execution SET result = CAST(:result AS json)", result=result)
+    found = await pages(user, "/api/executions", page_size=1000)
+    assert [entry["execution_id"] for page in found for entry in page] == ids[::-1]
+    assert [len(page) for page in found] == [4, 4, 4]
+
+
+async def test_a_catalog_with_large_workloads_is_read_page_by_page(user: Any, database: Database) -> None:
+    for number in range(6):
+        text = (
+            f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: p, path: big/p{number}}}\n"
+            "workflow:\n  - {step: a, tool: {kind: noop}}\n"
+        )
+        assert (await user.post("/api/catalog/register", {"content": text})).status == 200
+    payload = orjson.dumps({"text": "x" * 900_000}).decode()
+    await database.run("UPDATE noetl.catalog SET payload = CAST(:payload AS jsonb)", payload=payload)
+    paths: list[str] = []
+    offset = 0
+    while offset is not None:
+        answer = await user.post("/api/catalog/list", {"offset": offset})
+        assert len(answer.body) < ANSWER_BYTES
+        paths += [entry["path"] for entry in answer.json["entries"]]
+        offset = answer.json["next_offset"]
+    assert paths == [f"big/p{number}" for number in range(6)]
