@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
+from .room import Room
 
 LARGEST_PAGE = 100
 
@@ -47,18 +48,22 @@ def connection(
     size: int,
     cursor: Callable[[int, dict[str, Any]], str],
     *,
-    from_start: bool,
+    after: str | None,
+    room: Room,
+    more: bool = False,
 ) -> dict[str, Any]:
-    """The first `size` of `found` as a connection; one more in `found` means that there is a next page."""
-    nodes = list(found[:size])
+    """The first `size` of `found` as a connection, as far as there is room; `more`, or one more in `found`, means that
+    there is a next page. One without rows goes on where it began."""
+    nodes = room.take(found[:size])
+    more = more or len(nodes) < len(found)
     edges = [{"cursor": cursor(index, node), "node": node} for index, node in enumerate(nodes)]
     return {
         "edges": edges,
         "nodes": nodes,
         "page_info": {
-            "has_next_page": len(found) > size,
-            "has_previous_page": not from_start,
+            "has_next_page": more,
+            "has_previous_page": after is not None,
             "start_cursor": edges[0]["cursor"] if edges else None,
-            "end_cursor": edges[-1]["cursor"] if edges else None,
+            "end_cursor": edges[-1]["cursor"] if edges else after if more else None,
         },
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from graphql import GraphQLResolveInfo
 
 from .control_plane import ControlPlane
+from .room import Room
 from .sessions import Session
 
 Info: TypeAlias = "GraphQLResolveInfo[Any]"
@@ -17,6 +18,7 @@ Info: TypeAlias = "GraphQLResolveInfo[Any]"
 class Context:
     session: Session
     control_plane: ControlPlane
+    room: Room = field(default_factory=Room)
 
     @property
     def user(self) -> str:

@@ -57,6 +57,11 @@ class ControlPlane:
     async def get(self, path: str, params: Mapping[str, Any] | None = None, *, user: str = "") -> Any:
         return await self.call("GET", path, params=params, user=user)
 
+    async def page(self, path: str, params: Mapping[str, Any], *, user: str = "") -> tuple[list[dict[str, Any]], bool]:
+        """The rows of a list, and whether it leads to more of them."""
+        rows, headers = await self._ask("GET", path, params=params, user=user)
+        return rows, 'rel="next"' in headers.get("link", "")
+
     async def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None, user: str = "") -> Any:
         return await self.call("POST", path, body=body, headers=headers, user=user)
 
@@ -71,6 +76,19 @@ class ControlPlane:
         user: str = "",
     ) -> Any:
         """The answer's JSON. Relayed if the control plane refuses, BadGateway if it does not answer."""
+        return (await self._ask(method, path, params=params, body=body, headers=headers, user=user))[0]
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        user: str = "",
+    ) -> tuple[Any, Mapping[str, str]]:
+        """The answer's JSON, and its headers."""
         sent = {"accept": "application/json", **(headers or {}), **self._identity(user)}
         data = None
         if body is not None:
@@ -86,7 +104,7 @@ class ControlPlane:
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
             )
             async with request as response:
-                return _read(response, await response.read())
+                return _read(response, await response.read()), response.headers
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise BadGateway("The control plane does not answer; try again later") from error
 

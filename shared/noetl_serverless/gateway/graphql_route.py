@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from ..errors import InvalidRequest, Problem
+from ..limits import ANSWER_BYTES
 from ..telemetry.http import as_problem
 from . import page
 from .authenticate import authenticate
@@ -41,6 +42,10 @@ _RESPONSE = "application/graphql-response+json"
 
 class InvalidQuery(Problem):
     status, code, title = 400, "invalid_query", "The query is not valid"
+
+
+class AnswerTooLarge(Problem):
+    status, code, title = 400, "answer_too_large", "The answer is too large"
 
 
 class Operation(BaseModel):
@@ -76,7 +81,7 @@ class GraphQL:
             body["data"] = result.data
         accepts_new = _RESPONSE in request.headers.get("accept", "")
         media_type = _RESPONSE if accepts_new else "application/json"
-        return Response(orjson.dumps(body, default=str), status, media_type=media_type)
+        return Response(_written(body), status, media_type=media_type)
 
     async def _answer(self, operation: Operation, context: Context) -> tuple[ExecutionResult, int]:
         try:
@@ -123,6 +128,19 @@ def _parsed(query: str) -> DocumentNode:
     if errors := validate(schema(), document, max_errors=20):
         raise _Invalid(errors)
     return document
+
+
+def _written(body: dict[str, Any]) -> bytes:
+    """As JSON; lists have their bounds, but may be asked for twice, as `nodes` and as `edges`."""
+    content = orjson.dumps(body, default=str)
+    if len(content) <= ANSWER_BYTES:
+        return content
+    problem = AnswerTooLarge(
+        f"The answer would have {len(content)} bytes, and {ANSWER_BYTES} is the limit: ask for fewer fields, smaller "
+        "pages, or one list at a time"
+    )
+    error = _error(GraphQLError(problem.detail, original_error=problem))
+    return orjson.dumps({"errors": [error], "data": None})
 
 
 def _error(error: GraphQLError) -> dict[str, Any]:

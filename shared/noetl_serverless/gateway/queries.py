@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
@@ -49,12 +50,13 @@ async def executions(
         "status": status,
         "path": path,
     }
-    found = await context.control_plane.get("/api/executions", wanted, user=context.user)
-    return connection(
-        found,
+    return await _rows(
+        context,
+        "/api/executions",
+        wanted,
         size,
         lambda index, node: encode_cursor("execution", str(node["execution_id"])),
-        from_start=after is None,
+        after,
     )
 
 
@@ -69,10 +71,7 @@ async def events(
     size = page_size(first, 50)
     wanted = {"after": decode_number("event", after) if after else 0, "limit": size + 1}
     path = f"/api/executions/{execution_id(executionId)}/events"
-    found = await context.control_plane.get(path, wanted, user=context.user)
-    return connection(
-        found, size, lambda index, node: encode_cursor("event", str(node["seq"])), from_start=after is None
-    )
+    return await _rows(context, path, wanted, size, lambda index, node: encode_cursor("event", str(node["seq"])), after)
 
 
 async def events_of(
@@ -99,7 +98,9 @@ async def catalog(
         answer["entries"],
         size,
         lambda index, node: encode_cursor("catalog", str(offset + index + 1)),
-        from_start=after is None,
+        after=after,
+        room=context.room,
+        more=answer.get("next_offset") is not None,
     )
 
 
@@ -107,6 +108,23 @@ def execution_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise InvalidRequest(f"An execution id is a decimal number, not {text[:80]!r}")
     return text
+
+
+async def _rows(
+    context: Context,
+    path: str,
+    wanted: dict[str, Any],
+    size: int,
+    cursor: Callable[[int, dict[str, Any]], str],
+    after: str | None,
+) -> dict[str, Any]:
+    """A page of a list of the control plane; without a row, and not asked for, if there is no room for one."""
+    found: list[dict[str, Any]] = []
+    more = True
+    async with context.room.door():
+        if not context.room.full:
+            found, more = await context.control_plane.page(path, wanted, user=context.user)
+        return connection(found, size, cursor, after=after, room=context.room, more=more)
 
 
 def _viewer(info: Info) -> Context:

@@ -123,6 +123,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.headers: dict[str, str] = {}
         self.answers: dict[str, Any] = {"GET /livez": {"status": "ok"}}
         self.handler: Handler | None = None
         self.url = ""
@@ -141,7 +142,7 @@ class Upstream:
         if answer is None:
             body_404 = {"type": "urn:noetl:problem:not_found", "title": "Not found", "code": "not_found", "status": 404}
             return web.json_response(body_404, status=404, content_type="application/problem+json")
-        return web.json_response(answer)
+        return web.json_response(answer, headers=self.headers)
 
     @property
     def last(self) -> Seen:
