@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from ..engine import events as e
+from ..engine.runs import REPORTS
 from ..engine.state import State
 from ..errors import NotFound
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, together
 from ..store.recorded import Recorded
 from .read import Archive, execution_of
 
@@ -84,6 +87,22 @@ class History(Executions):
         every = [event for event in await self._archive.events(place, after) if event.type == type]
         return every[::-1][offset : offset + limit], len(every)
 
+    async def runs(
+        self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
+    ) -> list[Reported]:
+        found = await super().runs(execution_id, after=after, step=step, failed=failed, limit=limit)
+        place = None if found else await self._archive.place(execution_id)
+        if place is None:
+            return found
+        every = reported(await self._archive.events(place))
+        return [
+            run
+            for run in every
+            if run.seq > after
+            and (step is None or run.step == step)
+            and (not failed or (run.meta or {}).keys() & {"attempts", "lost"})
+        ][:limit]
+
     async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
         found = await super().parts(execution_id, step, generation)
         frames = [] if found else await self._of_loop(execution_id, step, e.FRAME_COMMITTED)
@@ -112,3 +131,20 @@ class History(Executions):
         if place is None:
             return []
         return [event for event in await self._archive.events(place) if event.type == type and event.step == step]
+
+
+def reported(log: Iterable[Recorded]) -> Iterator[Reported]:
+    """Of a whole log, as the database gives it."""
+    issued: dict[str | None, datetime] = {}
+    for event in log:
+        if event.type == e.ISSUED:
+            issued[event.command_id] = event.at
+        elif event.type in REPORTS:
+            payload = event.payload
+            yield Reported(
+                *(event.seq, event.type, event.step, event.generation, event.command_id, event.at),
+                meta=payload.get("meta"),
+                first_item=payload.get("start"),
+                end_item=payload.get("end"),
+                issued_at=issued.get(event.command_id),
+            )

@@ -45,6 +45,43 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """What a worker has reported of a command, and when that was issued; for a frame of a loop, with its items."""
+
+    seq: int
+    type: str
+    step: str | None
+    generation: int | None
+    command_id: str | None
+    at: datetime
+    meta: dict[str, Any] | None
+    first_item: int | None
+    end_item: int | None
+    issued_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """The commands of one run of a step that are out or put off: how many are queued, run, and are delayed."""
+
+    step: str
+    generation: int
+    queued: int
+    running: int
+    delayed: int
+    queued_since: datetime | None
+    running_since: datetime | None
+    # the longest that one of those that run was queued
+    queued_ms: int | None
+    # of the first timer
+    due_at: datetime | None
+    # one of those that have them
+    worker: str | None
+    # the most that one of them had
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """The results of the loop items `start` to `end`: either `data`, a list, or `ref` to one."""
 
@@ -134,6 +171,19 @@ class Executions:
         )
         total = await self._database.run(self._sql["events_count"], execution_id=execution_id, after=after, type=type)
         return [Recorded(**{**row, "payload": row["payload"] or {}}) for row in rows], int(total[0][0])
+
+    async def runs(
+        self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
+    ) -> list[Reported]:
+        """What workers have reported, in order; `failed`: only where an attempt has. An unknown execution has none."""
+        rows = await self._database.rows(
+            self._sql["runs"], execution_id=execution_id, after=after, step=step, failed=failed, limit=limit
+        )
+        return [Reported(**row) for row in rows]
+
+    async def under_way(self, execution_id: int) -> list[Out]:
+        rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id)
+        return [Out(**row) for row in rows]
 
     async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
         """A loop's results in order, neighbours that are inline taken together."""

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from ...store.executions import COMPLETED, Execution, Part
 from ...store.recorded import Recorded
 from . import Given, Id
+from .runs import UnderWay
 
 
 class Execute(Given):
@@ -189,6 +190,7 @@ class ExecutionStatus(BaseModel):
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     current_step: str | None
     current_steps: list[str]
+    under_way: list[UnderWay] = Field(description="Each run of a step that has not ended, and what it waits for.")
     completed_steps: list[str]
     failed: bool
     completed: bool

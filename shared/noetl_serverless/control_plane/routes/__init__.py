@@ -13,6 +13,7 @@ from . import (
     quarantine,
     replay,
     results,
+    runs,
     schedules,
 )
 
@@ -21,6 +22,7 @@ OPERATIONS = (
     *execute.OPERATIONS,
     *events.OPERATIONS,
     *executions.OPERATIONS,
+    *runs.OPERATIONS,
     *quarantine.OPERATIONS,
     *replay.OPERATIONS,
     *results.OPERATIONS,

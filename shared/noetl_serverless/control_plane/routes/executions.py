@@ -19,6 +19,7 @@ from ..models.executions import (
     entry_fields,
     human,
 )
+from ..models.runs import under_way
 from ..operation import USERS, Call, Operation
 from ..page import Page, clipped
 from .identifiers import execution_id_of
@@ -73,6 +74,7 @@ async def status(call: Call) -> ExecutionStatus:
         state = await call.services.executions.state(execution_id)
     else:
         state = await call.services.ledger.state(str(execution_id))
+    out = [] if state.ended else await call.services.executions.under_way(execution_id)
     current = sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())
     return ExecutionStatus(
@@ -80,6 +82,7 @@ async def status(call: Call) -> ExecutionStatus:
         status=execution.status,
         current_step=current[0] if current else state.last,
         current_steps=current,
+        under_way=under_way(state, out),
         completed_steps=_completed(state),
         failed=execution.status == FAILED,
         completed=execution.status == COMPLETED,

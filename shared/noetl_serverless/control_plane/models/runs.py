@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from ...engine.runs import run_of
+from ...engine.state import State
+from ...store.executions import Out, Reported
+from . import Given
+
+# that one run of a step is told to wait for
+MOST_CHILDREN = 10
+
+Status = Literal["queued", "running", "delayed", "parked", "waiting"]
+
+
+class ListRuns(Given):
+    after: int = Field(default=0, ge=0, description="Only those with a higher seq.")
+    limit: int = Field(default=100, ge=1, le=200)
+    step: str | None = None
+    failed: bool = Field(default=False, description="Only those in which an attempt failed, or a lease was lost.")
+
+
+class FailedAttempt(BaseModel):
+    attempt: int
+    task: str | None
+    index: int | None = Field(description="Of the loop item.")
+    error: dict[str, Any] | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker: str | None
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> FailedAttempt:
+        names = ("task", "index", "error", "worker")
+        times = {name: _instant(entry.get(name)) for name in ("started_at", "ended_at")}
+        return cls(attempt=entry.get("attempt", 1), **{name: entry.get(name) for name in names}, **times)
+
+
+class LostLease(BaseModel):
+    worker: str | None
+    delivery: int
+    claimed_at: datetime | None
+    lease_until: datetime | None
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> LostLease:
+        times = {name: _instant(entry.get(name)) for name in ("claimed_at", "lease_until")}
+        return cls(worker=entry.get("worker"), delivery=entry.get("delivery", 1), **times)
+
+
+class RunEntry(BaseModel):
+    """What became of one command in the worker that reported it."""
+
+    seq: int = Field(description="Of the event that reports it.")
+    event_type: str
+    step: str | None
+    generation: int | None
+    command_id: str | None
+    first_item: int | None = Field(description="Of a frame of a loop.")
+    end_item: int | None = Field(description="Behind the last item of the frame.")
+    worker: str | None
+    issued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    queued_ms: int | None = Field(description="From its issue to its start.")
+    run_ms: float | None = Field(description="What ran, which is what is billed.")
+    waited_ms: float = Field(description="What it waited while the worker had it: for its next attempt, or its turn.")
+    attempts: list[FailedAttempt] = Field(description="Those that failed: the first and the last few.")
+    attempts_dropped: int = Field(description="How many that failed are not listed.")
+    lost: list[LostLease] = Field(description="Leases of it that ran out before.")
+
+    @classmethod
+    def of(cls, found: Reported) -> RunEntry:
+        issued = found.issued_at
+        run = run_of(found.meta, _ms(found.at), None if issued is None else _ms(issued))
+        return cls(
+            seq=found.seq,
+            event_type=found.type,
+            step=found.step,
+            generation=found.generation,
+            command_id=found.command_id,
+            first_item=found.first_item,
+            end_item=found.end_item,
+            worker=run.worker,
+            issued_at=issued,
+            started_at=_instant(run.started_at),
+            ended_at=_time(run.ended_at),
+            queued_ms=run.queued_ms,
+            run_ms=run.run_ms,
+            waited_ms=run.waited_ms,
+            attempts=[FailedAttempt.of(entry) for entry in run.attempts],
+            attempts_dropped=run.attempts_dropped,
+            lost=[LostLease.of(entry) for entry in run.lost],
+        )
+
+
+class UnderWay(BaseModel):
+    """A run of a step that has not ended. For a loop, which has many commands, `status` is that of the one furthest on:
+    running before queued, before delayed, before parked."""
+
+    step: str
+    generation: int | None
+    status: Status = Field(
+        description="queued: its command waits for a worker; running: a worker has it under a lease; delayed: it goes "
+        "on at due_at; parked: its sub-playbook runs; waiting: at its join, for other steps."
+    )
+    queued: int = Field(description="How many commands wait for a worker.")
+    running: int
+    delayed: int
+    parked: int
+    queued_since: datetime | None = Field(description="Since when the first of them waits.")
+    running_since: datetime | None
+    queued_ms: int | None = Field(description="For how long it was queued before it ran; of several, the longest.")
+    due_at: datetime | None
+    worker: str | None = Field(description="Who has it; of several, one.")
+    deliveries: int = Field(description="How often it was given to a worker; of several, the most.")
+    children: list[str] = Field(description=f"The executions that it waits for, the first {MOST_CHILDREN}.")
+
+
+def under_way(state: State, out: list[Out]) -> list[UnderWay]:
+    """What `state` says is under way, and where its commands are; nothing of an execution that has ended."""
+    if state.ended:
+        return []
+    commands = {f"{row.step}#{row.generation}": row for row in out}
+    children: dict[str, list[str]] = {}
+    for child, suspended in state.children.items():
+        children.setdefault(suspended.key, []).append(child)
+    found = [
+        # one without a command has just been reported, and is about to go on
+        _under_way(token.step, token.generation, commands.get(key), children.get(key, []), "running")
+        for key, token in state.tokens.items()
+    ]
+    return found + [_under_way(step, None, None, [], "waiting") for step in state.waiting]
+
+
+def _under_way(step: str, generation: int | None, out: Out | None, children: list[str], otherwise: Status) -> UnderWay:
+    counts = {name: 0 if out is None else getattr(out, name) for name in ("running", "queued", "delayed")}
+    counts["parked"] = len(children)
+    status = next((name for name, count in counts.items() if count), otherwise)
+    names = ("queued_since", "running_since", "queued_ms", "due_at", "worker")
+    return UnderWay.model_validate(
+        {
+            "step": step,
+            "generation": generation,
+            "status": status,
+            **counts,
+            **{name: getattr(out, name, None) for name in names},
+            "deliveries": 0 if out is None else out.deliveries,
+            "children": children[:MOST_CHILDREN],
+        }
+    )
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _instant(ms: Any) -> datetime | None:
+    return _time(ms) if isinstance(ms, int) else None

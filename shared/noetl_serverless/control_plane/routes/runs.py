@@ -1,0 +1,40 @@
+"""Runs: how the commands of an execution went."""
+
+from __future__ import annotations
+
+from ..models.runs import ListRuns, RunEntry
+from ..operation import USERS, Call, Operation
+from ..page import Page
+from .identifiers import execution_id_of
+
+
+async def runs(call: Call) -> Page:
+    query: ListRuns = call.query
+    execution_id = execution_id_of(call)
+    executions = call.services.executions
+    # one more, to know whether there is a next page
+    found = await executions.runs(
+        execution_id, after=query.after, step=query.step, failed=query.failed, limit=query.limit + 1
+    )
+    if not found:
+        # raises for what never was
+        await executions.get(execution_id)
+    items = [RunEntry.of(run) for run in found[: query.limit]]
+    return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.seq})
+
+
+OPERATIONS = (
+    Operation(
+        "listRuns",
+        "GET",
+        "/api/executions/{execution_id}/runs",
+        "List how commands went, of steps and of loop items: queued and run times, and the attempts that failed; "
+        "a Link header leads to the next page",
+        "executions",
+        USERS,
+        runs,
+        RunEntry,
+        query=ListRuns,
+        many=True,
+    ),
+)

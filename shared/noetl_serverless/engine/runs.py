@@ -1,0 +1,76 @@
+"""How a command went that has ended: for how long it was queued, for how long it ran, and which attempts failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from . import events as e
+
+# what a worker reports of a command
+REPORTS = (e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Instants are milliseconds since 1970; what is not known is None.
+
+    `queued_ms` is from the command's issue to its start in the worker that ended it, `run_ms` what ran then, and
+    `waited_ms` what it waited between: for the next attempt, or its turn. The clocks of the two may differ, so that
+    `queued_ms` is as good as they are.
+    """
+
+    worker: str | None
+    started_at: int | None
+    ended_at: int
+    queued_ms: int | None
+    run_ms: float | None
+    waited_ms: float
+    # attempts that failed, a loop item's with its index: [{attempt, task, index?, error, started_at, ended_at, worker}]
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    # how many of them are not told one by one
+    attempts_dropped: int = 0
+    # leases that ran out before: [{worker, delivery, claimed_at, lease_until}]
+    lost: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """How many attempts came to nothing, lost leases included."""
+        return len(self.attempts) + self.attempts_dropped + len(self.lost)
+
+
+def run_of(meta: Any, at: int, issued_at: int | None) -> Run:
+    """Of what a report knows of its run; `at` is when it was taken in, in ms."""
+    known: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+    started = _instant(known.get("started_at"))
+    ended = _instant(known.get("ended_at"))
+    return Run(
+        str(known["worker"]) if known.get("worker") else None,
+        started,
+        at if ended is None else ended,
+        None if started is None or issued_at is None else max(0, started - issued_at),
+        _number(known.get("duration_ms")),
+        _number(known.get("waited_ms")) or 0.0,
+        list(_entries(known.get("attempts"))),
+        int(_number(known.get("attempts_dropped")) or 0),
+        list(_entries(known.get("lost"))),
+    )
+
+
+def _entries(value: Any) -> Iterator[dict[str, Any]]:
+    for entry in value if isinstance(value, list) else ():
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _instant(value: Any) -> int | None:
+    try:
+        return round(datetime.fromisoformat(value).timestamp() * 1000) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
