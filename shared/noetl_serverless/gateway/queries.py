@@ -80,6 +80,33 @@ async def events_of(
     return await events(None, info, execution["execution_id"], first, after)
 
 
+async def under_way_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
+    context = _viewer(info)
+    path = f"/api/executions/{execution_id(execution['execution_id'])}/status"
+    found: dict[str, Any] = await context.control_plane.get(path, user=context.user)
+    return list(found["under_way"])
+
+
+async def runs_of(
+    execution: dict[str, Any],
+    info: Info,
+    first: int | None = 50,
+    after: str | None = None,
+    step: str | None = None,
+    failed: bool | None = False,
+) -> dict[str, Any]:
+    context = _viewer(info)
+    size = page_size(first, 50)
+    wanted = {
+        "after": decode_number("run", after) if after else 0,
+        "limit": size + 1,
+        "step": step,
+        "failed": "true" if failed else None,
+    }
+    path = f"/api/executions/{execution_id(execution['execution_id'])}/runs"
+    return await _rows(context, path, wanted, size, lambda index, node: encode_cursor("run", str(node["seq"])), after)
+
+
 async def catalog(
     root: Any,
     info: Info,

@@ -32,6 +32,8 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
     "Execution": {
         "id": lambda execution, info: execution["execution_id"],
         "events": queries.events_of,
+        "underWay": queries.under_way_of,
+        "runs": queries.runs_of,
     },
 }
 
