@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..engine.runs import REPORTS, Run, run_of
 from .output import table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+# of a step, runs with failed attempts that are kept to be told
+MOST_FAILURES = 20
+# how a step stands after an event, as far as the log knows
+STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–"}
 
 
@@ -28,6 +33,14 @@ class StepRow:
     items_done: int = 0
     items_failed: int = 0
     error: str = ""
+    # while it has not ended: queued, running, delayed, parked, waiting
+    status: str = "running"
+    # of its commands, all together; None while nothing is known
+    queued_ms: float | None = None
+    run_ms: float | None = None
+    # of its attempts that came to nothing, those kept: the first of them
+    failures: list[Run] = field(default_factory=list)
+    failed: int = 0
 
     def duration(self, now: float) -> float:
         return max(0.0, (self.ended if self.ended is not None else now) - self.began)
@@ -38,6 +51,19 @@ class StepRow:
             return False
         self.state, self.ended = state, at
         return True
+
+    def add(self, run: Run) -> None:
+        if run.queued_ms is not None:
+            self.queued_ms = (self.queued_ms or 0) + run.queued_ms
+        if run.run_ms is not None:
+            self.run_ms = (self.run_ms or 0) + run.run_ms
+        self.failed += run.failed
+        if run.failed and len(self.failures) < MOST_FAILURES:
+            self.failures.append(run)
+
+    @property
+    def told(self) -> str:
+        return self.status if self.state == "running" else self.state
 
     @property
     def loop(self) -> str:
@@ -54,6 +80,8 @@ class Progress:
         self.rows: dict[tuple[str, int], StepRow] = {}
         # commands that only render a loop's collection: their end is not their step's
         self._opening: set[str] = set()
+        # command id -> when it was issued, in ms
+        self._issued: dict[str, int] = {}
         self.status = "RUNNING"
         self.last = 0.0
 
@@ -63,6 +91,8 @@ class Progress:
         for event in events:
             self.last = seconds(event["timestamp"])
             row = self._row(event)
+            if row is not None:
+                self._time(row, event)
             if row is not None and self._apply(row, event):
                 ended.append(row)
             self._status(event["event_type"])
@@ -70,14 +100,14 @@ class Progress:
 
     def steps(self, now: float | None = None) -> RenderableType:
         at = self.last if now is None else now
-        return table(
-            ("", "step", "items", "time"),
-            [
-                (MARKS[row.state], _title(row), row.loop, f"{row.duration(at):.2f} s")
-                for row in self.rows.values()
-                if row.state != "skipped"
-            ],
-        )
+        columns = ("", "step", "status", "items", "time", "queued", "ran", "failed attempts")
+        return table(columns, [_cells(row, at) for row in self.rows.values() if row.state != "skipped"])
+
+    def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
+        """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
+        for step in under_way:
+            key = (str(step["step"]), int(step["generation"] or 0))
+            self.rows.setdefault(key, StepRow(*key, began=self.last)).status = str(step["status"])
 
     def _row(self, event: Mapping[str, Any]) -> StepRow | None:
         name = event.get("step")
@@ -87,6 +117,17 @@ class Progress:
         if key not in self.rows:
             self.rows[key] = StepRow(*key, began=seconds(event["timestamp"]))
         return self.rows[key]
+
+    def _time(self, row: StepRow, event: Mapping[str, Any]) -> None:
+        """How its commands went; those of a loop are many, and one that is put off does not put off the loop."""
+        kind, command = event["event_type"], str(event.get("command_id"))
+        at = round(1000 * seconds(event["timestamp"]))
+        if kind == "command.issued":
+            self._issued[command] = at
+        elif kind in REPORTS:
+            row.add(run_of((event.get("payload") or {}).get("meta"), at, self._issued.pop(command, None)))
+        if row.items is None:
+            row.status = STATUS.get(kind, row.status)
 
     def _apply(self, row: StepRow, event: Mapping[str, Any]) -> bool:
         """Whether the step ended by this event."""
@@ -123,6 +164,15 @@ class Progress:
                 self.status = "CANCELLED"
             case "execution.retried":
                 self.status = "RUNNING"
+
+
+def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
+    times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _seconds(row.run_ms))
+    return (MARKS[row.state], _title(row), row.told, row.loop, *times, row.failed or "")
+
+
+def _seconds(ms: float | None) -> str:
+    return "" if ms is None else f"{ms / 1000:.2f} s"
 
 
 def line(row: StepRow) -> str:

@@ -7,31 +7,53 @@ from typing import Any
 
 from . import events as e
 from .events import Event
+from .runs import REPORTS, Run, run_of
 
 # so many finished frames of a loop are told one by one
 FEW = 5
 
 
 def entries_of(run: Sequence[Event]) -> list[dict[str, Any]]:
-    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own."""
+    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own.
+
+    Of the report of a command {queued_ms, run_ms, waited_ms}, too, as far as they are known, and {attempts,
+    attempts_dropped, lost} if something came to nothing.
+    """
     frames = [event for event in run if event.type == e.FRAME_COMMITTED]
+    issued: dict[str | None, int] = {}
     found = []
     for event in run:
-        text = _text(event, frames)
+        entry: dict[str, Any] = {"seq": event.seq, "at": event.at, "event": event.type, "step": event.step}
+        if event.type == e.ISSUED:
+            issued[event.command_id] = event.at
+        report = run_of(event.payload.get("meta"), event.at, issued.get(event.command_id))
+        text = _text(event, frames, report)
+        if text is None and event.type == e.FRAME_COMMITTED and report.failed:
+            text = _ended_well(event)
         if text is not None:
-            found.append({"seq": event.seq, "at": event.at, "event": event.type, "step": event.step, "text": text})
+            found.append({**entry, "text": text, **(_told(report) if event.type in REPORTS else {})})
     return found
 
 
-def _text(event: Event, frames: Sequence[Event]) -> str | None:
+def _told(run: Run) -> dict[str, Any]:
+    times = {name: getattr(run, name) for name in ("queued_ms", "run_ms")}
+    known = {name: value for name, value in times.items() if value is not None}
+    if run.waited_ms:
+        known["waited_ms"] = run.waited_ms
+    if not run.failed:
+        return known
+    return {**known, "attempts": run.attempts, "attempts_dropped": run.attempts_dropped, "lost": run.lost}
+
+
+def _text(event: Event, frames: Sequence[Event], run: Run) -> str | None:
     payload = event.payload
     match event.type:
         case e.ISSUED:
             return _issued(event)
         case e.CALL_DONE:
-            return f"{event.command_id} ends well{_meta(payload)}"
+            return f"{event.command_id} ends well{_meta(payload, run)}"
         case e.CALL_ERROR:
-            return f"{event.command_id} fails: {error_text(payload.get('error'))}{_meta(payload)}"
+            return f"{event.command_id} fails: {error_text(payload.get('error'))}{_meta(payload, run)}"
         case e.CALL_DEFERRED:
             at = (payload.get("resume") or {}).get("attempt")
             again = f", for attempt {at}" if isinstance(at, int) and at > 1 else ""
@@ -80,24 +102,28 @@ def _frame(event: Event, frames: Sequence[Event]) -> str | None:
         if len(frames) > FEW and frames[-1] is not event:
             return None
         done = sum(frame.payload["ok"] for frame in frames)
-        return (
-            f"{done} items end well"
-            if len(frames) > FEW
-            else f"items {payload['start']} to {payload['end'] - 1} end well"
-        )
+        return f"{done} items end well" if len(frames) > FEW else _ended_well(event)
     first = error_text(payload.get("error"))
     return f"{payload['failed']} of the items {payload['start']} to {payload['end'] - 1} fail; the first: {first}"
+
+
+def _ended_well(event: Event) -> str:
+    return f"items {event.payload['start']} to {event.payload['end'] - 1} end well"
 
 
 def _width(payload: Mapping[str, Any]) -> str:
     return "one after the other" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
 
 
-def _meta(payload: Mapping[str, Any]) -> str:
+def _meta(payload: Mapping[str, Any], run: Run) -> str:
     meta = payload.get("meta") or {}
     parts = []
-    if isinstance(meta.get("duration_ms"), int | float):
-        parts.append(f"after {meta['duration_ms'] / 1000:.3f} s")
+    if run.queued_ms is not None:
+        parts.append(f"queued for {run.queued_ms / 1000:.3f} s")
+    if run.run_ms is not None:
+        parts.append(f"after {run.run_ms / 1000:.3f} s")
+    if run.waited_ms:
+        parts.append(f"and a wait of {run.waited_ms / 1000:.3f} s")
     if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
         parts.append(f"at attempt {meta['attempt']}")
     if meta.get("worker"):

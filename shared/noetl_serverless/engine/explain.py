@@ -11,6 +11,7 @@ from .chronicle import entries_of, error_text
 from .events import Event
 from .joins import blockers
 from .replay import fold, logical_order
+from .runs import run_of
 from .state import State, token_key
 from .trace import Run, Trace, trace
 from .witness import Asked, witness
@@ -28,7 +29,8 @@ def explain(
     """Of one step, or in short of all; KeyError for a step that the playbook does not have.
 
     {execution_id, status, error, warnings, quarantined, waits: [{for, step, ...}], steps: [{step, generation, status,
-    why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]}, and `quarantined` says
+    why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]} and of what
+    `chronicle.entries_of` adds, and `quarantined` says
     {type, step, generation, command, at} of what could not be decided.
     """
     if step is not None and step not in plan.steps:
@@ -145,9 +147,17 @@ class _Explainer:
         error = last.payload.get("error")
         tries = last.payload.get("meta", {}).get("attempt", 1)
         often = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
+        if last.type == e.LOOP_DONE:
+            often = self._failed_attempts(own)
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
             return "failed", error_text(error) + often
         return "ok", f"it ran to its end{often}"
+
+    def _failed_attempts(self, own: Sequence[Event]) -> str:
+        """Of the items of a loop."""
+        frames = [event for event in own if event.type == e.FRAME_COMMITTED]
+        failed = sum(run_of(event.payload.get("meta"), event.at, None).failed for event in frames)
+        return f"; attempts of its items that came to nothing: {failed}" if failed else ""
 
     # -- a step that has not run
 

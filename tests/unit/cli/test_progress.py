@@ -64,3 +64,52 @@ def test_the_status_follows_the_end() -> None:
         assert progress.status == "RUNNING"
         progress.feed([event(kind, 1, step=None)])
         assert progress.status == status
+
+
+ATTEMPT = {"attempt": 1, "task": "load", "error": {"code": "x", "message": "m"}}
+
+
+def told(progress: Progress) -> list[tuple[str, str]]:
+    return [(row.name, row.told) for row in progress.rows.values()]
+
+
+def test_queued_and_run_are_told_apart() -> None:
+    progress = Progress()
+    meta = {"started_at": "2026-01-01T00:00:03Z", "duration_ms": 500, "attempts": [ATTEMPT], "lost": [{}]}
+    progress.feed([event("command.issued", 1, kind="step"), event("call.done", 4, meta=meta)])
+    [row] = progress.rows.values()
+    assert (row.queued_ms, row.run_ms, row.failed) == (2000, 500, 2)
+    assert [run.attempts for run in row.failures] == [[ATTEMPT]]
+
+
+def test_the_commands_of_a_loop_are_taken_together() -> None:
+    progress = Progress()
+    progress.feed([event("loop.opened", 0, count=2)])
+    for number in (1, 2):
+        meta = {"started_at": f"2026-01-01T00:00:0{number}Z", "duration_ms": 100, "attempts": [ATTEMPT]}
+        name = f"load#1:{number}"
+        progress.feed([event("command.issued", 0, kind="frame", command_id=name)])
+        progress.feed([event("frame.committed", 3, command_id=name, ok=1, failed=0, meta=meta)])
+    [row] = progress.rows.values()
+    assert (row.queued_ms, row.run_ms, row.failed) == (3000, 200, 2)
+
+
+def test_a_step_that_is_put_off_is_not_running() -> None:
+    progress = Progress()
+    for kind, status in (("command.issued", "running"), ("timer.set", "delayed"), ("child.started", "parked")):
+        progress.feed([event(kind, 1)])
+        assert told(progress) == [("load", status)]
+
+
+def test_where_a_step_stands_is_as_the_engine_says() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1)])
+    progress.place(
+        [
+            {"step": "load", "generation": 1, "status": "queued"},
+            {"step": "join", "generation": None, "status": "waiting"},
+        ]
+    )
+    assert told(progress) == [("load", "queued"), ("join", "waiting")]
+    progress.feed([event("call.done", 2)])
+    assert told(progress)[0] == ("load", "done")

@@ -204,3 +204,26 @@ def test_an_end_that_no_arc_fitted_warns(start: Any) -> None:
     )
     run.done("a")
     assert [(warning["code"], warning["step"]) for warning in of(run)["warnings"]] == [("routing.no_match", "a")]
+
+
+ATTEMPT = {"attempt": 1, "task": "a", "error": {"code": "http.status", "message": "503"}, "worker": "w-3"}
+
+
+def test_the_attempts_of_a_step_stand_beside_its_end(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    meta = {"attempt": 2, "duration_ms": 1500, "attempts": [ATTEMPT], "attempts_dropped": 3}
+    run.report("a#1", "call.done", data=1, meta=meta)
+    [end] = [entry for entry in step_of(run, "a")["chain"] if "attempts" in entry]
+    assert (end["event"], end["attempts"], end["attempts_dropped"], end["lost"]) == ("call.done", [ATTEMPT], 3, [])
+    assert end["run_ms"] == 1500
+
+
+def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_are(start: Any) -> None:
+    run = play(start(WORKFLOWS["loop"]), 1)
+    frames = [event for event in run.log if event.type == e.FRAME_COMMITTED]
+    assert len(frames) > 5, "they are not told one by one"
+    frames[0].payload["meta"]["attempts"] = [{**ATTEMPT, "index": 0}]
+    found = step_of(run, "each")
+    [entry] = [entry for entry in found["chain"] if "attempts" in entry]
+    assert (entry["seq"], entry["attempts"][0]["index"]) == (frames[0].seq, 0)
+    assert found["why"] == "it ran to its end; attempts of its items that came to nothing: 1"

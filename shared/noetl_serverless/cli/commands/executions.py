@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from ..attempts import lines
 from ..client import Client
 from ..ending import principal, quarantine, remarks, warnings
 from ..failure import FAILED
@@ -15,6 +18,9 @@ from ..output import command, print_json, result, say, show, table
 from ..progress import Progress
 from ..target import running_stack
 from .run import value_of
+
+# of a step
+MOST_LINES = 10
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 
@@ -42,20 +48,25 @@ def executions(
 
 @command
 def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show one execution: its steps and its result."""
+    """Show one execution: where its steps stand, the attempts that failed, and its result."""
     with running_stack(data) as client:
         entry = client.execution(execution_id)
+        place = f"/api/executions/{quote(execution_id, safe='')}"
+        under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
         if as_json:
-            print_json(entry)
+            print_json({**entry, "under_way": under_way, "failed_runs": client.get(f"{place}/runs", failed="true")})
             return
         progress = Progress()
         for page in _pages(client, execution_id):
             progress.feed(page)
+    progress.place(under_way)
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
     show(progress.steps())
+    for text in _failures(execution_id, progress):
+        say(text)
     for text in remarks(entry):
         say(text)
     if entry.get("error"):
@@ -120,6 +131,16 @@ def _pages(client: Any, execution_id: str) -> Any:
     while page := client.events(execution_id, after):
         after = max(int(event["seq"]) for event in page)
         yield page
+
+
+def _failures(execution_id: str, progress: Progress) -> Iterator[str]:
+    """The attempts that came to nothing, the first of each step."""
+    for row in progress.rows.values():
+        found = [text for run in row.failures for text in lines(asdict(run))]
+        for text in found[:MOST_LINES]:
+            yield f"{row.name}: {text}"
+        if row.failed > len(found) or len(found) > MOST_LINES:
+            yield f"{row.name}: {row.failed} in all; noetls explain {execution_id} {row.name} tells more"
 
 
 def _line(event: dict[str, Any]) -> str:

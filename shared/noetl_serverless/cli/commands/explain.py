@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from ..attempts import STATUS, lines, time
 from ..ending import quarantine, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
@@ -42,6 +42,8 @@ def explain(
     leases = {row["command_id"]: row for row in found.commands}
     for wait in answer["waits"]:
         wait.update(_lease(leases.get(wait.get("command_id"))))
+    for run in answer["steps"]:
+        run["status"] = _status(run, answer["waits"])
     document = Masking().tree(answer)
     if as_json:
         print_json(document)
@@ -54,7 +56,18 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
     if row is None or row["status"] == "timer":
         return {}
     names = ("status", "worker", "deliveries", "lease_until")
-    return {name: row[name] for name in names if row[name] is not None}
+    known = {name: row[name] for name in names if row[name] is not None}
+    return {**known, "status": STATUS.get(row["status"], row["status"])}
+
+
+def _status(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> str:
+    """The log alone does not say whether a worker has taken what is out."""
+    own = {
+        wait.get("status")
+        for wait in waits
+        if wait["for"] == "worker" and (wait["step"], wait["generation"]) == (run["step"], run["generation"])
+    }
+    return "queued" if own == {"queued"} else "running" if "running" in own else str(run["status"])
 
 
 def _show(document: Mapping[str, Any], *, whole: bool) -> None:
@@ -90,7 +103,9 @@ def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, s
 def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for entry in chain:
         step = f"{entry['step']}: " if entry["step"] else ""
-        yield f"  {entry['seq']:>6}  {_time(entry['at'])}  {step}{entry['text']}", ""
+        yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}", ""
+        for text in lines(entry):
+            yield f"          {text}", "yellow"
         for asked in entry.get("asked", ()):
             target = f" -> {asked['target']}" if "target" in asked else ""
             answer = {True: "yes", False: "no"}.get(asked.get("holds"), "cannot be told")
@@ -104,16 +119,14 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _held(wait: Mapping[str, Any]) -> str:
     if "due" in wait:
-        return f" at {_time(wait['due'])}"
-    if wait.get("status") == "claimed":
-        return f"; {wait.get('worker')} has it until {wait.get('lease_until')}, delivery {wait.get('deliveries')}"
-    if wait.get("status") == "pending":
-        return "; no worker has it yet"
+        return f" at {time(wait['due'])}"
+    if wait.get("status") == "running":
+        return (
+            f": running; {wait.get('worker')} has it until {wait.get('lease_until')}, delivery {wait.get('deliveries')}"
+        )
+    if wait.get("status") == "queued":
+        return ": queued; no worker has it yet"
     return ""
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _short(value: Any) -> str:

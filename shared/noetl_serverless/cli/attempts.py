@@ -1,0 +1,43 @@
+"""Attempts that came to nothing, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+# what the table of commands calls them -> what people are told
+STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
+
+
+def lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """Of a run with its `attempts`, `attempts_dropped` and `lost`; instants in ms since 1970."""
+    for lease in run.get("lost") or ():
+        yield (
+            f"delivery {lease.get('delivery')} came to nothing: {lease.get('worker')} had it from "
+            f"{time(lease.get('claimed_at'))}, and let its lease run out at {time(lease.get('lease_until'))}"
+        )
+    for entry in run.get("attempts") or ():
+        yield attempt(entry)
+    if dropped := run.get("attempts_dropped"):
+        yield f"and {dropped} attempts between them, which are not kept one by one"
+
+
+def attempt(entry: Mapping[str, Any]) -> str:
+    """`attempt 2 of load, item 7, fails: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)`."""
+    item = f", item {entry['index']}," if entry.get("index") is not None else ""
+    error = entry.get("error") or {}
+    started, ended = entry.get("started_at"), entry.get("ended_at")
+    parts = [time(started)]
+    if isinstance(started, int) and isinstance(ended, int):
+        parts.append(f"{(ended - started) / 1000:.3f} s")
+    if entry.get("worker"):
+        parts.append(f"in {entry['worker']}")
+    what = f"{error.get('code')}: {error.get('message')}"
+    return f"attempt {entry.get('attempt')} of {entry.get('task')}{item} fails: {what} ({', '.join(parts)})"
+
+
+def time(ms: Any) -> str:
+    if not isinstance(ms, int):
+        return "an unknown time"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

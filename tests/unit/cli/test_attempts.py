@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from noetl_serverless.cli.attempts import lines
+
+START = 1_767_225_600_000
+ATTEMPT = {
+    "attempt": 2,
+    "task": "load",
+    "error": {"code": "http.status", "message": "503"},
+    "started_at": START,
+    "ended_at": START + 200,
+    "worker": "w-1",
+}
+
+
+def test_an_attempt_tells_its_error_its_time_and_its_worker() -> None:
+    assert list(lines({"attempts": [ATTEMPT]})) == [
+        "attempt 2 of load fails: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)"
+    ]
+
+
+def test_an_attempt_of_a_loop_item_names_it() -> None:
+    [line] = lines({"attempts": [{**ATTEMPT, "index": 0}]})
+    assert line.startswith("attempt 2 of load, item 0, fails")
+
+
+def test_those_that_are_not_kept_are_counted() -> None:
+    assert list(lines({"attempts": [], "attempts_dropped": 7}))[-1].startswith("and 7 attempts")
+
+
+def test_a_lost_lease_tells_who_had_it() -> None:
+    lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
+    [line] = lines({"lost": [lost]})
+    assert "w-0 had it from 2026-01-01T00:00:00.000Z" in line
+    assert "2026-01-01T00:00:30.000Z" in line
+
+
+def test_what_is_not_known_does_no_harm() -> None:
+    assert list(lines({})) == []
+    assert "an unknown time" in next(lines({"attempts": [{}]}))
