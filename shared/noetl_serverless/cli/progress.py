@@ -110,10 +110,11 @@ class Progress:
             self.rows.setdefault(key, StepRow(*key, began=self.last)).status = str(step["status"])
 
     def _row(self, event: Mapping[str, Any]) -> StepRow | None:
-        name = event.get("step")
-        if not name:
+        name, generation = event.get("step"), event.get("generation")
+        if not name or generation is None:
+            # of no run: a step that is not reached any more, or that the execution has failed by
             return None
-        key = (str(name), int(event.get("generation") or 0))
+        key = (str(name), int(generation))
         if key not in self.rows:
             self.rows[key] = StepRow(*key, began=seconds(event["timestamp"]))
         return self.rows[key]

@@ -113,3 +113,9 @@ def test_where_a_step_stands_is_as_the_engine_says() -> None:
     assert told(progress) == [("load", "queued"), ("join", "waiting")]
     progress.feed([event("call.done", 2)])
     assert told(progress)[0] == ("load", "done")
+
+
+def test_the_end_of_an_execution_is_no_run_of_the_step_that_it_names() -> None:
+    progress = Progress()
+    progress.feed([event("call.error", 1), {**event("playbook.failed", 1), "generation": None}])
+    assert told(progress) == [("load", "failed")]
