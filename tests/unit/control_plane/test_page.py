@@ -66,7 +66,7 @@ def test_a_row_that_is_too_large_alone_leaves_out_its_payload_and_says_so() -> N
 
 
 def test_clipped_rows_are_all_there() -> None:
-    rows = clipped([entry(seq, size) for seq, size in enumerate((MIB, 4 * MIB, 2 * MIB, 10), 1)])
+    rows = clipped([entry(seq, size) for seq, size in enumerate((MIB, 7 * MIB // 2, 2 * MIB, 10), 1)])
     assert [(row.seq, row.payload_bytes is None) for row in rows] == [(1, True), (2, False), (3, True), (4, True)]
 
 

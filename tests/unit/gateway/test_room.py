@@ -56,15 +56,17 @@ async def test_lists_beside_each_other_share_the_room(call: Client, viewer: str,
     upstream.answers["GET /api/executions"] = [entry(7)] * 20
     query = """{ executions(first: 20) { nodes { id
         events(first: 2) { nodes { seq payload } pageInfo { hasNextPage endCursor } } } } }"""
-    nodes = (await asked(call, viewer, query))["data"]["executions"]["nodes"]
+    found = await asked(call, viewer, query)
+    assert "errors" not in found
+    nodes = found["data"]["executions"]["nodes"]
     assert len(nodes) == 20
     lists = [node["events"] for node in nodes]
-    assert sum(len(found["nodes"]) for found in lists) == 3
-    for found in lists:
-        if len(found["nodes"]) < 2:
-            assert found["pageInfo"]["hasNextPage"]
-        if not found["nodes"]:
-            assert found["pageInfo"]["endCursor"] is None, "it goes on from its beginning"
+    assert sum(len(page["nodes"]) for page in lists) == 3
+    for page in lists:
+        if len(page["nodes"]) < 2:
+            assert page["pageInfo"]["hasNextPage"]
+        if not page["nodes"]:
+            assert page["pageInfo"]["endCursor"] is None, "it goes on from its beginning"
     assert len(upstream.seen) < 20, "what has no room is not asked for"
 
 
