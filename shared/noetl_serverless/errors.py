@@ -92,6 +92,12 @@ class TooLarge(Problem):
     status, code, title = 413, "too_large", "The body is too large"
 
 
+class AnswerTooLarge(Problem):
+    """What was asked for is more than one answer may bring."""
+
+    status, code, title = 400, "answer_too_large", "The answer is too large"
+
+
 class Unavailable(Problem):
     """A part that the request needs does not answer; the same request may succeed later."""
 

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-# what the table of commands calls them -> what people are told
-STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
-
 
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Of a run with its `attempts`, `attempts_dropped` and `lost`; instants in ms since 1970."""

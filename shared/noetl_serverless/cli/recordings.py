@@ -60,7 +60,8 @@ def fetch(
 
     place = f"/api/executions/{quote(execution_id, safe='')}"
     beside = client.get(f"{place}/recording")
-    kept = {} if results is None else {row["key"]: results(execution_id, row) for row in beside["results"]}
+    rows = beside["results"] + _rest(client, beside, "results", "key", place)
+    kept = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
     return Recording(
         execution_id,
         beside["path"],
@@ -71,8 +72,18 @@ def fetch(
         all_events(client, execution_id, beside["head"]),
         [fetch(client, child, results=results) for child in beside["children"]] if children else [],
         kept,
-        beside["commands"],
+        beside["commands"] + _rest(client, beside, "commands", "command_id", place),
     )
+
+
+def _rest(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
+    """The rows for which a recording has no room."""
+    found: list[Any] = []
+    page = beside[name] if beside.get(f"more_{name}") else []
+    while page:
+        page = client.get(f"{place}/{name}", after=page[-1][key])
+        found += page
+    return found
 
 
 def all_events(client: Client, execution_id: str, head: int) -> list[Any]:

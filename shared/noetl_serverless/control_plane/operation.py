@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import Forbidden, InvalidRequest, Unauthenticated
+from ..errors import AnswerTooLarge, Forbidden, InvalidRequest, Unauthenticated
+from ..limits import ANSWER_BYTES
 from ..protocol import WIRE
 from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
@@ -115,7 +116,15 @@ class Operation:
         if isinstance(answer, Page):
             content, headers = answer.written(request.url.path, request.query_params.multi_items())
             return Response(content, self.status, headers=headers, media_type="application/json")
-        return respond(answer, self.status)
+        return self._bounded(respond(answer, self.status))
+
+    def _bounded(self, response: Response) -> Response:
+        """Raises AnswerTooLarge for what a user has read and no function could answer. What has changed something is
+        done, and what workers ask for has bounds of its own."""
+        if self.method == "GET" and self.roles <= USERS and len(response.body) > ANSWER_BYTES:
+            size = len(response.body)
+            raise AnswerTooLarge(f"{self.name} would answer with {size} bytes, and {ANSWER_BYTES} is the limit")
+        return response
 
 
 def refusal_of(error: Exception) -> Exception:

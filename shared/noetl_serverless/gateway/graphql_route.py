@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest, Problem
+from ..errors import AnswerTooLarge, InvalidRequest, Problem
 from ..limits import ANSWER_BYTES
 from ..telemetry.http import as_problem
 from . import page
@@ -42,10 +42,6 @@ _RESPONSE = "application/graphql-response+json"
 
 class InvalidQuery(Problem):
     status, code, title = 400, "invalid_query", "The query is not valid"
-
-
-class AnswerTooLarge(Problem):
-    status, code, title = 400, "answer_too_large", "The answer is too large"
 
 
 class Operation(BaseModel):

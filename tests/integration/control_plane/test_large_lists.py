@@ -123,3 +123,31 @@ async def test_a_catalog_with_large_workloads_is_read_page_by_page(user: Any, da
         paths += [entry["path"] for entry in answer.json["entries"]]
         offset = answer.json["next_offset"]
     assert paths == [f"big/p{number}" for number in range(6)]
+
+
+async def test_a_recording_has_room_for_some_results_and_commands_and_lists_give_the_rest(
+    user: Any, database: Database, started: str
+) -> None:
+    await database.run(
+        "INSERT INTO noetl.result_ref (execution_id, key, ref, store, bytes, sha256, content_type, scope) "
+        "SELECT :id, lpad(n::text, 900, '0'), repeat('r', 900), 'disk', 1, 's', 'c', 'execution' "
+        "FROM generate_series(1, 4000) n",
+        id=int(started),
+    )
+    await database.run(
+        "INSERT INTO noetl.command (execution_id, command_id, step, generation, kind, attempt, pool, status, seq, "
+        "issued_at) SELECT :id, 'x#' || lpad(n::text, 5, '0'), 'x', 1, 'frame', 1, 'shared', 'pending', 2, now() "
+        "FROM generate_series(1, 1500) n",
+        id=int(started),
+    )
+    answer = await user.get(f"/api/executions/{started}/recording")
+    assert len(answer.body) < ANSWER_BYTES
+    recording = answer.json
+    assert (len(recording["results"]), recording["more_results"]) == (1000, True)
+    assert (len(recording["commands"]), recording["more_commands"]) == (1000, True)
+    results = await pages(user, f"/api/executions/{started}/results", limit=5000)
+    keys = [row["key"] for page in results for row in page]
+    assert len(results) > 1 and len(keys) == len(set(keys)) == 4000 and keys == sorted(keys)
+    commands = [row for page in await pages(user, f"/api/executions/{started}/commands") for row in page]
+    assert len({row["command_id"] for row in commands}) == len(commands) == 1501
+    assert {row["status"] for row in commands} == {"queued"}

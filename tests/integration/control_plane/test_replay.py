@@ -222,14 +222,14 @@ async def test_a_recording_holds_the_playbook_that_ran(user: Any, started: str, 
     assert found["workload"] == {"a": {"b": 1, "c": 2}}
     assert (found["path"], found["version"], found["children"]) == ("demo/two", 1, [])
     assert [(row["command_id"], row["status"], row["deliveries"]) for row in found["commands"]] == [
-        ("first#1", "pending", 0)
+        ("first#1", "queued", 0)
     ]
 
 
 async def test_a_recording_says_who_has_what_is_out(user: Any, started: str, hands: Any) -> None:
     await hands.claim()
     (row,) = (await user.get(f"/api/executions/{started}/recording")).json["commands"]
-    assert (row["status"], row["worker"], row["deliveries"]) == ("claimed", "w-1", 1)
+    assert (row["status"], row["worker"], row["deliveries"]) == ("running", "w-1", 1)
     assert row["lease_until"]
 
 

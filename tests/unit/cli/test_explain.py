@@ -16,17 +16,17 @@ def wait(row: dict[str, Any] | None, step: str = "a") -> dict[str, Any]:
 
 
 def row(status: str) -> dict[str, Any]:
-    worker = "w-1" if status == "claimed" else None
+    worker = "w-1" if status == "running" else None
     return {"status": status, "worker": worker, "deliveries": 1, "lease_until": None}
 
 
 @pytest.mark.parametrize(
     ("rows", "status"),
     [
-        (["pending"], "queued"),
-        (["claimed"], "running"),
-        (["pending", "claimed"], "running"),
-        (["pending", "pending"], "queued"),
+        (["queued"], "queued"),
+        (["running"], "running"),
+        (["queued", "running"], "running"),
+        (["queued", "queued"], "queued"),
         ([], "running"),
     ],
 )
@@ -35,10 +35,10 @@ def test_a_step_is_queued_until_a_worker_has_one_of_its_commands(rows: list[str]
 
 
 def test_the_commands_of_other_steps_do_not_count() -> None:
-    assert _status({**RUN, "status": "delayed"}, [wait(row("claimed"), step="b")]) == "delayed"
+    assert _status({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == "delayed"
 
 
 def test_what_is_queued_and_what_runs_is_said() -> None:
-    assert "queued; no worker has it yet" in _held(wait(row("pending")))
-    assert "running; w-1 has it" in _held(wait(row("claimed")))
+    assert "queued; no worker has it yet" in _held(wait(row("queued")))
+    assert "running; w-1 has it" in _held(wait(row("running")))
     assert _held(wait(None)) == ""

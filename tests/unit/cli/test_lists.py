@@ -13,7 +13,7 @@ from noetl_serverless.cli.client import Client
 from noetl_serverless.cli.commands.diff import _executions
 from noetl_serverless.cli.commands.executions import _older
 from noetl_serverless.cli.failure import Failure
-from noetl_serverless.cli.recordings import all_events
+from noetl_serverless.cli.recordings import _rest, all_events
 
 TIME = "2026-01-01T00:00:00Z"
 # rows of every page, whatever is asked for
@@ -32,6 +32,8 @@ class Lists(Client):
         if path.endswith("/payload"):
             part = self.payload[query["offset"] : query["offset"] + 7]
             return {"data": base64.b64encode(part).decode()}
+        if path.endswith("/results"):
+            return [row for row in self.rows if row["key"] > query["after"]][:FEW]
         if "after" in query:
             return [row for row in self.rows if row["seq"] > query["after"]][:FEW]
         if "offset" in query:
@@ -83,3 +85,10 @@ def test_a_payload_that_cannot_be_read_to_its_end_is_a_failure() -> None:
     client = Lists([event(1, payload={}, payload_bytes=99)])
     with pytest.raises(Failure):
         all_events(client, "7", 1)
+
+
+def test_the_rows_for_which_a_recording_has_no_room_are_read() -> None:
+    rows = [{"key": str(number)} for number in range(7)]
+    client, beside = Lists(rows), {"results": rows[:3], "more_results": True}
+    assert _rest(client, beside, "results", "key", "/api/executions/7") == rows[3:]
+    assert _rest(client, {"results": rows}, "results", "key", "/api/executions/7") == []

@@ -34,6 +34,7 @@ def test_required_query_parameters_are_marked() -> None:
     assert {(p["name"], p["in"], p["required"]) for p in parameters} == {
         ("execution_id", "query", True),
         ("step_name", "query", True),
+        ("after", "query", False),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..attempts import STATUS, lines, time
+from ..attempts import lines, time
 from ..ending import quarantine, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
@@ -53,11 +53,10 @@ def explain(
 
 def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the log does not say of a command: who has it."""
-    if row is None or row["status"] == "timer":
+    if row is None or row["status"] == "delayed":
         return {}
     names = ("status", "worker", "deliveries", "lease_until")
-    known = {name: row[name] for name in names if row[name] is not None}
-    return {**known, "status": STATUS.get(row["status"], row["status"])}
+    return {name: row[name] for name in names if row[name] is not None}
 
 
 def _status(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> str:

@@ -250,6 +250,7 @@ class Manifest(BaseModel):
 class LoopResultsQuery(Given):
     execution_id: Id
     step_name: str
+    after: int = Field(default=0, ge=0, description="Only of the items from this index on.")
 
 
 class LoopResults(BaseModel):
@@ -258,3 +259,4 @@ class LoopResults(BaseModel):
     results: list[Any] = Field(description="Of the latest run of the loop, in order, those that are inline.")
     count: int = Field(description="Of all items that have finished.")
     refs: list[ManifestPart] = Field(description="The results that are by reference, and their places.")
+    next: int | None = Field(description="What to give as `after` to go on; null at the end.")

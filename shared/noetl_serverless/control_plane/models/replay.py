@@ -9,6 +9,9 @@ from ...store.parity import Difference
 from ...store.replays import Rebuilt, Recording
 from . import Given, Id
 
+# of the results and of the commands in a recording; lists of their own give the rest
+MOST_ROWS = 1000
+
 Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "all"]
 
 
@@ -89,14 +92,35 @@ class ResultRow(BaseModel):
     content_type: str
 
 
+# as the table has it -> as people are told
+STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
+
+
 class CommandRow(BaseModel):
     command_id: str
-    status: Literal["pending", "claimed", "timer", "dead"]
+    status: Literal["queued", "running", "delayed", "dead"] = Field(
+        description="queued: no worker has it; running: one has it under a lease; delayed: its time is due_at; "
+        "dead: it was given up after too many deliveries."
+    )
     worker: str | None
     deliveries: int = Field(description="How often it was given to a worker.")
     lease_until: datetime | None
     due_at: datetime | None
     issued_at: datetime
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> CommandRow:
+        return cls(**{**row, "status": STATUS.get(row["status"], row["status"])})
+
+
+class ListResults(Given):
+    after: str = Field(default="", max_length=1000, description="Only those with a later key.")
+    limit: int = Field(default=1000, ge=1, le=5000)
+
+
+class ListCommands(Given):
+    after: str = Field(default="", max_length=1000, description="Only those with a later id.")
+    limit: int = Field(default=1000, ge=1, le=5000)
 
 
 class RecordingEntry(BaseModel):
@@ -111,12 +135,34 @@ class RecordingEntry(BaseModel):
     head: int
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     children: list[str]
-    results: list[ResultRow] = Field(description="What its steps put into the result store.")
-    commands: list[CommandRow] = Field(description="What is out, and who has it.")
+    results: list[ResultRow] = Field(
+        description=f"What its steps put into the result store, the first {MOST_ROWS} by key."
+    )
+    commands: list[CommandRow] = Field(description=f"What is out, and who has it, the first {MOST_ROWS} by id.")
+    more_results: bool = Field(description="Whether there are more than these; listResults gives them.")
+    more_commands: bool = Field(description="Whether there are more than these; listCommands gives them.")
 
     @classmethod
     def of(cls, recording: Recording) -> RecordingEntry:
-        names = [name for name in cls.model_fields if name not in ("results", "commands")]
-        rows = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
-        commands = [CommandRow(**row) for row in recording.commands]
-        return cls(**{name: getattr(recording, name) for name in names}, results=rows, commands=commands)
+        names = ("execution_id", "path", "version", "plan_hash", "playbook", "workload", "head", "status")
+        results, commands = results_of(recording), commands_of(recording)
+        return cls(
+            **{name: getattr(recording, name) for name in names},
+            children=recording.children,
+            results=results[:MOST_ROWS],
+            commands=commands[:MOST_ROWS],
+            more_results=len(results) > MOST_ROWS,
+            more_commands=len(commands) > MOST_ROWS,
+        )
+
+
+def results_of(recording: Recording, after: str = "") -> list[ResultRow]:
+    """By key."""
+    found = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
+    return sorted((row for row in found if row.key > after), key=lambda row: row.key)
+
+
+def commands_of(recording: Recording, after: str = "") -> list[CommandRow]:
+    """By id."""
+    found = [CommandRow.of(row) for row in recording.commands]
+    return sorted((row for row in found if row.command_id > after), key=lambda row: row.command_id)

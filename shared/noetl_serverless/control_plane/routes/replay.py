@@ -8,17 +8,24 @@ from ...engine.replay import up_to
 from ...engine.surfaces import NAMES, document
 from ...errors import InvalidRequest
 from ..models.replay import (
+    CommandRow,
     DifferenceEntry,
+    ListCommands,
+    ListResults,
     Rebuild,
     RebuiltEntry,
     RebuiltMany,
     RecordingEntry,
     Replayed,
     ReplayState,
+    ResultRow,
     Validate,
     Validated,
+    commands_of,
+    results_of,
 )
 from ..operation import USERS, Call, Operation
+from ..page import Page
 from .identifiers import execution_id_of
 
 SURFACES = {name.removesuffix("s"): name for name in NAMES}
@@ -66,6 +73,20 @@ async def recording(call: Call) -> RecordingEntry:
     return RecordingEntry.of(await call.services.replays.recording(execution_id_of(call)))
 
 
+async def results(call: Call) -> Page:
+    query: ListResults = call.query
+    found = results_of(await call.services.replays.recording(execution_id_of(call)), query.after)
+    items = found[: query.limit]
+    return Page(items, more=len(found) > len(items), onward=lambda row: {"after": row.key})
+
+
+async def commands(call: Call) -> Page:
+    query: ListCommands = call.query
+    found = commands_of(await call.services.replays.recording(execution_id_of(call)), query.after)
+    items = found[: query.limit]
+    return Page(items, more=len(found) > len(items), onward=lambda row: {"after": row.command_id})
+
+
 OPERATIONS = (
     Operation(
         "replayState",
@@ -109,5 +130,29 @@ OPERATIONS = (
         USERS,
         recording,
         RecordingEntry,
+    ),
+    Operation(
+        "listResults",
+        "GET",
+        "/api/executions/{execution_id}/results",
+        "List what the steps of an execution put into the result store; a Link header leads to the next page",
+        "replay",
+        USERS,
+        results,
+        ResultRow,
+        query=ListResults,
+        many=True,
+    ),
+    Operation(
+        "listCommands",
+        "GET",
+        "/api/executions/{execution_id}/commands",
+        "List the commands of an execution that are queued, run or are delayed; a Link header leads to the next page",
+        "replay",
+        USERS,
+        commands,
+        CommandRow,
+        query=ListCommands,
+        many=True,
     ),
 )

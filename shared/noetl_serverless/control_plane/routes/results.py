@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 
+import orjson
+
 from ...errors import NotFound
+from ...limits import PAGE_BYTES
+from ...store.executions import Part
 from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
@@ -27,11 +31,38 @@ async def loop_results(call: Call) -> LoopResults:
     if generation is None:
         raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
     parts = await executions.parts(execution_id, query.step_name, generation)
+    kept, following = _page_of(parts, query.after)
     return LoopResults(
-        results=[item for part in parts for item in part.data or []],
+        results=[item for part in kept for item in part.data or []],
         count=sum(part.end - part.start for part in parts),
-        refs=[ManifestPart.of(part) for part in parts if part.ref is not None],
+        refs=[ManifestPart.of(part) for part in kept if part.ref is not None],
+        next=following,
     )
+
+
+def _page_of(parts: list[Part], after: int) -> tuple[list[Part], int | None]:
+    """Of the items from `after` on those for which an answer has room, and the index of the first for which it has not.
+    A reference is not split."""
+    kept: list[Part] = []
+    left = PAGE_BYTES
+    for part in parts:
+        if part.end <= after:
+            continue
+        rows = [part.ref] if part.data is None else part.data[max(0, after - part.start) :]
+        begin = part.start if part.data is None else max(part.start, after)
+        fits = 0
+        for row in rows:
+            left -= len(orjson.dumps(row)) + 1
+            if left < 0 and (kept or fits):
+                break
+            fits += 1
+        if part.data is not None and fits:
+            kept.append(Part(begin, begin + fits, rows[:fits], None))
+        elif fits:
+            kept.append(part)
+        if fits < len(rows):
+            return kept, begin + fits
+    return kept, None
 
 
 async def data(call: Call) -> ResultData:
