@@ -50,7 +50,7 @@ class S3ResultStore:
         try:
             return (await self._api.request("s3", "GET", self._endpoint, self._path(key), timeout=TIMEOUT)).body
         except AwsError as error:
-            if error.status == 404:
+            if _absent(error):
                 raise KeyError(key) from None
             raise
 
@@ -60,7 +60,7 @@ class S3ResultStore:
         try:
             return (await self._api.request("s3", "GET", self._endpoint, path, headers=headers, timeout=TIMEOUT)).body
         except AwsError as error:
-            if error.status == 404:
+            if _absent(error):
                 raise KeyError(key) from None
             # it ends before the part begins
             if error.status == 416:
@@ -89,6 +89,11 @@ class S3ResultStore:
         if not key or key.startswith("/") or any(part in ("..", ".") for part in parts):
             raise ValueError(f"not a storage key: {key!r}")
         return f"{self._root}{self._prefix}{key}"
+
+
+def _absent(error: AwsError) -> bool:
+    """S3 says of what is not there that access is denied, to those who may not list the bucket."""
+    return error.status == 404 or (error.status, error.code) == (403, "AccessDenied")
 
 
 def _elements(text: str, name: str) -> list[str]:

@@ -99,3 +99,28 @@ def test_on_aws_itself_the_bucket_is_in_the_name_of_the_host() -> None:
     store = S3ResultStore(Api(Account.of(ENVIRON)), "s3://results/p")
     assert store._endpoint == "https://results.s3.eu-west-1.amazonaws.com"
     assert store._path("k") == "/p/k"
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (403, "AccessDenied")])
+async def test_to_who_may_not_list_the_bucket_what_is_not_there_is_denied(
+    api: Api, store: S3ResultStore, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    async def refuse(*args: Any, **more: Any) -> Any:
+        raise AwsError("s3", status, code, "")
+
+    monkeypatch.setattr(api, "request", refuse)
+    with pytest.raises(KeyError):
+        await store.get("k")
+    with pytest.raises(KeyError):
+        await store.get_range("k", 0, 10)
+
+
+async def test_a_request_with_a_wrong_signature_says_nothing_of_the_key(
+    api: Api, store: S3ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: Any, **more: Any) -> Any:
+        raise AwsError("s3", 403, "SignatureDoesNotMatch", "")
+
+    monkeypatch.setattr(api, "request", refuse)
+    with pytest.raises(AwsError):
+        await store.get("k")
