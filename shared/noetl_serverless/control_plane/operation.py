@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ..errors import AnswerTooLarge, Forbidden, InvalidRequest, Unauthenticated
 from ..limits import ANSWER_BYTES
-from ..protocol import WIRE
+from ..protocol import VERSION, WIRE
 from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
 from .page import Page
@@ -116,7 +116,10 @@ class Operation:
         if isinstance(answer, Page):
             content, headers = answer.written(request.url.path, request.query_params.multi_items())
             return Response(content, self.status, headers=headers, media_type="application/json")
-        return self._bounded(respond(answer, self.status))
+        response = self._bounded(respond(answer, self.status))
+        if WIRE in request.headers:
+            response.headers[WIRE] = str(VERSION)
+        return response
 
     def _bounded(self, response: Response) -> Response:
         """Raises AnswerTooLarge for what a user has read and no function could answer. What has changed something is

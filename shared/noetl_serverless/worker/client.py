@@ -79,6 +79,12 @@ class ControlPlane:
         self._call_timeout = call_timeout
         self._session: aiohttp.ClientSession | None = None
         self._credentials: dict[str, tuple[float, Credential]] = {}
+        # the version of the protocol that the last answer named
+        self._wire = 1
+
+    def speaks(self, version: int) -> bool:
+        """Whether the control plane knows this version of the protocol, by its last answer."""
+        return self._wire >= version
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[ClaimResponse]:
         return await self._post("/api/commands/claim", request, ClaimResponse, within)
@@ -175,7 +181,11 @@ class ControlPlane:
         limit = aiohttp.ClientTimeout(total=timeout)
         url = self._url + path
         async with self._session.request(method, url, data=body, headers=self._headers, timeout=limit) as response:
-            return response.status, await response.read()
+            content = await response.read()
+            if response.status < 400:
+                named = response.headers.get(WIRE, "1")
+                self._wire = int(named) if named.isdecimal() else 1
+            return response.status, content
 
     def _own_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from noetl_serverless.protocol import VERSION
+
 
 async def test_a_heartbeat_tells_what_is_lost(user: Any, worker: Any, hands: Any, started: str) -> None:
     [command] = await hands.claim()
@@ -90,3 +92,10 @@ async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_doe
         got += answer.json["commands"]
     assert [command["delivery"] for command in got] == [1, 1, 1], "what was given back has not been delivered"
     assert {command["execution_id"] for command in got} == ids
+
+
+async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane(worker: Any) -> None:
+    body = {"worker_id": "w-1", "commands": []}
+    told = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
+    assert told.headers["noetl-wire"] == str(VERSION)
+    assert "noetl-wire" not in (await worker.post("/api/commands/heartbeat", body)).headers

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
-from noetl_serverless.protocol import HeartbeatRequest
+from noetl_serverless.protocol import WIRE, HeartbeatRequest
 from noetl_serverless.worker.client import ControlPlane
 
 
@@ -23,8 +23,8 @@ class Server:
             assert request.transport is not None
             request.transport.close()
             return web.Response()
-        status, body = answer
-        return web.json_response(body, status=status)
+        status, body, *headers = answer
+        return web.json_response(body, status=status, headers=headers[0] if headers else None)
 
 
 @pytest.fixture
@@ -99,3 +99,17 @@ async def test_what_never_got_there_is_not_doubtful() -> None:
         await client.heartbeat(BEAT, within=0.2)
     assert caught.value.extra["doubtful"] is False
     await client.close()
+
+
+async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer(server: Any) -> None:
+    plane, client = server
+    assert not client.speaks(2)
+    for answer, speaks in [
+        ((200, {"lost": []}, {WIRE: "2"}), True),
+        ((200, {"lost": []}), False),
+        ((200, {"lost": []}, {WIRE: "3"}), True),
+        ((200, {"lost": []}, {WIRE: "odd"}), False),
+    ]:
+        plane.answers = [answer]
+        await client.heartbeat(BEAT, within=5.0)
+        assert client.speaks(2) is speaks
