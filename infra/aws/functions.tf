@@ -144,6 +144,8 @@ locals {
     # a worker that finds half an archive in the place of a whole one takes it away first
     worker = { Results = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
     reconciler = {
+      # it opens sub-playbooks that the control plane did not come to: what they are started with may be there
+      ReadResults  = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} }
       SweepResults = { actions = ["s3:DeleteObject"], resources = [local.objects], conditions = {} }
       FindResults = {
         actions    = ["s3:ListBucket"]

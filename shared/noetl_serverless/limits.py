@@ -36,13 +36,15 @@ RESUME_BYTES: Final = 256 * KIB
 DELAY_SECONDS: Final = 10 * 366 * 86400
 # of an error, as a step, a loop item or an execution has it
 ERROR_BYTES: Final = 32 * KIB
-# of what a sub-playbook is started with
+# of what a sub-playbook is started with; what is larger, up to WORKLOAD_BYTES, goes by reference
 PAYLOAD_BYTES: Final = 64 * KIB
 
 # -- an execution
 
 # a workload above INLINE_BYTES stands beside the log, up to this
 WORKLOAD_BYTES: Final = 3 * MIB
+# of the payloads by reference that are read for one commit; it holds one at least
+PAYLOADS_BYTES: Final = 8 * MIB
 # of the part of ctx and of earlier outcomes that one command is issued with
 SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other

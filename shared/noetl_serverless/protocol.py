@@ -3,7 +3,8 @@
 All times are seconds, all instants RFC 3339 in UTC, all 64-bit ids decimal strings.
 
 Messages refuse what they do not know. What is new in a version of the protocol is therefore sent only to those who said
-that they know it: a worker names the version it speaks in the header `WIRE`, the control plane answers in that version.
+that they know it: a worker names the version it speaks in the header `WIRE`, the control plane answers in that version
+and names its own in the same header of the answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`
 VERSION = 2
 
 
@@ -144,6 +145,8 @@ class ChildRequest(Message):
     path: str
     version: int | None = None
     payload: dict[str, Any] = {}
+    # in place of a large `payload`: a reference to it, into the execution's own results
+    payload_ref: dict[str, Any] | None = None
     return_step: str | None = None
 
 

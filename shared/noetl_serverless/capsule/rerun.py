@@ -95,9 +95,11 @@ class _Stage:
         self.log = MemoryLog(lambda: self.now)
         self.catalog = _Catalog(recording, playbook)
         clock = lambda: int(self.now * 1000)  # noqa: E731
-        self.ledger = Ledger(cast(Any, self.log), Playbooks(self.catalog), Doorbell(None, None), clock=clock)
-        self.stub = _Stub(self)
         store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
+        self.ledger = Ledger(
+            cast(Any, self.log), Playbooks(self.catalog), Doorbell(None, None), clock=clock, results=lambda: store
+        )
+        self.stub = _Stub(self)
         toolbox = Toolbox(
             self.tool, cast(Any, None), _no_credential, store, Resolver(store, self.manifest), scratch, False
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from .. import limits
 from ..engine import events as e
@@ -11,11 +11,15 @@ from ..engine.limits import size_of
 from ..engine.state import Command
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
-from ..protocol import Outcome
+from ..protocol import ChildRequest, Outcome
 from .error import bounded
 from .reference import executions_of
 
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}
+
+# stands in place of a payload that is by reference: a release that knows of no references would start the child with
+# nothing, and refuses this, because `ctx` is no object
+UNOPENABLE: Final = {"ctx": "by reference"}
 
 
 def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
@@ -67,9 +71,7 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
         case "parked":
             if outcome.child is None:
                 raise InvalidRequest("a parked outcome needs `child`")
-            child = outcome.child.model_dump()
-            child["payload"] = _part("child.payload", child["payload"], limits.PAYLOAD_BYTES)
-            return {"child": child, **_resume(outcome)}
+            return {"child": _child(outcome.child), **_resume(outcome)}
     payload = _data(outcome)
     if outcome.status == "error":
         payload["error"] = _error(outcome.error or {"kind": "tool", "code": "tool.failed", "message": "failed"})
@@ -80,6 +82,20 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
             raise InvalidRequest("the outcome of an `open` command needs `count`")
         payload["count"] = outcome.count
     return payload
+
+
+def _child(request: ChildRequest) -> dict[str, Any]:
+    child = request.model_dump(exclude={"payload_ref"})
+    if request.payload_ref is None:
+        child["payload"] = _part("child.payload", child["payload"], limits.PAYLOAD_BYTES)
+        return child
+    if request.payload:
+        raise InvalidRequest("`child` has either `payload` or `payload_ref`")
+    return {
+        **child,
+        "payload": UNOPENABLE,
+        "payload_ref": _part("child.payload_ref", request.payload_ref, limits.INLINE_BYTES),
+    }
 
 
 def _data(outcome: Outcome) -> dict[str, Any]:

@@ -169,6 +169,8 @@ class Reader:
             case e.CHILD_STARTED:
                 self.children.append(payload["execution_id"])
                 named = {name: payload.get(name) for name in ("path", "plan_hash", "payload", "return_step")}
+                if (ref := payload.get("payload_ref")) is not None:
+                    named["payload"] = _reference(ref)
                 self._entry(event).children.append(named)
             case e.COMPLETED | e.FAILED | e.CANCELLED:
                 self.end = event

@@ -9,19 +9,20 @@ from ..engine.events import Event
 from ..errors import InvalidPlaybook, InvalidRequest, NotFound
 from ..limits import CHILD_DEPTH
 from .openings import begins_with
+from .payloads import REF, Payloads
 from .playbooks import Playbooks
 from .turn import Turn
 
 
-async def resolve(playbooks: Playbooks, turn: Turn, fact: Event) -> Event:
+async def resolve(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
-    the playbook cannot begin with what it is given."""
+    the playbook cannot begin with what it is given. Raises Unavailable while that cannot be read."""
     child = fact.payload["child"]
     if turn.state.depth + 1 > CHILD_DEPTH:
         return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
     try:
         entry = await playbooks.entry(child["path"], child["version"])
-        begins_with(await playbooks.plan(entry.hash), child["payload"])
+        begins_with(await playbooks.plan(entry.hash), await payloads.of(turn.case.execution_id, child))
     except NotFound as missing:
         return _failed(turn, fact, "child.not_found", missing.detail)
     except InvalidPlaybook as invalid:
@@ -30,6 +31,12 @@ async def resolve(playbooks: Playbooks, turn: Turn, fact: Event) -> Event:
         return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}")
     found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
     return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
+
+
+async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
+    """A fact out of the inbox: what a child is to be started with may be gone since it was looked at."""
+    waits = fact.type == e.CALL_PARKED and REF in fact.payload["child"] and fact.command_id in turn.state.commands
+    return await resolve(playbooks, payloads, turn, fact) if waits else fact
 
 
 def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:

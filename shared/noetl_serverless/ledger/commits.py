@@ -10,12 +10,15 @@ from dataclasses import replace
 from ..engine import events as e
 from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
+from ..limits import PAYLOADS_BYTES
 from ..store.case import Case
 from ..store.log import Claimant, Committed, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
+from .children import again
 from .doorbell import Doorbell
 from .openings import open_child
+from .payloads import REF, Payloads, weight_of
 from .playbooks import Playbooks
 from .quarantine import released
 from .turn import Turn
@@ -33,6 +36,7 @@ class Commits:
         self,
         log: Log,
         playbooks: Playbooks,
+        payloads: Payloads,
         doorbell: Doorbell,
         clock: Callable[[], int],
         on_commit: Callable[[str, bool], None],
@@ -42,6 +46,7 @@ class Commits:
         self.cases = Cases(log)
         self._log = log
         self._playbooks = playbooks
+        self._payloads = payloads
         self._doorbell = doorbell
         self._clock = clock
         self._on_commit = on_commit
@@ -134,17 +139,24 @@ class Commits:
         """Take in the inbox, and then `fact`. None if there is nothing to take in, or the execution has ended, or
         `fact` closes a timer that is set no more; raises NotFound, and Busy if others always came first or only a newer
         release can read it."""
-        for attempt in range(ATTEMPTS):
+        taken: tuple[Committed, dict[str, Case]] | None = None
+        attempt = 0
+        while attempt < ATTEMPTS:
             if attempt:
                 await asyncio.sleep(0.001 * attempt)
             async with self.cases.alone([execution_id]):
                 turn = await self._open(execution_id, fact, closes)
                 if turn is None:
-                    return None
-                committed, cases = await self.commit([turn], claimant)
-            if committed.good:
-                await self.follow(committed.appended)
+                    return taken if fact is None else None
+                committed, cases = await self.commit([turn], None if turn.cut else claimant)
+            if not committed.good:
+                attempt += 1
+                continue
+            await self.follow(committed.appended)
+            if not turn.cut:
                 return committed, cases
+            # the rest of the inbox, and then `fact`
+            taken, attempt = (committed, cases), 0
         raise Busy(f"execution {execution_id} is very busy; try again")
 
     async def cancel(self, execution_id: str, fact: Event) -> bool:
@@ -210,14 +222,19 @@ class Commits:
         if cancelled := next((waiting for _, waiting in inbox if waiting.type == e.CANCELLED), None):
             return _ended(case, inbox, cancelled)
         turn = await self.turn(case)
+        read = 0
         for taken, waiting in inbox:
+            read += weight_of(waiting.payload.get("child", {}).get(REF))
+            if read > PAYLOADS_BYTES and turn.events:
+                turn.cut = True
+                break
             if turn.state.ended and not turn.quarantined:
                 turn.taken.append(taken)
             else:
-                turn.take(waiting, taken=taken)
+                turn.take(await again(self._playbooks, self._payloads, turn, waiting), taken=taken)
         # of a state that cannot be read nobody knows it; the timer's row does
         gone = closes is not None and case.broken is None and closes[0] not in turn.state.timers
-        if fact is not None and not gone and not turn.state.ended:
+        if fact is not None and not turn.cut and not gone and not turn.state.ended:
             turn.take(fact, closes)
         return turn if turn.events else None
 
@@ -230,7 +247,8 @@ class Commits:
 
     async def _child(self, parent: Turn, started: Event) -> Part:
         plan = await self._playbooks.plan(started.payload["plan_hash"])
-        opening = open_child(parent.case, started, plan)
+        payload = await self._payloads.of(parent.case.execution_id, started.payload)
+        opening = open_child(parent.case, started, plan, payload)
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
         return turn.part(opening.row)

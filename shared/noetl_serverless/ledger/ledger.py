@@ -10,6 +10,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
+from ..ports import ResultStore
 from ..protocol import (
     ClaimedCommand,
     ClaimRequest,
@@ -29,6 +30,7 @@ from .dispatch import Dispatch
 from .doorbell import Doorbell
 from .keys import names_of, place_of
 from .openings import Started, as_stored, open_root, replay_of
+from .payloads import Payloads
 from .playbooks import Entry, Playbooks
 from .reporting import Batch, Reporting
 from .turn import Turn
@@ -51,14 +53,17 @@ class Ledger:
         *,
         clock: Callable[[], int] = wall_clock,
         on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
+        results: Callable[[], ResultStore] | None = None,
     ) -> None:
+        """`results` makes the result store, where workers leave what is too large for a report."""
         self._log = log
         self._playbooks = playbooks
         self._doorbell = doorbell
         self._clock = clock
-        self._commits = Commits(log, playbooks, doorbell, clock, on_commit)
+        payloads = Payloads(results)
+        self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
         self._dispatch = Dispatch(log, playbooks)
-        self._reporting = Reporting(log, playbooks, self._commits, self._dispatch, clock)
+        self._reporting = Reporting(log, playbooks, payloads, self._commits, self._dispatch, clock)
 
     # -- users
 

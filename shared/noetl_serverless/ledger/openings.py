@@ -82,7 +82,8 @@ def _hash(path: str, version: int, payload: Any) -> str:
     return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def open_child(parent: Case, started: Event, plan: Plan) -> Opening:
+def open_child(parent: Case, started: Event, plan: Plan, payload: Mapping[str, Any]) -> Opening:
+    """Raises InvalidRequest as `begins_with`."""
     order = started.payload
     link = {
         "execution_id": parent.execution_id,
@@ -98,7 +99,7 @@ def open_child(parent: Case, started: Event, plan: Plan) -> Opening:
         order["version"],
         order["path"],
         plan,
-        order.get("payload") or {},
+        payload,
         started.at,
         link,
         order["depth"],

@@ -7,8 +7,8 @@ for the row: it closes its commands and leaves their facts in the inbox, and who
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..commands.fact import KINDS, fact_of, references
@@ -17,7 +17,8 @@ from ..commands.reference import executions_of
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import started_at
-from ..errors import InvalidPlaybook, InvalidRequest, Problem
+from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem
+from ..limits import PAYLOADS_BYTES
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..store.case import Case
 from ..store.log import Claimant, Log, Reported, Unwritable
@@ -25,6 +26,7 @@ from ..telemetry import metrics
 from .children import resolve
 from .commits import Commits
 from .dispatch import Dispatch
+from .payloads import REF, Payloads, weight_of
 from .playbooks import Playbooks
 from .turn import Turn
 
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # how often an execution's row is tried for
 RACES = 2
+# with outcomes that are not left in the inbox: see `Reporting._hand_in`
+PATIENT_RACES = 12
 
 
 @dataclass(slots=True)
@@ -61,6 +65,25 @@ class Batch:
                 batch.settle(outcome, "stale", "the command was claimed again, and is reported again")
         return batch
 
+    def portions(self) -> Iterator[Batch]:
+        """To be committed one after the other, so that none has more payloads to read than one commit may."""
+        portion: dict[str, list[Outcome]] = {}
+        read = 0
+        for id, outcomes in self.work.items():
+            for outcome in outcomes:
+                weight = weight_of(outcome.child.payload_ref) if outcome.child is not None else 0
+                # what was run ahead goes with what it follows from
+                if portion and read + weight > PAYLOADS_BYTES and outcome.order is None:
+                    yield replace(self, work=portion)
+                    portion, read = {}, 0
+                portion.setdefault(id, []).append(outcome)
+                read += weight
+        if portion:
+            yield replace(self, work=portion)
+
+    def refers(self) -> bool:
+        return any(item.child and item.child.payload_ref for items in self.work.values() for item in items)
+
     def settle(
         self, outcome: Outcome, status: Literal["accepted", "stale", "refused"], detail: str | None = None
     ) -> None:
@@ -78,23 +101,35 @@ class Batch:
 
 class Reporting:
     def __init__(
-        self, log: Log, playbooks: Playbooks, commits: Commits, dispatch: Dispatch, clock: Callable[[], int]
+        self,
+        log: Log,
+        playbooks: Playbooks,
+        payloads: Payloads,
+        commits: Commits,
+        dispatch: Dispatch,
+        clock: Callable[[], int],
     ) -> None:
         self._log = log
         self._playbooks = playbooks
+        self._payloads = payloads
         self._commits = commits
         self._dispatch = dispatch
         self._clock = clock
 
     async def report(self, batch: Batch) -> None:
-        """Settle everything in `batch.work`, and claim for the worker what its capacity allows."""
-        for race in range(RACES):
+        """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable;
+        what was committed before is stale when it is reported again."""
+        for portion in batch.portions():
+            await self._settle(portion)
+        await self._commits.follow(batch.follow)
+
+    async def _settle(self, batch: Batch) -> None:
+        for race in range(PATIENT_RACES if batch.refers() else RACES):
             if batch.work:
                 async with self._commits.cases.alone(batch.work):
                     await self._decide(batch, fresh=race > 0)
         if batch.work:
             await self._hand_in(batch)
-        await self._commits.follow(batch.follow)
 
     async def _decide(self, batch: Batch, fresh: bool) -> None:
         """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
@@ -182,7 +217,8 @@ class Reporting:
             kept = outcome.model_dump(include={"execution_id", "command_id", "fence"})
             refused = Outcome(**kept, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
-        return await resolve(self._playbooks, turn, fact) if fact.type == e.CALL_PARKED else fact
+        parked = fact.type == e.CALL_PARKED
+        return await resolve(self._playbooks, self._payloads, turn, fact) if parked else fact
 
     async def _check_owner(self, outcome: Outcome) -> None:
         """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
@@ -202,23 +238,33 @@ class Reporting:
         return min(now, max(outcome.at, before))
 
     async def _hand_in(self, batch: Batch) -> None:
-        """Leave the facts in the inbox, and take in what lies there if nobody else does."""
+        """Leave the facts in the inbox, and take in what lies there if nobody else does.
+
+        Raises Busy if there is a child with a payload by reference: a release before this one, that may take in the
+        inbox, could not open it. It is to be reported again.
+        """
         facts = []
+        withheld: set[tuple[str, str, int]] = set()
         for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
             turn = Turn(case, None)
             for outcome in batch.work[id]:
                 if outcome.order is None and outcome.command_id in case.state.commands:
                     fact = await self._fact(batch, turn, outcome)
+                    if REF in fact.payload.get("child", {}):
+                        withheld.add((id, outcome.command_id, outcome.fence))
+                        continue
                     facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
         accepted = await self._append(facts)
         for outcome in (item for items in batch.work.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
-            else:
+            elif (outcome.execution_id, outcome.command_id, outcome.fence) not in withheld:
                 batch.settle(outcome, "stale", "the command is not this worker's any more")
         batch.work.clear()
         for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
+        if withheld:
+            raise Busy("others always came first; report it again")
 
     async def _append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""

@@ -49,6 +49,8 @@ class Turn:
         self.closes: list[tuple[str, int]] = []
         self.refs: list[dict[str, Any]] = []
         self.taken: list[int] = []
+        # whether more lies in the inbox than one commit has room for
+        self.cut = False
         self.appends: list[dict[str, Any]] = []
         # rows of commands that are to be out again
         self.again: list[dict[str, Any]] = []

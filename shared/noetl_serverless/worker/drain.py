@@ -72,6 +72,7 @@ class Worker:
             Resolver(result_store, client.manifest),
             self._scratch,
             settings.http_allow_private,
+            client.speaks,
         )
         self._executor = Executor(toolbox, self.id)
         self._shift: Shift | None = None

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine.digest import lasting_digest
 from ..errors import InvalidRequest, Problem
-from ..limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_BYTES, SET_VALUE_BYTES
+from ..limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_BYTES, SET_VALUE_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Assignment, Rule, Task
 from ..playbook.scope import build_scope
 from ..playbook.template import render_tree, truthy
@@ -135,9 +136,15 @@ class Pipeline:
         return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
 
     async def _child(self, child: ChildRequest) -> ChildRequest:
+        toolbox = self.job.toolbox
         payload = await admitted(child.payload, "child.payload")
-        within(payload, "child.payload", PAYLOAD_BYTES)
-        return child.model_copy(update={"payload": payload})
+        within(payload, "child.payload", WORKLOAD_BYTES if toolbox.speaks(2) else PAYLOAD_BYTES)
+        put = await put_away(payload, self.job.command, toolbox.store, part="/child", limit=PAYLOAD_BYTES)
+        if "ref" not in put:
+            return child.model_copy(update={"payload": payload})
+        if (digest := lasting_digest(payload)) is not None:
+            put["ref"]["meta"]["digest"] = digest
+        return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 
     def _not_admitted(
         self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLong, duration_ms: float

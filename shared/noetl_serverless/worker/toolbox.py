@@ -41,6 +41,8 @@ class Toolbox:
     resolver: Resolver
     scratch: Path
     allow_private_http: bool = False
+    # whether the control plane knows a version of the protocol
+    speaks: Callable[[int], bool] = lambda version: True
 
     async def fetch_credential(self, name: str) -> Credential:
         credential = await self.credential(name)

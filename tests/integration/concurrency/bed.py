@@ -23,6 +23,7 @@ from noetl_serverless.ledger.doorbell import Doorbell
 from noetl_serverless.ledger.ledger import Ledger, wall_clock
 from noetl_serverless.ledger.playbooks import Playbooks
 from noetl_serverless.protocol import (
+    VERSION,
     ClaimedCommand,
     ClaimRequest,
     HeartbeatRequest,
@@ -69,12 +70,14 @@ class BusyLog(Log):
 class Plane:
     """A control plane."""
 
-    def __init__(self, url: str, bus: MemoryNotifier, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self, url: str, bus: MemoryNotifier, clock: Callable[[], int] = wall_clock, results: Any = None
+    ) -> None:
         self.database = Database(url)
         self.log = BusyLog(self.database)
         self.doorbell = Doorbell(bus, None, background=False)
         playbooks = Playbooks(Catalog(self.database))
-        self.ledger = Ledger(self.log, playbooks, self.doorbell, clock=clock)
+        self.ledger = Ledger(self.log, playbooks, self.doorbell, clock=clock, results=results)
 
     def reconciler(self) -> Reconciler:
         """One that shares nothing with any other, if the plane is its own."""
@@ -98,6 +101,9 @@ class Balanced:
 
     def __init__(self, planes: Sequence[Plane]) -> None:
         self._planes = itertools.cycle(planes)
+
+    def speaks(self, version: int) -> bool:
+        return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
         return Answer(_again(await next(self._planes).ledger.claim(_again(request))))
@@ -138,10 +144,10 @@ class Bed:
         self.url = url
         self.bus = MemoryNotifier()
         self.tool = Tool()
-        self.planes = [Plane(url, self.bus) for _ in range(MANY)]
-        self.keepers = [Plane(url, self.bus) for _ in range(MANY)]
-        self.reconcilers = [keeper.reconciler() for keeper in self.keepers]
         self.results = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        self.planes = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
+        self.keepers = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
+        self.reconcilers = [keeper.reconciler() for keeper in self.keepers]
         self.workers = [self._worker(scratch, number) for number in range(MANY)]
 
     async def add(self, path: str, body: str) -> None:

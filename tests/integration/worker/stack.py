@@ -17,7 +17,7 @@ from noetl_serverless.ledger.doorbell import Doorbell
 from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.ledger.playbooks import Playbooks
 from noetl_serverless.playbook.compile import load_plan
-from noetl_serverless.protocol import ClaimRequest, HeartbeatRequest, ReportRequest
+from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.memory import MemoryLog
@@ -70,6 +70,9 @@ class Direct:
         # the answers to the next so many reports are lost: they are sent again
         self.lose = 0
 
+    def speaks(self, version: int) -> bool:
+        return version <= VERSION
+
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
         return Answer(_again(await self.ledger.claim(_again(request))))
 
@@ -115,8 +118,9 @@ class Stack:
         self.log = MemoryLog(time.time)
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
-        self.ledger = Ledger(self.log, Playbooks(catalog), Doorbell(self.notifier, None, background=False))
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        doorbell = Doorbell(self.notifier, None, background=False)
+        self.ledger = Ledger(self.log, Playbooks(catalog), doorbell, results=lambda: self.store)
         self.client = Direct(self.ledger, self.log)
         self.worker = self.another(self.client)
 

@@ -217,6 +217,38 @@ async def test_sub_playbooks_in_a_loop_and_in_a_pipeline(stack: Stack) -> None:
     assert [item["d"] for item in state.outcomes["each"]["data"]["results"]] == [4, 6, 8]
 
 
+async def test_sub_playbooks_begin_with_more_than_fits_into_the_log(stack: Stack) -> None:
+    stack.catalog.add(
+        "t/child",
+        """
+        workload: {text: "", n: 0}
+        workflow:
+          - step: first
+            tool:
+              kind: python
+              code: "result = {'v': len(text) + n}"
+              input: {text: "{{ workload.text }}", n: "{{ workload.n }}"}
+        """,
+    )
+    state = await stack.run(
+        """
+        workflow:
+          - step: make
+            tool: {kind: python, code: "result = {'text': 'x' * 2_000_000}"}
+            next: {arcs: [{step: one}]}
+          - step: one
+            tool: {kind: playbook, path: t/child, input: {text: "{{ make.text }}"}}
+            next: {arcs: [{step: each}]}
+          - step: each
+            loop: {in: "{{ [1, 2, 3] }}", iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+            tool: {kind: playbook, path: t/child, input: {text: "{{ make.text }}", n: "{{ n }}"}}
+        """
+    )
+    assert state.status == "completed"
+    assert state.outcomes["one"]["data"] == {"v": 2_000_000}
+    assert [item["v"] for item in state.outcomes["each"]["data"]["results"]] == [2_000_001, 2_000_002, 2_000_003]
+
+
 async def test_a_failed_item_takes_the_failure_arc(stack: Stack) -> None:
     state = await stack.run(
         """

@@ -10,6 +10,7 @@ from tests.unit.engine.plays import LOOP, WORKFLOWS, answers, play
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest, lasting_digest, raw_digest
+from noetl_serverless.engine.events import Event
 
 
 def of(run: Any) -> str:
@@ -115,3 +116,18 @@ def test_the_raw_digest_tells_of_every_change(start: Any) -> None:
         for event in log
     ]
     assert raw_digest(forged) != whole
+
+
+def test_of_a_childs_payload_by_reference_the_content_counts_and_not_the_place() -> None:
+    def started(ref: str, **meta: str) -> str:
+        child = {"path": "c", "execution_id": "8", "payload_ref": {"ref": ref, "key": ref, "meta": meta}}
+        first = Event(e.STARTED, 0, 1, None, payload={"path": "p", "plan": "h", "entry": "a", "workload": {}})
+        begun = Event(e.CHILD_STARTED, 0, 2, 1, "a", 1, "a#1@1", child)
+        routes = {"routes": [{"step": "a", "generation": 1, "event": "call.done"}]}
+        return digest("7", [first, begun, Event(e.COMPLETED, 0, 3, 2, payload=routes)]).value
+
+    one = started("noetl://execution/7/result/a/00000001", sha256="1" * 64)
+    assert one == started("noetl://execution/7/result/a/00000002", sha256="1" * 64)
+    assert one != started("noetl://execution/7/result/a/00000001", sha256="2" * 64)
+    lasting = [started("r", sha256=own * 64, digest="d" * 64) for own in "12"]
+    assert lasting[0] == lasting[1]

@@ -67,7 +67,8 @@ class Bell:
 
 
 class Engine:
-    def __init__(self, log: Any = None) -> None:
+    def __init__(self, log: Any = None, results: Any = None) -> None:
+        self.results = results
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
         self.log = log or MemoryLog(lambda: self.seconds)
@@ -78,7 +79,8 @@ class Engine:
     def another(self) -> Ledger:
         """One more instance of the control plane: it shares the log and nothing else."""
         clock = lambda: int(self.seconds * 1000)  # noqa: E731
-        return Ledger(self.log, Playbooks(self.catalog), self.doorbell, clock=clock)  # type: ignore[arg-type]
+        playbooks = Playbooks(self.catalog)  # type: ignore[arg-type]
+        return Ledger(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
 
     async def start(self, path: str = "t/t", **more: Any) -> str:
         return (await self.ledger.start(path=path, **more)).execution_id

@@ -10,7 +10,7 @@ import pytest
 
 from noetl_serverless.playbook.plan import Assignment, Loop, Place, Plan, Rule, Step, Task
 from noetl_serverless.playbook.template import Template
-from noetl_serverless.protocol import ClaimedCommand, Frame
+from noetl_serverless.protocol import VERSION, ClaimedCommand, Frame
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolOutcome
@@ -125,6 +125,8 @@ class Bench:
         self.budget = Budget(60.0)
         self.lease = Lease()
         self.scratch = tmp_path
+        # the version of the protocol that the control plane speaks
+        self.wire = VERSION
 
     def tool(self, name: str, *script: Any) -> FakeTool:
         self.tools[name] = FakeTool(*script)
@@ -137,7 +139,16 @@ class Bench:
 
         load: Any = self.tools.__getitem__
         python: Any = None
-        return Executor(Toolbox(load, python, credential, self.store, self.resolver, self.scratch), "w-1")
+        toolbox = Toolbox(
+            load,
+            python,
+            credential,
+            self.store,
+            self.resolver,
+            self.scratch,
+            speaks=lambda version: self.wire >= version,
+        )
+        return Executor(toolbox, "w-1")
 
     def command(self, each: Step, **more: Any) -> ClaimedCommand:
         values: dict[str, Any] = {

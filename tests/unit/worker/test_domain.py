@@ -204,9 +204,9 @@ async def test_what_is_nobody_elses_is_looked_at_as_it_leaves(bench: Any, make: 
         (ToolOutcome("ok", extra={f"k{n}": "x" * 7000 for n in range(20)}), "extra", limits.EXTRA_BYTES),
         (ToolOutcome("ok", meta={f"k{n}": "x" * 7000 for n in range(20)}), "meta", limits.META_BYTES // 2),
         (
-            ToolOutcome("ok", child=ChildRequest(path="c", payload={"x": "y" * limits.PAYLOAD_BYTES})),
+            ToolOutcome("ok", child=ChildRequest(path="c", payload={"x": "y" * limits.WORKLOAD_BYTES})),
             "child.payload",
-            limits.PAYLOAD_BYTES,
+            limits.WORKLOAD_BYTES,
         ),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.errors import NotFound
+from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results import patience
@@ -519,6 +520,23 @@ async def test_a_sub_playbook_parks_the_step(bench: Any, make: Any) -> None:
     assert outcome.status == "parked"
     assert outcome.child.path == "demo/child"
     assert outcome.child.payload == {"n": 1}
+
+
+async def test_a_large_payload_goes_by_reference(bench: Any, make: Any) -> None:
+    bench.tool("sub", child(text="x" * PAYLOAD_BYTES))
+    outcome = await bench.run(make.step(make.task("sub")))
+    assert (outcome.status, outcome.child.payload) == ("parked", {})
+    assert await bench.resolver.load(outcome.child.payload_ref) == {"text": "x" * PAYLOAD_BYTES}
+    assert outcome.child.payload_ref["ref"].startswith("noetl://execution/42/")
+
+
+async def test_a_large_payload_is_refused_where_the_control_plane_knows_no_references(bench: Any, make: Any) -> None:
+    bench.wire = 1
+    bench.tool("sub", child(text="x" * PAYLOAD_BYTES))
+    outcome = await bench.run(make.step(make.task("sub")))
+    assert outcome.status == "error"
+    assert outcome.error["code"] == "value.too_large"
+    assert f"may have {PAYLOAD_BYTES}" in outcome.error["message"]
 
 
 async def test_the_childs_end_is_the_tasks_output(bench: Any, make: Any) -> None:

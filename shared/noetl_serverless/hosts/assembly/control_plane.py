@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...control_plane.app import create_app
@@ -30,7 +32,9 @@ def control_plane(platform: Platform) -> Service:
         else Doorbell(None, None)
     )
     wakeups = Wakeups()
-    ledger = Ledger(Log(database), Playbooks(catalog, settings.pools), doorbell, on_commit=wakeups.wake)
+    results = cache(platform.results)
+    playbooks = Playbooks(catalog, settings.pools)
+    ledger = Ledger(Log(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
     return Service(
         create_app(
             settings,
@@ -38,7 +42,7 @@ def control_plane(platform: Platform) -> Service:
             ledger=ledger,
             catalog=catalog,
             wakeups=wakeups,
-            results=platform.results,
+            results=results,
             ring_archive=lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (doorbell.close, platform.invoker.close, notifier.close, database.close),

@@ -32,11 +32,12 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
     log = Log(database)
-    ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell)
+    results = cache(platform.results)
+    ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell, results=results)
     departures = Departures(
         Archives(database),
         Chores(database),
-        cache(platform.results),
+        results,
         lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
         archive_after_days=settings.archive_after_days,
         retention_days=settings.retention_days,

@@ -1,0 +1,110 @@
+"""What sub-playbooks are started with, where it is too large for the log: it stands in the result store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from ..commands.reference import executions_of
+from ..errors import InvalidRequest, Unavailable
+from ..limits import PAYLOADS_BYTES, WORKLOAD_BYTES
+from ..playbook.values import InvalidValue, stored
+from ..ports import ResultStore
+
+logger = logging.getLogger(__name__)
+
+# seconds for one payload: a store that takes longer is away
+PATIENCE = 10.0
+REF = "payload_ref"
+
+
+class Payloads:
+    """Reads and checks them. What was read last is kept for those who need it next, the commit that opens the child
+    above all; it is shared, and must not be changed."""
+
+    def __init__(self, results: Callable[[], ResultStore] | None) -> None:
+        """`results` makes the result store, when it is first needed; without it nothing can be by reference."""
+        self._results = results
+        self._store: ResultStore | None = None
+        self._kept: OrderedDict[tuple[str, str], tuple[Mapping[str, Any], int]] = OrderedDict()
+        self._bytes = 0
+
+    async def of(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `child`, as `call.parked` and `child.started` of the execution have it, is started with. Raises
+        InvalidRequest if that is not to be had or may not be, and Unavailable while the store is away."""
+        ref = child.get(REF)
+        if ref is None:
+            return child.get("payload") or {}
+        name = _checked(execution_id, ref)
+        if name in self._kept:
+            self._kept.move_to_end(name)
+            return self._kept[name][0]
+        content = await self._read(name[0])
+        payload = await asyncio.to_thread(_decoded, content, name[1])
+        self._keep(name, payload, len(content))
+        return payload
+
+    async def _read(self, key: str) -> bytes:
+        if self._results is None:
+            raise InvalidRequest("the payload is by reference, and there is no result store here")
+        if self._store is None:
+            self._store = self._results()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                # what is larger than its reference says is not read to its end
+                content = await self._store.get_range(key, 0, WORKLOAD_BYTES + 1)
+        except KeyError:
+            raise InvalidRequest("the payload is not in the result store") from None
+        except Exception as error:
+            logger.warning("a payload could not be read: %s", error)
+            raise Unavailable("the result store does not answer; try again") from error
+        return content
+
+    def _keep(self, name: tuple[str, str], payload: Mapping[str, Any], size: int) -> None:
+        if name in self._kept:
+            return
+        self._kept[name] = (payload, size)
+        self._bytes += size
+        while self._bytes > PAYLOADS_BYTES:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self._bytes -= freed
+
+
+def weight_of(ref: Mapping[str, Any] | None) -> int:
+    """Bytes that are to be read for a payload, as its reference says; 0 if it has none, or is too large to be read."""
+    meta = (ref or {}).get("meta")
+    size = meta.get("bytes") if isinstance(meta, Mapping) else 0
+    return size if isinstance(size, int) and 0 < size <= WORKLOAD_BYTES else 0
+
+
+def _checked(execution_id: str, ref: Mapping[str, Any]) -> tuple[str, str]:
+    """Its key and its SHA-256. Raises InvalidRequest."""
+    if executions_of(ref) != {execution_id}:
+        raise InvalidRequest("the payload's reference leads into another execution")
+    meta = ref.get("meta") or {}
+    key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes", 0)
+    if not key or not sha256:
+        raise InvalidRequest("the payload's reference needs `key` and `meta.sha256`")
+    if size > WORKLOAD_BYTES:
+        raise InvalidRequest(f"the payload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+    return key, sha256
+
+
+def _decoded(content: bytes, sha256: str) -> Mapping[str, Any]:
+    if len(content) > WORKLOAD_BYTES:
+        raise InvalidRequest(f"the payload has more than {WORKLOAD_BYTES} bytes; pass a URL instead")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InvalidRequest("the payload in the result store is not what its reference says")
+    try:
+        payload = stored(orjson.loads(content))
+    except (orjson.JSONDecodeError, InvalidValue) as error:
+        raise InvalidRequest(f"the payload cannot be stored: {error}") from None
+    if not isinstance(payload, dict):
+        raise InvalidRequest("the payload must be an object")
+    return payload
