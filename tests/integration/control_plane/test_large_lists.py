@@ -141,6 +141,7 @@ async def test_a_recording_has_room_for_some_results_and_commands_and_lists_give
         id=int(started),
     )
     answer = await user.get(f"/api/executions/{started}/recording")
+    assert answer.status == 200, answer.body[:500]
     assert len(answer.body) < ANSWER_BYTES
     recording = answer.json
     assert (len(recording["results"]), recording["more_results"]) == (1000, True)

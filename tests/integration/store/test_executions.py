@@ -51,12 +51,28 @@ async def test_the_newest_come_first_and_can_be_narrowed(executions: Executions,
     await add(database, 1, path="demo/a", status="COMPLETED", ended_at=AT)
     await add(database, 2, path="demo/b", parent_execution_id=1)
     await add(database, 3, path="demonstration")
-    assert [e.execution_id for e in await executions.entries()] == [3, 2, 1]
-    assert [e.execution_id for e in await executions.entries(status="COMPLETED")] == [1]
-    assert [e.execution_id for e in await executions.entries(path="demo")] == [2, 1]
-    assert [e.execution_id for e in await executions.entries(parent=1)] == [2]
-    assert [e.execution_id for e in await executions.entries(before=3, limit=1)] == [2]
-    assert [e.execution_id for e in await executions.entries(limit=1, offset=2)] == [1]
+
+    async def ids(**wanted: Any) -> tuple[list[int], bool]:
+        found, more = await executions.entries(**wanted)
+        return [execution.execution_id for execution in found], more
+
+    assert await ids() == ([3, 2, 1], False)
+    assert await ids(status="COMPLETED") == ([1], False)
+    assert await ids(path="demo") == ([2, 1], False)
+    assert await ids(parent=1) == ([2], False)
+    assert await ids(before=3, limit=1) == ([2], True)
+    assert await ids(limit=1, offset=2) == ([1], False)
+    assert await ids(limit=3) == ([3, 2, 1], False)
+    assert await ids(limit=2) == ([3, 2], True)
+
+
+async def test_a_list_ends_with_the_result_that_fills_a_page(executions: Executions, database: Database) -> None:
+    for id in range(1, 9):
+        await add(database, id)
+    await database.run("UPDATE noetl.execution SET result = json_build_object('data', repeat('x', 1000000))")
+    found, more = await executions.entries()
+    assert [execution.execution_id for execution in found] == [8, 7, 6, 5, 4]
+    assert more
 
 
 async def test_an_execution_tells_how_many_steps_have_an_outcome(executions: Executions, database: Database) -> None:
