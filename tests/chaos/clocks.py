@@ -42,6 +42,8 @@ def _find() -> Path | None:
 def _fetch() -> None:
     with tempfile.TemporaryDirectory(prefix="faketime-") as folder:
         done = subprocess.run(["apt-get", "download", "libfaketime"], cwd=folder, capture_output=True, check=False)
+        # dpkg-deb makes no parents
+        UNPACKED.mkdir(parents=True, exist_ok=True)
         for package in Path(folder).glob("*.deb"):
             if done.returncode == 0:
                 subprocess.run(["dpkg-deb", "-x", str(package), str(UNPACKED)], check=True)
