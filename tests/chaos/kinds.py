@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Step = dict[str, Any]
+from tests import constructs
+from tests.constructs import (
+    BY_TIMER,
+    FORGIVING,
+    LARGE,
+    PATIENT,
+    RETRY,
+    Step,
+    add_one,
+    admitting,
+    arcs,
+    at_once,
+    call,
+    document,
+    in_order,
+    many_children,
+    on_error,
+    one_more,
+    python,
+    step,
+    twice,
+    wrong,
+)
 
-# a process that is killed under its task, or a store that is away, is no reason to give the task up
-RETRY = {"do": "retry", "attempts": 60, "backoff": "fixed", "delay": 0.4}
-PATIENT = {"policy": {"rules": [{"when": "{{ output.status == 'error' and output.error.retryable }}", "then": RETRY}]}}
-# a wait of more than 5 s is a timer in the log and holds no worker
-TIMER_DELAY = 5.5
-# above 64 KiB: goes by reference
-LARGE = 80_000
 LONG_WAIT = 600
 
 
@@ -42,33 +56,7 @@ class Kind:
 
 
 def playbook(name: str, steps: list[Step], workload: dict[str, Any] | None = None, **spec: Any) -> str:
-    """JSON is YAML."""
-    document = {
-        "apiVersion": "noetl.io/v2",
-        "kind": "Playbook",
-        "metadata": {"name": name, "path": f"chaos/{name}"},
-        "executor": {"spec": spec},
-        "workload": workload or {},
-        "workflow": steps,
-    }
-    return json.dumps(document)
-
-
-def python(code: str, **given: str) -> dict[str, Any]:
-    return {"kind": "python", "code": code, "input": given, "spec": PATIENT}
-
-
-def step(name: str, tool: Any, *following: str, **more: Any) -> Step:
-    arcs = {"next": {"arcs": [{"step": target} for target in following]}} if following else {}
-    return {"step": name, "tool": tool, **arcs, **more}
-
-
-def in_order(items: str) -> dict[str, Any]:
-    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "sequential"}}
-
-
-def at_once(items: str, most: int) -> dict[str, Any]:
-    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "parallel", "max_in_flight": most}}
+    return document("chaos", name, steps, workload or {}, spec)
 
 
 def _n(number: int) -> dict[str, Any]:
@@ -81,7 +69,7 @@ def _chain(name: str, length: int, durability: str = "step") -> str:
     for index in range(1, length + 1):
         given = "{{ workload.n }}" if index == 1 else f"{{{{ s{index - 1}.n }}}}"
         following = (f"s{index + 1}",) if index < length else ()
-        steps.append(step(f"s{index}", python("result = {'n': n + 1}", n=given), *following))
+        steps.append(step(f"s{index}", add_one(given), *following))
     return playbook(name, steps, {"n": 0}, durability=durability)
 
 
@@ -93,8 +81,7 @@ PIPELINED = Kind(
 
 def _again(when: str, delay: float) -> dict[str, Any]:
     """Also comes again while `when` holds."""
-    rules = [*PATIENT["policy"]["rules"], {"when": when, "then": {**RETRY, "delay": delay}}]
-    return {"policy": {"rules": rules}}
+    return constructs.again({"when": when, "then": {**RETRY, "delay": delay}})
 
 
 PIPELINE = Kind(
@@ -174,22 +161,19 @@ IN_ORDER = Kind(
 
 def _joins() -> str:
     when = {"left": "workload.n % 2 == 0", "right": "workload.n % 3 == 0", "always": "true"}
-    arcs = [{"step": name, "when": f"{{{{ {condition} }}}}"} for name, condition in when.items()]
+    sides = [{"step": name, "when": f"{{{{ {condition} }}}}"} for name, condition in when.items()]
     side = "{{ [left.v | default(0), right.v | default(0), always.v] }}"
     return playbook(
         "joins",
         [
-            {"step": "split", "tool": {"kind": "noop"}, "next": {"spec": {"mode": "inclusive"}, "arcs": arcs}},
+            {**step("split", {"kind": "noop"}), **arcs("inclusive", *sides)},
             step("left", python("result = {'v': n + 1}", n="{{ workload.n }}"), "join"),
             step("right", python("result = {'v': n + 2}", n="{{ workload.n }}"), "right_too"),
             step("right_too", {"kind": "noop"}, "join"),
             step("always", python("result = {'v': n + 3}", n="{{ workload.n }}"), "join"),
             {
                 **step("join", python("result = {'sides': sides}", sides=side)),
-                "next": {
-                    "spec": {"mode": "exclusive"},
-                    "arcs": [{"step": "odd", "when": "{{ workload.n % 2 == 1 }}"}, {"step": "even"}],
-                },
+                **arcs("exclusive", {"step": "odd", "when": "{{ workload.n % 2 == 1 }}"}, {"step": "even"}),
             },
             step("odd", python("result = {'sides': sides, 'way': 'odd'}", sides="{{ join.sides }}")),
             step("even", python("result = {'sides': sides, 'way': 'even'}", sides="{{ join.sides }}")),
@@ -206,15 +190,8 @@ def _joined(given: dict[str, Any]) -> Any:
 
 JOINS = Kind("joins", (_joins(),), _n, _joined, weight=6)
 
-LEAF = playbook("leaf", [step("twice", python("result = {'v': 2 * n}", n="{{ workload.n }}"))], {"n": 0})
-BRANCH = playbook(
-    "branch",
-    [
-        step("first", {"kind": "playbook", "path": "chaos/leaf", "input": {"n": "{{ workload.n }}"}}, "second"),
-        step("second", python("result = {'v': v + 1}", v="{{ first.v }}")),
-    ],
-    {"n": 0},
-)
+LEAF = playbook("leaf", [twice("twice", "{{ workload.n }}", "n")], {"n": 0})
+BRANCH = playbook("branch", one_more("first", "second", call("chaos/leaf", {"n": "{{ workload.n }}"})), {"n": 0})
 CHILDREN = Kind(
     "children",
     (
@@ -222,15 +199,7 @@ CHILDREN = Kind(
         BRANCH,
         playbook(
             "children",
-            [
-                step(
-                    "every",
-                    {"kind": "playbook", "path": "chaos/branch", "input": {"n": "{{ iter.n }}"}},
-                    "sum",
-                    loop=at_once("range(workload.n, workload.n + 4) | list", 4),
-                ),
-                step("sum", python("result = {'all': [one['v'] for one in all]}", all="{{ every.results }}")),
-            ],
+            many_children(call("chaos/branch", {"n": "{{ iter.n }}"}), "range(workload.n, workload.n + 4) | list", 4),
             {"n": 0},
         ),
     ),
@@ -249,7 +218,7 @@ TIMER = Kind(
                     "late",
                     {
                         **python("result = {'v': n, 'try': attempt}", n="{{ workload.n }}", attempt="{{ _attempt }}"),
-                        "spec": _again("{{ output.data.try < 2 }}", TIMER_DELAY),
+                        "spec": _again("{{ output.data.try < 2 }}", BY_TIMER),
                     },
                     "after",
                 ),
@@ -291,13 +260,7 @@ LARGE_RESULTS = Kind(
         playbook(
             "large",
             [
-                step("make", python(f"result = {{'blob': str(n) * {LARGE}, 'n': n}}", n="{{ workload.n }}"), "many"),
-                step(
-                    "many",
-                    python(f"result = 'x' * ({LARGE} + n)", n="{{ iter.n }}"),
-                    "count",
-                    loop=at_once("range(6) | list", 3),
-                ),
+                *constructs.large("str(n)", "range(6) | list", "count"),
                 step(
                     "count",
                     python(
@@ -322,7 +285,7 @@ FAILS = Kind(
             "fails",
             [
                 step("before", {"kind": "noop"}, "wrong"),
-                step("wrong", python("raise ValueError(f'{n} is wrong')", n="{{ workload.n }}"), "never"),
+                wrong("never"),
                 step("never", {"kind": "noop"}),
             ],
             {"n": 0},
@@ -429,16 +392,7 @@ MENDED = Kind(
             [
                 {
                     **step("try", python("result = 100 // (n % 3)", n="{{ workload.n }}")),
-                    "next": {
-                        "arcs": [
-                            {
-                                "step": "mend",
-                                "when": "{{ event.name == 'call.error' }}",
-                                "set": {"ctx.why": "{{ error.code }}"},
-                            },
-                            {"step": "report"},
-                        ]
-                    },
+                    **on_error("mend", "report", set={"ctx.why": "{{ error.code }}"}),
                 },
                 step("mend", {"kind": "noop"}, "report"),
                 step("report", python("result = why", why="{{ ctx.why | default('') }}")),
@@ -460,7 +414,7 @@ BEST_EFFORT = Kind(
                     python("result = 60 // (n % 4)", n="{{ iter.n }}"),
                     "count",
                     loop=at_once("range(workload.n) | list", 4),
-                    spec={"policy": {"failure": {"mode": "best_effort"}}},
+                    spec=FORGIVING,
                 ),
                 step(
                     "count",
@@ -478,25 +432,15 @@ ADMISSION = Kind(
         playbook(
             "admission",
             [
-                {
-                    "step": "receive",
-                    "tool": {"kind": "noop"},
-                    "next": {"spec": {"mode": "inclusive"}, "arcs": [{"step": "review"}, {"step": "book"}]},
-                },
+                {**step("receive", {"kind": "noop"}), **arcs("inclusive", {"step": "review"}, {"step": "book"})},
                 step(
                     "review",
                     python("result = 'seen'"),
                     "close",
-                    spec={
-                        "policy": {
-                            "admit": {
-                                "rules": [
-                                    {"when": "{{ workload.n % 2 == 0 }}", "then": {"allow": True}},
-                                    {"else": {"then": {"allow": False}}},
-                                ]
-                            }
-                        }
-                    },
+                    spec=admitting(
+                        {"when": "{{ workload.n % 2 == 0 }}", "then": {"allow": True}},
+                        {"else": {"then": {"allow": False}}},
+                    ),
                 ),
                 step("book", python("result = n", n="{{ workload.n }}"), "close"),
                 step("close", python("result = how", how="{{ review.status }}")),
@@ -538,17 +482,12 @@ EFFECTS = Kind(
                         {
                             "name": "after",
                             **effect("after/{{ ctx.round | default(0) }}"),
-                            "spec": {
-                                "policy": {
-                                    "rules": [
-                                        *PATIENT["policy"]["rules"],
-                                        {
-                                            "when": "{{ ctx.round | default(0) < 1 }}",
-                                            "then": {"do": "jump", "to": "before", "set": {"ctx.round": 1}},
-                                        },
-                                    ]
+                            "spec": constructs.again(
+                                {
+                                    "when": "{{ ctx.round | default(0) < 1 }}",
+                                    "then": {"do": "jump", "to": "before", "set": {"ctx.round": 1}},
                                 }
-                            },
+                            ),
                         },
                     ],
                     "sum",
@@ -577,11 +516,7 @@ EFFECTS_FAIL = Kind(
         playbook(
             "effects_fail",
             [
-                {
-                    "step": "split",
-                    "tool": {"kind": "noop"},
-                    "next": {"spec": {"mode": "inclusive"}, "arcs": [{"step": "turn"}, {"step": "late"}]},
-                },
+                {**step("split", {"kind": "noop"}), **arcs("inclusive", {"step": "turn"}, {"step": "late"})},
                 step(
                     "turn",
                     effect("turn/{{ ctx.i | default(0) }}"),

@@ -6,90 +6,38 @@ Each says how it ends and which effects it has: a call of `effect` is counted by
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from tests.chaos.kinds import LARGE, PATIENT, at_once, in_order, python, step
+from tests import constructs
+from tests.constructs import (
+    BY_TIMER,
+    FORGIVING,
+    LARGE,
+    add_one,
+    admitting,
+    arcs,
+    at_once,
+    call,
+    in_order,
+    many_children,
+    on_error,
+    one_more,
+    python,
+    step,
+    wrong,
+)
 
-# a worker sleeps that long by itself; longer waits are timers in the log, and leave it free
-IN_THE_WORKER = 1.0
-BY_TIMER = 5.5
+from .kind import IN_THE_WORKER, PASS_ON, Kind, both, effect, gate, playbook
+
 # of a wait that only a cancellation ends
 LONG = 600.0
-ATTEMPTS = 1000
 CREDENTIAL = "upgrade-door"
 SECRET = {"username": "guard", "password": "open-sesame"}
-
-Tool = dict[str, Any]
-Given = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """`texts`: what must be registered, children first. `result` of its payload, and the names of its `effects`."""
-
-    name: str
-    texts: tuple[str, ...]
-    effects: tuple[str, ...]
-    result: Callable[[int], Any] = lambda n: None
-    end: str = "COMPLETED"
-    # the code of its error, if it fails
-    error: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Of the last of its texts."""
-        path: str = json.loads(self.texts[-1])["metadata"]["path"]
-        return path
-
-    def payload(self, n: int, gate: str, at: str) -> Given:
-        """`n`, another for each execution, tells its effects from others'; `at`: our server."""
-        return {"n": n, "gate": gate, "at": at}
-
-
-def playbook(name: str, *steps: dict[str, Any], **spec: Any) -> str:
-    """JSON is YAML."""
-    return json.dumps(
-        {
-            "apiVersion": "noetl.io/v2",
-            "kind": "Playbook",
-            "metadata": {"name": name, "path": f"upgrade/{name}"},
-            "executor": {"spec": spec},
-            "workload": {"n": 0, "gate": "", "at": ""},
-            "workflow": steps,
-        }
-    )
-
-
-def effect(name: str, **more: Any) -> Tool:
-    url = f"{{{{ workload.at }}}}/effects/{{{{ workload.n }}}}/{name}"
-    return {"kind": "http", "method": "POST", "url": url, "spec": PATIENT, **more}
-
-
-def gate(delay: float, name: str = "{{ workload.gate }}") -> Tool:
-    """Asks again and again, until the gate is open."""
-    again = {"do": "retry", "attempts": ATTEMPTS, "backoff": "fixed", "delay": delay}
-    rules = [*PATIENT["policy"]["rules"], {"when": "{{ not output.data.data.open }}", "then": again}]
-    url = f"{{{{ workload.at }}}}/gates/{name}/{{{{ workload.n }}}}"
-    return {"kind": "http", "method": "GET", "url": url, "spec": {"policy": {"rules": rules}}}
-
-
-def both(*tasks: Tool) -> list[Tool]:
-    return [{"name": f"task{index}", **task} for index, task in enumerate(tasks)]
-
-
-def both_ways(*arcs: dict[str, Any]) -> dict[str, Any]:
-    return {"next": {"spec": {"mode": "inclusive"}, "arcs": list(arcs)}}
 
 
 def _each(count: int, name: str = "item") -> tuple[str, ...]:
     return tuple(f"{name}-{index}" for index in range(count))
-
-
-def add_one(of: str) -> Tool:
-    return python("result = {'n': n + 1}", n=of)
 
 
 def _chain(name: str, before: int, after: int, **spec: Any) -> Kind:
@@ -206,7 +154,7 @@ BEST_EFFORT = Kind(
                 both(gate(BY_TIMER), python("result = {'third': 3 // n}", n="{{ iter.n }}")),
                 "sum",
                 loop=at_once("range(4)|list", 2),
-                spec={"policy": {"failure": {"mode": "best_effort"}}},
+                spec=FORGIVING,
             ),
             step("sum", python("result = {'failed': stats['failed']}", stats="{{ every.stats }}"), "end"),
             step("end", effect("last")),
@@ -221,13 +169,9 @@ LEAF = playbook(
     step("act", effect("leaf-{{ workload.item }}"), "say"),
     step("say", python("result = {'v': 2 * item}", item="{{ workload.item }}")),
 )
-_PASS_ON = {"n": "{{ workload.n }}", "gate": "{{ workload.gate }}", "at": "{{ workload.at }}"}
 BRANCH = playbook(
     "branch",
-    step(
-        "down", {"kind": "playbook", "path": "upgrade/leaf", "input": {**_PASS_ON, "item": "{{ workload.item }}"}}, "up"
-    ),
-    step("up", python("result = {'v': v + 1}", v="{{ down.v }}")),
+    *one_more("down", "up", call("upgrade/leaf", {**PASS_ON, "item": "{{ workload.item }}"})),
 )
 CHILDREN = Kind(
     "children",
@@ -236,13 +180,7 @@ CHILDREN = Kind(
         BRANCH,
         playbook(
             "children",
-            step(
-                "every",
-                {"kind": "playbook", "path": "upgrade/branch", "input": {**_PASS_ON, "item": "{{ iter.n }}"}},
-                "sum",
-                loop=at_once("range(3)|list", 3),
-            ),
-            step("sum", python("result = {'all': [one['v'] for one in all]}", all="{{ every.results }}")),
+            *many_children(call("upgrade/branch", {**PASS_ON, "item": "{{ iter.n }}"}), "range(3)|list", 3),
         ),
     ),
     _each(3, "leaf"),
@@ -258,20 +196,15 @@ MIXED = Kind(
             "mixed",
             {
                 **step("split", {"kind": "noop"}, set={"ctx.i": "{{ 0 }}"}),
-                **both_ways({"step": "child"}, {"step": "wait"}, {"step": "every"}, {"step": "turn"}),
+                **arcs("inclusive", {"step": "child"}, {"step": "wait"}, {"step": "every"}, {"step": "turn"}),
             },
-            step(
-                "child", {"kind": "playbook", "path": "upgrade/leaf", "input": {**_PASS_ON, "item": "{{ 7 }}"}}, "join"
-            ),
+            step("child", call("upgrade/leaf", {**PASS_ON, "item": "{{ 7 }}"}), "join"),
             step("wait", gate(BY_TIMER), "late"),
             step("late", effect("late"), "join"),
             step("every", both(gate(BY_TIMER), effect("item-{{ iter.n }}")), "join", loop=at_once("range(5)|list", 3)),
             {
                 **step("turn", add_one("{{ ctx.i }}"), set={"ctx.i": "{{ output.data.n }}"}),
-                "next": {
-                    "spec": {"mode": "exclusive"},
-                    "arcs": [{"step": "turn", "when": "{{ ctx.i < 40 }}"}, {"step": "join"}],
-                },
+                **arcs("exclusive", {"step": "turn", "when": "{{ ctx.i < 40 }}"}, {"step": "join"}),
             },
             step("join", effect("join"), "say"),
             step("say", python("result = {'i': i, 'v': v}", i="{{ ctx.i }}", v="{{ child.v }}")),
@@ -308,14 +241,12 @@ TURNS = Kind(
                     both(effect("turn-{{ ctx.i }}"), python("result = {'i': i + 1}", i="{{ ctx.i }}")),
                     set={"ctx.i": "{{ output.data.i }}", "ctx.seen": "{{ ctx.seen + [ctx.i] }}"},
                 ),
-                "next": {
-                    "spec": {"mode": "exclusive"},
-                    "arcs": [
-                        {"step": "wait", "when": "{{ ctx.i == 3 }}"},
-                        {"step": "turn", "when": "{{ ctx.i < 6 }}"},
-                        {"step": "end"},
-                    ],
-                },
+                **arcs(
+                    "exclusive",
+                    {"step": "wait", "when": "{{ ctx.i == 3 }}"},
+                    {"step": "turn", "when": "{{ ctx.i < 6 }}"},
+                    {"step": "end"},
+                ),
             },
             step("wait", gate(IN_THE_WORKER), "turn"),
             step("end", python("result = {'i': i, 'turns': len(seen)}", i="{{ ctx.i }}", seen="{{ ctx.seen }}")),
@@ -331,20 +262,9 @@ LARGE_RESULTS = Kind(
     (
         playbook(
             "large",
-            step("make", python(f"result = {{'blob': str(n % 10) * {LARGE}, 'n': n}}", n="{{ workload.n }}"), "many"),
-            step(
-                "many",
-                python(f"result = 'x' * ({LARGE} + n)", n="{{ iter.n }}"),
-                "wait",
-                loop=at_once("range(3)|list", 3),
-            ),
+            *constructs.large("str(n % 10)", "range(3)|list", "wait"),
             step("wait", gate(BY_TIMER), "more"),
-            step(
-                "more",
-                python(f"result = 'y' * ({LARGE} + n)", n="{{ iter.n }}"),
-                "count",
-                loop=at_once("range(3)|list", 3),
-            ),
+            constructs.large_items("more", "range(3)|list", "count", "y"),
             step(
                 "count",
                 python(
@@ -371,7 +291,7 @@ JOINS = Kind(
             "joins",
             {
                 **step("split", {"kind": "noop"}),
-                **both_ways({"step": "left"}, {"step": "right"}, {"step": "never", "when": "{{ false }}"}),
+                **arcs("inclusive", {"step": "left"}, {"step": "right"}, {"step": "never", "when": "{{ false }}"}),
             },
             step("left", effect("left"), "join"),
             step("right", gate(BY_TIMER), "right_too"),
@@ -384,7 +304,6 @@ JOINS = Kind(
     ("left", "right", "join"),
 )
 
-_REFUSED = {"policy": {"admit": {"rules": [{"else": {"then": {"allow": False}}}]}}}
 ADMISSION = Kind(
     "admission",
     (
@@ -392,7 +311,7 @@ ADMISSION = Kind(
             "admission",
             step("wait", gate(BY_TIMER), "refused"),
             {
-                **step("refused", effect("never"), spec=_REFUSED),
+                **step("refused", effect("never"), spec=admitting({"else": {"then": {"allow": False}}})),
                 "next": {"arcs": [{"step": "after", "when": "{{ event.name == 'step.skipped' }}"}]},
             },
             step("after", effect("after")),
@@ -416,16 +335,14 @@ ORDER = Kind(
             step("wait", gate(BY_TIMER), "after"),
             {
                 **step("after", python("result = {'x': kept}", kept="{{ ctx.kept }}")),
-                "next": {
-                    "spec": {"mode": "exclusive"},
-                    "arcs": [
-                        {
-                            "step": "right",
-                            "when": "{{ (make.nested | list | first) == 'a' and output.data.x == ctx.kept }}",
-                        },
-                        {"step": "wrong"},
-                    ],
-                },
+                **arcs(
+                    "exclusive",
+                    {
+                        "step": "right",
+                        "when": "{{ (make.nested | list | first) == 'a' and output.data.x == ctx.kept }}",
+                    },
+                    {"step": "wrong"},
+                ),
             },
             step("right", effect("right"), "say"),
             step("wrong", effect("wrong")),
@@ -472,7 +389,7 @@ FAILS = Kind(
             "fails",
             step("before", effect("before"), "wait"),
             step("wait", gate(BY_TIMER), "wrong"),
-            step("wrong", python("raise ValueError(f'{n} is wrong')", n="{{ workload.n }}"), "never"),
+            wrong("never"),
             step("never", effect("never")),
         ),
     ),
@@ -489,7 +406,7 @@ RECOVERS = Kind(
             step("wait", gate(BY_TIMER), "wrong"),
             {
                 **step("wrong", python("raise ValueError('wrong')")),
-                "next": {"arcs": [{"step": "mend", "when": "{{ event.name == 'call.error' }}"}, {"step": "never"}]},
+                **on_error("mend", "never"),
             },
             step("never", effect("never")),
             step("mend", effect("mend")),
@@ -505,8 +422,8 @@ CANCELLED = Kind(
         WAITS,
         playbook(
             "cancelled",
-            {**step("split", effect("first")), **both_ways({"step": "child"}, {"step": "here"})},
-            step("child", {"kind": "playbook", "path": "upgrade/waits", "input": _PASS_ON}, "never"),
+            {**step("split", effect("first")), **arcs("inclusive", {"step": "child"}, {"step": "here"})},
+            step("child", call("upgrade/waits", PASS_ON), "never"),
             step("here", gate(BY_TIMER, "never"), "never"),
             step("never", effect("never")),
         ),
@@ -536,7 +453,7 @@ PARENT_OF_HELD = Kind(
         HELD_CHILD,
         playbook(
             "parent_of_held",
-            step("down", {"kind": "playbook", "path": "upgrade/held_child", "input": _PASS_ON}, "up"),
+            step("down", call("upgrade/held_child", PASS_ON), "up"),
             step("up", effect("up"), "say"),
             step("say", python("result = {'v': v}", v="{{ down.v }}")),
         ),

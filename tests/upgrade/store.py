@@ -22,6 +22,7 @@ from typing import Any
 from noetl_serverless.hosts.local.ports import free_port
 
 from .bed import Bed, Function, Ticks, bed, put_credential, stop
+from .kind import Kind
 from .playbooks import (
     BY_NAME,
     CANCELLED,
@@ -35,7 +36,6 @@ from .playbooks import (
     PARENT_OF_HELD,
     POISONED,
     TEXTS,
-    Kind,
 )
 from .release import HERE, OLD, Release, old_release
 

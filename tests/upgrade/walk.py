@@ -19,7 +19,8 @@ from noetl_serverless.hosts.local.ports import free_port
 from . import checks
 from .alternating import Alternating
 from .bed import Bed, Function, Refused, Ticks, stop
-from .playbooks import CANCELLED, KINDS, Kind
+from .kind import Kind
+from .playbooks import CANCELLED, KINDS
 from .release import Release
 from .store import ALIVE, PHASES, Given, Starts, restore, running
 
