@@ -84,7 +84,7 @@ def surfaces(execution_id: str, events: Iterable[Event], workload: Mapping[str, 
 def _execution(state: State, log: list[Event]) -> Row:
     began = next((event for event in log if event.type == e.STARTED), None)
     origin = began.payload if began is not None else {}
-    end = next((event for event in log if event.type in ENDS), None)
+    end = _end(log)
     outcome = state.outcomes.get(state.last or "", {}) if state.ended else {}
     return {
         "execution_id": state.execution_id,
@@ -101,6 +101,16 @@ def _execution(state: State, log: list[Event]) -> Row:
         "created_at": None if began is None else began.at,
         "ended_at": None if end is None else end.at,
     }
+
+
+def _end(log: list[Event]) -> Event | None:
+    """Which event ended it: what went into quarantine may have gone on since, or have been cancelled there."""
+    end: Event | None = None
+    for event in log:
+        left = end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED)
+        if end is None or left:
+            end = event if event.type in ENDS else None
+    return end
 
 
 def _steps(state: State) -> list[Row]:

@@ -10,6 +10,8 @@ from tests.unit.engine.plays import LOOP, WORKFLOWS, play
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical, checksum, plain
+from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.replay import fold, up_to
 from noetl_serverless.engine.surfaces import NAMES, document, surfaces
 
@@ -64,3 +66,33 @@ def test_as_of_an_instant_is_before_the_first_fact_that_is_later(start: Any) -> 
     assert fold("7", up_to(run.log, at=second.at)).generations == {"a": 1, "b": 1}
     assert up_to(run.log, at=second.at + 10**9) == run.log
     assert [event.seq for event in up_to(run.log, seq=3)] == [1, 2, 3]
+
+
+def test_what_was_in_quarantine_ended_when_it_did_at_last(start: Any) -> None:
+    run = start("- {step: only, tool: {kind: noop}}\n")
+    error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
+
+    def ended_at() -> Any:
+        return surfaces("7", run.log).execution["ended_at"]
+
+    def set_apart() -> None:
+        run.now += 1
+        kept = {"type": e.CALL_DONE, "step": "only", "generation": 1, "command": "only#1", "at": run.now, "payload": {}}
+        payload = {"error": error, e.QUARANTINED: kept}
+        run.log.append(Event(e.FAILED, run.now, len(run.log) + 1, payload=payload))
+        run.state = evolve(run.state, run.log[-1])
+
+    set_apart()
+    assert ended_at() == run.now
+    run.fact(e.RETRIED, payload={"seq": len(run.log)})
+    assert ended_at() is None
+    again = len(run.log)
+    set_apart()
+    run.fact(e.CANCELLED, payload={"reason": "enough"})
+    assert ended_at() == run.now, "cancelled in quarantine"
+    run.fact(e.CANCELLED, payload={"reason": "once more"})
+    assert ended_at() == run.now - 1, "what comes too late changes nothing"
+    del run.log[again:]
+    run.state = fold("7", run.log)
+    run.done("only")
+    assert ended_at() == run.now, "it went on, and completed"
