@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-from tests.log_rules import LAST, Finding, Findings, audit_decisions, audit_log, audit_state
+from tests.log_rules import Finding, Findings, audit_decisions, audit_log, audit_state, ends
 from tests.oracle.execution import Unclear
 from tests.oracle.following import Differs, follow
 from tests.oracle.playbook import Playbook, read
@@ -45,6 +45,9 @@ QUERIES = {
         SELECT x.execution_id, format('%s, and %s ends in the log', x.status, count(e.seq)) FROM noetl.execution x
         LEFT JOIN noetl.event e ON e.execution_id = x.execution_id
             AND e.type IN ('playbook.completed', 'playbook.failed', 'execution.cancelled')
+            AND NOT (e.payload->'quarantined' IS NOT NULL AND EXISTS (
+                SELECT FROM noetl.event o WHERE o.execution_id = e.execution_id AND o.seq > e.seq
+                    AND o.type IN ('execution.retried', 'execution.cancelled')))
         GROUP BY x.execution_id, x.status HAVING count(e.seq) <> (x.status <> 'RUNNING')::int""",
     "the head is not the log's": """
         SELECT x.execution_id, format('head %s, log %s', x.head, max(e.seq)) FROM noetl.execution x
@@ -111,9 +114,9 @@ def _audit_execution(
         found.add("facts wait to be decided", ", ".join(waiting))
     if status != "RUNNING" and row["folded"] != row["head"]:
         found.add("it ended without a last snapshot", f"folded {row['folded']} of {row['head']}")
-    ends = [STATUS[event.type] for event in events if event.type in LAST]
-    if ends != ([] if status == "RUNNING" else [status]):
-        found.add("its status is not the log's", f"{status}, the log says {ends}")
+    said = [STATUS[event.type] for event in ends(events)]
+    if said != ([] if status == "RUNNING" else [status]):
+        found.add("its status is not the log's", f"{status}, the log says {said}")
     if status == "RUNNING" and not found:
         _commands_out(found, database, fold(id, events, row["workload"]))
     return found

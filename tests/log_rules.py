@@ -16,12 +16,15 @@ import orjson
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import advance
 from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.replay import fold, logical_order
 from noetl_serverless.engine.state import State
 from noetl_serverless.playbook.plan import Plan
 
 CLOSING = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 LAST = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
+# what takes an execution out of quarantine
+OUT = frozenset({e.RETRIED, e.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def _causes(found: Findings, log: list[Event]) -> None:
         if event.type in e.FACTS:
             if event.cause is not None:
                 found.add("a fact has a cause", f"seq {event.seq} {event.type}")
+            continue
+        if apart(event):
             continue
         fact = by_seq.get(event.cause or 0)
         if fact is None or fact.type not in e.FACTS or fact.seq >= event.seq:
@@ -152,14 +157,34 @@ def _loop(found: Findings, opening: Event, done: Event | None, frames: list[Even
         found.add("items lost", f"{name}: {lost[:10]}, {len(lost)} of {count}")
 
 
+def apart(event: Event) -> bool:
+    """Whether it is the end of what could not be decided: it has no cause, and need not be the last."""
+    return event.type == e.FAILED and e.QUARANTINED in event.payload and event.cause is None
+
+
+def ends(events: Iterable[Event]) -> list[Event]:
+    """What ended it, in order; without what went into quarantine and has gone on since, or was cancelled there."""
+    found: list[Event] = []
+    for event in logical_order(events):
+        if found and apart(found[-1]) and event.type in OUT:
+            found.pop()
+        if event.type in LAST:
+            found.append(event)
+    return found
+
+
 def _end(found: Findings, log: list[Event]) -> None:
-    order = logical_order(log)
-    ends = [event for event in order if event.type in LAST]
-    if len(ends) > 1:
-        found.add("it ends more than once", ", ".join(f"seq {event.seq} {event.type}" for event in ends))
-    if not ends:
-        return
-    after = [event for event in order[order.index(ends[0]) + 1 :] if event.type not in e.FACTS]
+    ended = ends(log)
+    if len(ended) > 1:
+        found.add("it ends more than once", ", ".join(f"seq {event.seq} {event.type}" for event in ended))
+    after: list[Event] = []
+    over = waits = False
+    for event in logical_order(log):
+        if waits and event.type in OUT:
+            over = waits = False
+        if over and event.type not in e.FACTS:
+            after.append(event)
+        over, waits = over or event.type in LAST, waits or (not over and apart(event))
     if after:
         found.add("decided after the end", ", ".join(f"seq {event.seq} {event.type}" for event in after[:5]))
 
@@ -187,7 +212,11 @@ def _decide_again(
         if event.cause is not None:
             answers[event.cause].append(event)
     state = State(execution_id, workload=workload)
-    for fact in sorted((event for event in events if event.type in e.FACTS), key=lambda event: event.seq):
+    facts = sorted((event for event in events if event.type in e.FACTS or apart(event)), key=lambda event: event.seq)
+    for fact in facts:
+        if apart(fact):
+            state = evolve(state, fact)
+            continue
         state, decisions = advance(plan, state, fact)
         made, written = [_content(event) for event in decisions], [_content(event) for event in answers[fact.seq]]
         if made != written:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from tests.log_rules import audit_decisions, audit_log, audit_state
+from tests.log_rules import audit_decisions, audit_log, audit_state, ends
 from tests.unit.engine.conftest import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.evolve import evolve
 
 Log = list[Event]
 WORKFLOW = """
@@ -70,6 +71,61 @@ def without(log: Log, event: Event) -> Log:
     kept = [each for each in log if each is not event]
     place = {each.seq: number for number, each in enumerate(kept, 1)}
     return [replace(each, seq=place[each.seq], cause=place.get(each.cause or 0)) for each in kept]
+
+
+def set_apart(run: Run) -> Event:
+    """The fact that `last` is done cannot be decided."""
+    error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
+    kept = {
+        "type": e.CALL_DONE,
+        "step": "last",
+        "generation": 1,
+        "command": run.open("last"),
+        "at": run.now,
+        "payload": {},
+    }
+    failed = Event(e.FAILED, run.now, len(run.log) + 1, payload={"error": error, e.QUARANTINED: kept})
+    run.state = evolve(run.state, failed)
+    run.log.append(failed)
+    return failed
+
+
+@pytest.fixture
+def begun() -> Run:
+    run = Run("- {step: first, tool: {kind: noop}, next: {arcs: [{step: last}]}}\n- {step: last, tool: {kind: noop}}\n")
+    run.done("first", {"n": 1})
+    return run
+
+
+def findings(run: Run, log: Log | None = None) -> list[str]:
+    log = run.log if log is None else log
+    return [one.rule for one in (*audit_log("7", log), *audit_decisions("7", log, run.plan, run.state.workload))]
+
+
+def test_what_was_in_quarantine_may_go_on_or_be_cancelled(begun: Run) -> None:
+    failed = set_apart(begun)
+    assert ends(begun.log) == [failed]
+    assert findings(begun) == []
+    begun.fact(e.RETRIED, payload={"seq": failed.seq})
+    assert ends(begun.log) == []
+    second = set_apart(begun)
+    begun.fact(e.RETRIED, payload={"seq": second.seq})
+    begun.done("last", {"n": 2})
+    assert [event.type for event in ends(begun.log)] == [e.COMPLETED]
+    assert findings(begun) == []
+    begun.fact(e.CANCELLED, payload={"reason": "too late"})
+    assert findings(begun) == ["it ends more than once"]
+
+
+def test_who_goes_on_from_quarantine_without_being_told_to_is_found(begun: Run) -> None:
+    failed = set_apart(begun)
+    begun.fact(e.RETRIED, payload={"seq": failed.seq})
+    begun.done("last", {"n": 2})
+    retried = first(begun.log, e.RETRIED)
+    assert {"it ends more than once", "decided after the end"} <= set(findings(begun, without(begun.log, retried)))
+    plain = changed(begun.log, failed)
+    plain[plain.index(failed)] = replace(failed, payload={"error": failed.payload["error"]})
+    assert {"it ends more than once", "decided after the end"} <= set(findings(begun, plain))
 
 
 DAMAGES: dict[str, Callable[[Log], Log]] = {
