@@ -129,15 +129,16 @@ def running(bed: Bed, ids: Sequence[str]) -> list[str]:
     return [row[0] for row in rows]
 
 
-def command_of(bed: Bed, execution_id: str) -> str:
-    """The first command of an execution that is out."""
-    sql = "SELECT command_id FROM noetl.command WHERE execution_id = :id ORDER BY seq LIMIT 1"
-    return str(bed.query(sql, id=int(execution_id))[0][0])
+def command_of(bed: Bed, execution_id: str, step: str | None = None) -> str:
+    """The first command of an execution, or of a step of it, that is out."""
+    sql = """SELECT command_id FROM noetl.command
+        WHERE execution_id = :id AND step = coalesce(CAST(:step AS text), step) ORDER BY seq LIMIT 1"""
+    return str(bed.query(sql, id=int(execution_id), step=step)[0][0])
 
 
-def claim(bed: Bed, url: str, execution_id: str, worker: str, lease: float) -> dict[str, Any]:
-    """Lease a command of the execution in a worker's name."""
-    names = {"execution_id": execution_id, "command_id": command_of(bed, execution_id)}
+def claim(bed: Bed, url: str, execution_id: str, worker: str, lease: float, step: str | None = None) -> dict[str, Any]:
+    """Lease a command of the execution, or of a step of it, in a worker's name."""
+    names = {"execution_id": execution_id, "command_id": command_of(bed, execution_id, step)}
     body = {"worker_id": worker, "commands": [names], "limit": 1, "lease": lease}
     (command,) = bed.call(url, "POST", "/api/commands/claim", body, role="worker")["commands"]
     return {**names, "fence": command["fence"], "worker": worker}

@@ -16,7 +16,7 @@ from tests.log_rules import Finding
 
 from noetl_serverless.hosts.local.ports import free_port
 
-from . import checks
+from . import apart, checks, rebuilding
 from .alternating import Alternating
 from .bed import Bed, Function, Refused, Ticks, stop
 from .kind import Kind
@@ -61,10 +61,11 @@ class Walk:
 
     def run_at_once(self) -> list[Finding]:
         """In one phase: all gates open, each request to the other release's control plane than the last; the audit."""
-        self._manifest = restore(self.bed)
-        self.new.migrate(self.bed.database_url)
+        self._begin()
         self.bed.effects.open.update(PHASES)
         with self._side_by_side() as (planes, ports):
+            self.findings += apart.cancel(self.bed, *(plane.url for plane in planes), self.given)
+            apart.retry_late(self.bed, planes[1].url, self.given)
             for phase, plane in zip(PHASES, itertools.cycle(planes), strict=False):
                 self._report(phase, plane.url)
             with self._alternating(planes) as url, self._workers((self.old, url, ports[0]), (self.new, url, ports[1])):
@@ -75,10 +76,10 @@ class Walk:
         return self.findings
 
     def _phases(self) -> Iterator[None]:
-        self._manifest = restore(self.bed)
-        self.new.migrate(self.bed.database_url)
+        self._begin()
         self._say("restored and migrated")
         with self._side_by_side() as (planes, ports):
+            self.findings += apart.cancel(self.bed, *(plane.url for plane in planes), self.given)
             with self._workers((self.old, planes[1].url, ports[0]), (self.new, planes[0].url, ports[1])):
                 self._phase("crossed", planes)
             self._look(planes)
@@ -89,11 +90,24 @@ class Walk:
         yield
         for phase, release in (("back", self.old), ("forward", self.new)):
             with self._alone(release) as plane:
+                if release is self.new:
+                    apart.retry_late(self.bed, plane.url, self.given)
                 self._phase(phase, [plane])
                 self._look([plane])
-                if phase == "forward":
+                if release is self.new:
+                    self.findings += rebuilding.all_anew(self.bed, plane.url)
                     self.findings += checks.everything(self.bed, plane.url, self.given, self._manifest)
             yield
+
+    def _begin(self) -> None:
+        """The store as the older release has left it, migrated; and what the newer has set apart since."""
+        self._manifest = restore(self.bed)
+        self.new.migrate(self.bed.database_url)
+        functions = self.bed.control_planes(self.new, worker_url=f"http://127.0.0.1:{free_port()}")
+        try:
+            apart.set_apart(self.bed, functions[0].url, self.new, self._starts)
+        finally:
+            stop(functions)
 
     # -- who runs
 
@@ -200,6 +214,10 @@ class Walk:
         for plane in planes:
             self.findings += checks.readable(self.bed, plane.url, plane.release.name, self._manifest)
             ended = [given for given in self.given if given.execution_id not in running(self.bed, [given.execution_id])]
+            self.findings += apart.told(self.bed, plane.url, plane.release.name, ended)
+            if plane.release is self.old:
+                self.findings += rebuilding.refused(self.bed, plane.url, ended)
+                ended = [given for given in ended if given.kind not in apart.BEYOND]
             self.findings += checks.valid(self.bed, plane.url, plane.release.name, ended, self._manifest)
 
     def _try(self, id: str, what: Callable[[], Any]) -> None:
