@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from noetl_serverless.hosts.local.balancer import Balancer
 from noetl_serverless.hosts.local.ports import free_port
+
+# one of them is a little more than the kernel keeps for a reader who does not read
+LENGTHS = range(2**18, 7 * 2**20, 3 * 2**14)
 
 
 @contextlib.asynccontextmanager
@@ -56,6 +60,30 @@ async def test_each_connection_goes_to_the_next_in_turn() -> None:
 async def test_who_does_not_listen_is_passed_over() -> None:
     async with echoes("a") as targets, balanced([free_port(), *targets]) as port:
         assert [await said(port) for _ in range(2)] == ["a hello\n", "a hello\n"]
+
+
+async def test_of_many_at_once_nobody_misses_the_one_who_listens() -> None:
+    async with echoes("a") as targets, balanced([free_port(), *targets]) as port:
+        assert set(await asyncio.gather(*(said(port) for _ in range(20)))) == {"a hello\n"}
+
+
+async def test_who_reads_late_gets_the_answer_to_its_end() -> None:
+    lengths = iter(LENGTHS)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * next(lengths))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, balanced([server.sockets[0].getsockname()[1]]) as port:
+        for length in LENGTHS:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                await asyncio.sleep(0.03)
+                assert len(await asyncio.to_thread(_all, client)) == length
+
+
+def _all(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(2**20), b""))
 
 
 async def test_a_caller_whom_nobody_takes_is_turned_away() -> None:

@@ -56,15 +56,20 @@ class Balancer:
             asks.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        for _ in self._targets:
-            self._targets.append(self._targets.pop(0))
+        first = self._targets.pop(0)
+        others = list(self._targets)
+        self._targets.append(first)
+        # all of them, whatever turn it is when others come meanwhile
+        for target in (first, *others):
             with contextlib.suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", self._targets[-1], limit=BUFFER)
+                return await asyncio.open_connection("127.0.0.1", target, limit=BUFFER)
         return None
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Until one side closes; what was read by then is sent."""
+    # nothing waits here when it is done: it would be thrown away
+    writer.transport.set_write_buffer_limits(high=0)
     with contextlib.suppress(OSError):
         while data := await reader.read(BUFFER):
             writer.write(data)
