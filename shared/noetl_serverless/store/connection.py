@@ -273,6 +273,8 @@ class Database:
     def _give_back(self, conversation: Conversation) -> None:
         if conversation.broken:
             conversation.close()
+            # what made an end of it may have made one of those that lie idle: each would cost somebody the wait
+            self._hang_up()
         else:
             self._idle.append(conversation)
         self._room.release()

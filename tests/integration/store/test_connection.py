@@ -93,6 +93,22 @@ async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
     await database.close()
 
 
+async def test_with_one_that_was_lost_on_the_way_go_those_that_lay_idle(
+    postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "PATIENCE", 0.3)
+    database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 3)
+    await asyncio.gather(*(database.run(SLOW_PID) for _ in range(3)))
+    wire.become(Wire.LOSE)
+    wire.settle()
+    with pytest.raises(Unavailable, match="no answer"):
+        await database.run("SELECT 1")
+    wire.become(Wire.WHOLE)
+    wire.settle()
+    assert await database.run("SELECT 1") == [[1]], "nobody else has to find out"
+    await database.close()
+
+
 async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
