@@ -119,8 +119,10 @@ class Injuries:
                 _limit(pid, FULL)
             time.sleep(fault.seconds)
         finally:
-            # those too that were started meanwhile, and have it from their parent
-            for pid in {*pids, *(pid for group in self._stack.groups(fault.target) for pid in group)}:
+            for pid in pids:
+                _limit(pid, psutil.RLIM_INFINITY)
+            # and what was started meanwhile has it from its parent; looked for only now that no parent has it any more
+            for pid in (pid for group in self._stack.groups(fault.target) for pid in group):
                 _limit(pid, psutil.RLIM_INFINITY)
         return Done(fault, bool(pids))
 

@@ -75,6 +75,8 @@ class Proxy:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._change(self._wanted)
+            if self._listener is None and self._wire is not Wire.REFUSE:
+                self._listen()
             if self._wire is Wire.STALL:
                 self._stop.wait(LOOK)
                 continue
@@ -100,11 +102,13 @@ class Proxy:
                 pair.lost = True
         if wire is Wire.REFUSE:
             self._unlisten()
-        elif self._listener is None:
-            self._listen()
 
     def _listen(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        """At the next look, if somebody has the port as that of his own end just now."""
+        try:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        except OSError:
+            return
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
 

@@ -106,6 +106,18 @@ def test_what_was_open_on_a_lost_wire_stays_lost_and_what_is_new_gets_through(wi
             client.recv(1)
 
 
+def test_a_port_that_somebody_has_for_a_while_is_listened_on_afterwards(wire: Proxy) -> None:
+    wire.become(Wire.REFUSE)
+    wire.settle()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", wire.port))
+        wire.become(Wire.WHOLE)
+        wire.settle()
+        with pytest.raises(OSError, match="refused"):
+            dial(wire).close()
+    assert answers(wire)
+
+
 def answers(wire: Proxy) -> bool:
     wire.settle()
     with dial(wire) as client:
