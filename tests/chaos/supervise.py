@@ -28,7 +28,8 @@ class ChaosSupervisor(Stack):
         return [spec.name] if spec.name == "gateway" else super()._instances(spec)
 
     def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
-        found = super()._environment(spec, name)
+        # who gets SIGSEGV writes down where it is; SIGABRT is the arbiter's
+        found = super()._environment(spec, name) | {"PYTHONFAULTHANDLER": "1"}
         seconds = clocks.skew(name)
         return found | clocks.environment(self._library, seconds) if self._library and seconds else found
 

@@ -16,6 +16,7 @@ from tests.log_rules import Finding
 
 from .kinds import BY_NAME, KINDS, TEXTS, Kind
 from .stack import ChaosStack
+from .standing import standing
 
 THREADS = 8
 # how many may run at once, beyond which nothing is started until some have ended
@@ -75,10 +76,14 @@ class Users:
             self._stop.set()
             for thread in self._threads:
                 thread.join()
-        for name in SCHEDULES:
-            self._stack.call("POST", f"/api/schedules/{name}/disable")
-        for _, execution_id in self._doomed:
-            self._cancel_now(execution_id)
+        try:
+            for name in SCHEDULES:
+                self._stack.call("POST", f"/api/schedules/{name}/disable")
+            for _, execution_id in self._doomed:
+                self._cancel_now(execution_id)
+        except Exception as error:
+            # all is well again, and should have been for long
+            self._found("", "a client is turned away at the end", f"{error!r}\n{standing(self._stack)}")
 
     def _until_stopped(self, work: Any) -> None:
         while not self._stop.is_set():
