@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.e2e.faults import eventually
 from tests.log_rules import Finding
 
 from .kinds import BY_NAME, KINDS, TEXTS, Kind
@@ -77,6 +78,8 @@ class Users:
             for thread in self._threads:
                 thread.join()
         try:
+            # in a short time nobody may have come to the first: of one that is disabled then nothing is owed
+            eventually(self._all_schedules_ran)
             for name in SCHEDULES:
                 self._stack.call("POST", f"/api/schedules/{name}/disable")
             for _, execution_id in self._doomed:
@@ -84,6 +87,10 @@ class Users:
         except Exception as error:
             # all is well again, and should have been for long
             self._found("", "a client is turned away at the end", f"{error!r}\n{standing(self._stack)}")
+
+    def _all_schedules_ran(self) -> bool:
+        sql = "SELECT count(DISTINCT schedule_id) FROM noetl.schedule_fire"
+        return bool(self._stack.query(sql)[0][0] == len(SCHEDULES))
 
     def _until_stopped(self, work: Any) -> None:
         while not self._stop.is_set():
