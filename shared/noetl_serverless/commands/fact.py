@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from .. import limits
 from ..engine import events as e
+from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.limits import size_of
 from ..engine.state import Command
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
 from ..protocol import ChildRequest, Outcome
-from .error import bounded
 from .reference import executions_of
 
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}

@@ -21,6 +21,7 @@ from ..playbook.views import EventName
 from . import events as e
 from . import loops
 from .allowance import shortage
+from .error import bounded
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
@@ -120,7 +121,8 @@ class Decider:
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         if not self._over:
             self._over = True
-            self.emit(e.FAILED, {"error": {**error, "step": step} if step else error}, step=step)
+            told = bounded(error)
+            self.emit(e.FAILED, {"error": {**told, "step": step} if step else told}, step=step)
 
     def work_off(self) -> None:
         while self._work:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..commands.error import bounded
 from ..engine import events as e
 from ..engine.decide import advance, ignored
+from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.evolve import evolve
 from ..engine.state import State

@@ -9,7 +9,7 @@ import pytest
 
 from noetl_serverless import limits
 from noetl_serverless.engine import loops
-from noetl_serverless.engine.limits import check_scope, check_set
+from noetl_serverless.engine.limits import check_scope, check_set, size_of
 from noetl_serverless.playbook.values import InvalidValue
 
 from .conftest import Run
@@ -108,3 +108,11 @@ def test_frames_that_bring_much_go_out_when_others_are_in(monkeypatch: pytest.Mo
         run.frame(name, [1] * (command.frame[2] - command.frame[1]), item_ms=1000)
     assert run.state.status == "completed"
     assert run.state.outcomes["each"]["data"]["stats"]["success"] == 80
+
+
+def test_the_error_of_an_execution_has_its_bound_however_long_the_template_that_raised() -> None:
+    run = Run(f"- {{step: a, tool: {{kind: noop}}, set: {{ctx.x: \"{{{{ nobody.knows ~ '{'x' * 40_000}' }}}}\"}}}}\n")
+    run.done("a", 1)
+    assert run.state.status == "failed"
+    assert size_of(run.state.error) <= limits.ERROR_BYTES + 100
+    assert run.state.error["step"] == "a"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.limits import size_of
 from ..limits import ERROR_BYTES
+from .limits import size_of
 
 # of an error that is too large
 BRIEF = ("kind", "code", "retryable", "at", "index", "execution_id")
