@@ -30,7 +30,7 @@ async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Any, pla
     assert answer.json["code"] == "invalid_playbook"
     assert answer.json["errors"][0]["line"] == 9
     assert answer.json["errors"][0]["pointer"].startswith("/workflow/0/next")
-    assert (await user.post("/api/catalog/list", {})).json == {"entries": []}
+    assert (await user.post("/api/catalog/list", {})).json == {"entries": [], "next_offset": None}
 
 
 async def test_entries_are_listed_without_and_read_with_their_text(
