@@ -64,6 +64,8 @@ SETS = """
 - {step: after, tool: {kind: noop}}
 """
 
+AFTER = "- {step: b, tool: {kind: noop}}\n"
+
 
 def test_ctx_has_its_bound_for_what_tasks_set_too() -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
@@ -110,9 +112,9 @@ def test_frames_that_bring_much_go_out_when_others_are_in(monkeypatch: pytest.Mo
     assert run.state.outcomes["each"]["data"]["stats"]["success"] == 80
 
 
-def test_the_error_of_an_execution_has_its_bound_however_long_the_template_that_raised() -> None:
-    run = Run(f"- {{step: a, tool: {{kind: noop}}, set: {{ctx.x: \"{{{{ nobody.knows ~ '{'x' * 40_000}' }}}}\"}}}}\n")
-    run.done("a", 1)
-    assert run.state.status == "failed"
-    assert size_of(run.state.error) <= limits.ERROR_BYTES + 100
-    assert run.state.error["step"] == "a"
+def test_the_error_of_an_execution_has_its_bound_with_what_its_arcs_made_of_it() -> None:
+    run = Run('- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ error.no.thing }}"}]}}\n' + AFTER)
+    error = {"kind": "tool", "code": "boom", "message": "m" * (limits.ERROR_BYTES - 100), "retryable": False}
+    run.report("a#1", "call.error", error=error)
+    assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
+    assert size_of(run.state.error) <= limits.ERROR_BYTES
