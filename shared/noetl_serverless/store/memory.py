@@ -5,6 +5,7 @@ Everything that can be refused is refused before anything is written, so that a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -519,11 +520,14 @@ class MemoryLog:
         return sorted(keys, key=waited)
 
     def _in_turn(self, keys: Iterable[Key]) -> list[Key]:
-        """Of each execution the first, those first that have waited longest, then of each the second, ..."""
+        """Of each execution the first, those first of which the fewest run and that have waited longest, then of each
+        the second, ..."""
         queues: dict[str, list[Key]] = {}
         for key in self._in_order(keys):
             queues.setdefault(key[0], []).append(key)
-        turns = zip_longest(*islice(queues.values(), SWEPT))
+        run = Counter(key[0] for key, row in self.commands.items() if row.status == "claimed")
+        swept = sorted(islice(queues.values(), SWEPT), key=lambda queue: run[queue[0][0]])
+        turns = zip_longest(*swept)
         return [key for turn in turns for key in turn if key is not None]
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:

@@ -91,12 +91,12 @@ class Shift:
                 continue
             if self.worker.sweep_wanted():
                 await self._claim([])
+            if self._turn_due:
+                await self._take_turn()
+                continue
             free = self.free()
             if free <= 0:
                 await self._change(min(1.0, self.budget.until_closing()))
-                continue
-            if self._turn_due:
-                await self._take_turn()
                 continue
             pointers = await self._pull(free)
             if pointers:
@@ -116,7 +116,9 @@ class Shift:
         if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
             return room
         self._turn_at = now
+        # at once, before what the answer brings has ended and asks for the slot
         self._turn_due = True
+        self._changed.set()
         return room - 1
 
     async def _take_turn(self) -> None:
@@ -368,7 +370,7 @@ class Shift:
     def free(self) -> int:
         if self.alone is not None:
             return 0
-        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved
+        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turn_due
         return self.worker.settings.max_in_flight - taken
 
     def within(self) -> float:

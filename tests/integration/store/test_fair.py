@@ -98,3 +98,18 @@ def test_a_claim_reads_no_more_however_much_waits(database: Connection, executio
     # three levels of the index and a row for each execution that is looked at and each command that is taken
     assert pages(database, 1) < 64 * 5
     assert pages(database, 64) < 128 * 6
+
+
+def test_what_has_nothing_running_comes_before_what_has_however_long_that_has_waited(database: Connection) -> None:
+    wide, short = (first(1_800_000_000_000 + n) for n in range(2))
+    fill(database, [wide], 500)
+    fill(database, [short], 1)
+    database.run("UPDATE noetl.command SET issued_at = now() WHERE execution_id = :id", id=short)
+    assert looked_at(database, 1) == [wide], "nothing of either runs, and it has waited longest"
+    database.run(
+        "UPDATE noetl.command SET status = 'claimed', lease_until = now() + interval '1 minute'"
+        " WHERE execution_id = :id AND command_id = 'c500'",
+        id=wide,
+    )
+    for _ in range(20):
+        assert looked_at(database, 1) == [short], "a loop with many commands kept every turn to itself"

@@ -305,7 +305,7 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     turn = await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
     turn.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
-    opening = open_child(turn.case, turn.children[0], PLAN)
+    opening = open_child(turn.case, turn.children[0], PLAN, {})
     child = Turn(opening.case, PLAN)
     child.take(opening.fact)
     committed = await log.commit([turn.part(), child.part(opening.row)])
@@ -386,7 +386,7 @@ async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: Any) -> Non
     winner, loser = await reload(log, parent), await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
     loser.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
-    opening = open_child(loser.case, loser.children[0], PLAN)
+    opening = open_child(loser.case, loser.children[0], PLAN, {})
     child = Turn(opening.case, PLAN)
     child.take(opening.fact)
     await log.commit([report(winner, "a#1", lease.fence)])

@@ -369,7 +369,7 @@ class Story:
             turn.refs += [ref]
             into.append(turn.part())
             for started in turn.children:
-                opening = open_child(turn.case, started, PLAN)
+                opening = open_child(turn.case, started, PLAN, started.payload.get("payload") or {})
                 child = Turn(opening.case, PLAN)
                 child.take(opening.fact)
                 into.append(child.part(opening.row))

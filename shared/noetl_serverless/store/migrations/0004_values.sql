@@ -379,8 +379,9 @@ $$;
 -- second, ..., so that a long loop holds up nobody. What another is claiming is passed by, and nothing is locked that is
 -- not taken: whoever comes meanwhile finds the rest.
 --
--- Looked at are 64 executions from a random place on, those first whose first has waited longest; and the next ones after
--- them only if all that they have is taken. By the index alone, however much waits.
+-- Looked at are 64 executions from a random place on, those first of which the fewest commands run, and of these those
+-- whose first has waited longest; and the next ones after them only if all that they have is taken. By the indexes alone,
+-- however much waits.
 CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS noetl.command[] LANGUAGE plpgsql AS $$
 DECLARE
     wanted noetl.command[] := '{}';
@@ -418,7 +419,14 @@ BEGIN
                 last := -1;
             END IF;
         END LOOP;
-        SELECT coalesce(array_agg(h.id ORDER BY h.age, h.id), '{}') INTO ids FROM unnest(ids, ages) AS h(id, age);
+        IF cardinality(ids) > 1 THEN
+            SELECT array_agg(h.id ORDER BY coalesce(r.commands, 0), h.age, h.id) INTO ids
+            FROM unnest(ids, ages) AS h(id, age)
+            LEFT JOIN (
+                SELECT c.execution_id, count(*) AS commands FROM noetl.command c
+                WHERE c.status = 'claimed' AND c.lease_until > '-infinity' GROUP BY c.execution_id
+            ) r ON r.execution_id = h.id;
+        END IF;
         had := 0;
         WHILE cardinality(ids) > 0 AND cardinality(wanted) < most LOOP
             quota := greatest(1, (most - cardinality(wanted)) / cardinality(ids));
