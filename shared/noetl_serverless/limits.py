@@ -49,8 +49,10 @@ PAYLOADS_BYTES: Final = 8 * MIB
 SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other
 CHILD_DEPTH: Final = 32
-# of what follows from one fact: its events, and what they set and bring along
+# of what follows from one fact: its events, the work of deciding them (one for each event, each template, and what is
+# about ten microseconds of a template's own loops), and what they set and bring along
 DECISION_EVENTS: Final = 250_000
+DECISION_WORK: Final = 600_000
 DECISION_BYTES: Final = 64 * MIB
 # how often a step may begin, for those on a cycle; `executor.spec.max_turns` sets another
 TURNS: Final = 10_000

@@ -244,7 +244,9 @@ class Decider:
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
-            values = self._assign(step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
+            values = (
+                self._assign(step, step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
+            )
             arcs = self._choose(step, event, output, values)
             self.size.add_bytes(check_set(self.state.ctx, values), step.name)
         except (TemplateError, InvalidValue) as error:
@@ -280,11 +282,14 @@ class Decider:
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
-            values.update(self._assign(arc.set, self.scope(event, output, values)))
+            values.update(self._assign(step, arc.set, self.scope(event, output, values)))
         return chosen
 
     def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
-        return asked.when is None or truthy(asked.when.render(scope))
+        if asked.when is None:
+            return True
+        self.size.add_work(1, step.name)
+        return truthy(asked.when.render(scope))
 
     def _dead_end(self, step: Step, output: dict[str, Any], event: str) -> None:
         if event in FAILURES:
@@ -302,6 +307,7 @@ class Decider:
         """Begin `target`, unless something under way can still reach it and it is to wait for that."""
         if self._over or target not in self.state.waiting:
             return
+        self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
         if not blocked(self.plan, self.state, target):
             self._begin(self.plan.steps[target])
 
@@ -315,6 +321,8 @@ class Decider:
                 self._reach(step)
                 self.work_off()
             begun = len(self.events) > before
+            if not begun:
+                self.size.add_work(len(ready) ** 2 // 10, None)
             if not begun and (stuck := first_of_stuck(self.plan, self.state, ready)) is not None:
                 self._begin(self.plan.steps[stuck])
                 self.work_off()
@@ -409,10 +417,12 @@ class Decider:
             execution_id=state.execution_id,
             output=output,
             error=(output or {}).get("error"),
+            meter=self.size.meter,
             event={"name": EventName(event), "step": self.fact.step} if event else None,
         )
 
-    def _assign(self, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
+    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
+        self.size.add_work(len(assignments), step.name)
         return {item.key: render_tree(item.value, scope) for item in assignments}
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from .. import limits
+from ..playbook.bounds import Meter
 from ..playbook.values import InvalidValue
 
 
@@ -36,19 +37,30 @@ class TooMuch(Exception):
 
 
 class DecisionSize:
-    """How much follows from one fact: the events, and the bytes of what they set and bring along."""
+    """How much follows from one fact: the events, the bytes of what they set and bring along, and the work of deciding
+    them, counted and not timed, so that every copy of a state comes to the same."""
 
-    __slots__ = ("bytes", "events")
+    __slots__ = ("_work", "bytes", "events", "meter")
 
     def __init__(self) -> None:
         self.events = 0
         self.bytes = 0
+        self._work = 0
+        # of what is rendered
+        self.meter = Meter()
 
     def add_event(self, step: str | None) -> None:
         """Raises TooMuch."""
         self.events += 1
         if self.events > limits.DECISION_EVENTS:
             raise TooMuch(f"{limits.DECISION_EVENTS} events", step)
+        self.add_work(1, step)
+
+    def add_work(self, units: int, step: str | None) -> None:
+        """Units of about ten microseconds, beside what the meter counts. Raises TooMuch."""
+        self._work += units
+        if self._work + self.meter.spent > limits.DECISION_WORK:
+            raise TooMuch(f"{limits.DECISION_WORK} units of work", step)
 
     def add_bytes(self, size: int, step: str) -> None:
         """Raises TooMuch."""

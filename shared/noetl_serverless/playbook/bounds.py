@@ -57,6 +57,30 @@ class Budget:
             raise SecurityError(f"a template may produce at most {MAX_TEXT} characters")
 
 
+class Meter:
+    """What several renderings have come to together; in units of about ten microseconds."""
+
+    __slots__ = ("_budget", "_spent")
+
+    def __init__(self) -> None:
+        self._spent = 0
+        self._budget: Budget | None = None
+
+    def budget(self) -> Budget:
+        """For the next rendering."""
+        self._spent = self.spent
+        self._budget = Budget()
+        return self._budget
+
+    @property
+    def spent(self) -> int:
+        budget = self._budget
+        if budget is None:
+            return self._spent
+        turns = MAX_TURNS - budget.turns + MAX_RANGE - budget.items
+        return self._spent + turns // 10 + (MAX_WEIGHT - budget.weight) // 500 + (MAX_TEXT - budget.text) // 10_000
+
+
 def weight_of(value: Any, enough: int) -> int:
     """How many values there are in it; a little more than `enough` if there are more. What is named twice counts twice:
     a few lists that hold each other need no room here, and all that there is once they are written out."""

@@ -70,7 +70,8 @@ class Names:
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.scope = scope
-        self.budget = bounds.Budget()
+        meter: bounds.Meter | None = getattr(scope, "meter", None)
+        self.budget = meter.budget() if meter is not None else bounds.Budget()
         # values bound so far, for SQL
         self.binds: dict[str, Any] = {}
 

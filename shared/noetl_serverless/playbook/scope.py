@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from .bounds import Meter
 from .views import NOTHING, EventName, Fetch, OutputView, Reader, StepView
 
 # these never fall through to a step, a ctx key or a workload key of the same name
@@ -30,7 +31,7 @@ RESERVED: Final = frozenset(
 class Scope(Mapping[str, Any]):
     """Reserved names, then `extra`, the keys of `iter`, step names, the keys of `ctx` and those of `workload`."""
 
-    __slots__ = ("_extra", "_layers", "_reader", "_reserved", "_steps", "_views")
+    __slots__ = ("_extra", "_layers", "_reader", "_reserved", "_steps", "_views", "meter")
 
     def __init__(
         self,
@@ -39,7 +40,10 @@ class Scope(Mapping[str, Any]):
         steps: Mapping[str, Mapping[str, Any]],
         after_steps: tuple[Mapping[str, Any], ...],
         reader: Reader,
+        meter: Meter | None = None,
     ) -> None:
+        """`meter`: counts what is rendered with it."""
+        self.meter = meter
         self._reserved = reserved
         self._extra = before_steps
         self._steps = steps
@@ -93,6 +97,7 @@ def build_scope(
     error: Mapping[str, Any] | None = None,
     event: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    meter: Meter | None = None,
 ) -> Scope:
     """The scope of one rendering.
 
@@ -116,4 +121,4 @@ def build_scope(
         reserved["error"] = error
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
-    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader)
+    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader, meter)

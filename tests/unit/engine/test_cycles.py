@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.limits import DECISION_BYTES, DECISION_EVENTS
 
@@ -251,3 +252,36 @@ def test_whether_a_join_waits_does_not_depend_on_the_order_of_arcs(start: Any, a
     run.done("head")
     run.done("leave")
     assert run.running == {"meet"}
+
+
+COSTLY = """
+- step: turn
+  loop: {in: [], iterator: x}
+  tool: {kind: noop}
+  next: {arcs: [{step: other, when: "{{ range(20000) | sum < 0 }}"}, {step: turn}]}
+- {step: other, tool: {kind: noop}}
+"""
+
+
+def test_conditions_that_cost_much_end_a_ring_long_before_its_turns_do(start: Any) -> None:
+    run = start(COSTLY, "executor: {spec: {max_turns: 500}}\n")
+    assert run.types() == [e.STARTED, e.FAILED]
+    assert (run.state.error["code"], run.state.error["step"]) == ("decision.too_large", "turn")
+    assert "units of work" in run.state.error["message"]
+
+
+def test_joins_that_wait_for_each_other_by_the_hundred_are_charged_for_what_it_takes_to_settle_them(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DECISION_WORK", 3_000)
+    steps = "".join(
+        f"""
+        - step: s{n}
+          loop: {{in: [], iterator: x}}
+          tool: {{kind: noop}}
+          next: {{spec: {{mode: inclusive}}, arcs: [{{step: s{(n + 1) % 60}}}, {{step: s{(n + 7) % 60}}}]}}
+        """
+        for n in range(60)
+    )
+    run = start(steps)
+    assert run.state.error["code"] == "decision.too_large"
