@@ -106,7 +106,7 @@ class _Comparison:
     def diff(self) -> Diff:
         found = self.found
         found.ending = (_ending(self.was), _ending(self.now))
-        found.added = [run for key, run in self.now.runs.items() if key not in self.was.runs]
+        found.added += [run for key, run in self.now.runs.items() if key not in self.was.runs]
         for key, run in self.was.runs.items():
             if key not in self.now.runs:
                 self._gone(key, run)

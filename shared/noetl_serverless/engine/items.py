@@ -44,8 +44,8 @@ class Items:
             self._places[key] = _matched(one, other)
 
     def same(self, key: str) -> bool:
-        """Whether the loop has the items that it had."""
-        return self._same.get(key, False)
+        """Whether the loop, which is open now, has the items that it had."""
+        return self._same[key]
 
     def frame(self, key: str, start: int, end: int) -> dict[str, Any] | None:
         """The payload of a frame of the items from `start` on, as many of them as are known; None if not one is."""

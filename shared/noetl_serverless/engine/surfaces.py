@@ -225,4 +225,4 @@ def _of(event: Event) -> Row:
 
 
 def _sorted(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: (row["seq"], row.get("command_id") or ""))
+    return sorted(rows, key=lambda row: row["seq"])

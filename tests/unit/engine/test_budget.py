@@ -104,3 +104,29 @@ def test_a_version_with_a_smaller_budget_would_have_stopped(start: Any) -> None:
     found = diff("7", run.log, run.plan, other, budget=budget(max_invocations=2))
     assert [step.step for step in found.removed] == ["c"]
     assert found.ending[1]["error"] == "budget.exceeded"
+
+
+@pytest.mark.parametrize("meta", [{}, {"duration_ms": None}, {"duration_ms": "7"}, {"duration_ms": True}])
+def test_a_report_that_does_not_say_how_long_it_took_is_billed_for_the_least_there_is(start: Any, meta: Any) -> None:
+    fine = replace(load(), granularity_ms=0.25)
+    run = start(CHAIN, budget={"max_cost_usd": 1.0, "prices": asdict(fine)})
+    run.done("a", {"v": 1}, meta=meta)
+    assert run.state.spent == {"a": (1, 0.25, fine.command(0))}
+
+
+def test_a_delay_and_a_frame_are_spent_too(start: Any) -> None:
+    run = start(LOOP, budget=budget(max_billed_seconds=9.0))
+    run.report("a#1", e.CALL_DEFERRED, delay=1, meta={"duration_ms": 30})
+    (timer,) = run.state.timers
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
+    run.done("a", meta={"duration_ms": 70})
+    run.frame("each#1.0", [1], meta={"duration_ms": 200})
+    price = load()
+    assert run.state.spent == {
+        "a": (2, 100.0, price.command(30) + price.command(70)),
+        "each": (1, 200.0, price.command(200)),
+    }
+
+
+def test_without_a_budget_nothing_is_counted(start: Any) -> None:
+    assert play(start(LOOP), 1).state.spent == {}

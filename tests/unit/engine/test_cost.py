@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.unit.engine.plays import CHAIN, LOOP, WORKFLOWS, play
 
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.engine.cost import cost
 from noetl_serverless.prices import DEFAULT_PRICES, PRICES, BadPrices, load, parse
 
@@ -116,3 +118,71 @@ def test_the_time_of_a_step_is_from_its_first_event_to_its_last_and_the_total_ov
     found = cost("7", run.log, PLAIN)
     assert {row["step"]: row["wall_ms"] for row in found["steps"]} == {"a": 300, "b": 20, "c": 5}
     assert found["total"]["wall_ms"] == 325
+
+
+def test_what_stands_in_no_step_is_weighed_and_paid_for_too(start: Any) -> None:
+    run = start(CHAIN, payload={"given": "x" * 1000})
+    table = replace(PLAIN, request=0.0, log_gb_month=float(1024**3))
+    found = cost("7", run.log, table)
+    sizes = [len(canonical(event.payload)) for event in run.log]
+    assert found["total"]["bytes"] == {"log": sum(sizes)}
+    assert found["total"]["cost"] == sum(sizes), "the start belongs to no step, and is kept like the rest"
+    assert found["steps"][0]["cost"] == sizes[1]
+
+
+def test_who_began_first_may_be_told_last(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split", meta=meta(1000, "w", 0))
+    run.done("left", meta=meta(1000, "w", 12))
+    run.done("right", meta=meta(5000, "w", 10))
+    assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 6000
+
+
+def test_times_are_told_to_the_microsecond(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1}, meta=meta(1.23456))
+    total = cost("7", run.log, PLAIN)["total"]
+    assert (total["duration_ms"], total["busy_ms"]) == (1.235, 1.235)
+
+
+def test_a_report_with_times_that_cannot_be_read_counts_as_an_invocation(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1}, meta={"started_at": "yesterday", "duration_ms": "long", "worker": "w"})
+    run.done("b", meta={"started_at": 5, "duration_ms": True})
+    total = cost("7", run.log, PLAIN)["total"]
+    assert (total["invocations"], total["duration_ms"], total["busy_ms"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(("store", "written"), [("s3", 1), ("disk", 1), ("postgres", 0), ("kv", 0)])
+def test_what_is_kept_in_a_database_is_priced_as_the_log_is(start: Any, store: str, written: int) -> None:
+    run = start(CHAIN)
+    ref = {"ref": "noetl://execution/7/result/a/00000000", "key": "7/a/0.json", "store": store}
+    run.report("a#1", ref={**ref, "meta": {"bytes": 1000}}, meta=meta(1))
+    table = replace(PLAIN, request=0.0, object_put=0.5, object_gb_month=2.0 * 1024**3, log_gb_month=3.0 * 1024**3)
+    step = cost("7", run.log, table)["steps"][0]
+    assert step["bytes"][store] == 1000
+    assert step["cost"] == 3 * step["bytes"]["log"] + (2 * 1000 + 0.5 if written else 3 * 1000)
+
+
+def test_of_no_events_nothing_was_used() -> None:
+    found = cost("7", [], PLAIN)
+    assert (found["ended"], found["steps"], found["total"]["wall_ms"]) == (False, [], 0)
+
+
+def test_while_it_runs_its_time_is_up_to_the_last_event(start: Any) -> None:
+    run = start(CHAIN)
+    run.now += 400
+    run.done("a", {"v": 1})
+    found = cost("7", run.log, PLAIN)
+    assert (found["ended"], found["total"]["wall_ms"]) == (False, 401)
+
+
+def test_what_comes_after_the_end_does_not_make_it_longer(start: Any) -> None:
+    run = start(WORKFLOWS["failing"])
+    run.done("split")
+    run.error("bad")
+    ended = cost("7", run.log, PLAIN)["total"]["wall_ms"]
+    run.now += 1000
+    run.fact(e.CALL_DONE, step="slow", generation=1, command_id="slow#1", payload={"meta": meta(5)})
+    total = cost("7", run.log, PLAIN)["total"]
+    assert (total["wall_ms"], total["invocations"]) == (ended, 3), "the late report was run, and is paid for"

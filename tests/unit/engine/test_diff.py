@@ -203,3 +203,140 @@ def test_a_sub_playbook_that_ended_ends_again(start: Any) -> None:
     found = against(play(start(flow), 1), flow.replace("path: t/child", "path: t/other"))
     assert [change.where for change in found.reparameterised["call"]] == ["tool.path"]
     assert found.ending[1]["status"] == "completed"
+
+
+def test_a_document_tells_all_of_it(start: Any) -> None:
+    run = play(start(CHAIN), 1, defer=0.0)
+    found = against(run, CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
+    (c,) = [{"step": "c", "generation": 1, "after": ["b#1"], "skipped": False}]
+    condition = {"where": "next.arcs[0].when", "recorded": "{{ ctx.x > 0 }}", "now": "{{ ctx.x > 5 }}"}
+    assert found.document() == {
+        "execution_id": "7",
+        "recorded": {"path": "t/t", "plan_hash": run.plan.hash},
+        "now": {"path": "t/t", "plan_hash": found.plan.hash},
+        "empty": False,
+        "divergence": {
+            "seq": 5,
+            "event": "call.done",
+            "step": "b",
+            "generation": 1,
+            "recorded": ["command.issued c#1 (b -> c)", "step.skipped d"],
+            "now": ["command.issued d#1 (b -> d)", "step.skipped c"],
+        },
+        "added": [{**c, "step": "d"}],
+        "removed": [c],
+        "rerouted": [
+            {
+                **c,
+                "step": "b",
+                "after": ["a#1"],
+                "event": "call.done",
+                "recorded": ["c"],
+                "now": ["d"],
+                "because": [condition],
+            }
+        ],
+        "reparameterised": [],
+        "undetermined": {},
+        "ending": {
+            "recorded": {"status": "completed", "result_step": "c"},
+            "now": {"status": "completed", "result_step": "d"},
+        },
+    }
+
+
+def test_a_change_within_one_run_says_which(start: Any) -> None:
+    flow = WORKFLOWS["again"]
+    found = against(play(start(flow), 1), flow.replace("default(0) + 1", "default(0) + 2"))
+    (poll,) = found.document()["reparameterised"]
+    assert {"where": "set.n", "recorded": 1, "now": 2, "generation": 1} in poll["changes"]
+    (rerouted,) = found.document()["rerouted"]
+    assert {"where": "set.n", "recorded": 2, "now": 4, "generation": 2} in rerouted["because"]
+    assert names(found, "removed") == ["poll#3"]
+
+
+def test_a_change_that_each_run_has_is_told_once(start: Any) -> None:
+    flow = WORKFLOWS["again"]
+    edited = flow.replace("tool: {kind: noop}\n", "tool: {kind: noop, wait: 1}\n", 1)
+    found = against(play(start(flow), 1), edited)
+    assert [change.where for change in found.reparameterised["poll"]] == ["tool.wait"]
+    assert found.divergence is not None
+    assert (found.divergence["seq"], found.divergence["now"]) == (2, ["the same step with other tool.wait"])
+    assert found.divergence["recorded"] == ["poll#1 as it was"]
+
+
+GIVEN = CHAIN.replace(
+    "{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {b: "{{ b.v | default(0) }}"}}}'
+)
+PAST = GIVEN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: c}]}")
+
+
+def test_an_outcome_that_a_step_reads_and_no_longer_finds_is_told(start: Any) -> None:
+    found = against(play(start(GIVEN), 1), PAST)
+    (change,) = found.reparameterised["c"]
+    assert (change.where, change.now, change.generation) == ("b", {"status": "skipped"}, 1) or change.now == "(absent)"
+    assert change.recorded["data"]["of"] == "b"
+
+
+def test_what_one_version_alone_reads_is_told_with_the_template_that_reads_it(start: Any) -> None:
+    for was, now in ((GIVEN, CHAIN), (CHAIN, GIVEN)):
+        found = against(play(start(was), 1), now)
+        assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
+    reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
+    for was, now in ((reading, CHAIN), (CHAIN, reading)):
+        found = against(play(start(was), 1), now)
+        assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
+
+
+def test_a_value_of_ctx_that_is_no_longer_set_is_told_to_who_reads_it(start: Any) -> None:
+    flow = CHAIN.replace(
+        "{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {y: "{{ ctx.y | default(0) }}"}}}'
+    )
+    setting = flow.replace("ctx.x: ", "ctx.y: 5, ctx.x: ")
+    (change,) = against(play(start(setting), 1), flow).reparameterised["c"]
+    assert (change.where, change.recorded, change.now) == ("ctx.y", 5, "(absent)")
+    (change,) = against(play(start(flow), 1), setting).reparameterised["c"]
+    assert (change.where, change.recorded, change.now) == ("ctx.y", "(absent)", 5)
+
+
+def test_decisions_that_look_alike_are_told_by_what_is_in_them(start: Any) -> None:
+    flow = CHAIN.replace("ctx.x > 0", "ctx.gone > 0")
+    edited = flow.replace("ctx.gone > 0", f"ctx.away == '{'a' * 300}'")
+    found = against(play(start(flow), 1, defer=0.0), edited)
+    assert found.divergence is not None
+    assert (found.divergence["step"], found.divergence["event"]) == ("b", "call.done")
+    was, now = found.divergence["recorded"], found.divergence["now"]
+    assert 'playbook.failed b template_error: error.name = "gone"' in was
+    assert 'playbook.failed b template_error: error.name = "away"' in now
+    (long,) = [line for line in now if "error.template = " in line]
+    assert long.endswith("aaa...")
+    assert len(long.partition(" = ")[2]) == 200
+
+
+def test_an_end_in_failure_is_told_by_its_code(start: Any) -> None:
+    found = against(play(start(CHAIN), 1, defer=0.0), CHAIN.replace("ctx.x > 0", "ctx.gone > 0"))
+    assert found.divergence is not None
+    assert found.divergence["now"] == ["playbook.failed b template_error"]
+    assert set(names(found, "removed")) == {"c#1"}
+
+
+def test_what_a_running_one_waits_for_is_no_difference(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split")
+    run.done("left")
+    found = against(run, DIAMOND.replace("{step: more, tool: {kind: noop}", "{step: more, tool: {kind: noop, x: 1}"))
+    assert found.empty and not found.undetermined
+    edited = DIAMOND.replace(
+        "{step: left, tool: {kind: noop}, next: {arcs: [{step: join}]}}", "{step: left, tool: {kind: noop}}"
+    )
+    found = against(run, edited)
+    assert [(one.run.step, one.now) for one in found.rerouted] == [("left", [])]
+    assert found.document()["divergence"]["now"] == ["step.exit left#1 (left -> end)"]
+    assert found.undetermined == {}, "the recorded one waits for the same command"
+
+
+def test_no_log_and_no_log_are_the_same(start: Any) -> None:
+    run = start(CHAIN)
+    found = diff("7", [], run.plan, run.plan)
+    assert found.empty
+    assert found.document()["added"] == []

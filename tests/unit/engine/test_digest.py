@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.engine.plays import LOOP, WORKFLOWS, answers, play
+from tests.unit.engine.plays import CHILD, LOOP, WORKFLOWS, answers, play
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.digest import digest, lasting_digest, raw_digest
+from noetl_serverless.engine.digest import digest, items_digest, lasting_digest, raw_digest
 from noetl_serverless.engine.events import Event
 
 
@@ -131,3 +132,160 @@ def test_of_a_childs_payload_by_reference_the_content_counts_and_not_the_place()
     assert one != started("noetl://execution/7/result/a/00000001", sha256="2" * 64)
     lasting = [started("r", sha256=own * 64, digest="d" * 64) for own in "12"]
     assert lasting[0] == lasting[1]
+
+
+def test_a_digest_says_how_it_was_made_and_is_a_sum(start: Any) -> None:
+    log = play(start(LOOP), 1).log
+    assert re.fullmatch(r"r1:[0-9a-f]{64}", raw_digest(log))
+    assert re.fullmatch(r"c1:[0-9a-f]{64}", digest("7", log).value)
+    assert raw_digest([]) == "r1:"
+
+
+def test_the_raw_digest_sees_each_part_of_an_event(start: Any) -> None:
+    log = play(start(LOOP), 1).log
+    whole = raw_digest(log)
+    event = next(event for event in log if event.cause is not None and event.command_id is not None)
+    for part in (
+        {"cause": 999},
+        {"type": "x"},
+        {"step": "x"},
+        {"generation": 9},
+        {"command_id": "x"},
+        {"at": 1},
+        {"payload": {}},
+        {"seq": 10_000},
+    ):
+        assert raw_digest([replace(event, **part) if one is event else one for one in log]) != whole, part
+
+
+def failed_with(start: Any, **error: Any) -> str:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", e.CALL_ERROR, error={"kind": "tool", "code": "boom", "message": "x", **error})
+    return of(run)
+
+
+@pytest.mark.parametrize("part", ["kind", "code", "at", "failed_task", "name", "template"])
+def test_of_an_error_its_kind_its_code_and_its_place_count(start: Any, part: str) -> None:
+    assert failed_with(start, **{part: "other"}) != failed_with(start)
+    assert failed_with(start, message="y", retryable=True, line=7) == failed_with(start)
+
+
+def content(run: Any, name: str) -> dict[str, Any]:
+    (link,) = [link for link in digest("7", run.log).links if link.name == name]
+    return link.content
+
+
+def test_an_entry_says_what_led_to_it_what_came_of_it_and_where_it_led(start: Any) -> None:
+    run = play(start(WORKFLOWS["chain"]), 1)
+    assert content(run, "start") == {"playbook": run.plan.hash, "workload": {}, "ctx": {}}
+    assert content(run, "a#1") == {
+        "step": "a",
+        "generation": 1,
+        "after": [],
+        "outcome": {"status": "ok", "error": None, "value": answers("a", 1, None)},
+        "route": {"event": "call.done", "set": {"x": 1}, "arcs": ["b"]},
+    }
+    assert content(run, "c#1")["after"] == ["b#1"]
+    assert content(run, "c#1")["route"] == {"event": "call.done", "set": {}, "arcs": []}
+    assert content(run, "end") == {"status": "completed", "error": None}
+
+
+def test_a_workload_beside_the_log_counts_as_one_within(start: Any) -> None:
+    run = play(start("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)
+    kept = {name: value for name, value in run.log[0].payload.items() if name != "workload"}
+    log = [replace(run.log[0], payload=kept), *run.log[1:]]
+    assert digest("7", log, {"x": 1}).value == of(run)
+    assert digest("7", log).value != of(run)
+
+
+def test_of_a_failed_execution_counts_what_led_to_the_failure(start: Any) -> None:
+    run = start(WORKFLOWS["failing"])
+    run.done("split")
+    run.done("slow", {"v": 1})
+    run.error("bad")
+    found = digest("7", run.log)
+    assert [link.name for link in found.links] == ["start", "split#1", "bad#1", "end"]
+    assert content(run, "end") == {"status": "failed", "error": {"kind": "tool", "code": "boom"}}
+    assert content(run, "bad#1")["outcome"]["error"] == {"kind": "tool", "code": "boom"}
+
+
+def test_of_a_cancelled_one_counts_what_was_over(start: Any) -> None:
+    run = start(WORKFLOWS["failing"])
+    run.done("split")
+    run.done("slow")
+    run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
+    assert [link.name for link in digest("7", run.log).links] == ["start", "split#1", "slow#1", "end"]
+    assert content(run, "end") == {"status": "cancelled", "error": None}
+
+
+def test_what_comes_after_the_end_does_not_count(start: Any) -> None:
+    run = play(start(WORKFLOWS["chain"]), 1)
+    before = digest("7", run.log)
+    run.fact(e.CANCELLED, payload={})
+    assert digest("7", run.log) == before
+
+
+def test_a_loop_counts_with_its_collection_and_its_results_and_as_failed_only_that_it_did(start: Any) -> None:
+    flow = """
+        - step: each
+          loop: {in: "{{ ['p', 'q'] }}", iterator: x, spec: {mode: sequential}}
+          tool: {kind: noop}
+        """
+    run = start(flow)
+    run.frame("each#1.0", ["r"], item_ms=1000)
+    run.frame("each#1.1", ["s"], item_ms=1000)
+    assert content(run, "each#1")["loop"] == {
+        "count": 2,
+        "collection": ["p", "q"],
+        "failed": 0,
+        "items": f"{items_digest(0, ['r', 's']):064x}",
+    }
+    run = start(flow)
+    run.frame("each#1.0", [None], failed=1, error={"kind": "tool", "code": "boom", "message": "x", "index": 0})
+    entry = content(run, "each#1")
+    assert entry["loop"] == {"count": 2, "collection": ["p", "q"]}
+    assert entry["outcome"]["error"] == {"kind": "loop", "code": "loop.item_failed"}
+
+
+def test_items_count_with_their_place(start: Any) -> None:
+    whole = items_digest(0, ["a", "b", "c"])
+    assert (items_digest(0, ["a"]) + items_digest(1, ["b", "c"])) % 2**256 == whole
+    assert items_digest(1, ["a", "b", "c"]) != whole != items_digest(0, ["b", "a", "c"])
+    assert items_digest(0, []) == 0
+    assert items_digest(0, [http("Monday")]) == items_digest(0, [http("Tuesday")])
+
+
+@pytest.mark.parametrize(
+    ("ref", "value"),
+    [
+        ({"meta": {"sha256": "s", "digest": "d"}}, {"sha256": "d"}),
+        ({"meta": {"sha256": "s"}}, {"sha256": "s"}),
+        ({"kind": "manifest", "count": 3, "extracted": {"n": 1}}, {"manifest": 3, "extracted": {"n": 1}}),
+    ],
+)
+def test_a_stored_result_counts_by_its_sum(start: Any, ref: dict[str, Any], value: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", ref={"ref": "noetl://execution/7/result/a/0", "key": "k", **ref})
+    assert content(run, "a#1")["outcome"]["value"] == value
+
+
+def test_what_a_command_set_before_it_was_suspended_counts(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", e.CALL_DEFERRED, delay=1, set={"x": 1, "y": 1})
+    (timer,) = run.state.timers
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
+    run.done("a", set={"x": 2})
+    assert content(run, "a#1")["set"] == {"x": 2, "y": 1}
+
+
+def test_a_sub_playbook_counts_with_what_it_was_given_and_how_it_ended(start: Any) -> None:
+    run = play(start(WORKFLOWS["parent"]), 1)
+    entry = content(run, "call#1")
+    assert entry["children"] == [{name: CHILD[name] for name in ("path", "plan_hash", "payload", "return_step")}]
+    assert entry["outcome"] == {"status": "ok", "error": None, "value": answers("call", 1, None)}
+
+
+def test_a_step_that_was_not_admitted_counts_as_skipped(start: Any) -> None:
+    run = play(start(WORKFLOWS["admission"]), 1)
+    assert content(run, "b#1")["outcome"] == {"status": "skipped", "error": None, "value": None}
+    assert content(run, "c#1")["after"] == ["b#1"]

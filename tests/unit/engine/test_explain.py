@@ -227,3 +227,115 @@ def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_
     told = [entry for entry in found["chain"] if "attempts" in entry]
     assert [(entry["seq"], entry["attempts"][0]["index"]) for entry in told] == [(frames[0].seq, 0)]
     assert found["why"] == "it ran to its end; attempts of its items that came to nothing: 1"
+
+
+def test_what_comes_after_the_end_is_not_told(start: Any) -> None:
+    run = play(start(CHAIN), 1)
+    before = of(run)
+    run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "late"}})
+    after = of(run)
+    assert (after["status"], after["error"], after["steps"]) == ("completed", None, before["steps"])
+
+
+def test_while_it_runs_there_are_no_warnings(start: Any) -> None:
+    found = of(start(CHAIN))
+    assert (found["status"], found["error"], found["warnings"]) == ("running", None, [])
+
+
+def texts(found: dict[str, Any]) -> list[str]:
+    return [entry["text"] for entry in found["chain"]]
+
+
+def test_the_first_attempt_is_not_worth_a_word(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
+    found = step_of(run, "a")
+    assert found["why"] == "it ran to its end"
+    assert "a#1 ends well (after 1.500 s, in w-3)" in texts(found)
+
+
+def test_a_report_without_a_word_about_itself(start: Any) -> None:
+    run = start(CHAIN)
+    run.done("a", {"v": 1})
+    assert texts(step_of(run, "a"))[:3] == ["the playbook begins here", "a#1 is given to a worker", "a#1 ends well"]
+
+
+@pytest.mark.parametrize(
+    ("resume", "told"),
+    [
+        (None, "a#1 is to go on in 1.5 s"),
+        ({"attempt": 1}, "a#1 is to go on in 1.5 s"),
+        ({"attempt": 2}, "a#1 is to go on in 1.5 s, for attempt 2"),
+    ],
+)
+def test_a_delay_and_what_comes_of_it(start: Any, resume: Any, told: str) -> None:
+    run = start(CHAIN)
+    run.report("a#1", e.CALL_DEFERRED, delay=1.5, **({"resume": resume} if resume else {}))
+    (timer,) = run.state.timers
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
+    assert texts(step_of(run, "a"))[2:] == [
+        told,
+        "the delay is over",
+        "a#1@2 is given to a worker again, after its timer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ending", "told", "status"),
+    [
+        ({"status": "ok"}, "has ended with ok", "ok"),
+        ({"status": "error", "error": {"code": "down", "message": "x", "line": 3}}, "down: x (line 3)", "failed"),
+    ],
+)
+def test_a_sub_playbook_and_its_end(start: Any, ending: dict[str, Any], told: str, status: str) -> None:
+    run = start(WORKFLOWS["parent"])
+    run.report("call#1", e.CALL_PARKED, child=CHILD)
+    (child,) = run.state.children
+    payload = {"execution_id": child, "resumes": False, **ending}
+    run.fact(e.CHILD_ENDED, step="call", generation=1, payload=payload)
+    found = step_of(run, "call")
+    assert found["status"] == status
+    (line,) = [text for text in texts(found) if text.startswith(f"execution {child}")]
+    assert line.endswith(told)
+
+
+def test_a_few_frames_are_told_one_by_one_and_many_as_one(start: Any) -> None:
+    def lines(width: int) -> list[str]:
+        flow = WORKFLOWS["two loops"].replace("range(9)", f"range({width})")
+        run = start(flow.replace("max_in_flight: 3", "max_in_flight: 50"))
+        run.done("split")
+        for command in [name for name in run.state.commands if name.startswith("one")]:
+            run.frame(command, [1])
+        found = texts(step_of(run, "one"))
+        assert f"opens a loop of {width} items, 50 at a time" in found
+        assert "the loop ends with ok" in found
+        return [text for text in found if text.endswith("end well")]
+
+    assert lines(5) == [f"items {n} to {n} end well" for n in range(5)]
+    assert lines(6) == ["6 items end well"]
+
+
+def test_a_sequential_loop_and_an_item_of_it_that_fails(start: Any) -> None:
+    run = start(WORKFLOWS["two loops"])
+    run.done("split")
+    run.frame("two#1.0", [None], failed=1, error={"code": "bad", "message": "no", "index": 0})
+    found = texts(step_of(run, "two"))
+    assert "opens a loop of 5 items, one after the other" in found
+    assert "1 of the items 0 to 0 fail; the first: bad: no" in found
+    assert found.count("the loop ends with error: loop.item_failed: 1 of 5 items failed; the first: no") == 1
+    assert not [text for text in found if text.startswith("two#1.0")], "that a frame is issued is not told"
+
+
+def test_a_worker_that_is_to_render_a_collection(start: Any) -> None:
+    run = start(
+        "- {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}\n"
+        '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
+    )
+    run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
+    assert "each#1.open is given to a worker to render its collection" in texts(step_of(run, "each"))
+
+
+def test_a_failure_without_an_error_has_no_reason(start: Any) -> None:
+    run = start(WORKFLOWS["recovery"])
+    run.report("a#1", e.CALL_ERROR)
+    assert "a#1 fails: no reason given" in texts(step_of(run, "a"))

@@ -198,3 +198,98 @@ def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame(start):
     )
     run.frame("each#1.0", [1], item_ms=100, set={"total": 5})
     assert run.issued("each")[1].payload["scope"] == {"ctx": {"total": 5}}
+
+
+def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_report(start):
+    run = start(
+        """
+        - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
+        - {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}
+        """
+    )
+    run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/00000000", "extracted": {}})
+    run.report("each#1.open", count=2, data=["p", "q"])
+    opened = next(event for event in run.log if event.type == "loop.opened")
+    assert (opened.payload["count"], opened.payload["data"]) == (2, ["p", "q"])
+    assert "ref" not in opened.payload
+    drain(run)
+    assert run.state.outcomes["each"]["data"]["stats"]["total"] == 2
+
+
+def test_a_collection_that_a_worker_could_not_render_fails_the_step(start):
+    run = start(loop("range(50000) | list"))
+    error = {"kind": "tool", "code": "boom", "message": "it broke"}
+    run.report("each#1.open", "call.error", error=error)
+    assert run.state.error == {**error, "step": "each"}
+    assert run.log[-2].payload == {"status": "error", "error": error}
+
+
+@pytest.mark.parametrize(
+    ("items", "code", "message"),
+    [
+        ("5", "loop.not_iterable", "loop.in must give a list, not int ('5')"),
+        ("'text'", "loop.not_iterable", "loop.in must give a list, not str ('text')"),
+    ],
+)
+def test_what_is_no_list_is_told_with_its_template(start, items, code, message):
+    run = start(loop(items))
+    assert run.state.error == {
+        "kind": "loop",
+        "code": code,
+        "message": message,
+        "template": "{{ " + items + " }}",
+        "retryable": False,
+        "step": "each",
+    }
+
+
+@pytest.mark.parametrize(
+    ("width", "message", "template"),
+    [
+        ("10001", "max_in_flight is at most 10000, not 10001", "{{ 10001 }}"),
+        ("'many'", "invalid literal for int() with base 10: 'many'", "{{ 'many' }}"),
+    ],
+)
+def test_a_width_that_cannot_be_is_told_with_its_template(start, width, message, template):
+    run = start(loop(width=f'"{{{{ {width} }}}}"'))
+    error = run.state.error
+    assert (error["code"], error["message"], error["template"]) == ("loop.invalid", message, template)
+
+
+@pytest.mark.parametrize(("width", "out"), [("0", 1), ("-3", 1), ("'2'", 2), ("5", 5)])
+def test_a_width_may_be_rendered_and_is_one_at_least(start, width, out):
+    run = start(loop(width=f'"{{{{ {width} }}}}"'))
+    assert len(run.state.commands) == out
+
+
+def test_an_object_is_one_item_and_none_is_none(start):
+    assert start(loop("{'a': 1}")).log[1].payload["data"] == [{"a": 1}]
+    assert start(loop("none")).running == {"after"}
+
+
+def test_what_is_handed_back_goes_out_again_the_first_items_first(start):
+    run = start(loop("range(100) | list", width=4))
+    for name in list(run.state.commands):
+        run.frame(name, [0])
+    first, _, _, last = list(run.state.commands.values())
+    assert first.frame[2] - first.frame[1] > 3, "short items travel together"
+    run.frame(f"each#1.{last.frame[0]}", [0], item_ms=1000)
+    run.frame(f"each#1.{first.frame[0]}", [0], item_ms=1000)
+    assert run.issued("each")[-1].payload["frame"][1:3] == [first.frame[1] + 1, first.frame[1] + 2]
+    drain(run, item_ms=1000)
+    assert run.state.outcomes["each"]["data"]["stats"]["success"] == 100
+
+
+def test_a_failed_loop_says_what_its_first_item_said(start):
+    run = start(loop("range(3) | list", width=1))
+    error = {"code": "boom", "message": "it broke", "index": 0}
+    run.frame("each#1.0", [None], failed=1, error=error)
+    assert run.state.error == {
+        "kind": "loop",
+        "code": "loop.item_failed",
+        "message": "1 of 3 items failed; the first: it broke",
+        "retryable": False,
+        "item": error,
+        "step": "each",
+    }
+    assert run.log[-2].payload["stats"] == {"total": 3, "success": 0, "failed": 1}
