@@ -45,7 +45,8 @@ class Diff:
 
     @property
     def empty(self) -> bool:
-        return self.divergence is None and not (self.added or self.removed or self.rerouted or self.reparameterised)
+        # with other runs or arcs there are other decisions
+        return self.divergence is None and not self.reparameterised
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

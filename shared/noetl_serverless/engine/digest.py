@@ -221,6 +221,7 @@ class Reader:
     # -- writing
 
     def _chosen(self) -> set[Key]:
+        """The runs that count, each with all that led to it."""
         over = {key for key, entry in self.found.items() if entry.route is not None}
         if self.end is None or self.end.type != e.FAILED or self.end.step is None:
             return over
@@ -229,14 +230,14 @@ class Reader:
         queue = [failed] if failed is not None else []
         while queue:
             key = queue.pop()
-            if key not in chosen and key in self.found:
+            if key not in chosen:
                 chosen.add(key)
                 queue += self.found[key].parents
         return chosen
 
     def _ordered(self, chosen: set[Key]) -> Iterable[Key]:
         """Causes before effects, else by name."""
-        missing = {key: {parent for parent in self.found[key].parents if parent in chosen} for key in chosen}
+        missing = {key: set(self.found[key].parents) for key in chosen}
         effects: dict[Key, list[Key]] = {}
         for key, parents in missing.items():
             for parent in parents:

@@ -50,7 +50,8 @@ class Run:
         assert plain(fold("7", self.log)) == plain(self.state), "the log folds to another state"
         kept = orjson.dumps(self.state.snapshot())
         again = State.restore(orjson.loads(kept), self.state.workload)
-        assert orjson.dumps(again.snapshot()) == kept, "the snapshot does not restore, or in another order"
+        assert again == self.state, "the snapshot does not restore"
+        assert orjson.dumps(again.snapshot()) == kept, "it restores in another order"
         return decisions
 
     def report(self, command: str, kind: str = e.CALL_DONE, **payload: Any) -> list[Event]:

@@ -339,3 +339,16 @@ def test_a_failure_without_an_error_has_no_reason(start: Any) -> None:
     run = start(WORKFLOWS["recovery"])
     run.report("a#1", e.CALL_ERROR)
     assert "a#1 fails: no reason given" in texts(step_of(run, "a"))
+
+
+def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule(start: Any) -> None:
+    flow = WORKFLOWS["admission"].replace("a.v > 100", "a.v > 0")
+    run = start(flow)
+    run.done("a", {"v": 1})
+    run.done("b")
+    found = step_of(run, "b")
+    (entry,) = [entry for entry in found["chain"] if entry["text"] == "asks whether to run at all"]
+    assert (entry["seq"], entry["event"], entry["step"]) == (3, e.CALL_DONE, "b")
+    (asked,) = entry["asked"]
+    assert (asked["about"], asked["index"], asked["holds"], asked["values"]) == ("admission", 0, True, {"a.v": 1})
+    assert found["chain"][-1]["text"] == "b#1 leads to no other step"

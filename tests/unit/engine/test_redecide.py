@@ -234,3 +234,33 @@ def test_a_line_above_moves_the_place_of_an_error_and_changes_nothing(start: Any
     assert found.log[-1].payload["error"]["line"] > run.log[-1].payload["error"]["line"]
     other = again(run, flow.replace("ctx.gone > 0", "ctx.away > 0"))
     assert other.divergence is not None
+
+
+def test_what_a_command_is_given_is_part_of_its_decision(start: Any) -> None:
+    reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
+    found = again(play(start(CHAIN), 1), reading)
+    assert found.divergence is not None
+    assert (found.divergence.fact.step, found.divergence.fact.type) == ("b", e.CALL_DONE)
+    assert found.state.status == "completed"
+
+
+def test_what_the_items_of_a_loop_are_given_is_not(start: Any) -> None:
+    flow = LOOP.replace("{step: a, tool: {kind: noop},", "{step: a, tool: {kind: noop}, set: {ctx.x: 1},")
+    reading = flow.replace("      tool: {kind: noop}\n", '      tool: {kind: noop, input: {x: "{{ ctx.x }}"}}\n')
+    assert reading != flow
+    found = again(play(start(flow), 1), reading)
+    assert (found.divergence, found.state.status) == (None, "completed"), "older releases put it elsewhere"
+
+
+def test_of_what_comes_at_once_each_command_takes_its_own(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split")
+    run.done("right", {"v": 1})
+    run.done("more", {"v": 2})
+    run.done("left", {"v": 3})
+    run.done("join")
+    turned = WORKFLOWS["diamond"].replace("{step: right}, ", "{step: join}, ")
+    found = again(run, turned)
+    assert (found.state.status, found.missing) == ("completed", {})
+    assert found.state.outcomes["left"]["data"] == {"v": 3}
+    assert "right" not in found.state.generations

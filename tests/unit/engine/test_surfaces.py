@@ -186,6 +186,13 @@ def test_loops_stages_and_frames(start: Any) -> None:
     assert [(row["step"], row["status"]) for row in said.stages] == [("one", "open"), ("two", "ok")]
 
 
+def test_loops_stand_by_name(start: Any) -> None:
+    flow = WORKFLOWS["two loops"].replace("step: one", "step: zwei")
+    run = start(flow)
+    run.done("split")
+    assert [row["step"] for row in surfaces("7", run.log).loops] == ["two", "zwei"]
+
+
 def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings(start: Any) -> None:
     run = start(WORKFLOWS["two loops"])
     run.done("split")

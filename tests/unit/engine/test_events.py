@@ -1,0 +1,32 @@
+"""The names that stand in the log."""
+
+from __future__ import annotations
+
+from noetl_serverless.engine import events as e
+
+
+def test_events_are_stored_under_these_names() -> None:
+    assert {
+        "playbook.initialized",
+        "call.done",
+        "call.error",
+        "call.deferred",
+        "call.parked",
+        "frame.committed",
+        "timer.fired",
+        "child.ended",
+        "execution.cancelled",
+        "execution.retried",
+    } == e.FACTS
+    assert {
+        "command.issued",
+        "step.exit",
+        "step.skipped",
+        "loop.opened",
+        "loop.done",
+        "timer.set",
+        "child.started",
+        "playbook.completed",
+        "playbook.failed",
+    } == e.DECISIONS
+    assert (e.IGNORED, e.QUARANTINED, e.UNDECIDABLE) == ("ignored", "quarantined", "engine.undecidable")
