@@ -260,7 +260,6 @@ class Reporting:
                 batch.settle(outcome, "accepted")
             elif (outcome.execution_id, outcome.command_id, outcome.fence) not in withheld:
                 batch.settle(outcome, "stale", "the command is not this worker's any more")
-        batch.work.clear()
         for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
         if withheld:

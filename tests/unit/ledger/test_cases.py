@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,3 +39,47 @@ async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
     cases.keep(kept)
     assert (await cases.get(["1"]))["1"] is kept
     assert (await cases.get(["1"], fresh=True))["1"] is not kept
+
+
+async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    told: list[str] = []
+
+    async def work(name: str, ids: list[str]) -> None:
+        async with cases.alone(ids):
+            told.append(f"{name} in")
+            await asyncio.sleep(0.01)
+            told.append(f"{name} out")
+
+    # in whichever order they are named
+    await asyncio.wait_for(asyncio.gather(work("a", ["1", "2", "1"]), work("b", ["2", "1"])), 5)
+    assert told == ["a in", "a out", "b in", "b out"]
+    told.clear()
+    await asyncio.gather(work("a", ["1"]), work("b", ["2"]))
+    assert told[:2] == ["a in", "b in"], "others are not kept waiting"
+
+
+async def test_what_has_ended_is_not_kept() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    kept = case("1")
+    cases.keep(kept)
+    over = case("1")
+    over.state.status = "completed"
+    cases.keep(over)
+    loaded = (await cases.get(["1"]))["1"]
+    assert loaded is not kept and loaded is not over
+
+
+async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    cases.keep(case("1"))
+
+    async def nothing(ids: Sequence[str]) -> dict[str, Case]:
+        return {}
+
+    log.load = nothing
+    assert await cases.get(["1"], fresh=True) == {}
+    assert await cases.get(["1"]) == {}

@@ -83,7 +83,7 @@ async def test_a_start_that_cannot_be_decided_is_set_apart(engine: Engine, fault
     assert await status(engine, id) == "failed"
     assert await types(engine, id) == ["playbook.initialized", "playbook.failed"]
     await engine.ledger.retry(id)
-    await work(engine)
+    assert await work(engine) == ["a#1", "b#1", "c#1"], "it had nothing to begin with"
     assert await status(engine, id) == "completed"
 
 

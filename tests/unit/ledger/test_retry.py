@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from tests.unit.ledger.apart import (
+    CALLS,
     CHAIN,
+    CHILD,
     FORK,
     TIMED,
     Faulty,
@@ -244,3 +246,24 @@ async def test_what_was_out_is_out_again_however_long_the_log_is(
     assert await out(engine, id) == before == ["other#1", "timed#1!7"]
     (again,) = await engine.claim()
     assert (again.command_id, again.scope) == (other.command_id, other.scope)
+
+
+async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, faulty: Faulty, unfollowed: None) -> None:
+    engine.catalog.add("t/t", CALLS)
+    engine.catalog.add("t/child", CHILD)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    call, b = (await engine.report(outcome(split), capacity=10)).commands
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    (only,) = await engine.claim()
+    await engine.report(outcome(only))
+    faulty.at("b")
+    await engine.report(outcome(b))
+    facts = (await engine.ledger.quarantine_of(id)).facts
+    assert sorted(fact["type"] for fact in facts) == [e.CALL_DONE, e.CHILD_ENDED]
+    faulty.mend()
+    await engine.ledger.retry(id)
+    while await engine.ledger.advance(id):
+        pass
+    assert await work(engine) == ["after#1"]
+    assert (await types(engine, id)).count(e.CHILD_ENDED) == 1

@@ -1,0 +1,377 @@
+"""What the services and the reconciler ask of the ledger beside starts and reports."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.errors import Busy, NotFound, Unavailable
+from noetl_serverless.hosts.memory import MemoryInvoker
+from noetl_serverless.ledger import commits, dispatch
+from noetl_serverless.ledger.doorbell import Doorbell
+from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.protocol import ClaimRequest, CommandKey, HeartbeatRequest, Held
+from noetl_serverless.store.log import Committed
+from noetl_serverless.telemetry import metrics
+
+from .conftest import Engine, outcome
+
+ONLY = "- {step: only, tool: {kind: noop}}\n"
+CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
+LOOP = """
+- {step: a, tool: {kind: noop}, set: {ctx.n: 1}, next: {arcs: [{step: each}]}}
+- step: each
+  loop: {in: "{{ [10, 20, 30] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
+  tool: {kind: python, input: {x: "{{ iter.x + ctx.n }}"}, code: "result = x"}
+"""
+
+
+async def beside_a_child(engine: Engine) -> tuple[str, str]:
+    engine.catalog.add("t/t", CALL)
+    engine.catalog.add("t/child", ONLY)
+    id = await engine.start()
+    (call,) = await engine.claim()
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    (child,) = await engine.log.children(id)
+    return id, child
+
+
+# -- users
+
+
+async def test_a_cancellation_says_why(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    for reason, message in (("enough", "enough"), ("", "cancelled")):
+        id = await engine.start()
+        assert await engine.ledger.cancel(id, reason) == ("cancelled", [id])
+        (fact,) = [event for event in await engine.log.events(id) if event.type == e.CANCELLED]
+        assert fact.payload == {
+            "reason": reason,
+            "cascade": True,
+            "error": {"kind": "engine", "code": "cancelled", "message": message},
+        }
+        assert fact.at == int(engine.seconds * 1000)
+
+
+async def test_one_may_be_cancelled_without_its_children(engine: Engine) -> None:
+    id, child = await beside_a_child(engine)
+    assert await engine.ledger.cancel(id, "enough", cascade=False) == ("cancelled", [id])
+    assert (engine.status(id), engine.status(child)) == ("CANCELLED", "RUNNING")
+
+
+async def test_a_cancellation_reaches_the_children_of_children(engine: Engine) -> None:
+    engine.catalog.add("t/t", CALL)
+    engine.catalog.add("t/child", CALL.replace("t/child", "t/last"))
+    engine.catalog.add("t/last", ONLY)
+    id = await engine.start()
+    for path in ("t/child", "t/last"):
+        (call,) = await engine.claim()
+        await engine.report(outcome(call, status="parked", child={"path": path}))
+    (child,) = await engine.log.children(id)
+    (last,) = await engine.log.children(child)
+    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id, child, last])
+    assert {engine.status(one) for one in (id, child, last)} == {"CANCELLED"}
+
+
+async def test_the_state_is_that_of_now_and_of_nobody_there_is_none(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    assert (await engine.ledger.state(id)).status == "running"
+    await engine.ledger.cancel(id, "enough")
+    assert (await engine.ledger.state(id)).status == "cancelled"
+    with pytest.raises(NotFound, match="404"):
+        await engine.ledger.state("404")
+
+
+# -- workers
+
+
+async def test_a_worker_without_room_claims_nothing_and_one_that_is_pointed_to_a_command_gets_it(
+    engine: Engine,
+) -> None:
+    engine.catalog.add("t/t", ONLY)
+    ids = [await engine.start() for _ in range(3)]
+    assert await engine.claim(limit=0) == []
+    wanted = CommandKey(execution_id=ids[1], command_id="only#1")
+    assert [command.execution_id for command in await engine.claim(commands=[wanted])] == [ids[1]]
+    assert len(await engine.claim(limit=1)) == 1
+    assert len(await engine.claim()) == 1
+
+
+async def test_a_claim_is_for_a_pool_and_for_as_long_as_is_asked(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    assert await engine.claim(pool="gpu") == []
+    (command,) = await engine.claim(lease=7.0)
+    assert command.lease_until.startswith("2027-01-15T08:00:07")
+
+
+async def test_a_heartbeat_keeps_what_is_held_and_names_what_is_not(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    await engine.start()
+    first, second = await engine.claim(lease=10.0)
+    keys = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in (first, second)]
+    engine.seconds += 8
+    kept = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys[:1], lease=10.0))
+    assert kept.lost == []
+    engine.seconds += 5
+    await engine.log.expire(3, 10)
+    answer = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys, lease=10.0))
+    assert answer.lost == [CommandKey(execution_id=second.execution_id, command_id="only#1")]
+    old = keys[0].model_copy(update={"fence": first.fence - 1})
+    answer = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[old]))
+    assert [key.execution_id for key in answer.lost] == [first.execution_id], "an older fence holds nothing"
+
+
+async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_rung_for(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    (command,) = await engine.claim()
+    engine.bell.told.clear()
+    await engine.ledger.give_back("w-2", [command])
+    assert (await engine.claim(), engine.bell.told) == ([], []), "it is not that worker's"
+    await engine.ledger.give_back("w-1", [command])
+    assert engine.bell.told == [("shared", "ring"), ("shared", "only#1")]
+    (again,) = await engine.claim()
+    assert again.command_id == "only#1"
+
+
+async def test_a_release_of_what_is_not_held_is_stale(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    (command,) = await engine.claim()
+    answer = await engine.report(outcome(command, status="released"), worker="w-2")
+    assert [result.status for result in answer.results] == ["stale"]
+    engine.bell.told.clear()
+    answer = await engine.report(outcome(command, status="released"))
+    assert [result.status for result in answer.results] == ["accepted"]
+    assert ("shared", "only#1") in engine.bell.told
+
+
+async def test_a_frame_brings_what_its_loop_and_its_own_issue_say(engine: Engine) -> None:
+    engine.catalog.add("t/t", LOOP)
+    await engine.start()
+    (a,) = await engine.claim()
+    first, second = (await engine.report(outcome(a), capacity=5)).commands
+    assert (first.scope["ctx"], first.items, first.count) == ({"n": 1}, [10], 3)
+    frame = second.frame
+    assert frame is not None
+    assert (frame.index, frame.start, frame.end, frame.concurrency) == (1, 1, 2, 1)
+    (third,) = (await engine.report(outcome(first, [1], frame=covers(first)), capacity=5)).commands
+    assert (third.scope["ctx"], third.items) == ({"n": 1}, [30])
+
+
+def covers(command: Any) -> dict[str, Any]:
+    return {"start": command.frame.start, "end": command.frame.end, "ok": 1, "failed": 0, "item_ms": 100}
+
+
+async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine) -> None:
+    flow = """
+- {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
+- {step: each, loop: {in: "{{ load.rows }}", iterator: x}, tool: {kind: noop}}
+"""
+    engine.catalog.add("t/t", flow)
+    id = await engine.start()
+    (load,) = await engine.claim()
+    ref = {"kind": "result_ref", "ref": f"noetl://execution/{id}/result/load/0", "store": "disk", "key": f"{id}/load/0"}
+    (opening,) = (await engine.report(outcome(load, ref=ref), capacity=5)).commands
+    assert (opening.kind, opening.items, opening.collection) == ("open", None, None)
+    stored = {**ref, "ref": f"noetl://execution/{id}/result/each/0", "key": f"{id}/each/0"}
+    frames = (await engine.report(outcome(opening, ref=stored, count=2), capacity=5)).commands
+    assert [(frame.kind, frame.items, frame.count) for frame in frames] == [("frame", None, 2)]
+    assert frames[0].collection is not None and frames[0].collection["key"] == f"{id}/each/0"
+
+
+async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MOST_OPENINGS", 1)
+    engine.catalog.add("t/t", LOOP.replace("max_in_flight: 2", "max_in_flight: 1"))
+    asked: list[str] = []
+    opening, claim = engine.log.opening, engine.log.claim
+
+    async def note(id: str, *more: Any) -> Any:
+        asked.append(id)
+        return await opening(id, *more)
+
+    async def bare(*given: Any) -> Any:
+        # as of a frame whose opening the store does not send along
+        return [replace(lease, opening=None) for lease in await claim(*given)]
+
+    monkeypatch.setattr(engine.log, "opening", note)
+    monkeypatch.setattr(engine.log, "claim", bare)
+    one, two = await engine.start(), await engine.start()
+    await engine.report(*(outcome(command) for command in await engine.claim()))
+    frames = {command.execution_id: command for command in await engine.claim()}
+    assert asked == [one, two] or asked == [two, one]
+    last = asked[-1]
+    await engine.report(outcome(frames[last], [1], frame=covers(frames[last])))
+    (second,) = await engine.claim()
+    assert (second.items, len(asked)) == ([20], 2), "its opening was at hand"
+    other = next(id for id in (one, two) if id != last)
+    await engine.report(outcome(frames[other], [1], frame=covers(frames[other])))
+    (second,) = await engine.claim()
+    assert (second.items, len(asked)) == ([20], 3), "it had to make room"
+
+
+# -- the reconciler
+
+
+async def test_a_timer_fires_once(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(outcome(command, status="deferred", delay=5.0))
+    (timer,) = (await engine.ledger.state(id)).timers
+    engine.seconds += 5
+    assert await engine.ledger.fire(id, timer, "only", 1) is True
+    (fired,) = [event for event in await engine.log.events(id) if event.type == e.TIMER_FIRED]
+    assert (fired.at, fired.step, fired.generation, fired.payload) == (
+        int(engine.seconds * 1000),
+        "only",
+        1,
+        {"timer": timer},
+    )
+    assert await engine.ledger.fire(id, timer, "only", 1) is False
+    (again,) = await engine.claim()
+    assert (again.command_id, again.attempt) == ("only#1@2", 2)
+    with pytest.raises(NotFound):
+        await engine.ledger.fire("404", timer, "only", 1)
+
+
+async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) -> None:
+    invoker = MemoryInvoker()
+    doorbell = Doorbell(None, invoker, background=False, alarm="reconciler")
+    clock = lambda: int(engine.seconds * 1000)  # noqa: E731
+    engine.ledger = Ledger(engine.log, Playbooks(engine.catalog), doorbell, clock=clock)
+    engine.catalog.add("t/t", ONLY)
+    for _ in range(2):
+        await engine.start()
+    one, two = await engine.claim()
+    invoker.rings.clear()
+    await engine.report(outcome(one, status="deferred", delay=9.0), outcome(two, status="deferred", delay=4.0))
+    assert [(ring.function, ring.delay) for ring in invoker.rings] == [("reconciler", 4.0)]
+
+
+async def test_a_step_s_pool_is_told_while_its_execution_is_known(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    pool = await engine.ledger.pool(id)
+    assert pool is not None and pool("only") == "shared"
+    assert await engine.ledger.pool("404") is None
+
+
+async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    await engine.claim(lease=1.0)
+    engine.seconds += 5
+    (dead,) = await engine.log.poisoned(1, 10)
+    assert await engine.ledger.bury(dead) is True
+    assert await engine.ledger.bury(dead) is False
+    (fact,) = [event for event in await engine.log.events(id) if event.type == e.CALL_ERROR]
+    assert fact.payload["meta"]["deliveries"] == 1
+    assert fact.payload["error"] == {
+        "kind": "engine",
+        "code": "delivery_limit",
+        "message": "the command was given to 1 workers and none came back; the last was w-1. "
+        "It may kill its worker: see the worker's log",
+        "retryable": False,
+    }
+
+
+async def test_taking_in_an_empty_inbox_is_not_going_on(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    assert await engine.ledger.advance(id) is False
+    with pytest.raises(NotFound):
+        await engine.ledger.advance("404")
+
+
+# -- commits
+
+
+async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(outcome(command, status="deferred", delay=5.0))
+    (timer,) = (await engine.ledger.state(id)).timers
+    tries: list[int] = []
+
+    async def lost(parts: Any, claimant: Any = None) -> Committed:
+        tries.append(len(parts))
+        return Committed(frozenset(), [], [], [])
+
+    commit = engine.log.commit
+    monkeypatch.setattr(engine.log, "commit", lost)
+    with pytest.raises(Busy, match=id):
+        await engine.ledger.fire(id, timer, "only", 1)
+    assert tries == [1, 1, 1]
+    monkeypatch.setattr(engine.log, "commit", commit)
+    assert await engine.ledger.fire(id, timer, "only", 1)
+
+
+async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ended(engine: Engine) -> None:
+    heard: list[tuple[str, bool]] = []
+    engine.ledger = Ledger(
+        engine.log,
+        Playbooks(engine.catalog),
+        engine.doorbell,
+        on_commit=lambda id, ended: heard.append((id, ended)),
+    )
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(outcome(command))
+    assert heard == [(id, False), (id, True)]
+
+
+async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    id, _ = await beside_a_child(engine)
+    setbacks = metrics.setbacks.labels("follow")
+    before = setbacks._value.get()
+    (only,) = await engine.claim()
+    inbox = engine.log.inbox
+
+    async def down(execution_id: str) -> Any:
+        raise Unavailable("the database is gone")
+
+    async def wrong(execution_id: str) -> Any:
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(engine.log, "inbox", down)
+    with caplog.at_level(logging.WARNING):
+        answer = await engine.report(outcome(only, {"n": 1}))
+    assert answer.results[0].status == "accepted"
+    assert setbacks._value.get() == before, "what is down now is no fault of ours"
+    assert f"execution {id} goes on later" in caplog.text
+    monkeypatch.setattr(engine.log, "inbox", wrong)
+    await engine.ledger._commits.follow([id])
+    assert setbacks._value.get() == before + 1
+    monkeypatch.setattr(engine.log, "inbox", inbox)
+    assert await engine.ledger.advance(id)
+    assert engine.status(id) == "COMPLETED"
+
+
+# -- metrics
+
+
+async def test_outcomes_and_commands_are_counted(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    counts = [metrics.outcomes.labels("accepted"), metrics.outcomes.labels("stale")]
+    claimed = metrics.commands_claimed.labels("step")
+    before = [count._value.get() for count in (*counts, claimed)]
+    answer = await engine.ledger.claim(ClaimRequest(worker_id="w-1"))
+    (command,) = answer.commands
+    await engine.report(outcome(command))
+    await engine.report(outcome(command))
+    assert [count._value.get() for count in (*counts, claimed)] == [count + 1 for count in before]
