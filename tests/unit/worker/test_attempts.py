@@ -11,7 +11,7 @@ from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker import pipeline
-from noetl_serverless.worker.attempts import ERROR_BYTES, Attempts
+from noetl_serverless.worker.attempts import ERROR_BYTES, FIRST, LAST, Attempts
 from noetl_serverless.worker.budget import Budget
 
 ERROR = "{{ output.status == 'error' }}"
@@ -252,3 +252,72 @@ def test_an_attempt_never_ends_before_it_begins() -> None:
     attempts.fail(attempts.begin(1, "a"), {"code": "c"})
     (entry,) = attempts.told(10_000)["attempts"]
     assert (entry["started_at"], entry["ended_at"]) == (1000, 1000)
+
+
+def test_only_what_is_under_way_is_cut() -> None:
+    attempts = Attempts("w-1", clock=lambda: 5)
+    over = attempts.begin(1, "a")
+    attempts.end(over)
+    attempts.end(over)
+    attempts.begin(2, "b", 7, started_at=3)
+    attempts.cut({"code": "time_budget"})
+    attempts.cut({"code": "time_budget"})
+    assert attempts.told(10_000) == {
+        "attempts": [
+            {
+                "attempt": 2,
+                "task": "b",
+                "index": 7,
+                "error": {"code": "time_budget"},
+                "started_at": 3,
+                "ended_at": 5,
+                "worker": "w-1",
+            }
+        ]
+    }
+
+
+def many(count: int) -> Attempts:
+    attempts = Attempts(clock=lambda: 5)
+    for number in range(1, count + 1):
+        attempts.fail(attempts.begin(number, "a"), {"code": "x"})
+    return attempts
+
+
+@pytest.mark.parametrize(("count", "dropped"), [(FIRST + LAST, None), (FIRST + LAST + 1, 1), (FIRST + LAST + 30, 30)])
+def test_the_first_and_the_last_are_kept(count: int, dropped: int | None) -> None:
+    found = many(count).told(1_000_000)
+    numbers = [entry["attempt"] for entry in found["attempts"]]
+    assert numbers == [*range(1, FIRST + 1), *range(count - LAST + 1, count + 1)]
+    assert found.get("attempts_dropped") == dropped
+
+
+def test_where_there_is_little_room_those_in_the_middle_go_and_are_counted() -> None:
+    one = len(orjson.dumps(many(1).told(10_000)["attempts"]))
+    found = many(6).told(4 * one)
+    numbers = [entry["attempt"] for entry in found["attempts"]]
+    assert numbers == [1, 2, 3, 4][: len(numbers)], "there is no last before the first are full"
+    assert found["attempts_dropped"] == 6 - len(numbers) > 0
+    assert len(orjson.dumps(found["attempts"])) <= 4 * one + 4
+    assert many(6).told(0) == {"attempts_dropped": 6}
+    both = many(FIRST + LAST).told(6 * one)
+    numbers = [entry["attempt"] for entry in both["attempts"]]
+    assert (1 in numbers, FIRST + LAST in numbers) == (True, True)
+    assert len(numbers) + both["attempts_dropped"] == FIRST + LAST
+
+
+def test_what_was_remembered_goes_on_where_it_was() -> None:
+    held = many(FIRST + LAST + 3).held()
+    attempts = Attempts(clock=lambda: 5)
+    attempts.take_up(held)
+    assert attempts.held() == held
+    attempts.fail(attempts.begin(99, "a"), {"code": "x"})
+    found = attempts.told(1_000_000)
+    assert (found["attempts"][-1]["attempt"], found["attempts_dropped"], len(found["attempts"])) == (
+        99,
+        4,
+        FIRST + LAST,
+    )
+    own = attempts.told(1_000_000, suspended=True)
+    assert [entry["attempt"] for entry in own["attempts"]] == [99]
+    assert Attempts().held() == {}

@@ -9,6 +9,7 @@ import pytest
 from noetl_serverless.protocol import ClaimedCommand, Outcome
 from noetl_serverless.worker.chain import MOST_BYTES, MOST_STEPS, Chain
 from noetl_serverless.worker.lease import Lease
+from noetl_serverless.worker.retry import Retry
 
 
 def command(number: int, fence: int = 1) -> ClaimedCommand:
@@ -174,3 +175,44 @@ def test_an_outcome_waits_a_moment_for_others_unless_none_will_come() -> None:
         step(running)
     assert running.due(8, -0.01)
     assert chain(1, last=1).due(8, -0.01)
+
+
+def test_after_an_answer_the_next_report_begins_with_the_first_that_is_left() -> None:
+    running = chain(3)
+    running.retry = Retry(0.0, doubtful=True)
+    running.send()
+    assert running.uncertain
+    running.settle(accepted(1))
+    assert (running.sent, running.retry, running.uncertain) == (0, None, False)
+    unsent = running.unsent()
+    assert unsent is not None and unsent.command_id == "2"
+    assert running.ready
+
+
+def test_what_was_sent_or_may_have_been_taken_in_is_uncertain() -> None:
+    running = chain(1)
+    assert not running.uncertain
+    running.retry = Retry(0.0)
+    assert not running.uncertain
+    running.doubtful = True
+    assert running.uncertain and not running.ready
+
+
+def test_what_is_in_it_is_known_by_name() -> None:
+    running = chain(2)
+    assert [running.has(("7", str(number))) for number in range(1, 5)] == [True, True, True, False]
+    assert not running.has(("8", "1"))
+
+
+def test_an_anchor_takes_the_lease_that_was_given() -> None:
+    running = chain(2)
+    given = command(2, 20)
+    given.lease_until = "later"
+    running.anchor_at(given)
+    assert (running.anchor.fence, running.anchor.lease_until) == (20, "later")
+
+
+def test_no_report_is_larger_than_its_bound_unless_one_outcome_is() -> None:
+    running = chain(5, data="x" * (MOST_BYTES // 2 - 200))
+    assert len(running.send()) == 2
+    assert len(chain(3, data="x" * (2 * MOST_BYTES)).send()) == 1

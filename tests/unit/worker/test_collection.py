@@ -24,6 +24,7 @@ async def test_collections(bench: Any, make: Any, value: Any, items: list[Any]) 
 async def test_what_is_no_collection_is_an_error(bench: Any, make: Any, value: Any) -> None:
     outcome = await opened(bench, make, "{{ workload.items }}", workload={"items": value})
     assert (outcome.status, outcome.error["code"], outcome.error["at"]) == ("error", "loop.not_iterable", 7)
+    assert outcome.error["message"] == f"loop.in must give a list, not {type(value).__name__}"
     assert outcome.count is None
 
 

@@ -226,3 +226,16 @@ async def test_a_frame_without_its_items_is_an_error(bench: Any, make: Any) -> N
     bench.tool("a")
     outcome = await bench.frame(each(make), [1, 2], items=[1])
     assert outcome.status == "error"
+
+
+async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Any, make: Any) -> None:
+    tool = bench.tool("a", make.ok())
+    config = {"last": "{{ iter._last }}", "also": "{{ loop.last }}", "length": "{{ loop.length }}"}
+    await bench.frame(each(make, config=config), [1, 2], count=3)
+    await bench.frame(each(make, config=config), [1, 2], count=None)
+    assert [call.config for call in tool.calls] == [
+        {"last": False, "also": False, "length": 3},
+        {"last": False, "also": False, "length": 3},
+        {"last": False, "also": False, "length": 2},
+        {"last": True, "also": True, "length": 2},
+    ]

@@ -217,3 +217,49 @@ async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() 
     await call(app, "POST", "/", b'{"archive": true}')
     assert worker.archivist.runs == [60.0]
     assert [ring.payload for ring in invoker.rings] == [{"pool": "shared", "archive": True}]
+
+
+async def test_its_end_stops_what_is_written_for_the_archive() -> None:
+    worker: Any = FakeWorker()
+    worker.archivist.gate = asyncio.Event()
+    app = make_app(worker, MemoryHost(600))
+    before = asyncio.all_tasks()
+    async with app.router.lifespan_context(app):
+        assert worker.warmed
+        await call(app, "POST", "/", b'{"archive": true}')
+        await asyncio.sleep(0)
+        (writing,) = asyncio.all_tasks() - before
+    assert writing.cancelled()
+    assert worker.closed
+
+
+async def test_an_archive_that_cannot_be_written_is_left_and_rung_for_no_more() -> None:
+    class Broken(FakeArchivist):
+        async def run(self, seconds: float) -> Summary:
+            self.runs.append(seconds)
+            raise Unauthenticated("no")
+
+    worker: Any = FakeWorker()
+    worker.archivist = Broken()
+    invoker = MemoryInvoker()
+    app = make_app(worker, MemoryHost(30), invoker=invoker, background=False)
+    assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
+    assert (worker.archivist.runs, invoker.rings) == ([30], [])
+
+
+async def test_a_ring_that_cannot_be_rung_again_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf(MemoryInvoker):
+        async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
+            raise RuntimeError("no")
+
+    worker: Any = FakeWorker(more=True)
+    assert (await call(make_app(worker, MemoryHost(), invoker=Deaf()), "POST", "/"))[0] == 200
+    assert "could not ring again: RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(20.0, 20.0), (600.0, 60.0)])
+async def test_a_drain_has_the_time_that_is_left_or_as_much_as_is_set(left: float, seconds: float) -> None:
+    worker: Any = FakeWorker()
+    for body, sweep in ((b"{}", False), (b'{"sweep": true}', True), (b"", False)):
+        await call(make_app(worker, MemoryHost(left)), "POST", "/", body)
+        assert worker.drains[-1] == (seconds, sweep)
