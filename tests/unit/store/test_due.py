@@ -146,3 +146,26 @@ def test_a_clockwork_that_cannot_run_is_refused(schedule: Clockwork, said: str) 
 @pytest.mark.parametrize("line", ["0 6 * * MON-FRI", "0 0 1 MAR,APR *", "0 0 L * *", "@hourly", "5,35 * * * thu"])
 def test_ordinary_lines_are_accepted(line: str) -> None:
     cron(line).check()
+
+
+@pytest.mark.parametrize(
+    ("line", "twice"), [("@hourly", True), ("@daily", False), ("30 * * * *", True), ("30 1 * * *", False)]
+)
+def test_only_what_recurs_by_the_hour_is_due_twice_in_an_hour_that_comes_twice(line: str, twice: bool) -> None:
+    found = sequence(cron(line, NEW_YORK), at("2025-11-02T00:45-04:00"), 3)
+    within = [instant for instant in found if at("2025-11-02T01:00-04:00") <= instant < at("2025-11-02T02:00-05:00")]
+    assert len(within) == (2 if twice else (line == "30 1 * * *"))
+
+
+def test_an_interval_before_its_anchor_begins_with_it() -> None:
+    schedule = Clockwork(ANCHOR, interval=90)
+    assert next_due(schedule, ANCHOR - timedelta(seconds=1)) == ANCHOR
+    step = timedelta(seconds=90)
+    assert due_until(schedule, ANCHOR, ANCHOR + 3 * step, 2) == [ANCHOR + 2 * step, ANCHOR + 3 * step]
+    assert due_until(schedule, ANCHOR, ANCHOR, 5) == [ANCHOR]
+
+
+def test_a_run_is_late_when_it_is_a_moment_more_than_that() -> None:
+    now = at("2025-07-01T06:00Z") + GRACE
+    assert fires(cron("0 * * * *"), "skip", MISSED, now + timedelta(microseconds=1))[0] == []
+    assert (timedelta(seconds=90), 100) == (GRACE, CATCH_UP)
