@@ -186,3 +186,17 @@ def test_what_comes_after_the_end_does_not_make_it_longer(start: Any) -> None:
     run.fact(e.CALL_DONE, step="slow", generation=1, command_id="slow#1", payload={"meta": meta(5)})
     total = cost("7", run.log, PLAIN)["total"]
     assert (total["wall_ms"], total["invocations"]) == (ended, 3), "the late report was run, and is paid for"
+
+
+@pytest.mark.parametrize(
+    ("duration", "step", "billed"),
+    [(0, 1, 1), (0.2, 1, 1), (1, 1, 1), (1.1, 1, 2), (100, 100, 100), (101, 100, 200), (0, 100, 100), (5.5, 0, 6)],
+)
+def test_time_is_billed_in_whole_steps_and_at_least_one(duration: float, step: float, billed: float) -> None:
+    assert replace(PLAIN, granularity_ms=step).billed_ms(duration) == billed
+
+
+def test_a_command_is_a_worker_for_its_time_and_the_control_plane_for_an_estimate() -> None:
+    table = replace(PLAIN, request=0.5, gb_second=2.0, vcpu_second=3.0, granularity_ms=1, control_ms=500.0)
+    table = replace(table, worker_gb=4.0, worker_vcpu=5.0, control_gb=6.0, control_vcpu=7.0)
+    assert table.command(2000) == 2 * 0.5 + 2.0 * (4 * 2 + 5 * 3) + 0.5 * (6 * 2 + 7 * 3)
