@@ -285,3 +285,23 @@ def test_joins_that_wait_for_each_other_by_the_hundred_are_charged_for_what_it_t
     )
     run = start(steps)
     assert run.state.error["code"] == "decision.too_large"
+
+
+@pytest.mark.parametrize("arcs", ["{step: after}, {step: head}", "{step: head}, {step: after}"])
+def test_what_comes_after_a_cycle_waits_for_a_round_that_is_about_to_begin(start: Any, arcs: str) -> None:
+    run = start(
+        f"""
+        - step: head
+          tool: {{kind: noop}}
+          next: {{arcs: [{{step: leave, when: "{{{{ ctx.n is defined }}}}"}}, {{step: turn}}]}}
+        - {{step: turn, tool: {{kind: noop}}, set: {{ctx.n: 1}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}
+        - {{step: leave, tool: {{kind: noop}}, next: {{arcs: [{{step: after}}]}}}}
+        - {{step: after, tool: {{kind: noop}}}}
+        """
+    )
+    run.done("head")
+    run.done("turn")
+    assert run.running == {"head"}, "it would run once more when the round is over"
+    run.done("head")
+    run.done("leave")
+    assert run.running == {"after"}

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.unit.engine.conftest import HEAD
-
-from noetl_serverless.engine import events as e
-from noetl_serverless.engine.decide import advance
-from noetl_serverless.engine.events import Event
-from noetl_serverless.engine.state import State
-from noetl_serverless.playbook.compile import load_plan
+NOOP = "tool: {kind: noop}"
 
 
 def test_a_sequential_step_costs_two_events(start):
@@ -449,42 +442,3 @@ def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_th
     )
     run.done("a", extra={"http": {"status": 200}}, meta={"worker": "w"})
     assert (run.running, run.state.status) == (set(), "completed")
-
-
-def test_without_a_word_on_it_the_workload_is_empty():
-    plan = load_plan(
-        HEAD + "workflow:\n  - {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ workload.x | default('none') }}\"}}\n"
-    )
-    state = State("7")
-    started = Event(e.STARTED, 1, 1, payload={"entry": "a", "plan": plan.hash})
-    done = Event(e.CALL_DONE, 2, 3, None, "a", 1, "a#1", {"data": 1})
-    for fact in (started, done):
-        state, _ = advance(plan, state, fact)
-    assert state.ctx == {"x": "none"}
-
-
-def test_an_error_of_a_value_is_not_worth_a_retry(start):
-    run = start("- {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ 'x' * 100000 }}\"}}\n")
-    run.done("a")
-    error = run.state.error
-    assert (error["kind"], error["code"], error["retryable"], error["step"]) == ("value", "value.invalid", False, "a")
-
-
-@pytest.mark.parametrize("arcs", ["{step: after}, {step: head}", "{step: head}, {step: after}"])
-def test_what_comes_after_a_cycle_waits_for_a_round_that_is_about_to_begin(start, arcs):
-    run = start(
-        f"""
-        - step: head
-          tool: {{kind: noop}}
-          next: {{arcs: [{{step: leave, when: "{{{{ ctx.n is defined }}}}"}}, {{step: turn}}]}}
-        - {{step: turn, tool: {{kind: noop}}, set: {{ctx.n: 1}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}
-        - {{step: leave, tool: {{kind: noop}}, next: {{arcs: [{{step: after}}]}}}}
-        - {{step: after, tool: {{kind: noop}}}}
-        """
-    )
-    run.done("head")
-    run.done("turn")
-    assert run.running == {"head"}, "it would run once more when the round is over"
-    run.done("head")
-    run.done("leave")
-    assert run.running == {"after"}
