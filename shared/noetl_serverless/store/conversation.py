@@ -126,18 +126,17 @@ class Conversation:
 
     def _take(self, context: Context) -> None:
         """The messages that are in whole."""
-        received, kinds, start, code = self._received, self.connection.message_types, 0, b""
-        while len(received) - start >= HEAD.size:
+        received, kinds, start, ready = self._received, self.connection.message_types, 0, False
+        while not ready and len(received) - start >= HEAD.size:
             code, length = HEAD.unpack_from(received, start)
             end = start + 1 + length
             if end > len(received):
                 break
             kinds[code](bytes(received[start + HEAD.size : end]), context)
             start = end
-            if code == READY_FOR_QUERY:
-                break
+            ready = code == READY_FOR_QUERY
         del received[:start]
-        if code == READY_FOR_QUERY:
+        if ready:
             self._finish(context)
 
     def _finish(self, context: Context) -> None:
