@@ -33,6 +33,8 @@ class Diff:
     execution_id: str
     recorded: Plan
     plan: Plan
+    # how it ended, and how it would end now
+    ending: tuple[dict[str, Any], dict[str, Any]]
     added: list[Run] = field(default_factory=list)
     removed: list[Run] = field(default_factory=list)
     rerouted: list[Rerouted] = field(default_factory=list)
@@ -41,7 +43,6 @@ class Diff:
     # what the record cannot tell: run or command -> why
     undetermined: dict[str, str] = field(default_factory=dict)
     divergence: dict[str, Any] | None = None
-    ending: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
     @property
     def empty(self) -> bool:
@@ -92,7 +93,8 @@ def diff(
     log = logical_order(events)
     was, now = trace(log), trace(again.log)
     before = log[0].payload.get("workload", workload or {}) if log else {}
-    return _Comparison(Diff(execution_id, recorded, plan), was, now, again, before, log).diff()
+    found = Diff(execution_id, recorded, plan, (_ending(was), _ending(now)))
+    return _Comparison(found, was, now, again, before, log).diff()
 
 
 class _Comparison:
@@ -106,7 +108,6 @@ class _Comparison:
 
     def diff(self) -> Diff:
         found = self.found
-        found.ending = (_ending(self.was), _ending(self.now))
         found.added += [run for key, run in self.now.runs.items() if key not in self.was.runs]
         for key, run in self.was.runs.items():
             if key not in self.now.runs:

@@ -22,7 +22,7 @@ from .replay import logical_order
 from .state import State, token_key
 from .upcast import UPCASTERS
 
-PLACES = ("at", "line", "column")
+PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
 # the start and a cancellation, which nothing waits for
 ALWAYS = ""

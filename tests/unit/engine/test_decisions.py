@@ -204,6 +204,7 @@ def test_without_a_word_on_it_the_workload_is_empty() -> None:
         HEAD + "workflow:\n  - {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ workload.x | default('none') }}\"}}\n"
     )
     state = State("7")
+    assert state.workload == {}
     started = Event(e.STARTED, 1, 1, payload={"entry": "a", "plan": plan.hash})
     done = Event(e.CALL_DONE, 2, 3, None, "a", 1, "a#1", {"data": 1})
     for fact in (started, done):

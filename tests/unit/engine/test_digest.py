@@ -196,6 +196,7 @@ def test_a_workload_beside_the_log_counts_as_one_within(start: Any) -> None:
     log = [replace(run.log[0], payload=kept), *run.log[1:]]
     assert digest("7", log, {"x": 1}).value == of(run)
     assert digest("7", log).value != of(run)
+    assert digest("7", log).links[0].content["workload"] == {}
 
 
 def test_of_a_failed_execution_counts_what_led_to_the_failure(start: Any) -> None:
@@ -289,3 +290,13 @@ def test_a_step_that_was_not_admitted_counts_as_skipped(start: Any) -> None:
     run = play(start(WORKFLOWS["admission"]), 1)
     assert content(run, "b#1")["outcome"] == {"status": "skipped", "error": None, "value": None}
     assert content(run, "c#1")["after"] == ["b#1"]
+
+
+def test_what_nothing_led_to_stands_by_name(start: Any) -> None:
+    for final in (f"{letter}{n}" for n in range(8) for letter in "ax"):
+        flow = f"- {{step: m, tool: {{kind: noop}}}}\n- {{step: {final}, tool: {{kind: noop}}}}\n"
+        run = start(flow, f"executor: {{spec: {{final_step: {final}}}}}\n")
+        run.done("m")
+        run.done(final)
+        names = [link.name for link in digest("7", run.log).links]
+        assert names == ["start", *sorted([f"{final}#1", "m#1"]), "end"]

@@ -9,7 +9,7 @@ import pytest
 
 from noetl_serverless import limits
 from noetl_serverless.engine import loops
-from noetl_serverless.engine.limits import check_scope, check_set, size_of
+from noetl_serverless.engine.limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set, size_of
 from noetl_serverless.playbook.values import InvalidValue
 
 from .conftest import Run
@@ -118,3 +118,47 @@ def test_the_error_of_an_execution_has_its_bound_with_what_its_arcs_made_of_it()
     run.report("a#1", "call.error", error=error)
     assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
     assert size_of(run.state.error) <= limits.ERROR_BYTES
+
+
+def test_a_decision_may_have_its_limit_and_not_one_more() -> None:
+    size = DecisionSize()
+    size.add_bytes(limits.DECISION_BYTES - 1, "a")
+    size.add_bytes(1, "b")
+    with pytest.raises(TooMuch, match=f"more than {limits.DECISION_BYTES} bytes") as caught:
+        size.add_bytes(1, "c")
+    assert caught.value.step == "c"
+    error = caught.value.to_dict()
+    assert (error["kind"], error["code"], error["retryable"]) == ("routing", "decision.too_large", False)
+    for _ in range(limits.DECISION_EVENTS):
+        size.add_event("a")
+    with pytest.raises(TooMuch, match=f"more than {limits.DECISION_EVENTS} events") as caught:
+        size.add_event(None)
+    assert caught.value.step is None
+
+
+def test_a_size_is_that_of_its_json() -> None:
+    assert size_of({"a": ["ü", 1]}) == len('{"a":["ü",1]}'.encode())
+    assert size_of({"a": ["ü", 2**70]}) == len('{"a":["ü",]}'.encode()) + len(str(2**70)), "as an older release had it"
+    assert check_set({}, {"x": 1, "y": "ab"}) == 5
+    assert check_scope({"ctx": {}, "steps": {}}) == len('{"ctx":{},"steps":{}}')
+
+
+def test_ctx_has_its_limit_to_the_byte() -> None:
+    ctx = many(limits.CTX_BYTES, limits.SET_VALUE_BYTES)
+    name = next(iter(ctx))
+    over = size_of(ctx) - limits.CTX_BYTES
+    ctx[name] = text(limits.SET_VALUE_BYTES - over)
+    if len(ctx) <= limits.CTX_BYTES // limits.SET_VALUE_BYTES:
+        ctx[name] = text(limits.SET_VALUE_BYTES - over - len(',"z":1'))
+        ctx["z"] = 1
+    assert size_of(ctx) == limits.CTX_BYTES
+    check_ctx(ctx)
+    with pytest.raises(InvalidValue, match=f"ctx would have {limits.CTX_BYTES + 1} bytes"):
+        check_ctx({**ctx, name: ctx[name] + "x"})
+
+
+def test_what_a_step_reads_has_its_limit_to_the_byte() -> None:
+    scope = {"ctx": {"x": text(limits.SCOPE_BYTES - len('{"ctx":{"x":}}'))}}
+    assert check_scope(scope) == limits.SCOPE_BYTES
+    with pytest.raises(InvalidValue, match=f"{limits.SCOPE_BYTES + 1} bytes"):
+        check_scope({"ctx": {"x": scope["ctx"]["x"] + "x"}})

@@ -264,3 +264,23 @@ def test_of_what_comes_at_once_each_command_takes_its_own(start: Any) -> None:
     assert (found.state.status, found.missing) == ("completed", {})
     assert found.state.outcomes["left"]["data"] == {"v": 3}
     assert "right" not in found.state.generations
+
+
+BESIDE = """
+- step: split
+  tool: {kind: noop}
+  next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: each}]}
+- {step: a, tool: {kind: noop}}
+- step: each
+  loop: {in: "{{ range(6) | list }}", iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+  tool: {kind: noop}
+"""
+
+
+def test_items_are_taken_though_another_step_beside_them_was_not_recorded(start: Any) -> None:
+    run = play(start(BESIDE), 1, defer=0.0)
+    edited = BESIDE.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
+    edited = edited.replace("step: a, tool: {kind: noop}", "step: b, tool: {kind: python, code: x = 1}")
+    found = again(run, edited)
+    assert found.missing == {"b#1": "no outcome was recorded"}
+    assert found.state.outcomes["each"]["data"]["stats"]["success"] == 6

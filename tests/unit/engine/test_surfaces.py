@@ -14,6 +14,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.replay import fold, up_to
 from noetl_serverless.engine.surfaces import NAMES, document, surfaces
+from noetl_serverless.engine.upcast import UPCASTERS
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
@@ -42,6 +43,9 @@ def test_what_is_out_is_what_the_state_says_is_out(start: Any, name: str) -> Non
 def test_a_document_has_a_checksum_of_every_surface_and_of_the_state(start: Any) -> None:
     log = play(start(LOOP), 3).log
     whole = document("7", log)
+    assert (whole["execution_id"], whole["event_count"], whole["last_event_id"]) == ("7", len(log), log[-1].seq)
+    assert whole["surfaces"].keys() == set(NAMES)
+    assert whole["upcasters"] == UPCASTERS.digest()
     assert whole["checksums"].keys() == {*NAMES, "state"}
     assert whole["checksums"]["frames"] == checksum(whole["surfaces"]["frames"])
     part = document("7", log, names=["frames"])
