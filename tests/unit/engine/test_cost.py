@@ -200,3 +200,17 @@ def test_a_command_is_a_worker_for_its_time_and_the_control_plane_for_an_estimat
     table = replace(PLAIN, request=0.5, gb_second=2.0, vcpu_second=3.0, granularity_ms=1, control_ms=500.0)
     table = replace(table, worker_gb=4.0, worker_vcpu=5.0, control_gb=6.0, control_vcpu=7.0)
     assert table.command(2000) == 2 * 0.5 + 2.0 * (4 * 2 + 5 * 3) + 0.5 * (6 * 2 + 7 * 3)
+
+
+def test_a_reference_to_what_something_else_has_stored_costs_nothing_more(start: Any) -> None:
+    run = start(CHAIN)
+    manifest = {
+        "kind": "manifest",
+        "ref": "noetl://execution/8/manifest/each/1",
+        "store": "manifest",
+        "extracted": {"v": 1},
+    }
+    run.report("a#1", ref={**manifest, "meta": {"bytes": 1000}}, meta=meta(1))
+    found = cost("7", run.log, replace(PLAIN, request=0.0, object_put=1.0))
+    assert found["steps"][0]["bytes"].keys() == {"log"}
+    assert found["total"]["cost"] == 0.0

@@ -217,3 +217,21 @@ def test_an_error_of_a_value_is_not_worth_a_retry(start: Any) -> None:
     run.done("a")
     error = run.state.error
     assert (error["kind"], error["code"], error["retryable"], error["step"]) == ("value", "value.invalid", False, "a")
+
+
+def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once(start: Any) -> None:
+    run = start(
+        """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: aside, when: "{{ false }}"}, {step: nothing}]}}
+        - step: nothing
+          loop: {in: "{{ [] }}", iterator: x}
+          tool: {kind: noop}
+          next: {arcs: [{step: aside, when: "{{ false }}"}, {step: last}]}
+        - {step: aside, tool: {kind: noop}, next: {arcs: [{step: behind}]}}
+        - {step: behind, tool: {kind: noop}}
+        - {step: last, tool: {kind: noop}}
+        """
+    )
+    run.done("a")
+    assert run.running == {"last"}
+    assert run.skipped() == ["aside", "behind"]

@@ -340,3 +340,23 @@ def test_no_log_and_no_log_are_the_same(start: Any) -> None:
     found = diff("7", [], run.plan, run.plan)
     assert found.empty
     assert found.document()["added"] == []
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ workload.n }}", ["workload.n"]),
+        ("{{ n }}", ["workload.n"]),
+        ("{{ workload.deep.x }}", ["workload.deep.x"]),
+        ("{{ workload.rows[0] }}", ["workload.rows[0]"]),
+        ("{{ workload }}", ["workload.n", "workload.m", "workload.deep.x", "workload.rows[0]"]),
+        ("{{ workload.same }}", []),
+        ("{{ execution_id }}", []),
+    ],
+)
+def test_of_the_workload_only_what_is_read_counts(start: Any, template: str, told: list[str]) -> None:
+    flow = f'- {{step: a, tool: {{kind: noop, input: {{x: "{template}"}}}}}}\n'
+    was = "workload: {n: 1, m: 1, deep: {x: 1}, rows: [1, 2], same: 1}\n"
+    run = play(start(flow, head=was), 1)
+    found = against(run, flow, head="workload: {n: 2, m: 2, deep: {x: 2}, rows: [2, 2], same: 1}\n")
+    assert [change.where for change in found.reparameterised.get("a", [])] == told

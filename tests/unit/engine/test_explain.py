@@ -115,7 +115,20 @@ def test_a_join_waits_for_what_can_still_reach_it(start: Any) -> None:
     found = step_of(run, "join")
     assert found["status"] == "waiting"
     assert found["why"] == "it waits at its join for right, which can still reach it"
-    assert {wait["for"] for wait in of(run)["waits"]} == {"join", "worker"}
+    waits = {wait["for"]: wait for wait in of(run)["waits"]}
+    assert waits.keys() == {"join", "worker"}
+    assert waits["join"] == {"for": "join", "step": "join", "text": "its join waits for right", "steps": ["right"]}
+    order = run.issued("right")[0]
+    assert waits["worker"] == {
+        "for": "worker",
+        "step": "right",
+        "generation": 1,
+        "text": f"command right#1 is out since event {order.seq}",
+        "since": order.at,
+        "command_id": "right#1",
+    }
+    assert of(run, "left")["waits"] == []
+    assert [wait["step"] for wait in of(run, "right")["waits"]] == ["right"]
 
 
 def test_a_parent_waits_for_its_child(start: Any) -> None:
