@@ -341,7 +341,6 @@ class Decider:
             self.work_off()
             if self.state.tokens or self._over:
                 return
-        self._over = True
         payload: dict[str, Any] = {"result_step": self.state.last} if self.state.last else {}
         if warnings := [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]:
             payload["warnings"] = warnings[:MOST_WARNINGS]

@@ -177,7 +177,7 @@ class _Comparison:
 
     def _scope(self, part: str, was: Run, now: Run) -> list[Change]:
         """What both versions name and do not find the same."""
-        one, other = (was.scope or {}).get(part, {}), (now.scope or {}).get(part, {})
+        one, other = was.scope.get(part, {}), now.scope.get(part, {})
         found = []
         for name in dict.fromkeys((*one, *other)):
             if (name in one and name in other) or self._read_by_both(was.step, part, name):

@@ -20,7 +20,7 @@ class Run:
     step: str
     generation: int
     after: list[str] = field(default_factory=list)
-    scope: dict[str, Any] | None = None
+    scope: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] | None = None
     skipped: bool = False
     route: dict[str, Any] | None = None
@@ -71,15 +71,15 @@ def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
     match event.type:
         case e.ISSUED if payload["kind"] != "frame":
             run = _begin(found, arrivals, event)
-            run.scope = run.scope or payload.get("scope")
+            run.scope = run.scope or payload.get("scope", {})
         case e.ISSUED:
             run = _begin(found, arrivals, event)
-            if "ctx" not in (run.scope or {}):
-                run.scope = {**(run.scope or {}), **payload.get("scope", {})}
+            if "ctx" not in run.scope:
+                run.scope = {**run.scope, **payload.get("scope", {})}
         case e.LOOP_OPENED:
             run = _begin(found, arrivals, event)
             run.loop = {name: payload[name] for name in ("count", "data", "ref") if name in payload}
-            run.scope = {**(run.scope or {}), **payload.get("scope", {})}
+            run.scope = {**run.scope, **payload.get("scope", {})}
         case e.LOOP_DONE:
             _begin(found, arrivals, event)
         case e.STEP_SKIPPED if event.generation is not None:

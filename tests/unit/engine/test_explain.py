@@ -63,6 +63,8 @@ def test_a_step_behind_the_arc_that_was_taken_was_not_asked(start: Any) -> None:
     found = step_of(play(start(CHAIN), 1), "d")
     assert found["status"] == "skipped"
     assert "b#1 leads to c, and only the first arc that fits is taken: not d" in found["chain"][0]["text"]
+    assert (found["chain"][0]["event"], found["chain"][0]["step"]) == (e.CALL_DONE, "b"), "told where b ended"
+    assert found["chain"][-1]["text"] == "is skipped: not taken"
 
 
 def test_a_step_that_was_not_admitted_names_the_rule(start: Any) -> None:
