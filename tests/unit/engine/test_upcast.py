@@ -11,7 +11,7 @@ from tests.unit.engine.plays import CHAIN, play
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.engine.upcast import KEY, NewerSchema, Upcasters
+from noetl_serverless.engine.upcast import KEY, NewerSchema, States, Upcasters
 
 
 def rename(old: str, new: str) -> Any:
@@ -72,3 +72,17 @@ def test_an_upcaster_has_one_place(third: Upcasters) -> None:
 def test_another_set_of_upcasters_has_another_digest(third: Upcasters) -> None:
     digests = {third.digest(), Upcasters().digest(), Upcasters(3).digest()}
     assert len(digests) == 3
+
+
+def test_a_state_passes_through_every_version_in_between(start: Any) -> None:
+    run = play(start(CHAIN), 2)
+    states = States(3)
+    states.add(1, rename("depth", "level"))
+    states.add(2, rename("level", "depth"))
+    kept = {**run.state.snapshot(), "depth": 4}
+    for version, snapshot in ((1, kept), (2, rename("depth", "level")(kept)), (3, kept)):
+        restored = states.restore(snapshot, version, {"x": 1})
+        assert (restored.depth, restored.ctx, restored.workload) == (4, run.state.ctx, {"x": 1})
+    assert States(2).restore(kept, 1, {}).depth == 4, "without an upcaster it is as it was"
+    with pytest.raises(NewerSchema, match="version 4, known is 3"):
+        states.restore(kept, 4, {})
