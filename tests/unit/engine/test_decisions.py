@@ -9,6 +9,7 @@ import pytest
 from tests.unit.engine.conftest import HEAD
 from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS
 
+from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import MOST_WARNINGS, advance
 from noetl_serverless.engine.events import Event
@@ -235,3 +236,37 @@ def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once(start:
     run.done("a")
     assert run.running == {"last"}
     assert run.skipped() == ["aside", "behind"]
+
+
+def test_an_admission_that_cannot_be_told_fails_the_execution(start: Any) -> None:
+    run = start(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
+    run.done("a", {"v": 1})
+    error = run.state.error
+    assert (run.state.status, error["code"], error["name"], error["step"]) == ("failed", "template_error", "gone", "b")
+    assert run.skipped() == []
+
+
+def test_what_a_step_reads_may_be_too_large_when_it_goes_on(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = """
+        - {step: a, tool: {kind: noop}, set: {ctx.x: "{{ output.data }}"}, next: {arcs: [{step: b}]}}
+        - {step: b, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}
+        """
+    run = start(flow)
+    run.done("a", "x" * 1000)
+    run.report("b#1", e.CALL_DEFERRED, delay=1)
+    (timer,) = run.state.timers
+    monkeypatch.setattr(limits, "SCOPE_BYTES", 500)
+    (failed,) = run.fact(e.TIMER_FIRED, step="b", generation=1, payload={"timer": timer})
+    assert (failed.type, failed.payload["error"]["code"]) == (e.FAILED, "value.invalid")
+
+
+def test_so_may_what_a_loop_reads_when_it_opens(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = """
+        - {step: a, tool: {kind: noop}, set: {ctx.x: "{{ output.data }}"}, next: {arcs: [{step: each}]}}
+        - {step: each, loop: {in: "{{ [1] }}", iterator: i}, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}
+        """
+    run = start(flow)
+    monkeypatch.setattr(limits, "SCOPE_BYTES", 500)
+    run.done("a", "x" * 1000)
+    assert run.types()[-2:] == [e.CALL_DONE, e.FAILED]
+    assert run.state.error["step"] == "each"

@@ -300,3 +300,21 @@ def test_what_nothing_led_to_stands_by_name(start: Any) -> None:
         run.done(final)
         names = [link.name for link in digest("7", run.log).links]
         assert names == ["start", *sorted([f"{final}#1", "m#1"]), "end"]
+
+
+def test_stored_items_count_by_their_own_sum_or_by_the_reference(start: Any) -> None:
+    def each(**frame: Any) -> str:
+        run = start(
+            '- {step: each, loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}, tool: {kind: noop}}\n'
+        )
+        counts = {"start": 0, "end": 2, "ok": 2, "failed": 0, "item_ms": 1.0}
+        run.frame("each#1.0", [1], item_ms=1.0)
+        run.report("each#1.1", e.FRAME_COMMITTED, **{**counts, "start": 1, "ok": 1}, **frame)
+        return of(run)
+
+    ref = {"ref": "noetl://execution/7/result/each/0", "meta": {"sha256": "s"}}
+    inline = each(data=["r"])
+    assert each(ref=ref, digest=f"{items_digest(1, ['r']):064x}") == inline
+    assert each(ref=ref) != inline
+    assert each(ref=ref) == each(ref={**ref, "ref": "noetl://execution/7/result/each/1"})
+    assert each(ref=ref) != each(ref={**ref, "meta": {"sha256": "t"}})

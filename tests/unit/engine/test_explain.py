@@ -367,3 +367,19 @@ def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule(start
     (asked,) = entry["asked"]
     assert (asked["about"], asked["index"], asked["holds"], asked["values"]) == ("admission", 0, True, {"a.v": 1})
     assert found["chain"][-1]["text"] == "b#1 leads to no other step"
+
+
+def test_a_step_behind_an_end_that_failed_the_execution_says_so(start: Any) -> None:
+    flow = """
+        - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b, when: "{{ false }}"}, ARC]}}
+        - {step: b, tool: {kind: noop}}
+        - {step: c, tool: {kind: noop}}
+        """
+    run = start(flow.replace("ARC", "{step: c}"), "executor: {spec: {no_next_is_error: true}}\n")
+    run.done("a")
+    assert step_of(run, "b")["chain"][0]["text"] == "a#1 does not lead to b: its condition is not met"
+    run = start(flow.replace("ARC", '{step: c, when: "{{ false }}"}'), "executor: {spec: {no_next_is_error: true}}\n")
+    run.done("a")
+    found = step_of(run, "c")
+    assert found["why"].startswith("nothing has led to it, and the execution has failed")
+    assert step_of(run, "a")["status"] == "ok"
