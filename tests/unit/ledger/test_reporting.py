@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.store.log import Committed, Unwritable
 
 PAY = """
 - {step: pay, tool: {kind: noop}, next: {arcs: [{step: after}]}}
@@ -96,3 +98,132 @@ async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Any, don
     await engine.report(done(command, status="error", error=error))
     kept = engine.log.executions[id].events[-1].payload["error"]
     assert (kept["code"], len(kept["message"]), kept["truncated"]) == ("boom", 2000, True)
+
+
+FORK = """
+- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: one}, {step: two}]}}
+- {step: one, tool: {kind: noop}, next: {arcs: [{step: after}]}}
+- {step: two, tool: {kind: noop}}
+- {step: after, tool: {kind: noop}}
+"""
+
+
+async def forked(engine: Any, done: Any) -> tuple[str, Any, Any]:
+    engine.catalog.add("t/t", FORK)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    one, two = (await engine.report(done(split), capacity=5)).commands
+    return id, one, two
+
+
+async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Any, done: Any) -> None:
+    id, one, two = await forked(engine, done)
+    commit, append = engine.log.commit, engine.log.append
+    tries: list[int] = []
+    left: list[Any] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        tries.append(len(parts))
+        if len(tries) > 1:
+            return await commit(parts, claimant)
+        # meanwhile a lease ran out, and went to another worker
+        engine.log._lease((id, two.command_id), "w-2", engine.seconds + 30)
+        return Committed(frozenset(), [], [], [])
+
+    async def note(facts: Any) -> Any:
+        left.extend(facts)
+        return await append(facts)
+
+    engine.log.commit, engine.log.append = race, note
+    engine.seconds += 20
+    answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
+    assert [result.status for result in answer.results] == ["accepted", "stale"]
+    assert answer.results[1].detail == "the command is not this worker's any more"
+    assert [command.command_id for command in answer.commands] == ["after#1"]
+    assert (tries, left) == ([1, 1], []), "the other waits for nobody's inbox"
+    assert engine.log.commands[id, two.command_id].worker == "w-2"
+
+
+async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Any, done: Any) -> None:
+    id, one, _ = await forked(engine, done)
+    commit = engine.log.commit
+    until: list[float] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        until.append(engine.log.commands[id, one.command_id].lease_until)
+        return await commit(parts, claimant) if len(until) > 1 else Committed(frozenset(), [], [], [])
+
+    engine.log.commit = race
+    engine.seconds += 20
+    await engine.report(done(one, {"n": 1}))
+    assert until[1] - until[0] == 20
+
+
+async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refused(
+    engine: Any, done: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    id, one, two = await forked(engine, done)
+    monkeypatch.setattr("noetl_serverless.ledger.reporting.RACES", 0)
+    append = engine.log.append
+    sizes: list[int] = []
+
+    async def picky(facts: Any) -> Any:
+        sizes.append(len(facts))
+        if any(fact.event.command_id == two.command_id for fact in facts):
+            raise Unwritable("half of a pair")
+        return await append(facts)
+
+    engine.log.append = picky
+    answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
+    assert [result.status for result in answer.results] == ["accepted", "stale"]
+    assert sizes == [2, 1, 1]
+    (record,) = [record for record in caplog.records if "cannot be stored" in record.message]
+    assert (record.execution_id, record.command_id) == (id, two.command_id)
+    assert engine.log.commands[id, two.command_id].status == "claimed", "its lease runs out"
+
+
+async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine: Any, done: Any) -> None:
+    _, one, two = await forked(engine, done)
+    commit, load = engine.log.commit, engine.log.load
+    lost: list[bool] = []
+
+    async def slow(parts: Any, claimant: Any = None) -> Any:
+        await asyncio.sleep(0.01)
+        committed = await commit(parts, claimant)
+        lost.append(not committed.good)
+        return committed
+
+    async def slowly(ids: Any) -> Any:
+        found = await load(ids)
+        await asyncio.sleep(0.001)
+        return found
+
+    engine.log.commit, engine.log.load = slow, slowly
+    answers = await asyncio.gather(engine.report(done(one, {"n": 1})), engine.report(done(two, {"n": 2})))
+    assert [answer.results[0].status for answer in answers] == ["accepted", "accepted"]
+    assert lost == [False, False], "one waits for the other"
+
+
+@pytest.mark.parametrize(("capacity", "claimed"), [(0, 0), (1, 1), (2, 2), (5, 3)])
+async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_for(
+    engine: Any, done: Any, capacity: int, claimed: int
+) -> None:
+    engine.catalog.add("t/t", PAY)
+    for _ in range(4):
+        await engine.start()
+    commands = await engine.claim()
+    bad = commands[1].execution_id
+    commit = engine.log.commit
+
+    async def picky(parts: Any, claimant: Any = None) -> Any:
+        told = [event for part in parts for event in part.events if part.case.execution_id == bad]
+        if any(event.type == e.CALL_DONE for event in told):
+            raise Unwritable("half of a pair")
+        return await commit(parts, claimant)
+
+    engine.log.commit = picky
+    answer = await engine.report(*(done(command, {"n": 1}) for command in commands), capacity=capacity)
+    assert {result.status for result in answer.results} == {"accepted"}
+    assert [command.command_id for command in answer.commands] == ["after#1"] * claimed
+    assert engine.status(bad) == "FAILED"
+    assert len(await engine.claim()) == 3 - claimed, "the others wait for whoever comes"
