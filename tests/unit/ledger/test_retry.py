@@ -27,7 +27,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound
 from noetl_serverless.ledger.commits import Commits
-from noetl_serverless.store.log import Reported
+from noetl_serverless.store.log import Reported, Unwritable
 from noetl_serverless.store.memory import MemoryLog
 
 
@@ -267,3 +267,36 @@ async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, fau
         pass
     assert await work(engine) == ["after#1"]
     assert (await types(engine, id)).count(e.CHILD_ENDED) == 1
+
+
+async def test_a_child_that_ended_meanwhile_gives_the_step_that_was_asked_for(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", CALLS)
+    engine.catalog.add("t/child", CHAIN)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    call, b = (await engine.report(outcome(split), capacity=10)).commands
+    await engine.report(outcome(call, status="parked", child={"path": "t/child", "return_step": "a"}))
+    (a,) = await engine.claim()
+    faulty.at("b")
+    await engine.report(outcome(b))
+    faulty.mend()
+    commands = [a]
+    while commands:
+        commands = (await engine.report(outcome(commands[0], commands[0].step), capacity=1)).commands
+    await engine.ledger.retry(id)
+    (ended,) = [event for event in await engine.log.events(id) if event.type == e.CHILD_ENDED]
+    assert ended.payload["data"] == "a"
+
+
+async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engine: Engine, faulty: Faulty) -> None:
+    id = await into_quarantine(engine, faulty)
+    exclusively = engine.log.exclusively
+
+    async def unwritable(*given: Any) -> Any:
+        raise Unwritable("half of a pair")
+
+    engine.log.exclusively = unwritable
+    with pytest.raises(Conflict, match="cannot be stored as it would go on: half of a pair"):
+        await engine.ledger.retry(id)
+    engine.log.exclusively = exclusively
+    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id]

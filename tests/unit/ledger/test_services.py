@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Busy, NotFound, Unavailable
 from noetl_serverless.hosts.memory import MemoryInvoker
 from noetl_serverless.ledger import commits, dispatch
@@ -16,7 +17,7 @@ from noetl_serverless.ledger.doorbell import Doorbell
 from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.ledger.playbooks import Playbooks
 from noetl_serverless.protocol import ClaimRequest, CommandKey, HeartbeatRequest, Held
-from noetl_serverless.store.log import Committed
+from noetl_serverless.store.log import Committed, Part
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome
@@ -375,3 +376,88 @@ async def test_outcomes_and_commands_are_counted(engine: Engine) -> None:
     await engine.report(outcome(command))
     await engine.report(outcome(command))
     assert [count._value.get() for count in (*counts, claimed)] == [count + 1 for count in before]
+
+
+async def test_a_report_decides_on_the_case_at_hand_and_asks_nobody(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", LOOP)
+    await engine.start()
+    asked: list[str] = []
+    for name in ("load", "extend"):
+        monkeypatch.setattr(engine.log, name, noting(getattr(engine.log, name), name, asked))
+    (a,) = await engine.claim()
+    commands = (await engine.report(outcome(a), capacity=5)).commands
+    await engine.report(outcome(commands[0], [1], frame=covers(commands[0])))
+    assert asked == [], "every report would cost two more statements"
+
+
+def noting(call: Any, name: str, asked: list[str]) -> Any:
+    async def noted(*given: Any) -> Any:
+        asked.append(name)
+        return await call(*given)
+
+    return noted
+
+
+async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.catalog.add("t/t", ONLY)
+    counts = [metrics.commits.labels("committed"), metrics.commits.labels("lost")]
+    before = [count._value.get() for count in counts]
+    await engine.start()
+    (command,) = await engine.claim()
+    commit = engine.log.commit
+    tries: list[int] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        tries.append(1)
+        return await commit(parts, claimant) if len(tries) > 1 else Committed(frozenset(), [], [], [])
+
+    monkeypatch.setattr(engine.log, "commit", race)
+    await engine.report(outcome(command))
+    assert [count._value.get() - was for count, was in zip(counts, before, strict=True)] == [2, 1]
+
+
+@pytest.mark.parametrize("races", [0, commits.CANCELS - 1, commits.CANCELS])
+async def test_a_cancellation_that_loses_its_races_locks_the_row(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, races: int
+) -> None:
+    id, child = await beside_a_child(engine)
+    commit, exclusively = engine.log.commit, engine.log.exclusively
+    left = [None] * races
+    locked: list[str] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        if left and not locked:
+            left.pop()
+            return Committed(frozenset(), [], [], [])
+        return await commit(parts, claimant)
+
+    async def note(execution_id: str, decide: Any) -> Any:
+        locked.append(execution_id)
+        return await exclusively(execution_id, decide)
+
+    monkeypatch.setattr(engine.log, "commit", race)
+    monkeypatch.setattr(engine.log, "exclusively", note)
+    heard: list[tuple[str, bool]] = []
+    monkeypatch.setattr(engine.ledger._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
+    fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})
+    assert await engine.ledger._commits.cancel(id, fact) is True
+    assert locked == ([id] if races == commits.CANCELS else [])
+    assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
+    assert heard == [(id, True), (child, True)]
+    assert await engine.ledger._commits.cancel(id, fact) is False
+
+
+async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    asked: list[str] = []
+    monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", asked))
+    known = engine.ledger._commits
+    (case,) = (await known.cases.get([id])).values()
+    assert asked == []
+    committed = await known.write([Part(case, [], case.head - 1)])
+    assert committed.good == frozenset()
+    await known.cases.get([id])
+    assert asked == ["load"], "it is old"
