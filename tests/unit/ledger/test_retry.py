@@ -84,7 +84,10 @@ async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_
     assert (await engine.ledger.retry(id)).quarantined
     faulty.mend()
     assert [fact["command"] for fact in (await engine.ledger.quarantine_of(id)).facts] == ["b#1"]
+    seq = (await engine.ledger.quarantine_of(id)).seq
     await engine.ledger.retry(id)
+    *_, told = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
+    assert told.payload == {"seq": seq}
     assert await work(engine) == ["c#1"]
     assert await status(engine, id) == "completed"
 
