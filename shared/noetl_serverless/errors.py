@@ -106,3 +106,7 @@ class Unavailable(Problem):
 
 class Busy(Unavailable):
     """It concerns one execution alone: others always came first, or only a newer release can go on with it."""
+
+
+class ResultStoreAway(Unavailable):
+    """The result store does not give something that is in it: it concerns those alone that need this."""

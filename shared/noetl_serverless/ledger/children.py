@@ -6,17 +6,20 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..errors import InvalidPlaybook, InvalidRequest, NotFound
+from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreAway
 from ..limits import CHILD_DEPTH
 from .openings import begins_with
 from .payloads import REF, Payloads
 from .playbooks import Playbooks
 from .turn import Turn
 
+# how long what lies in the inbox may wait for a payload that cannot be read, in ms
+LONGEST_WAIT = 3_600_000
+
 
 async def resolve(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
-    the playbook cannot begin with what it is given. Raises Unavailable while that cannot be read."""
+    the playbook cannot begin with what it is given. Raises ResultStoreAway while that cannot be read."""
     child = fact.payload["child"]
     if turn.state.depth + 1 > CHILD_DEPTH:
         return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
@@ -33,10 +36,17 @@ async def resolve(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Ev
     return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
 
 
-async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
-    """A fact out of the inbox: what a child is to be started with may be gone since it was looked at."""
-    waits = fact.type == e.CALL_PARKED and REF in fact.payload["child"] and fact.command_id in turn.state.commands
-    return await resolve(playbooks, payloads, turn, fact) if waits else fact
+async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event, now: int) -> Event:
+    """A fact out of the inbox: what a child is to be started with may be gone since it was looked at. What cannot be
+    read is waited for, with all that lies behind it, but not for ever; `now` in ms."""
+    if fact.type != e.CALL_PARKED or REF not in fact.payload["child"] or fact.command_id not in turn.state.commands:
+        return fact
+    try:
+        return await resolve(playbooks, payloads, turn, fact)
+    except ResultStoreAway as away:
+        if now - fact.at <= LONGEST_WAIT:
+            raise
+        return _failed(turn, fact, "child.invalid", f"what it is to be started with cannot be read: {away.detail}")
 
 
 def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:

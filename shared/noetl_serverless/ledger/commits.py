@@ -231,7 +231,7 @@ class Commits:
             if turn.state.ended and not turn.quarantined:
                 turn.taken.append(taken)
             else:
-                turn.take(await again(self._playbooks, self._payloads, turn, waiting), taken=taken)
+                turn.take(await again(self._playbooks, self._payloads, turn, waiting, self._clock()), taken=taken)
         # of a state that cannot be read nobody knows it; the timer's row does
         gone = closes is not None and case.broken is None and closes[0] not in turn.state.timers
         if fact is not None and not turn.cut and not gone and not turn.state.ended:

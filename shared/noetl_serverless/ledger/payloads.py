@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ..commands.reference import executions_of
-from ..errors import InvalidRequest, Unavailable
+from ..errors import InvalidRequest, ResultStoreAway
 from ..limits import PAYLOADS_BYTES, WORKLOAD_BYTES
 from ..playbook.values import InvalidValue, stored
 from ..ports import ResultStore
@@ -37,7 +37,7 @@ class Payloads:
 
     async def of(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `child`, as `call.parked` and `child.started` of the execution have it, is started with. Raises
-        InvalidRequest if that is not to be had or may not be, and Unavailable while the store is away."""
+        InvalidRequest if that is not to be had or may not be, and ResultStoreAway while it cannot be read."""
         ref = child.get(REF)
         if ref is None:
             return child.get("payload") or {}
@@ -59,11 +59,12 @@ class Payloads:
             async with asyncio.timeout(PATIENCE):
                 # what is larger than its reference says is not read to its end
                 content = await self._store.get_range(key, 0, WORKLOAD_BYTES + 1)
-        except KeyError:
+        except (KeyError, ValueError):
+            # ValueError: nothing can have this key
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
             logger.warning("a payload could not be read: %s", error)
-            raise Unavailable("the result store does not answer; try again") from error
+            raise ResultStoreAway("the result store does not answer; try again") from error
         return content
 
     def _keep(self, name: tuple[str, str], payload: Mapping[str, Any], size: int) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TypeVar
 
-from ..errors import Busy, Problem, Unavailable
+from ..errors import Busy, Problem, ResultStoreAway, Unavailable
 from ..ledger.doorbell import Doorbell
 from ..ledger.ledger import Ledger
 from ..store.log import BEGINNING, Dead, Log, Timer
@@ -26,6 +26,8 @@ LIMIT = 200
 # how long a command may wait before its worker is rung again, in seconds
 PATIENCE = 1.0
 HOUSEKEEPING = 3600.0
+# how long executions that have something in their inbox may keep a pass from the rest, in seconds
+ADVANCING = 15.0
 # how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
 REVIVAL = timedelta(seconds=15)
 KEEP_RUNS = timedelta(days=90)
@@ -99,7 +101,7 @@ class Reconciler:
         """`work`, unless it fails by itself; how much was done. Raises Unavailable, which concerns all."""
         try:
             return await work()
-        except Busy as problem:
+        except (Busy, ResultStoreAway) as problem:
             logger.warning("%s is done later: %s", action, problem)
         except Unavailable:
             raise
@@ -146,8 +148,17 @@ class Reconciler:
     async def _advance(self) -> int:
         """In turn: what cannot go on now does not keep others from it."""
         found = await self._log.lagging(LIMIT, self._lagging_after)
-        self._lagging_after = found[-1] if len(found) == LIMIT else "0"
-        return await self._each("advance", found, self._ledger.advance)
+        # each may wait for a result store that does not answer
+        until = monotonic() + ADVANCING
+        done = 0
+        for id in found:
+            self._lagging_after = id
+            done += await self._do("advance", partial(self._ledger.advance, id))
+            if monotonic() >= until:
+                return done
+        if len(found) < LIMIT:
+            self._lagging_after = "0"
+        return done
 
     async def _fire_timers(self) -> int:
         found = await self._log.due(LIMIT, self._due_after)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..ports import Stored
@@ -59,17 +61,13 @@ class FsspecResultStore:
         return Stored(self.name, key, len(data), hashlib.sha256(data).hexdigest())
 
     def get_sync(self, key: str) -> bytes:
-        try:
+        with _finding(key):
             data: bytes = self._fs.cat_file(self._path(key))
-        except FileNotFoundError:
-            raise KeyError(key) from None
         return data
 
     def get_range_sync(self, key: str, offset: int, length: int) -> bytes:
-        try:
+        with _finding(key):
             data: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
-        except FileNotFoundError:
-            raise KeyError(key) from None
         return data
 
     def delete_sync(self, key: str) -> None:
@@ -96,6 +94,22 @@ class FsspecResultStore:
         if not {"", ".", ".."}.isdisjoint(key.split("/")):
             raise ValueError(f"not a storage key: {key!r}")
         return f"{self._root}/{key}"
+
+
+# of a file system that has no such file, or can have none
+_NOTHING = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def _finding(key: str) -> Iterator[None]:
+    """Turns what says that there is no such file into KeyError."""
+    try:
+        yield
+    except OSError as error:
+        # fsspec raises its own without a number
+        if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) or error.errno in _NOTHING:
+            raise KeyError(key) from None
+        raise
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -10,8 +11,9 @@ import pytest
 from tests.unit.ledger.conftest import Engine, outcome
 
 from noetl_serverless.commands.fact import UNOPENABLE, fact_of
-from noetl_serverless.errors import Busy, InvalidRequest, Unavailable
+from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreAway, Unavailable
 from noetl_serverless.ledger import payloads as module
+from noetl_serverless.ledger.children import LONGEST_WAIT
 from noetl_serverless.ledger.openings import begins_with
 from noetl_serverless.limits import INLINE_BYTES, MIB, PAYLOADS_BYTES, WORKLOAD_BYTES
 from noetl_serverless.playbook.compile import load_plan
@@ -163,7 +165,7 @@ async def test_a_bad_reference_fails_its_item_of_a_loop_alone(engine: Engine, st
     assert [(frame["failed"], frame["error"]["code"]) for frame in committed] == [(1, "child.invalid")]
 
 
-@pytest.mark.parametrize("fault", [OSError("the mount is gone"), Unavailable("slow"), TimeoutError(), ValueError("?")])
+@pytest.mark.parametrize("fault", [OSError("no mount"), Unavailable("slow"), TimeoutError(), RuntimeError("?")])
 async def test_a_store_that_is_away_is_no_failure(engine: Engine, store: Store, fault: Exception) -> None:
     id, other = await engine.start(), await engine.start()
     calls = {command.execution_id: command for command in await engine.claim()}
@@ -308,3 +310,36 @@ async def test_either_inline_or_by_reference(engine: Engine, store: Store) -> No
     both = {"path": "t/child", "payload": {"n": 1}, "payload_ref": await reference(store, id, BIG)}
     answer = await engine.report(outcome(call, status="parked", child=both))
     assert answer.results[0].status == "refused"
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("k"), ValueError("a NUL in a path"), UnicodeEncodeError("utf-8", "x", 0, 1, "?")]
+)
+async def test_a_key_that_nothing_can_have_is_an_error_of_the_step(
+    engine: Engine, store: Store, fault: Exception
+) -> None:
+    id = await engine.start()
+    (call,) = await engine.claim()
+    ref = await reference(store, id, BIG)
+    store.fault = fault
+    with suppress(Unavailable):
+        await engine.report(parked(call, ref))
+    ended = await state(engine, id)
+    assert (ended.status, (ended.error or {}).get("code")) == ("failed", "child.invalid")
+
+
+async def test_what_cannot_be_read_for_long_is_not_waited_for_any_more(engine: Engine, store: Store) -> None:
+    id = await engine.start()
+    (call,) = await engine.claim()
+    await in_the_inbox(engine, parked(call, await reference(store, id, BIG)))
+    store.fault = PermissionError("this key is not for you")
+    engine.seconds += LONGEST_WAIT / 1000
+    with pytest.raises(ResultStoreAway):
+        await engine.another().advance(id)
+    assert (await state(engine, id)).status == "running"
+    engine.seconds += 1
+    with suppress(Unavailable):
+        await engine.another().advance(id)
+    ended = await state(engine, id)
+    assert (ended.status, (ended.error or {}).get("code")) == ("failed", "child.invalid")
+    assert "does not answer" in ended.error["message"]

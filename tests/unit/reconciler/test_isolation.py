@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +12,9 @@ from tests.unit.ledger.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.errors import Problem
+from noetl_serverless.errors import Problem, ResultStoreAway, Unavailable
 from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.reconciler import reconciler
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.schedules import Fire
 from noetl_serverless.telemetry import metrics
@@ -236,3 +238,46 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
         monkeypatch.setattr(engine.log, method, hurt)
     assert await reconcile() == {"timers": 1}
     assert [command.execution_id for command in await engine.claim()] == [late]
+
+
+async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) -> list[str]:
+    """The executions need something of the result store, which does not give it; who is asked for, in order."""
+    asked: list[str] = []
+    inbox = engine.log.inbox
+
+    async def read(id: str) -> Any:
+        asked.append(id)
+        if id in ids:
+            raise ResultStoreAway("the result store does not answer; try again")
+        return await inbox(id)
+
+    patch.setattr(engine.log, "inbox", read)
+    return asked
+
+
+async def test_a_payload_that_cannot_be_read_stops_its_execution_alone(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = await behind(engine, 2)
+    engine.catalog.add("t/late", ONE)
+    late = await engine.start("t/late")
+    await engine.claim(lease=1.0)
+    engine.seconds += 5
+    await unreadable(engine, monkeypatch, [bad])
+    with suppress(Unavailable):
+        await reconcile()
+    assert (engine.status(bad), engine.status(good)) == ("RUNNING", "COMPLETED")
+    assert [command.execution_id for command in await engine.claim(lease=1.0)] == [late]
+    engine.seconds += 5
+    assert (await reconcile())["buried"] == 1, "the database was never away: who holds a lease could prolong it"
+
+
+async def test_a_result_store_that_hangs_does_not_keep_a_pass_for_long(
+    engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await behind(engine, 3)
+    asked = await unreadable(engine, monkeypatch, ids[:2])
+    monkeypatch.setattr(reconciler, "ADVANCING", 0.0)
+    for _ in range(5):
+        await reconcile()
+    assert asked == [*ids, ids[0]], "the next pass goes on behind the last"

@@ -94,3 +94,12 @@ async def test_an_empty_folder_goes_with_its_last_object(tmp_path: Path) -> None
 
 async def test_a_folder_is_named_disk(tmp_path: Path) -> None:
     assert (await FsspecResultStore(f"file://{tmp_path}").put("1/a/k", b"")).store == "disk"
+
+
+@pytest.mark.parametrize("key", ["1/a", "1/a/k.json/below", "1/" + "n" * 300])
+async def test_what_no_file_can_be_is_not_there(store: FsspecResultStore, key: str) -> None:
+    await store.put("1/a/k.json", b"x")
+    for read in (store.get(key), store.get_range(key, 0, 1)):
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            await read
+        assert raised.type is KeyError
