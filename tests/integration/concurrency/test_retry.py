@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.integration.concurrency.bed import Bed, done
 from tests.integration.concurrency.sessions import Sessions
@@ -9,6 +11,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
+from noetl_serverless.errors import Conflict, NotFound
 from noetl_serverless.ledger.turn import Turn
 from noetl_serverless.store.log import _params
 from noetl_serverless.store.queries import load
@@ -71,3 +74,35 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(dir
 
     told = await direct.events(id, e.CHILD_ENDED)
     assert [event.payload["execution_id"] for event in told] == [child]
+
+
+async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: Bed, sessions: Sessions) -> None:
+    id, child = await apart_from_its_child(direct)
+    session = sessions.begin()
+    # the retry has read what is kept, and waits for the child
+    session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE", id=int(child))
+    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry(id))
+    dropping = await sessions.until_waiting(direct.planes[1].ledger.drop(id), waiters=2)
+    session.run("COMMIT")
+    await retrying
+    (dropped,) = await asyncio.gather(dropping, return_exceptions=True)
+
+    assert "b#1" in [event.command_id for event in await direct.events(id, e.CALL_DONE)]
+    assert isinstance(dropped, NotFound), "it had left"
+    assert await direct.planes[0].log.children(id) == [child]
+    assert direct.findings() == []
+
+
+async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended(
+    direct: Bed, sessions: Sessions
+) -> None:
+    id, _ = await apart_from_its_child(direct)
+    session = sessions.begin()
+    session.run(load("log")["drop_quarantined"], id=int(id))
+    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry(id))
+    session.run("COMMIT")
+    (retried,) = await asyncio.gather(retrying, return_exceptions=True)
+
+    assert isinstance(retried, Conflict)
+    assert await direct.events(id, e.RETRIED) == []
+    assert (await direct.planes[1].ledger.state(id)).status == "failed"
