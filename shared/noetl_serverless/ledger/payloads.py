@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # seconds for one payload: a store that takes longer is away
 PATIENCE = 10.0
+# seconds after that in which it is not asked again: each of many would wait
+PAUSE = 5.0
 REF = "payload_ref"
 
 
@@ -34,6 +37,7 @@ class Payloads:
         self._store: ResultStore | None = None
         self._kept: OrderedDict[tuple[str, str], tuple[Mapping[str, Any], int]] = OrderedDict()
         self._bytes = 0
+        self._away_until = 0.0
 
     async def of(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `child`, as `call.parked` and `child.started` of the execution have it, is started with. Raises
@@ -53,16 +57,21 @@ class Payloads:
     async def _read(self, key: str) -> bytes:
         if self._results is None:
             raise InvalidRequest("the payload is by reference, and there is no result store here")
+        if monotonic() < self._away_until:
+            raise ResultStoreAway("the result store did not answer a moment ago; try again")
         if self._store is None:
             self._store = self._results()
+        patience = asyncio.timeout(PATIENCE)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with patience:
                 # what is larger than its reference says is not read to its end
                 content = await self._store.get_range(key, 0, WORKLOAD_BYTES + 1)
         except (KeyError, ValueError):
             # ValueError: nothing can have this key
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
+            if patience.expired():
+                self._away_until = monotonic() + PAUSE
             logger.warning("a payload could not be read: %s", error)
             raise ResultStoreAway("the result store does not answer; try again") from error
         return content

@@ -17,7 +17,7 @@ from ..commands.reference import executions_of
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import started_at
-from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem
+from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStoreAway
 from ..limits import PAYLOADS_BYTES
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..store.case import Case
@@ -48,6 +48,8 @@ class Batch:
     commands: list[ClaimedCommand] = field(default_factory=list)
     # executions that were given a fact, to be gone on with
     follow: list[str] = field(default_factory=list)
+    # why what is not settled is to be reported again
+    withheld: list[Problem] = field(default_factory=list)
 
     @classmethod
     def of(cls, request: ReportRequest) -> Batch:
@@ -93,6 +95,12 @@ class Batch:
             self.results[key] = ReportResult(**names, status=status, detail=detail)
             metrics.outcomes.labels(status).inc()
 
+    def withhold(self, outcome: Outcome, problem: Problem) -> None:
+        """The others do not wait for it: they are settled, and are stale when they are reported again with it."""
+        id = outcome.execution_id
+        self.work[id] = [other for other in self.work[id] if other is not outcome]
+        self.withheld.append(problem)
+
     def claimant(self) -> Claimant | None:
         room = self.request.capacity - len(self.commands)
         request = self.request
@@ -117,11 +125,15 @@ class Reporting:
         self._clock = clock
 
     async def report(self, batch: Batch) -> None:
-        """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable;
-        what was committed before is stale when it is reported again."""
+        """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
+        some of it, too; what was committed before is stale when it is reported again."""
         for portion in batch.portions():
             await self._settle(portion)
         await self._commits.follow(batch.follow)
+        if batch.withheld:
+            # an error brings no commands
+            await self._log.release(batch.request.worker_id, [_held(command) for command in batch.commands])
+            raise batch.withheld[0]
 
     async def _settle(self, batch: Batch) -> None:
         for race in range(PATIENT_RACES if batch.refers() else RACES):
@@ -144,7 +156,10 @@ class Reporting:
                 logger.error("the playbook of execution %s cannot be read: %s", id, problem)
                 continue
             for outcome in outcomes:
-                await self._take(batch, turn, outcome, held)
+                try:
+                    await self._take(batch, turn, outcome, held)
+                except ResultStoreAway as away:
+                    batch.withhold(outcome, away)
             if turn is not None and turn.events:
                 turns[id] = turn
             else:
@@ -240,30 +255,31 @@ class Reporting:
     async def _hand_in(self, batch: Batch) -> None:
         """Leave the facts in the inbox, and take in what lies there if nobody else does.
 
-        Raises Busy if there is a child with a payload by reference: a release before this one, that may take in the
-        inbox, could not open it. It is to be reported again.
+        Not those of a child with a payload by reference, which are to be reported again: a release before this one,
+        that may take in the inbox, could not open it.
         """
         facts = []
-        withheld: set[tuple[str, str, int]] = set()
         for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
             turn = Turn(case, None)
             for outcome in batch.work[id]:
                 if outcome.order is None and outcome.command_id in case.state.commands:
-                    fact = await self._fact(batch, turn, outcome)
+                    try:
+                        fact = await self._fact(batch, turn, outcome)
+                    except ResultStoreAway as away:
+                        batch.withhold(outcome, away)
+                        continue
                     if REF in fact.payload.get("child", {}):
-                        withheld.add((id, outcome.command_id, outcome.fence))
+                        batch.withhold(outcome, Busy("others always came first; report it again"))
                         continue
                     facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
         accepted = await self._append(facts)
         for outcome in (item for items in batch.work.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
-            elif (outcome.execution_id, outcome.command_id, outcome.fence) not in withheld:
+            else:
                 batch.settle(outcome, "stale", "the command is not this worker's any more")
         for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
-        if withheld:
-            raise Busy("others always came first; report it again")
 
     async def _append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
@@ -305,5 +321,5 @@ def _unread(outcome: Outcome, at: int) -> Event:
     return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)
 
 
-def _held(outcome: Outcome) -> Held:
-    return Held(execution_id=outcome.execution_id, command_id=outcome.command_id, fence=outcome.fence)
+def _held(it: Outcome | ClaimedCommand) -> Held:
+    return Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence)

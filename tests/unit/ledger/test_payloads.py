@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from contextlib import suppress
 from typing import Any
@@ -190,8 +191,6 @@ async def test_a_store_that_hangs_is_away(engine: Engine, store: Store, monkeypa
     (call,) = await engine.claim()
 
     async def hang(*where: Any) -> bytes:
-        import asyncio
-
         await asyncio.sleep(60)
         return b""
 
@@ -343,3 +342,61 @@ async def test_what_cannot_be_read_for_long_is_not_waited_for_any_more(engine: E
     ended = await state(engine, id)
     assert (ended.status, (ended.error or {}).get("code")) == ("failed", "child.invalid")
     assert "does not answer" in ended.error["message"]
+
+
+@pytest.mark.parametrize("races", [0, 2])
+async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, store: Store, races: int) -> None:
+    engine.catalog.add("t/only", CHILD)
+    bad, good, plain = await engine.start(), await engine.start(), await engine.start("t/only")
+    calls = {command.execution_id: command for command in await engine.claim()}
+    outcomes = [
+        parked(calls[bad], await reference(store, bad, BIG)),
+        parked(calls[good], await reference(store, good, BIG)),
+        outcome(calls[plain], 1),
+    ]
+    read, commit, lost = store.get_range, engine.log.commit, 0
+
+    async def refuse(key: str, *where: int) -> bytes:
+        if key.startswith(bad):
+            raise PermissionError("not for you")
+        return await read(key, *where)
+
+    async def lose(parts: Any, claimant: Any = None) -> Committed:
+        nonlocal lost
+        lost += 1
+        return Committed(frozenset(), [], [], []) if lost <= races else await commit(parts, claimant)
+
+    store.get_range = refuse  # type: ignore[method-assign]
+    engine.log.commit = lose
+    with pytest.raises(ResultStoreAway):
+        await engine.report(*outcomes, capacity=1)
+    assert [len(await engine.log.children(id)) for id in (bad, good)] == [0, 1]
+    assert (engine.status(bad), engine.status(plain)) == ("RUNNING", "COMPLETED")
+    assert len(await engine.claim(worker="w-2")) == 1, "what the error did not bring is there for others"
+    store.get_range = read  # type: ignore[method-assign]
+    answer = await engine.report(*outcomes)
+    assert [result.status for result in answer.results] == ["accepted", "stale", "stale"]
+    assert len(await engine.log.children(bad)) == 1
+
+
+async def test_a_store_that_hangs_is_waited_for_once(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    ids = [await engine.start() for _ in range(3)]
+    outcomes = [
+        parked(call, await reference(store, call.execution_id, {**BIG, "n": n}))
+        for n, call in enumerate(await engine.claim())
+    ]
+    asked = []
+
+    async def hang(key: str, *where: int) -> bytes:
+        asked.append(key)
+        await asyncio.sleep(60)
+        return b""
+
+    store.get_range = hang  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await engine.report(*outcomes)
+    assert len(asked) == 1, "each of many would wait for it"
+    assert {engine.status(id) for id in ids} == {"RUNNING"}
