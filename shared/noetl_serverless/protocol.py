@@ -29,6 +29,10 @@ ExecutionId = Annotated[str, Field(pattern=r"^[0-9]{1,19}$"), AfterValidator(_in
 CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
+# as the database has them: one that it cannot hold would fail what is asked of it together with others
+Int = Annotated[int, Field(ge=0, lt=1 << 31)]
+Long = Annotated[int, Field(ge=0, lt=1 << 63)]
+
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -42,23 +46,23 @@ class CommandKey(Message):
 
 
 class Held(CommandKey):
-    fence: int
+    fence: Long
 
 
 class Frame(Message):
     """A run of loop items, `start` inclusive, `end` exclusive, `concurrency` of them at a time."""
 
-    index: int
-    start: int
-    end: int
-    concurrency: int = 1
+    index: Int
+    start: Int
+    end: Int
+    concurrency: Int = 1
 
 
 class Ahead(Message):
     """With this a worker decides by itself what follows from a command, before its outcome is durable."""
 
     # the last seq of the log, and the state after it
-    head: int
+    head: Int
     state: dict[str, Any]
     # all of it: arcs may ask for what the command does not
     workload: dict[str, Any]
@@ -74,12 +78,12 @@ class ClaimedCommand(CommandKey):
     """All a worker needs to run one command, once the plan is known."""
 
     step: str
-    generation: int
+    generation: Int
     # step: run the tasks; open: render the loop's collection and store it; frame: run the tasks for a run of items
     kind: Literal["step", "open", "frame"]
-    attempt: int
-    delivery: int
-    fence: int
+    attempt: Int
+    delivery: Int
+    fence: Long
     lease_until: str
     plan: str
     path: str
@@ -91,7 +95,7 @@ class ClaimedCommand(CommandKey):
     items: list[Any] | None = None
     # the whole collection, when it is by reference (a ResultRef)
     collection: dict[str, Any] | None = None
-    count: int | None = None
+    count: Int | None = None
     # where a parked or deferred pipeline goes on: what the worker gave as Outcome.resume, and for a child its end as
     # "child": {"status", "data" | "ref", "error"?, "execution_id"}
     resume: dict[str, Any] | None = None
@@ -127,10 +131,10 @@ class ClaimResponse(Message):
 class FrameOutcome(Message):
     """What became of the items `start` to `end`; `end` before the frame's end hands the rest back."""
 
-    start: int
-    end: int
-    ok: int = Field(ge=0)
-    failed: int = Field(ge=0)
+    start: Int
+    end: Int
+    ok: Int
+    failed: Int
     # item index -> error, the first few
     errors: dict[Index, dict[str, Any]] = {}
     # mean wall time of one item
@@ -143,7 +147,7 @@ class ChildRequest(Message):
     """A sub-playbook to start; the command is parked until it ends."""
 
     path: str
-    version: int | None = None
+    version: Int | None = None
     payload: dict[str, Any] = {}
     # in place of a large `payload`: a reference to it, into the execution's own results
     payload_ref: dict[str, Any] | None = None
@@ -158,7 +162,7 @@ class Outcome(CommandKey):
     For a frame `data` is the list of the item results in order (or `ref` to it); for an open the collection.
     """
 
-    fence: int
+    fence: Long
     status: Literal["done", "error", "deferred", "parked", "released"]
     data: Any = None
     ref: dict[str, Any] | None = None
@@ -171,7 +175,7 @@ class Outcome(CommandKey):
     meta: dict[str, Any] = {}
     frame: FrameOutcome | None = None
     # for an open: how many items
-    count: int | None = None
+    count: Int | None = None
     delay: float | None = None
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None

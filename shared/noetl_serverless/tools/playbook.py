@@ -15,7 +15,7 @@ class PlaybookConfig(ToolConfig):
     """A playbook of the catalog to run as a child. `input` and `payload` (which wins) become its payload."""
 
     path: str = Field(min_length=1, description="Path of the playbook in the catalog.")
-    version: int | None = Field(default=None, ge=1, description="Its version; the latest if absent.")
+    version: int | None = Field(default=None, ge=1, lt=1 << 31, description="Its version; the latest if absent.")
     payload: dict[str, Any] = Field(default_factory=dict, description="Laid over the child's workload.")
     return_step: str | None = Field(
         default=None,
