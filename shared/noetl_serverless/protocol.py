@@ -29,6 +29,10 @@ ExecutionId = Annotated[str, Field(pattern=r"^[0-9]{1,19}$"), AfterValidator(_in
 CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
+# of a playbook's path and of a step's name, as a playbook may have them
+PATH_LENGTH = 500
+STEP_LENGTH = 100
+
 # as the database has them: one that it cannot hold would fail what is asked of it together with others
 Int = Annotated[int, Field(ge=0, lt=1 << 31)]
 Long = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -146,12 +150,12 @@ class FrameOutcome(Message):
 class ChildRequest(Message):
     """A sub-playbook to start; the command is parked until it ends."""
 
-    path: str
+    path: str = Field(max_length=PATH_LENGTH)
     version: Int | None = None
     payload: dict[str, Any] = {}
     # in place of a large `payload`: a reference to it, into the execution's own results
     payload_ref: dict[str, Any] | None = None
-    return_step: str | None = None
+    return_step: str | None = Field(default=None, max_length=STEP_LENGTH)
 
 
 class Outcome(CommandKey):

@@ -42,3 +42,9 @@ def test_other_numbers_fit_their_columns(number: int) -> None:
     assert refused(report, child={"path": "t/t", "version": number})
     assert [refused(report, frame={**FRAME, name: number}) for name in FRAME] == [True] * 4
     assert report(count=0, child={"path": "t/t", "version": 1}, frame=FRAME).outcomes[0].count == 0
+
+
+def test_a_child_has_a_path_and_a_step_as_playbooks_have_them() -> None:
+    assert refused(report, child={"path": "p" * 501})
+    assert refused(report, child={"path": "t/t", "return_step": "s" * 101})
+    assert not refused(report, child={"path": "p" * 500, "return_step": "s" * 100})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine import events as e
+from ..engine.error import bounded
 from ..engine.events import Event
 from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreAway
 from ..limits import CHILD_DEPTH
@@ -50,7 +51,7 @@ async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Even
 
 
 def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:
-    error = {"kind": "playbook", "code": code, "message": message, "retryable": False}
+    error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False})
     command = turn.state.commands[fact.command_id or ""]
     payload = {"error": error, "meta": fact.payload.get("meta", {})}
     if command.frame is None:

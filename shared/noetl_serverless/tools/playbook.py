@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..protocol import ChildRequest
+from ..protocol import PATH_LENGTH, STEP_LENGTH, ChildRequest
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
@@ -14,12 +14,13 @@ from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 class PlaybookConfig(ToolConfig):
     """A playbook of the catalog to run as a child. `input` and `payload` (which wins) become its payload."""
 
-    path: str = Field(min_length=1, description="Path of the playbook in the catalog.")
+    path: str = Field(min_length=1, max_length=PATH_LENGTH, description="Path of the playbook in the catalog.")
     version: int | None = Field(default=None, ge=1, lt=1 << 31, description="Its version; the latest if absent.")
     payload: dict[str, Any] = Field(default_factory=dict, description="Laid over the child's workload.")
     return_step: str | None = Field(
         default=None,
         min_length=1,
+        max_length=STEP_LENGTH,
         description="The step whose result is this task's; the child's last if absent.",
     )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
+from tests.unit.ledger.conftest import Engine, outcome
 
+from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
@@ -418,3 +422,20 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
     engine.log.commit, engine.ledger._commits.append = commit, append
     assert await engine.ledger.advance(id)
     assert engine.types(id)[-2:] == ["call.done", "command.issued"]
+
+
+async def test_why_a_child_cannot_be_started_is_told_within_bounds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    id = await engine.start()
+    (call,) = await engine.claim()
+
+    async def absent(path: str, version: int | None = None) -> Any:
+        raise NotFound("x" * 1_000_000)
+
+    monkeypatch.setattr(engine.catalog, "get", absent)
+    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    failed = [event.payload["error"] for event in engine.log.executions[id].events if event.type == e.CALL_ERROR]
+    assert [error["code"] for error in failed] == ["child.not_found"]
+    assert len(orjson.dumps(failed)) < ERROR_BYTES

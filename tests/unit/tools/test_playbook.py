@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
+
+from pydantic import ValidationError
 
 from noetl_serverless.tools.noop import Noop
 from noetl_serverless.tools.playbook import SubPlaybook
@@ -34,3 +37,12 @@ async def test_a_wrong_config_is_an_error_envelope() -> None:
 
 async def test_noop_says_ok() -> None:
     assert (await Noop().run(ToolCall("noop", "t", {}), NOWHERE)).data == {"status": "ok"}
+
+
+async def test_a_path_or_a_step_that_no_playbook_can_have_is_an_error_envelope() -> None:
+    for config in ({"path": "p" * 501}, {"path": "t/t", "return_step": "s" * 101}, {"path": "t/t", "version": 1 << 31}):
+        failed: Any = None
+        with suppress(ValidationError):
+            failed = await run(config)
+        assert failed is not None
+        assert failed.error["code"] == "playbook.config"
