@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,6 +27,13 @@ PAUSE = 5.0
 REF = "payload_ref"
 
 
+class Name(NamedTuple):
+    key: str
+    sha256: str
+    # bytes
+    size: int
+
+
 class Payloads:
     """Reads and checks them. What was read last is kept for those who need it next, the commit that opens the child
     above all; it is shared, and must not be changed."""
@@ -35,7 +42,7 @@ class Payloads:
         """`results` makes the result store, when it is first needed; without it nothing can be by reference."""
         self._results = results
         self._store: ResultStore | None = None
-        self._kept: OrderedDict[tuple[str, str], tuple[Mapping[str, Any], int]] = OrderedDict()
+        self._kept: OrderedDict[Name, Mapping[str, Any]] = OrderedDict()
         self._bytes = 0
         self._away_until = 0.0
 
@@ -48,13 +55,13 @@ class Payloads:
         name = _checked(execution_id, ref)
         if name in self._kept:
             self._kept.move_to_end(name)
-            return self._kept[name][0]
-        content = await self._read(name[0])
-        payload = await asyncio.to_thread(_decoded, content, name[1])
-        self._keep(name, payload, len(content))
+            return self._kept[name]
+        content = await self._read(name)
+        payload = await asyncio.to_thread(_decoded, content, name)
+        self._keep(name, payload)
         return payload
 
-    async def _read(self, key: str) -> bytes:
+    async def _read(self, name: Name) -> bytes:
         if self._results is None:
             raise InvalidRequest("the payload is by reference, and there is no result store here")
         if monotonic() < self._away_until:
@@ -65,7 +72,7 @@ class Payloads:
         try:
             async with patience:
                 # what is larger than its reference says is not read to its end
-                content = await self._store.get_range(key, 0, WORKLOAD_BYTES + 1)
+                content = await self._store.get_range(name.key, 0, name.size + 1)
         except (KeyError, ValueError):
             # ValueError: nothing can have this key
             raise InvalidRequest("the payload is not in the result store") from None
@@ -76,14 +83,14 @@ class Payloads:
             raise ResultStoreAway("the result store does not answer; try again") from error
         return content
 
-    def _keep(self, name: tuple[str, str], payload: Mapping[str, Any], size: int) -> None:
+    def _keep(self, name: Name, payload: Mapping[str, Any]) -> None:
         if name in self._kept:
             return
-        self._kept[name] = (payload, size)
-        self._bytes += size
+        self._kept[name] = payload
+        self._bytes += name.size
         while self._bytes > PAYLOADS_BYTES:
-            _, (_, freed) = self._kept.popitem(last=False)
-            self._bytes -= freed
+            freed, _ = self._kept.popitem(last=False)
+            self._bytes -= freed.size
 
 
 def weight_of(ref: Mapping[str, Any] | None) -> int:
@@ -93,23 +100,21 @@ def weight_of(ref: Mapping[str, Any] | None) -> int:
     return size if isinstance(size, int) and 0 < size <= WORKLOAD_BYTES else 0
 
 
-def _checked(execution_id: str, ref: Mapping[str, Any]) -> tuple[str, str]:
-    """Its key and its SHA-256. Raises InvalidRequest."""
+def _checked(execution_id: str, ref: Mapping[str, Any]) -> Name:
+    """Raises InvalidRequest."""
     if executions_of(ref) != {execution_id}:
         raise InvalidRequest("the payload's reference leads into another execution")
     meta = ref.get("meta") or {}
-    key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes", 0)
-    if not key or not sha256:
-        raise InvalidRequest("the payload's reference needs `key` and `meta.sha256`")
+    key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes")
+    if not key or not sha256 or not size:
+        raise InvalidRequest("the payload's reference needs `key`, `meta.sha256` and `meta.bytes`")
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the payload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
-    return key, sha256
+    return Name(key, sha256, size)
 
 
-def _decoded(content: bytes, sha256: str) -> Mapping[str, Any]:
-    if len(content) > WORKLOAD_BYTES:
-        raise InvalidRequest(f"the payload has more than {WORKLOAD_BYTES} bytes; pass a URL instead")
-    if hashlib.sha256(content).hexdigest() != sha256:
+def _decoded(content: bytes, name: Name) -> Mapping[str, Any]:
+    if len(content) != name.size or hashlib.sha256(content).hexdigest() != name.sha256:
         raise InvalidRequest("the payload in the result store is not what its reference says")
     try:
         payload = stored(orjson.loads(content))

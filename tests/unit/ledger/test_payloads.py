@@ -113,6 +113,14 @@ async def bad_reference(store: Store, id: str, how: str) -> dict[str, Any]:
             ref = await reference(store, id, BIG, bytes=WORKLOAD_BYTES + 1)
         case "is too large":
             ref = await reference(store, id, {"x": "y" * WORKLOAD_BYTES}, bytes=10)
+        case "says it weighs nothing":
+            ref = await reference(store, id, BIG, bytes=0)
+        case "says no size":
+            ref = await reference(store, id, BIG, bytes=str(len(orjson.dumps(BIG))))
+        case "says it is smaller":
+            ref = await reference(store, id, BIG, bytes=len(orjson.dumps(BIG)) - 1)
+        case "says it is larger":
+            ref = await reference(store, id, BIG, bytes=len(orjson.dumps(BIG)) + 1)
         case "no object":
             ref = await reference(store, id, ["x"] * 10)
         case "other bytes":
@@ -131,10 +139,14 @@ BAD = {
     "another's": "into another execution",
     "another's key": "into another execution",
     "says it is too large": f"at most {WORKLOAD_BYTES}",
-    "is too large": f"more than {WORKLOAD_BYTES}",
+    "is too large": "not what its reference says",
+    "says it weighs nothing": "needs `key`, `meta.sha256` and `meta.bytes`",
+    "says no size": "is no reference",
+    "says it is smaller": "not what its reference says",
+    "says it is larger": "not what its reference says",
     "no object": "must be an object",
     "other bytes": "not what its reference says",
-    "no digest": "needs `key` and `meta.sha256`",
+    "no digest": "needs `key`, `meta.sha256` and `meta.bytes`",
     "ctx": "payload.ctx must be an object",
     "no reference": "is no reference",
 }
@@ -400,3 +412,12 @@ async def test_a_store_that_hangs_is_waited_for_once(
         await engine.report(*outcomes)
     assert len(asked) == 1, "each of many would wait for it"
     assert {engine.status(id) for id in ids} == {"RUNNING"}
+
+
+async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Engine, store: Store) -> None:
+    engine.catalog.add("t/t", LOOP)
+    id = await engine.start()
+    first, second = await engine.claim()
+    await engine.report(parked(first, await reference(store, id, BIG)))
+    await engine.report(parked(second, await reference(store, id, BIG, bytes=1)))
+    assert len(await engine.log.children(id)) == 1
