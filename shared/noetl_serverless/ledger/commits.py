@@ -12,6 +12,7 @@ from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
 from ..store.case import Case
+from ..store.locked import Locked
 from ..store.log import Claimant, Committed, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
@@ -160,18 +161,22 @@ class Commits:
         raise Busy(f"execution {execution_id} is very busy; try again")
 
     async def cancel(self, execution_id: str, fact: Event) -> bool:
-        """Append the end that somebody wants; False if it has ended already. No loop is too busy for it: who cannot win
-        the race for the row locks it. Raises NotFound."""
+        """Append the end that somebody wants; False if it has ended already, or was dropped from quarantine. No loop is
+        too busy for it: who cannot win the race for the row locks it. Raises NotFound."""
         for _ in range(CANCELS):
             async with self.cases.alone([execution_id]):
-                part = _end(await self._fresh(execution_id), await self._log.inbox(execution_id), fact)
+                case = await self._fresh(execution_id)
+                if case.state.quarantined:
+                    # its log does not tell whether it was dropped
+                    break
+                part = _end(case, await self._log.inbox(execution_id), fact)
                 if part is None:
                     return False
                 committed = await self.write([part])
             if committed.good:
                 await self.follow(committed.appended)
                 return True
-        done = await self._log.exclusively(execution_id, lambda locked: _end(locked.case, locked.inbox(), fact))
+        done = await self._log.exclusively(execution_id, lambda locked: _end_of(locked, fact))
         if done is None:
             return False
         part, committed = done
@@ -268,6 +273,12 @@ def _ended(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Turn 
 def _end(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Part | None:
     turn = _ended(case, inbox, fact)
     return None if turn is None else turn.part()
+
+
+def _end_of(locked: Locked, fact: Event) -> Part | None:
+    if locked.case.state.quarantined and locked.quarantined() is None:
+        return None
+    return _end(locked.case, locked.inbox(), fact)
 
 
 def _tell_of_quarantine(part: Part) -> None:

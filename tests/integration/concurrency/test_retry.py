@@ -106,3 +106,14 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
     assert isinstance(retried, Conflict)
     assert await direct.events(id, e.RETRIED) == []
     assert (await direct.planes[1].ledger.state(id)).status == "failed"
+
+
+async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: Bed, sessions: Sessions) -> None:
+    id, _ = await apart_from_its_child(direct)
+    session = sessions.begin()
+    session.run(load("log")["drop_quarantined"], id=int(id))
+    cancelling = await sessions.until_waiting(direct.planes[0].ledger.cancel(id, "enough", cascade=False))
+    session.run("COMMIT")
+
+    assert await cancelling == ("already_completed", [])
+    assert (await direct.planes[1].ledger.state(id)).status == "failed"

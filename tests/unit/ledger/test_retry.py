@@ -113,6 +113,14 @@ async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, f
         await engine.ledger.drop(id)
 
 
+async def test_what_was_dropped_is_not_cancelled_any_more(engine: Engine, faulty: Faulty) -> None:
+    id = await into_quarantine(engine, faulty)
+    await engine.ledger.drop(id)
+    before = await types(engine, id)
+    assert await engine.ledger.cancel(id, "enough") == ("already_completed", [])
+    assert (await status(engine, id), await types(engine, id)) == ("failed", before)
+
+
 async def test_what_is_not_in_quarantine_is_neither_retried_nor_dropped(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start()
