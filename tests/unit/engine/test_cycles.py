@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.limits import DECISION_BYTES, DECISION_EVENTS
 
@@ -268,40 +267,3 @@ def test_conditions_that_cost_much_end_a_ring_long_before_its_turns_do(start: An
     assert run.types() == [e.STARTED, e.FAILED]
     assert (run.state.error["code"], run.state.error["step"]) == ("decision.too_large", "turn")
     assert "units of work" in run.state.error["message"]
-
-
-def test_joins_that_wait_for_each_other_by_the_hundred_are_charged_for_what_it_takes_to_settle_them(
-    start: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "DECISION_WORK", 3_000)
-    steps = "".join(
-        f"""
-        - step: s{n}
-          loop: {{in: [], iterator: x}}
-          tool: {{kind: noop}}
-          next: {{spec: {{mode: inclusive}}, arcs: [{{step: s{(n + 1) % 60}}}, {{step: s{(n + 7) % 60}}}]}}
-        """
-        for n in range(60)
-    )
-    run = start(steps)
-    assert run.state.error["code"] == "decision.too_large"
-
-
-@pytest.mark.parametrize("arcs", ["{step: after}, {step: head}", "{step: head}, {step: after}"])
-def test_what_comes_after_a_cycle_waits_for_a_round_that_is_about_to_begin(start: Any, arcs: str) -> None:
-    run = start(
-        f"""
-        - step: head
-          tool: {{kind: noop}}
-          next: {{arcs: [{{step: leave, when: "{{{{ ctx.n is defined }}}}"}}, {{step: turn}}]}}
-        - {{step: turn, tool: {{kind: noop}}, set: {{ctx.n: 1}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}
-        - {{step: leave, tool: {{kind: noop}}, next: {{arcs: [{{step: after}}]}}}}
-        - {{step: after, tool: {{kind: noop}}}}
-        """
-    )
-    run.done("head")
-    run.done("turn")
-    assert run.running == {"head"}, "it would run once more when the round is over"
-    run.done("head")
-    run.done("leave")
-    assert run.running == {"after"}
