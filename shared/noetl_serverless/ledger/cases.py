@@ -11,16 +11,26 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
+import orjson
+
+from ..limits import MIB
 from ..store.case import Case
 from ..store.log import Log
 
 MOST = 2048
+# of memory that they may take together, by `weight_of`
+MOST_BYTES = 64 * MIB
+# of memory that each value of a JSON text takes beside its characters, of which one may take four
+VALUE_BYTES = 96
+CHARACTER_BYTES = 4
 
 
 class Cases:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._kept: OrderedDict[str, Case] = OrderedDict()
+        self._weights: dict[str, int] = {}
+        self._weight = 0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -42,19 +52,37 @@ class Cases:
         missing = [id for id in wanted if id not in kept]
         loaded = await self._log.load(missing) if missing else {}
         for id in missing:
-            self._kept.pop(id, None)
+            self.forget(id)
         for case in loaded.values():
             self.keep(case)
         return {**kept, **loaded}
 
     def keep(self, case: Case) -> None:
-        if case.state.ended:
-            self._kept.pop(case.execution_id, None)
+        """Have it at hand, in place of those used longest ago; not at all what has ended, or is too heavy by itself."""
+        id = case.execution_id
+        weight = self._weights.get(id)
+        # with each snapshot, which costs as much as weighing; few events come between them
+        if weight is None or case.head == case.snapshot:
+            weight = weight_of(case)
+        self.forget(id)
+        if case.state.ended or weight > MOST_BYTES:
             return
-        self._kept[case.execution_id] = case
-        self._kept.move_to_end(case.execution_id)
-        if len(self._kept) > MOST:
-            self._kept.popitem(last=False)
+        self._kept[id], self._weights[id] = case, weight
+        self._weight += weight
+        while len(self._kept) > MOST or self._weight > MOST_BYTES:
+            self.forget(next(iter(self._kept)))
 
     def forget(self, id: str) -> None:
-        self._kept.pop(id, None)
+        if self._kept.pop(id, None) is not None:
+            self._weight -= self._weights.pop(id)
+
+
+def weight_of(case: Case) -> int:
+    """About the bytes of memory of its workload and state, rather more than less. What is no JSON weighs more than
+    there is room for."""
+    try:
+        texts = [orjson.dumps(part) for part in (case.state.workload, case.state.snapshot())]
+    except TypeError:
+        return MOST_BYTES + 1
+    marks = sum(text.count(mark) for text in texts for mark in (b"{", b"[", b","))
+    return VALUE_BYTES * marks + CHARACTER_BYTES * sum(map(len, texts))

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from noetl_serverless.engine.state import State
-from noetl_serverless.ledger.cases import Cases
+from noetl_serverless.ledger import cases as kept_cases
+from noetl_serverless.ledger.cases import Cases, weight_of
+from noetl_serverless.limits import WORKLOAD_BYTES
 from noetl_serverless.store.case import Case
 
 
-def case(id: str) -> Case:
-    return Case(id, "1", "t/t", 1, "h", None, 0, 1, 1, State(id, status="running"))
+def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> Case:
+    state = State(id, status="running", workload=workload or {}, ctx=ctx or {})
+    return Case(id, "1", "t/t", 1, "h", None, 0, 1, 1, state)
 
 
 class SlowLog:
@@ -83,3 +90,62 @@ async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
     log.load = nothing
     assert await cases.get(["1"], fresh=True) == {}
     assert await cases.get(["1"]) == {}
+
+
+async def at_hand(cases: Cases, *ids: str) -> list[str]:
+    """Those of `ids` that are not loaded."""
+    loaded = SlowLog()
+    cases._log = loaded  # type: ignore[assignment]
+    kept = dict(cases._kept)
+    found = await cases.get(ids)
+    return [id for id in ids if kept.get(id) is found[id]]
+
+
+async def test_executions_are_at_hand_by_the_memory_that_they_take(monkeypatch: Any) -> None:
+    monkeypatch.setattr(kept_cases, "MOST_BYTES", 3 * weight_of(case("1", {"a": "x" * 1000})))
+    log: Any = SlowLog()
+    cases = Cases(log)
+    for n in range(5):
+        cases.keep(case(str(n), {"a": "x" * 1000}))
+    assert await at_hand(cases, "2", "3", "4") == ["2", "3", "4"]
+    assert await at_hand(cases, "0", "1") == [], "what is large was kept by its number"
+    cases.forget("4")
+    cases.keep(case("5", {"a": "x" * 1000}))
+    assert await at_hand(cases, "5") == ["5"], "what is forgotten weighs nothing"
+
+
+async def test_what_is_too_heavy_by_itself_drives_out_nothing() -> None:
+    log: Any = SlowLog()
+    cases = Cases(log)
+    cases.keep(case("1"))
+    cases.keep(case("2", {"a": [{}] * (WORKLOAD_BYTES // 3)}))
+    assert await at_hand(cases, "1") == ["1"]
+    assert await at_hand(cases, "2") == []
+
+
+async def test_what_grows_while_it_is_at_hand_is_weighed_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(kept_cases, "MOST_BYTES", 10_000)
+    log: Any = SlowLog()
+    cases = Cases(log)
+    cases.keep(case("1"))
+    cases.keep(case("1", ctx={"a": "x" * 10_000}))
+    assert await at_hand(cases, "1") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "1.5", '"ab"', '{"a": 1}', "[0]", '{"a": {"b": [1]}}', '"' + "\u00e4" * 500 + "\U0001f600" + '"'],
+)
+def test_the_weight_is_about_the_memory_that_is_taken(text: str) -> None:
+    whole = '{"a": [' + ",".join([text] * 2000) + "]}"
+    tracemalloc.start()
+    try:
+        workload = json.loads(whole)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken * 0.8 < weight_of(case("1", workload)) < taken * 8
+
+
+def test_what_is_no_json_is_too_heavy() -> None:
+    assert weight_of(case("1", {"a": 10**30})) > kept_cases.MOST_BYTES
