@@ -11,7 +11,7 @@ from ..engine.runs import REPORTS
 from ..engine.state import State
 from ..errors import NotFound
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, Results, together
 from ..store.recorded import Recorded
 from .read import Archive, execution_of
 
@@ -104,13 +104,15 @@ class History(Executions):
         ][:limit]
 
     async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
-        found = await super().parts(execution_id, step, generation)
-        frames = [] if found else await self._of_loop(execution_id, step, e.FRAME_COMMITTED)
-        return found or together(
-            Part(event.payload["start"], event.payload["end"], event.payload.get("data"), event.payload.get("ref"))
-            for event in sorted(frames, key=lambda event: int(event.payload["start"]))
-            if event.generation == generation
-        )
+        return await super().parts(execution_id, step, generation) or await self._parts(execution_id, step, generation)
+
+    async def results(self, execution_id: int, step: str, generation: int, after: int = 0) -> Results:
+        found = await super().results(execution_id, step, generation, after)
+        if found.count:
+            return found
+        parts = await self._parts(execution_id, step, generation)
+        count, end = sum(part.end - part.start for part in parts), max((part.end for part in parts), default=0)
+        return Results([part for part in parts if part.end > after], count, end)
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         found = await super().generation(execution_id, step)
@@ -125,6 +127,14 @@ class History(Executions):
             raise NotFound(f"there is no execution {execution_id}")
         row: dict[str, Any] = (await self._archive.head(place))["execution"]
         return row
+
+    async def _parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
+        frames = await self._of_loop(execution_id, step, e.FRAME_COMMITTED)
+        return together(
+            Part(event.payload["start"], event.payload["end"], event.payload.get("data"), event.payload.get("ref"))
+            for event in sorted(frames, key=lambda event: int(event.payload["start"]))
+            if event.generation == generation
+        )
 
     async def _of_loop(self, execution_id: int, step: str, type: str) -> list[Recorded]:
         place = await self._archive.place(execution_id)

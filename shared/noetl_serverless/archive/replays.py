@@ -61,11 +61,12 @@ class ArchivedReplays(Replays):
         events = await self._recorded(execution_id, MOST_EVENTS)
         return await asyncio.to_thread(_differences, execution_id, events, head)
 
-    async def has_result(self, execution_id: int, key: str) -> bool:
-        if await super().has_result(execution_id, key):
-            return True
-        head = await self._head(execution_id)
-        return head is not None and any(row["key"] == key for row in head["results"])
+    async def result_bytes(self, execution_id: int, key: str) -> int | None:
+        size = await super().result_bytes(execution_id, key)
+        head = None if size is not None else await self._head(execution_id)
+        if head is None:
+            return size
+        return next((row["bytes"] for row in head["results"] if row["key"] == key), None)
 
     async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
         if await self._archive.place(execution_id) is not None:

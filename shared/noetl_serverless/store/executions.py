@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import NotFound
-from ..limits import PAGE_BYTES
+from ..limits import LOOP_ITEMS, PAGE_BYTES
 from .connection import Database
 from .queries import load
 from .recorded import Recorded
@@ -89,6 +89,16 @@ class Part:
     end: int
     data: list[Any] | None
     ref: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Some of a loop's results, in order, and of all its items that have finished how many they are and where the last
+    one ends."""
+
+    parts: list[Part]
+    count: int
+    end: int
 
 
 class Executions:
@@ -191,6 +201,13 @@ class Executions:
             self._sql["frames"], execution_id=execution_id, step=step, generation=generation
         )
         return together(Part(**row) for row in rows)
+
+    async def results(self, execution_id: int, step: str, generation: int, after: int = 0) -> Results:
+        """A loop's results from the item `after` on, no more of them than it takes to have PAGE_BYTES."""
+        of = {"execution_id": execution_id, "step": step, "generation": generation}
+        rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=PAGE_BYTES)
+        all_of_it = (await self._database.rows(self._sql["finished"], **of))[0]
+        return Results(together(Part(**row) for row in rows), **all_of_it)
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         """The latest run of a loop step; None if it has not been opened."""

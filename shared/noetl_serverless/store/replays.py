@@ -110,10 +110,10 @@ class Replays:
         """Executions that have a log, in order, beginning behind `after`."""
         return [row[0] for row in await self._database.run(self._sql["ids"], after=after, limit=limit)]
 
-    async def has_result(self, execution_id: int, key: str) -> bool:
-        """Whether one of its steps has put something into the result store under this key."""
-        rows = await self._database.run(self._sql["has_result"], id=execution_id, key=key)
-        return bool(rows)
+    async def result_bytes(self, execution_id: int, key: str) -> int | None:
+        """The size of what one of its steps has put into the result store under this key; None if none has."""
+        rows = await self._database.run(self._sql["result_bytes"], id=execution_id, key=key)
+        return rows[0][0] if rows else None
 
     async def beside(self, execution_id: int, plan_hash: str) -> tuple[str, list[str]]:
         """The text of the playbook with this hash, and the executions that this one has started."""

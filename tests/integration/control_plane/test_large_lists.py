@@ -152,3 +152,30 @@ async def test_a_recording_has_room_for_some_results_and_commands_and_lists_give
     commands = [row for page in await pages(user, f"/api/executions/{started}/commands") for row in page]
     assert len({row["command_id"] for row in commands}) == len(commands) == 1501
     assert {row["status"] for row in commands} == {"queued"}
+
+
+async def test_the_results_of_a_loop_are_read_page_by_page(user: Any, database: Database, started: str) -> None:
+    fill = {
+        "event (execution_id, seq, type, at, payload)": "1000 + n, 'frame.committed', now(), CAST(:payload AS json)",
+        "frame": "'each', 1, n, n + 1, 1000 + n, 1, 0",
+    }
+    for table, values in fill.items():
+        await database.run(
+            f"INSERT INTO noetl.{table} SELECT :id, {values} FROM generate_series(0, 11) n",
+            id=int(started),
+            **({"payload": orjson.dumps({"data": ["x" * 900_000]}).decode()} if ":payload" in values else {}),
+        )
+    await database.run("INSERT INTO noetl.stage VALUES (:id, 'each', 1, 1, 12, 'ok')", id=int(started))
+    after, lengths = 0, []
+    while after is not None:
+        answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="each", after=after)
+        assert len(answer.body) < ANSWER_BYTES
+        assert answer.json["count"] == 12
+        lengths.append(len(answer.json["results"]))
+        after = answer.json["next"]
+    assert lengths == [4, 4, 4]
+    # the runs read are a page as they are written, and as they are answered no page yet
+    spaced = "UPDATE noetl.event SET payload = CAST(replace(payload::text, '[', '[' || repeat(' ', 500000)) AS json)"
+    await database.run(spaced + " WHERE execution_id = :id AND seq >= 1000", id=int(started))
+    answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="each")
+    assert (len(answer.json["results"]), answer.json["next"]) == (3, 3), "what was not read is not told of"

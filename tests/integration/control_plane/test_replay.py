@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,7 +233,7 @@ async def test_a_recording_says_who_has_what_is_out(user: Any, started: str, han
 
 
 async def test_a_stored_result_is_read_in_parts(
-    user: Any, started: str, hands: Any, app: Any, tmp_path: Path, results_url: str
+    user: Any, started: str, hands: Any, app: Any, results_url: str, monkeypatch: Any
 ) -> None:
     store = FsspecResultStore(results_url)
     stored = await store.put(f"{started}/first/0.json", b'"0123456789"')
@@ -245,7 +244,10 @@ async def test_a_stored_result_is_read_in_parts(
     recorded = (await user.get(f"/api/executions/{started}/recording")).json["results"]
     assert [row["key"] for row in recorded] == [stored.key]
     place = f"/api/results/data/{started}"
+    whole: list[str] = []
+    monkeypatch.setattr(FsspecResultStore, "get_sync", lambda self, key: whole.append(key) or b'"0123456789"')
     part = (await user.get(place, key=stored.key, offset=1, limit=3)).json
+    assert not whole, "for each part all of it was read"
     assert (base64.b64decode(part["data"]), part["bytes"]) == (b"012", 12)
     assert (await user.get(place, key="../secrets")).status == 404
     await store.delete(stored.key)

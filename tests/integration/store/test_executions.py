@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from noetl_serverless.errors import NotFound
+from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.executions import Executions
 
@@ -142,3 +143,37 @@ async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
     for looking in (executions.get(1), executions.tail(1)):
         with pytest.raises(NotFound):
             await looking
+
+
+LOOP_FRAME = "INSERT INTO noetl.frame VALUES (1, 'loop', 2, :start, :end, :seq, 1, 0)"
+
+
+async def test_a_page_of_a_loops_results_reads_what_it_has_room_for(executions: Executions, database: Database) -> None:
+    for seq in range(1, 13):
+        data = [f"{seq:06}" + "x" * 450_000, "y" * 450_000]
+        await add_event(database, 1, seq, "frame.committed", {"data": data})
+        await database.run(LOOP_FRAME, start=2 * seq - 2, end=2 * seq, seq=seq)
+    statement = "SELECT count(*), min(\"start\") FROM noetl.results(1, 'loop', 2, :after, :bytes)"
+    [[count, first]] = await database.run(statement, after=0, bytes=PAGE_BYTES)
+    assert (count, first) == (PAGE_BYTES // 900_000 + 1, 0), "it read what it had no room for"
+    [[count, first]] = await database.run(statement, after=13, bytes=PAGE_BYTES)
+    assert (count, first) == (PAGE_BYTES // 900_000 + 1, 12), "it began before the page did"
+    found = await executions.results(1, "loop", 2, after=23)
+    assert ([(part.start, part.end) for part in found.parts], found.count, found.end) == ([(22, 24)], 24, 24)
+    assert (await executions.results(1, "loop", 2, after=10**30)).parts == []
+
+
+async def test_the_next_page_of_a_loops_results_does_not_read_those_before(database: Database) -> None:
+    await database.run(
+        "INSERT INTO noetl.event (execution_id, seq, type, at, payload)"
+        " SELECT 1, n, 'frame.committed', now(), json_build_object('data', json_build_array(n))"
+        " FROM generate_series(1, 20000) n"
+    )
+    await database.run(
+        "INSERT INTO noetl.frame SELECT 1, 'loop', 2, n - 1, n, n, 1, 0 FROM generate_series(1, 20000) n"
+    )
+    cost = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT count(*) FROM noetl.results(1, 'loop', 2, 19990, 1000)"
+    for _ in range(2):
+        [[plan]] = await database.run(cost)
+    top = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < 200

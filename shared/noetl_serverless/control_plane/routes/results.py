@@ -30,11 +30,13 @@ async def loop_results(call: Call) -> LoopResults:
     generation = await executions.generation(execution_id, query.step_name)
     if generation is None:
         raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
-    parts = await executions.parts(execution_id, query.step_name, generation)
-    kept, following = _page_of(parts, query.after)
+    found = await executions.results(execution_id, query.step_name, generation, query.after)
+    kept, following = _page_of(found.parts, query.after)
+    if following is None and kept and kept[-1].end < found.end:
+        following = kept[-1].end
     return LoopResults(
         results=[item for part in kept for item in part.data or []],
-        count=sum(part.end - part.start for part in parts),
+        count=found.count,
         refs=[ManifestPart.of(part) for part in kept if part.ref is not None],
         next=following,
     )
@@ -68,14 +70,14 @@ def _page_of(parts: list[Part], after: int) -> tuple[list[Part], int | None]:
 async def data(call: Call) -> ResultData:
     query: ResultDataQuery = call.query
     execution_id = execution_id_of(call)
-    if not await call.services.replays.has_result(execution_id, query.key):
+    size = await call.services.replays.result_bytes(execution_id, query.key)
+    if size is None:
         raise NotFound(f"execution {execution_id} has no result under the key {query.key!r}")
     try:
-        content = await call.services.results().get(query.key)
+        part = await call.services.results().get_range(query.key, query.offset, query.limit)
     except KeyError:
         raise NotFound(f"{query.key} is not in the result store any more") from None
-    part = content[query.offset : query.offset + query.limit]
-    return ResultData(key=query.key, bytes=len(content), offset=query.offset, data=base64.b64encode(part).decode())
+    return ResultData(key=query.key, bytes=size, offset=query.offset, data=base64.b64encode(part).decode())
 
 
 OPERATIONS = (

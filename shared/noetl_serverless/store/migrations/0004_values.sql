@@ -547,6 +547,36 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE TYPE noetl.finished AS ("start" integer, "end" integer, data json, ref json);
+
+-- What the finished runs of items of a loop gave, in the order of the items, from an item on: it ends with the run that
+-- reaches so many bytes, and reads none behind it.
+CREATE FUNCTION noetl.results(id bigint, step_name text, run integer, after_item integer, most_bytes bigint)
+RETURNS SETOF noetl.finished LANGUAGE plpgsql STABLE SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+DECLARE
+    frame record;
+    found noetl.finished;
+    bytes bigint := 0;
+BEGIN
+    FOR frame IN
+        SELECT f.start_item, f.end_item, e.payload
+        FROM noetl.frame f JOIN noetl.event e ON e.execution_id = f.execution_id AND e.seq = f.seq
+        WHERE f.execution_id = id AND f.step = step_name AND f.generation = run AND f.end_item > after_item
+          -- runs do not overlap: at most one begins before the item and ends behind it
+          AND f.start_item >= coalesce((
+              SELECT max(b.start_item) FROM noetl.frame b
+              WHERE b.execution_id = id AND b.step = step_name AND b.generation = run AND b.start_item <= after_item), 0)
+        ORDER BY f.start_item
+    LOOP
+        -- not in the query, which reads ahead
+        found := (frame.start_item, frame.end_item, frame.payload -> 'data', frame.payload -> 'ref');
+        RETURN NEXT found;
+        bytes := bytes + coalesce(octet_length(found.data::text), 0) + coalesce(octet_length(found.ref::text), 0);
+        EXIT WHEN bytes >= most_bytes;
+    END LOOP;
+END $$;
+
 -- What is in quarantine waits for a person, and is not archived; nor are its children, whose ends it may not know yet.
 CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
 RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$

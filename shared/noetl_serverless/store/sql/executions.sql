@@ -79,6 +79,14 @@ FROM noetl.frame JOIN noetl.event USING (execution_id, seq)
 WHERE frame.execution_id = :execution_id AND frame.step = :step AND frame.generation = :generation
 ORDER BY frame.start_item;
 
+-- results: what finished runs of items of a loop gave, from an item on, in the order of the items, up to so many bytes
+SELECT * FROM noetl.results(
+    :execution_id, :step, CAST(:generation AS integer), CAST(:after AS integer), CAST(:bytes AS bigint));
+
+-- finished: how many items of a loop have finished, and where the last of them ends
+SELECT coalesce(sum(end_item - start_item), 0)::bigint AS count, coalesce(max(end_item), 0) AS "end" FROM noetl.frame
+WHERE execution_id = :execution_id AND step = :step AND generation = :generation;
+
 -- generation: the latest run of a loop
 SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;
 

@@ -117,8 +117,8 @@ SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id O
 -- playbook: the text of the version that ran
 SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
 
--- has_result: whether an execution has registered a result under a key
-SELECT 1 FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
+-- result_bytes: the size of the result that an execution has registered under a key
+SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
 
 -- leases: who has what is out, and what nobody has
 SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.command WHERE execution_id = :id
