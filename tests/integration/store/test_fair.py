@@ -92,6 +92,24 @@ def test_the_one_execution_that_others_leave_is_found(database: Connection, post
         other.run("ROLLBACK")
 
 
+@pytest.mark.parametrize("empty", [False, True], ids=["never", "while-empty"])
+@pytest.mark.parametrize(("executions", "each"), [(30_000, 1), (100, 300), (1, 30_000)])
+def test_a_claim_reads_no_more_whenever_the_table_was_analysed(
+    database: Connection, executions: int, each: int, empty: bool
+) -> None:
+    database.run("ALTER TABLE noetl.command SET (autovacuum_enabled = false)")
+    if empty:
+        fill(database, [1], 10)
+        database.run("DELETE FROM noetl.command")
+        database.run("VACUUM ANALYZE noetl.command")
+    database.run(FILL, ids=[first(1_800_000_000_000) + n for n in range(executions)], each=each)
+    # as `noetl.lease` calls it
+    for plan in ("seqscan", "hashjoin", "mergejoin"):
+        database.run(f"SET enable_{plan} = off")
+    assert pages(database, 1) < 64 * 5
+    assert pages(database, 64) < 128 * 6
+
+
 @pytest.mark.parametrize(("executions", "each"), [(1000, 10), (1, 100_000)])
 def test_a_claim_reads_no_more_however_much_waits(database: Connection, executions: int, each: int) -> None:
     fill(database, [first(1_800_000_000_000) + n for n in range(executions)], each)

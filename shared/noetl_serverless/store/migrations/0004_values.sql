@@ -382,7 +382,9 @@ $$;
 -- Looked at are 64 executions from a random place on, those first of which the fewest commands run, and of these those
 -- whose first has waited longest; and the next ones after them only if all that they have is taken. By the indexes alone,
 -- however much waits.
-CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS noetl.command[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS noetl.command[] LANGUAGE plpgsql
+-- whatever is known of the table: its rows come in the order of `command_waiting`, and no other index gives them unsorted
+SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     wanted noetl.command[] := '{}';
     start integer := floor(random() * 4294967296 - 2147483648);
