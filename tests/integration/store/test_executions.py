@@ -10,6 +10,7 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.executions import Executions
+from noetl_serverless.store.queries import load
 
 AT = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -177,3 +178,41 @@ async def test_the_next_page_of_a_loops_results_does_not_read_those_before(datab
         [[plan]] = await database.run(cost)
     top = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
     assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < 200
+
+
+LOG = """
+    INSERT INTO noetl.event (execution_id, seq, type, command_id, at, payload)
+    SELECT 1, CAST(:first AS integer) + n, :type, 'c' || n, to_timestamp(CAST(:first AS integer) + n), '{}'
+    FROM generate_series(1, CAST(:count AS integer)) n"""
+
+
+async def test_a_run_is_told_of_with_the_last_issue_before_it(executions: Executions, database: Database) -> None:
+    await database.run(LOG, first=0, type="command.issued", count=4000)
+    await database.run(LOG, first=10_000, type="command.issued", count=10)
+    await database.run(LOG, first=10_100, type="call.deferred", count=2)
+    await database.run(LOG, first=10_200, type="command.issued", count=1)
+    await database.run(LOG, first=20_000, type="call.done", count=4000)
+    await database.run(LOG, first=30_000, type="command.issued", count=4000)
+    at = {run.seq: run.issued_at and run.issued_at.timestamp() for run in await executions.runs(1, limit=5000)}
+    assert len(at) == 4002
+    assert (at[10_101], at[10_102]) == (10_001, 10_002)
+    assert (at[20_001], at[20_002], at[20_010], at[20_011], at[24_000]) == (10_201, 10_002, 10_010, 11, 4000)
+    await database.run("DELETE FROM noetl.event WHERE seq = 11")
+    at = {run.seq: run.issued_at for run in await executions.runs(1, limit=5000)}
+    assert at[20_011] is None
+
+
+@pytest.mark.parametrize(("gap", "most"), [(0, 200), (40_000, 3000)])
+async def test_a_page_of_runs_looks_at_each_event_once(database: Database, gap: int, most: int) -> None:
+    """The commands issued right before their reports, or long before."""
+    await database.run(LOG, first=0, type="other", count=30_000)
+    await database.run(LOG, first=30_000, type="command.issued", count=100)
+    await database.run(LOG, first=40_000, type="other", count=gap)
+    await database.run(LOG, first=30_100 + gap + 10_000 * bool(gap), type="call.done", count=100)
+    cost = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + load("executions")["runs"]
+    of = {"execution_id": 1, "after": 30_100, "step": None, "failed": False, "limit": 101}
+    for _ in range(2):
+        [[plan]] = await database.run(cost, **of)
+    top = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    assert top["Actual Rows"] == 100
+    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < most

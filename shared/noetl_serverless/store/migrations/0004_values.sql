@@ -579,6 +579,35 @@ BEGIN
     END LOOP;
 END $$;
 
+-- When the commands were issued of which there are reports: `reports` are their places in the log, `commands` whose they
+-- are. Looks back from the last one, farther each time, until all are found: at each event once, and mostly at few.
+CREATE FUNCTION noetl.issued(id bigint, reports integer[], commands text[])
+RETURNS TABLE (report integer, issued_at timestamptz) LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
+DECLARE
+    high integer := (SELECT max(r.seq) FROM unnest(reports) AS r(seq));
+    width integer := 1000;
+    found integer[];
+BEGIN
+    WHILE high > 0 AND cardinality(reports) > 0 LOOP
+        found := '{}';
+        FOR report, issued_at IN
+            SELECT DISTINCT ON (r.seq) r.seq, i.at
+            FROM unnest(reports, commands) AS r(seq, command) JOIN noetl.event i ON i.command_id = r.command
+            WHERE i.execution_id = id AND i.seq >= high - width AND i.seq < high AND i.seq < r.seq
+              AND i.type = 'command.issued'
+            ORDER BY r.seq, i.seq DESC
+        LOOP
+            RETURN NEXT;
+            found := found || report;
+        END LOOP;
+        SELECT array_agg(r.seq), array_agg(r.command) INTO reports, commands
+        FROM unnest(reports, commands) AS r(seq, command) WHERE r.seq <> ALL (found);
+        high := high - width;
+        width := least(width * 4, 1000000);
+    END LOOP;
+END $$;
+
 -- What is in quarantine waits for a person, and is not archived; nor are its children, whose ends it may not know yet.
 CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
 RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$

@@ -91,18 +91,21 @@ WHERE execution_id = :execution_id AND step = :step AND generation = :generation
 SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;
 
 -- runs: what workers have reported of commands after a position, in order, each with when its command was issued
-SELECT v.seq, v.type, v.step, v.generation, v.command_id, v.at, v.payload -> 'meta' AS meta,
-    (v.payload ->> 'start')::integer AS first_item, (v.payload ->> 'end')::integer AS end_item, (
-        SELECT i.at FROM noetl.event i
-        WHERE i.execution_id = v.execution_id AND i.seq < v.seq AND i.type = 'command.issued' AND i.command_id = v.command_id
-        ORDER BY i.seq DESC LIMIT 1) AS issued_at
-FROM noetl.event v
-WHERE v.execution_id = :execution_id AND v.seq > CAST(:after AS integer)
-  AND v.type IN ('call.done', 'call.error', 'call.deferred', 'call.parked', 'frame.committed')
-  AND (CAST(:step AS text) IS NULL OR v.step = :step)
-  AND (NOT CAST(:failed AS boolean)
-       OR v.payload #> '{meta,attempts}' IS NOT NULL OR v.payload #> '{meta,lost}' IS NOT NULL)
-ORDER BY v.seq LIMIT CAST(:limit AS integer);
+WITH page AS MATERIALIZED (
+    SELECT v.seq, v.type, v.step, v.generation, v.command_id, v.at, v.payload -> 'meta' AS meta,
+        (v.payload ->> 'start')::integer AS first_item, (v.payload ->> 'end')::integer AS end_item
+    FROM noetl.event v
+    WHERE v.execution_id = :execution_id AND v.seq > CAST(:after AS integer)
+      AND v.type IN ('call.done', 'call.error', 'call.deferred', 'call.parked', 'frame.committed')
+      AND (CAST(:step AS text) IS NULL OR v.step = :step)
+      AND (NOT CAST(:failed AS boolean)
+           OR v.payload #> '{meta,attempts}' IS NOT NULL OR v.payload #> '{meta,lost}' IS NOT NULL)
+    ORDER BY v.seq LIMIT CAST(:limit AS integer)
+)
+SELECT page.*, i.issued_at FROM page LEFT JOIN noetl.issued(
+    :execution_id, ARRAY(SELECT seq FROM page ORDER BY seq), ARRAY(SELECT command_id FROM page ORDER BY seq)
+) i ON i.report = page.seq
+ORDER BY page.seq;
 
 -- under_way: the commands of an execution that are out or put off, counted by run of a step
 SELECT step, generation,
