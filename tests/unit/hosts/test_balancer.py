@@ -86,6 +86,46 @@ def _all(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(2**20), b""))
 
 
+async def test_who_has_asked_all_and_closes_its_side_gets_the_answer() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.read()
+        await asyncio.sleep(0.05)
+        writer.write(b"answer to " + asked)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, balanced([server.sockets[0].getsockname()[1]]) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello")
+        writer.write_eof()
+        answer = asyncio.create_task(reader.read())
+        await asyncio.wait([answer], timeout=2)
+        assert answer.done(), "it waits for what has come to its end"
+        assert answer.result() == b"answer to hello"
+        writer.close()
+
+
+async def test_whoever_is_gone_lets_go_of_the_one_who_answers() -> None:
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"x" * 2**16)
+                await writer.drain()
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, balanced([server.sockets[0].getsockname()[1]]) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await reader.readexactly(1)
+        writer.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(left.wait(), 2)
+        assert left.is_set()
+
+
 async def test_a_caller_whom_nobody_takes_is_turned_away() -> None:
     async with balanced([free_port()]) as port:
         with contextlib.suppress(ConnectionError):

@@ -45,9 +45,17 @@ class Balancer:
             return
         answers, asks = found
         try:
-            ways = [asyncio.create_task(_pump(reader, asks)), asyncio.create_task(_pump(answers, writer))]
+            asking, answering = ways = [
+                asyncio.create_task(_pump(reader, asks)),
+                asyncio.create_task(_pump(answers, writer)),
+            ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                # who has asked all there is to ask may still listen
+                if not answering.done() and asking.result():
+                    with contextlib.suppress(OSError):
+                        asks.write_eof()
+                    await answering
             finally:
                 for way in ways:
                     way.cancel()
@@ -66,11 +74,13 @@ class Balancer:
         return None
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one side closes; what was read by then is sent."""
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Until one side closes; what was read by then is sent. False if that was because a connection broke."""
     # nothing waits here when it is done: it would be thrown away
     writer.transport.set_write_buffer_limits(high=0)
     with contextlib.suppress(OSError):
         while data := await reader.read(BUFFER):
             writer.write(data)
             await writer.drain()
+        return True
+    return False
