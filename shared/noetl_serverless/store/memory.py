@@ -296,7 +296,7 @@ class MemoryLog:
 
     async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
         ids = [id for id in self.quarantine if int(id) > int(after)]
-        return [replace(self._quarantined(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
+        return [replace(self.kept_apart(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
 
     async def quarantine_of(self, execution_id: str) -> Quarantined | None:
         return self._quarantined(execution_id) if execution_id in self.quarantine else None
@@ -488,7 +488,7 @@ class MemoryLog:
             state, broken = unread(id, execution.head, execution.workload, kept, newer), error
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
 
-    def _quarantined(self, id: str) -> Quarantined:
+    def kept_apart(self, id: str) -> Quarantined:
         row, case = self.quarantine[id], self.executions[id].case
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
         facts = row["facts"]
@@ -557,7 +557,7 @@ class LockedMemory:
 
     def quarantined(self) -> Quarantined | None:
         id = self.case.execution_id
-        return self._log._quarantined(id) if id in self._log.quarantine else None
+        return self._log.kept_apart(id) if id in self._log.quarantine else None
 
     def issued(self) -> list[Event]:
         state = self.case.state

@@ -80,11 +80,11 @@ class ControlPlane:
         self._session: aiohttp.ClientSession | None = None
         self._credentials: dict[str, tuple[float, Credential]] = {}
         # the version of the protocol that the last answer named
-        self._wire = 1
+        self._version = 1
 
     def speaks(self, version: int) -> bool:
         """Whether the control plane knows this version of the protocol, by its last answer."""
-        return self._wire >= version
+        return self._version >= version
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[ClaimResponse]:
         return await self._post("/api/commands/claim", request, ClaimResponse, within)
@@ -184,7 +184,7 @@ class ControlPlane:
             content = await response.read()
             if response.status < 400:
                 named = response.headers.get(WIRE, "1")
-                self._wire = int(named) if named.isdecimal() else 1
+                self._version = int(named) if named.isdecimal() else 1
             return response.status, content
 
     def _own_session(self) -> aiohttp.ClientSession:

@@ -64,7 +64,7 @@ class Shift:
 
     async def run(self) -> Summary:
         self._turn_at = self.now()
-        heart = asyncio.gather(beat(self), watch(self))
+        beside = [asyncio.create_task(task) for task in (beat(self), watch(self))]
         try:
             if self._named and not self.budget.closing:
                 named, self._named = self._named[: self.free()], []
@@ -78,7 +78,8 @@ class Shift:
                 if self.budget.closing or not self.worker.rung():
                     break
         finally:
-            heart.cancel()
+            for task in beside:
+                task.cancel()
             metrics.commands_in_flight.set(0)
         return self.summary
 

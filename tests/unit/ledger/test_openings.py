@@ -130,12 +130,11 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
         "catalog_id": "9",
         "version": 4,
         "path": "t/child",
-        "payload": {"x": 2},
         "depth": 3,
         "resumes": True,
         "return_step": "only",
     }
-    opening = open_child(parent, Event(e.CHILD_STARTED, AT + 5, 7, 6, "call", 2, "call#2", order), plan)
+    opening = open_child(parent, Event(e.CHILD_STARTED, AT + 5, 7, 6, "call", 2, "call#2", order), plan, {"x": 2})
     link = {
         "execution_id": parent.execution_id,
         "command_id": "call#2",
@@ -160,7 +159,7 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
     assert (payload["parent"], payload["depth"], payload["principal"]) == (link, 3, parent.principal)
     assert (opening.case.execution_id, opening.case.parent, opening.case.depth) == ("77", link, 3)
     bare = {name: value for name, value in order.items() if name not in ("payload", "return_step")}
-    opening = open_child(parent, Event(e.CHILD_STARTED, AT, 7, 6, "call", 2, "call#2", bare), plan)
+    opening = open_child(parent, Event(e.CHILD_STARTED, AT, 7, 6, "call", 2, "call#2", bare), plan, {})
     assert (opening.row["workload"], opening.row["parent"]["return_step"]) == ({"x": 1}, None)
 
 

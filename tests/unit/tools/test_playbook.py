@@ -24,6 +24,7 @@ async def test_a_child_is_asked_for_with_payload_over_input() -> None:
         "path": "demo/child",
         "version": 3,
         "payload": {"a": 1, "b": 2},
+        "payload_ref": None,
         "return_step": "end",
     }
 
