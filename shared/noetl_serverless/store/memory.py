@@ -299,7 +299,7 @@ class MemoryLog:
         return [replace(self.kept_apart(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
 
     async def quarantine_of(self, execution_id: str) -> Quarantined | None:
-        return self._quarantined(execution_id) if execution_id in self.quarantine else None
+        return self.kept_apart(execution_id) if execution_id in self.quarantine else None
 
     async def drop_quarantined(self, execution_id: str) -> bool:
         return self.quarantine.pop(execution_id, None) is not None
