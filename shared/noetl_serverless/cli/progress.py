@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MOST_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
-MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–"}
+ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
+MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Progress:
                 self._time(row, event)
             if row is not None and self._apply(row, event):
                 ended.append(row)
-            self._status(event["event_type"])
+            self._status(event["event_type"], event.get("payload") or {})
         return ended
 
     def steps(self, now: float | None = None) -> RenderableType:
@@ -151,11 +152,21 @@ class Progress:
                 return row.end("failed", self.last)
             case "call.done" if str(event.get("command_id")) not in self._opening:
                 return row.end("done", self.last)
+            case "child.ended" if not payload.get("resumes", True):
+                row.error = str((payload.get("error") or {}).get("message") or "")
+                return row.end("failed" if _failed(payload) else "done", self.last)
             case "loop.done" | "step.exit":
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
-    def _status(self, event_type: str) -> None:
+    def stop(self) -> None:
+        """What had not ended was stopped by the execution's end."""
+        for row in self.rows.values():
+            row.end("stopped", self.last)
+
+    def _status(self, event_type: str, payload: Mapping[str, Any]) -> None:
+        if event_type in ENDS and "quarantined" not in payload:
+            self.stop()
         match event_type:
             case "playbook.completed":
                 self.status = "COMPLETED"

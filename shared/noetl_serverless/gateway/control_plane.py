@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from ..errors import MEDIA_TYPE, Problem
+from ..errors import MEDIA_TYPE, InvalidRequest, Problem
 
 
 class BadGateway(Problem):
@@ -92,7 +92,7 @@ class ControlPlane:
         sent = {"accept": "application/json", **(headers or {}), **self._identity(user)}
         data = None
         if body is not None:
-            data = orjson.dumps(body)
+            data = _written(body)
             sent["content-type"] = "application/json"
         wanted = {name: str(value) for name, value in (params or {}).items() if value is not None}
         try:
@@ -162,6 +162,14 @@ def _session() -> aiohttp.ClientSession:
         skip_auto_headers=("Accept-Encoding", "User-Agent", "Content-Type"),
         connector=aiohttp.TCPConnector(limit=200),
     )
+
+
+def _written(body: Any) -> bytes:
+    """As JSON; raises InvalidRequest for what the control plane could not store either."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"the variables cannot be sent: {error}") from error
 
 
 def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:

@@ -119,3 +119,22 @@ def test_the_end_of_an_execution_is_no_run_of_the_step_that_it_names() -> None:
     progress = Progress()
     progress.feed([event("call.error", 1), {**event("playbook.failed", 1), "generation": None}])
     assert told(progress) == [("load", "failed")]
+
+
+def test_a_sub_playbook_ends_the_step_that_waits_for_it_alone() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("child.started", 2)])
+    assert progress.rows["load", 1].told == "parked"
+    [row] = progress.feed([event("child.ended", 4, resumes=False, status="ok")])
+    assert (row.told, line(row)) == ("done", "✓ load  3.00 s")
+    progress.feed([event("command.issued", 5, "two"), event("child.started", 6, "two")])
+    assert progress.feed([event("child.ended", 7, "two", resumes=True, status="ok")]) == []
+
+
+def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_on() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("playbook.failed", 2, None, quarantined={"type": "call.done"})])
+    assert progress.rows["load", 1].told == "running"
+    progress.feed([event("execution.retried", 3, None), event("execution.cancelled", 4, None)])
+    row = progress.rows["load", 1]
+    assert (row.told, row.duration(100.0)) == ("stopped", 3.0)

@@ -269,6 +269,7 @@ async def test_variables_written_in_the_query_arrive_as_json(ask: Ask, upstream:
         ('mutation { executePlaybook(name: "a", resourceKind: agent) { id } }', "not supported yet"),
         ('mutation { rerunExecution(executionId: "7", clientId: "c") { id } }', "not supported yet"),
         ('mutation { executePlaybook(name: "a", variables: [1]) { id } }', "object"),
+        ('mutation { executePlaybook(name: "a", variables: {n: 99999999999999999999}) { id } }', "64-bit"),
         ('mutation { executePlaybook(name: "a", idempotencyKey: "é") { id } }', "idempotencyKey"),
         ('mutation { rerunExecution(executionId: "../7") { id } }', "decimal"),
         ('mutation { cancelExecution(executionId: "x") { status } }', "decimal"),

@@ -60,6 +60,9 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
         for page in _pages(client, execution_id):
             progress.feed(page)
     progress.place(under_way)
+    if entry["status"] != "RUNNING" and not entry.get("quarantined"):
+        # dropped from quarantine, of which its log says nothing
+        progress.stop()
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):

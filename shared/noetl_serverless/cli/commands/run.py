@@ -46,7 +46,11 @@ def run(
         if no_wait:
             _tell_started(execution_id, as_json)
             return
-        outcome = watch(client, execution_id, quiet=as_json)
+        try:
+            outcome = watch(client, execution_id, quiet=as_json)
+        except KeyboardInterrupt:
+            say(f"not watched any more: noetls cancel {execution_id} ends it, where the stack stays up")
+            raise
     if as_json:
         print_json(outcome)
     else:
@@ -90,9 +94,16 @@ def show_outcome(outcome: dict[str, Any]) -> None:
         # the remarks tell why
         return
     elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
-        say(f"error: {outcome['error']['message']}")
+        say(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
     elif outcome["error"] is not None:
         show(result(outcome["error"]))
+
+
+def _place(error: dict[str, Any]) -> str:
+    line = error.get("line") or error.get("at")
+    names = [f"step '{error['step']}'"] if error.get("step") else []
+    names += [f"line {line}"] if line else []
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _watch_live(client: Client, execution_id: str) -> None:
