@@ -26,6 +26,7 @@ from tests.audit import audit, events_of, stored_events
 from tests.e2e.stack import Stack
 from tests.log_rules import Finding
 
+from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.layout import Layout
 from noetl_serverless.hosts.local.ports import free_port
@@ -81,8 +82,18 @@ class BrokenStack(Stack):
         return str(self.running["database_url"])
 
     def query(self, sql: str, **values: Any) -> list[Any]:
-        with contextlib.closing(connect(self.database_url)) as database:
-            return list(database.run(sql, **values) or [])
+        """Its rows, once PostgreSQL takes connections: what was killed may still recover."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection = connect(self.database_url)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+                continue
+            with contextlib.closing(connection) as database:
+                return list(database.run(sql, **values) or [])
 
     # -- a client
 
