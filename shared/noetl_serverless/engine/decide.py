@@ -425,14 +425,22 @@ class Decider:
         return {item.key: render_tree(item.value, scope) for item in assignments}
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
-        """`slice_of`; None if it is too large, and the execution has failed."""
+        """`slice_of`, as part of what follows; None if it is too large, and the execution has failed."""
+        found = self.checked_slice_of(step)
+        if found is None:
+            return None
+        scope, size = found
+        self.size.add_bytes(size, step.name)
+        return scope
+
+    def checked_slice_of(self, step: Step) -> tuple[dict[str, Any], int] | None:
+        """`slice_of`, and its bytes; None if it is too large, and the execution has failed."""
         scope = self.slice_of(step)
         try:
-            self.size.add_bytes(check_scope(scope), step.name)
+            return scope, check_scope(scope)
         except InvalidValue as error:
             self.fail(_told(error), step.name)
             return None
-        return scope
 
     def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""

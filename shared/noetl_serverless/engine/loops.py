@@ -87,12 +87,19 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
     shares = token is not None and token.phase == "sharing"
     out = list(_frames_out(decider.state, key))
     in_flight = sum(map(width_of, out))
+    # the same for all frames that follow from one fact
+    brings: tuple[dict[str, Any], int] | None = ({}, 0) if shares else None
     while (frame := next_frame(decider.state.loops[key], in_flight)) is not None:
         if out and decider.size.bytes > FRAMES_BYTES:
             # the next ones when one is in
             break
-        if not decider.affords(step.name) or (scope := _shown(decider, step, shares)) is None:
+        if not decider.affords(step.name):
             return
+        brings = brings or _brings(decider, step)
+        if brings is None:
+            return
+        scope, size = brings
+        decider.size.add_bytes(size, step.name)
         out.append(frame)
         in_flight += width_of(frame)
         decider.emit(
@@ -111,12 +118,13 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
         end(decider, step, generation, _verdict(decider.state.loops[key]))
 
 
-def _shown(decider: Decider, step: Step, shares: bool) -> dict[str, Any] | None:
-    """What a frame brings of ctx; None if that is too large, and the execution has failed."""
-    if shares:
-        return {}
-    scope = decider.bounded_slice_of(step)
-    return None if scope is None else {"ctx": scope["ctx"]}
+def _brings(decider: Decider, step: Step) -> tuple[dict[str, Any], int] | None:
+    """What a frame brings of ctx, and its bytes; None if all that it reads is too large: the execution has failed."""
+    found = decider.checked_slice_of(step)
+    if found is None:
+        return None
+    scope = {"ctx": found[0]["ctx"]}
+    return scope, size_of(scope)
 
 
 def _frames_out(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
