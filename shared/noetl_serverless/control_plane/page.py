@@ -53,10 +53,11 @@ def fitting(items: Iterable[Any]) -> list[bytes]:
     return rows
 
 
-def from_offset(items: list[Row], offset: int, *, more: bool) -> tuple[list[Row], int | None]:
-    """Those of a page that begins at `offset` for which it has room, and the offset to go on from, if there is more."""
-    kept = items[: len(fitting(items))]
-    return kept, offset + len(kept) if more or len(kept) < len(items) else None
+def from_offset(found: list[Row], limit: int, offset: int) -> tuple[list[Row], int | None]:
+    """Of what was `found` from `offset` on, one more than the `limit` if there is: those for which a page has room, and
+    the offset to go on from, if there is more."""
+    kept = found[: len(fitting(found[:limit]))]
+    return kept, offset + len(kept) if len(kept) < len(found) else None
 
 
 def clipped(items: Iterable[Row]) -> list[Row]:

@@ -72,5 +72,5 @@ def test_clipped_rows_are_all_there() -> None:
 
 @pytest.mark.parametrize(("more", "sizes", "following"), [(False, 2, None), (True, 2, 12), (False, 6, 13)])
 def test_a_page_by_offset_goes_on_from_what_it_had_room_for(more: bool, sizes: int, following: int | None) -> None:
-    kept, offset = from_offset([entry(seq, MIB) for seq in range(sizes)], 10, more=more)
+    kept, offset = from_offset([entry(seq, MIB) for seq in range(sizes + more)], sizes, 10)
     assert (len(kept), offset) == (min(sizes, 3), following)

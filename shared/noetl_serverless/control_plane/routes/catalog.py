@@ -40,8 +40,7 @@ async def entries(call: Call) -> CatalogEntries:
         limit=body.limit + 1,
         offset=body.offset,
     )
-    items = [CatalogEntry.of(entry) for entry in found[: body.limit]]
-    kept, following = from_offset(items, body.offset, more=len(found) > len(items))
+    kept, following = from_offset([CatalogEntry.of(entry) for entry in found], body.limit, body.offset)
     return CatalogEntries(entries=kept, next_offset=following)
 
 

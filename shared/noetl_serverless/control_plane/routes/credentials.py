@@ -37,8 +37,7 @@ async def entries(call: Call) -> CredentialEntries:
         limit=query.limit + 1,
         offset=query.offset,
     )
-    items = [CredentialEntry.of(credential) for credential in found[: query.limit]]
-    kept, following = from_offset(items, query.offset, more=len(found) > len(items))
+    kept, following = from_offset([CredentialEntry.of(credential) for credential in found], query.limit, query.offset)
     return CredentialEntries(items=kept, filter={"type": query.type, "q": query.q}, next_offset=following)
 
 

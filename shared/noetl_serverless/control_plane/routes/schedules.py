@@ -35,8 +35,7 @@ async def entries(call: Call) -> ScheduleEntries:
         limit=query.limit + 1,
         offset=query.offset,
     )
-    items = [ScheduleEntry.of(schedule) for schedule in found[: query.limit]]
-    kept, following = from_offset(items, query.offset, more=len(found) > len(items))
+    kept, following = from_offset([ScheduleEntry.of(schedule) for schedule in found], query.limit, query.offset)
     return ScheduleEntries(items=kept, next_offset=following)
 
 
