@@ -15,7 +15,7 @@ from ..engine.events import Event
 from ..engine.evolve import evolve
 from ..engine.state import State
 from ..playbook.plan import Plan
-from ..store.case import Case
+from ..store.case import Case, as_kept
 from ..store.log import Part
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
@@ -71,7 +71,7 @@ class Turn:
         in the inbox. What cannot be decided ends the execution, in quarantine."""
         self._note(Given(fact, closes, taken))
         if self.quarantined:
-            self.quarantined["facts"].append(_kept(fact))
+            self.quarantined["facts"].append(as_kept(fact))
             return
         try:
             decisions = self._decide(replace(fact, seq=self.head + 1))
@@ -101,7 +101,7 @@ class Turn:
         assert other.quarantined is not None
         if keep:
             other.refs = self.refs
-            other.quarantined["facts"] += map(_kept, rest)
+            other.quarantined["facts"] += map(as_kept, rest)
         else:
             other.quarantined["facts"].clear()
         return other
@@ -153,13 +153,13 @@ class Turn:
             "retryable": False,
             "place": _place(error),
         }
-        payload = {"error": told, e.QUARANTINED: _kept(fact)}
+        payload = {"error": told, e.QUARANTINED: as_kept(fact)}
         failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
         self.state = evolve(self.state, failed)
         self._append(failed)
         self.ended_at = fact.at
         self._tell_parent(fact.at)
-        facts = [] if fact.type == e.STARTED else [_kept(fact)]
+        facts = [] if fact.type == e.STARTED else [as_kept(fact)]
         self.quarantined = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
 
     def part(self, row: dict[str, Any] | None = None) -> Part:
@@ -237,17 +237,6 @@ def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
         "message": message,
         "retryable": False,
         "execution_id": execution_id,
-    }
-
-
-def _kept(fact: Event) -> dict[str, Any]:
-    return {
-        "type": fact.type,
-        "step": fact.step,
-        "generation": fact.generation,
-        "command": fact.command_id,
-        "at": fact.at,
-        "payload": fact.payload,
     }
 
 

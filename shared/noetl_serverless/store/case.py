@@ -91,6 +91,18 @@ def _as_written(row: Sequence[Any]) -> Event:
     return Event(kind, int(at), seq, cause, step, generation, command, payload)
 
 
+def as_kept(fact: Event) -> dict[str, Any]:
+    """A fact as quarantine keeps it; `noetl.commit` makes the same of what is in the inbox."""
+    return {
+        "type": fact.type,
+        "step": fact.step,
+        "generation": fact.generation,
+        "command": fact.command_id,
+        "at": fact.at,
+        "payload": fact.payload,
+    }
+
+
 def inbox_of(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
     return [
         (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))

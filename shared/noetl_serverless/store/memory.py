@@ -20,7 +20,7 @@ from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
-from .case import Case, Quarantined, unread
+from .case import Case, Quarantined, as_kept, unread
 from .locked import Locked
 from .log import (
     BEGINNING,
@@ -452,7 +452,7 @@ class MemoryLog:
     def _set_apart(self, each: Prepared) -> None:
         if each.quarantined:
             inbox = self.executions[each.id].inbox
-            facts = [*each.quarantined["facts"], *[_as_kept(fact) for fact in inbox.values()]]
+            facts = [*each.quarantined["facts"], *[as_kept(fact) for fact in inbox.values()]]
             inbox.clear()
             self.quarantine[each.id] = {**each.quarantined, "facts": facts}
         elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
@@ -589,18 +589,6 @@ def _plain(value: Any) -> Any:
 
 def _kept(event: Event) -> Event:
     return replace(event, payload=_plain(event.payload))
-
-
-def _as_kept(fact: Event) -> dict[str, Any]:
-    """As quarantine keeps it."""
-    return {
-        "type": fact.type,
-        "step": fact.step,
-        "generation": fact.generation,
-        "command": fact.command_id,
-        "at": fact.at,
-        "payload": fact.payload,
-    }
 
 
 def _frame(row: dict[str, Any]) -> tuple[str, int, int]:
