@@ -18,25 +18,7 @@ from noetl_serverless.store.log import Committed, Part
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome
-
-ONLY = "- {step: only, tool: {kind: noop}}\n"
-CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
-LOOP = """
-- {step: a, tool: {kind: noop}, set: {ctx.n: 1}, next: {arcs: [{step: each}]}}
-- step: each
-  loop: {in: "{{ [10, 20, 30] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
-  tool: {kind: python, input: {x: "{{ iter.x + ctx.n }}"}, code: "result = x"}
-"""
-
-
-async def beside_a_child(engine: Engine) -> tuple[str, str]:
-    engine.catalog.add("t/t", CALL)
-    engine.catalog.add("t/child", ONLY)
-    id = await engine.start()
-    (call,) = await engine.claim()
-    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    (child,) = await engine.log.children(id)
-    return id, child
+from .playbooks import LOOP, ONLY, beside_a_child
 
 
 def covers(command: Any) -> dict[str, Any]:
