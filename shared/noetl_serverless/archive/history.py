@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..engine import events as e
-from ..engine.runs import REPORTS
+from ..engine.events import REPORTS
 from ..engine.state import State
 from ..errors import NotFound
 from ..store.connection import Database

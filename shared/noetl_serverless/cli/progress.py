@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.runs import REPORTS, Run, run_of
+from ..engine.events import REPORTS
+from ..engine.runs import Run, run_of
 from .output import table
 
 if TYPE_CHECKING:

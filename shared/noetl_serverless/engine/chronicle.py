@@ -7,7 +7,7 @@ from typing import Any
 
 from . import events as e
 from .events import Event
-from .runs import REPORTS, Run, run_of
+from .runs import Run, run_of
 
 # so many finished frames of a loop are told one by one
 FEW = 5
@@ -31,7 +31,7 @@ def entries_of(run: Sequence[Event]) -> list[dict[str, Any]]:
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            found.append({**entry, "text": text, **(_told(report) if event.type in REPORTS else {})})
+            found.append({**entry, "text": text, **(_told(report) if event.type in e.REPORTS else {})})
     return found
 
 

@@ -22,7 +22,6 @@ from .replay import logical_order
 from .upcast import UPCASTERS
 
 GB = 1024**3
-REPORTS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 LAST = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 # tiers that are not files or objects; a laptop's files are priced as the objects that they would be on a cloud
 DATABASE = frozenset({"log", "postgres", "kv"})
@@ -101,7 +100,7 @@ class _Meter:
         if event.generation is not None:
             begun, _ = self._spans.get(event.generation, (event.at, event.at))
             self._spans[event.generation] = (begun, max(begun, event.at))
-        if event.type not in REPORTS:
+        if event.type not in e.REPORTS:
             return
         duration = _number((event.payload.get("meta") or {}).get("duration_ms"))
         self.usage.invocations += 1
@@ -126,7 +125,7 @@ def _stored(usage: Usage, prices: Prices) -> float:
 def _weigh(usage: Usage, event: Event) -> None:
     size = len(canonical(event.payload).encode(errors="surrogatepass"))
     usage.bytes["log"] = usage.bytes.get("log", 0) + size
-    ref = event.payload.get("ref") if event.type in REPORTS else None
+    ref = event.payload.get("ref") if event.type in e.REPORTS else None
     if isinstance(ref, Mapping) and "key" in ref:
         tier = str(ref.get("store"))
         usage.bytes[tier] = usage.bytes.get(tier, 0) + int(_number((ref.get("meta") or {}).get("bytes")))
@@ -138,7 +137,7 @@ def _busy(log: list[Event]) -> float:
     spans: dict[str, list[tuple[float, float]]] = {}
     for event in log:
         meta = event.payload.get("meta") or {}
-        if event.type in REPORTS and isinstance(meta.get("started_at"), str):
+        if event.type in e.REPORTS and isinstance(meta.get("started_at"), str):
             begun = _instant(meta["started_at"])
             if begun is not None:
                 spans.setdefault(str(meta.get("worker")), []).append((begun, begun + _number(meta.get("duration_ms"))))

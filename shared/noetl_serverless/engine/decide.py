@@ -30,8 +30,6 @@ from .limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set
 from .state import State, Suspended, token_key
 
 SKIPPED = "step.skipped"
-# facts of commands: each is reported once
-OF_COMMANDS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 # names of events that only arcs which ask for them are taken on
 FAILURES = (e.CALL_ERROR, loops.FAILED)
 # of the steps that took no arc, how many are told at the end
@@ -65,7 +63,7 @@ def advance(
 
 def ignored(state: State, fact: Event) -> str | None:
     """Why nothing follows from `fact` in this state; None if something may."""
-    if fact.type in OF_COMMANDS and fact.command_id not in state.commands:
+    if fact.type in e.REPORTS and fact.command_id not in state.commands:
         return "the command is not out"
     if fact.type == e.TIMER_FIRED and fact.payload["timer"] not in state.timers:
         return "the timer is not set"

@@ -24,20 +24,9 @@ CANCELLED = "execution.cancelled"
 # out of quarantine: it goes on as it was
 RETRIED = "execution.retried"
 
-FACTS = frozenset(
-    {
-        STARTED,
-        CALL_DONE,
-        CALL_ERROR,
-        CALL_DEFERRED,
-        CALL_PARKED,
-        FRAME_COMMITTED,
-        TIMER_FIRED,
-        CHILD_ENDED,
-        CANCELLED,
-        RETRIED,
-    }
-)
+# what a worker reports of a command, once
+REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
+FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED}
 
 ISSUED = "command.issued"
 STEP_EXIT = "step.exit"

@@ -26,7 +26,6 @@ PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
 # the start and a cancellation, which nothing waits for
 ALWAYS = ""
-OF_COMMANDS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ class _Player:
         return self._known() or (self._assumed() if self.assume else None)
 
     def _fits(self, fact: Event) -> bool:
-        if fact.type in OF_COMMANDS:
+        if fact.type in e.REPORTS:
             command, order = self.state.commands.get(fact.command_id or ""), self.orders.get(fact.command_id or "")
             if command is None or order is None or command.kind != order.payload["kind"]:
                 return False

@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import events as e
-
-# what a worker reports of a command
-REPORTS = (e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED)
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
