@@ -113,6 +113,9 @@ class Injuries:
             return Done(fault, True)
         if not sys.platform.startswith("linux"):
             return Done(fault, False)
+        if fault.target == "postgres":
+            # one whose disk is full while it recovers from a crash stays in recovery for good, until it is started anew
+            self._stack.query("SELECT 1")
         pids = self._stack.some(fault.target, fault.choice)
         try:
             for pid in pids:
