@@ -19,7 +19,9 @@ FILL = """
     INSERT INTO noetl.command (execution_id, command_id, step, generation, kind, attempt, pool, status, seq, issued_at)
     SELECT x.id, 'c' || n, 's', 1, 'step', 1, 'shared', 'pending', n, now() - make_interval(secs => n)
     FROM unnest(CAST(:ids AS bigint[])) x(id), generate_series(1, :each) n"""
-LOOK = "SELECT f.execution_id FROM unnest(noetl.fair('shared', :most)) f"
+LOOK = (
+    "SELECT c.execution_id FROM unnest(noetl.fair('shared', :most)) f(place) JOIN noetl.command c ON c.ctid = f.place"
+)
 COST = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT cardinality(noetl.fair('shared', :most))"
 
 DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = CAST('noetl.command' AS regclass)"

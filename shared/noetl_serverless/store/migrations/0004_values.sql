@@ -8,6 +8,10 @@
 --
 -- Lock order of every function and statement: execution rows by execution_id, then command rows by (execution_id,
 -- command_id); what is skipped when locked takes no part in it.
+--
+-- The functions' plans are made once in a session, for planning takes as long as the work, on whatever stands in the tables
+-- then, and are kept while they grow. So each command is looked up by its key in a subquery of its own, or by its ctid once
+-- it is locked: no plan can begin with all that waits or runs.
 
 ALTER TABLE noetl.event ALTER COLUMN payload TYPE json;
 ALTER TABLE noetl.inbox ALTER COLUMN payload TYPE json;
@@ -107,7 +111,7 @@ CREATE FUNCTION noetl.commit(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
     taken json, appends json, quarantined json
 ) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     parts noetl.part[];
     good bigint[];
@@ -131,20 +135,25 @@ BEGIN
     SELECT coalesce(array_agg(x.id), '{}') INTO over FROM unnest(parts) x WHERE x.ended IS NOT NULL AND x.id = ANY (good);
 
     IF json_array_length(closes) > 0 OR over <> '{}' THEN
-        PERFORM 1 FROM noetl.command c WHERE (c.execution_id, c.command_id) IN (
+        PERFORM 1 FROM (
             SELECT x.id, x.command FROM json_to_recordset(closes) AS x(id bigint, command text) WHERE x.id = ANY (good)
-            UNION ALL
-            SELECT o.execution_id, o.command_id FROM noetl.command o WHERE o.execution_id = ANY (over) AND o.status <> 'dead')
-        ORDER BY c.execution_id, c.command_id FOR UPDATE;
+            UNION
+            SELECT o.execution_id, o.command_id FROM noetl.command o WHERE o.execution_id = ANY (over) AND o.status <> 'dead'
+            ORDER BY 1, 2
+        ) named CROSS JOIN LATERAL (
+            SELECT FROM noetl.command c WHERE c.execution_id = named.id AND c.command_id = named.command FOR UPDATE
+        ) locked;
         SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
         WHERE NOT EXISTS (
             SELECT FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
-            LEFT JOIN noetl.command c ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence
-                AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
-            WHERE x.id = g AND c.command_id IS NULL
+            WHERE x.id = g AND (
+                SELECT c.fence = x.fence AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
+                FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command
+            ) IS NOT TRUE
         );
-        DELETE FROM noetl.command c USING json_to_recordset(closes) AS x(id bigint, command text)
-        WHERE c.execution_id = x.id AND c.command_id = x.command AND x.id = ANY (good);
+        DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
+            SELECT (SELECT c.ctid FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command)
+            FROM json_to_recordset(closes) AS x(id bigint, command text) WHERE x.id = ANY (good)));
     END IF;
 
     UPDATE noetl.execution e SET
@@ -152,7 +161,7 @@ BEGIN
         state = coalesce(x.state, e.state), folded = CASE WHEN x.state IS NULL THEN e.folded ELSE x.head END,
         state_version = CASE WHEN x.state IS NULL THEN e.state_version ELSE coalesce(x.state_version, 1) END,
         result = x.result, error = x.error, ended_at = to_timestamp(x.ended / 1000.0)
-    FROM unnest(parts) x WHERE e.execution_id = x.id AND x.id = ANY (good);
+    FROM unnest(parts) x WHERE e.execution_id = x.id AND e.execution_id = ANY (good);
 
     IF EXISTS (SELECT FROM unnest(parts) x WHERE x."row" IS NOT NULL) THEN
         WITH added AS (
@@ -242,7 +251,7 @@ BEGIN
 
     IF json_array_length(taken) > 0 THEN
         DELETE FROM noetl.inbox i USING json_to_recordset(taken) AS x(id bigint, inbox bigint)
-        WHERE i.execution_id = x.id AND i.inbox_id = x.inbox AND x.id = ANY (good);
+        WHERE i.execution_id = x.id AND i.inbox_id = x.inbox AND i.execution_id = ANY (good);
     END IF;
 
     IF json_array_length(appends) > 0 THEN
@@ -251,8 +260,8 @@ BEGIN
             SELECT x.id, x.type, x.step, x.generation, to_timestamp(x.at / 1000.0), x.payload
             FROM json_to_recordset(appends) AS x(
                 "from" bigint, id bigint, type text, step text, generation integer, at float8, payload json)
-            JOIN noetl.execution e ON e.execution_id = x.id AND e.status = 'RUNNING'
             WHERE x."from" = ANY (good)
+              AND (SELECT e.status FROM noetl.execution e WHERE e.execution_id = x.id) = 'RUNNING'
             RETURNING execution_id
         )
         SELECT coalesce(json_agg(DISTINCT execution_id::text), '[]') INTO appended FROM added;
@@ -307,13 +316,15 @@ $$;
 -- facts  [{id, command, fence, worker, type, step, generation, at, payload, refs}]; returns [[id, command, fence]] of those
 -- accepted.
 CREATE FUNCTION noetl.append(facts json) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     accepted json;
 BEGIN
-    PERFORM 1 FROM noetl.command c WHERE (c.execution_id, c.command_id) IN (
-        SELECT x.id, x.command FROM json_to_recordset(facts) AS x(id bigint, command text))
-    ORDER BY c.execution_id, c.command_id FOR UPDATE;
+    PERFORM 1 FROM (
+        SELECT DISTINCT x.id, x.command FROM json_to_recordset(facts) AS x(id bigint, command text) ORDER BY 1, 2
+    ) named CROSS JOIN LATERAL (
+        SELECT FROM noetl.command c WHERE c.execution_id = named.id AND c.command_id = named.command FOR UPDATE
+    ) locked;
     WITH reported AS (
         SELECT DISTINCT ON (x.id, x.command, x.fence, x.worker) x.*
         FROM ROWS FROM (json_to_recordset(facts) AS (
@@ -321,14 +332,14 @@ BEGIN
             refs json, worker text)
         ) WITH ORDINALITY AS x(id, command, fence, type, step, generation, at, payload, refs, worker, place)
         ORDER BY x.id, x.command, x.fence, x.worker, x.place
-    ), closed AS (
-        DELETE FROM noetl.command c USING reported x
-        WHERE c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.status = 'claimed'
-            AND c.worker = x.worker
-        RETURNING c.execution_id, c.command_id, c.fence, c.worker
     ), good AS (
-        SELECT x.* FROM reported x JOIN closed c
-          ON c.execution_id = x.id AND c.command_id = x.command AND c.fence = x.fence AND c.worker = x.worker
+        SELECT x.* FROM reported x WHERE (
+            SELECT c.fence = x.fence AND c.status = 'claimed' AND c.worker = x.worker
+            FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command)
+    ), closed AS (
+        DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
+            SELECT (SELECT c.ctid FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command)
+            FROM good x))
     ), added AS (
         INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
         SELECT id, type, step, generation, command, to_timestamp(at / 1000.0), payload FROM good ORDER BY place
@@ -358,14 +369,19 @@ CREATE TYPE noetl.leased AS (
 );
 
 CREATE FUNCTION noetl.leased(taken noetl.command[]) RETURNS SETOF noetl.leased LANGUAGE sql STABLE SET enable_seqscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
     SELECT t.execution_id::text, t.command_id, t.fence, t.lease_until, t.deliveries, t.seq, t.step, t.generation,
         issued.payload, opened.payload, t.lost
     FROM unnest(taken) t
-    JOIN noetl.event issued ON issued.execution_id = t.execution_id AND issued.seq = t.seq
-    LEFT JOIN noetl.stage s ON t.kind = 'frame'
-        AND s.execution_id = t.execution_id AND s.step = t.step AND s.generation = t.generation
-    LEFT JOIN noetl.event opened ON opened.execution_id = s.execution_id AND opened.seq = s.seq
+    CROSS JOIN LATERAL (
+        SELECT e.payload FROM noetl.event e WHERE e.execution_id = t.execution_id AND e.seq = t.seq OFFSET 0
+    ) issued
+    LEFT JOIN LATERAL (
+        SELECT e.payload FROM noetl.event e WHERE e.execution_id = t.execution_id AND e.seq = (
+            SELECT s.seq FROM noetl.stage s
+            WHERE s.execution_id = t.execution_id AND s.step = t.step AND s.generation = t.generation)
+        OFFSET 0
+    ) opened ON t.kind = 'frame'
     ORDER BY t.issued_at, t.execution_id, t.seq
 $$;
 
@@ -382,11 +398,11 @@ $$;
 -- Looked at are 64 executions from a random place on, those first of which the fewest commands run, and of these those
 -- whose first has waited longest; and the next ones after them only if all that they have is taken. By the indexes alone,
 -- however much waits.
-CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS noetl.command[] LANGUAGE plpgsql
+CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS tid[] LANGUAGE plpgsql
 -- whatever is known of the table: its rows come in the order of `command_waiting`, and no other index gives them unsorted
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
-    wanted noetl.command[] := '{}';
+    wanted tid[] := '{}';
     start integer := floor(random() * 4294967296 - 2147483648);
     -- the execution looked at last
     place integer := start;
@@ -398,7 +414,7 @@ DECLARE
     ages timestamptz[];
     quota integer;
     had integer;
-    got noetl.command[];
+    got tid[];
     rest bigint[];
     id bigint;
 BEGIN
@@ -435,8 +451,8 @@ BEGIN
             rest := '{}';
             FOREACH id IN ARRAY ids LOOP
                 EXIT WHEN cardinality(wanted) >= most;
-                SELECT coalesce(array_agg(w.c), '{}') INTO got FROM (
-                    SELECT c FROM noetl.command c
+                SELECT coalesce(array_agg(w.place), '{}') INTO got FROM (
+                    SELECT c.ctid AS place FROM noetl.command c
                     WHERE c.status = 'pending' AND c.pool = pool_name AND hashint8(c.execution_id) = hashint8(id)
                       AND c.execution_id = id
                     -- its own locks hold up nobody: those it had before come first again
@@ -458,20 +474,26 @@ END $$;
 -- among executions. Functions, so that their plans are kept behind a pooler too.
 CREATE FUNCTION noetl.lease(worker_id text, pool_name text, lease float8, most integer, keys json)
 RETURNS SETOF noetl.leased LANGUAGE plpgsql SET enable_seqscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    wanted noetl.command[];
+    wanted tid[];
     taken noetl.command[];
+    -- not said in the query, where it would lead to an index of all that is pending
+    pending CONSTANT text := 'pending';
 BEGIN
     IF keys IS NULL THEN
         wanted := noetl.fair(pool_name, most);
     ELSE
-        SELECT array_agg(w.c) INTO wanted FROM (
-            SELECT c FROM noetl.command c
-            JOIN (SELECT DISTINCT k.execution_id, k.command_id
-                  FROM json_to_recordset(keys) AS k(execution_id bigint, command_id text)) k USING (execution_id, command_id)
-            WHERE c.status = 'pending' AND c.pool = pool_name
-            ORDER BY c.issued_at LIMIT most FOR UPDATE OF c SKIP LOCKED
+        SELECT array_agg(w.place) INTO wanted FROM (
+            SELECT free.place FROM (
+                SELECT DISTINCT k.execution_id, k.command_id
+                FROM json_to_recordset(keys) AS k(execution_id bigint, command_id text)
+            ) named CROSS JOIN LATERAL (
+                SELECT c.ctid AS place FROM noetl.command c
+                WHERE c.execution_id = named.execution_id AND c.command_id = named.command_id
+                  AND c.status = pending AND c.pool = pool_name
+                FOR UPDATE SKIP LOCKED
+            ) free LIMIT most
         ) w;
     END IF;
     IF wanted IS NULL OR cardinality(wanted) = 0 THEN
@@ -480,7 +502,7 @@ BEGIN
     WITH leased AS (
         UPDATE noetl.command c SET status = 'claimed', worker = worker_id, fence = nextval('noetl.fence'),
             lease_until = now() + make_interval(secs => lease), claimed_at = now(), deliveries = c.deliveries + 1
-        FROM unnest(wanted) w WHERE c.execution_id = w.execution_id AND c.command_id = w.command_id RETURNING c
+        WHERE c.ctid = ANY (wanted) RETURNING c
     )
     SELECT array_agg(c) INTO taken FROM leased;
     RETURN QUERY SELECT * FROM noetl.leased(taken);
@@ -496,7 +518,7 @@ $$;
 
 -- What a worker holds beside `holding` [{execution_id, command_id}], its leases prolonged.
 CREATE FUNCTION noetl.holdings(worker_id text, lease float8, holding json) RETURNS SETOF noetl.leased LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     taken noetl.command[];
 BEGIN

@@ -1,0 +1,112 @@
+"""Plans are made once, on whatever the tables hold then; what they read does not grow with the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from noetl_serverless.store.connection import Connection, connect
+from noetl_serverless.store.migrate import migrate
+
+COMMANDS = """
+    INSERT INTO noetl.command (
+        execution_id, command_id, step, generation, kind, attempt, pool, status, worker, fence, lease_until, seq,
+        issued_at)
+    SELECT id, 'c' || n, 's', 1, 'step', 1, 'shared', CAST(:status AS text), 'w', 0, now(), n, now()
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id,
+        generate_series(1, CAST(:each AS integer)) n"""
+EXECUTIONS = """
+    INSERT INTO noetl.execution (
+        execution_id, catalog_id, path, version, plan_hash, depth, status, head, folded, state, finished, workload,
+        created_at)
+    SELECT id, 1, 'p', 1, 'h', 0, 'RUNNING', 1, 1, '{}', 0, '{}', now()
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
+EVENTS = """
+    INSERT INTO noetl.event (execution_id, seq, type, step, generation, command_id, at, payload)
+    SELECT id, 1, 'command.issued', 's', 1, 'c1', now(), '{}'
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
+COMMIT = """
+    SELECT noetl.commit(
+        CAST(:executions AS json), '[]', CAST(:closes AS json), CAST(:commands AS json), '[]', '[]', '[]', '[]', '[]',
+        '[]')"""
+LEASE = "SELECT * FROM noetl.lease('w', 'shared', 30, 64, CAST(:keys AS json))"
+APPEND = "SELECT noetl.append(CAST(:facts AS json))"
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Connection]:
+    migrate(postgres_url)
+    with closing(connect(postgres_url)) as database:
+        yield database
+
+
+def pages(database: Connection, query: str, **given: Any) -> int:
+    explained = database.run("EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + query, **given)
+    plan = explained[0][0]
+    top: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+
+
+def commit_of(id: int, head: int, closes: str) -> dict[str, str]:
+    """Closes one command and issues another, as each step of a chain does."""
+    execution = {"id": id, "expect": head, "head": head + 1, "status": "RUNNING", "finished": 0}
+    issued = {"id": id, "command": f"n{head}", "step": "s", "generation": 1, "kind": "step", "attempt": 1}
+    issued |= {"pool": "shared", "status": "claimed", "seq": head, "worker": "w", "lease": 30}
+    return {
+        "executions": json.dumps([execution]),
+        "closes": json.dumps([{"id": id, "command": closes, "fence": 0, "worker": "w"}]),
+        "commands": json.dumps([issued]),
+    }
+
+
+def fact_of(id: int, command: str) -> dict[str, str]:
+    fact = {"id": id, "command": command, "fence": 0, "worker": "w", "type": "call.done", "step": "s", "generation": 1}
+    return {"facts": json.dumps([{**fact, "at": 0, "payload": {}, "refs": []}])}
+
+
+def keys_of(id: int) -> dict[str, str]:
+    return {"keys": json.dumps([{"execution_id": id, "command_id": "c1"}])}
+
+
+TABLES = ("execution", "command", "event", "stage", "inbox")
+
+
+@pytest.mark.parametrize("analysed", ["never", "empty", "small"])
+def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
+    database: Connection, analysed: str
+) -> None:
+    for table in ("execution", "command", "inbox"):
+        database.run(f"ALTER TABLE noetl.{table} SET (autovacuum_enabled = false)")
+    if analysed == "small":
+        database.run(EXECUTIONS, first=901, last=910)
+        database.run(COMMANDS, first=901, last=910, each=1, status="pending")
+        database.run(COMMANDS, first=911, last=920, each=1, status="claimed")
+    if analysed != "never":
+        for table in TABLES:
+            database.run(f"VACUUM ANALYZE noetl.{table}")
+    for id in range(1, 13):
+        # this session's plans are made here, and kept
+        database.run(COMMANDS, first=id, last=id, each=1, status="pending")
+        database.run(EVENTS, first=id, last=id)
+        database.run(COMMIT, **commit_of(id, 1, "none"))
+        database.run(LEASE, **keys_of(id))
+        database.run(APPEND, **fact_of(id, "none"))
+    database.run(EXECUTIONS, first=1001, last=21_001)
+    database.run(COMMANDS, first=1001, last=21_000, each=1, status="claimed")
+    database.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
+    database.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
+    database.run(EVENTS, first=30_001, last=50_000)
+
+    # of each a few rows, and for each row the pages of an index down to it
+    read = {
+        "commit of one of many": pages(database, COMMIT, **commit_of(5000, 1, "c1")),
+        "commit of a wide one": pages(database, COMMIT, **commit_of(21_001, 1, "c7777")),
+        "claim by name": pages(database, LEASE, **keys_of(40_000)),
+        "hand in for one of many": pages(database, APPEND, **fact_of(6000, "c1")),
+        "hand in for a wide one": pages(database, APPEND, **fact_of(21_001, "c8888")),
+    }
+    assert max(read.values()) < 60, read
