@@ -90,7 +90,8 @@ class ToolContext:
 
 @dataclass(slots=True)
 class ToolOutcome:
-    """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but not data (stdout)."""
+    """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but not data (stdout). `stored`: the
+    data is in its stored form already (see playbook.values), and nobody else has hold of it."""
 
     status: Literal["ok", "error"]
     data: Any = None
@@ -98,6 +99,7 @@ class ToolOutcome:
     extra: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     child: ChildRequest | None = None
+    stored: bool = False
 
 
 class Tool(Protocol):

@@ -82,7 +82,7 @@ class Python:
         reply = await context.python.run(code, call.input, call.timeout, context.waiting)
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
         if reply["status"] == "ok":
-            return ToolOutcome("ok", data=reply["data"], meta=meta)
+            return ToolOutcome("ok", data=reply["data"], meta=meta, stored=reply["stored"])
         extra = {"py": reply["py"]} if "py" in reply else {}
         return ToolOutcome("error", error=reply["error"], extra=extra, meta=meta)
 

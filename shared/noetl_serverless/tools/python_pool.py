@@ -18,6 +18,8 @@ from typing import Any
 
 import orjson
 
+from ..limits import RESULT_DEPTH
+from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .python_process import ChildLost, PythonProcess
@@ -63,8 +65,8 @@ class PythonPool:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
         `waiting`.
 
-        {"status": "ok", "data", "stdout"} or {"status": "error", "error": {kind, code, retryable, message},
-        "py", "stdout"}.
+        {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
+        retryable, message}, "py", "stdout"}.
         """
         try:
             request = encode({"code": code, "input": input})
@@ -75,7 +77,7 @@ class PythonPool:
             child = await self._take()
         reply: dict[str, Any] | None = None
         try:
-            reply = orjson.loads(await child.call(request, timeout))
+            reply = _read(await child.call(request, timeout))
         except TimeoutError:
             reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
         except ChildLost as lost:
@@ -168,6 +170,16 @@ class PythonPool:
             close_to_inspection()
             self._folder = ScratchFolder(self._scratch, "python")
         return PythonProcess(self._folder.path, self._memory_mb)
+
+
+def _read(content: bytes | bytearray) -> dict[str, Any]:
+    """What a child replied; ValueError if it is not what a child replies, for foreign code runs in it."""
+    reply = orjson.loads(content)
+    if not isinstance(reply, dict):
+        raise ValueError("not an object")
+    # one level more than the data, whatever the child says of it
+    reply["stored"] = as_read(reply, content, RESULT_DEPTH + 1)
+    return reply
 
 
 def _error(code: str, message: str, retryable: bool = False) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class Pipeline:
         try:
             if outcome.child is not None:
                 return await self._child(outcome.child)
-            outcome.data = await admitted(outcome.data, "data")
+            if not outcome.stored:
+                outcome.data = await admitted(outcome.data, "data")
             within(outcome.extra, "extra", EXTRA_BYTES)
             within(outcome.meta, "meta", TOOL_META_BYTES)
         except (InvalidValue, TooLong) as error:

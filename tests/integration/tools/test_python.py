@@ -368,3 +368,34 @@ async def test_a_call_that_has_to_wait_for_a_process_says_so(tmp_path: Path) -> 
         assert waiting == {"first": False, "second": False}
     finally:
         await pool.close()
+
+
+FORGE = """
+import json, os, struct
+with open("/proc/self/cmdline") as line:
+    channel = json.loads(line.read().split("\\0")[-2])["channel"]
+os.write(channel, struct.pack(">I", len(reply)) + reply.encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("reply", "stored"),
+    [
+        ('{"data": "a"}', True),
+        ('{"data": "a\\u0000b", "stored": true}', False),
+        ('{"data": ' + "[" * 113 + "]" * 113 + ', "stored": true}', False),
+        ('{"data": 1, "stored": "yes"}', True),
+    ],
+)
+async def test_what_a_process_says_of_its_result_is_not_believed(python: Run, reply: str, stored: bool) -> None:
+    outcome = await python(FORGE, reply=reply)
+    assert (outcome.status, outcome.error) == ("ok", None)
+    assert outcome.stored is stored
+
+
+@pytest.mark.parametrize("reply", ["[1]", "1", "null", "x", ""])
+async def test_a_reply_that_is_none_fails_the_call(python: Run, reply: str) -> None:
+    outcome = await python(FORGE, reply=reply)
+    assert outcome.error is not None
+    assert outcome.error["code"] == "python.killed"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl_serverless.limits import VALUE_DEPTH
-from noetl_serverless.playbook.values import InvalidValue, stored
+from noetl_serverless.playbook.values import InvalidValue, as_read, stored
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | TEXT
@@ -97,3 +97,28 @@ def test_what_is_stored_shares_nothing_with_the_value_it_came_from() -> None:
     kept = stored({"inner": inner})
     inner["list"].append(2)
     assert kept == {"inner": {"list": [1]}}
+
+
+READ = st.recursive(
+    SCALARS | st.sampled_from(["\0", "\\u0000"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT | st.just("\0"), inner, max_size=4),
+)
+
+
+@given(READ, st.integers(0, 4))
+def test_json_is_told_to_be_stored_as_it_was_read_only_if_it_is(value: Any, levels: int) -> None:
+    content = orjson.dumps(value)
+    read = orjson.loads(content)
+    try:
+        made = orjson.dumps(stored(read, levels=levels))
+    except InvalidValue:
+        assert not as_read(read, content, levels), "a value that cannot be stored was told to be stored"
+        return
+    assert made == content
+    assert as_read(read, content, levels) or b"\\u0000" in content, "it has to be looked at once more for nothing"
+
+
+@pytest.mark.parametrize("wide", [[[]] * 300, {str(n): {} for n in range(300)}])
+def test_what_is_wide_is_not_taken_for_deep(wide: Any) -> None:
+    assert as_read(wide, orjson.dumps(wide), 2)
+    assert not as_read([wide], orjson.dumps([wide]), 2)
