@@ -75,10 +75,27 @@ def stored(value: Any, foreign: Foreign = refuse, levels: int = VALUE_DEPTH) -> 
 def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -> bool:
     """Whether `value`, read from the JSON `content` by a reader that takes neither NaN nor half of a surrogate pair, is
     as `stored` would make it. That costs little; where it is false, it takes `stored` to tell."""
-    if b"\\u0000" in content:
+    if has_nul(content):
         return False
     # no deeper than it has brackets
-    return content.count(b"[") + content.count(b"{") <= levels or not _is_deeper(value, levels)
+    brackets = _count(content, b"[", levels + 1) + _count(content, b"{", levels + 1)
+    return brackets <= levels or not _is_deeper(value, levels)
+
+
+def has_nul(content: bytes | bytearray) -> bool:
+    """Whether JSON may hold the character NUL; also true of a text that spells out its escape."""
+    # most JSON has no escapes, and one byte is found ten times as fast as six
+    return b"\\" in content and b"\\u0000" in content
+
+
+def _count(content: bytes | bytearray, byte: bytes, most: int) -> int:
+    """How often it is there, up to `most`; many times as fast as `count` where it is rare."""
+    place = -1
+    for found in range(most):
+        place = content.find(byte, place + 1)
+        if place < 0:
+            return found
+    return most
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -30,7 +30,7 @@ from typing import Any
 import orjson
 
 from ..limits import RESULT_DEPTH
-from ..playbook.values import InvalidValue, refuse, stored
+from ..playbook.values import InvalidValue, has_nul, refuse, stored
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -59,7 +59,7 @@ def encode_result(value: Any) -> bytes:
     except TypeError:
         content = b"null"
     # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
-    if b"null" not in content and b"\\u0000" not in content:
+    if b"null" not in content and not has_nul(content):
         return content
     try:
         return orjson.dumps({"data": stored(value, foreign, RESULT_DEPTH)})
