@@ -36,7 +36,8 @@ RESUME_BYTES: Final = 256 * KIB
 DELAY_SECONDS: Final = 10 * 366 * 86400
 # of an error, as a step, a loop item or an execution has it
 ERROR_BYTES: Final = 32 * KIB
-# of what a sub-playbook is started with; what is larger, up to WORKLOAD_BYTES, goes by reference
+# of what a sub-playbook is started with; what is larger, up to WORKLOAD_BYTES, goes by reference, unless the worker or
+# the control plane is of the release that knows none
 PAYLOAD_BYTES: Final = 64 * KIB
 
 # -- an execution

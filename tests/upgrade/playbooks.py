@@ -187,6 +187,28 @@ CHILDREN = Kind(
     lambda n: {"all": [1, 3, 5]},
 )
 
+# its child is given more than goes inline: whole by the one release, by reference by the other
+GIVEN_MUCH = Kind(
+    "given_much",
+    (
+        playbook(
+            "much",
+            step("wait", gate(BY_TIMER), "act"),
+            step("act", effect("below"), "say"),
+            step("say", python("result = {'v': len(text)}", text="{{ workload.text }}")),
+        ),
+        playbook(
+            "given_much",
+            step("make", python("result = {'text': 'x' * 100_000}"), "down"),
+            step("down", call("upgrade/much", {**PASS_ON, "text": "{{ make.text }}"}), "up"),
+            step("up", effect("up"), "say"),
+            step("say", python("result = {'v': v}", v="{{ down.v }}")),
+        ),
+    ),
+    ("below", "up"),
+    lambda n: {"v": 100_000},
+)
+
 # so many events, while all the rest waits, that snapshots are written of it
 MIXED = Kind(
     "mixed",
@@ -487,6 +509,7 @@ KINDS: Sequence[Kind] = (
     FAILS,
     RECOVERS,
     CANCELLED,
+    GIVEN_MUCH,
 )
 BY_NAME = {kind.name: kind for kind in (*KINDS, HELD, PARENT_OF_HELD, POISONED)}
 TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))

@@ -20,7 +20,7 @@ from . import apart, checks, rebuilding
 from .alternating import Alternating
 from .bed import Bed, Function, Refused, Ticks, stop
 from .kind import Kind
-from .playbooks import CANCELLED, KINDS
+from .playbooks import CANCELLED, GIVEN_MUCH, KINDS
 from .release import Release
 from .store import ALIVE, PHASES, Given, Starts, restore, running
 
@@ -105,6 +105,10 @@ class Walk:
         self.new.migrate(self.bed.database_url)
         functions = self.bed.control_planes(self.new, worker_url=f"http://127.0.0.1:{free_port()}")
         try:
+            for text in GIVEN_MUCH.texts:
+                # which the store of before does not hold
+                body = {"content": text, "resource_type": "Playbook"}
+                self.bed.call(functions[0].url, "POST", "/api/catalog/register", body)
             apart.set_apart(self.bed, functions[0].url, self.new, self._starts)
         finally:
             stop(functions)

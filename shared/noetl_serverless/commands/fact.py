@@ -87,7 +87,8 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
 def _child(request: ChildRequest) -> dict[str, Any]:
     child = request.model_dump(exclude={"payload_ref"})
     if request.payload_ref is None:
-        child["payload"] = _part("child.payload", child["payload"], limits.PAYLOAD_BYTES)
+        # a worker of the release before sends it whole
+        child["payload"] = _part("child.payload", child["payload"], limits.WORKLOAD_BYTES)
         return child
     if request.payload:
         raise InvalidRequest("`child` has either `payload` or `payload_ref`")

@@ -103,7 +103,7 @@ def fit(outcome: Outcome) -> None:
         setattr(outcome, name, value)
     if outcome.child is not None:
         outcome.child.payload = _named(outcome.child.payload, "child.payload")
-        within(outcome.child.payload, "child.payload", limits.PAYLOAD_BYTES)
+        within(outcome.child.payload, "child.payload", limits.WORKLOAD_BYTES)
     if outcome.frame is not None and outcome.frame.errors:
         outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")
         for index, error in outcome.frame.errors.items():

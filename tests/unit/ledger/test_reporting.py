@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.limits import INLINE_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from noetl_serverless.store.log import Committed, Unwritable
 
 PAY = """
@@ -70,7 +70,7 @@ async def test_the_leases_that_ran_out_are_told_to_the_next_holder(engine: Any) 
         ({"meta": {"trace": "y" * INLINE_BYTES}}, "meta"),
         ({"data": 2**64}, "64 bits"),
         ({"data": {"a": ["x\0"]}}, "data.a[0]"),
-        ({"status": "parked", "child": {"path": "t/t", "payload": {"x": "y" * INLINE_BYTES}}}, "child.payload"),
+        ({"status": "parked", "child": {"path": "t/t", "payload": {"x": "y" * WORKLOAD_BYTES}}}, "child.payload"),
         ({"status": "deferred", "delay": -1.0}, "delay"),
         ({"status": "deferred", "delay": 1e300}, "delay"),
     ],
@@ -88,6 +88,18 @@ async def test_an_outcome_with_a_part_that_cannot_be_stored_fails_its_step_alone
     assert engine.status(failed) == "FAILED"
     assert engine.log.executions[failed].events[-1].payload["error"]["code"] == "outcome.refused"
     assert engine.status(good.execution_id) == "RUNNING"
+
+
+async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_whole(engine: Any, done: Any) -> None:
+    engine.catalog.add("t/t", PAY)
+    engine.catalog.add("t/child", PAY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    given = {"text": "x" * PAYLOAD_BYTES}
+    answer = await engine.report(done(command, status="parked", child={"path": "t/child", "payload": given}))
+    assert [result.status for result in answer.results] == ["accepted"]
+    (child,) = await engine.log.children(id)
+    assert (await engine.ledger.state(child)).workload == given
 
 
 async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Any, done: Any) -> None:

@@ -530,13 +530,12 @@ async def test_a_large_payload_goes_by_reference(bench: Any, make: Any) -> None:
     assert outcome.child.payload_ref["ref"].startswith("noetl://execution/42/")
 
 
-async def test_a_large_payload_is_refused_where_the_control_plane_knows_no_references(bench: Any, make: Any) -> None:
+async def test_a_large_payload_goes_whole_where_the_control_plane_knows_no_references(bench: Any, make: Any) -> None:
     bench.wire = 1
     bench.tool("sub", child(text="x" * PAYLOAD_BYTES))
     outcome = await bench.run(make.step(make.task("sub")))
-    assert outcome.status == "error"
-    assert outcome.error["code"] == "value.too_large"
-    assert f"may have {PAYLOAD_BYTES}" in outcome.error["message"]
+    assert (outcome.status, outcome.child.payload_ref) == ("parked", None)
+    assert outcome.child.payload == {"text": "x" * PAYLOAD_BYTES}
 
 
 async def test_the_childs_end_is_the_tasks_output(bench: Any, make: Any) -> None:
