@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -53,7 +53,7 @@ def read_json(text: str, option: str) -> Any:
         place = text[1:]
         text = read_text(place)
     try:
-        return json.loads(text)
+        return _loads(text)
     except ValueError as error:
         raise WrongUse(f"{place}: not JSON: {error}") from None
 
@@ -69,9 +69,17 @@ def read_text(name: str) -> str:
         raise WrongUse(f"{name}: {reason}") from None
 
 
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return _loads(text)
     except ValueError:
         return text
 

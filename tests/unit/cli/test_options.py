@@ -18,6 +18,7 @@ from noetl_serverless.cli.options import data_directory, read_text, workload
         (["a.b=1", "a.c=2"], {"a": {"b": 1, "c": 2}}),
         (["url=http://x/?a=b"], {"url": "http://x/?a=b"}),
         (["empty="], {"empty": ""}),
+        (["name=NaN", "other=-Infinity"], {"name": "NaN", "other": "-Infinity"}),
     ],
 )
 def test_set(assignments: list[str], expected: dict[str, object]) -> None:
@@ -37,6 +38,7 @@ def test_payload_from_a_file(tmp_path: Path) -> None:
     ("payload", "assignments", "message"),
     [
         ("{", None, r"--payload: not JSON: .*line 1 column 2"),
+        ('{"a": NaN}', None, "--payload: not JSON: NaN is no JSON value"),
         ("[1]", None, "must be a JSON object"),
         ("@/nowhere/p.json", None, "/nowhere/p.json: No such file"),
         (None, ["n"], "expected key=value"),
