@@ -114,7 +114,7 @@ class Operation:
         except (DatabaseError, orjson.JSONEncodeError) as error:
             raise refusal_of(error) from error
         if isinstance(answer, Page):
-            content, headers = answer.written(request.url.path, request.query_params.multi_items())
+            content, headers = answer.written(request.query_params.multi_items())
             return Response(content, self.status, headers=headers, media_type="application/json")
         response = self._bounded(respond(answer, self.status))
         if WIRE in request.headers:

@@ -18,22 +18,22 @@ Row = TypeVar("Row", bound=BaseModel)
 @dataclass(slots=True)
 class Page:
     """A list answer, cut where the rows have PAGE_BYTES. `more`: whether there is something behind the last of `items`;
-    `onward` names the query that goes on behind an item. A Link header then leads there. `headers` are for what the
-    list itself has no room for."""
+    `onward` names the query that goes on behind an item. A Link header then leads there, relative to the request, which
+    may have come through a gateway. `headers` are for what the list itself has no room for."""
 
     items: Sequence[Any]
     headers: dict[str, str] = field(default_factory=dict)
     more: bool = False
     onward: Callable[[Any], dict[str, Any]] | None = None
 
-    def written(self, path: str, query: Iterable[tuple[str, str]]) -> tuple[bytes, dict[str, str]]:
-        """The JSON, and the headers; `path` and `query` are those of the request."""
+    def written(self, query: Iterable[tuple[str, str]]) -> tuple[bytes, dict[str, str]]:
+        """The JSON, and the headers; `query` is that of the request."""
         rows = fitting(self.items)
         headers = dict(self.headers)
         if rows and self.onward is not None and (self.more or len(rows) < len(self.items)):
             parameters = {**dict(query), **self.onward(self.items[len(rows) - 1])}
             following = urlencode({name: value for name, value in parameters.items() if value is not None})
-            headers["link"] = f'<{path}?{following}>; rel="next"'
+            headers["link"] = f'<?{following}>; rel="next"'
         return b"[" + b",".join(rows) + b"]", headers
 
 

@@ -68,9 +68,11 @@ async def test_a_failed_run_shows_its_error(user: Any, hands: Any, started: str)
 
 async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: dict[str, Any]) -> None:
     ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(3)]
+    # those of one millisecond are in no order
+    ids.sort(key=int)
     first = await user.get("/api/executions", page_size=2)
     assert [entry["execution_id"] for entry in first.json] == [ids[2], ids[1]]
-    assert first.headers.get("link") == f'</api/executions?page_size=2&before={ids[1]}>; rel="next"'
+    assert first.headers.get("link") == f'<?page_size=2&before={ids[1]}>; rel="next"'
     for query in ({"before": ids[1]}, {"page": 2}):
         second = await user.get("/api/executions", page_size=2, **query)
         assert [entry["execution_id"] for entry in second.json] == [ids[0]]
@@ -88,7 +90,7 @@ async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, re
     await asyncio.gather(*(user.post("/api/execute", {"path": "demo/two"}) for _ in range(101)))
     first = await user.get("/api/executions")
     last = first.json[-1]["execution_id"]
-    assert (len(first.json), first.headers["link"]) == (100, f'</api/executions?before={last}>; rel="next"')
+    assert (len(first.json), first.headers["link"]) == (100, f'<?before={last}>; rel="next"')
     assert len((await user.get("/api/executions", before=last)).json) == 1
 
 

@@ -35,7 +35,7 @@ def entry(seq: int, size: int) -> EventEntry:
 def written(*sizes: int, more: bool = False) -> tuple[list[Any], str | None, int]:
     items = [entry(seq, size) for seq, size in enumerate(sizes, 1)]
     page = Page(items, more=more, onward=lambda item: {"after": item.seq, "wait": None})
-    content, headers = page.written("/events", [("after", "0"), ("wait", "5"), ("limit", "9")])
+    content, headers = page.written([("after", "0"), ("wait", "5"), ("limit", "9")])
     return orjson.loads(content), headers.get("link"), len(content)
 
 
@@ -46,13 +46,13 @@ def test_a_page_that_fits_leads_nowhere() -> None:
 
 
 def test_a_page_leads_on_if_there_is_more_behind_it() -> None:
-    assert written(10, more=True)[1] == '</events?after=1&limit=9>; rel="next"'
+    assert written(10, more=True)[1] == '<?after=1&limit=9>; rel="next"'
 
 
 def test_a_page_ends_before_the_row_that_would_be_too_much() -> None:
     rows, link, size = written(MIB, MIB, MIB, MIB, MIB)
     assert [row["seq"] for row in rows] == [1, 2, 3]
-    assert link == '</events?after=3&limit=9>; rel="next"'
+    assert link == '<?after=3&limit=9>; rel="next"'
     assert size <= PAGE_BYTES + 2
 
 
