@@ -82,7 +82,7 @@ def boot_hand(world: World, index: int) -> Hand:
     python: Any = None
     worker = Worker(
         world.settings,
-        Client(world.wire),
+        Client(world.wire, world.version),
         BusLink(world),
         ResultsLink(world, world.kept),
         answers.loader(world.heard, world.chance.random),
@@ -98,7 +98,8 @@ def boot_hand(world: World, index: int) -> Hand:
 
 def _ledger(world: World, process: Process, log: Any) -> Ledger:
     playbooks = Playbooks(world.catalog)
-    ledger = Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000))
+    results: Any = ResultsLink(world, world.kept)
+    ledger = Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000), results=lambda: results)
     if world.setting.caches == "off":
         ledger._commits.cases.keep = lambda case: None  # type: ignore[method-assign]
         ledger._dispatch._openings = Forgetful()

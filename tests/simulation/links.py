@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import aiohttp
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.ports import Pointer, Stored
-from noetl_serverless.protocol import CommandKey
+from noetl_serverless.protocol import WIRE, CommandKey
 from noetl_serverless.worker.client import ControlPlane
 
 from .loop import Process
@@ -116,12 +117,18 @@ class Wire:
 class Client(ControlPlane):
     """The worker's own client, with its retries, over the wire."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, version: int) -> None:
+        """`version`: of the protocol, as both speak it."""
         super().__init__("http://plane", "token", call_timeout=CALL_TIMEOUT)
         self._wire = wire
+        self._spoken = version
 
     async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
-        return await self._wire.send(called(path, body), timeout)
+        call = replace(called(path, body), headers=((WIRE.encode(), str(self._spoken).encode()),))
+        status, content = await self._wire.send(call, timeout)
+        if status < 400:
+            self._version = self._spoken
+        return status, content
 
 
 class BusLink:
@@ -189,6 +196,11 @@ class ResultsLink:
     async def get(self, key: str) -> bytes:
         await self._world.delay("wire_slow")
         return self._kept[key]
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        if self._world.faults.strike("results_away"):
+            raise OSError("the result store does not answer")
+        return (await self.get(key))[offset : offset + length]
 
     async def delete(self, key: str) -> None:
         self._kept.pop(key, None)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from noetl_serverless.engine import decide, evolve, loops
-from noetl_serverless.ledger import commits, openings, reporting, turn
+from noetl_serverless.ledger import commits, openings, payloads, reporting, turn
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
 from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, storing, toolbox
@@ -153,6 +153,8 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (reports, "MOST_OUTCOMES", 1 if by_itself else reports.MOST_OUTCOMES),
         (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
+        (pipeline, "PAYLOAD_BYTES", 4 if small else pipeline.PAYLOAD_BYTES),
+        (payloads, "monotonic", now),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),
     ]

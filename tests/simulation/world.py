@@ -16,6 +16,7 @@ import aiohttp
 
 from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.errors import Problem, Unavailable
+from noetl_serverless.protocol import VERSION
 from noetl_serverless.settings import Settings
 
 from .faults import Faults, Limits, stream
@@ -84,6 +85,8 @@ class World:
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
         self._well_at = 0.0
         self.wire = Wire(self)
+        # of the protocol between workers and control planes; the digest tells what goes by reference from what does not
+        self.version = stream(seed // SHARE, "version").choice((1, VERSION, VERSION))
         self._incarnations: Counter[str] = Counter()
         self._turn = 0
         self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers")}
