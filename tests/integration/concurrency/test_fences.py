@@ -102,3 +102,33 @@ async def test_a_stale_fence_refuses_itself_alone(direct: Bed, sessions: Session
     statuses = {result.command_id: result.status for result in answer.results}
     assert statuses == {"charge#1": "stale", "other#1": "accepted", "third#1": "accepted"}
     assert [event for event in await direct.events(id, e.CALL_DONE) if event.command_id == "charge#1"] == []
+
+
+PROLONG = "UPDATE noetl.command SET lease_until = now() + interval '1 min' WHERE command_id = 'charge#1'"
+EXPIRE = """
+    UPDATE noetl.command SET status = 'pending', worker = NULL, lease_until = NULL WHERE command_id = 'charge#1'"""
+
+
+@pytest.mark.parametrize("by", ["report", "append"])
+@pytest.mark.parametrize(("change", "status"), [(PROLONG, "accepted"), (EXPIRE, "stale")], ids=["prolonged", "expired"])
+async def test_who_waits_for_a_command_goes_by_what_stands_there_then(
+    direct: Bed, sessions: Sessions, change: str, status: str, by: str
+) -> None:
+    id, _, charge, _ = await charged_twice(direct, sessions)
+    other = sessions.begin()
+    other.run(change)
+    plane = direct.planes[0]
+    work = plane.report(done(charge)) if by == "report" else plane.log.append([fact(charge, 1)])
+
+    waiting = await sessions.until_waiting(work)
+
+    assert not waiting.done(), "the schedule means nothing if it did not wait"
+    other.run("COMMIT")
+    answer = await waiting
+    if by == "report":
+        assert [result.status for result in answer.results] == [status]
+    else:
+        assert len(answer) == (status == "accepted")
+    rows = sessions.ask("SELECT count(*) FROM noetl.command WHERE command_id = 'charge#1'")
+    assert rows[0][0] == (status == "stale"), "a command is closed if and only if its report was taken"
+    assert len(await direct.events(id, e.CALL_DONE)) == 1 + (status == "accepted" and by == "report")
