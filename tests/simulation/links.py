@@ -200,7 +200,10 @@ class ResultsLink:
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         if self._world.faults.strike("results_away"):
             raise OSError("the result store does not answer")
-        return (await self.get(key))[offset : offset + length]
+        if not self._world.calm:
+            # who has it at hand already is as quick as others only where it takes no time
+            await self._world.delay("wire_slow")
+        return self._kept[key][offset : offset + length]
 
     async def delete(self, key: str) -> None:
         self._kept.pop(key, None)
