@@ -95,14 +95,20 @@ async def into_quarantine(engine: Engine, faulty: Faulty, workflow: str = CHAIN)
     return id
 
 
-async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
-    """An execution in quarantine, its child that goes on, and the child's command."""
+async def parked(engine: Engine, text: str, **child: Any) -> tuple[str, Any]:
+    """An execution that waits for a child of this text, and its command b, which is out beside it."""
     engine.catalog.add("t/t", CALLS)
-    engine.catalog.add("t/child", CHILD)
+    engine.catalog.add("t/child", text)
     id = await engine.start()
     (split,) = await engine.claim()
     call, b = (await engine.report(outcome(split), capacity=10)).commands
-    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    await engine.report(outcome(call, status="parked", child={"path": "t/child", **child}))
+    return id, b
+
+
+async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
+    """An execution in quarantine, its child that goes on, and the child's command."""
+    id, b = await parked(engine, CHILD)
     (only,) = await engine.claim()
     faulty.at("b")
     await engine.report(outcome(b))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from tests.unit.ledger.apart import (
-    CALLS,
     CHAIN,
     CHILD,
     FORK,
@@ -16,6 +15,7 @@ from tests.unit.ledger.apart import (
     Mistake,
     beside_a_child,
     into_quarantine,
+    parked,
     status,
     types,
     work,
@@ -260,12 +260,7 @@ async def test_what_was_out_is_out_again_however_long_the_log_is(
 
 
 async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, faulty: Faulty, unfollowed: None) -> None:
-    engine.catalog.add("t/t", CALLS)
-    engine.catalog.add("t/child", CHILD)
-    id = await engine.start()
-    (split,) = await engine.claim()
-    call, b = (await engine.report(outcome(split), capacity=10)).commands
-    await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
+    id, b = await parked(engine, CHILD)
     (only,) = await engine.claim()
     await engine.report(outcome(only))
     faulty.at("b")
@@ -281,12 +276,7 @@ async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, fau
 
 
 async def test_a_child_that_ended_meanwhile_gives_the_step_that_was_asked_for(engine: Engine, faulty: Faulty) -> None:
-    engine.catalog.add("t/t", CALLS)
-    engine.catalog.add("t/child", CHAIN)
-    id = await engine.start()
-    (split,) = await engine.claim()
-    call, b = (await engine.report(outcome(split), capacity=10)).commands
-    await engine.report(outcome(call, status="parked", child={"path": "t/child", "return_step": "a"}))
+    id, b = await parked(engine, CHAIN, return_step="a")
     (a,) = await engine.claim()
     faulty.at("b")
     await engine.report(outcome(b))
