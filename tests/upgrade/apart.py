@@ -71,8 +71,7 @@ BEYOND = frozenset(kind.name for kind in KINDS) - {TWICE.name}
 
 def set_apart(bed: Bed, url: str, release: Release, starts: Starts) -> list[Given]:
     """By the newer release, while nothing but its control plane runs, at `url`."""
-    for text in dict.fromkeys(text for kind in KINDS for text in kind.texts):
-        bed.call(url, "POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+    bed.register(url, dict.fromkeys(text for kind in KINDS for text in kind.texts))
     made, reports = [], []
     for kind, phase in PLAN:
         given = starts(url, kind, phase, BEGUN)

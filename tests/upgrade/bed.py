@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,10 @@ class Bed:
         return mint(self.secrets.token_key, role, subject)
 
     # -- a client
+
+    def register(self, url: str, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.call(url, "POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
 
     def call(
         self, url: str, method: str, path: str, body: Any = None, *, role: str = "operator", key: str | None = None

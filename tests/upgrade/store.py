@@ -191,8 +191,7 @@ def make(
 
 
 def _prepare(bed: Bed, url: str) -> None:
-    for text in TEXTS:
-        bed.call(url, "POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+    bed.register(url, TEXTS)
     put_credential(bed, url)
     for name, more in SCHEDULES.items():
         bed.call(url, "POST", "/api/schedules", {"playbook_path": "upgrade/tick", "name": name, **more})

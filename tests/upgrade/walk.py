@@ -105,10 +105,8 @@ class Walk:
         self.new.migrate(self.bed.database_url)
         functions = self.bed.control_planes(self.new, worker_url=f"http://127.0.0.1:{free_port()}")
         try:
-            for text in GIVEN_MUCH.texts:
-                # which the store of before does not hold
-                body = {"content": text, "resource_type": "Playbook"}
-                self.bed.call(functions[0].url, "POST", "/api/catalog/register", body)
+            # which the store of before does not hold
+            self.bed.register(functions[0].url, GIVEN_MUCH.texts)
             apart.set_apart(self.bed, functions[0].url, self.new, self._starts)
         finally:
             stop(functions)
