@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import pytest
 
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.connection import Connection, Database, connect
 from noetl_serverless.store.migrate import migrate
 
 
@@ -14,3 +15,11 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     database = Database(postgres_url, 4)
     yield database
     await database.close()
+
+
+@pytest.fixture
+def connection(postgres_url: str) -> Iterator[Connection]:
+    """One session, whose plans are kept."""
+    migrate(postgres_url)
+    with closing(connect(postgres_url)) as connection:
+        yield connection

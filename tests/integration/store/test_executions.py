@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.integration.store.plans import EXPLAIN, pages_of, top_of
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAGE_BYTES
@@ -173,11 +174,10 @@ async def test_the_next_page_of_a_loops_results_does_not_read_those_before(datab
     await database.run(
         "INSERT INTO noetl.frame SELECT 1, 'loop', 2, n - 1, n, n, 1, 0 FROM generate_series(1, 20000) n"
     )
-    cost = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT count(*) FROM noetl.results(1, 'loop', 2, 19990, 1000)"
+    cost = EXPLAIN + "SELECT count(*) FROM noetl.results(1, 'loop', 2, 19990, 1000)"
     for _ in range(2):
         [[plan]] = await database.run(cost)
-    top = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < 200
+    assert pages_of(plan) < 200
 
 
 LOG = """
@@ -209,10 +209,9 @@ async def test_a_page_of_runs_looks_at_each_event_once(database: Database, gap: 
     await database.run(LOG, first=30_000, type="command.issued", count=100)
     await database.run(LOG, first=40_000, type="other", count=gap)
     await database.run(LOG, first=30_100 + gap + 10_000 * bool(gap), type="call.done", count=100)
-    cost = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + load("executions")["runs"]
+    cost = EXPLAIN + load("executions")["runs"]
     of = {"execution_id": 1, "after": 30_100, "step": None, "failed": False, "limit": 101}
     for _ in range(2):
         [[plan]] = await database.run(cost, **of)
-    top = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    assert top["Actual Rows"] == 100
-    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < most
+    assert top_of(plan)["Actual Rows"] == 100
+    assert pages_of(plan) < most

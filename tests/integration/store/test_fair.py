@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
+from tests.integration.store.plans import EXPLAIN, pages_of
 
 from noetl_serverless.engine.ids import execution_id
 from noetl_serverless.store.connection import Connection, connect
-from noetl_serverless.store.migrate import migrate
 
 FILL = """
     INSERT INTO noetl.command (execution_id, command_id, step, generation, kind, attempt, pool, status, seq, issued_at)
@@ -22,21 +19,14 @@ FILL = """
 LOOK = (
     "SELECT c.execution_id FROM unnest(noetl.fair('shared', :most)) f(place) JOIN noetl.command c ON c.ctid = f.place"
 )
-COST = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT cardinality(noetl.fair('shared', :most))"
+COST = EXPLAIN + "SELECT cardinality(noetl.fair('shared', :most))"
 
 DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = CAST('noetl.command' AS regclass)"
 
 
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[Connection]:
-    migrate(postgres_url)
-    with closing(connect(postgres_url)) as database:
-        yield database
-
-
-def fill(database: Connection, ids: list[int], each: int) -> None:
-    database.run(FILL, ids=ids, each=each)
-    database.run("ANALYZE noetl.command")
+def fill(connection: Connection, ids: list[int], each: int) -> None:
+    connection.run(FILL, ids=ids, each=each)
+    connection.run("ANALYZE noetl.command")
 
 
 def first(at: int) -> int:
@@ -44,41 +34,40 @@ def first(at: int) -> int:
     return int(execution_id(at, "any")) >> 12 << 12
 
 
-def looked_at(database: Connection, most: int) -> list[int]:
-    return [id for (id,) in database.run(LOOK, most=most)]
+def looked_at(connection: Connection, most: int) -> list[int]:
+    return [id for (id,) in connection.run(LOOK, most=most)]
 
 
-def pages(database: Connection, most: int) -> int:
+def pages(connection: Connection, most: int) -> int:
     """Read for one claim, with its plans made."""
-    looked_at(database, most)
-    (((plan,),),) = [database.run(COST, most=most)]
-    top: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+    looked_at(connection, most)
+    [[plan]] = connection.run(COST, most=most)
+    return pages_of(plan)
 
 
-def analyse(database: Connection) -> None:
+def analyse(connection: Connection) -> None:
     """With no dead row left: an autovacuum of any table of the database keeps them while it runs."""
     deadline = time.monotonic() + 60
     while True:
         # what this session has not yet reported would be taken off what is found
-        database.run("SELECT pg_stat_force_next_flush()")
-        database.run("VACUUM ANALYZE noetl.command")
-        (((dead,),),) = [database.run(DEAD)]
+        connection.run("SELECT pg_stat_force_next_flush()")
+        connection.run("VACUUM ANALYZE noetl.command")
+        [[dead]] = connection.run(DEAD)
         if not dead:
             return
         assert time.monotonic() < deadline, f"{dead} dead rows stay: somebody has kept a snapshot for a minute"
         time.sleep(0.1)
 
 
-def test_every_execution_is_looked_at_as_often_whatever_the_ids(database: Connection) -> None:
+def test_every_execution_is_looked_at_as_often_whatever_the_ids(connection: Connection) -> None:
     """A burst, a second later another, and one a month after them."""
     start = 1_800_000_000_000
     burst = [first(start) + n for n in range(300)]
     later = [first(start + 1000) + n for n in range(99)]
     alone = first(start + 30 * 86_400_000)
-    fill(database, [*burst, *later, alone], 1)
+    fill(connection, [*burst, *later, alone], 1)
 
-    found = Counter(id for _ in range(500) for id in looked_at(database, 64))
+    found = Counter(id for _ in range(500) for id in looked_at(connection, 64))
 
     # on average each 80 times
     assert len(found) == 400, "some are never looked at"
@@ -86,70 +75,70 @@ def test_every_execution_is_looked_at_as_often_whatever_the_ids(database: Connec
     assert min(found.values()) > 30, "some are hardly looked at"
 
 
-def test_turns_go_around_before_anybody_has_a_second(database: Connection) -> None:
-    fill(database, list(range(1, 6)), 7)
+def test_turns_go_around_before_anybody_has_a_second(connection: Connection) -> None:
+    fill(connection, list(range(1, 6)), 7)
     for most, each in ((5, 1), (12, 2), (35, 7), (100, 7)):
-        counts = Counter(looked_at(database, most))
+        counts = Counter(looked_at(connection, most))
         assert len(counts) == 5
         assert sum(counts.values()) == min(most, 35)
         assert min(counts.values()) == each
         assert max(counts.values()) <= each + 1
 
 
-def test_those_that_have_waited_longest_have_the_first_turn(database: Connection) -> None:
-    fill(database, list(range(1, 31)), 3)
-    database.run("UPDATE noetl.command SET issued_at = issued_at - interval '1 hour' WHERE execution_id = 17")
-    assert looked_at(database, 1) == [17]
+def test_those_that_have_waited_longest_have_the_first_turn(connection: Connection) -> None:
+    fill(connection, list(range(1, 31)), 3)
+    connection.run("UPDATE noetl.command SET issued_at = issued_at - interval '1 hour' WHERE execution_id = 17")
+    assert looked_at(connection, 1) == [17]
 
 
-def test_the_one_execution_that_others_leave_is_found(database: Connection, postgres_url: str) -> None:
-    fill(database, list(range(1, 641)), 1)
+def test_the_one_execution_that_others_leave_is_found(connection: Connection, postgres_url: str) -> None:
+    fill(connection, list(range(1, 641)), 1)
     with closing(connect(postgres_url)) as other:
         other.run("BEGIN")
         other.run("SELECT 1 FROM noetl.command WHERE execution_id <> 99 FOR UPDATE")
-        assert [looked_at(database, 1) for _ in range(6)] == [[99]] * 6, "it came back empty while there was work"
+        assert [looked_at(connection, 1) for _ in range(6)] == [[99]] * 6, "it came back empty while there was work"
         other.run("ROLLBACK")
 
 
 @pytest.mark.parametrize("analysed", ["never", "while-empty", "while-all-were-timers"])
 @pytest.mark.parametrize(("executions", "each"), [(30_000, 1), (100, 300), (1, 30_000)])
 def test_a_claim_reads_no_more_whenever_the_table_was_analysed(
-    database: Connection, executions: int, each: int, analysed: str
+    connection: Connection, executions: int, each: int, analysed: str
 ) -> None:
-    database.run("ALTER TABLE noetl.command SET (autovacuum_enabled = false)")
+    connection.run("ALTER TABLE noetl.command SET (autovacuum_enabled = false)")
     if analysed != "never":
-        database.run(FILL, ids=list(range(1, 20_001)), each=1)
+        connection.run(FILL, ids=list(range(1, 20_001)), each=1)
         if analysed == "while-empty":
-            database.run("DELETE FROM noetl.command")
-        database.run("UPDATE noetl.command SET status = 'timer', due_at = now() + interval '1 day'")
-        analyse(database)
-    database.run(FILL, ids=[first(1_800_000_000_000) + n for n in range(executions)], each=each)
+            connection.run("DELETE FROM noetl.command")
+        connection.run("UPDATE noetl.command SET status = 'timer', due_at = now() + interval '1 day'")
+        analyse(connection)
+    connection.run(FILL, ids=[first(1_800_000_000_000) + n for n in range(executions)], each=each)
     # as `noetl.lease` calls it
     for plan in ("seqscan", "hashjoin", "mergejoin"):
-        database.run(f"SET enable_{plan} = off")
+        connection.run(f"SET enable_{plan} = off")
     # the index is a level higher for what it held
-    assert pages(database, 1) < 64 * 6
-    assert pages(database, 64) < 128 * 6
+    assert pages(connection, 1) < 64 * 6
+    assert pages(connection, 64) < 128 * 6
 
 
 @pytest.mark.parametrize(("executions", "each"), [(1000, 10), (1, 100_000)])
-def test_a_claim_reads_no_more_however_much_waits(database: Connection, executions: int, each: int) -> None:
-    fill(database, [first(1_800_000_000_000) + n for n in range(executions)], each)
+def test_a_claim_reads_no_more_however_much_waits(connection: Connection, executions: int, each: int) -> None:
+    fill(connection, [first(1_800_000_000_000) + n for n in range(executions)], each)
     # three levels of the index and a row for each execution that is looked at and each command that is taken
-    assert pages(database, 1) < 64 * 5
-    assert pages(database, 64) < 128 * 6
+    assert pages(connection, 1) < 64 * 5
+    assert pages(connection, 64) < 128 * 6
 
 
-def test_what_has_nothing_running_comes_before_what_has_however_long_that_has_waited(database: Connection) -> None:
+def test_what_has_nothing_running_comes_before_what_has_however_long_that_has_waited(connection: Connection) -> None:
     wide, short = (first(1_800_000_000_000 + n) for n in range(2))
-    fill(database, [wide], 500)
-    fill(database, [short], 1)
-    database.run("UPDATE noetl.command SET issued_at = now() WHERE execution_id = :id", id=short)
-    assert looked_at(database, 1) == [wide], "nothing of either runs, and it has waited longest"
-    database.run(
+    fill(connection, [wide], 500)
+    fill(connection, [short], 1)
+    connection.run("UPDATE noetl.command SET issued_at = now() WHERE execution_id = :id", id=short)
+    assert looked_at(connection, 1) == [wide], "nothing of either runs, and it has waited longest"
+    connection.run(
         "UPDATE noetl.command SET status = 'claimed', lease_until = now() + interval '1 minute'"
         " WHERE execution_id = :id AND command_id = 'c500'",
         id=wide,
     )
     for _ in range(20):
-        assert looked_at(database, 1) == [short], "a loop with many commands kept every turn to itself"
+        assert looked_at(connection, 1) == [short], "a loop with many commands kept every turn to itself"

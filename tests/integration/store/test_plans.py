@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
+from tests.integration.store.plans import EXPLAIN, pages_of
 
-from noetl_serverless.store.connection import Connection, connect
-from noetl_serverless.store.migrate import migrate
+from noetl_serverless.store.connection import Connection
 
 COMMANDS = """
     INSERT INTO noetl.command (
@@ -37,18 +35,9 @@ LEASE = "SELECT * FROM noetl.lease('w', 'shared', 30, 64, CAST(:keys AS json))"
 APPEND = "SELECT noetl.append(CAST(:facts AS json))"
 
 
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[Connection]:
-    migrate(postgres_url)
-    with closing(connect(postgres_url)) as database:
-        yield database
-
-
-def pages(database: Connection, query: str, **given: Any) -> int:
-    explained = database.run("EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + query, **given)
-    plan = explained[0][0]
-    top: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+def pages(connection: Connection, query: str, **given: Any) -> int:
+    [[plan]] = connection.run(EXPLAIN + query, **given)
+    return pages_of(plan)
 
 
 def commit_of(id: int, head: int, closes: str) -> dict[str, str]:
@@ -77,37 +66,37 @@ TABLES = ("execution", "command", "event", "stage", "inbox")
 
 @pytest.mark.parametrize("analysed", ["never", "empty", "small"])
 def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
-    database: Connection, analysed: str
+    connection: Connection, analysed: str
 ) -> None:
     for table in ("execution", "command", "inbox"):
-        database.run(f"ALTER TABLE noetl.{table} SET (autovacuum_enabled = false)")
+        connection.run(f"ALTER TABLE noetl.{table} SET (autovacuum_enabled = false)")
     if analysed == "small":
-        database.run(EXECUTIONS, first=901, last=910)
-        database.run(COMMANDS, first=901, last=910, each=1, status="pending")
-        database.run(COMMANDS, first=911, last=920, each=1, status="claimed")
+        connection.run(EXECUTIONS, first=901, last=910)
+        connection.run(COMMANDS, first=901, last=910, each=1, status="pending")
+        connection.run(COMMANDS, first=911, last=920, each=1, status="claimed")
     if analysed != "never":
         for table in TABLES:
-            database.run(f"VACUUM ANALYZE noetl.{table}")
+            connection.run(f"VACUUM ANALYZE noetl.{table}")
     for id in range(1, 13):
         # this session's plans are made here, and kept
-        database.run(COMMANDS, first=id, last=id, each=1, status="pending")
-        database.run(EVENTS, first=id, last=id)
-        database.run(COMMIT, **commit_of(id, 1, "none"))
-        database.run(LEASE, **keys_of(id))
-        database.run(APPEND, **fact_of(id, "none"))
-    database.run(EXECUTIONS, first=1001, last=21_001)
-    database.run(COMMANDS, first=1001, last=21_000, each=1, status="claimed")
-    database.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
-    database.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
-    database.run(EVENTS, first=30_001, last=50_000)
+        connection.run(COMMANDS, first=id, last=id, each=1, status="pending")
+        connection.run(EVENTS, first=id, last=id)
+        connection.run(COMMIT, **commit_of(id, 1, "none"))
+        connection.run(LEASE, **keys_of(id))
+        connection.run(APPEND, **fact_of(id, "none"))
+    connection.run(EXECUTIONS, first=1001, last=21_001)
+    connection.run(COMMANDS, first=1001, last=21_000, each=1, status="claimed")
+    connection.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
+    connection.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
+    connection.run(EVENTS, first=30_001, last=50_000)
 
     # of each a few rows, and for each row the pages of an index down to it
     read = {
-        "commit of one of many": pages(database, COMMIT, **commit_of(5000, 1, "c1")),
-        "commit of a wide one": pages(database, COMMIT, **commit_of(21_001, 1, "c7777")),
-        "claim by name": pages(database, LEASE, **keys_of(40_000)),
-        "hand in for one of many": pages(database, APPEND, **fact_of(6000, "c1")),
-        "hand in for a wide one": pages(database, APPEND, **fact_of(21_001, "c8888")),
+        "commit of one of many": pages(connection, COMMIT, **commit_of(5000, 1, "c1")),
+        "commit of a wide one": pages(connection, COMMIT, **commit_of(21_001, 1, "c7777")),
+        "claim by name": pages(connection, LEASE, **keys_of(40_000)),
+        "hand in for one of many": pages(connection, APPEND, **fact_of(6000, "c1")),
+        "hand in for a wide one": pages(connection, APPEND, **fact_of(21_001, "c8888")),
     }
     # what the catalog is asked for now and then, too
     assert max(read.values()) < 120, read
