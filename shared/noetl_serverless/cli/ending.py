@@ -12,11 +12,11 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[str]:
     yield from warnings(entry.get("warnings") or ())
 
 
-def quarantine(execution_id: str, error: Any, state: str = "in quarantine") -> Iterator[str]:
-    """What happened, where, and what to do. `state`: a log alone does not tell whether it was dropped since."""
+def quarantine(execution_id: str, error: Any) -> Iterator[str]:
+    """What happened, where, and what to do."""
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
-    yield f"{state}: the engine could not decide how it goes on; other executions are not concerned"
+    yield "in quarantine: the engine could not decide how it goes on; other executions are not concerned"
     yield f"  {known.get('message') or 'no reason given'}{place}"
     yield f"  what to do: noetls quarantine show {execution_id}"
 

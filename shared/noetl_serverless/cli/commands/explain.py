@@ -84,7 +84,7 @@ def _show(document: Mapping[str, Any], *, whole: bool) -> None:
 def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
     yield f"execution {document['execution_id']}: {document['status']}", "bold"
     if document["quarantined"]:
-        for text in quarantine(document["execution_id"], document["error"], "put into quarantine"):
+        for text in quarantine(document["execution_id"], document["error"]):
             yield f"  {text}", "red"
     elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
