@@ -21,7 +21,6 @@ from .lease import Lease
 from .reports import Reports
 from .running import Running
 from .summary import Summary
-from .turns import Turns
 
 if TYPE_CHECKING:
     from .drain import Worker
@@ -32,6 +31,8 @@ logger = logging.getLogger(__name__)
 PULL_WAIT = 0.25
 # without anything to do, it is asked this long before the drain ends
 LAST_PULL_WAIT = 0.05
+# while all slots are taken by what follows from what ended in them, one goes to whoever waits this often, in seconds
+TURN = 0.1
 # commands named by rings that came while all slots were taken: the bus points to the others
 MOST_NAMED = 64
 
@@ -53,13 +54,16 @@ class Shift:
         self.answered = 0.0
         self.gate = Gate()
         self._named = list(named)
-        self._turns = Turns(self.now())
+        self._turn_at = 0.0
+        # a slot was left free for whoever waits
+        self._turn_due = False
         # claimed by name, held or ended here, and not pointed to yet
         self._expected: set[Key] = set()
         self._changed = asyncio.Event()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
+        self._turn_at = self.now()
         beside = [asyncio.create_task(task) for task in (beat(self), watch(self))]
         try:
             if self._named and not self.budget.closing:
@@ -88,7 +92,7 @@ class Shift:
                 continue
             if self.worker.sweep_wanted():
                 await self._claim([])
-            if self._turns.due:
+            if self._turn_due:
                 await self._take_turn()
                 continue
             free = self.free()
@@ -105,29 +109,23 @@ class Shift:
     def name(self, keys: Sequence[CommandKey]) -> None:
         """A ring names commands: they have the next turn."""
         self._named = [*self._named, *keys][-MOST_NAMED:]
-        here = self._executions()
-        if any(key.execution_id not in here for key in keys):
-            self._turns.hear()
 
     def share(self, room: int) -> int:
         """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is left
         for others now and then: a loop that is long, or endless, would keep all of them to itself."""
-        if room <= 0 or self.free() > 0 or not self._turns.comes(self.now()):
+        now = self.now()
+        if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
             return room
+        self._turn_at = now
         # at once, before what the answer brings has ended and asks for the slot
+        self._turn_due = True
         self._changed.set()
         return room - 1
 
     async def _take_turn(self) -> None:
-        self._turns.take()
+        self._turn_due = False
         named, self._named = self._named[:1], self._named[1:]
-        here = self._executions()
-        claimed = await self._claim(named, limit=1) or ()
-        self._turns.found(any(command.execution_id not in here for command in claimed))
-
-    def _executions(self) -> set[str]:
-        """Those that have a slot."""
-        return {execution_id for execution_id, _ in (*self.running, *self.reports.unanswered)}
+        await self._claim(named, limit=1)
 
     async def _pull(self, limit: int) -> list[Pointer]:
         wait = PULL_WAIT if self._busy else max(LAST_PULL_WAIT, self.worker.settings.linger)
@@ -373,7 +371,7 @@ class Shift:
     def free(self) -> int:
         if self.alone is not None:
             return 0
-        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turns.due
+        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turn_due
         return self.worker.settings.max_in_flight - taken
 
     def within(self) -> float:
