@@ -53,12 +53,17 @@ async def connection(cluster: Cluster) -> AsyncIterator[NatsConnection]:
 
 async def until(do: Callable[[], Awaitable[T]]) -> T:
     """As a function that is called again and again, until there is an answer."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await do()
-            except (Unavailable, LookupError, AssertionError):
-                await asyncio.sleep(0.1)
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    return await do()
+                except (Unavailable, LookupError, AssertionError) as error:
+                    last = error
+                    await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"not within {PATIENCE:g} s: {last!r}") from last
 
 
 def key(number: int) -> CommandKey:

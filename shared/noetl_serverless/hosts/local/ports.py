@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import socket
+
+# below what Linux (from 32768) and macOS (from 49152) give to outgoing connections: one of those could take a port
+# between its choice and the start of the server that it was chosen for
+_SERVERS_PORTS = range(20_000, 32_768)
+_PROBES = 1_000
+
+_random = random.SystemRandom()
 
 
 def is_free(port: int) -> bool:
@@ -16,10 +24,11 @@ def is_free(port: int) -> bool:
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` if nobody listens there, else one the kernel picks."""
+    """`preferred` if nobody listens there, else any that no outgoing connection will take. OSError if none is free."""
     if preferred and is_free(preferred):
         return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for _ in range(_PROBES):
+        port = _random.choice(_SERVERS_PORTS)
+        if is_free(port):
+            return port
+    raise OSError(f"no free port found between {_SERVERS_PORTS.start} and {_SERVERS_PORTS.stop - 1}")
