@@ -39,7 +39,7 @@ def command_of(
         "resume": issued.get("resume"),
         **more,
     }
-    return ClaimedCommand.model_construct(
+    return ClaimedCommand(
         execution_id=execution_id,
         command_id=command_id,
         step=step,

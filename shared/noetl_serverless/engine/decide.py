@@ -242,9 +242,9 @@ class Decider:
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
-            values = (
-                self._assign(step, step.set, self.scope(event, output)) if event not in (*FAILURES, SKIPPED) else {}
-            )
+            values: dict[str, Any] = {}
+            if step.set and event not in (*FAILURES, SKIPPED):
+                values = self._assign(step, step.set, self.scope(event, output))
             arcs = self._choose(step, event, output, values)
             self.size.add_bytes(check_set(self.state.ctx, values), step.name)
         except (TemplateError, InvalidValue) as error:
@@ -275,19 +275,20 @@ class Decider:
         for arc in step.arcs:
             if asks_only_failures and not arc.handles_failure:
                 continue
-            if self._holds(step, arc, self.scope(event, output, values)):
+            if self._holds(step, arc, lambda: self.scope(event, output, values)):
                 chosen.append(arc)
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
-            values.update(self._assign(step, arc.set, self.scope(event, output, values)))
+            if arc.set:
+                values.update(self._assign(step, arc.set, self.scope(event, output, values)))
         return chosen
 
-    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
+    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
         if asked.when is None:
             return True
         self.size.add_work(1, step.name)
-        return truthy(asked.when.render(scope))
+        return truthy(asked.when.render(scope()))
 
     def _dead_end(self, step: Step, output: dict[str, Any], event: str) -> None:
         if event in FAILURES:
@@ -384,7 +385,7 @@ class Decider:
 
     def _admitted(self, step: Step) -> bool:
         for rule in step.admit:
-            if self._holds(step, rule, self.scope()):
+            if self._holds(step, rule, self.scope):
                 return rule.allow
         return True
 

@@ -63,3 +63,7 @@ class Event:
     generation: int | None = None
     command_id: str | None = None
     payload: dict[str, Any] = field(default_factory=dict)
+
+    def numbered(self, seq: int) -> Event:
+        """The event at its place in the log."""
+        return Event(self.type, self.at, seq, self.cause, self.step, self.generation, self.command_id, self.payload)

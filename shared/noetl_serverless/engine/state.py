@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .allowance import Spent
@@ -132,8 +132,13 @@ class State:
         return self.status == "failed" and (self.error or {}).get("code") == UNDECIDABLE
 
     def copy(self) -> State:
-        return replace(
-            self,
+        return State(
+            execution_id=self.execution_id,
+            seq=self.seq,
+            status=self.status,
+            depth=self.depth,
+            parent=self.parent,
+            workload=self.workload,
             ctx=dict(self.ctx),
             tokens=dict(self.tokens),
             waiting={step: list(sources) for step, sources in self.waiting.items()},
@@ -143,6 +148,9 @@ class State:
             loops=dict(self.loops),
             timers=dict(self.timers),
             children=dict(self.children),
+            last=self.last,
+            error=self.error,
+            budget=self.budget,
             spent=dict(self.spent),
         )
 

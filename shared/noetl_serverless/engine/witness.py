@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -65,8 +65,8 @@ class _Witness(Decider):
         super().__init__(plan, state, fact)
         self._asked = asked
 
-    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Scope) -> bool:
-        values = {} if asked.when is None else seen(asked.when, scope)
+    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
+        values = {} if asked.when is None else seen(asked.when, scope())
         try:
             holds = super()._holds(step, asked, scope)
         except TemplateError as error:

@@ -74,7 +74,7 @@ class Turn:
             self.quarantined["facts"].append(as_kept(fact))
             return
         try:
-            decisions = self._decide(replace(fact, seq=self.head + 1))
+            decisions = self._decide(fact.numbered(self.head + 1))
         except Exception as error:
             # the core is pure: this fact in this state will fail every time
             self._quarantine(fact, error)
@@ -125,7 +125,7 @@ class Turn:
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
         self._append(fact)
         for decision in decisions:
-            self._append(replace(decision, seq=self.head + 1))
+            self._append(decision.numbered(self.head + 1))
         if was_running and self.state.ended:
             self.ended_at = fact.at
             self._tell_parent(fact.at)
@@ -143,7 +143,7 @@ class Turn:
     def _quarantine(self, fact: Event, error: Exception) -> None:
         """It ends, with all that was under way kept: see `engine.events.QUARANTINED`. Its children go on."""
         if fact.type == e.STARTED:
-            started = replace(fact, seq=self.head + 1)
+            started = fact.numbered(self.head + 1)
             self.state = evolve(self.state, started)
             self._append(started)
         told = {

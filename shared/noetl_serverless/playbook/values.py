@@ -77,6 +77,8 @@ def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -
     as `stored` would make it. That costs little; where it is false, it takes `stored` to tell."""
     if has_nul(content):
         return False
+    if len(content) <= levels:
+        return True
     # no deeper than it has brackets
     brackets = _count(content, b"[", levels + 1) + _count(content, b"{", levels + 1)
     return brackets <= levels or not _is_deeper(value, levels)

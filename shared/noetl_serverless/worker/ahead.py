@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -62,7 +62,7 @@ class Ahead:
 
     def _advance(self, outcome: Outcome) -> Event | None:
         fact = fact_of(outcome, self.state.commands[outcome.command_id], outcome.at or 0, self.worker)
-        self.state, decisions = advance(self.plan, self.state, replace(fact, seq=self.head + 1))
+        self.state, decisions = advance(self.plan, self.state, fact.numbered(self.head + 1))
         self.head += 1 + len(decisions)
         issued = [event for event in decisions if event.type == e.ISSUED]
         others = {event.type for event in decisions if event.type != e.ISSUED} - QUIET

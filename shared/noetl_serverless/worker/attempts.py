@@ -100,6 +100,11 @@ class Attempts:
         for attempt in list(self._open):
             self.fail(attempt, error)
 
+    @property
+    def any(self) -> bool:
+        """Whether one has failed, in this run of the command or an earlier one."""
+        return bool(self._all.first)
+
     def told(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
         """What of them belongs into the meta of an outcome, in at most about `room` bytes of JSON."""
         return (self._own if suspended else self._all).told(room)

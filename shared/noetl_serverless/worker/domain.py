@@ -81,7 +81,11 @@ def size_of(value: Any) -> int:
 
 def within(value: Any, name: str, limit: int) -> None:
     """Raises TooLong for what has more than `limit` bytes of JSON."""
-    if (size := size_of(value)) > limit:
+    _check(size_of(value), name, limit)
+
+
+def _check(size: int, name: str, limit: int) -> None:
+    if size > limit:
         raise TooLong(f"'{name}' has {size} bytes of JSON, and may have {limit}")
 
 
@@ -98,24 +102,29 @@ def fit(outcome: Outcome) -> None:
         value = getattr(outcome, name)
         if value is None or value == {}:
             continue
-        value = _named(value, name)
-        within(value, name, limit)
-        setattr(outcome, name, value)
+        setattr(outcome, name, _fitted(value, name, limit))
     if outcome.child is not None:
-        outcome.child.payload = _named(outcome.child.payload, "child.payload")
-        within(outcome.child.payload, "child.payload", limits.WORKLOAD_BYTES)
+        outcome.child.payload = _fitted(outcome.child.payload, "child.payload", limits.WORKLOAD_BYTES)
     if outcome.frame is not None and outcome.frame.errors:
-        outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")
+        outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")[0]
         for index, error in outcome.frame.errors.items():
             within(error, f"frame.errors.{index}", limits.ERROR_BYTES)
 
 
-def _named(value: Any, name: str) -> Any:
+def _fitted(value: Any, name: str, limit: int) -> Any:
+    made, size = _named(value, name)
+    _check(size, name, limit)
+    return made
+
+
+def _named(value: Any, name: str) -> tuple[Any, int]:
+    """As it is stored, and its bytes of JSON."""
     content = _written(value)
     if content is not None and (made := _read(value, content, VALUE_DEPTH)) is not _OTHERWISE:
-        return made
+        return made, len(content)
     try:
-        return stored(value, foreign)
+        made = stored(value, foreign)
+        return made, size_of(made)
     except InvalidValue as error:
         error.path.insert(0, name)
         raise

@@ -26,8 +26,7 @@ async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
 async def _fitting(call: Call, answer: A) -> bytes:
     """The answer in the version of the protocol that the worker speaks, with no more commands than fit into it: the
     rest is given back, and waits for the next claim."""
-    told = call.speaks(2) and any(command.lost for command in answer.commands)
-    unknown = {} if told else {"commands": {"__all__": {"lost"}}}
+    unknown = {} if call.speaks(2) else {"commands": {"__all__": {"lost"}}}
     content = encode(answer, without=unknown)
     while len(content) > ANSWER_BYTES and len(answer.commands) > 1:
         half = len(answer.commands) // 2
