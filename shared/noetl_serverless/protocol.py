@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`
 VERSION = 2
 
 
@@ -196,6 +196,8 @@ class ReportRequest(Message):
     outcomes: list[Outcome] = Field(max_length=1000)
     # how many more commands this worker could take at once
     capacity: int = Field(default=0, ge=0, le=1000)
+    # one of them is for whoever waits, in turn among executions, and for what follows only if nobody does
+    turn: bool = False
     lease: float = Field(default=30.0, gt=0, le=3600)
     plans: list[str] = Field(default_factory=list, max_length=1000)
     # what the worker runs ahead of this report: to be claimed for it if it is what follows

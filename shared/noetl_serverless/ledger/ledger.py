@@ -149,13 +149,16 @@ class Ledger:
             leases = await self._log.held(request.worker_id, request.lease, request.holding)
         elif request.limit:
             leases = await self._log.claim(claimant, request.commands or None)
-        if not leases:
-            return ClaimResponse(commands=[])
-        cases = await self._commits.cases.get(lease.execution_id for lease in leases)
-        await self._leave(request.worker_id, [lease for lease in leases if _is_newer(lease, cases)])
-        leases = [lease for lease in leases if not _is_newer(lease, cases)]
-        commands = await self._dispatch.commands(leases, cases)
+        commands = await self._claimed(request.worker_id, leases)
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
+
+    async def _claimed(self, worker_id: str, leases: list[Lease]) -> list[ClaimedCommand]:
+        if not leases:
+            return []
+        cases = await self._commits.cases.get(lease.execution_id for lease in leases)
+        await self._leave(worker_id, [lease for lease in leases if _is_newer(lease, cases)])
+        leases = [lease for lease in leases if not _is_newer(lease, cases)]
+        return await self._dispatch.commands(leases, cases)
 
     async def _leave(self, worker_id: str, leases: Sequence[Lease]) -> None:
         """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
@@ -174,6 +177,10 @@ class Ledger:
         batch = Batch.of(request)
         if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
             await self._release(batch, released)
+        if request.turn and request.capacity:
+            # before what follows is there to be claimed, too
+            turn = Claimant(request.worker_id, request.pool, request.lease, 1)
+            batch.commands += await self._claimed(request.worker_id, await self._log.claim(turn, None))
         await self._reporting.report(batch)
         results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
         plans = await self._dispatch.plans(batch.commands, request.plans)

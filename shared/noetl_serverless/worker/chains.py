@@ -63,11 +63,18 @@ class Chains:
             # the control plane will say what is wrong with it
             chain.end(outcome, self._now())
             chain.stop()
-        if self._shift.taking:
+        if self._yields(chain):
+            chain.stop()
+        elif self._shift.taking:
             chain.follow()
         self._go_on(chain)
         self._flush()
         return True
+
+    def _yields(self, chain: Chain) -> bool:
+        """Whether a chain whose newest has ended is to end there, for its slot to be given away with the report."""
+        others = (other for other in self._chains.values() if other is not chain)
+        return self._shift.is_turn() and not any(other.over for other in others)
 
     def _go_on(self, chain: Chain) -> None:
         """Begin the newest, if it waits for that and nothing is against it."""
@@ -155,7 +162,8 @@ class Chains:
         # what runs already needs no more room, whether or not there is any
         capacity = len(batch) + spare if self._shift.taking else len(running)
         try:
-            answer = await self._shift.reports.send(outcomes, capacity, running)
+            turn = capacity > len(running) and not spare and self._shift.is_turn()
+            answer = await self._shift.reports.send(outcomes, capacity, running, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
             for chain in batch:
                 self._send_less(chain, problem)

@@ -98,7 +98,6 @@ class Worker:
             return {"status": "stopped"}
         if self._shift is not None:
             self._rung = True
-            self._shift.name(named)
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
         self._shift = Shift(self, Budget(seconds, grace=self._grace), named)

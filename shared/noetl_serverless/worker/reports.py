@@ -178,8 +178,8 @@ class Reports:
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
         try:
-            room = self._shift.share(len(outcomes) + spare) if self._shift.taking else 0
-            answer = await self.send(outcomes, room)
+            room = len(outcomes) + spare if self._shift.taking else 0
+            answer = await self.send(outcomes, room, turn=room > 0 and not spare and self._shift.is_turn())
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
@@ -220,15 +220,20 @@ class Reports:
         lasted = now - retry.since >= self._shift.worker.settings.lease
         return len(batch.outcomes) == 1 and lasted and self._shift.answered > retry.since
 
-    async def send(self, batch: list[Outcome], capacity: int, running: Sequence[Order] = ()) -> Answer[ReportResponse]:
+    async def send(
+        self, batch: list[Outcome], capacity: int, running: Sequence[Order] = (), *, turn: bool = False
+    ) -> Answer[ReportResponse]:
         """One call. Raises Problem."""
         worker = self._shift.worker
+        if turn:
+            self._shift.give_turn()
         settings = worker.settings
         request = ReportRequest(
             worker_id=worker.id,
             pool=settings.pool,
             outcomes=batch,
             capacity=min(capacity, 1000),
+            turn=turn,
             lease=settings.lease,
             plans=worker.plans.recent(),
             running=list(running),

@@ -33,8 +33,6 @@ PULL_WAIT = 0.25
 LAST_PULL_WAIT = 0.05
 # while all slots are taken by what follows from what ended in them, one goes to whoever waits this often, in seconds
 TURN = 0.1
-# commands named by rings that came while all slots were taken: the bus points to the others
-MOST_NAMED = 64
 
 
 class Shift:
@@ -55,8 +53,6 @@ class Shift:
         self.gate = Gate()
         self._named = list(named)
         self._turn_at = 0.0
-        # a slot was left free for whoever waits
-        self._turn_due = False
         # claimed by name, held or ended here, and not pointed to yet
         self._expected: set[Key] = set()
         self._changed = asyncio.Event()
@@ -92,9 +88,6 @@ class Shift:
                 continue
             if self.worker.sweep_wanted():
                 await self._claim([])
-            if self._turn_due:
-                await self._take_turn()
-                continue
             free = self.free()
             if free <= 0:
                 await self._change(min(1.0, self.budget.until_closing()))
@@ -106,26 +99,13 @@ class Shift:
                 return
         self.summary.more = True
 
-    def name(self, keys: Sequence[CommandKey]) -> None:
-        """A ring names commands: they have the next turn."""
-        self._named = [*self._named, *keys][-MOST_NAMED:]
+    def is_turn(self) -> bool:
+        """Whether the next slot that comes free is for whoever waits, and for what follows only if nobody does: a loop
+        that is long, or endless, would keep all slots to itself."""
+        return self.now() - self._turn_at >= TURN and self.free() <= 0 and self.worker.client.speaks(2)
 
-    def share(self, room: int) -> int:
-        """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is left
-        for others now and then: a loop that is long, or endless, would keep all of them to itself."""
-        now = self.now()
-        if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
-            return room
-        self._turn_at = now
-        # at once, before what the answer brings has ended and asks for the slot
-        self._turn_due = True
-        self._changed.set()
-        return room - 1
-
-    async def _take_turn(self) -> None:
-        self._turn_due = False
-        named, self._named = self._named[:1], self._named[1:]
-        await self._claim(named, limit=1)
+    def give_turn(self) -> None:
+        self._turn_at = self.now()
 
     async def _pull(self, limit: int) -> list[Pointer]:
         wait = PULL_WAIT if self._busy else max(LAST_PULL_WAIT, self.worker.settings.linger)
@@ -149,7 +129,7 @@ class Shift:
             fresh = []
         await self._ack([*known, *fresh])
 
-    async def _claim(self, keys: Sequence[CommandKey], limit: int | None = None) -> list[ClaimedCommand] | None:
+    async def _claim(self, keys: Sequence[CommandKey]) -> list[ClaimedCommand] | None:
         """Claim `keys`, or without any, whatever is pending, in turn among executions. None if it is not known what
         became of that."""
         settings = self.worker.settings
@@ -157,7 +137,7 @@ class Shift:
             worker_id=self.worker.id,
             pool=settings.pool,
             commands=list(keys),
-            limit=limit or len(keys) or max(0, self.free()),
+            limit=len(keys) or max(0, self.free()),
             lease=settings.lease,
             plans=self.worker.plans.recent(),
         )
@@ -371,7 +351,7 @@ class Shift:
     def free(self) -> int:
         if self.alone is not None:
             return 0
-        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turn_due
+        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved
         return self.worker.settings.max_in_flight - taken
 
     def within(self) -> float:

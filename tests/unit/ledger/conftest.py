@@ -90,9 +90,9 @@ class Engine:
         return (await self.ledger.claim(request)).commands
 
     async def report(
-        self, *outcomes: Outcome, capacity: int = 0, worker: str = "w-1", by: Any = None
+        self, *outcomes: Outcome, capacity: int = 0, turn: bool = False, worker: str = "w-1", by: Any = None
     ) -> ReportResponse:
-        request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity)
+        request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, turn=turn)
         return await (by or self.ledger).report(request)
 
     def status(self, execution_id: str) -> str:

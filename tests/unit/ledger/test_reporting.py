@@ -239,3 +239,31 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
     assert [command.command_id for command in answer.commands] == ["after#1"] * claimed
     assert engine.status(bad) == "FAILED"
     assert len(await engine.claim()) == 3 - claimed, "the others wait for whoever comes"
+
+
+async def test_a_turn_is_for_another_execution_that_waits_and_what_follows_waits_for_it(either: Any, done: Any) -> None:
+    either.catalog.add("t/t", PAY)
+    await either.start()
+    (first,) = await either.claim()
+    other = await either.start()
+    answer = await either.report(done(first), capacity=1, turn=True)
+    assert [command.execution_id for command in answer.commands] == [other]
+    assert [command.step for command in await either.claim()] == ["after"], "what followed was lost"
+
+
+async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Any, done: Any) -> None:
+    either.catalog.add("t/t", PAY)
+    id = await either.start()
+    (first,) = await either.claim()
+    answer = await either.report(done(first), capacity=1, turn=True)
+    assert [(command.execution_id, command.step) for command in answer.commands] == [(id, "after")]
+
+
+async def test_a_report_that_takes_nothing_gives_no_turn(either: Any, done: Any) -> None:
+    either.catalog.add("t/t", PAY)
+    await either.start()
+    (first,) = await either.claim()
+    other = await either.start()
+    answer = await either.report(done(first), capacity=0, turn=True)
+    assert answer.commands == []
+    assert other in {command.execution_id for command in await either.claim()}
