@@ -45,6 +45,10 @@ CREATE TABLE noetl.quarantine (
     facts json NOT NULL
 );
 
+-- Of two leases of a command the later one has the greater fence: whoever is told of both goes by that. Numbers that a
+-- session keeps for itself come out later than greater ones of another; those kept by now are dropped with this.
+ALTER SEQUENCE noetl.fence CACHE 1;
+
 -- For a fair choice among executions: in an order in which their ids, that begin with their time, are spread evenly.
 CREATE INDEX command_waiting ON noetl.command (pool, hashint8(execution_id), execution_id, issued_at, seq)
     WHERE status = 'pending';
