@@ -84,6 +84,8 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         connection.run(EXECUTIONS, first=901, last=910)
         connection.run(COMMANDS, first=901, last=910, each=1, status="pending")
         connection.run(COMMANDS, first=911, last=920, each=1, status="claimed")
+        for id in range(911, 921):
+            connection.run(RUN_OUT, id=id)
     if analysed != "never":
         for table in TABLES:
             connection.run(f"VACUUM ANALYZE noetl.{table}")
@@ -102,6 +104,7 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
     connection.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
     connection.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
     connection.run(EVENTS, first=30_001, last=50_000)
+    none = pages(connection, SQL["pulse"], age=5)
     connection.run(RUN_OUT, id=8000)
 
     # of each a few rows, and for each row the pages of an index down to it
@@ -115,6 +118,7 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         "extend of a wide one": pages(connection, SQL["extend"], **held_of(21_001, "c1", "c9999"), lease=30),
         "release of many": pages(connection, SQL["release"], **held_of(7000, "c1")),
         "release of a wide one": pages(connection, SQL["release"], **held_of(21_001, "c1", "c9999")),
+        "look for leases that ran out where there is none": none,
         "look for leases that ran out": pages(connection, SQL["pulse"], age=5),
         "give back one that ran out": pages(connection, SQL["expire"], deliveries=5, limit=100),
     }
