@@ -124,3 +124,18 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
     }
     # what the catalog is asked for now and then, too
     assert max(read.values()) < 120, read
+
+
+def test_a_commit_of_many_reads_for_each_no_more_than_for_a_few(connection: Connection) -> None:
+    connection.run(EXECUTIONS, first=1, last=1000)
+    connection.run(COMMANDS, first=1, last=1000, each=1, status="claimed")
+    for id in range(1, 13):
+        connection.run(COMMIT, **commit_of(id, 1, "c1"))
+
+    def for_each(first: int, last: int) -> float:
+        commits = [commit_of(id, 1, "c1") for id in range(first, last + 1)]
+        given = {name: json.dumps([json.loads(commit[name])[0] for commit in commits]) for name in commits[0]}
+        return pages(connection, COMMIT, **given) / len(commits)
+
+    few, many = for_each(101, 110), for_each(201, 600)
+    assert many < 1.5 * few, (few, many)

@@ -147,14 +147,13 @@ BEGIN
         ) named CROSS JOIN LATERAL (
             SELECT FROM noetl.command c WHERE c.execution_id = named.id AND c.command_id = named.command FOR UPDATE
         ) locked;
-        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
-        WHERE NOT EXISTS (
-            SELECT FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
-            WHERE x.id = g AND (
+        -- looked up once for each command, not for each command and execution
+        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g WHERE g <> ALL (ARRAY(
+            SELECT x.id FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
+            WHERE x.id = ANY (good) AND (
                 SELECT c.fence = x.fence AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
                 FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command
-            ) IS NOT TRUE
-        );
+            ) IS NOT TRUE));
         DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
             SELECT (SELECT c.ctid FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command)
             FROM json_to_recordset(closes) AS x(id bigint, command text) WHERE x.id = ANY (good)));
