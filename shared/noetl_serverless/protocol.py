@@ -28,6 +28,8 @@ ExecutionId = Annotated[str, Field(pattern=r"^[0-9]{1,19}$"), AfterValidator(_in
 # no NUL: the database could not compare it
 CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
 Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+WorkerId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Pool = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 # of a playbook's path and of a step's name, as a playbook may have them
 PATH_LENGTH = 500
@@ -113,8 +115,8 @@ class ClaimedCommand(CommandKey):
 
 
 class ClaimRequest(Message):
-    worker_id: str = Field(min_length=1, max_length=200)
-    pool: str = "shared"
+    worker_id: WorkerId
+    pool: Pool = "shared"
     # those that the bus pointed to; empty: any that are pending
     commands: list[CommandKey] = Field(default_factory=list, max_length=1000)
     limit: int = Field(default=16, ge=0, le=1000)
@@ -142,7 +144,7 @@ class FrameOutcome(Message):
     # item index -> error, the first few
     errors: dict[Index, dict[str, Any]] = {}
     # mean wall time of one item
-    item_ms: float = 0.0
+    item_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     # of the items' results, when they are by reference: see engine.digest.items_digest; hexadecimal
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
@@ -180,7 +182,7 @@ class Outcome(CommandKey):
     frame: FrameOutcome | None = None
     # for an open: how many items
     count: Int | None = None
-    delay: float | None = None
+    delay: float | None = Field(default=None, allow_inf_nan=False)
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
     # when it ended by the worker's clock, in ms since 1970; without it, when it is taken in
@@ -191,8 +193,8 @@ class Outcome(CommandKey):
 
 
 class ReportRequest(Message):
-    worker_id: str = Field(min_length=1, max_length=200)
-    pool: str = "shared"
+    worker_id: WorkerId
+    pool: Pool = "shared"
     outcomes: list[Outcome] = Field(max_length=1000)
     # how many more commands this worker could take at once
     capacity: int = Field(default=0, ge=0, le=1000)
@@ -218,7 +220,7 @@ class ReportResponse(Message):
 
 
 class HeartbeatRequest(Message):
-    worker_id: str = Field(min_length=1, max_length=200)
+    worker_id: WorkerId
     commands: list[Held] = Field(max_length=1000)
     lease: float = Field(default=30.0, gt=0, le=3600)
 

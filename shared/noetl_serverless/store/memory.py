@@ -301,8 +301,12 @@ class MemoryLog:
     async def quarantine_of(self, execution_id: str) -> Quarantined | None:
         return self.kept_apart(execution_id) if execution_id in self.quarantine else None
 
-    async def drop_quarantined(self, execution_id: str) -> bool:
-        return self.quarantine.pop(execution_id, None) is not None
+    async def drop_quarantined(self, execution_id: str, end: Event) -> bool:
+        if self.quarantine.pop(execution_id, None) is None:
+            return False
+        for child in await self.children(execution_id):
+            self._put(child, end)
+        return True
 
     async def is_below(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)

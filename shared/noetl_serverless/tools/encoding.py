@@ -25,6 +25,8 @@ import enum
 import math
 import pathlib
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
@@ -33,6 +35,9 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import InvalidValue, has_nul, refuse, stored
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# orjson has forms of its own for data classes with fields that begin with _ or that are none, for subclasses of dict,
+# and for times in zones that are off by seconds: these are left to `playbook.values.stored` and `foreign`
+NATIVE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class NotJson(ValueError):
@@ -52,20 +57,31 @@ def encode(value: Any) -> bytes:
         raise NotJson(_explain(value, first)) from None
 
 
-def encode_result(value: Any) -> bytes:
-    """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on."""
-    try:
-        content = orjson.dumps({"data": value})
-    except TypeError:
-        content = b"null"
+def encode_result(value: Any, lifted: Callable[[], AbstractContextManager[None]] = nullcontext) -> bytes:
+    """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on.
+
+    `lifted`: around what only writes JSON, and calls nothing of the value's own.
+    """
+    with lifted():
+        content = _written({"data": value})
     # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
-    if b"null" not in content and not has_nul(content):
+    if content is not None and b"null" not in content and not has_nul(content):
         return content
     try:
-        return orjson.dumps({"data": stored(value, foreign, RESULT_DEPTH)})
+        made = stored(value, foreign, RESULT_DEPTH)
     except InvalidValue as error:
         error.path.insert(0, "data")
         raise
+    with lifted():
+        return orjson.dumps({"data": made})
+
+
+def _written(value: Any) -> bytes | None:
+    """None where `stored` may have another form for something than orjson has by itself."""
+    try:
+        return orjson.dumps(value, option=NATIVE)
+    except TypeError:
+        return None
 
 
 def foreign(value: Any) -> Any:

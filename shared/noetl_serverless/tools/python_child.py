@@ -17,11 +17,13 @@ import linecache
 import os
 import resource
 import shutil
+import signal
 import socket
 import struct
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -51,7 +53,6 @@ def main() -> None:
         if request is None:
             os._exit(0)
         send(channel, runner.answer(request))
-        runner.tidy()
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -63,7 +64,7 @@ def _confine(options: dict[str, Any]) -> None:
 
 
 class MemoryLimit:
-    """The limit on private memory, lifted while JSON is read or written.
+    """The limit on private memory, lifted while JSON is read or written, and nothing else is done.
 
     orjson reserves a multiple of what it then uses, and ends the process when it may not. RLIMIT_DATA, not
     RLIMIT_AS: libraries such as pyarrow or duckdb reserve far more addresses than they ever touch.
@@ -76,8 +77,13 @@ class MemoryLimit:
     def set(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (self._bytes, resource.RLIM_INFINITY))
 
-    def lift(self) -> None:
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        try:
+            yield
+        finally:
+            self.set()
 
 
 def receive(channel: socket.socket) -> bytearray | None:
@@ -128,23 +134,24 @@ class Runner:
         self.environ = dict(os.environ)
         self.path = list(sys.path)
         self.stdout, self.stderr = sys.stdout, sys.stderr
+        self.recursion = sys.getrecursionlimit()
 
     def answer(self, request: bytearray) -> bytes:
         """What to send back for a request."""
         code = ""
         module = ModuleType("__main__")
         try:
-            self.memory.lift()
-            fields = self.loads(request)
-            del request
-            self.memory.set()
+            with self.memory.lifted():
+                fields = self.loads(request)
+                del request
             code, given = fields["code"], fields["input"]
             del fields
             value = self._run(code, given, module)
-            self.memory.lift()
-            reply = self.encode(value)
+            reply = self.encode(value, self.memory.lifted)
             value = given = None
-        except MemoryError:
+        except MemoryError as error:
+            # the frames that it went through hold what was made so far
+            error.__traceback__ = None
             module.__dict__.clear()
             reply = self._failure("python.memory", "out of memory: the limit of this process is reached", None, True)
         except self.invalid as error:
@@ -158,7 +165,8 @@ class Runner:
         if os.getpid() != self.pid:
             # a fork that the code forgot to end
             os._exit(0)
-        if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
+        # before the answer: who comes next is not to meet a process that ends
+        if not (self._tidied() and threading.active_count() == 1) and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
         return reply
 
@@ -206,10 +214,23 @@ class Runner:
             body["py"] = {**py, "exception": _clean(py["exception"]), "traceback": _clean(py["traceback"])}
         if spent:
             body["spent"] = True
-        return self.dumps(body)
+        with self.memory.lifted():
+            return self.dumps(body)
 
-    def tidy(self) -> None:
-        """Undo what one piece of code could leave behind for the next."""
+    def _tidied(self) -> bool:
+        """Undo what one piece of code could leave behind for the next; whether that could be done."""
+        try:
+            self._tidy()
+        except Exception:
+            # its folder is gone, its standard output closed, ...
+            return False
+        return True
+
+    def _tidy(self) -> None:
+        # an alarm would end whoever runs when it goes off
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        sys.setrecursionlimit(self.recursion)
         sys.stdout, sys.stderr = self.stdout, self.stderr
         sys.stdout.flush()
         if os.environ != self.environ:

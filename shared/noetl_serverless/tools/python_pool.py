@@ -25,6 +25,9 @@ from .encoding import NotJson, encode
 from .python_process import ChildLost, PythonProcess
 from .scratch import ScratchFolder
 
+# what a child may say
+_REPLY = ("data", "error", "py", "spent")
+
 
 class PythonPool:
     """At most `size` children at once, each limited to `memory_mb` of private memory, their folders below
@@ -83,12 +86,13 @@ class PythonPool:
         except ChildLost as lost:
             reply = _error("python.killed", str(lost), retryable=True)
         except ValueError:
+            child.usable = False
             reply = _error("python.killed", "the process broke its channel to the pool", retryable=True)
         finally:
             keep = reply is not None and not reply.get("spent") and child.usable
             await self._give_back(child, keep=keep, wait=reply is not None)
         reply.pop("spent", None)
-        reply.setdefault("status", "error" if "error" in reply else "ok")
+        reply["status"] = "error" if "error" in reply else "ok"
         if reply["status"] == "ok":
             reply.setdefault("data", None)
         return {**reply, "stdout": child.output()}
@@ -177,6 +181,9 @@ def _read(content: bytes | bytearray) -> dict[str, Any]:
     reply = orjson.loads(content)
     if not isinstance(reply, dict):
         raise ValueError("not an object")
+    reply = {name: reply[name] for name in _REPLY if name in reply}
+    if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
+        raise ValueError("not an error")
     # one level more than the data, whatever the child says of it
     reply["stored"] = as_read(reply, content, RESULT_DEPTH + 1)
     return reply

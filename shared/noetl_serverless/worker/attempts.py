@@ -51,12 +51,10 @@ class _Row:
 
     def told(self, room: int) -> dict[str, Any]:
         first, last, dropped = list(self.first), list(self.last), self.dropped
-        while (first or last) and _size(first) + _size(last) > room:
+        # names and numbers count too: an outcome whose meta is too large is an error
+        while len(orjson.dumps(told := _fields([*first, *last], dropped))) > room and (first or last):
             (last.pop(0) if len(last) >= len(first) else first.pop())
             dropped += 1
-        told: dict[str, Any] = {"attempts": [*first, *last]} if first or last else {}
-        if dropped:
-            told["attempts_dropped"] = dropped
         return told
 
 
@@ -106,7 +104,8 @@ class Attempts:
         return bool(self._all.first)
 
     def told(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
-        """What of them belongs into the meta of an outcome, in at most about `room` bytes of JSON."""
+        """What of them belongs into the meta of an outcome, in at most `room` bytes of JSON; if none has room, only how
+        many are not told."""
         return (self._own if suspended else self._all).told(room)
 
     # -- across a suspension
@@ -123,5 +122,6 @@ class Attempts:
         self._all.dropped = int(held.get("attempts_dropped") or 0)
 
 
-def _size(value: Any) -> int:
-    return len(orjson.dumps(value))
+def _fields(attempts: list[dict[str, Any]], dropped: int) -> dict[str, Any]:
+    told: dict[str, Any] = {"attempts": attempts} if attempts else {}
+    return {**told, "attempts_dropped": dropped} if dropped else told

@@ -15,12 +15,11 @@ from .. import limits
 from ..limits import RESULT_DEPTH, VALUE_DEPTH
 from ..playbook.values import InvalidValue, as_read, stored
 from ..protocol import Outcome
-from ..tools.encoding import foreign
+from ..tools.encoding import NATIVE, foreign
 from .errors import step_error
 
 # above so many bytes of JSON it takes milliseconds: beside the event loop
 LIGHT = 512 * 1024
-_STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _OTHERWISE = object()
 # of what a tool says of its run: the worker has to say something of it too
 TOOL_META_BYTES = limits.META_BYTES // 2
@@ -60,7 +59,7 @@ def _admitted(value: Any, content: bytes | None, name: str) -> Any:
 def _written(value: Any) -> bytes | None:
     """As JSON by orjson; None if there is something in it that orjson does not know, or takes for something else."""
     try:
-        return orjson.dumps(value, option=_STRICT)
+        return orjson.dumps(value, option=NATIVE)
     except TypeError:
         return None
 

@@ -132,3 +132,24 @@ async def test_who_waits_for_a_command_goes_by_what_stands_there_then(
     rows = sessions.ask("SELECT count(*) FROM noetl.command WHERE command_id = 'charge#1'")
     assert rows[0][0] == (status == "stale"), "a command is closed if and only if its report was taken"
     assert len(await direct.events(id, e.CALL_DONE)) == 1 + (status == "accepted" and by == "report")
+
+
+async def test_a_later_lease_has_the_greater_fence_whichever_session_gave_it(direct: Bed, sessions: Sessions) -> None:
+    """A worker that is told of both goes by that, and so does whoever has the outcomes of both."""
+    await direct.add("t/pay", PAY)
+    id = await direct.start("t/pay")
+    first, second, _ = direct.planes
+    (order,) = await first.claim()
+    assert await first.tell(order) == "accepted"
+    before = {command.step: command for command in await second.claim()}["charge"]
+    sessions.ask(
+        "UPDATE noetl.command SET lease_until = now() - interval '1 s' WHERE command_id = 'charge#1' RETURNING 1"
+    )
+    await direct.reconcilers[0].reconcile()
+    (current,) = await first.claim()
+
+    answer = await first.report(done(before, "before"), done(current, "current"))
+
+    assert [result.status for result in answer.results] == ["stale", "accepted"]
+    closed = [event.payload["data"] for event in await direct.events(id, e.CALL_DONE) if event.step == "charge"]
+    assert closed == ["current"]

@@ -11,7 +11,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.errors import Conflict, NotFound
+from noetl_serverless.errors import Conflict, NotFound, Unavailable
 from noetl_serverless.ledger.turn import Turn
 from noetl_serverless.store.log import _params
 from noetl_serverless.store.queries import load
@@ -98,7 +98,7 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
 ) -> None:
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
-    session.run(load("log")["drop_quarantined"], id=int(id))
+    session.run(load("log")["drop_quarantined"], id=int(id), type=e.CANCELLED, at=1, payload="{}")
     retrying = await sessions.until_waiting(direct.planes[0].ledger.retry(id))
     session.run("COMMIT")
     (retried,) = await asyncio.gather(retrying, return_exceptions=True)
@@ -111,9 +111,26 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
 async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: Bed, sessions: Sessions) -> None:
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
-    session.run(load("log")["drop_quarantined"], id=int(id))
+    session.run(load("log")["drop_quarantined"], id=int(id), type=e.CANCELLED, at=1, payload="{}")
     cancelling = await sessions.until_waiting(direct.planes[0].ledger.cancel(id, "enough", cascade=False))
     session.run("COMMIT")
 
     assert await cancelling == ("already_completed", [])
     assert (await direct.planes[1].ledger.state(id)).status == "failed"
+
+
+async def test_the_children_of_what_is_dropped_end_though_who_drops_it_does_not_come_to_it(
+    direct: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, child = await apart_from_its_child(direct)
+    plane, other, _ = direct.planes
+
+    async def away(*_: object) -> None:
+        raise Unavailable("the database went away")
+
+    monkeypatch.setattr(plane.ledger, "cancel", away)
+    with pytest.raises(Unavailable):
+        await plane.ledger.drop(id)
+    await direct.reconcilers[0].reconcile()
+
+    assert (await other.ledger.state(child)).status == "cancelled", "nobody will ever end it: its parent is gone"

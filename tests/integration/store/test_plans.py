@@ -9,12 +9,14 @@ import pytest
 from tests.integration.store.plans import EXPLAIN, pages_of
 
 from noetl_serverless.store.connection import Connection
+from noetl_serverless.store.queries import load
 
+SQL = load("log")
 COMMANDS = """
     INSERT INTO noetl.command (
         execution_id, command_id, step, generation, kind, attempt, pool, status, worker, fence, lease_until, seq,
         issued_at)
-    SELECT id, 'c' || n, 's', 1, 'step', 1, 'shared', CAST(:status AS text), 'w', 0, now(), n, now()
+    SELECT id, 'c' || n, 's', 1, 'step', 1, 'shared', CAST(:status AS text), 'w', 0, now() + interval '1 h', n, now()
     FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id,
         generate_series(1, CAST(:each AS integer)) n"""
 EXECUTIONS = """
@@ -33,10 +35,14 @@ COMMIT = """
         '[]')"""
 LEASE = "SELECT * FROM noetl.lease('w', 'shared', 30, 64, CAST(:keys AS json))"
 APPEND = "SELECT noetl.append(CAST(:facts AS json))"
+RUN_OUT = "UPDATE noetl.command SET lease_until = now() - interval '1 h' WHERE execution_id = :id RETURNING 1"
 
 
 def pages(connection: Connection, query: str, **given: Any) -> int:
+    """Read by it; what it changes is undone."""
+    connection.run("BEGIN")
     [[plan]] = connection.run(EXPLAIN + query, **given)
+    connection.run("ROLLBACK")
     return pages_of(plan)
 
 
@@ -61,6 +67,10 @@ def keys_of(id: int) -> dict[str, str]:
     return {"keys": json.dumps([{"execution_id": id, "command_id": "c1"}])}
 
 
+def held_of(id: int, *commands: str) -> dict[str, str]:
+    return {"worker": "w", "held": json.dumps([{"execution_id": id, "command_id": it, "fence": 0} for it in commands])}
+
+
 TABLES = ("execution", "command", "event", "stage", "inbox")
 
 
@@ -74,6 +84,8 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         connection.run(EXECUTIONS, first=901, last=910)
         connection.run(COMMANDS, first=901, last=910, each=1, status="pending")
         connection.run(COMMANDS, first=911, last=920, each=1, status="claimed")
+        for id in range(911, 921):
+            connection.run(RUN_OUT, id=id)
     if analysed != "never":
         for table in TABLES:
             connection.run(f"VACUUM ANALYZE noetl.{table}")
@@ -84,11 +96,16 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         connection.run(COMMIT, **commit_of(id, 1, "none"))
         connection.run(LEASE, **keys_of(id))
         connection.run(APPEND, **fact_of(id, "none"))
+        connection.run(SQL["extend"], **held_of(id, "c1"), lease=30)
+        connection.run(SQL["release"], **held_of(id, "none"))
+        connection.run(SQL["expire"], deliveries=5, limit=100)
     connection.run(EXECUTIONS, first=1001, last=21_001)
     connection.run(COMMANDS, first=1001, last=21_000, each=1, status="claimed")
     connection.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
     connection.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
     connection.run(EVENTS, first=30_001, last=50_000)
+    none = pages(connection, SQL["pulse"], age=5)
+    connection.run(RUN_OUT, id=8000)
 
     # of each a few rows, and for each row the pages of an index down to it
     read = {
@@ -97,6 +114,28 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         "claim by name": pages(connection, LEASE, **keys_of(40_000)),
         "hand in for one of many": pages(connection, APPEND, **fact_of(6000, "c1")),
         "hand in for a wide one": pages(connection, APPEND, **fact_of(21_001, "c8888")),
+        "extend of many": pages(connection, SQL["extend"], **held_of(7000, "c1"), lease=30),
+        "extend of a wide one": pages(connection, SQL["extend"], **held_of(21_001, "c1", "c9999"), lease=30),
+        "release of many": pages(connection, SQL["release"], **held_of(7000, "c1")),
+        "release of a wide one": pages(connection, SQL["release"], **held_of(21_001, "c1", "c9999")),
+        "look for leases that ran out where there is none": none,
+        "look for leases that ran out": pages(connection, SQL["pulse"], age=5),
+        "give back one that ran out": pages(connection, SQL["expire"], deliveries=5, limit=100),
     }
     # what the catalog is asked for now and then, too
     assert max(read.values()) < 120, read
+
+
+def test_a_commit_of_many_reads_for_each_no_more_than_for_a_few(connection: Connection) -> None:
+    connection.run(EXECUTIONS, first=1, last=1000)
+    connection.run(COMMANDS, first=1, last=1000, each=1, status="claimed")
+    for id in range(1, 13):
+        connection.run(COMMIT, **commit_of(id, 1, "c1"))
+
+    def for_each(first: int, last: int) -> float:
+        commits = [commit_of(id, 1, "c1") for id in range(first, last + 1)]
+        given = {name: json.dumps([json.loads(commit[name])[0] for commit in commits]) for name in commits[0]}
+        return pages(connection, COMMIT, **given) / len(commits)
+
+    few, many = for_each(101, 110), for_each(201, 600)
+    assert many < 1.5 * few, (few, many)

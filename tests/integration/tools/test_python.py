@@ -394,8 +394,56 @@ async def test_what_a_process_says_of_its_result_is_not_believed(python: Run, re
     assert outcome.stored is stored
 
 
-@pytest.mark.parametrize("reply", ["[1]", "1", "null", "x", ""])
-async def test_a_reply_that_is_none_fails_the_call(python: Run, reply: str) -> None:
-    outcome = await python(FORGE, reply=reply)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[1]",
+        "1",
+        "null",
+        "x",
+        "",
+        '{"error": "text"}',
+        '{"error": null}',
+        '{"error": {}, "py": [1]}',
+        '{"data": 1e400}',
+    ],
+)
+async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
+    python: Run, pool: PythonPool, reply: str
+) -> None:
+    # which goes on after it
+    outcome = await python(FORGE.replace("os._exit(0)", "import time\ntime.sleep(0.5)"), reply=reply)
     assert outcome.error is not None
     assert outcome.error["code"] == "python.killed"
+    others = await asyncio.gather(*(python("result = 1") for _ in range(4)))
+    assert [other.error for other in others] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, shutil\nshutil.rmtree(os.getcwd())",
+        "import sys\nsys.stdout.close()",
+        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
+        "import sys\nsys.setrecursionlimit(60)",
+    ],
+    ids=["folder", "stdout", "alarm", "recursion"],
+)
+async def test_what_code_has_broken_fails_no_other_call(tmp_path: Path, code: str) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    other = "import re, time\ntime.sleep(0.1)\ndef f(n):\n    return n and f(n - 1)\nf(200)\nresult = 1"
+    try:
+        for _ in range(3):
+            assert (await one.run(f"{code}\nresult = 2", {})).get("data") == 2
+            assert (await one.run(other, {})).get("data") == 1
+    finally:
+        await one.close()
+
+
+async def test_a_result_is_made_into_json_within_the_limit_of_memory(tmp_path: Path) -> None:
+    small = PythonPool(1, 128, tmp_path / "small")
+    try:
+        reply = await small.run("result = range(10**7)", {}, 30.0)
+        assert reply.get("error", {}).get("code") == "python.memory", "it took more than it may"
+    finally:
+        await small.close()

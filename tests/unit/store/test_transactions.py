@@ -66,10 +66,10 @@ def _locking_queries() -> list[tuple[str, str]]:
 
 
 def test_queries_that_lock_commands_are_found() -> None:
-    assert {name for name, _ in _locking_queries()} >= {
-        "log.extend",
-        "log.release",
-        "log.expire",
+    assert {name.split("(")[0] for name, _ in _locking_queries()} >= {
+        "noetl.still_held",
+        "noetl.holdings",
+        "noetl.expire",
         "replay.lock_commands",
     }
 

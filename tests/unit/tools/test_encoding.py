@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import json
 import pathlib
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow
@@ -116,6 +119,56 @@ Frame.__name__ = "DataFrame"
 )
 def test_a_result_is_written_in_one_form_whatever_stands_beside_it(value: Any) -> None:
     assert encode_result(value) == b'{"data":' + encode(value) + b"}"
+
+
+class Other(dict[str, int]):
+    def items(self) -> Any:
+        return {"other": 1}.items()
+
+
+@dataclasses.dataclass
+class Data:
+    _hidden: int
+
+    def __post_init__(self) -> None:
+        self.added = 2
+
+
+OFF = datetime.timezone(datetime.timedelta(seconds=1172))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (Data(1), {"_hidden": 1}),
+        (Other(), {"other": 1}),
+        (datetime.datetime(1900, 1, 1, tzinfo=OFF), "1900-01-01T00:00:00+00:19:32"),
+    ],
+)
+@pytest.mark.parametrize("beside", [0, None])
+def test_what_has_several_forms_is_written_in_one_whatever_stands_beside_it(
+    value: Any, written: Any, beside: int | None
+) -> None:
+    assert json.loads(encode_result([value, beside])) == {"data": [written, beside]}
+
+
+def test_what_a_value_does_by_itself_is_done_within_the_limit_of_memory() -> None:
+    lifted, seen = False, []
+
+    @contextmanager
+    def lift() -> Iterator[None]:
+        nonlocal lifted
+        lifted = True
+        yield
+        lifted = False
+
+    class Watched(dict[str, int]):
+        def items(self) -> Any:
+            seen.append(lifted)
+            return super().items()
+
+    assert encode_result(Watched(a=1), lift) == b'{"data":{"a":1}}'
+    assert seen == [False]
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,14 @@ def test_what_was_remembered_goes_on_where_it_was() -> None:
     own = attempts.told(1_000_000, suspended=True)
     assert [entry["attempt"] for entry in own["attempts"]] == [99]
     assert Attempts().held() == {}
+
+
+def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
+    attempts = Attempts("w", lambda: 1_700_000_000_000)
+    for number in range(30):
+        attempts.fail(attempts.begin(number, "t"), {"kind": "k", "code": "c", "message": "m" * (150 + number)})
+    meta = {"stdout": "y" * 100}
+    for room in range(100, 8000):
+        most = len(orjson.dumps(meta)) + room
+        size = len(orjson.dumps({**meta, **attempts.told(room)}))
+        assert size <= most, "the step fails for what is told of its attempts"

@@ -45,6 +45,10 @@ CREATE TABLE noetl.quarantine (
     facts json NOT NULL
 );
 
+-- Of two leases of a command the later one has the greater fence: whoever is told of both goes by that. Numbers that a
+-- session keeps for itself come out later than greater ones of another; those kept by now are dropped with this.
+ALTER SEQUENCE noetl.fence CACHE 1;
+
 -- For a fair choice among executions: in an order in which their ids, that begin with their time, are spread evenly.
 CREATE INDEX command_waiting ON noetl.command (pool, hashint8(execution_id), execution_id, issued_at, seq)
     WHERE status = 'pending';
@@ -143,14 +147,13 @@ BEGIN
         ) named CROSS JOIN LATERAL (
             SELECT FROM noetl.command c WHERE c.execution_id = named.id AND c.command_id = named.command FOR UPDATE
         ) locked;
-        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g
-        WHERE NOT EXISTS (
-            SELECT FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
-            WHERE x.id = g AND (
+        -- looked up once for each command, not for each command and execution
+        SELECT coalesce(array_agg(g), '{}') INTO good FROM unnest(good) g WHERE g <> ALL (ARRAY(
+            SELECT x.id FROM json_to_recordset(closes) AS x(id bigint, command text, fence bigint, worker text)
+            WHERE x.id = ANY (good) AND (
                 SELECT c.fence = x.fence AND c.status IN ('claimed', 'timer') AND c.worker IS NOT DISTINCT FROM x.worker
                 FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command
-            ) IS NOT TRUE
-        );
+            ) IS NOT TRUE));
         DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
             SELECT (SELECT c.ctid FROM noetl.command c WHERE c.execution_id = x.id AND c.command_id = x.command)
             FROM json_to_recordset(closes) AS x(id bigint, command text) WHERE x.id = ANY (good)));
@@ -520,18 +523,30 @@ $$;
 CREATE FUNCTION noetl.holdings(worker_id text, lease float8, holding json) RETURNS SETOF noetl.leased LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    wanted tid[];
     taken noetl.command[];
+    claimed CONSTANT text := 'claimed';
 BEGIN
-    PERFORM 1 FROM noetl.command c WHERE c.worker = worker_id AND c.status = 'claimed'
-    ORDER BY c.execution_id, c.command_id FOR UPDATE;
-    WITH leased AS (
-        UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease)
-        WHERE c.worker = worker_id AND c.status = 'claimed' AND NOT EXISTS (
+    SELECT array_agg(locked.place) INTO wanted FROM (
+        SELECT leased.execution_id, leased.command_id FROM (
+            -- by the index of leases: an order by key would lead through the whole table
+            SELECT c.execution_id, c.command_id FROM noetl.command c
+            WHERE c.status = 'claimed' AND c.lease_until > '-infinity' AND c.worker = worker_id OFFSET 0
+        ) leased WHERE NOT EXISTS (
             SELECT FROM json_to_recordset(holding) AS k(execution_id bigint, command_id text)
-            WHERE k.execution_id = c.execution_id AND k.command_id = c.command_id)
-        RETURNING c
+            WHERE k.execution_id = leased.execution_id AND k.command_id = leased.command_id)
+        ORDER BY 1, 2
+    ) named CROSS JOIN LATERAL (
+        SELECT c.ctid AS place FROM noetl.command c
+        WHERE c.execution_id = named.execution_id AND c.command_id = named.command_id
+          AND c.status = claimed AND c.worker = worker_id
+        FOR UPDATE
+    ) locked;
+    WITH prolonged AS (
+        UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease)
+        WHERE c.ctid = ANY (wanted) RETURNING c
     )
-    SELECT array_agg(c) INTO taken FROM leased;
+    SELECT array_agg(c) INTO taken FROM prolonged;
     IF taken IS NOT NULL THEN
         RETURN QUERY SELECT * FROM noetl.leased(taken);
     END IF;
@@ -543,6 +558,78 @@ CREATE OR REPLACE FUNCTION noetl.held(worker_id text, lease float8, holding json
         l.opening::jsonb
     FROM noetl.holdings(worker_id, lease, holding::json) l
 $$;
+
+-- Locks those of `held` [{execution_id, command_id, fence}] that are still the worker's, and tells where they stand.
+CREATE FUNCTION noetl.still_held(worker_id text, held json) RETURNS tid[] LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    found tid[];
+    claimed CONSTANT text := 'claimed';
+BEGIN
+    SELECT array_agg(locked.place) INTO found FROM (
+        SELECT DISTINCT k.execution_id, k.command_id, k.fence
+        FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, fence bigint) ORDER BY 1, 2
+    ) named CROSS JOIN LATERAL (
+        SELECT c.ctid AS place FROM noetl.command c
+        WHERE c.execution_id = named.execution_id AND c.command_id = named.command_id
+          AND c.fence = named.fence AND c.status = claimed AND c.worker = worker_id
+        FOR UPDATE
+    ) locked;
+    RETURN found;
+END $$;
+
+-- Prolong the leases that are still the worker's, and name them.
+CREATE FUNCTION noetl.extend(worker_id text, held json, lease float8)
+RETURNS TABLE (id text, command text, held_fence bigint) LANGUAGE plpgsql SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    wanted tid[] := noetl.still_held(worker_id, held);
+BEGIN
+    RETURN QUERY
+    UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease) WHERE c.ctid = ANY (wanted)
+    RETURNING c.execution_id::text, c.command_id, c.fence;
+END $$;
+
+-- Give back what was claimed and not run.
+CREATE FUNCTION noetl.release(worker_id text, held json)
+RETURNS TABLE (id text, command text, its_pool text) LANGUAGE plpgsql SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    wanted tid[] := noetl.still_held(worker_id, held);
+BEGIN
+    RETURN QUERY
+    UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1
+    WHERE c.ctid = ANY (wanted)
+    RETURNING c.execution_id::text, c.command_id, c.pool;
+END $$;
+
+-- Give back what workers hold beyond their lease, at most so many, those that ran out first, and of these what was
+-- delivered fewer times than that; note who had it.
+CREATE FUNCTION noetl.expire(most_deliveries integer, most integer)
+RETURNS TABLE (id text, command text, its_pool text) LANGUAGE plpgsql
+-- whatever is known of the table: leases come in the order of their index
+SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    wanted tid[];
+BEGIN
+    SELECT array_agg(w.place) INTO wanted FROM (
+        SELECT c.ctid AS place FROM noetl.command c
+        WHERE c.status = 'claimed' AND c.lease_until < now() AND c.deliveries < most_deliveries
+        ORDER BY c.lease_until LIMIT most FOR UPDATE SKIP LOCKED
+    ) w;
+    RETURN QUERY
+    UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL,
+        lost = (SELECT json_agg(l.item ORDER BY l.place) FROM (
+            SELECT item, place FROM json_array_elements(c.lost) WITH ORDINALITY AS old(item, place)
+            -- the last few
+            WHERE json_array_length(c.lost) - place < 9
+            UNION ALL
+            SELECT json_build_object('worker', c.worker, 'delivery', c.deliveries,
+                'claimed_at', (extract(epoch FROM c.claimed_at) * 1000)::bigint,
+                'lease_until', (extract(epoch FROM c.lease_until) * 1000)::bigint), 1000000) l)
+    WHERE c.ctid = ANY (wanted)
+    RETURNING c.execution_id::text, c.command_id, c.pool;
+END $$;
 
 -- The release before has its answer in jsonb, this one in json.
 ALTER TYPE noetl.tailed ALTER ATTRIBUTE payload TYPE json CASCADE;

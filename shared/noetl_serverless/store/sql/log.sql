@@ -58,46 +58,13 @@ JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq
 WHERE s.execution_id = :id AND s.step = :step AND s.generation = :generation;
 
 -- extend: prolong the leases that are still the worker's, and name them
-WITH held AS (
-    SELECT c.execution_id, c.command_id FROM noetl.command c
-    JOIN json_to_recordset(:held::json) AS k(execution_id bigint, command_id text, fence bigint)
-      USING (execution_id, command_id, fence)
-    WHERE c.status = 'claimed' AND c.worker = :worker
-    ORDER BY c.execution_id, c.command_id FOR UPDATE OF c
-)
-UPDATE noetl.command c SET lease_until = now() + make_interval(secs => :lease) FROM held
-WHERE c.execution_id = held.execution_id AND c.command_id = held.command_id
-RETURNING c.execution_id::text, c.command_id, c.fence;
+SELECT * FROM noetl.extend(:worker, CAST(:held AS json), CAST(:lease AS float8));
 
 -- release: give back what was claimed and not run
-WITH held AS (
-    SELECT c.execution_id, c.command_id FROM noetl.command c
-    JOIN json_to_recordset(:held::json) AS k(execution_id bigint, command_id text, fence bigint)
-      USING (execution_id, command_id, fence)
-    WHERE c.status = 'claimed' AND c.worker = :worker
-    ORDER BY c.execution_id, c.command_id FOR UPDATE OF c
-)
-UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1 FROM held
-WHERE c.execution_id = held.execution_id AND c.command_id = held.command_id
-RETURNING c.execution_id::text, c.command_id, c.pool;
+SELECT * FROM noetl.release(:worker, CAST(:held AS json));
 
 -- expire: give back what workers hold beyond their lease, up to the limit of deliveries, and note who had it
-WITH overdue AS (
-    SELECT execution_id, command_id FROM noetl.command
-    WHERE status = 'claimed' AND lease_until < now() AND deliveries < :deliveries
-    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
-)
-UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL,
-    lost = (SELECT json_agg(l.item ORDER BY l.place) FROM (
-        SELECT item, place FROM json_array_elements(c.lost) WITH ORDINALITY AS old(item, place)
-        -- the last few
-        WHERE json_array_length(c.lost) - place < 9
-        UNION ALL
-        SELECT json_build_object('worker', c.worker, 'delivery', c.deliveries,
-            'claimed_at', (extract(epoch FROM c.claimed_at) * 1000)::bigint,
-            'lease_until', (extract(epoch FROM c.lease_until) * 1000)::bigint), 1000000) l)
-FROM overdue WHERE c.execution_id = overdue.execution_id AND c.command_id = overdue.command_id
-RETURNING c.execution_id::text, c.command_id, c.pool;
+SELECT * FROM noetl.expire(CAST(:deliveries AS integer), CAST(:limit AS integer));
 
 -- poisoned: what was delivered too often and never came back
 SELECT execution_id::text, command_id, fence, worker, deliveries, step, generation, kind, seq FROM noetl.command
@@ -135,9 +102,17 @@ SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id = :id;
 
--- drop_quarantined: take an execution from the list, and leave it as it ended
-WITH locked AS (SELECT execution_id FROM noetl.execution WHERE execution_id = :id FOR UPDATE)
-DELETE FROM noetl.quarantine q USING locked WHERE q.execution_id = locked.execution_id RETURNING q.execution_id;
+-- drop_quarantined: take an execution from the list, leave it as it ended, and give those of its children that run a fact
+WITH locked AS (
+    SELECT execution_id FROM noetl.execution WHERE execution_id = :id FOR UPDATE
+), dropped AS (
+    DELETE FROM noetl.quarantine q USING locked WHERE q.execution_id = locked.execution_id RETURNING q.execution_id
+), told AS (
+    INSERT INTO noetl.inbox (execution_id, type, at, payload)
+    SELECT e.execution_id, :type, to_timestamp(CAST(:at AS float8) / 1000.0), CAST(:payload AS json)
+    FROM dropped JOIN noetl.execution e ON e.parent_execution_id = dropped.execution_id AND e.status = 'RUNNING'
+)
+SELECT execution_id FROM dropped;
 
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
@@ -155,7 +130,8 @@ SELECT 1 FROM up WHERE id = :above AND id <> :id;
 
 -- pulse: what there is to do
 SELECT
-    EXISTS (SELECT FROM noetl.command WHERE status = 'claimed' AND lease_until < now()) AS expired,
+    -- the first of the index, where EXISTS may lead through the table until one is found
+    (SELECT lease_until < now() FROM noetl.command WHERE status = 'claimed' ORDER BY lease_until LIMIT 1) IS TRUE AS expired,
     EXISTS (SELECT FROM noetl.command WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age)) AS waiting,
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS due,
     EXISTS (SELECT FROM noetl.inbox) AS lagging,
