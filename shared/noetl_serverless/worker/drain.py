@@ -91,14 +91,14 @@ class Worker:
         """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
 
         One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
-        pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it.
+        pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it;
+        a drain that is under way gives turns by weight instead.
         """
         self._sweep |= sweep
         if self._stopped:
             return {"status": "stopped"}
         if self._shift is not None:
             self._rung = True
-            self._shift.name(named)
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
         self._shift = Shift(self, Budget(seconds, grace=self._grace), named)

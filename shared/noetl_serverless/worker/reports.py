@@ -175,10 +175,18 @@ class Reports:
     async def _deliver(self, batch: Batch, spare: int) -> list[Batch]:
         """Report, and begin what the answer brings. Gives what is to be sent yet: parts of it, and an error in place
         of what the control plane will not have."""
+        room = len(batch.outcomes) + spare if self._shift.taking else 0
+        share = self._shift.share(room)
+        try:
+            return await self._exchange(batch, share)
+        finally:
+            if share < room:
+                self._shift.turn()
+
+    async def _exchange(self, batch: Batch, room: int) -> list[Batch]:
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
         try:
-            room = self._shift.share(len(outcomes) + spare) if self._shift.taking else 0
             answer = await self.send(outcomes, room)
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:

@@ -33,8 +33,6 @@ PULL_WAIT = 0.25
 LAST_PULL_WAIT = 0.05
 # while all slots are taken by what follows from what ended in them, one goes to whoever waits this often, in seconds
 TURN = 0.1
-# commands named by rings that came while all slots were taken: the bus points to the others
-MOST_NAMED = 64
 
 
 class Shift:
@@ -55,7 +53,9 @@ class Shift:
         self.gate = Gate()
         self._named = list(named)
         self._turn_at = 0.0
-        # a slot was left free for whoever waits
+        # a slot is kept for whoever is next
+        self._turn_kept = False
+        # and what follows from the report that left it waits by now beside the others
         self._turn_due = False
         # claimed by name, held or ended here, and not pointed to yet
         self._expected: set[Key] = set()
@@ -67,7 +67,7 @@ class Shift:
         beside = [asyncio.create_task(task) for task in (beat(self), watch(self))]
         try:
             if self._named and not self.budget.closing:
-                named, self._named = self._named[: self.free()], []
+                named = self._named[: self.free()]
                 # what is let go at once is not to be expected afterwards
                 self._expected = {key_of(name) for name in named}
                 taken = await self._claim(named)
@@ -106,26 +106,25 @@ class Shift:
                 return
         self.summary.more = True
 
-    def name(self, keys: Sequence[CommandKey]) -> None:
-        """A ring names commands: they have the next turn."""
-        self._named = [*self._named, *keys][-MOST_NAMED:]
-
     def share(self, room: int) -> int:
-        """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is left
-        for others now and then: a loop that is long, or endless, would keep all of them to itself."""
+        """How much of the `room` of a report what follows from it may take. If nothing else is free, one slot is kept
+        now and then for whose turn it is, once the report is answered: a loop that is long, or endless, would keep all
+        of them to itself."""
         now = self.now()
-        if room <= 0 or self.free() > 0 or now - self._turn_at < TURN:
+        if room <= 0 or self.free() > 0 or self._turn_kept or now - self._turn_at < TURN:
             return room
         self._turn_at = now
-        # at once, before what the answer brings has ended and asks for the slot
-        self._turn_due = True
-        self._changed.set()
+        self._turn_kept = True
         return room - 1
 
+    def turn(self) -> None:
+        """The report that left a slot has been answered."""
+        self._turn_due = True
+        self._changed.set()
+
     async def _take_turn(self) -> None:
-        self._turn_due = False
-        named, self._named = self._named[:1], self._named[1:]
-        await self._claim(named, limit=1)
+        self._turn_kept = self._turn_due = False
+        await self._claim([], limit=1)
 
     async def _pull(self, limit: int) -> list[Pointer]:
         wait = PULL_WAIT if self._busy else max(LAST_PULL_WAIT, self.worker.settings.linger)
@@ -371,7 +370,7 @@ class Shift:
     def free(self) -> int:
         if self.alone is not None:
             return 0
-        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turn_due
+        taken = len(self.running) + len(self.reports.unanswered) + self.chains.waiting + self.reserved + self._turn_kept
         return self.worker.settings.max_in_flight - taken
 
     def within(self) -> float:
