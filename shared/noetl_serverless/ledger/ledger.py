@@ -10,6 +10,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
+from ..playbook.plan import Plan
 from ..ports import ResultStore
 from ..protocol import (
     ClaimedCommand,
@@ -199,10 +200,10 @@ class Ledger:
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
         return await self._commits.append(execution_id, fact, (timer, 0)) is not None
 
-    async def pool(self, execution_id: str) -> Callable[[str], str] | None:
-        """Step -> the pool that runs it; None if the execution's row is lost, and with it which playbook it runs."""
+    async def plan(self, execution_id: str) -> Plan | None:
+        """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
         cases = await self._log.load([execution_id])
-        return (await self._playbooks.plan(cases[execution_id].plan_hash)).pool if cases else None
+        return await self._playbooks.plan(cases[execution_id].plan_hash) if cases else None
 
     async def bury(self, dead: Dead) -> bool:
         """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
