@@ -57,6 +57,9 @@ DECISION_WORK: Final = 600_000
 DECISION_BYTES: Final = 64 * MIB
 # how often a step may begin, for those on a cycle; `executor.spec.max_turns` sets another
 TURNS: Final = 10_000
+# what an execution weighs when it waits beside others; `executor.spec.weight` sets another, from 1 up to the heaviest
+WEIGHT: Final = 10
+HEAVIEST: Final = 100
 
 # -- a loop
 

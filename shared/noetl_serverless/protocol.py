@@ -198,7 +198,7 @@ class ReportRequest(Message):
     outcomes: list[Outcome] = Field(max_length=1000)
     # how many more commands this worker could take at once
     capacity: int = Field(default=0, ge=0, le=1000)
-    # one of them is for whoever waits, in turn among executions, and for what follows only if nobody does
+    # one of them is for whoever's turn it is among all that waits, with what follows
     turn: bool = False
     lease: float = Field(default=30.0, gt=0, le=3600)
     plans: list[str] = Field(default_factory=list, max_length=1000)

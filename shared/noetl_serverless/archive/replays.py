@@ -11,6 +11,7 @@ from typing import Any
 from ..engine.events import Event
 from ..engine.surfaces import surfaces
 from ..errors import Conflict, NotFound
+from ..playbook.plan import Plan
 from ..store.connection import Database
 from ..store.parity import Difference, Stored, differences
 from ..store.recorded import Recorded
@@ -68,10 +69,10 @@ class ArchivedReplays(Replays):
             return size
         return next((row["bytes"] for row in head["results"] if row["key"] == key), None)
 
-    async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
+    async def rebuild(self, execution_id: int, plan: Plan | None = None) -> Rebuilt:
         if await self._archive.place(execution_id) is not None:
             raise Conflict(f"execution {execution_id} is archived: it has no projections any more")
-        return await super().rebuild(execution_id, pool)
+        return await super().rebuild(execution_id, plan)
 
     async def _head(self, execution_id: int) -> dict[str, Any] | None:
         place = await self._archive.place(execution_id)

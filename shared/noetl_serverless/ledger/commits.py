@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
+from ..protocol import Held
 from ..store.case import Case
 from ..store.locked import Locked
-from ..store.log import Claimant, Committed, Log, Part, Unwritable
+from ..store.log import Claimant, Committed, Lease, Log, Part, Unwritable
 from ..telemetry import metrics
 from .cases import Cases
 from .children import again
@@ -71,7 +72,13 @@ class Commits:
                 return await self._one_by_one(turns, claimant)
             logger.error("an execution cannot be stored: %s", error, extra={"execution_id": turns[0].case.execution_id})
             return await self._give_up(turns[0], error)
-        return committed, {part.case.execution_id: part.case for part in parts}
+        cases = {part.case.execution_id: part.case for part in parts}
+        others = [lease for lease in committed.claimed if lease.execution_id not in cases]
+        if claimant is not None and others:
+            own = [lease for lease in committed.claimed if lease.execution_id in cases]
+            others, more = await self.known(claimant.worker, others)
+            committed, cases = replace(committed, claimed=own + others), {**more, **cases}
+        return committed, cases
 
     async def _parts(self, turn: Turn) -> list[Part]:
         """What a turn writes, and then the openings of its children. Raises Unavailable."""
@@ -97,8 +104,10 @@ class Commits:
         whole = Committed(frozenset(), [], [], [])
         known: dict[str, Case] = {}
         for turn in turns:
-            room = claimant and replace(claimant, room=claimant.room - len(whole.claimed))
-            committed, cases = await self.commit([turn], room if room and room.room > 0 else None)
+            committed, cases = await self.commit([turn], claimant)
+            if claimant is not None:
+                room = max(0, claimant.room - len(committed.claimed) + claimant.turn)
+                claimant = replace(claimant, room=room, turn=False)
             whole = Committed(
                 whole.good | committed.good,
                 whole.claimed + committed.claimed,
@@ -112,8 +121,35 @@ class Commits:
         """In one transaction; then keep what was written, and tell who waits for it."""
         with metrics.commit_seconds.time():
             committed = await self._log.commit(parts, claimant)
+        if claimant is not None and claimant.turn:
+            committed = await self._with_turn(committed, claimant)
         await self._written(parts, committed)
         return committed
+
+    async def _with_turn(self, committed: Committed, claimant: Claimant) -> Committed:
+        """With one command more, of whoever's turn it is: what the commit issued takes part, and is told to nobody else
+        if it is that."""
+        try:
+            leases = await self._log.claim(replace(claimant, room=1), None)
+        except Problem as error:
+            # the commit is good; it is somebody's turn with the next
+            logger.warning("no turn could be given: %s", error)
+            return committed
+        taken = {(lease.execution_id, lease.command_id) for lease in leases}
+        waiting = [told for told in committed.waiting if (told[1].execution_id, told[1].command_id) not in taken]
+        return replace(committed, claimed=[*committed.claimed, *leases], waiting=waiting)
+
+    async def known(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, Case]]:
+        """The leases with their cases. What only a newer release can go on with is given back: it is no failed
+        delivery, and nobody here is rung."""
+        if not leases:
+            return [], {}
+        cases = await self.cases.get(lease.execution_id for lease in leases)
+        left = [lease for lease in leases if _is_newer(lease, cases)]
+        if left:
+            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in left]
+            await self._log.release(worker, held)
+        return [lease for lease in leases if not _is_newer(lease, cases)], cases
 
     async def _written(self, parts: Sequence[Part], committed: Committed) -> None:
         for part in parts:
@@ -257,6 +293,10 @@ class Commits:
         turn = Turn(opening.case, plan)
         turn.take(opening.fact)
         return turn.part(opening.row)
+
+
+def _is_newer(lease: Lease, cases: Mapping[str, Case]) -> bool:
+    return lease.execution_id in cases and cases[lease.execution_id].newer
 
 
 def _ended(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Turn | None:

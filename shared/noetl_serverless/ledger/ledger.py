@@ -10,6 +10,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
+from ..playbook.plan import Plan
 from ..ports import ResultStore
 from ..protocol import (
     ClaimedCommand,
@@ -23,7 +24,7 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..store.case import Case, Quarantined
+from ..store.case import Quarantined
 from ..store.log import Claimant, Dead, Known, Lease, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
@@ -145,27 +146,13 @@ class Ledger:
 
     async def claim(self, request: ClaimRequest) -> ClaimResponse:
         claimant = Claimant(request.worker_id, request.pool, request.lease, request.limit)
-        leases = []
+        leases: list[Lease] = []
         if request.recover:
             leases = await self._log.held(request.worker_id, request.lease, request.holding)
         elif request.limit:
             leases = await self._log.claim(claimant, request.commands or None)
-        commands = await self._claimed(request.worker_id, leases)
+        commands = await self._dispatch.commands(*await self._commits.known(request.worker_id, leases))
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
-
-    async def _claimed(self, worker_id: str, leases: list[Lease]) -> list[ClaimedCommand]:
-        if not leases:
-            return []
-        cases = await self._commits.cases.get(lease.execution_id for lease in leases)
-        await self._leave(worker_id, [lease for lease in leases if _is_newer(lease, cases)])
-        leases = [lease for lease in leases if not _is_newer(lease, cases)]
-        return await self._dispatch.commands(leases, cases)
-
-    async def _leave(self, worker_id: str, leases: Sequence[Lease]) -> None:
-        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
-        if leases:
-            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in leases]
-            await self._log.release(worker_id, held)
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         kept = await self._log.extend(request.worker_id, request.commands, request.lease)
@@ -178,10 +165,6 @@ class Ledger:
         batch = Batch.of(request)
         if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
             await self._release(batch, released)
-        if request.turn and request.capacity:
-            # before what follows is there to be claimed, too
-            turn = Claimant(request.worker_id, request.pool, request.lease, 1)
-            batch.commands += await self._claimed(request.worker_id, await self._log.claim(turn, None))
         await self._reporting.report(batch)
         results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
         plans = await self._dispatch.plans(batch.commands, request.plans)
@@ -207,10 +190,10 @@ class Ledger:
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
         return await self._commits.append(execution_id, fact, (timer, 0)) is not None
 
-    async def pool(self, execution_id: str) -> Callable[[str], str] | None:
-        """Step -> the pool that runs it; None if the execution's row is lost, and with it which playbook it runs."""
+    async def plan(self, execution_id: str) -> Plan | None:
+        """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
         cases = await self._log.load([execution_id])
-        return (await self._playbooks.plan(cases[execution_id].plan_hash)).pool if cases else None
+        return await self._playbooks.plan(cases[execution_id].plan_hash) if cases else None
 
     async def bury(self, dead: Dead) -> bool:
         """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
@@ -264,7 +247,3 @@ class Ledger:
             raise NotFound(f"execution {execution_id} is not in quarantine")
         for child in await self._log.children(execution_id):
             await self.cancel(child, reason)
-
-
-def _is_newer(lease: Lease, cases: Mapping[str, Case]) -> bool:
-    return lease.execution_id in cases and cases[lease.execution_id].newer

@@ -50,10 +50,12 @@ class Batch:
     follow: list[str] = field(default_factory=list)
     # why what is not settled is to be reported again
     withheld: list[Problem] = field(default_factory=list)
+    # whether a turn is still to be given
+    turn: bool = False
 
     @classmethod
     def of(cls, request: ReportRequest) -> Batch:
-        batch = cls(request, {})
+        batch = cls(request, {}, turn=request.turn and request.capacity > 0)
         reported = [outcome for outcome in request.outcomes if outcome.status != "released"]
         latest: dict[tuple[str, str], Outcome] = {}
         for outcome in reported:
@@ -102,9 +104,12 @@ class Batch:
         self.withheld.append(problem)
 
     def claimant(self) -> Claimant | None:
-        room = self.request.capacity - len(self.commands)
-        request = self.request
-        return Claimant(request.worker_id, request.pool, request.lease, room) if room > 0 else None
+        """Who takes what the next commit issues; None if there is no room. The first one gives the turn."""
+        request, turn, self.turn = self.request, self.turn, False
+        room = request.capacity - len(self.commands) - turn
+        if room <= 0 and not turn:
+            return None
+        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), turn)
 
 
 class Reporting:
@@ -129,6 +134,7 @@ class Reporting:
         some of it, too; what was committed before is stale when it is reported again."""
         for portion in batch.portions():
             await self._settle(portion)
+            batch.turn = portion.turn
         await self._commits.follow(batch.follow)
         if batch.withheld:
             # an error brings no commands

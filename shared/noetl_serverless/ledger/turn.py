@@ -14,6 +14,7 @@ from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.evolve import evolve
 from ..engine.state import State
+from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from ..store.case import Case, as_kept
 from ..store.log import Part
@@ -184,6 +185,7 @@ class Turn:
             self.appends,
             self.ended_at,
             self.plan.pool if self.plan else None,
+            self.plan.weight if self.plan else WEIGHT,
             self.quarantined,
             self.again,
         )

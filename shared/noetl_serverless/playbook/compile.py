@@ -132,6 +132,7 @@ class _Compiler:
             back_sources=back_sources,
             bodies=cycles,
             max_turns=spec.max_turns,
+            weight=spec.weight,
             budget=_budget(spec.budget),
             durability=spec.durability,
         )

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..limits import TURNS
+from ..limits import HEAVIEST, TURNS, WEIGHT
 from . import grammar
 from .document import Document, MapNode
 from .faults import Faults
@@ -305,6 +305,15 @@ class ExecutorSpec(Part):
         ge=1,
         le=100_000,
         description="How often a step may begin. A step that arcs lead back to more often fails with turns.exceeded.",
+    )
+    weight: int = Field(
+        WEIGHT,
+        ge=1,
+        le=HEAVIEST,
+        description=(
+            "What an execution of this playbook weighs where more waits for a pool's workers than they can run: turns "
+            "are shared in proportion. Its sub-playbooks have their own"
+        ),
     )
     budget: Budget | None = None
     durability: Literal["step", "pipelined"] = Field(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ..limits import TURNS
+from ..limits import TURNS, WEIGHT
 from .template import Template, Tree
 
 # the pool that runs whatever is for no other
@@ -145,6 +145,8 @@ class Plan:
     bodies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how often a step may begin
     max_turns: int = TURNS
+    # what it weighs when it waits beside others
+    weight: int = WEIGHT
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None

@@ -14,6 +14,7 @@ from pg8000.exceptions import DatabaseError
 from ..engine.events import Event
 from ..engine.state import State
 from ..engine.upcast import STATE_VERSION
+from ..limits import WEIGHT
 from ..protocol import CommandKey, Held
 from .case import Case, Quarantined, case_of, event_of, inbox_of
 from .connection import Connection, Database, sqlstate
@@ -26,12 +27,14 @@ BEGINNING = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The worker that is to hold what a commit issues, `room` commands at most; `lease` in seconds."""
+    """The worker that is to hold what a commit issues, `room` commands at most; `lease` in seconds. With `turn`, one
+    more is for whoever's turn it is once that is committed."""
 
     worker: str
     pool: str
     lease: float
     room: int
+    turn: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Part:
     ended_at: int | None = None
     # step -> the pool that runs it
     pool: Callable[[str], str] | None = None
+    weight: int = WEIGHT
     # into quarantine: {seq, at, error, facts}, to which the inbox is added; out of it, back into the inbox: {}
     quarantined: dict[str, Any] | None = None
     # rows of commands that are to be out again, beside those that its events issue
@@ -240,14 +244,14 @@ class Log:
     def _project(self, parts: Sequence[Part]) -> Rows:
         rows = Rows()
         for part in parts:
-            made = project(part.case.execution_id, part.events, part.pool or self._pool)
+            made = project(part.case.execution_id, part.events, part.pool or self._pool, part.weight)
             rows.stages += made.stages
             rows.frames += made.frames
             rows.commands += [*still_open(made.commands, part.case.state), *part.again]
         return rows
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
-        """Lease pending commands of the pool: those named, or with None the ones that have waited longest."""
+        """Lease pending commands of the pool: those named, or with None whatever waits, in turn among executions."""
         rows = await self._database.run(
             self._sql["claim"],
             worker=claimant.worker,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -39,6 +39,7 @@ from .log import (
     still_open,
 )
 from .projections import Rows, project
+from .shares import Waiting, draw, shares
 
 Key = tuple[str, str]
 # as many as `Log.inbox` reads at once
@@ -116,6 +117,7 @@ class MemoryLog:
         self._clock = clock
         self._pool = pool
         self._fence = 0
+        self._draws = 0
         self._inbox_id = 0
         self.executions: dict[str, Execution] = {}
         self.commands: dict[Key, Row] = {}
@@ -196,9 +198,9 @@ class MemoryLog:
             for key, row in self.commands.items()
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
-        found = self._in_order(found) if keys is not None else self._in_turn(found)
+        found = self._in_order(found)
+        taken = found[: claimant.room] if keys is not None else self._in_turn(found, claimant.room)
         until = self._clock() + claimant.lease
-        taken = found[: claimant.room]
         for key in taken:
             self._lease(key, claimant.worker, until)
         return self._leases(taken)
@@ -339,7 +341,7 @@ class MemoryLog:
     def _prepare(self, part: Part) -> Prepared:
         """Raises JSONEncodeError."""
         id = part.case.execution_id
-        rows = project(id, part.events, part.pool or self._pool)
+        rows = project(id, part.events, part.pool or self._pool, part.weight)
         rows.commands = [*still_open(rows.commands, part.case.state), *part.again]
         appends = [
             (
@@ -523,16 +525,31 @@ class MemoryLog:
 
         return sorted(keys, key=waited)
 
-    def _in_turn(self, keys: Iterable[Key]) -> list[Key]:
-        """Of each execution the first, those first of which the fewest run and that have waited longest, then of each
-        the second, ..."""
+    def _in_turn(self, keys: Iterable[Key], room: int) -> list[Key]:
+        """Of `keys`, which are in order, at most so many: the shares of the executions that have waited longest, those
+        first in turn of which the fewest run."""
         queues: dict[str, list[Key]] = {}
-        for key in self._in_order(keys):
+        for key in keys:
             queues.setdefault(key[0], []).append(key)
         run = Counter(key[0] for key, row in self.commands.items() if row.status == "claimed")
-        swept = sorted(islice(queues.values(), SWEPT), key=lambda queue: run[queue[0][0]])
-        turns = zip_longest(*swept)
-        return [key for turn in turns for key in turn if key is not None]
+        left = sorted(islice(queues, SWEPT), key=lambda id: run[id])
+        weights = {id: self.commands[queues[id][0]].row["weight"] for id in left}
+        if len(set(weights.values())) > 1:
+            self._draws += 1
+        taken: list[Key] = []
+        had: Counter[str] = Counter()
+        while left and len(taken) < room:
+            waiting = [Waiting(weights[id], not run[id]) for id in left]
+            more = []
+            for id, share in zip(left, shares(waiting, room - len(taken), draw(self._draws)), strict=True):
+                got, queues[id] = queues[id][:share], queues[id][share:]
+                taken += got
+                if len(got) == share:
+                    more.append(id)
+                    had[id] += share
+                    run[id] += share
+            left = sorted(more, key=lambda id: had[id])
+        return taken
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:
         return [self._leased(key) for key in self._in_order(keys)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..limits import WEIGHT
 
 
 @dataclass(slots=True)
@@ -19,20 +20,20 @@ class Rows:
     frames: list[dict[str, Any]] = field(default_factory=list)
 
 
-def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], str]) -> Rows:
-    """The rows of `events`; `pool` names the pool that runs a step."""
+def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], str], weight: int = WEIGHT) -> Rows:
+    """The rows of `events`; `pool` names the pool that runs a step, `weight` is what the execution weighs."""
     rows = Rows()
     # a loop of nothing opens and ends in one commit, and a row can be written only once in it
     opened: dict[tuple[str | None, int | None], dict[str, Any]] = {}
     for event in events:
         match event.type:
             case e.ISSUED:
-                rows.commands.append(
-                    _command(execution_id, event, event.command_id, event.payload["kind"], pool, "pending", None)
-                )
+                kind = event.payload["kind"]
+                row = _command(execution_id, event, event.command_id, kind, pool, weight, "pending", None)
+                rows.commands.append(row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
-                rows.commands.append(_command(execution_id, event, timer, "timer", pool, "timer", due))
+                rows.commands.append(_command(execution_id, event, timer, "timer", pool, weight, "timer", due))
             case e.LOOP_OPENED:
                 stage = {**_loop(execution_id, event), "count": event.payload["count"], "status": "open"}
                 opened[event.step, event.generation] = stage
@@ -55,6 +56,7 @@ def _command(
     command: str | None,
     kind: str,
     pool: Callable[[str], str],
+    weight: int,
     status: str,
     due: int | None,
 ) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def _command(
         "kind": kind,
         "attempt": event.payload.get("attempt", 1),
         "pool": pool(event.step or ""),
+        "weight": weight,
         "status": status,
         "seq": event.seq,
         "due": due,

@@ -14,6 +14,8 @@ from ..engine.events import Event
 from ..engine.surfaces import RUNNING, Surfaces, surfaces
 from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
+from ..limits import WEIGHT
+from ..playbook.plan import Plan
 from .connection import Connection, Database
 from .parity import Difference, Stored, differences, out, stored_results
 from .queries import load
@@ -121,17 +123,17 @@ class Replays:
         children = await self._database.run(self._sql["children"], id=execution_id)
         return (texts[0][0] if texts else ""), [child[0] for child in children]
 
-    async def rebuild(self, execution_id: int, pool: Callable[[str], str] | None = None) -> Rebuilt:
+    async def rebuild(self, execution_id: int, plan: Plan | None = None) -> Rebuilt:
         """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
 
         Leases are lost: who holds one is refused, and the command is claimed again under a higher fence. Raises
         NotFound, and Conflict for a row that the log alone cannot bring back.
         """
-        return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id, pool))
+        return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id, plan))
 
     # -- in a transaction
 
-    def _rebuild(self, connection: Connection, execution_id: int, pool: Callable[[str], str] | None) -> Rebuilt:
+    def _rebuild(self, connection: Connection, execution_id: int, plan: Plan | None) -> Rebuilt:
         connection.run(self._sql["lock"], id=execution_id)
         connection.run(self._sql["lock_commands"], id=execution_id)
         events = self._events(connection, execution_id, MOST_EVENTS)
@@ -145,7 +147,7 @@ class Replays:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
         said = surfaces(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
-        self._make(connection, execution_id, said, events, stored.inbox, pool or self._pool)
+        self._make(connection, execution_id, said, events, stored.inbox, plan)
         row = {**said.execution, "head": events[-1].seq, "workload": workload}
         row |= {"state": said.state.snapshot(), "state_version": STATE_VERSION}
         row["principal"] = events[0].payload.get("principal")
@@ -170,12 +172,19 @@ class Replays:
         said: Surfaces,
         events: Sequence[Event],
         inbox: Sequence[Event],
-        pool: Callable[[str], str],
+        plan: Plan | None,
     ) -> None:
+        pool, weight = (plan.pool, plan.weight) if plan is not None else (self._pool, WEIGHT)
         at = {event.seq: event.at for event in events}
         buried = _burials(events)
         commands = [
-            {**row, **buried.get(row["command_id"], {}), "pool": pool(row["step"]), "at": at[row["seq"]]}
+            {
+                **row,
+                **buried.get(row["command_id"], {}),
+                "pool": pool(row["step"]),
+                "weight": weight,
+                "at": at[row["seq"]],
+            }
             for row in out(said, inbox)
             if said.execution["status"] == RUNNING or row["status"] == "dead"
         ]

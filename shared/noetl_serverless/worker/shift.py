@@ -63,7 +63,7 @@ class Shift:
         beside = [asyncio.create_task(task) for task in (beat(self), watch(self))]
         try:
             if self._named and not self.budget.closing:
-                named, self._named = self._named[: self.free()], []
+                named = self._named[: self.free()]
                 # what is let go at once is not to be expected afterwards
                 self._expected = {key_of(name) for name in named}
                 taken = await self._claim(named)

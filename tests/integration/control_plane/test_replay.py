@@ -208,6 +208,16 @@ async def test_everything_is_rebuilt_from_nothing_while_it_runs(
         assert await validate(user, id) == []
 
 
+async def test_what_is_rebuilt_weighs_what_its_playbook_says(user: Any, hands: Any, database: Database) -> None:
+    heavy = LOOP.replace("workflow:", "executor: {spec: {weight: 70}}\nworkflow:", 1)
+    assert (await user.post("/api/catalog/register", {"content": heavy})).status == 200
+    id = str((await user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
+    weights = "SELECT weight FROM noetl.command"
+    assert await database.run(weights) == [[70], [70]]
+    await rebuild(user, id)
+    assert await database.run(weights) == [[70], [70]]
+
+
 async def test_a_rebuild_counts_the_leases_it_costs(user: Any, looping: str, hands: Any) -> None:
     assert len(await hands.claim()) == 2
     assert (await rebuild(user, looping))["leases"] == 2

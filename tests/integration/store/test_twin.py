@@ -35,6 +35,7 @@ TEXT = """
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: t, path: t/t}
+executor: {spec: {weight: 30}}
 workload: {items: [1, 2, 3]}
 workflow:
   - step: a

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.worker.stack import Stack
 
+from noetl_serverless.protocol import CommandKey
 from noetl_serverless.tools import registry
+from noetl_serverless.worker import shift
+from noetl_serverless.worker.drain import Worker
 
 ENDLESS = """
 executor: {spec: {max_turns: 100000, durability: DURABILITY}}
@@ -29,6 +34,7 @@ workflow:
 SLOTS = 2
 # while the short run waits for its turns and makes its two steps
 MOST_REPORTS = 60
+WEIGHED = ENDLESS.replace("max_turns: 100000, durability: DURABILITY", "max_turns: 100000, weight: WEIGHT")
 
 
 async def first_report(stack: Stack) -> None:
@@ -76,3 +82,40 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
         await worker.close()
         await stack.worker.close()
         await registry.close()
+
+
+class Ringer:
+    """Rings the worker, with the names of what waits."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
+        named = [CommandKey.model_validate(key) for key in payload.get("commands", ())]
+        await self.worker.drain(60.0, named=named)
+
+
+async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # each step of a chain is followed by a turn
+    monkeypatch.setattr(shift, "TURN", 0.0)
+    stack = Stack(tmp_path)
+    worker = stack.another(stack.client, max_in_flight=1)
+    ids = []
+    for weight in (10, 30):
+        stack.catalog.add(f"t/weighs-{weight}", WEIGHED.replace("WEIGHT", str(weight)))
+        ids.append((await stack.ledger.start(path=f"t/weighs-{weight}")).execution_id)
+    invoker: Any = Ringer(worker)
+    stack.ledger._doorbell._invoker = invoker
+    drain = asyncio.create_task(worker.drain(60.0))
+    try:
+        while len(stack.client.reports) < 400:
+            assert not drain.done(), "it went while there was work"
+            await asyncio.sleep(0.01)
+    finally:
+        worker.stop()
+        await drain
+        await worker.close()
+        await stack.worker.close()
+        await registry.close()
+    done = Counter(outcome.execution_id for report in stack.client.reports[:400] for outcome in report.outcomes)
+    assert done[ids[1]] == pytest.approx(3 * done[ids[0]], rel=0.1), "turns did not go by weight"

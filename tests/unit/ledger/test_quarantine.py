@@ -19,10 +19,23 @@ from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.telemetry import metrics
 
+FORK = """
+- {step: first, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}}
+- {step: left, tool: {kind: noop}}
+- {step: right, tool: {kind: noop}}
+"""
+
 
 @pytest.fixture
 def engine(either: Engine) -> Engine:
     return either
+
+
+async def weights(engine: Engine) -> list[int]:
+    """Of all commands that are out."""
+    if isinstance(engine.log, MemoryLog):
+        return [row.row["weight"] for row in engine.log.commands.values()]
+    return [weight for (weight,) in await engine.log._database.run("SELECT weight FROM noetl.command")]
 
 
 @pytest.fixture
@@ -233,6 +246,21 @@ async def test_a_report_for_an_execution_that_cannot_be_read_sets_it_apart_and_o
     with pytest.raises(Conflict, match="cannot be read"):
         await other.retry(spoiled)
     assert len(await engine.ledger.quarantined(10)) == 1
+
+
+async def test_what_goes_on_weighs_what_it_weighed(engine: Engine, faulty: Faulty) -> None:
+    engine.catalog.add("t/t", FORK, "executor: {spec: {weight: 70}}\n")
+    id = await engine.start()
+    (first,) = await engine.claim()
+    await engine.report(outcome(first))
+    assert await weights(engine) == [70, 70]
+    (left,) = await engine.claim(limit=1)
+    faulty.at("left")
+    await engine.report(outcome(left))
+    assert await weights(engine) == []
+    faulty.mend()
+    await engine.ledger.retry(id)
+    assert await weights(engine) == [70], "what was out before is out again"
 
 
 async def test_what_could_not_be_read_goes_on_once_it_can(engine: Engine) -> None:

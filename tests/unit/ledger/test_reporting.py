@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import INLINE_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from noetl_serverless.store.log import Committed, Unwritable
 
@@ -246,6 +247,7 @@ async def test_a_turn_is_for_another_execution_that_waits_and_what_follows_waits
     await either.start()
     (first,) = await either.claim()
     other = await either.start()
+    either.seconds += 1
     answer = await either.report(done(first), capacity=1, turn=True)
     assert [command.execution_id for command in answer.commands] == [other]
     assert [command.step for command in await either.claim()] == ["after"], "what followed was lost"
@@ -255,8 +257,10 @@ async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Any, don
     either.catalog.add("t/t", PAY)
     id = await either.start()
     (first,) = await either.claim()
+    either.bell.told.clear()
     answer = await either.report(done(first), capacity=1, turn=True)
     assert [(command.execution_id, command.step) for command in answer.commands] == [(id, "after")]
+    assert not either.bell.told, "others were told of what is taken"
 
 
 async def test_a_report_that_takes_nothing_gives_no_turn(either: Any, done: Any) -> None:
@@ -267,3 +271,18 @@ async def test_a_report_that_takes_nothing_gives_no_turn(either: Any, done: Any)
     answer = await either.report(done(first), capacity=0, turn=True)
     assert answer.commands == []
     assert other in {command.execution_id for command in await either.claim()}
+
+
+async def test_a_turn_that_cannot_be_given_costs_nothing(engine: Any, done: Any, monkeypatch: Any) -> None:
+    async def away(*_: Any) -> Any:
+        raise Unavailable("the database is away")
+
+    engine.catalog.add("t/t", PAY)
+    id = await engine.start()
+    (first,) = await engine.claim()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.log, "claim", away)
+        answer = await engine.report(done(first), capacity=1, turn=True)
+    assert [result.status for result in answer.results] == ["accepted"]
+    assert answer.commands == []
+    assert [(command.execution_id, command.step) for command in await engine.claim()] == [(id, "after")]

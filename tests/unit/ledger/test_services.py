@@ -235,12 +235,12 @@ async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) 
     assert [(ring.function, ring.delay) for ring in invoker.rings] == [("reconciler", 4.0)]
 
 
-async def test_a_step_s_pool_is_told_while_its_execution_is_known(engine: Engine) -> None:
+async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    pool = await engine.ledger.pool(id)
-    assert pool is not None and pool("only") == "shared"
-    assert await engine.ledger.pool("404") is None
+    plan = await engine.ledger.plan(id)
+    assert plan is not None and (plan.path, plan.pool("only")) == ("t/t", "shared")
+    assert await engine.ledger.plan("404") is None
 
 
 async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:

@@ -95,6 +95,11 @@ class TestPlan:
         with pytest.raises(InvalidPlaybook, match="must be one of step, pipelined"):
             load_plan(text)
 
+    @pytest.mark.parametrize(("spec", "weight"), [("{}", 10), ("{weight: 1}", 1), ("{weight: 100}", 100)])
+    def test_weight(self, spec: str, weight: int) -> None:
+        text = playbook(f"executor: {{spec: {spec}}}\nworkflow: [{{step: a, tool: {{kind: noop}}}}]")
+        assert load_plan(text).weight == weight
+
     def test_invalid_text_is_refused(self) -> None:
         with pytest.raises(InvalidPlaybook):
             load_plan("a: [")

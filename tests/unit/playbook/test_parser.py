@@ -119,6 +119,22 @@ class TestExecutor:
         assert fault.line == 7
         assert message in fault.message
 
+    @pytest.mark.parametrize(
+        ("weight", "message"),
+        [
+            ("0", "greater than or equal to 1"),
+            ("-5", "greater than or equal to 1"),
+            ("101", "less than or equal to 100"),
+            ("1.5", "must be a whole number"),
+            ("heavy", "must be a whole number"),
+            ("true", "must be a whole number"),
+        ],
+    )
+    def test_a_weight_that_is_none(self, weight: str, message: str) -> None:
+        fault = only(MINIMAL + f"executor:\n  spec:\n    weight: {weight}\n")
+        assert (fault.line, fault.pointer) == (9, "/executor/spec/weight")
+        assert message in fault.message
+
     def test_what_is_accepted(self) -> None:
         text = """executor:
   profile: distributed

@@ -65,8 +65,8 @@ async def rebuild(call: Call) -> RebuiltMany:
 
 
 async def _rebuild(call: Call, execution_id: str) -> RebuiltEntry:
-    pool = await call.services.ledger.pool(execution_id)
-    return RebuiltEntry.of(await call.services.replays.rebuild(int(execution_id), pool))
+    plan = await call.services.ledger.plan(execution_id)
+    return RebuiltEntry.of(await call.services.replays.rebuild(int(execution_id), plan))
 
 
 async def recording(call: Call) -> RecordingEntry:

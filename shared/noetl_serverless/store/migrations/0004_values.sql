@@ -32,7 +32,9 @@ ALTER TABLE noetl.event ADD COLUMN transaction_id xid8;
 ALTER TABLE noetl.event ALTER COLUMN transaction_id SET DEFAULT pg_current_xact_id();
 
 -- Leases that ran out: [{worker, delivery, claimed_at, lease_until}], the last few. The next holder is told, and reports them.
-ALTER TABLE noetl.command ADD COLUMN lost json, ADD COLUMN claimed_at timestamptz;
+ALTER TABLE noetl.command ADD COLUMN lost json, ADD COLUMN claimed_at timestamptz,
+    -- of its playbook, for the choice among those that wait
+    ADD COLUMN weight smallint NOT NULL DEFAULT 10;
 
 -- Executions that the engine could not decide about. `facts` came and have no place in the log: [{type, step, generation,
 -- command, at, payload}], the one that could not be decided first; they are taken in anew when it is tried again.
@@ -51,7 +53,7 @@ ALTER SEQUENCE noetl.fence CACHE 1;
 
 -- For a fair choice among executions: in an order in which their ids, that begin with their time, are spread evenly.
 CREATE INDEX command_waiting ON noetl.command (pool, hashint8(execution_id), execution_id, issued_at, seq)
-    WHERE status = 'pending';
+    INCLUDE (weight) WHERE status = 'pending';
 
 -- Event partitions by month of the execution's start, which its id begins with. Rows that came into the default because
 -- nobody had made theirs are moved, unless they are many: a table cannot be attached while the default holds its rows.
@@ -105,7 +107,8 @@ CREATE TYPE noetl.part AS (
 -- closes      [{id, command, fence, worker}]: each must be the current holder, or the whole execution is refused; fences are
 --             small numbers in a row, which can be guessed, so that one is good in the hands of its worker alone. A timer
 --             is held by nobody: null
--- commands    [{id, command, step, generation, kind, attempt, pool, status, seq, worker, lease, due}], lease in s, due in ms
+-- commands    [{id, command, step, generation, kind, attempt, pool, weight?, status, seq, worker, lease, due}], lease in s,
+--             due in ms
 -- taken       [{id, inbox}]: facts of the inbox that stand in the log now
 -- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
 -- quarantined [{id, seq, at, error, facts} or {id}]: into quarantine, with the inbox behind its facts; or out of it, all of
@@ -209,15 +212,16 @@ BEGIN
     IF json_array_length(commands) > 0 THEN
         WITH issued AS (
             INSERT INTO noetl.command (
-                execution_id, command_id, step, generation, kind, attempt, pool, status, seq, worker, fence, lease_until,
-                claimed_at, deliveries, due_at, issued_at)
-            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, x.status, x.seq, x.worker,
+                execution_id, command_id, step, generation, kind, attempt, pool, weight, status, seq, worker, fence,
+                lease_until, claimed_at, deliveries, due_at, issued_at)
+            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, coalesce(x.weight, 10), x.status, x.seq,
+                x.worker,
                 CASE WHEN x.status = 'claimed' THEN nextval('noetl.fence') ELSE 0 END,
                 now() + make_interval(secs => x.lease), CASE WHEN x.status = 'claimed' THEN now() END,
                 CASE WHEN x.status = 'claimed' THEN 1 ELSE 0 END, to_timestamp(x.due / 1000.0), now()
             FROM json_to_recordset(commands) AS x(
-                id bigint, command text, step text, generation integer, kind text, attempt integer, pool text, status text,
-                seq integer, worker text, lease float8, due float8)
+                id bigint, command text, step text, generation integer, kind text, attempt integer, pool text,
+                weight smallint, status text, seq integer, worker text, lease float8, due float8)
             WHERE x.id = ANY (good)
             ON CONFLICT DO NOTHING
             RETURNING execution_id, command_id, status, fence, lease_until
@@ -394,13 +398,57 @@ CREATE OR REPLACE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noe
     FROM noetl.leased(taken) l
 $$;
 
--- Pending commands of a pool, at most so many, each locked and taken in turn: of each execution the first, then of each the
--- second, ..., so that a long loop holds up nobody. What another is claiming is passed by, and nothing is locked that is
--- not taken: whoever comes meanwhile finds the rest.
+-- Of `room` commands, how many each execution is given that waits: `weights` theirs, those first in turn in front, `idle`
+-- whether nothing of it runs.
 --
--- Looked at are 64 executions from a random place on, those first of which the fewest commands run, and of these those
--- whose first has waited longest; and the next ones after them only if all that they have is taken. By the indexes alone,
--- however much waits.
+-- First each of which nothing runs is given one, and what is left is divided among all; if the room is not enough for that,
+-- it is divided among these alone. It is divided among the weights by what the executions of each weigh together, and
+-- within a weight evenly, with what is left over for those in front, and last for those that were given one first. Where a
+-- weight's part is no whole number, `draw` tells whether it is rounded up: a place on a circle of 2^32, on which each weight
+-- has an arc as long as its part.
+CREATE FUNCTION noetl.shares(weights smallint[], idle boolean[], room integer, draw bigint) RETURNS integer[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    resting integer := coalesce(cardinality(array_positions(idle, true)), 0);
+    crowded boolean := resting > room;
+    parts integer := CASE WHEN crowded THEN room ELSE room - resting END;
+BEGIN
+    RETURN (
+        SELECT array_agg(CASE
+            WHEN p.takes THEN
+                (p.idle AND NOT crowded)::integer + p.given / p.members + (p.rank <= p.given % p.members)::integer
+            ELSE 0
+        END ORDER BY p.place)
+        FROM (
+            SELECT m.*, (m.upto * parts + m.drawn) / m.total - ((m.upto - m.own) * parts + m.drawn) / m.total AS given
+            FROM (
+                SELECT w.place, w.idle, w.takes,
+                    row_number() OVER (PARTITION BY w.weight, w.takes ORDER BY w.idle, w.place) AS rank,
+                    count(*) FILTER (WHERE w.takes) OVER (PARTITION BY w.weight) AS members,
+                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER (PARTITION BY w.weight)::bigint AS own,
+                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER (ORDER BY w.weight)::bigint AS upto,
+                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER ()::bigint AS total,
+                    (draw * sum(w.weight::bigint) FILTER (WHERE w.takes) OVER ()::bigint) >> 32 AS drawn
+                FROM (
+                    SELECT x.place, x.weight, x.idle, x.idle OR NOT crowded AS takes
+                    FROM unnest(weights, idle) WITH ORDINALITY AS x(weight, idle, place)
+                ) w
+            ) m
+        ) p
+    );
+END $$;
+
+-- Each of so many claims in a row draws another place on the circle, and they lie as evenly as may be: multiples of the
+-- golden section. So an arc is met at the latest after twice as many claims as it would take to go around in its steps.
+CREATE SEQUENCE noetl.draw AS integer CYCLE;
+
+-- Pending commands of a pool, at most so many, each locked and taken: `noetl.shares` of each execution, so that a long loop
+-- holds up nobody. What another is claiming is passed by, and nothing is locked that is not taken: whoever comes meanwhile
+-- finds the rest.
+--
+-- Looked at are 64 executions from a random place on, of each weight those first of which the fewest commands run, and of
+-- these those whose first has waited longest; and the next ones after them only if all that they have is taken. By the
+-- indexes alone, however much waits.
 CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS tid[] LANGUAGE plpgsql
 -- whatever is known of the table: its rows come in the order of `command_waiting`, and no other index gives them unsorted
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
@@ -415,17 +463,27 @@ DECLARE
     head record;
     ids bigint[];
     ages timestamptz[];
-    quota integer;
-    had integer;
+    weights smallint[];
+    -- whether their weights differ
+    mixed boolean;
+    draw bigint;
+    -- the places of those that may have more, in turn, and of those of which nothing runs
+    waiting integer[];
+    resting integer[];
+    -- what each is given now, and what it was given before
+    shares integer[];
+    had integer[];
+    rest integer[];
+    room integer;
+    i integer;
     got tid[];
-    rest bigint[];
-    id bigint;
 BEGIN
     WHILE round < 2 AND most > 0 AND cardinality(wanted) = 0 LOOP
         ids := '{}';
         ages := '{}';
+        weights := '{}';
         WHILE round < 2 AND cardinality(ids) < 64 LOOP
-            SELECT hashint8(c.execution_id) AS place, c.execution_id, c.issued_at INTO head FROM noetl.command c
+            SELECT hashint8(c.execution_id) AS place, c.execution_id, c.issued_at, c.weight INTO head FROM noetl.command c
             WHERE c.status = 'pending' AND c.pool = pool_name
               AND (hashint8(c.execution_id), c.execution_id) > (place, last)
             ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
@@ -434,40 +492,64 @@ BEGIN
                 last := head.execution_id;
                 ids := ids || head.execution_id;
                 ages := ages || head.issued_at;
+                weights := weights || head.weight;
             ELSE
                 round := round + 1;
                 place := -2147483648;
                 last := -1;
             END IF;
         END LOOP;
+        mixed := weights[1] <> ANY (weights);
+        had := array_fill(0, ARRAY[cardinality(ids)]);
+        waiting := CASE cardinality(ids) WHEN 0 THEN '{}' ELSE '{1}' END;
         IF cardinality(ids) > 1 THEN
-            SELECT array_agg(h.id ORDER BY coalesce(r.commands, 0), h.age, h.id) INTO ids
-            FROM unnest(ids, ages) AS h(id, age)
+            SELECT array_agg(h.i ORDER BY coalesce(r.commands, 0), h.age, h.id),
+                array_agg(h.i) FILTER (WHERE r.commands IS NULL)
+            INTO waiting, resting
+            FROM unnest(ids, ages) WITH ORDINALITY AS h(id, age, i)
             LEFT JOIN (
                 SELECT c.execution_id, count(*) AS commands FROM noetl.command c
                 WHERE c.status = 'claimed' AND c.lease_until > '-infinity' GROUP BY c.execution_id
             ) r ON r.execution_id = h.id;
         END IF;
-        had := 0;
-        WHILE cardinality(ids) > 0 AND cardinality(wanted) < most LOOP
-            quota := greatest(1, (most - cardinality(wanted)) / cardinality(ids));
+        IF mixed THEN
+            draw := nextval('noetl.draw') * 2654435769 & 4294967295;
+        END IF;
+        WHILE cardinality(waiting) > 0 AND cardinality(wanted) < most LOOP
+            room := most - cardinality(wanted);
+            IF mixed THEN
+                shares := noetl.shares(
+                    ARRAY(SELECT weights[w.i] FROM unnest(waiting) AS w(i)),
+                    ARRAY(SELECT coalesce(w.i = ANY (resting), false) FROM unnest(waiting) AS w(i)), room, draw);
+            ELSE
+                -- the same, with more rounds; and of this there is much more
+                shares := array_fill(greatest(1, room / cardinality(waiting)), ARRAY[cardinality(waiting)]);
+            END IF;
             rest := '{}';
-            FOREACH id IN ARRAY ids LOOP
+            FOR k IN 1..cardinality(waiting) LOOP
                 EXIT WHEN cardinality(wanted) >= most;
-                SELECT coalesce(array_agg(w.place), '{}') INTO got FROM (
-                    SELECT c.ctid AS place FROM noetl.command c
-                    WHERE c.status = 'pending' AND c.pool = pool_name AND hashint8(c.execution_id) = hashint8(id)
-                      AND c.execution_id = id
-                    -- its own locks hold up nobody: those it had before come first again
-                    ORDER BY c.issued_at, c.seq OFFSET had LIMIT quota FOR UPDATE SKIP LOCKED
-                ) w;
-                wanted := wanted || got;
-                IF cardinality(got) = quota THEN
-                    rest := rest || id;
+                i := waiting[k];
+                IF shares[k] > 0 THEN
+                    SELECT coalesce(array_agg(w.place), '{}') INTO got FROM (
+                        SELECT c.ctid AS place FROM noetl.command c
+                        WHERE c.status = 'pending' AND c.pool = pool_name AND hashint8(c.execution_id) = hashint8(ids[i])
+                          AND c.execution_id = ids[i]
+                        -- its own locks hold up nobody: those it had before come first again
+                        ORDER BY c.issued_at, c.seq OFFSET had[i] LIMIT shares[k] FOR UPDATE SKIP LOCKED
+                    ) w;
+                    wanted := wanted || got;
+                    CONTINUE WHEN cardinality(got) < shares[k];
+                    had[i] := had[i] + shares[k];
+                    IF mixed THEN
+                        resting := array_remove(resting, i);
+                    END IF;
                 END IF;
+                rest := rest || i;
             END LOOP;
-            had := had + quota;
-            ids := rest;
+            waiting := rest;
+            IF mixed THEN
+                waiting := ARRAY(SELECT r.i FROM unnest(rest) WITH ORDINALITY AS r(i, turn) ORDER BY had[r.i], r.turn);
+            END IF;
         END LOOP;
     END LOOP;
     RETURN wanted;

@@ -1,0 +1,134 @@
+"""What weights make of claims, by count on PostgreSQL, and that the log in memory makes the same of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from random import Random
+
+import pytest
+from tests.integration.store.test_fair import fill
+
+from noetl_serverless.ledger.openings import open_root
+from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.store.connection import Connection, Database
+from noetl_serverless.store.log import Claimant, Log, Part
+from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.shares import CIRCLE, Waiting, shares
+
+SHARES = "SELECT noetl.shares(CAST(:weights AS smallint[]), CAST(:idle AS boolean[]), :room, :draw)"
+# take some, and what is taken has ended at once
+TAKE = """
+    DELETE FROM noetl.command c USING unnest(noetl.fair('shared', :most)) f(place)
+    WHERE c.ctid = f.place RETURNING c.execution_id"""
+NEXT = """
+    INSERT INTO noetl.command (
+        execution_id, command_id, step, generation, kind, attempt, pool, weight, status, seq, issued_at)
+    SELECT x.id, 'n' || CAST(:n AS integer), 's', 1, 'step', 1, 'shared', x.id, 'pending', CAST(:n AS integer),
+        clock_timestamp()
+    FROM unnest(CAST(:ids AS bigint[])) x(id)"""
+PLAYBOOK = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {{name: t, path: t/t}}
+executor: {{spec: {{weight: {weight}}}}}
+workflow:
+  - step: each
+    loop: {{in: "{{{{ range({items}) | list }}}}", iterator: x, spec: {{mode: parallel, max_in_flight: {items}}}}}
+    tool: {{kind: noop}}
+"""
+
+
+def wide(connection: Connection, weights: list[int], each: int) -> None:
+    """Executions with many commands, whose ids are their weights."""
+    fill(connection, weights, each)
+    connection.run("UPDATE noetl.command SET weight = execution_id")
+
+
+def taken(connection: Connection, most: int) -> list[int]:
+    return [id for (id,) in connection.run(TAKE, most=most)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 8, 64])
+def test_wide_loops_share_claims_by_weight(connection: Connection, most: int) -> None:
+    wide(connection, [1, 9, 50], 700)
+    count = Counter[int]()
+    while count.total() < 600:
+        count.update(taken(connection, most))
+    # whatever is taken has ended, so that each claim begins with one for each where there is room for that
+    first = count.total() // most if most >= 3 else 0
+    rest = count.total() - 3 * first
+    for weight in (1, 9, 50):
+        assert count[weight] == pytest.approx(first + rest * weight / 60, abs=4), count
+
+
+def test_chains_share_the_turns_of_one_slot_by_weight(connection: Connection) -> None:
+    weights = [1, 9, 50]
+    wide(connection, weights, 1)
+    count, waited, longest = Counter[int](), 0, 0
+    for n in range(2, 1202):
+        [id] = taken(connection, 1)
+        connection.run(NEXT, ids=[id], n=n)
+        count[id] += 1
+        waited = 0 if id == 1 else waited + 1
+        longest = max(longest, waited)
+    assert longest <= 2 * sum(weights), f"the lightest waited for {longest} claims of others"
+    assert [count[weight] for weight in weights] == pytest.approx([20, 180, 1000], abs=6)
+
+
+def test_a_run_of_one_step_has_the_next_turn_beside_a_heavy_loop_of_which_anything_runs(connection: Connection) -> None:
+    for _ in range(30):
+        wide(connection, [1, 100], 5)
+        connection.run(
+            "UPDATE noetl.command SET status = 'claimed', lease_until = now() + interval '1 minute'"
+            " WHERE execution_id = 100 AND command_id = 'c5'"
+        )
+        assert taken(connection, 1) == [1], "weights let it starve"
+        assert Counter(taken(connection, 3))[1] == 1
+        connection.run("DELETE FROM noetl.command")
+
+
+def test_what_the_others_leave_is_taken_whatever_it_weighs(connection: Connection) -> None:
+    wide(connection, [1], 40)
+    wide(connection, [100], 3)
+    assert Counter(taken(connection, 20)) == {1: 17, 100: 3}
+
+
+def test_shares_are_the_same_in_memory(connection: Connection) -> None:
+    chance = Random(11)
+    for _ in range(400):
+        some = chance.sample(range(1, 101), chance.randint(1, 4))
+        waiting = [Waiting(chance.choice(some), chance.random() < 0.4) for _ in range(chance.randint(1, 64))]
+        room, draw = chance.randint(1, 80), chance.randrange(CIRCLE)
+        given = {"weights": [each.weight for each in waiting], "idle": [each.idle for each in waiting]}
+        [[found]] = connection.run(SHARES, **given, room=room, draw=draw)
+        assert found == shares(waiting, room, draw), (waiting, room, draw)
+
+
+def opening(plan: Plan) -> Part:
+    class Entry:
+        catalog_id, path, version, hash, content = 5, "t/t", 1, plan.hash, ""
+
+    begun = open_root(Entry(), plan, {}, time.time_ns() // 1_000_000, None)
+    turn = Turn(begun.case, plan)
+    turn.take(begun.fact)
+    return turn.part(begun.row)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_sweeps_take_the_same_in_memory(database: Database, seed: int) -> None:
+    chance = Random(seed)
+    sql, memory = Log(database), MemoryLog(time.time)
+    some = chance.sample((1, 3, 10, 40, 100), 1 + seed % 3)
+    for _ in range(chance.randint(3, 9)):
+        text = PLAYBOOK.format(weight=chance.choice(some), items=chance.choice((1, 2, 30)))
+        part = opening(load_plan(text))
+        for log in (sql, memory):
+            await log.commit([part])
+    while any(row.status == "pending" for row in memory.commands.values()):
+        claimant = Claimant("w", "shared", 3600.0, chance.randint(1, 12))
+        both = [[(it.execution_id, it.command_id) for it in await log.claim(claimant, None)] for log in (sql, memory)]
+        assert both[0] == both[1], f"PostgreSQL took {both[0]}, the log in memory {both[1]}"
+        assert both[0], "it came back empty while there was work"
