@@ -85,7 +85,10 @@ class Progress:
         # command id -> when it was issued, in ms
         self._issued: dict[str, int] = {}
         self.status = "RUNNING"
+        # the event by which it was dropped from quarantine
+        self.dropped: Mapping[str, Any] | None = None
         self.last = 0.0
+        self._ended = 0.0
 
     def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
         """The rows of the steps that ended by these events."""
@@ -97,7 +100,7 @@ class Progress:
                 self._time(row, event)
             if row is not None and self._apply(row, event):
                 ended.append(row)
-            self._status(event["event_type"], event.get("payload") or {})
+            self._status(event)
         return ended
 
     def steps(self, now: float | None = None) -> RenderableType:
@@ -160,15 +163,17 @@ class Progress:
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """What had not ended was stopped by the execution's end."""
         for row in self.rows.values():
-            row.end("stopped", self.last)
+            row.end("stopped", self._ended)
 
-    def _status(self, event_type: str, payload: Mapping[str, Any]) -> None:
-        if event_type in ENDS and "quarantined" not in payload:
-            self.stop()
-        match event_type:
+    def _status(self, event: Mapping[str, Any]) -> None:
+        if event["event_type"] in ENDS:
+            self._ended = self.last
+            if "quarantined" not in (event.get("payload") or {}):
+                self._stop()
+        match event["event_type"]:
             case "playbook.completed":
                 self.status = "COMPLETED"
             case "playbook.failed":
@@ -177,6 +182,9 @@ class Progress:
                 self.status = "CANCELLED"
             case "execution.retried":
                 self.status = "RUNNING"
+            case "execution.dropped":
+                self.dropped = event
+                self._stop()
 
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:

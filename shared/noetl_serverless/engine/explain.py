@@ -28,10 +28,10 @@ def explain(
 ) -> Json:
     """Of one step, or in short of all; KeyError for a step that the playbook does not have.
 
-    {execution_id, status, error, warnings, quarantined, waits: [{for, step, ...}], steps: [{step, generation, status,
-    why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]} and of what
-    `chronicle.entries_of` adds, and `quarantined` says
-    {type, step, generation, command, at} of what could not be decided.
+    {execution_id, status, error, warnings, quarantined, dropped, waits: [{for, step, ...}], steps: [{step, generation,
+    status, why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]} and of what
+    `chronicle.entries_of` adds; `quarantined` says {type, step, generation, command, at} of what could not be decided,
+    and `dropped` {at, by} of an execution that was dropped from quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -70,6 +70,7 @@ class _Explainer:
             "error": self.trace.error,
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
+            "dropped": self.trace.dropped,
             "waits": self._waits(step),
             "steps": found,
         }

@@ -248,9 +248,9 @@ class Ledger:
         await self._commits.release(execution_id, self._clock())
         return await self.state(execution_id)
 
-    async def drop(self, execution_id: str) -> None:
-        """Leave it as it ended, and end the children that it still has. Raises NotFound."""
-        if not await self._log.drop_quarantined(execution_id):
+    async def drop(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
+        """Leave it as it ended, and end the children that it still has; `by` whom, for the log. Raises NotFound."""
+        if not await self._commits.drop(execution_id, self._clock(), by):
             raise NotFound(f"execution {execution_id} is not in quarantine")
         for child in await self._log.children(execution_id):
             await self.cancel(child, f"the parent execution {execution_id} was dropped from quarantine")

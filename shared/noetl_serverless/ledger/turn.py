@@ -114,6 +114,11 @@ class Turn:
             self.taken.append(given.taken)
 
     def _decide(self, fact: Event) -> list[Event]:
+        if fact.type == e.DROPPED:
+            # whether its state can be read or not, it stays as it ended
+            self.state, self.quarantined = evolve(self.state, fact), {}
+            self._append(fact)
+            return []
         if self.case.broken is not None and fact.type != e.CANCELLED:
             raise self.case.broken
         if reason := ignored(self.state, fact):

@@ -301,9 +301,6 @@ class MemoryLog:
     async def quarantine_of(self, execution_id: str) -> Quarantined | None:
         return self.kept_apart(execution_id) if execution_id in self.quarantine else None
 
-    async def drop_quarantined(self, execution_id: str) -> bool:
-        return self.quarantine.pop(execution_id, None) is not None
-
     async def is_below(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)
         if execution is None or execution.parent_id is None:

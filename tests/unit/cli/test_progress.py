@@ -131,6 +131,16 @@ def test_a_sub_playbook_ends_the_step_that_waits_for_it_alone() -> None:
     assert progress.feed([event("child.ended", 7, "two", resumes=True, status="ok")]) == []
 
 
+def test_what_was_under_way_in_quarantine_was_stopped_by_its_end_once_it_is_dropped() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("playbook.failed", 3, None, quarantined={"type": "call.done"})])
+    assert progress.dropped is None
+    progress.feed([event("execution.dropped", 50, None, by={"kind": "user", "name": "ada"})])
+    row = progress.rows["load", 1]
+    assert (row.told, row.duration(100.0)) == ("stopped", 2.0)
+    assert progress.dropped is not None and progress.dropped["payload"]["by"]["name"] == "ada"
+
+
 def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_on() -> None:
     progress = Progress()
     progress.feed([event("command.issued", 1), event("playbook.failed", 2, None, quarantined={"type": "call.done"})])

@@ -204,6 +204,16 @@ def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
     assert [entry["status"] for entry in found["steps"]] == ["ok", "ok", "ok", "skipped"]
 
 
+def test_what_was_dropped_says_when_and_by_whom_and_is_no_longer_in_quarantine(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    assert of(run)["dropped"] is None
+    run.fact(e.DROPPED, payload={"seq": len(run.log), "by": {"kind": "user", "name": "ada"}})
+    found = of(run)
+    assert (found["status"], found["quarantined"], found["error"]) == ("failed", None, UNDECIDED)
+    assert found["dropped"] == {"at": run.now, "by": {"kind": "user", "name": "ada"}}
+
+
 def test_a_cancelled_one_is_no_longer_in_quarantine(start: Any) -> None:
     run = start(CHAIN)
     set_apart(run)

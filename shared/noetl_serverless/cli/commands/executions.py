@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,7 +11,7 @@ import typer
 
 from ..attempts import lines
 from ..client import Client
-from ..ending import principal, quarantine, remarks, warnings
+from ..ending import dropped, principal, quarantine, remarks, warnings
 from ..failure import FAILED
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
@@ -60,9 +60,6 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
         for page in _pages(client, execution_id):
             progress.feed(page)
     progress.place(under_way)
-    if entry["status"] != "RUNNING" and not entry.get("quarantined"):
-        # dropped from quarantine, of which its log says nothing
-        progress.stop()
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
@@ -72,6 +69,8 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
         say(text)
     for text in remarks(entry):
         say(text)
+    if progress.dropped is not None:
+        say(_dropped(progress.dropped))
     if entry.get("error"):
         if not entry.get("quarantined"):
             show(result(entry["error"]))
@@ -146,6 +145,10 @@ def _failures(execution_id: str, progress: Progress) -> Iterator[str]:
             yield f"{row.name}: {row.failed} in all; noetls explain {execution_id} {row.name} tells more"
 
 
+def _dropped(event: Mapping[str, Any]) -> str:
+    return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
+
+
 def _line(event: dict[str, Any]) -> str:
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
@@ -154,5 +157,7 @@ def _line(event: dict[str, Any]) -> str:
     payload = event.get("payload") or {}
     if "quarantined" in payload:
         lines += quarantine(str(event["execution_id"]), payload.get("error"))
+    if event["event_type"] == "execution.dropped":
+        lines.append(_dropped(event))
     lines += warnings(payload.get("warnings") or ())
     return "\n        ".join(lines)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..attempts import lines, time
-from ..ending import quarantine, warnings
+from ..ending import dropped, quarantine, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, print_json, say, show
@@ -88,6 +88,8 @@ def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, s
             yield f"  {text}", "red"
     elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
+    if document["dropped"]:
+        yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
         yield f"  {text}", "yellow"
     for wait in document["waits"]:

@@ -135,10 +135,6 @@ SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id = :id;
 
--- drop_quarantined: take an execution from the list, and leave it as it ended
-WITH locked AS (SELECT execution_id FROM noetl.execution WHERE execution_id = :id FOR UPDATE)
-DELETE FROM noetl.quarantine q USING locked WHERE q.execution_id = locked.execution_id RETURNING q.execution_id;
-
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
