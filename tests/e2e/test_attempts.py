@@ -152,6 +152,8 @@ def test_a_log_larger_than_an_answer_is_read_to_its_end(stack: Stack, file: Call
     assert seen == list(range(1, len(seen) + 1))
     assert [event["seq"] for event in stack.events(id)] == seen
     assert stack("replay", id, "--json").status == 0
+    turns = {whole: stack("show", id, *whole).out.count(" grow") for whole in ((), ("--all",))}
+    assert turns == {(): 3, ("--all",): 60}, "the turns of a cycle are not folded"
 
 
 def _size(page: Any) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.events import REPORTS
 from ..engine.runs import Run, run_of
 from .output import table
+from .turns import Folded, folded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +20,7 @@ MOST_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
+FOLDED = "⋮"
 MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
 
 
@@ -103,10 +105,16 @@ class Progress:
             self._status(event)
         return ended
 
-    def steps(self, now: float | None = None) -> RenderableType:
+    def steps(self, now: float | None = None, *, whole: bool = False) -> RenderableType:
+        """A table of them; the turns of a cycle folded, unless the `whole` is wanted."""
         at = self.last if now is None else now
         columns = ("", "step", "status", "items", "time", "queued", "ran", "failed attempts")
-        return table(columns, [_cells(row, at) for row in self.rows.values() if row.state != "skipped"])
+        rows = [row for row in self.rows.values() if row.state != "skipped"]
+        if whole:
+            return table(columns, [_cells(row, at) for row in rows])
+        return table(
+            columns, [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in folded(rows)]
+        )
 
     def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
         """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
@@ -190,6 +198,20 @@ class Progress:
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
     times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _seconds(row.run_ms))
     return (MARKS[row.state], _title(row), row.told, row.loop, *times, row.failed or "")
+
+
+def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
+    """Times, and attempts that failed, are those of all of them."""
+    turns = rows.turns
+    title = f"{turns[0].name} (again, {turns[0].generation} to {turns[-1].generation})"
+    queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
+    times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), _seconds(ran))
+    return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or "")
+
+
+def _sum(times: Iterable[float | None]) -> float | None:
+    known = [ms for ms in times if ms is not None]
+    return sum(known) if known else None
 
 
 def _seconds(ms: float | None) -> str:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
+
+from rich.console import Console
 
 from noetl_serverless.cli.progress import Progress, line
 
@@ -148,3 +151,31 @@ def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_
     progress.feed([event("execution.retried", 3, None), event("execution.cancelled", 4, None)])
     row = progress.rows["load", 1]
     assert (row.told, row.duration(100.0)) == ("stopped", 3.0)
+
+
+def text_of(progress: Progress, *, whole: bool = False) -> list[str]:
+    console = Console(width=160, file=StringIO())
+    console.print(progress.steps(whole=whole))
+    assert isinstance(console.file, StringIO)
+    return [line for line in console.file.getvalue().splitlines() if "load" in line]
+
+
+def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
+    progress = Progress()
+    failed = [
+        {"attempt": 1, "task": "load", "error": {"code": "boom", "message": "it broke"}},
+    ]
+    for turn in range(1, 3001):
+        meta = {"duration_ms": 1000, "attempts": failed} if turn == 7 else {"duration_ms": 1000}
+        progress.feed([event("command.issued", 1, generation=turn), event("call.done", 2, generation=turn, meta=meta)])
+    first, rest, last = text_of(progress)
+    assert "load (again, 3000)" in last and "again" not in first
+    assert [part.strip() for part in rest.split("  ") if part.strip()] == [
+        "⋮",
+        "load (again, 2 to 2999)",
+        "2998 done",
+        "2998.00 s",
+        "2998.00 s",
+        "1",
+    ]
+    assert len(text_of(progress, whole=True)) == 3000

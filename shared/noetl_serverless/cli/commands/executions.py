@@ -47,8 +47,18 @@ def executions(
 
 
 @command
-def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show one execution: where its steps stand, the attempts that failed, and its result."""
+def show_(
+    execution_id: IdArgument,
+    data: DataOption = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every turn of a step that runs again and again, and all that failed.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one execution: where its steps stand, the attempts that failed, and its result.
+
+    Of a step that runs again and again the first and the last turn are told, and those that failed; --all tells each.
+    """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
         place = f"/api/executions/{quote(execution_id, safe='')}"
@@ -64,8 +74,8 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
-    show(progress.steps())
-    for text in _failures(execution_id, progress):
+    show(progress.steps(whole=whole))
+    for text in _failures(execution_id, progress, whole):
         say(text)
     for text in remarks(entry):
         say(text)
@@ -135,14 +145,17 @@ def _pages(client: Any, execution_id: str) -> Any:
         yield page
 
 
-def _failures(execution_id: str, progress: Progress) -> Iterator[str]:
-    """The attempts that came to nothing, the first of each step."""
-    for row in progress.rows.values():
-        found = [text for run in row.failures for text in lines(asdict(run))]
-        for text in found[:MOST_LINES]:
-            yield f"{row.name}: {text}"
-        if row.failed > len(found) or len(found) > MOST_LINES:
-            yield f"{row.name}: {row.failed} in all; noetls explain {execution_id} {row.name} tells more"
+def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
+    """The attempts that came to nothing, the first of each step, or all that are kept."""
+    for name in dict.fromkeys(row.name for row in progress.rows.values()):
+        rows = [row for row in progress.rows.values() if row.name == name]
+        found = [text for row in rows for run in row.failures for text in lines(asdict(run))]
+        told = found if whole else found[:MOST_LINES]
+        for text in told:
+            yield f"{name}: {text}"
+        failed = sum(row.failed for row in rows)
+        if failed > len(found) or len(found) > len(told):
+            yield f"{name}: {failed} in all; noetls explain {execution_id} {name} tells more"
 
 
 def _dropped(event: Mapping[str, Any]) -> str:
