@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..engine.events import REPORTS
+from ..engine.failures import FailedItems
 from ..engine.runs import Run, run_of
 from .output import table
 from .turns import Folded, folded
@@ -45,6 +46,8 @@ class StepRow:
     # of its attempts that came to nothing, those kept: the first of them
     failures: list[Run] = field(default_factory=list)
     failed: int = 0
+    # of a loop
+    failed_items: FailedItems = field(default_factory=FailedItems)
 
     def duration(self, now: float) -> float:
         return max(0.0, (self.ended if self.ended is not None else now) - self.began)
@@ -157,6 +160,7 @@ class Progress:
                 failed = int(payload.get("failed") or 0)
                 row.items_done += int(payload.get("ok") or 0) + failed
                 row.items_failed += failed
+                row.failed_items.add(payload)
             case "step.skipped":
                 row.state = "skipped"
             case "call.error":

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from ..attempts import lines
+from ..attempts import failed_items, lines
 from ..client import Client
 from ..ending import dropped, principal, quarantine, remarks, warnings
 from ..failure import FAILED
@@ -64,18 +64,18 @@ def show_(
         place = f"/api/executions/{quote(execution_id, safe='')}"
         under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
         if as_json:
-            print_json({**entry, "under_way": under_way, "failed_runs": client.get(f"{place}/runs", failed="true")})
+            runs = client.get(f"{place}/runs", failed="true")
+            items = list(_items_of(_read(client, execution_id)))
+            print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
             return
-        progress = Progress()
-        for page in _pages(client, execution_id):
-            progress.feed(page)
+        progress = _read(client, execution_id)
     progress.place(under_way)
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
     show(progress.steps(whole=whole))
-    for text in _failures(execution_id, progress, whole):
+    for text in (*_items(execution_id, progress, whole), *_failures(execution_id, progress, whole)):
         say(text)
     for text in remarks(entry):
         say(text)
@@ -143,6 +143,34 @@ def _pages(client: Any, execution_id: str) -> Any:
     while page := client.events(execution_id, after):
         after = max(int(event["seq"]) for event in page)
         yield page
+
+
+def _read(client: Client, execution_id: str) -> Progress:
+    progress = Progress()
+    for page in _pages(client, execution_id):
+        progress.feed(page)
+    return progress
+
+
+def _items_of(progress: Progress) -> Iterator[dict[str, Any]]:
+    """The items of loops that failed: {step, generation, failed, items: [{index, error, attempts}]}, of each run."""
+    for row in progress.rows.values():
+        if row.failed_items.count:
+            failed = row.failed_items
+            yield {"step": row.name, "generation": row.generation, "failed": failed.count, "items": failed.told}
+
+
+def _items(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
+    """The items of loops that failed, the first of each step, or all that are kept."""
+    found: dict[str, list[str]] = {}
+    for run in _items_of(progress):
+        again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
+        told = failed_items(run["items"], run["failed"] - len(run["items"]))
+        found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
+    for name, texts in found.items():
+        yield from texts if whole else texts[:MOST_LINES]
+        if len(texts) > MOST_LINES and not whole:
+            yield f"{name}: more items failed; noetls explain {execution_id} {name} tells which"
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
