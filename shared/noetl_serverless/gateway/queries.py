@@ -38,6 +38,10 @@ async def executions(
     after: str | None = None,
     status: str | None = None,
     path: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    principal: str | None = None,
+    principalKind: str | None = None,
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 20)
@@ -46,6 +50,10 @@ async def executions(
         "before": decode_number("execution", after) if after else None,
         "status": status,
         "path": path,
+        "since": since,
+        "until": until,
+        "principal": principal,
+        "principal_kind": principalKind,
     }
     return await _rows(
         context,

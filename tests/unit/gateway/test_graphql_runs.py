@@ -159,6 +159,16 @@ async def test_those_of_a_list_are_asked_for_once_each(ask: Ask, upstream: Upstr
     assert sorted(seen.path for seen in upstream.seen[1:]) == ["/api/executions/7", "/api/executions/8"]
 
 
+async def test_a_list_is_narrowed_as_over_rest(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions"] = []
+    since, until = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00+01:00"
+    query = """query ($since: String, $until: String) { executions(
+        since: $since, until: $until, principal: "ada", principalKind: "user", status: FAILED) { nodes { id } } }"""
+    await ask.data(query, since=since, until=until)
+    asked = {"since": since, "until": until, "principal": "ada", "principal_kind": "user", "status": "FAILED"}
+    assert upstream.last.query == {**asked, "page_size": "21"}
+
+
 async def test_they_cost_what_a_call_costs(ask: Ask) -> None:
     query = (
         "{ executions(first: 100) { nodes { a: warnings { code } b: warnings { code } c: quarantined d: quarantined "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from ..attempts import failed_items, lines
 from ..client import Client
 from ..ending import dropped, principal, quarantine, remarks, warnings
 from ..failure import FAILED
+from ..instant import instant
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
 from ..progress import Progress
@@ -22,6 +24,14 @@ from .run import value_of
 # of a step
 MOST_LINES = 10
 
+
+class Status(StrEnum):
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 
 
@@ -29,21 +39,49 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 def executions(
     data: DataOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many, newest first.")] = 25,
+    status: Annotated[
+        Status | None, typer.Option("--status", case_sensitive=False, help="Only those that stand so.")
+    ] = None,
+    playbook: Annotated[
+        str | None, typer.Option("--playbook", metavar="PATH", help="Only of this playbook, and of those below it.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Only those that began then or later: 90m, 7d, a date."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Only those that began before: 90m, 7d, a date.")
+    ] = None,
+    who: Annotated[
+        str | None, typer.Option("--principal", metavar="NAME", help="Only those that NAME started, or KIND:NAME.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first.
+
+    WHEN is a time ago, such as 90m, 12h or 7d, or a date and time, 2026-05-01 or 2026-05-01T08:00, which is of here
+    unless it says otherwise. Of executions in the archive it is not known who started them.
+    """
+    wanted = {
+        "status": status.value if status else None,
+        "path": playbook,
+        "since": None if since is None else instant(since, "--since").isoformat(),
+        "until": None if until is None else instant(until, "--until").isoformat(),
+        **_starter(who),
+    }
     entries: list[dict[str, Any]] = []
     with running_stack(data) as client:
         # a page may have fewer than it was asked for: the last is empty
-        while len(entries) < limit and (page := _older(client, entries, limit)):
+        while len(entries) < limit and (page := _older(client, entries, limit, wanted)):
             entries += page
     if as_json:
         print_json(entries)
         return
-    columns = ["execution_id", "path", "version", "status", "start_time", "duration_human"]
+    columns = ["execution_id", "path", "version", "status", "start_time", "duration_human", "principal"]
     if any(entry.get("archived") for entry in entries):
         columns.append("archived")
-    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+    rows = [{**entry, "principal": principal(entry.get("principal"))} for entry in entries]
+    show(table(columns, [[row.get(column) for column in columns] for row in rows]))
 
 
 @command
@@ -130,11 +168,21 @@ def cancel(
         raise typer.Exit(FAILED)
 
 
-def _older(client: Client, entries: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """Those behind `entries`, up to `limit` in all."""
+def _older(
+    client: Client, entries: list[dict[str, Any]], limit: int, wanted: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Those behind `entries`, up to `limit` in all; `wanted`: which."""
     before = entries[-1]["execution_id"] if entries else None
-    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before)
+    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before, **wanted)
     return found
+
+
+def _starter(who: str | None) -> dict[str, str]:
+    """`ada`, or `user:ada`; a name that has a colon of its own needs its kind before it."""
+    kind, colon, name = (who or "").partition(":")
+    if who is None:
+        return {}
+    return {"principal_kind": kind, "principal": name} if colon else {"principal": who}
 
 
 def _pages(client: Any, execution_id: str) -> Any:
