@@ -114,6 +114,39 @@ def test_a_step_that_waits_for_its_time_is_delayed(stack: Stack, file: Callable[
     stack.ask("cancel", id)
 
 
+PARTLY = HEAD.format(name="partly") + (
+    """
+workflow:
+  - step: each
+    loop: {in: "{{ range(300) | list }}", iterator: n, spec: {mode: parallel}}
+    spec: {policy: {failure: {mode: best_effort}}}
+    tool:
+      kind: python
+      input: {n: "{{ iter.n }}"}
+      code: |
+        if n == 211:
+            raise ValueError("no such city")
+        result = n
+      spec:
+        policy:
+          rules: [{when: "{{ output.status == 'error' }}", then: {do: retry, attempts: 2}}]
+"""
+)
+
+
+def test_the_failed_item_of_a_best_effort_loop_is_named(stack: Stack, file: Callable[[str], Path]) -> None:
+    outcome = stack.run(file(PARTLY))
+    assert outcome["status"] == "COMPLETED", outcome
+    id = outcome["execution_id"]
+    for words in (("show", id), ("explain", id), ("explain", id, "each")):
+        told = " ".join(stack(*words).out.split())
+        assert "item 211 failed after 2 attempts: " in told and "no such city" in told, (words, told)
+    [loop] = stack.ask("show", id)["failed_items"]
+    assert (loop["step"], loop["generation"], loop["failed"]) == ("each", 1, 1)
+    [item] = loop["items"]
+    assert (item["index"], item["attempts"]) == (211, 2)
+
+
 LARGE = HEAD.format(name="large") + (
     """
 workload: {turns: 60}
@@ -152,6 +185,8 @@ def test_a_log_larger_than_an_answer_is_read_to_its_end(stack: Stack, file: Call
     assert seen == list(range(1, len(seen) + 1))
     assert [event["seq"] for event in stack.events(id)] == seen
     assert stack("replay", id, "--json").status == 0
+    turns = {whole: stack("show", id, *whole).out.count(" grow") for whole in ((), ("--all",))}
+    assert turns == {(): 3, ("--all",): 60}, "the turns of a cycle are not folded"
 
 
 def _size(page: Any) -> int:

@@ -147,6 +147,16 @@ def test_registered_playbooks_run_by_path(stack: Command, file: Callable[[str], 
 def test_executions_are_listed_shown_and_logged(stack: Command, file: Callable[[str], str]) -> None:
     execution = stack("run", file(GOOD), "--json").json["execution_id"]
     assert stack("executions", "--json", "--limit", "1").json[0]["execution_id"] == execution
+    own = stack("show", execution, "--json").json["principal"]
+
+    def listed(*words: str) -> bool:
+        return execution in [entry["execution_id"] for entry in stack("executions", "--json", *words).json]
+
+    started = f"{own['kind']}:{own['name']}"
+    assert listed("--status", "completed", "--playbook", "test", "--since", "10m", "--principal", started)
+    for words in (("--status", "FAILED"), ("--playbook", "other"), ("--until", "10m"), ("--principal", "nobody")):
+        assert not listed(*words), words
+    assert stack("executions", "--since", "yesterday").status == 2
     assert stack("show", execution, "--json").json["status"] == "COMPLETED"
     assert "✓" in stack("show", execution).out
     events = stack("events", execution, "--json").json

@@ -78,3 +78,22 @@ def test_the_demo_runs_the_flagship_to_its_table(noetls: Command) -> None:
     assert "All airlines" in done.out
     assert "15/15 items" in done.out
     assert "http://127.0.0.1:" in done.out
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a stack of its own", "one that runs already"])
+def test_down_ends_the_demo_too(noetls: Command, tmp_path: Path, own: bool) -> None:
+    (tmp_path / "books" / "data").mkdir(parents=True)
+    (tmp_path / "books" / "hello.yaml").write_text((ROOT / "playbooks" / "hello.yaml").read_text())
+    if not own:
+        assert noetls("up", "--detach").status == 0
+    argv = [sys.executable, "-m", "noetl_serverless.cli", "demo", str(tmp_path / "books"), "examples/hello"]
+    with subprocess.Popen([*argv, "--data", str(noetls.data)], stdout=subprocess.PIPE, text=True) as demo:  # type: ignore[attr-defined]
+        assert demo.stdout is not None
+        try:
+            assert any("up until Ctrl-C" in line for line in demo.stdout), "the demo did not get so far"
+            assert noetls("down", "--json").json["was_running"] is True
+            assert demo.wait(10) == 0, "the demo goes on without its stack"
+        finally:
+            demo.kill()
+        assert "the stack was stopped, and so the demo ends" in demo.stdout.read()
+    assert noetls("status", "--json").json["status"] == "stopped"

@@ -6,6 +6,6 @@ one of the two is wrong. `predict` runs a playbook whose tools are functions; `f
 where the engine did something else than the language says.
 
 What it leaves out: limits of size, depth and time, the words of errors that templates raise, how a loop is cut into
-frames, which workers and hosts are involved, and budgets of time and money. Where the language is silent it says so, by
-`Unclear`.
+frames, in which order the decisions about one fact are written down, which workers and hosts are involved, and budgets
+of time and money. Where the language is silent it says so, by `Unclear`.
 """

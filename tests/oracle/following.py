@@ -230,7 +230,7 @@ class _Follower:
                 self._seen.add(key)
                 theirs.append(key)
                 if key in ours:
-                    self._compare_scope(fact, entry, ours[key].scope.ctx)
+                    self._compare_scope(fact, entry, ours[key])
             elif key not in self._execution.running:
                 raise Differs(f"{_at(fact)}: {entry.command_id} is issued of a step that is not under way")
             if entry.payload["attempt"] == 1:
@@ -242,10 +242,19 @@ class _Follower:
             if loop is not None and one.items is not None and loop.count != len(one.items):
                 raise Differs(f"{_at(fact)}: {_keys([one.key])} has {loop.count} items, and should {len(one.items)}")
 
-    def _compare_scope(self, fact: Entry, issued: Entry, ctx: Mapping[str, Any]) -> None:
-        for name, value in ((issued.payload.get("scope") or {}).get("ctx") or {}).items():
+    def _compare_scope(self, fact: Entry, issued: Entry, begun: Begun) -> None:
+        scope, ctx = issued.payload.get("scope") or {}, begun.scope.ctx
+        for name, value in (scope.get("ctx") or {}).items():
             if name not in ctx or ctx[name] != value:
                 raise Differs(f"{_at(fact)}: {issued.command_id} sees ctx.{name} = {value}, not {ctx.get(name)}")
+        if issued.payload["kind"] != "step":
+            return
+        ours = {name: outcome.status for name, outcome in begun.scope.outcomes.items()}
+        theirs = {name: outcome["status"] for name, outcome in scope["steps"].items()}
+        for name in theirs.keys() | (begun.step.reads & ours.keys()):
+            if theirs.get(name) != ours.get(name):
+                sees = f"sees {name} as {theirs.get(name)}, not as {ours.get(name)}"
+                raise Differs(f"{_at(fact)}: {issued.command_id} {sees}")
 
     def _compare_skipped(self, fact: Entry, decided: list[Entry], ours: list[str]) -> None:
         theirs = {str(entry.step) for entry in decided if entry.type == "step.skipped"}

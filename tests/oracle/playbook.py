@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from .graph import Graph
+from .template import names_in
 
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
@@ -61,6 +62,13 @@ class Step:
     # (condition or None, whether it may run)
     admit: tuple[tuple[Any, bool], ...]
     loop: Loop | None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names that the templates of its tasks look up, but for what its own tasks are called."""
+        trees = [self.input, *(part for task in self.tasks for part in (task.input, task.config))]
+        trees += [part for task in self.tasks for rule in task.rules for part in (rule.when, rule.set)]
+        return frozenset().union(*map(names_in, trees)) - {task.label for task in self.tasks}
 
 
 @dataclass(frozen=True, slots=True)

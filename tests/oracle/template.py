@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 
 FALSE = frozenset({"", "false", "0", "no", "none"})
@@ -185,6 +185,14 @@ def render(value: Any, names: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise Unrenderable(f"{value}: {type(error).__name__}: {error}") from error
+
+
+def names_in(value: Any) -> frozenset[str]:
+    """What the templates in a tree look up."""
+    if isinstance(value, Mapping | list):
+        items = value.values() if isinstance(value, Mapping) else value
+        return frozenset().union(*map(names_in, items))
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(value))) if has_template(value) else frozenset()
 
 
 def holds(when: Any, names: Mapping[str, Any]) -> bool:

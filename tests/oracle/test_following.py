@@ -146,6 +146,23 @@ def test_a_step_that_sees_another_ctx_is_found() -> None:
     playbook = read(HEAD + "workflow:\n" + dedent(workflow))
     assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
     (issued,) = run.issued("b")
-    other = replace(issued, payload={**issued.payload, "scope": {"ctx": {"x": 6}}})
+    other = replace(issued, payload={**issued.payload, "scope": {"ctx": {"x": 6}, "steps": {}}})
     with pytest.raises(Differs, match=r"b#1 sees ctx\.x = 6, not 5"):
+        follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)
+
+
+def test_a_step_that_does_not_see_that_its_sibling_is_skipped_is_found() -> None:
+    workflow = """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}
+        - {step: b, tool: {kind: python, input: {c: "{{ c.status }}"}, code: "result = c"}}
+        - {step: c, tool: {kind: noop}}
+        """
+    run = Run(workflow)
+    run.done("a")
+    run.done("b", "skipped")
+    playbook = read(HEAD + "workflow:\n" + dedent(workflow))
+    assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
+    (issued,) = run.issued("b")
+    other = replace(issued, payload={**issued.payload, "scope": {"ctx": {}, "steps": {}}})
+    with pytest.raises(Differs, match=r"b#1 sees c as None, not as skipped"):
         follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,19 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield attempt(entry)
     if dropped := run.get("attempts_dropped"):
         yield f"and {dropped} attempts between them, which are not kept one by one"
+
+
+def failed_items(items: Iterable[Mapping[str, Any]], untold: int) -> Iterator[str]:
+    """Of a loop, as `engine.failures.FailedItems` has them."""
+    for item in items:
+        error = item["error"] or {}
+        which = "an item" if item["index"] is None else f"item {item['index']}"
+        tries = item["attempts"]
+        often = f" after {tries} attempts" if tries > 1 else ""
+        line = f" (line {error['at']})" if error.get("at") else ""
+        yield f"{which} failed{often}: {error.get('code')}: {error.get('message')}{line}"
+    if untold:
+        yield f"and {untold} more items failed, which are not told one by one"
 
 
 def attempt(entry: Mapping[str, Any]) -> str:

@@ -21,6 +21,12 @@ def quarantine(execution_id: str, error: Any) -> Iterator[str]:
     yield f"  what to do: noetls quarantine show {execution_id}"
 
 
+def dropped(at: str, by: Mapping[str, Any] | None) -> str:
+    """`at`: in words."""
+    who = f" by {principal(by)}" if by else ""
+    return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
+
+
 def warnings(found: Any) -> Iterator[str]:
     for warning in found:
         yield f"warning: {warning['code']}: {warning['message']}"

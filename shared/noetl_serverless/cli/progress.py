@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..engine.events import REPORTS
+from ..engine.failures import FailedItems
 from ..engine.runs import Run, run_of
 from .output import table
+from .turns import Folded, folded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +21,7 @@ MOST_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
+FOLDED = "⋮"
 MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
 
 
@@ -43,6 +46,8 @@ class StepRow:
     # of its attempts that came to nothing, those kept: the first of them
     failures: list[Run] = field(default_factory=list)
     failed: int = 0
+    # of a loop
+    failed_items: FailedItems = field(default_factory=FailedItems)
 
     def duration(self, now: float) -> float:
         return max(0.0, (self.ended if self.ended is not None else now) - self.began)
@@ -85,7 +90,10 @@ class Progress:
         # command id -> when it was issued, in ms
         self._issued: dict[str, int] = {}
         self.status = "RUNNING"
+        # the event by which it was dropped from quarantine
+        self.dropped: Mapping[str, Any] | None = None
         self.last = 0.0
+        self._ended = 0.0
 
     def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
         """The rows of the steps that ended by these events."""
@@ -97,13 +105,19 @@ class Progress:
                 self._time(row, event)
             if row is not None and self._apply(row, event):
                 ended.append(row)
-            self._status(event["event_type"], event.get("payload") or {})
+            self._status(event)
         return ended
 
-    def steps(self, now: float | None = None) -> RenderableType:
+    def steps(self, now: float | None = None, *, whole: bool = False) -> RenderableType:
+        """A table of them; the turns of a cycle folded, unless the `whole` is wanted."""
         at = self.last if now is None else now
         columns = ("", "step", "status", "items", "time", "queued", "ran", "failed attempts")
-        return table(columns, [_cells(row, at) for row in self.rows.values() if row.state != "skipped"])
+        rows = [row for row in self.rows.values() if row.state != "skipped"]
+        if whole:
+            return table(columns, [_cells(row, at) for row in rows])
+        return table(
+            columns, [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in folded(rows)]
+        )
 
     def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
         """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
@@ -146,6 +160,7 @@ class Progress:
                 failed = int(payload.get("failed") or 0)
                 row.items_done += int(payload.get("ok") or 0) + failed
                 row.items_failed += failed
+                row.failed_items.add(payload)
             case "step.skipped":
                 row.state = "skipped"
             case "call.error":
@@ -160,15 +175,17 @@ class Progress:
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """What had not ended was stopped by the execution's end."""
         for row in self.rows.values():
-            row.end("stopped", self.last)
+            row.end("stopped", self._ended)
 
-    def _status(self, event_type: str, payload: Mapping[str, Any]) -> None:
-        if event_type in ENDS and "quarantined" not in payload:
-            self.stop()
-        match event_type:
+    def _status(self, event: Mapping[str, Any]) -> None:
+        if event["event_type"] in ENDS:
+            self._ended = self.last
+            if "quarantined" not in (event.get("payload") or {}):
+                self._stop()
+        match event["event_type"]:
             case "playbook.completed":
                 self.status = "COMPLETED"
             case "playbook.failed":
@@ -177,11 +194,28 @@ class Progress:
                 self.status = "CANCELLED"
             case "execution.retried":
                 self.status = "RUNNING"
+            case "execution.dropped":
+                self.dropped = event
+                self._stop()
 
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
     times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _seconds(row.run_ms))
     return (MARKS[row.state], _title(row), row.told, row.loop, *times, row.failed or "")
+
+
+def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
+    """Times, and attempts that failed, are those of all of them."""
+    turns = rows.turns
+    title = f"{turns[0].name} (again, {turns[0].generation} to {turns[-1].generation})"
+    queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
+    times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), _seconds(ran))
+    return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or "")
+
+
+def _sum(times: Iterable[float | None]) -> float | None:
+    known = [ms for ms in times if ms is not None]
+    return sum(known) if known else None
 
 
 def _seconds(ms: float | None) -> str:

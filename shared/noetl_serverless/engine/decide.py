@@ -81,6 +81,9 @@ class Decider:
         self.fact = fact
         self.events: list[Event] = []
         self._routes: list[dict[str, Any]] = []
+        # the steps that no arc leads to any more: what begins now sees them as skipped, though their events come behind
+        # it, as they do in every log there is
+        self._foreseen: dict[str, dict[str, Any]] = {}
         # what is still to be done, the next on top
         self._work: list[Callable[[], None]] = []
         self._over = False
@@ -253,7 +256,9 @@ class Decider:
         self._route(step, generation, event, values, arcs)
         if not arcs:
             self._dead_end(step, output, event)
-        self._work.append(lambda: self._skip_untaken(step, arcs))
+        if not self._over and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
+            self._foreseen |= {name: {"status": "skipped"} for name in self._untaken(step)}
+            self._work.append(lambda: self._skip_untaken(step))
         for arc in reversed(arcs):
             self._work.append(partial(self._reach, arc.target))
 
@@ -393,11 +398,12 @@ class Decider:
         self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
         self.finish(step, generation, {"status": "skipped", "meta": {}}, SKIPPED)
 
-    def _skip_untaken(self, step: Step, taken: list[Arc]) -> None:
-        if self._over or step.on_no_match == "quiet" or len(taken) == len(step.arcs):
-            return
-        for name in unreachable(self.plan, self.state, [arc.target for arc in step.arcs]):
+    def _skip_untaken(self, step: Step) -> None:
+        for name in () if self._over else self._untaken(step):
             self.emit(e.STEP_SKIPPED, {"reason": "not taken"}, step=name)
+
+    def _untaken(self, step: Step) -> list[str]:
+        return unreachable(self.plan, self.state, [arc.target for arc in step.arcs])
 
     # -- scopes
 
@@ -411,13 +417,17 @@ class Decider:
         return build_scope(
             workload=state.workload,
             ctx={**state.ctx, **values} if values else state.ctx,
-            steps=state.outcomes,
+            steps=self._outcomes,
             execution_id=state.execution_id,
             output=output,
             error=(output or {}).get("error"),
             meter=self.size.meter,
             event={"name": EventName(event), "step": self.fact.step} if event else None,
         )
+
+    @property
+    def _outcomes(self) -> dict[str, Any]:
+        return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
 
     def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
         self.size.add_work(len(assignments), step.name)
@@ -444,7 +454,7 @@ class Decider:
     def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
-        ctx, outcomes = self.state.ctx, self.state.outcomes
+        ctx, outcomes = self.state.ctx, self._outcomes
         # sorted, for the order of a set is another in each process
         some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
         return {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}

@@ -12,7 +12,7 @@ from . import events as e
 from .canonical import canonical, plain
 from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
 from .events import Event
-from .redecide import Divergence, Redecided, redecide
+from .redecide import Divergence, Redecided, never_ran, redecide
 from .replay import logical_order
 from .state import token_key
 from .trace import Run, Trace, trace
@@ -180,6 +180,8 @@ class _Comparison:
         one, other = was.scope.get(part, {}), now.scope.get(part, {})
         found = []
         for name in dict.fromkeys((*one, *other)):
+            if part == "steps" and never_ran(one.get(name)) and never_ran(other.get(name)):
+                continue
             if (name in one and name in other) or self._read_by_both(was.step, part, name):
                 where = f"ctx.{name}" if part == "ctx" else name
                 found += value_changes(where, one.get(name, ABSENT), other.get(name, ABSENT), was.generation)

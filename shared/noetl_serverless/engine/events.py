@@ -23,10 +23,12 @@ CHILD_ENDED = "child.ended"
 CANCELLED = "execution.cancelled"
 # out of quarantine: it goes on as it was
 RETRIED = "execution.retried"
+# out of quarantine: it stays as it ended
+DROPPED = "execution.dropped"
 
 # what a worker reports of a command, once
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
-FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED}
+FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED, DROPPED}
 
 ISSUED = "command.issued"
 STEP_EXIT = "step.exit"

@@ -290,6 +290,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.CHILD_ENDED: _child_ended,
     e.CANCELLED: _ended,
     e.RETRIED: _retried,
+    e.DROPPED: _noted,
     e.ISSUED: _issued,
     e.STEP_EXIT: _nothing,
     e.STEP_SKIPPED: _step_skipped,

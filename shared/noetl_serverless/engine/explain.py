@@ -9,6 +9,7 @@ from ..playbook.plan import Arc, Plan
 from . import events as e
 from .chronicle import entries_of, error_text
 from .events import Event
+from .failures import FailedItems
 from .joins import blockers
 from .replay import fold, logical_order
 from .runs import run_of
@@ -28,10 +29,11 @@ def explain(
 ) -> Json:
     """Of one step, or in short of all; KeyError for a step that the playbook does not have.
 
-    {execution_id, status, error, warnings, quarantined, waits: [{for, step, ...}], steps: [{step, generation, status,
-    why, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]} and of what
-    `chronicle.entries_of` adds, and `quarantined` says
-    {type, step, generation, command, at} of what could not be decided.
+    {execution_id, status, error, warnings, quarantined, dropped, waits: [{for, step, ...}], steps: [{step, generation,
+    status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]},
+    and of what `chronicle.entries_of` adds; `failed_items`, of a loop of which some failed, is {count, first: [{index,
+    error, attempts}]}; `quarantined` says {type, step, generation, command, at} of what could not be decided, and
+    `dropped` {at, by} of an execution that was dropped from quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -70,6 +72,7 @@ class _Explainer:
             "error": self.trace.error,
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
+            "dropped": self.trace.dropped,
             "waits": self._waits(step),
             "steps": found,
         }
@@ -92,7 +95,14 @@ class _Explainer:
         if (exit_ := self._exit(key, run, own)) is not None:
             chain.append(exit_)
         status, why = self._verdict(run, own)
-        return {"step": run.step, "generation": run.generation, "status": status, "why": why, "chain": _sorted(chain)}
+        told: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
+        failed = FailedItems()
+        for event in own:
+            if event.type == e.FRAME_COMMITTED:
+                failed.add(event.payload)
+        if failed.count:
+            told["failed_items"] = {"count": failed.count, "first": failed.told}
+        return {**told, "chain": _sorted(chain)}
 
     def _causes(self, run: Run) -> list[Json]:
         """Where the runs that led to it ended, and the conditions of the arcs that did."""

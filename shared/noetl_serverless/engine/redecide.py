@@ -270,7 +270,17 @@ def _content(event: Event) -> str:
     if event.type == e.LOOP_OPENED or "frame" in payload:
         # what the items read stands in the opening or in each frame, as the release would have it
         payload = {name: value for name, value in payload.items() if name != "scope"}
+    elif event.type == e.ISSUED:
+        scope = payload.get("scope") or {}
+        steps = {name: outcome for name, outcome in scope.get("steps", {}).items() if not never_ran(outcome)}
+        payload = {**payload, "scope": {**scope, "steps": steps}}
     return canonical([event.type, event.step, event.generation, event.command_id, _unplaced(payload)])
+
+
+def never_ran(outcome: Mapping[str, Any] | None) -> bool:
+    """What a scope holds of a step that was skipped. Events of its own tell that it was: the first releases did not
+    tell it to what began in the same moment, and their scopes hold nothing of it."""
+    return outcome is None or outcome.get("status") == "skipped"
 
 
 def _unplaced(value: Any) -> Any:

@@ -11,6 +11,8 @@ from .events import Event
 from .state import token_key
 
 STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
+# what takes an execution out of quarantine
+LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Trace:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     # if it could not be decided about: what was to be decided, as its end keeps it
     quarantined: dict[str, Any] | None = None
+    # {at, by}: when it was dropped from quarantine, in ms, and by whom
+    dropped: dict[str, Any] | None = None
 
 
 def trace(log: Iterable[Event]) -> Trace:
@@ -49,7 +53,7 @@ def trace(log: Iterable[Event]) -> Trace:
     found = Trace()
     arrivals: dict[str, list[str]] = {}
     for event in log:
-        if found.status != "running" and not (found.quarantined and event.type in (e.RETRIED, e.CANCELLED)):
+        if found.status != "running" and not (found.quarantined and event.type in LEAVING):
             # what comes too late changes nothing
             continue
         for route in event.payload.get("routes", ()):
@@ -94,6 +98,8 @@ def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
             found.quarantined = payload.get(e.QUARANTINED)
         case e.RETRIED:
             found.status, found.error, found.quarantined = "running", None, None
+        case e.DROPPED:
+            found.quarantined, found.dropped = None, {"at": event.at, "by": payload.get("by")}
 
 
 def _begin(found: Trace, arrivals: dict[str, list[str]], event: Event) -> Run:

@@ -27,7 +27,10 @@ MAX_TOKENS = 2000
 
 _PAGES = {"executions": 20, "events": 50, "runs": 50, "catalog": 50}
 # these ask the control plane, which costs more than a field at hand
-_CALLS = frozenset({"execution", "underWay", "executePlaybook", "rerunExecution", "cancelExecution", "proxyRequest"})
+_CALLS = frozenset(
+    {"execution", "underWay", "warnings", "quarantined", "quarantine"}
+    | {"executePlaybook", "rerunExecution", "cancelExecution", "proxyRequest"}
+)
 _CALL_COST = 20
 
 

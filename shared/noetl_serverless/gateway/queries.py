@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .. import __version__
@@ -12,6 +13,8 @@ from .connection import connection, decode_number, encode_cursor, page_size
 from .context import Context, Info
 
 _ID = re.compile(r"[0-9]{1,19}")
+# of an execution: its detail, or the call that is to bring it
+_DETAIL = " detail"
 
 
 def health(root: Any, info: Info) -> str:
@@ -24,14 +27,8 @@ def version(root: Any, info: Info) -> str:
 
 async def execution(root: Any, info: Info, id: str) -> dict[str, Any] | None:
     context = _viewer(info)
-    try:
-        path = f"/api/executions/{execution_id(id)}"
-        found: dict[str, Any] = await context.control_plane.get(path, {"include_events": "false"}, user=context.user)
-    except Problem as error:
-        if error.status == 404:
-            return None
-        raise
-    return found
+    path = f"/api/executions/{execution_id(id)}"
+    return await _unless_missing(context.control_plane.get(path, {"include_events": "false"}, user=context.user))
 
 
 async def executions(
@@ -41,6 +38,10 @@ async def executions(
     after: str | None = None,
     status: str | None = None,
     path: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    principal: str | None = None,
+    principalKind: str | None = None,
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 20)
@@ -49,6 +50,10 @@ async def executions(
         "before": decode_number("execution", after) if after else None,
         "status": status,
         "path": path,
+        "since": since,
+        "until": until,
+        "principal": principal,
+        "principal_kind": principalKind,
     }
     return await _rows(
         context,
@@ -78,6 +83,35 @@ async def events_of(
     execution: dict[str, Any], info: Info, first: int | None = 50, after: str | None = None
 ) -> dict[str, Any]:
     return await events(None, info, execution["execution_id"], first, after)
+
+
+async def warnings_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
+    return list((await _detail_of(execution, info))["warnings"])
+
+
+async def quarantined_of(execution: dict[str, Any], info: Info) -> bool:
+    return bool((await _detail_of(execution, info))["quarantined"])
+
+
+async def quarantine_of(execution: dict[str, Any], info: Info) -> dict[str, Any] | None:
+    if not await quarantined_of(execution, info):
+        return None
+    context = _viewer(info)
+    path = f"/api/quarantine/{execution_id(execution['execution_id'])}"
+    return await _unless_missing(context.control_plane.get(path, user=context.user))
+
+
+async def _detail_of(execution: dict[str, Any], info: Info) -> dict[str, Any]:
+    """What a list does not tell of an execution: asked for once, however many fields want it."""
+    if "quarantined" in execution:
+        return execution
+    asking: asyncio.Future[dict[str, Any]] | None = execution.get(_DETAIL)
+    if asking is None:
+        context = _viewer(info)
+        path = f"/api/executions/{execution_id(execution['execution_id'])}"
+        found = context.control_plane.get(path, {"include_events": "false"}, user=context.user)
+        asking = execution[_DETAIL] = asyncio.ensure_future(found)
+    return await asking
 
 
 async def under_way_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
@@ -152,6 +186,15 @@ async def _rows(
         if not context.room.full:
             found, more = await context.control_plane.page(path, wanted, user=context.user)
         return connection(found, size, cursor, after=after, room=context.room, more=more)
+
+
+async def _unless_missing(asking: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return await asking
+    except Problem as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 def _viewer(info: Info) -> Context:

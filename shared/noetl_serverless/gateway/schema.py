@@ -32,6 +32,9 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
     "Execution": {
         "id": lambda execution, info: execution["execution_id"],
         "events": queries.events_of,
+        "warnings": queries.warnings_of,
+        "quarantined": queries.quarantined_of,
+        "quarantine": queries.quarantine_of,
         "underWay": queries.under_way_of,
         "runs": queries.runs_of,
     },

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
@@ -22,7 +23,7 @@ from .doorbell import Doorbell
 from .openings import open_child
 from .payloads import REF, Payloads, weight_of
 from .playbooks import Playbooks
-from .quarantine import released
+from .quarantine import dropped, released
 from .turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -251,6 +252,21 @@ class Commits:
             await self._written([part], committed)
         await self.follow([execution_id, *committed.appended])
         return committed
+
+    async def drop(self, execution_id: str, at: int, by: Mapping[str, Any] | None) -> bool:
+        """Take an execution out of quarantine, and leave it as it ended; `at` in ms. False if it is not there."""
+
+        def part(locked: Locked) -> Part | None:
+            turn = dropped(locked, at, by)
+            return None if turn is None else turn.part()
+
+        async with self.cases.alone([execution_id]):
+            done = await self._log.exclusively(execution_id, part)
+            if done is None:
+                return False
+            await self._written([done[0]], done[1])
+        await self.follow(done[1].appended)
+        return True
 
     async def _open(self, execution_id: str, fact: Event | None, closes: tuple[str, int] | None) -> Turn | None:
         case = await self._fresh(execution_id)

@@ -121,17 +121,16 @@ class Ledger:
     async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
         """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
         children = await self._descendants(execution_id) if cascade else []
-        if not await self._commits.cancel(execution_id, self._cancelled(as_stored(reason), cascade)):
+        reason = as_stored(reason)
+        error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
+        fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
+        if not await self._commits.cancel(execution_id, fact):
             return "already_completed", []
         if cascade:
             # those that its end was not told: of a state that cannot be read nobody knows the children
             for child in await self._log.children(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
-
-    def _cancelled(self, reason: str, cascade: bool = True) -> Event:
-        error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
-        return Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
 
     async def _descendants(self, execution_id: str) -> list[str]:
         found: list[str] = []
@@ -239,11 +238,7 @@ class Ledger:
         await self._commits.release(execution_id, self._clock())
         return await self.state(execution_id)
 
-    async def drop(self, execution_id: str) -> None:
-        """Leave it as it ended, and end the children that it still has. Raises NotFound."""
-        reason = f"the parent execution {execution_id} was dropped from quarantine"
-        # if the children are not come to here, the reconciler finds it in their inboxes
-        if not await self._log.drop_quarantined(execution_id, self._cancelled(reason)):
+    async def drop(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
+        """Leave it as it ended, and end the children that it still has; `by` whom, for the log. Raises NotFound."""
+        if not await self._commits.drop(execution_id, self._clock(), by):
             raise NotFound(f"execution {execution_id} is not in quarantine")
-        for child in await self._log.children(execution_id):
-            await self.cancel(child, reason)

@@ -1,4 +1,4 @@
-"""An execution that could not be decided about, let go on as it was."""
+"""An execution that could not be decided about: let go on as it was, or left as it ended."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ def released(locked: Locked, plan: Plan, at: int) -> Turn:
     turn.again = [row for row in rows if row["command"] not in kept]
     told = {fact["payload"].get("execution_id") for fact in row.facts}
     turn.appends += [_ended(case, child, at) for child in locked.ended_children() if child.execution_id not in told]
+    return turn
+
+
+def dropped(locked: Locked, at: int, by: Mapping[str, Any] | None) -> Turn | None:
+    """The turn that takes it out of quarantine and leaves it as it ended, when it did, without what was kept; None if
+    it is not there."""
+    row = locked.quarantined()
+    if row is None:
+        return None
+    turn = Turn(locked.case, None)
+    turn.take(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
+    turn.ended_at = round(row.at.timestamp() * 1000)
+    # of a state that cannot be read nobody knows them
+    reason = f"the parent execution {locked.case.execution_id} was dropped from quarantine"
+    turn.tell_children(locked.running_children(), at, reason)
     return turn
 
 

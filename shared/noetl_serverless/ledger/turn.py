@@ -115,6 +115,11 @@ class Turn:
             self.taken.append(given.taken)
 
     def _decide(self, fact: Event) -> list[Event]:
+        if fact.type == e.DROPPED:
+            # whether its state can be read or not, it stays as it ended
+            self.state, self.quarantined = evolve(self.state, fact), {}
+            self._append(fact)
+            return []
         if self.case.broken is not None and fact.type != e.CANCELLED:
             raise self.case.broken
         if reason := ignored(self.state, fact):
@@ -134,7 +139,7 @@ class Turn:
             self.quarantined = {}
             self.ended_at = fact.at if self.state.ended else None
         if (was_running or was_quarantined) and self.state.ended and fact.payload.get("cascade", True):
-            self._end_children(children, fact.at)
+            self.tell_children(children, fact.at, f"the parent execution {self.case.execution_id} has ended")
         return decisions
 
     def _append(self, event: Event) -> None:
@@ -207,8 +212,8 @@ class Turn:
             }
         )
 
-    def _end_children(self, children: Iterable[str], at: int) -> None:
-        reason = f"the parent execution {self.case.execution_id} has ended"
+    def tell_children(self, children: Iterable[str], at: int, reason: str) -> None:
+        """They are to end."""
         for child in children:
             self.appends.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
 

@@ -10,11 +10,12 @@ from jinja2 import nodes
 
 from ..errors import Fault, InvalidPlaybook
 from . import grammar, sandbox
-from .document import walk
+from .document import Path, walk
 from .faults import Faults, did_you_mean
-from .model import Playbook
+from .model import Playbook, Tool
 from .parser import parse
 from .plan import Arc, Plan, Step
+from .semantics import own_rules, tool_path
 from .template import Template, has_markers
 
 
@@ -59,6 +60,10 @@ class _Warnings:
             self._dead_arcs(step, path)
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
+            for place, tool in enumerate(self.playbook.workflow[index].tools):
+                self._delays(tool, tool_path(self.playbook.workflow[index], path, place))
+        for index, task in enumerate(self.playbook.workbook):
+            self._delays(task.tool, ("workbook", index, "tool"))
         self._workload()
 
     def _reached(self) -> set[str]:
@@ -80,6 +85,13 @@ class _Warnings:
             if name not in grammar.EVENT_NAMES:
                 hint = did_you_mean(name, grammar.EVENT_NAMES)
                 self.faults.add(f"no event is named '{name}'{hint}", path, "unknown_event")
+
+    def _delays(self, tool: Tool, path: Path) -> None:
+        for index, rule in enumerate(own_rules(tool)):
+            then, part = (rule.otherwise.then, ("else", "then")) if rule.otherwise else (rule.then, ("then",))
+            if then is not None and then.backoff == "none" and then.delay:
+                message = "not waited: backoff is none; without it the delay is the same each time"
+                self.faults.add(message, (*path, "spec", "policy", "rules", index, *part, "delay"), "no_delay")
 
     def _workload(self) -> None:
         for path, value in walk(self.playbook.workload, ("workload",)):

@@ -76,8 +76,10 @@ class Then(Part):
     do: Literal["continue", "retry", "jump", "break", "fail"]
     to: str | None = Field(None, description="jump: the label to go on from; 'previous' is one task back")
     attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
-    backoff: Literal["none", "fixed", "linear", "exponential"] | None = None
-    delay: Seconds | None = None
+    backoff: Literal["none", "fixed", "linear", "exponential"] | None = Field(
+        None, description="How delay grows with the attempts; none: no wait. Without it: fixed if there is a delay"
+    )
+    delay: Seconds | None = Field(None, description="retry: seconds; 1 if backoff stands without it")
     set: Assignments = {}
 
 

@@ -197,7 +197,7 @@ class _Checker:
                 )
             self._rules(tool, here, names, index, in_loop=step.loop is not None)
             inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
-            if inlined is not None and not _own_rules(tool):
+            if inlined is not None and not own_rules(tool):
                 self._inlined_rules(inlined.tool, here, in_loop=step.loop is not None)
         self._unique(((name, (*tool_path(step, path, i), "name")) for i, name in enumerate(names)), "task")
 
@@ -224,7 +224,7 @@ class _Checker:
             self.add(f"unknown tool kind '{kind}'{did_you_mean(kind, self.kinds)}", path, "unknown_kind")
 
     def _rules(self, tool: model.Tool, path: Path, names: list[str], index: int, *, in_loop: bool) -> None:
-        rules = _own_rules(tool)
+        rules = own_rules(tool)
         here = (*path, "spec", "policy", "rules")
         for place, rule in enumerate(rules):
             at = (*here, place)
@@ -236,7 +236,7 @@ class _Checker:
 
     def _inlined_rules(self, tool: model.Tool, path: Path, *, in_loop: bool) -> None:
         """What a task of the workbook may do only where the step that uses it allows it."""
-        for rule in _own_rules(tool):
+        for rule in own_rules(tool):
             then = rule.otherwise.then if rule.otherwise else rule.then
             if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):
                 self.add(f"the task '{tool.name or ''}' sets iter., which only a loop has", path)
@@ -270,6 +270,6 @@ class _Checker:
             self.add(f"there is no task '{then.to}'{did_you_mean(then.to, names)}", (*path, "to"), "unknown_task")
 
 
-def _own_rules(tool: model.Tool) -> list[model.Rule]:
+def own_rules(tool: model.Tool) -> list[model.Rule]:
     policy = tool.spec.policy if tool.spec else None
     return policy.rules if policy else []

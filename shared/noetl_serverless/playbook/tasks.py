@@ -139,7 +139,8 @@ class Tasks:
             set=self.trees.assignments(then.set, (*base, "set")),
             to=aliases.get(to, to) if to is not None else None,
             attempts=3 if then.attempts is None else then.attempts,
-            backoff=then.backoff or "none",
+            # who writes a delay alone means to wait that long each time
+            backoff=then.backoff or ("none" if then.delay is None else "fixed"),
             delay=1.0 if then.delay is None else float(then.delay),
         )
 

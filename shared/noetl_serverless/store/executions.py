@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import NotFound
 from ..limits import LOOP_ITEMS, PAGE_BYTES
 from .connection import Database
+from .ids import first_id
 from .queries import load
 from .recorded import Recorded
 
@@ -112,21 +113,31 @@ class Executions:
         status: str | None = None,
         path: str | None = None,
         parent: int | None = None,
+        principal: str | None = None,
+        principal_kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         before: int | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[list[Execution], bool]:
         """The newest first, or those older than the execution `before`, and whether there are more; `path` is itself
-        and all below it. `limit` of them at most, and no more than it takes to have PAGE_BYTES of results and errors.
+        and all below it, `principal` the name of who started them, which `principal_kind` narrows; they began from
+        `since` on, and before `until`, to the millisecond. `limit` of them at most, and no more than it takes to have
+        PAGE_BYTES of results and errors.
 
-        Those in the archive, too, without their result and error.
+        Those in the archive, too, without their result and error, but not if they are asked for by principal.
         """
+        ends = [id for id in (before, None if until is None else first_id(until)) if id is not None]
         rows = await self._database.rows(
             self._sql["entries"],
             status=status,
             path=path,
             parent=parent,
-            before=before,
+            principal=principal,
+            kind=principal_kind if principal is not None else None,
+            since=None if since is None else first_id(since),
+            before=min(ends, default=None),
             limit=limit,
             offset=offset,
             bytes=PAGE_BYTES,

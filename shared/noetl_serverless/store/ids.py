@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import UTC, datetime, timedelta
 
-# 2024-01-01T00:00:00Z
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 EPOCH_MS = 1_704_067_200_000
 ENTROPY_BITS = 22
 
@@ -13,6 +14,11 @@ ENTROPY_BITS = 22
 def new_id(now_ms: int, entropy: int) -> int:
     """The id of `now_ms` (milliseconds since 1970) and the low 22 bits of `entropy`."""
     return (now_ms - EPOCH_MS) << ENTROPY_BITS | entropy & (1 << ENTROPY_BITS) - 1
+
+
+def first_id(at: datetime) -> int:
+    """The least id that may be drawn in the millisecond of `at`, or the nearest that there may be."""
+    return min(max((at - EPOCH) // timedelta(milliseconds=1) << ENTROPY_BITS, 0), (1 << 63) - 1)
 
 
 def fresh_id() -> int:

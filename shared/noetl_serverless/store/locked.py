@@ -25,6 +25,9 @@ class Locked(Protocol):
     def ended_children(self) -> list[Case]:
         """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
 
+    def running_children(self) -> list[str]:
+        """Of all that it has started, those that have not ended."""
+
 
 def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> Locked | None:
     """None if there is no such execution. `sql`: the statements of the log."""
@@ -60,6 +63,9 @@ class LockedRows:
         # who is about to end one is waited for: it cannot know that this execution goes on
         ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]
         return [case_of(row) for row in self._run("load", ids=ended)]
+
+    def running_children(self) -> list[str]:
+        return [row[0] for row in self._run("children", id=self._id)]
 
     def _run(self, name: str, **values: Any) -> Any:
         return self._connection.run(self._sql[name], **values)

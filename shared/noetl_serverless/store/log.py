@@ -325,12 +325,6 @@ class Log:
         rows = await self._database.run(self._sql["quarantine_of"], id=int(execution_id))
         return Quarantined(*rows[0]) if rows else None
 
-    async def drop_quarantined(self, execution_id: str, end: Event) -> bool:
-        """Take it from the list, with the facts that were kept for it; it stays as it ended. `end` comes into the
-        inboxes of its children that still run."""
-        told = {"type": end.type, "at": end.at, "payload": _json(end.payload)}
-        return bool(await self._database.run(self._sql["drop_quarantined"], id=int(execution_id), **told))
-
     async def children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
 

@@ -303,13 +303,6 @@ class MemoryLog:
     async def quarantine_of(self, execution_id: str) -> Quarantined | None:
         return self.kept_apart(execution_id) if execution_id in self.quarantine else None
 
-    async def drop_quarantined(self, execution_id: str, end: Event) -> bool:
-        if self.quarantine.pop(execution_id, None) is None:
-            return False
-        for child in await self.children(execution_id):
-            self._put(child, end)
-        return True
-
     async def is_below(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)
         if execution is None or execution.parent_id is None:
@@ -317,6 +310,9 @@ class MemoryLog:
         return execution.parent_id == above or await self.is_below(execution.parent_id, above)
 
     async def children(self, execution_id: str) -> list[str]:
+        return self._children(execution_id)
+
+    def _children(self, execution_id: str) -> list[str]:
         return [
             id
             for id, execution in self.executions.items()
@@ -592,6 +588,9 @@ class LockedMemory:
     def ended_children(self) -> list[Case]:
         found = [self._log.executions[id] for id in self.case.state.children if id in self._log.executions]
         return [self._log._case(child) for child in found if child.status != "RUNNING"]
+
+    def running_children(self) -> list[str]:
+        return self._log._children(self.case.execution_id)
 
 
 def _lost(row: Row) -> dict[str, Any]:

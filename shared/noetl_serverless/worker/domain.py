@@ -24,6 +24,10 @@ _OTHERWISE = object()
 # of what a tool says of its run: the worker has to say something of it too
 TOOL_META_BYTES = limits.META_BYTES // 2
 
+# what a sub-playbook is started with, and what it is called where people read of it
+CHILD_PAYLOAD = "child.payload"
+CALLED = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
+
 # of an outcome, what does not come from `admitted` or out of the result store
 PARTS = {
     "error": limits.ERROR_BYTES,
@@ -85,14 +89,16 @@ def within(value: Any, name: str, limit: int) -> None:
 
 def _check(size: int, name: str, limit: int) -> None:
     if size > limit:
-        raise TooLong(f"'{name}' has {size} bytes of JSON, and may have {limit}")
+        called = CALLED.get(name, f"'{name}'")
+        raise TooLong(f"{called} has {size} bytes of JSON, and may have {limit}")
 
 
 def value_error(error: InvalidValue | TooLong, **more: Any) -> dict[str, Any]:
     """`more`: who made the value."""
     if isinstance(error, TooLong):
         return step_error("value", "value.too_large", str(error), **more)
-    return step_error("value", "value.invalid", f"the value cannot be stored: at {error}", **more)
+    called = CALLED.get(str(next(iter(error.path), "")), "the value")
+    return step_error("value", "value.invalid", f"{called} cannot be stored: at {error}", **more)
 
 
 def fit(outcome: Outcome) -> None:
@@ -103,7 +109,7 @@ def fit(outcome: Outcome) -> None:
             continue
         setattr(outcome, name, _fitted(value, name, limit))
     if outcome.child is not None:
-        outcome.child.payload = _fitted(outcome.child.payload, "child.payload", limits.WORKLOAD_BYTES)
+        outcome.child.payload = _fitted(outcome.child.payload, CHILD_PAYLOAD, limits.WORKLOAD_BYTES)
     if outcome.frame is not None and outcome.frame.errors:
         outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")[0]
         for index, error in outcome.frame.errors.items():

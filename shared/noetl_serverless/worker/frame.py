@@ -15,7 +15,7 @@ from ..protocol import ChildRequest, Frame, FrameOutcome
 from .domain import TooLong, size_of, value_error
 from .errors import brief, from_problem, step_error
 from .job import End, Job
-from .pipeline import LOCALS_LIMIT, Pipeline
+from .pipeline import HELD, LOCALS_LIMIT, Pipeline
 from .storing import put_away
 
 # so many errors of items are told one by one
@@ -236,7 +236,8 @@ class FrameRun:
         return FrameEnd(status, set=self._set_so_far(), resume=resume)
 
     async def _put_away(self, held: dict[str, Any], part: str) -> dict[str, Any]:
-        return await put_away(held, self.job.command, self.job.toolbox.store, part=part, limit=LOCALS_LIMIT)
+        store = self.job.toolbox.store
+        return await put_away(held, self.job.command, store, part=part, limit=LOCALS_LIMIT, called=HELD)
 
     async def _held(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
         held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])

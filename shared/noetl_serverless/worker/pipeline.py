@@ -19,7 +19,7 @@ from ..protocol import ChildRequest
 from ..tools.port import ToolCall, ToolOutcome
 from .attempts import Attempt
 from .backoff import backoff
-from .domain import TOOL_META_BYTES, TooLong, admitted, value_error, within
+from .domain import CALLED, CHILD_PAYLOAD, TOOL_META_BYTES, TooLong, admitted, value_error, within
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
 from .job import End, Job
@@ -31,6 +31,7 @@ JUMPS_LIMIT = 100_000
 SLEEP_LIMIT = 5.0
 # what a suspended pipeline remembers stays in the event up to this size
 LOCALS_LIMIT = 8 * 1024
+HELD = "what is to be remembered while it waits"
 SCOPES = ("ctx", "iter", "step")
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
@@ -138,12 +139,19 @@ class Pipeline:
 
     async def _child(self, child: ChildRequest) -> ChildRequest:
         toolbox = self.job.toolbox
-        payload = await admitted(child.payload, "child.payload")
-        within(payload, "child.payload", WORKLOAD_BYTES)
+        payload = await admitted(child.payload, CHILD_PAYLOAD)
+        within(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
         if not toolbox.speaks(2):
             # a control plane of the release before knows no references, and takes it whole
             return child.model_copy(update={"payload": payload})
-        put = await put_away(payload, self.job.command, toolbox.store, part="/child", limit=PAYLOAD_BYTES)
+        put = await put_away(
+            payload,
+            self.job.command,
+            toolbox.store,
+            part="/child",
+            limit=PAYLOAD_BYTES,
+            called=CALLED[CHILD_PAYLOAD],
+        )
         if "ref" not in put:
             return child.model_copy(update={"payload": payload})
         if (digest := lasting_digest(payload)) is not None:
@@ -320,7 +328,9 @@ class Pipeline:
             self._call_ended()
         if self.job.loop is None and (failed := self.job.attempts.held()):
             held["attempts"] = failed
-        packed = await put_away(held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT)
+        packed = await put_away(
+            held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT, called=HELD
+        )
         end.set = self.set
         end.resume = {
             "task": self.tasks[self.position].name,

@@ -60,7 +60,9 @@ class Reports:
         self._sent = 0
         # what was sent before, by number and in order; also while it is under way
         self._again: list[Batch] = []
-        self._timer: asyncio.TimerHandle | None = None
+        # with the time at which it goes off: the handle of what is due at once does not tell it in every loop
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
 
     def hand_in(self, outcome: Outcome) -> None:
         """Alone and at once if nothing is under way, else with those that end within a moment."""
@@ -116,10 +118,10 @@ class Reports:
 
     def _flush_at(self, when: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_due <= when:
                 return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._flush)
+        self._timer, self._timer_due = asyncio.get_running_loop().call_at(when, self._flush), when
 
     def _next(self) -> Batch | None:
         """What to send now: what was sent before, but always with a call left for what was not."""

@@ -20,10 +20,11 @@ async def put_away(
     part: str = "",
     select: Sequence[tuple[str, str]] = (),
     limit: int = INLINE_BYTES,
+    called: str = "the result",
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as `externalise` gives it; StoreFailed when the store is away for too long.
 
-    `part` tells apart what one command puts away beside its result.
+    `part` tells apart what one command puts away beside its result; `called` is what an error calls it.
     """
     return await patiently(
         lambda: externalise(
@@ -35,5 +36,5 @@ async def put_away(
             select=select,
             limit=limit,
         ),
-        "the result could not be stored",
+        f"{called} could not be stored",
     )

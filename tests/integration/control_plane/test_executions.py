@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import parse_qsl
 
 from noetl_serverless.control_plane.wakeups import Wakeups
 from noetl_serverless.store.connection import Database
@@ -84,6 +85,32 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
     assert [entry["execution_id"] for entry in cancelled.json] == [ids[0]]
     assert (await user.get("/api/executions", path="dem")).json == []
     assert (await user.get("/api/executions", status="ODD")).status == 400
+
+
+async def test_lists_are_narrowed_to_a_time_and_to_who_started_them(user: Any, registered: dict[str, Any]) -> None:
+    started = []
+    for name in ("ada", "ada", "eve", "ada"):
+        user.headers["x-noetl-user"] = name
+        started.append((await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+        await asyncio.sleep(0.003)
+    begun = {entry["execution_id"]: entry["start_time"] for entry in (await user.get("/api/executions")).json}
+
+    async def found(**query: Any) -> list[str]:
+        return [entry["execution_id"] for entry in (await user.get("/api/executions", **query)).json]
+
+    assert await found(since=begun[started[2]]) == [started[3], started[2]]
+    assert await found(until=begun[started[2]]) == [started[1], started[0]]
+    assert await found(principal="ada") == [started[3], started[1], started[0]]
+    assert await found(principal="ada", principal_kind="schedule") == []
+    query: dict[str, Any] = {"principal": "ada", "since": begun[started[0]], "page_size": 2}
+    first = await user.get("/api/executions", **query)
+    assert [entry["execution_id"] for entry in first.json] == [started[3], started[1]]
+    onward = dict(parse_qsl(first.headers["link"].split("?")[1].split(">")[0]))
+    assert onward == {**query, "page_size": "2", "before": started[1]}, "the next page is narrowed otherwise"
+    second = await user.get("/api/executions", **onward)
+    assert ([entry["execution_id"] for entry in second.json], "link" in second.headers) == ([started[0]], False)
+    for wrong in ({"since": "yesterday"}, {"since": "2026-01-01T00:00:00"}, {"principal_kind": "user"}):
+        assert (await user.get("/api/executions", **wrong)).status == 400, wrong
 
 
 async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, registered: dict[str, Any]) -> None:

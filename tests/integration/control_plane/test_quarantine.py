@@ -97,10 +97,16 @@ async def test_a_retry_once_the_fault_is_gone_goes_on(
 
 
 async def test_what_is_dropped_stays_failed(user: Any, quarantined: str) -> None:
+    before = (await user.get(f"/api/executions/{quarantined}")).json
+    user.headers["x-noetl-user"] = "ada"
     dropped = await user.delete(f"/api/quarantine/{quarantined}")
     assert dropped.json == {"status": "dropped", "execution_id": quarantined}
     entry = (await user.get(f"/api/executions/{quarantined}")).json
     assert (entry["status"], entry["quarantined"]) == ("FAILED", False)
+    assert entry["end_time"] == before["end_time"], "it ended when it went into quarantine"
+    *_, last = (await user.get(f"/api/executions/{quarantined}/events")).json
+    assert (last["event_type"], last["payload"]["by"]) == ("execution.dropped", {"kind": "user", "name": "ada"})
+    assert (await user.get("/api/replay/validate", execution_id=quarantined)).json["differences"] == []
     assert (await user.get(f"/api/quarantine/{quarantined}")).status == 404
     assert (await user.delete(f"/api/quarantine/{quarantined}")).status == 404
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -11,6 +11,7 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.executions import Executions
+from noetl_serverless.store.ids import first_id
 from noetl_serverless.store.queries import load
 
 AT = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
@@ -67,6 +68,70 @@ async def test_the_newest_come_first_and_can_be_narrowed(executions: Executions,
     assert await ids(limit=1, offset=2) == ([1], False)
     assert await ids(limit=3) == ([3, 2, 1], False)
     assert await ids(limit=2) == ([3, 2], True)
+
+
+async def test_they_can_be_narrowed_to_a_time_and_to_who_started_them(
+    executions: Executions, database: Database
+) -> None:
+    def id_at(second: int, more: int = 7) -> int:
+        return first_id(AT + timedelta(seconds=second)) + more
+
+    ada, night = '{"kind": "user", "name": "ada"}', '{"kind": "schedule", "name": "ada"}'
+    for second, principal in ((0, ada), (1, night), (2, None), (3, ada)):
+        await add(database, id_at(second), principal=principal)
+
+    async def seconds(**wanted: Any) -> list[int]:
+        found, _ = await executions.entries(**wanted)
+        return [(execution.execution_id - first_id(AT)) // (1000 << 22) for execution in found]
+
+    assert await seconds() == [3, 2, 1, 0]
+    assert await seconds(since=AT + timedelta(seconds=2)) == [3, 2]
+    assert await seconds(until=AT + timedelta(seconds=2)) == [1, 0], "what began at that instant is not before it"
+    assert await seconds(since=AT + timedelta(seconds=1), until=AT + timedelta(seconds=3)) == [2, 1]
+    assert await seconds(until=AT + timedelta(seconds=3), before=id_at(1)) == [0]
+    assert await seconds(until=AT + timedelta(seconds=1), before=id_at(3)) == [0]
+    assert await seconds(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(9999, 1, 1, tzinfo=UTC)) == [3, 2, 1, 0]
+    assert await seconds(principal="ada") == [3, 1, 0]
+    assert await seconds(principal="ada", principal_kind="user") == [3, 0]
+    assert await seconds(principal="ada", status="FAILED") == []
+    assert await seconds(principal="eve") == []
+
+
+MANY = """
+    INSERT INTO noetl.execution (
+        execution_id, catalog_id, path, version, plan_hash, status, head, state, workload, principal, created_at)
+    SELECT CAST(:first AS bigint) + n, 1, 'demo', 1, 'h', 'COMPLETED', 1, '{}', '{}',
+        json_build_object('kind', 'user', 'name', CASE WHEN n % 10000 = 1 THEN 'rare' ELSE 'ada' END), now()
+    FROM generate_series(1, CAST(:count AS integer)) n"""
+
+
+@pytest.mark.parametrize("analysed", [False, True], ids=["never analysed", "analysed"])
+async def test_a_page_reads_no_more_than_its_rows_whatever_it_is_narrowed_to(
+    database: Database, analysed: bool
+) -> None:
+    first = first_id(AT)
+    await database.run("ALTER TABLE noetl.execution SET (autovacuum_enabled = false)")
+    await database.run(MANY, first=first, count=40_000)
+    if analysed:
+        await database.run("ANALYZE noetl.execution")
+    cost = EXPLAIN + load("executions")["entries"]
+    names = ("status", "path", "parent", "principal", "kind", "since", "before")
+    read = {}
+    for wanted in (
+        {"principal": "rare"},
+        {"principal": "rare", "kind": "user", "status": "COMPLETED"},
+        {"principal": "rare", "since": first + 1, "before": first + 39_000},
+        {"principal": "nobody"},
+        {"since": first + 39_990},
+        {"since": first + 20_000, "before": first + 20_010},
+        {"before": first + 10},
+        {"status": "FAILED"},
+    ):
+        given = {**dict.fromkeys(names), **wanted, "limit": 100, "offset": 0, "bytes": PAGE_BYTES}
+        [[plan]] = await database.run(cost, **given)
+        read[str(wanted)] = pages_of(plan)
+    # of each ten rows at most, and for each row the pages of an index down to it
+    assert max(read.values()) < 120, read
 
 
 async def test_a_list_ends_with_the_result_that_fills_a_page(executions: Executions, database: Database) -> None:

@@ -283,10 +283,7 @@ class Story:
             part = Turn(case, PLAN).part()
             part.quarantined = apart if id not in self.memory.quarantine else {}
             into.append(part)
-        if self.chance.random() < 0.2:
-            await self.call("drop_quarantined", id, Event(e.CANCELLED, NOW, payload={"reason": "dropped"}))
-        else:
-            await self.commit_parts(f"quarantine {id}", parts, None)
+        await self.commit_parts(f"quarantine {id}", parts, None)
 
     async def spoil(self) -> None:
         """A commit of several that raises in the middle leaves nothing of any."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from noetl_serverless.cli.attempts import lines
+from noetl_serverless.cli.attempts import failed_items, lines
 
 START = 1_767_225_600_000
 ATTEMPT = {
@@ -38,3 +38,13 @@ def test_a_lost_lease_tells_who_had_it() -> None:
 def test_what_is_not_known_does_no_harm() -> None:
     assert list(lines({})) == []
     assert "an unknown time" in next(lines({"attempts": [{}]}))
+
+
+def test_an_item_that_failed_is_named_with_its_error() -> None:
+    error = {"code": "http.status", "message": "503", "at": 12}
+    items = [{"index": 7, "error": error, "attempts": 3}, {"index": None, "error": error, "attempts": 1}]
+    assert list(failed_items(items, 4)) == [
+        "item 7 failed after 3 attempts: http.status: 503 (line 12)",
+        "an item failed: http.status: 503 (line 12)",
+        "and 4 more items failed, which are not told one by one",
+    ]

@@ -62,7 +62,7 @@ def test_a_list_by_offset_is_read_to_its_end() -> None:
 def test_executions_are_read_until_there_are_as_many_as_wanted() -> None:
     client = Lists([execution(number) for number in range(9, 0, -1)])
     entries: list[dict[str, Any]] = []
-    while len(entries) < 5 and (page := _older(client, entries, 5)):
+    while len(entries) < 5 and (page := _older(client, entries, 5, {"path": "a/b"})):
         entries += page
     assert [entry["execution_id"] for entry in entries] == ["9", "8", "7", "6", "5"]
 

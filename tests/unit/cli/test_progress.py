@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
+
+from rich.console import Console
 
 from noetl_serverless.cli.progress import Progress, line
 
@@ -131,6 +134,16 @@ def test_a_sub_playbook_ends_the_step_that_waits_for_it_alone() -> None:
     assert progress.feed([event("child.ended", 7, "two", resumes=True, status="ok")]) == []
 
 
+def test_what_was_under_way_in_quarantine_was_stopped_by_its_end_once_it_is_dropped() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("playbook.failed", 3, None, quarantined={"type": "call.done"})])
+    assert progress.dropped is None
+    progress.feed([event("execution.dropped", 50, None, by={"kind": "user", "name": "ada"})])
+    row = progress.rows["load", 1]
+    assert (row.told, row.duration(100.0)) == ("stopped", 2.0)
+    assert progress.dropped is not None and progress.dropped["payload"]["by"]["name"] == "ada"
+
+
 def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_on() -> None:
     progress = Progress()
     progress.feed([event("command.issued", 1), event("playbook.failed", 2, None, quarantined={"type": "call.done"})])
@@ -138,3 +151,31 @@ def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_
     progress.feed([event("execution.retried", 3, None), event("execution.cancelled", 4, None)])
     row = progress.rows["load", 1]
     assert (row.told, row.duration(100.0)) == ("stopped", 3.0)
+
+
+def text_of(progress: Progress, *, whole: bool = False) -> list[str]:
+    console = Console(width=160, file=StringIO())
+    console.print(progress.steps(whole=whole))
+    assert isinstance(console.file, StringIO)
+    return [line for line in console.file.getvalue().splitlines() if "load" in line]
+
+
+def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
+    progress = Progress()
+    failed = [
+        {"attempt": 1, "task": "load", "error": {"code": "boom", "message": "it broke"}},
+    ]
+    for turn in range(1, 3001):
+        meta = {"duration_ms": 1000, "attempts": failed} if turn == 7 else {"duration_ms": 1000}
+        progress.feed([event("command.issued", 1, generation=turn), event("call.done", 2, generation=turn, meta=meta)])
+    first, rest, last = text_of(progress)
+    assert "load (again, 3000)" in last and "again" not in first
+    assert [part.strip() for part in rest.split("  ") if part.strip()] == [
+        "⋮",
+        "load (again, 2 to 2999)",
+        "2998 done",
+        "2998.00 s",
+        "2998.00 s",
+        "1",
+    ]
+    assert len(text_of(progress, whole=True)) == 3000

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from graphql import GraphQLEnumType
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from noetl_serverless.control_plane.openapi import document
 from noetl_serverless.control_plane.routes import OPERATIONS
+from noetl_serverless.gateway.schema import schema
 
 
 def test_the_document_is_valid_openapi() -> None:
@@ -15,6 +17,14 @@ def test_every_route_is_listed_under_its_name() -> None:
     for operation in OPERATIONS:
         assert paths[operation.path][operation.method.lower()]["operationId"] == operation.name
     assert {"/livez", "/readyz", "/metrics", "/openapi.json"} <= paths.keys()
+
+
+def test_what_running_covers_is_said_alike_over_rest_and_graphql() -> None:
+    rest = document()["components"]["schemas"]["UnderWay"]["properties"]["status"]["description"]
+    running = schema().type_map["StepStatus"]
+    assert isinstance(running, GraphQLEnumType)
+    for said in (rest, " ".join((running.values["running"].description or "").split())):
+        assert "runs it or lets it wait in itself, for its turn, for a Python process or for its next attempt" in said
 
 
 def test_names_are_unique() -> None:

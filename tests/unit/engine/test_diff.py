@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import dedent, indent
 from typing import Any
 
@@ -46,6 +47,28 @@ def test_nor_does_it_in_the_middle_of_an_execution(start: Any, name: str) -> Non
     for seq in facts:
         found = diff("7", whole.log[: seq - 1], whole.plan, whole.plan)
         assert found.empty and not found.undetermined, (seq, found.document())
+
+
+SIBLING = """
+- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}
+- {step: b, tool: {kind: python, code: "result = 1", input: {c: "{{ c.status | default('none') }}"}}}
+- {step: c, tool: {kind: noop}}
+"""
+
+
+def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped(start: Any) -> None:
+    """As the first releases wrote it."""
+    run = start(SIBLING)
+    run.done("a")
+    run.done("b", 1)
+    (issued,) = run.issued("b")
+    assert issued.payload["scope"]["steps"] == {"c": {"status": "skipped"}}
+    scope = {**issued.payload["scope"], "steps": {}}
+    older = replace(issued, payload={**issued.payload, "scope": scope})
+    run.log = [older if event is issued else event for event in run.log]
+    assert diff("7", run.log, run.plan, run.plan).empty
+    ahead = against(run, SIBLING.replace("result = 1", "result = 2"))
+    assert [change.where for change in ahead.reparameterised["b"]] == ["tool.code"]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -17,6 +17,7 @@ def test_events_are_stored_under_these_names() -> None:
         "child.ended",
         "execution.cancelled",
         "execution.retried",
+        "execution.dropped",
     } == e.FACTS
     assert {
         "command.issued",

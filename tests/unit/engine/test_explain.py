@@ -204,6 +204,35 @@ def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
     assert [entry["status"] for entry in found["steps"]] == ["ok", "ok", "ok", "skipped"]
 
 
+def test_the_failed_items_of_a_best_effort_loop_are_named(start: Any) -> None:
+    run = start(WORKFLOWS["best effort"])
+    frames = 0
+    while run.state.status == "running":
+        command = next(iter(run.state.commands))
+        order = run.state.commands[command]
+        if order.frame is None:
+            run.report(command, data=1)
+            continue
+        _, first, end, _ = order.frame
+        errors = {str(first): {"code": "boom", "message": "it broke", "attempts": 2}} if frames == 0 else {}
+        run.frame(command, [None] * (end - first), failed=len(errors), errors=errors)
+        frames += 1
+    [loop] = [step for step in of(run)["steps"] if "failed_items" in step]
+    assert loop["failed_items"]["count"] == 1, loop
+    [item] = loop["failed_items"]["first"]
+    assert (item["index"], item["error"]["code"], item["attempts"]) == (0, "boom", 2)
+
+
+def test_what_was_dropped_says_when_and_by_whom_and_is_no_longer_in_quarantine(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    assert of(run)["dropped"] is None
+    run.fact(e.DROPPED, payload={"seq": len(run.log), "by": {"kind": "user", "name": "ada"}})
+    found = of(run)
+    assert (found["status"], found["quarantined"], found["error"]) == ("failed", None, UNDECIDED)
+    assert found["dropped"] == {"at": run.now, "by": {"kind": "user", "name": "ada"}}
+
+
 def test_a_cancelled_one_is_no_longer_in_quarantine(start: Any) -> None:
     run = start(CHAIN)
     set_apart(run)

@@ -53,6 +53,29 @@ def test_exclusive_takes_the_first_true_arc_and_skips_the_others(start):
     assert run.state.status == "completed"
 
 
+ONE_OF_TWO = """
+- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}
+- {step: b, LOOP tool: {kind: python, code: x = 1, input: {c: "{{ c.status }}"}}, next: {arcs: [{step: d, when: WHEN}]}}
+- {step: c, tool: {kind: noop}, next: {arcs: [{step: d}]}}
+- {step: d, tool: {kind: noop}}
+"""
+
+
+def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins(start):
+    run = start(ONE_OF_TWO.replace("LOOP", "").replace("WHEN", "true"))
+    run.done("a")
+    (issued,) = run.issued("b")
+    assert issued.payload["scope"]["steps"] == {"c": {"status": "skipped"}}, "b cannot tell that c is skipped"
+    assert [event.type for event in run.log[-2:]] == ["command.issued", "step.skipped"], "the log has another order"
+
+
+def test_and_for_what_follows_from_it_at_once(start):
+    loop = 'loop: {in: "{{ [] }}", iterator: n},'
+    run = start(ONE_OF_TWO.replace("LOOP", loop).replace("WHEN", "\"{{ c.status == 'skipped' }}\""))
+    run.done("a")
+    assert run.running == {"d"}, run.log[-1].payload
+
+
 def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all(start):
     run = start(
         """

@@ -72,6 +72,18 @@ def test_as_of_an_instant_is_before_the_first_fact_that_is_later(start: Any) -> 
     assert [event.seq for event in up_to(run.log, seq=3)] == [1, 2, 3]
 
 
+def test_what_is_dropped_from_quarantine_ended_when_it_went_there(start: Any) -> None:
+    run = start("- {step: only, tool: {kind: noop}}\n")
+    error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
+    kept = {"type": e.CALL_DONE, "step": "only", "generation": 1, "command": "only#1", "at": run.now, "payload": {}}
+    run.fact(e.FAILED, payload={"error": error, e.QUARANTINED: kept})
+    ended = run.now
+    run.now += 1000
+    run.fact(e.DROPPED, payload={"seq": len(run.log), "by": None})
+    row = surfaces("7", run.log).execution
+    assert (row["status"], row["ended_at"], row["head"]) == ("FAILED", ended, len(run.log))
+
+
 def test_what_was_in_quarantine_ended_when_it_did_at_last(start: Any) -> None:
     run = start("- {step: only, tool: {kind: noop}}\n")
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}

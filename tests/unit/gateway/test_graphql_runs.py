@@ -99,3 +99,79 @@ async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) 
     query = """query ($after: String) { execution(id: "7") { runs(after: $after) { nodes { seq } } } }"""
     await ask.data(query, after=page["pageInfo"]["endCursor"])
     assert upstream.last.query == {"after": "3", "limit": "51"}
+
+
+WARNING = {"code": "routing.no_match", "step": "first", "message": "no arc of step 'first' was taken"}
+KEPT = {
+    "execution_id": "7",
+    "path": "etl/load",
+    "version": 2,
+    "seq": 3,
+    "at": "2026-01-01T00:00:00Z",
+    "error": {"code": "engine.undecidable", "message": "no idea", "place": "engine/decide.py:1 in finish"},
+    "fact_count": 1,
+    "facts": [
+        {
+            "type": "call.done",
+            "step": "first",
+            "generation": 1,
+            "command_id": "first#1",
+            "at": "2026-01-01T00:00:00Z",
+            "payload": None,
+            "payload_bytes": 9000,
+            "beginning": '{"data":',
+        }
+    ],
+}
+APART = """warnings { code message step } quarantined quarantine { seq at factCount error { code message place }
+    facts { type step generation commandId at payload payloadBytes beginning } }"""
+
+
+async def test_an_execution_tells_what_it_warns_of(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions/7"] = {**entry(7), "warnings": [WARNING], "quarantined": False}
+    found = (await ask.data(f'{{ execution(id: "7") {{ {APART} }} }}'))["execution"]
+    assert found == {"warnings": [WARNING], "quarantined": False, "quarantine": None}
+    assert [seen.path for seen in upstream.seen] == ["/api/executions/7"], "it was asked for more than once"
+
+
+async def test_an_execution_tells_that_it_is_in_quarantine_and_why(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions/7"] = {**entry(7), "warnings": [], "quarantined": True}
+    upstream.answers["GET /api/quarantine/7"] = KEPT
+    found = (await ask.data(f'{{ execution(id: "7") {{ {APART} }} }}'))["execution"]
+    assert (found["warnings"], found["quarantined"]) == ([], True)
+    assert found["quarantine"]["error"] == KEPT["error"]
+    assert (found["quarantine"]["seq"], found["quarantine"]["factCount"]) == (3, 1)
+    [fact] = found["quarantine"]["facts"]
+    assert (fact["commandId"], fact["payload"], fact["payloadBytes"]) == ("first#1", None, 9000)
+    upstream.answers["GET /api/quarantine/7"] = None
+    found = (await ask.data(f'{{ execution(id: "7") {{ {APART} }} }}'))["execution"]
+    assert found["quarantine"] is None, "it left quarantine meanwhile"
+
+
+async def test_those_of_a_list_are_asked_for_once_each(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions"] = [entry(8), entry(7)]
+    for id, warnings in ((8, []), (7, [WARNING])):
+        upstream.answers[f"GET /api/executions/{id}"] = {**entry(id), "warnings": warnings, "quarantined": False}
+    found = await ask.data("{ executions { nodes { warnings { step } quarantined principal } } }")
+    shown = found["executions"]["nodes"]
+    assert [node["warnings"] for node in shown] == [[], [{"step": "first"}]]
+    assert [node["quarantined"] for node in shown] == [False, False]
+    assert sorted(seen.path for seen in upstream.seen[1:]) == ["/api/executions/7", "/api/executions/8"]
+
+
+async def test_a_list_is_narrowed_as_over_rest(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions"] = []
+    since, until = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00+01:00"
+    query = """query ($since: String, $until: String) { executions(
+        since: $since, until: $until, principal: "ada", principalKind: "user", status: FAILED) { nodes { id } } }"""
+    await ask.data(query, since=since, until=until)
+    asked = {"since": since, "until": until, "principal": "ada", "principal_kind": "user", "status": "FAILED"}
+    assert upstream.last.query == {**asked, "page_size": "21"}
+
+
+async def test_they_cost_what_a_call_costs(ask: Ask) -> None:
+    query = (
+        "{ executions(first: 100) { nodes { a: warnings { code } b: warnings { code } c: quarantined d: quarantined "
+    )
+    query += "e: quarantined f: quarantine { seq } } } }"
+    assert "The query costs" in (await ask.error(query, 400))["message"]

@@ -109,8 +109,19 @@ async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, f
     assert await engine.ledger.quarantined(10) == []
     with pytest.raises(Conflict, match="not in quarantine"):
         await engine.ledger.retry(id)
+    assert await status(engine, id) == "failed"
     with pytest.raises(NotFound, match="not in quarantine"):
         await engine.ledger.drop(id)
+
+
+async def test_the_log_tells_when_and_by_whom_it_was_dropped(engine: Engine, faulty: Faulty) -> None:
+    id = await into_quarantine(engine, faulty)
+    await engine.ledger.drop(id, {"kind": "user", "name": "ada"})
+    *_, failed, dropped = await engine.log.events(id)
+    assert (dropped.type, dropped.cause, dropped.seq) == (e.DROPPED, None, failed.seq + 1)
+    assert dropped.payload == {"seq": failed.seq, "by": {"kind": "user", "name": "ada"}}
+    if isinstance(engine.log, MemoryLog):
+        assert engine.log.executions[id].ended_at == failed.at, "it ended when it went into quarantine"
 
 
 async def test_what_was_dropped_is_not_cancelled_any_more(engine: Engine, faulty: Faulty) -> None:

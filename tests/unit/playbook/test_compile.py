@@ -179,6 +179,21 @@ class TestTasks:
         rules = "[{else: {then: {do: retry, backoff: fixed, delay: 2}}}]"
         assert task(f"kind: noop\nspec: {{policy: {{rules: {rules}}}}}").rules[0].backoff == "fixed"
 
+    @pytest.mark.parametrize(
+        ("then", "attempts", "backoff", "delay"),
+        [
+            ("delay: 2", 3, "fixed", 2.0),
+            ("delay: 2, attempts: 9", 9, "fixed", 2.0),
+            ("attempts: 9", 9, "none", 1.0),
+            ("backoff: linear", 3, "linear", 1.0),
+            ("backoff: none, delay: 2", 3, "none", 2.0),
+        ],
+    )
+    def test_a_delay_alone_is_the_same_each_time(self, then: str, attempts: int, backoff: str, delay: float) -> None:
+        rules = f"[{{else: {{then: {{do: retry, {then}}}}}}}]"
+        rule = task(f"kind: noop\nspec: {{policy: {{rules: {rules}}}}}").rules[0]
+        assert (rule.attempts, rule.backoff, rule.delay) == (attempts, backoff, delay)
+
     def test_a_jump_back_goes_to_the_task_before(self) -> None:
         compiled = one(
             """

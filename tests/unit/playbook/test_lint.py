@@ -4,7 +4,7 @@ import pytest
 
 from noetl_serverless.playbook.lint import lint
 
-from .playbooks import playbook, step
+from .playbooks import playbook, step, tool
 
 
 def warnings(text: str) -> list[tuple[int | None, str]]:
@@ -58,3 +58,21 @@ def test_an_event_nobody_sends(when: str, unknown: bool) -> None:
 def test_templates_in_the_workload() -> None:
     text = playbook('workload: {a: [{b: "{{ x }}"}]}\nworkflow: [{step: a, tool: {kind: noop}}]\n')
     assert warnings(text) == [(4, "not_rendered")]
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("backoff: none, delay: 2", True),
+        ("backoff: none, delay: 0", False),
+        ("delay: 2", False),
+        ("backoff: none", False),
+    ],
+)
+def test_a_delay_that_is_not_waited(then: str, said: bool) -> None:
+    rules = f"[{{else: {{then: {{do: retry, {then}}}}}}}]"
+    of_a_step = tool(f"kind: noop\nspec:\n  policy:\n    rules: {rules}")
+    assert warnings(of_a_step) == ([(10, "no_delay")] if said else [])
+    of_a_workbook = f"workbook: [{{name: t, tool: {{kind: noop, spec: {{policy: {{rules: {rules}}}}}}}}}]\n"
+    text = playbook(of_a_workbook + "workflow: [{step: a, tool: {kind: noop}}]\n")
+    assert warnings(text) == ([(4, "no_delay")] if said else [])

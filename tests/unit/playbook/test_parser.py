@@ -279,6 +279,8 @@ class TestShape:
             ("{when: '{{ x }}', then: {do: retry, backoff: slow}}", "none, fixed, linear, exponential"),
             ("{when: '{{ x }}', then: {do: retry, delay: -1}}", "greater than or equal to 0"),
             ("{when: '{{ x }}', then: {do: retry, times: 3}}", "unknown key 'times'"),
+            ("{when: '{{ x }}', then: {do: retry, max_delay: 3}}", "unknown key 'max_delay'"),
+            ("{when: '{{ x }}', then: {do: retry, jitter: true}}", "unknown key 'jitter'"),
         ],
     )
     def test_faults_of_a_rule(self, rule: str, message: str) -> None:

@@ -162,7 +162,7 @@ async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Any, make
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child", payload={"x": NAN})))
     outcome = await bench.run(make.step(make.task("sub")))
     assert (outcome.status, outcome.child) == ("error", None)
-    assert "child.payload.x: NaN" in outcome.error["message"]
+    assert "the payload of the sub-playbook cannot be stored: at child.payload.x: NaN" in outcome.error["message"]
     assert outcome.error["task"] == "sub"
 
 
@@ -201,11 +201,11 @@ async def test_what_is_nobody_elses_is_looked_at_as_it_leaves(bench: Any, make: 
 @pytest.mark.parametrize(
     ("given", "part", "limit"),
     [
-        (ToolOutcome("ok", extra={f"k{n}": "x" * 7000 for n in range(20)}), "extra", limits.EXTRA_BYTES),
-        (ToolOutcome("ok", meta={f"k{n}": "x" * 7000 for n in range(20)}), "meta", limits.META_BYTES // 2),
+        (ToolOutcome("ok", extra={f"k{n}": "x" * 7000 for n in range(20)}), "'extra'", limits.EXTRA_BYTES),
+        (ToolOutcome("ok", meta={f"k{n}": "x" * 7000 for n in range(20)}), "'meta'", limits.META_BYTES // 2),
         (
             ToolOutcome("ok", child=ChildRequest(path="c", payload={"x": "y" * limits.WORKLOAD_BYTES})),
-            "child.payload",
+            "the payload of the sub-playbook",
             limits.WORKLOAD_BYTES,
         ),
     ],
@@ -216,7 +216,7 @@ async def test_a_part_that_is_too_large_is_named_with_its_size_and_limit(
     bench.tool("a", given)
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error["code"], outcome.error["task"]) == ("error", "value.too_large", "a")
-    assert outcome.error["message"].startswith(f"'{part}' has ")
+    assert outcome.error["message"].startswith(f"{part} has ")
     assert outcome.error["message"].endswith(f" bytes of JSON, and may have {limit}")
 
 

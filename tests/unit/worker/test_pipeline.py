@@ -7,6 +7,7 @@ import pytest
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
+from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results import patience
@@ -323,6 +324,48 @@ async def test_a_wait_is_given_back_if_it_is_long_or_if_the_time_is_short(
     bench.tool("a", make.failed())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=delay))))
     assert (outcome.status, outcome.delay) == ("deferred", delay)
+
+
+DELAYED = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: delayed}
+workflow:
+  - step: a
+    LOOP
+    tool:
+      kind: noop
+      spec: {policy: {rules: [{when: "{{ output.status == 'error' }}", then: {do: retry, THEN}}]}}
+"""
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["of a step", "of a loop's items"])
+@pytest.mark.parametrize(
+    ("then", "waits"),
+    [
+        ("attempts: 4, delay: 2", [2, 2, 2]),
+        ("delay: 2", [2, 2]),
+        ("delay: 0", []),
+        ("attempts: 4", []),
+        ("backoff: linear", [1, 2]),
+        ("backoff: none, delay: 2", []),
+    ],
+)
+async def test_a_retry_waits_as_its_rule_says(
+    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch, then: str, waits: list[float], loop: bool
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    bench.tool("noop", make.failed())
+    written = "loop: {in: [1], iterator: n}" if loop else "desc: once"
+    each = load_plan(DELAYED.replace("LOOP", written).replace("THEN", then)).steps["a"]
+    outcome = await (bench.frame(each, [1]) if loop else bench.run(each))
+    assert outcome.status == "error"
+    assert slept == waits, f"a rule with '{then}' waits otherwise"
 
 
 async def test_attempts_go_on_counting_after_a_deferral(bench: Any, make: Any) -> None:

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.limits import PAYLOAD_BYTES
+from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results import patience
+from noetl_serverless.tools.port import ToolOutcome
 
 ERROR = "{{ output.status == 'error' }}"
 LARGE = "x" * 9000
@@ -48,6 +51,17 @@ async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any) ->
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error, len(tool.calls)) == ("done", None, 1)
     assert outcome.ref is not None
+
+
+async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
+    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
+    stumbling(bench, 100)
+    bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child", payload={"text": "x" * PAYLOAD_BYTES})))
+    outcome = await bench.run(make.step(make.task("sub")))
+    assert (outcome.status, outcome.child) == ("error", None)
+    assert outcome.error["message"].startswith("the payload of the sub-playbook could not be stored: ")
 
 
 async def test_a_store_that_stays_away_fails_the_step_and_is_named(

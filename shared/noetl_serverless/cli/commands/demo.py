@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ from .catalog import playbook_files, register_text
 from .run import show_outcome, watch
 from .stack import tell
 
+# seconds between two looks at whether the stack still runs
+PAUSE = 0.2
+
 
 @command
 def demo(
@@ -25,8 +29,8 @@ def demo(
     data: DataOption = None,
     stay: Annotated[bool, typer.Option("--stay/--no-stay", help="Stay up until Ctrl-C.")] = True,
 ) -> None:
-    """Start a stack, register a folder of playbooks, run one, and stay up until Ctrl-C."""
-    from ...hosts.local.launch import launch
+    """Start a stack, register a folder of playbooks, run one, and stay up until Ctrl-C or `noetls down`."""
+    from ...hosts.local.launch import has_ended, launch
     from ...hosts.local.layout import Layout
     from ..file_server import serve_folder
 
@@ -41,12 +45,17 @@ def demo(
         raise Failure(str(error)) from error
     try:
         with serve_folder(folder / "data") as files:
-            status = _play(layout, running, folder, path, {"data_url": files})
+            try:
+                status = _play(layout, running, folder, path, {"data_url": files})
+            except Failure as error:
+                if has_ended(launched, running):
+                    raise Failure(f"the stack was stopped while the demo ran: {error}") from error
+                raise
             say(f"\nafter {time.monotonic() - began:.1f} s:")
             tell(running, False)
             say(f"files          {files}")
             if stay:
-                _until_interrupted()
+                _until(lambda: has_ended(launched, running))
     finally:
         if launched is not None:
             launched.stop()
@@ -67,8 +76,10 @@ def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workloa
     return str(outcome["status"])
 
 
-def _until_interrupted() -> None:
+def _until(ended: Callable[[], bool]) -> None:
     say("up until Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
+        while not ended():
+            time.sleep(PAUSE)
+        say("the stack was stopped, and so the demo ends; its data stays")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..client import Client
 from ..failure import FAILED, WrongUse
+from ..instant import ago
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, say, show, table
 from ..recordings import SUFFIX, fetch, is_capsule, recording_of
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ...playbook.plan import Plan
 
 PAGE = 200
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 RecordedOption = Annotated[
     str | None, typer.Argument(metavar="[ID|FILE]", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
@@ -60,7 +59,7 @@ def diff(
     if since is not None:
         if path is None:
             raise WrongUse("--since needs --path")
-        _gate(_instant(since), path, playbook, version, data, assume_ok, as_json)
+        _gate(ago(since, "--since"), path, playbook, version, data, assume_ok, as_json)
         return
     if path is not None:
         raise WrongUse("--path goes with --since")
@@ -171,13 +170,3 @@ def _verdict(document: dict[str, Any]) -> str:
     at = document["divergence"]
     where = f", first at event {at['seq']}" + (f" ({at['step']})" if at["step"] else "") if at else ""
     return (", ".join(parts) or "differs") + where
-
-
-def _instant(since: str) -> datetime:
-    match = re.fullmatch(r"(\d{1,9})([smhdw])", since)
-    if match is None:
-        raise WrongUse(f"--since {since!r}: expected something like 90m, 12h, 7d or 2w")
-    try:
-        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        return datetime.fromtimestamp(0, UTC)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from ..attempts import lines
+from ..attempts import failed_items, lines
 from ..client import Client
-from ..ending import principal, quarantine, remarks, warnings
+from ..ending import dropped, principal, quarantine, remarks, warnings
 from ..failure import FAILED
+from ..instant import instant
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
 from ..progress import Progress
@@ -22,6 +24,14 @@ from .run import value_of
 # of a step
 MOST_LINES = 10
 
+
+class Status(StrEnum):
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 
 
@@ -29,49 +39,86 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 def executions(
     data: DataOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many, newest first.")] = 25,
+    status: Annotated[
+        Status | None, typer.Option("--status", case_sensitive=False, help="Only those that stand so.")
+    ] = None,
+    playbook: Annotated[
+        str | None, typer.Option("--playbook", metavar="PATH", help="Only of this playbook, and of those below it.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Only those that began then or later: 90m, 7d, a date."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="Only those that began before: 90m, 7d, a date.")
+    ] = None,
+    who: Annotated[
+        str | None, typer.Option("--principal", metavar="NAME", help="Only those that NAME started, or KIND:NAME.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first.
+
+    WHEN is a time ago, such as 90m, 12h or 7d, or a date and time, 2026-05-01 or 2026-05-01T08:00, which is of here
+    unless it says otherwise. Of executions in the archive it is not known who started them.
+    """
+    wanted = {
+        "status": status.value if status else None,
+        "path": playbook,
+        "since": None if since is None else instant(since, "--since").isoformat(),
+        "until": None if until is None else instant(until, "--until").isoformat(),
+        **_starter(who),
+    }
     entries: list[dict[str, Any]] = []
     with running_stack(data) as client:
         # a page may have fewer than it was asked for: the last is empty
-        while len(entries) < limit and (page := _older(client, entries, limit)):
+        while len(entries) < limit and (page := _older(client, entries, limit, wanted)):
             entries += page
     if as_json:
         print_json(entries)
         return
-    columns = ["execution_id", "path", "version", "status", "start_time", "duration_human"]
+    columns = ["execution_id", "path", "version", "status", "start_time", "duration_human", "principal"]
     if any(entry.get("archived") for entry in entries):
         columns.append("archived")
-    show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+    rows = [{**entry, "principal": principal(entry.get("principal"))} for entry in entries]
+    show(table(columns, [[row.get(column) for column in columns] for row in rows]))
 
 
 @command
-def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show one execution: where its steps stand, the attempts that failed, and its result."""
+def show_(
+    execution_id: IdArgument,
+    data: DataOption = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every turn of a step that runs again and again, and all that failed.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one execution: where its steps stand, the attempts that failed, and its result.
+
+    Of a step that runs again and again the first and the last turn are told, and those that failed; --all tells each.
+    """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
         place = f"/api/executions/{quote(execution_id, safe='')}"
         under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
         if as_json:
-            print_json({**entry, "under_way": under_way, "failed_runs": client.get(f"{place}/runs", failed="true")})
+            runs = client.get(f"{place}/runs", failed="true")
+            items = list(_items_of(_read(client, execution_id)))
+            print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
             return
-        progress = Progress()
-        for page in _pages(client, execution_id):
-            progress.feed(page)
+        progress = _read(client, execution_id)
     progress.place(under_way)
-    if entry["status"] != "RUNNING" and not entry.get("quarantined"):
-        # dropped from quarantine, of which its log says nothing
-        progress.stop()
     where = "  (archived)" if entry.get("archived") else ""
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
-    show(progress.steps())
-    for text in _failures(execution_id, progress):
+    show(progress.steps(whole=whole))
+    for text in (*_items(execution_id, progress, whole), *_failures(execution_id, progress, whole)):
         say(text)
     for text in remarks(entry):
         say(text)
+    if progress.dropped is not None:
+        say(_dropped(progress.dropped))
     if entry.get("error"):
         if not entry.get("quarantined"):
             show(result(entry["error"]))
@@ -121,11 +168,21 @@ def cancel(
         raise typer.Exit(FAILED)
 
 
-def _older(client: Client, entries: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """Those behind `entries`, up to `limit` in all."""
+def _older(
+    client: Client, entries: list[dict[str, Any]], limit: int, wanted: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Those behind `entries`, up to `limit` in all; `wanted`: which."""
     before = entries[-1]["execution_id"] if entries else None
-    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before)
+    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before, **wanted)
     return found
+
+
+def _starter(who: str | None) -> dict[str, str]:
+    """`ada`, or `user:ada`; a name that has a colon of its own needs its kind before it."""
+    kind, colon, name = (who or "").partition(":")
+    if who is None:
+        return {}
+    return {"principal_kind": kind, "principal": name} if colon else {"principal": who}
 
 
 def _pages(client: Any, execution_id: str) -> Any:
@@ -136,14 +193,49 @@ def _pages(client: Any, execution_id: str) -> Any:
         yield page
 
 
-def _failures(execution_id: str, progress: Progress) -> Iterator[str]:
-    """The attempts that came to nothing, the first of each step."""
+def _read(client: Client, execution_id: str) -> Progress:
+    progress = Progress()
+    for page in _pages(client, execution_id):
+        progress.feed(page)
+    return progress
+
+
+def _items_of(progress: Progress) -> Iterator[dict[str, Any]]:
+    """The items of loops that failed: {step, generation, failed, items: [{index, error, attempts}]}, of each run."""
     for row in progress.rows.values():
-        found = [text for run in row.failures for text in lines(asdict(run))]
-        for text in found[:MOST_LINES]:
-            yield f"{row.name}: {text}"
-        if row.failed > len(found) or len(found) > MOST_LINES:
-            yield f"{row.name}: {row.failed} in all; noetls explain {execution_id} {row.name} tells more"
+        if row.failed_items.count:
+            failed = row.failed_items
+            yield {"step": row.name, "generation": row.generation, "failed": failed.count, "items": failed.told}
+
+
+def _items(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
+    """The items of loops that failed, the first of each step, or all that are kept."""
+    found: dict[str, list[str]] = {}
+    for run in _items_of(progress):
+        again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
+        told = failed_items(run["items"], run["failed"] - len(run["items"]))
+        found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
+    for name, texts in found.items():
+        yield from texts if whole else texts[:MOST_LINES]
+        if len(texts) > MOST_LINES and not whole:
+            yield f"{name}: more items failed; noetls explain {execution_id} {name} tells which"
+
+
+def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
+    """The attempts that came to nothing, the first of each step, or all that are kept."""
+    for name in dict.fromkeys(row.name for row in progress.rows.values()):
+        rows = [row for row in progress.rows.values() if row.name == name]
+        found = [text for row in rows for run in row.failures for text in lines(asdict(run))]
+        told = found if whole else found[:MOST_LINES]
+        for text in told:
+            yield f"{name}: {text}"
+        failed = sum(row.failed for row in rows)
+        if failed > len(found) or len(found) > len(told):
+            yield f"{name}: {failed} in all; noetls explain {execution_id} {name} tells more"
+
+
+def _dropped(event: Mapping[str, Any]) -> str:
+    return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -154,5 +246,7 @@ def _line(event: dict[str, Any]) -> str:
     payload = event.get("payload") or {}
     if "quarantined" in payload:
         lines += quarantine(str(event["execution_id"]), payload.get("error"))
+    if event["event_type"] == "execution.dropped":
+        lines.append(_dropped(event))
     lines += warnings(payload.get("warnings") or ())
     return "\n        ".join(lines)

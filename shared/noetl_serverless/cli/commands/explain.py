@@ -7,14 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ..attempts import lines, time
-from ..ending import quarantine, warnings
+from ..attempts import failed_items, lines, time
+from ..ending import dropped, quarantine, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, print_json, say, show
 from ..recordings import RecordedArgument, recording_of
 
 WIDEST = 120
+# items of a loop that failed, where every step is told in short
+FEW_ITEMS = 3
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
 
@@ -88,6 +90,8 @@ def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, s
             yield f"  {text}", "red"
     elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
+    if document["dropped"]:
+        yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
         yield f"  {text}", "yellow"
     for wait in document["waits"]:
@@ -95,8 +99,19 @@ def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, s
     for run in document["steps"]:
         again = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
+        yield from _items(run, whole=whole)
         if whole:
             yield from _chain(run["chain"])
+
+
+def _items(run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """The items of a loop that failed; in short, a few of them."""
+    failed = run.get("failed_items")
+    if not failed:
+        return
+    items = failed["first"] if whole else failed["first"][:FEW_ITEMS]
+    for text in failed_items(items, failed["count"] - len(items)):
+        yield f"  {text}", "yellow"
 
 
 def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from ...store.executions import COMPLETED, Execution, Part
 from ...store.recorded import Recorded
@@ -37,6 +37,22 @@ class ListExecutions(Given):
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
     path: str | None = Field(default=None, description="This path and everything below it.")
     parent_execution_id: Id | None = None
+    since: AwareDatetime | None = Field(default=None, description="Only those that began then or later.")
+    until: AwareDatetime | None = Field(default=None, description="Only those that began before.")
+    principal: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Only those that somebody of this name started; of those in the archive that is not known.",
+    )
+    principal_kind: str | None = Field(
+        default=None, max_length=100, description="With principal: user, schedule, and so on."
+    )
+
+    @model_validator(mode="after")
+    def _kind_of_whom(self) -> Self:
+        if self.principal_kind is not None and self.principal is None:
+            raise ValueError("principal_kind needs principal")
+        return self
 
 
 class ExecutionEntry(BaseModel):

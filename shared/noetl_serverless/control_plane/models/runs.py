@@ -104,16 +104,20 @@ class UnderWay(BaseModel):
     step: str
     generation: int | None
     status: Status = Field(
-        description="queued: its command waits for a worker; running: a worker has it under a lease; delayed: it goes "
-        "on at due_at; parked: its sub-playbook runs; waiting: at its join, for other steps."
+        description="queued: its command waits for a worker; running: a worker has it under a lease, and runs it or "
+        "lets it wait in itself, for its turn, for a Python process or for its next attempt, which are told apart once "
+        "it reports: see runs; delayed: it goes on at due_at; parked: its sub-playbook runs; waiting: at its join, for "
+        "other steps."
     )
     queued: int = Field(description="How many commands wait for a worker.")
     running: int
     delayed: int
     parked: int
     queued_since: datetime | None = Field(description="Since when the first of them waits.")
-    running_since: datetime | None
-    queued_ms: int | None = Field(description="For how long it was queued before it ran; of several, the longest.")
+    running_since: datetime | None = Field(description="Since when the worker has it; of several, the first.")
+    queued_ms: int | None = Field(
+        description="For how long it was queued before a worker took it; of several, the longest."
+    )
     due_at: datetime | None
     worker: str | None = Field(description="Who has it; of several, one.")
     deliveries: int = Field(description="How often it was given to a worker; of several, the most.")

@@ -14,6 +14,7 @@ from ..models.quarantine import (
 )
 from ..operation import USERS, Call, Operation
 from ..page import Page
+from .execute import principal_of
 from .identifiers import execution_id_of
 
 
@@ -40,7 +41,7 @@ async def retry(call: Call) -> Retried:
 
 async def drop(call: Call) -> Dropped:
     execution_id = str(execution_id_of(call))
-    await call.services.ledger.drop(execution_id)
+    await call.services.ledger.drop(execution_id, principal_of(call))
     return Dropped(execution_id=execution_id)
 
 

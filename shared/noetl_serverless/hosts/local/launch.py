@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from .layout import Layout
@@ -22,6 +23,10 @@ class Launched:
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
+
+    @property
+    def ended(self) -> bool:
+        return self._popen.poll() is not None
 
     def stop(self) -> None:
         self._popen.terminate()
@@ -79,6 +84,15 @@ def stop(layout: Layout) -> bool:
             raise RuntimeError(f"the stack (pid {run['pid']}) has not ended after {LONGEST_STOP:g} s")
         time.sleep(PAUSE)
     return True
+
+
+def has_ended(launched: Launched | None, run: Mapping[str, Any]) -> bool:
+    """Whether the stack of `launch` does not run any more."""
+    if launched is not None:
+        return launched.ended
+    import psutil
+
+    return not psutil.pid_exists(run["pid"])
 
 
 def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, Any]:

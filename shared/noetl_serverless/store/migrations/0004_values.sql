@@ -26,6 +26,9 @@ ALTER TABLE noetl.schedule ALTER COLUMN input_payload DROP DEFAULT;
 ALTER TABLE noetl.schedule ALTER COLUMN input_payload TYPE json;
 ALTER TABLE noetl.schedule ALTER COLUMN input_payload SET DEFAULT '{}';
 
+-- Who started what, the newest first.
+CREATE INDEX execution_principal ON noetl.execution ((principal ->> 'name'), execution_id) WHERE principal IS NOT NULL;
+
 -- The transaction that wrote the event. A reader of all events that stops at the oldest transaction still running, and
 -- goes on from there, misses none that commits late. Null: written before there was the column, and committed long ago.
 ALTER TABLE noetl.event ADD COLUMN transaction_id xid8;

@@ -8,10 +8,15 @@ FROM (
         (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
             finished, principal, false AS archived
         FROM noetl.execution
-        WHERE (CAST(:status AS text) IS NULL OR status = :status)
+        -- of somebody's, the index of the status is no way: it leads to everybody's
+        WHERE (CAST(:status AS text) IS NULL
+            OR CASE WHEN CAST(:principal AS text) IS NULL THEN status = :status ELSE status || '' = :status END)
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR execution_id < :before)
+          AND (CAST(:since AS bigint) IS NULL OR execution_id >= :since)
+          AND (CAST(:principal AS text) IS NULL OR principal ->> 'name' = :principal)
+          AND (CAST(:kind AS text) IS NULL OR principal ->> 'kind' = :kind)
         ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
         UNION ALL
         (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.status, NULL, NULL, a.head,
@@ -22,6 +27,9 @@ FROM (
           AND (CAST(:path AS text) IS NULL OR a.path = :path OR starts_with(a.path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR a.parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR a.execution_id < :before)
+          AND (CAST(:since AS bigint) IS NULL OR a.execution_id >= :since)
+          -- it does not tell who started them
+          AND CAST(:principal AS text) IS NULL
         ORDER BY a.execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
     ) everywhere
     -- one more, to know whether there is a next page

@@ -102,18 +102,6 @@ SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id = :id;
 
--- drop_quarantined: take an execution from the list, leave it as it ended, and give those of its children that run a fact
-WITH locked AS (
-    SELECT execution_id FROM noetl.execution WHERE execution_id = :id FOR UPDATE
-), dropped AS (
-    DELETE FROM noetl.quarantine q USING locked WHERE q.execution_id = locked.execution_id RETURNING q.execution_id
-), told AS (
-    INSERT INTO noetl.inbox (execution_id, type, at, payload)
-    SELECT e.execution_id, :type, to_timestamp(CAST(:at AS float8) / 1000.0), CAST(:payload AS json)
-    FROM dropped JOIN noetl.execution e ON e.parent_execution_id = dropped.execution_id AND e.status = 'RUNNING'
-)
-SELECT execution_id FROM dropped;
-
 -- children: the executions that one has started and that still run
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 

@@ -1,0 +1,62 @@
+"""The turns of a step on a cycle, folded: thousands of them are one line, and the few that tell something stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+# turns of one step that are told one by one, whatever they are
+FEW = 4
+# of one step, turns beside the first and the last that are told because they did not end well
+MOST = 20
+WELL = frozenset({"done", "skipped"})
+
+
+class Turn(Protocol):
+    name: str
+
+    @property
+    def told(self) -> str:
+        """How it stands, in a word."""
+
+
+T = TypeVar("T", bound=Turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded(Generic[T]):
+    """Turns of one step that are not told one by one, in order."""
+
+    turns: list[T]
+
+    @property
+    def told(self) -> str:
+        """`4990 done, 8 failed`."""
+        return ", ".join(f"{times} {how}" for how, times in Counter(turn.told for turn in self.turns).items())
+
+
+def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
+    """The turns of all steps, in order; of a step with more than a few, its first one, then the rest as one, and by
+    themselves the last one and of those that have not ended well the first MOST."""
+    known = list(turns)
+    often = Counter(turn.name for turn in known)
+    seen: Counter[str] = Counter()
+    apart: Counter[str] = Counter()
+    rest: dict[str, Folded[T]] = {}
+    told: list[T | Folded[T]] = []
+    for turn in known:
+        name = turn.name
+        seen[name] += 1
+        if often[name] <= FEW or seen[name] in (1, often[name]):
+            told.append(turn)
+        elif turn.told not in WELL and apart[name] < MOST:
+            apart[name] += 1
+            told.append(turn)
+        elif name in rest:
+            rest[name].turns.append(turn)
+        else:
+            rest[name] = Folded([turn])
+            told.append(rest[name])
+    return [item.turns[0] if isinstance(item, Folded) and len(item.turns) == 1 else item for item in told]

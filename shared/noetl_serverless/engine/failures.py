@@ -1,0 +1,55 @@
+"""The items of a loop that failed, as its frames tell of them: some of each by name, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# of one run of a loop, items that are told one by one
+MOST_ITEMS = 20
+
+
+class FailedItems:
+    """Those of one run of a loop, the first of them: fed with its `frame.committed` payloads. `count`: of all."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        # {index, error, attempts}; the index is None of an error whose item the frame does not name
+        self.told: list[dict[str, Any]] = []
+
+    def add(self, frame: Mapping[str, Any]) -> None:
+        self.count += int(frame.get("failed") or 0)
+        if frame.get("failed"):
+            self.told += _failed_of(frame)
+            self.told.sort(key=lambda item: -1 if item["index"] is None else item["index"])
+            del self.told[MOST_ITEMS:]
+
+    @property
+    def untold(self) -> int:
+        return max(0, self.count - len(self.told))
+
+
+def _failed_of(frame: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    errors: Mapping[str, Any] = frame.get("errors") or {}
+    tries = _attempts(frame)
+    for index, error in errors.items():
+        yield {"index": int(index), "error": error, "attempts": _often(error, tries.get(int(index)))}
+    if not errors and isinstance(error := frame.get("error"), Mapping):
+        # of a frame that was given up whole
+        yield {"index": error.get("index"), "error": error, "attempts": _often(error, None)}
+
+
+def _attempts(frame: Mapping[str, Any]) -> dict[int, int]:
+    """Index -> the number of the last attempt that is kept."""
+    found: dict[int, int] = {}
+    meta = frame.get("meta")
+    entries = meta.get("attempts") if isinstance(meta, Mapping) else None
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, Mapping) and isinstance(index := entry.get("index"), int):
+            found[index] = max(found.get(index, 0), int(entry.get("attempt") or 1))
+    return found
+
+
+def _often(error: Any, kept: int | None) -> int:
+    told = error.get("attempts") if isinstance(error, Mapping) else None
+    return max(told if isinstance(told, int) else 1, kept or 1)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from noetl_serverless.cli.turns import FEW, MOST, Folded, folded
+
+
+@dataclass
+class One:
+    name: str
+    number: int
+    told: str = "done"
+
+
+def short(turns: list[One]) -> list[str]:
+    return [
+        f"{item.turns[0].number}-{item.turns[-1].number}: {item.told}" if isinstance(item, Folded) else str(item.number)
+        for item in folded(turns)
+    ]
+
+
+def test_thousands_of_turns_are_the_first_the_rest_and_the_last() -> None:
+    turns = [One("a", number) for number in range(1, 5001)]
+    assert short(turns) == ["1", "2-4999: 4998 done", "5000"]
+
+
+@pytest.mark.parametrize("count", [1, FEW])
+def test_a_few_turns_are_told_one_by_one(count: int) -> None:
+    turns = [One("a", number) for number in range(1, count + 1)]
+    assert folded(turns) == turns
+
+
+def test_those_that_failed_are_kept_as_long_as_they_are_not_too_many() -> None:
+    turns = [One("a", number, "failed" if number in (7, 9) else "done") for number in range(1, 101)]
+    assert short(turns) == ["1", "2-99: 96 done", "7", "9", "100"]
+    turns = [One("a", number, "failed") for number in range(1, 5001)]
+    told = short(turns)
+    assert len(told) == MOST + 3, "the failed ones are not bounded"
+    assert told[-2:] == [f"{MOST + 2}-4999: {4998 - MOST} failed", "5000"]
+
+
+def test_each_step_is_folded_by_itself_in_the_order_in_which_they_began() -> None:
+    turns = [One(name, number) for number in range(1, 11) for name in ("a", "b")] + [One("end", 1)]
+    assert [item.turns[0].name if isinstance(item, Folded) else item.name for item in folded(turns)] == [
+        *("a", "b"),
+        *("a", "b"),
+        *("a", "b"),
+        "end",
+    ]
+
+
+def test_one_turn_alone_is_not_folded() -> None:
+    turns = [One("a", number, "failed" if number in (2, 3) else "done") for number in range(1, 6)]
+    assert short(turns) == ["1", "2", "3", "4", "5"]
