@@ -68,6 +68,8 @@ DEFAULT_IN_FLIGHT: Final = 16
 FRAMES_BYTES: Final = 8 * MIB
 # a finished loop's results stay in the state up to this; beyond, they are read through the manifest
 LOOP_INLINE_BYTES: Final = 16 * KIB
+# of the results of one run of a loop that a worker reads for a template; in its memory they are several times as large
+LOOP_READ_BYTES: Final = 256 * MIB
 
 # -- an answer
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, a manifest in pages
 VERSION = 2
 
 

@@ -10,8 +10,9 @@ from ..engine import events as e
 from ..engine.events import REPORTS
 from ..engine.state import State
 from ..errors import NotFound
+from ..limits import PAGE_BYTES
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, Results, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, together
 from ..store.recorded import Recorded
 from .read import Archive, execution_of
 
@@ -103,16 +104,18 @@ class History(Executions):
             and (not failed or (run.meta or {}).keys() & {"attempts", "lost"})
         ][:limit]
 
-    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
-        return await super().parts(execution_id, step, generation) or await self._parts(execution_id, step, generation)
-
-    async def results(self, execution_id: int, step: str, generation: int, after: int = 0) -> Results:
-        found = await super().results(execution_id, step, generation, after)
-        if found.count:
-            return found
+    async def parts(
+        self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
+    ) -> tuple[list[Part], bool]:
+        found, more = await super().parts(execution_id, step, generation, after, most)
+        if found:
+            return found, more
         parts = await self._parts(execution_id, step, generation)
-        count, end = sum(part.end - part.start for part in parts), max((part.end for part in parts), default=0)
-        return Results([part for part in parts if part.end > after], count, end)
+        return [part for part in parts if part.end > after], False
+
+    async def finished(self, execution_id: int, step: str, generation: int) -> int:
+        found = await super().finished(execution_id, step, generation)
+        return found or sum(part.end - part.start for part in await self._parts(execution_id, step, generation))
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         found = await super().generation(execution_id, step)
