@@ -46,6 +46,10 @@ PAYLOAD_BYTES: Final = 64 * KIB
 WORKLOAD_BYTES: Final = 3 * MIB
 # of the payloads by reference that are read for one commit; it holds one at least
 PAYLOADS_BYTES: Final = 8 * MIB
+# of the facts that wait in an execution's inbox, those that are read for one commit: how many, and how many bytes they
+# have, the last of them with what goes beyond it
+INBOX_FACTS: Final = 1000
+INBOX_BYTES: Final = 8 * MIB
 # of the part of ctx and of earlier outcomes that one command is issued with
 SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 from pg8000.exceptions import DatabaseError
 
+from .. import limits
 from ..engine.events import Event
 from ..engine.state import State
 from ..engine.upcast import STATE_VERSION
 from ..protocol import CommandKey, Held
-from .case import Case, Quarantined, case_of, event_of, inbox_of
+from .case import Case, Inbox, Quarantined, case_of, event_of, inbox_of
 from .connection import Connection, Database, sqlstate
 from .locked import Locked, lock
 from .projections import Rows, project
@@ -181,9 +182,12 @@ class Log:
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
         return {row[0]: case_of(row) for row in rows}
 
-    async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
-        """Facts that have no place in the log yet, with what `Part.taken` names them by."""
-        return inbox_of(await self._database.run(self._sql["inbox"], id=int(execution_id)))
+    async def inbox(self, execution_id: str) -> Inbox:
+        """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
+        rows = await self._database.run(
+            self._sql["inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
+        )
+        return inbox_of(rows)
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
