@@ -10,7 +10,6 @@ missing name, unless it concerns one step alone, which then fails and may be rec
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
@@ -81,8 +80,8 @@ class Decider:
         self.fact = fact
         self.events: list[Event] = []
         self._routes: list[dict[str, Any]] = []
-        # what is still to be done, the next on top
-        self._work: list[Callable[[], None]] = []
+        # what is still to be done, and with what, the next on top
+        self._work: list[tuple[Any, ...]] = []
         self._over = False
         self.size = DecisionSize()
 
@@ -124,7 +123,8 @@ class Decider:
 
     def work_off(self) -> None:
         while self._work:
-            self._work.pop()()
+            act, *given = self._work.pop()
+            act(self, *given)
 
     # -- facts
 
@@ -253,9 +253,10 @@ class Decider:
         self._route(step, generation, event, values, arcs)
         if not arcs:
             self._dead_end(step, output, event)
-        self._work.append(lambda: self._skip_untaken(step, arcs))
+        if step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
+            self._work.append((Decider._skip_untaken, step))
         for arc in reversed(arcs):
-            self._work.append(partial(self._reach, arc.target))
+            self._work.append((Decider._reach, arc.target))
 
     def _route(self, step: Step, generation: int, event: str, values: dict[str, Any], arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
@@ -392,8 +393,8 @@ class Decider:
         self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
         self.finish(step, generation, {"status": "skipped", "meta": {}}, SKIPPED)
 
-    def _skip_untaken(self, step: Step, taken: list[Arc]) -> None:
-        if self._over or step.on_no_match == "quiet" or len(taken) == len(step.arcs):
+    def _skip_untaken(self, step: Step) -> None:
+        if self._over:
             return
         for name in unreachable(self.plan, self.state, [arc.target for arc in step.arcs]):
             self.emit(e.STEP_SKIPPED, {"reason": "not taken"}, step=name)

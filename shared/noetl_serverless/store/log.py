@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -22,6 +23,8 @@ from .locked import Locked, lock
 from .projections import Rows, project
 from .queries import load
 
+# of the rows of a commit, as JSON
+ROWS_AT_ONCE = 1000
 BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
@@ -350,10 +353,10 @@ def _params(parts: Sequence[Part], rows: Rows) -> dict[str, str]:
     quarantined = [{**part.quarantined, "id": part.case.execution_id} for part in parts if part.quarantined is not None]
     return {
         "executions": _json([execution_row(part) for part in parts]),
-        "events": _json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
+        "events": _array(_row(part.case.execution_id, event) for part in parts for event in part.events),
         "closes": _json(closes),
         "commands": _json(rows.commands),
-        "stages": _json(rows.stages),
+        "stages": _array(rows.stages),
         "frames": _json(rows.frames),
         "refs": _json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
         "taken": _json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
@@ -450,6 +453,18 @@ def _keys(keys: Sequence[CommandKey]) -> str:
 
 def _held(held: Sequence[Held]) -> str:
     return _json([{"execution_id": key.execution_id, "command_id": key.command_id, "fence": key.fence} for key in held])
+
+
+def _array(rows: Iterable[Any]) -> str:
+    """As `_json` of a list that may be very long: no more than a few of its rows are there at once."""
+    left, texts = iter(rows), []
+    while some := list(islice(left, ROWS_AT_ONCE)):
+        texts.append(orjson.dumps(some).decode()[1:-1])
+    if not texts:
+        return "[]"
+    texts[0] = f"[{texts[0]}"
+    texts[-1] += "]"
+    return ",".join(texts)
 
 
 def _json(value: Any) -> str:
