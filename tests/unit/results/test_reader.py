@@ -189,10 +189,10 @@ async def test_more_than_a_worker_has_room_for_is_refused_before_it_is_read(
     part = await write(store, ["c" * 40])
 
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        return {"parts": [{"start": after, "end": after + 1, "ref": part}], "next": after + 1}
+        return {"parts": [{"start": after, "end": after + 1, "ref": part}], "next": after + 1 if after < 9 else None}
 
     with pytest.raises(LoopTooLarge, match="more than 100 bytes") as caught:
-        await Resolver(store, fetch).load(manifest(1_000_000))
+        await Resolver(store, fetch).load(manifest(10))
     assert caught.value.status < 500, "to try it again would not help"
     assert store.reads == 1, "the same part twice, and no third time"
 
