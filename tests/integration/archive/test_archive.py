@@ -14,6 +14,7 @@ import pytest
 from tests.integration.archive.conftest import LATER, Killed, Stand, days_ago, started_at
 
 from noetl_serverless.archive import history, log_file
+from noetl_serverless.archive.read import Archive
 from noetl_serverless.cli.commands.archive import EPILOG
 from noetl_serverless.control_plane.routes import results
 from noetl_serverless.results.store import FsspecResultStore
@@ -125,6 +126,11 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     assert {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED} == listed
     assert await logs(stand, id) == log
     assert asked and max(asked) <= most, "it was read whole"
+    reader = history.History(stand.database, Archive(Archives(stand.database), lambda: stand.store))
+    kept, more = await reader.parts(int(id), "each", 1, after=2, most=12)
+    assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
+        "more was kept than a page has room for"
+    )
 
 
 async def test_what_is_archived_still_warns_and_tells_who_started_it(stand: Stand) -> None:
