@@ -46,6 +46,10 @@ PAYLOAD_BYTES: Final = 64 * KIB
 WORKLOAD_BYTES: Final = 3 * MIB
 # of the payloads by reference that are read for one commit; it holds one at least
 PAYLOADS_BYTES: Final = 8 * MIB
+# of the facts that wait in an execution's inbox, those that are read for one commit: how many, and how many bytes they
+# have, the last of them with what goes beyond it
+INBOX_FACTS: Final = 1000
+INBOX_BYTES: Final = 8 * MIB
 # of the part of ctx and of earlier outcomes that one command is issued with
 SCOPE_BYTES: Final = 1 * MIB
 # how deep playbooks may start each other
@@ -71,6 +75,8 @@ DEFAULT_IN_FLIGHT: Final = 16
 FRAMES_BYTES: Final = 8 * MIB
 # a finished loop's results stay in the state up to this; beyond, they are read through the manifest
 LOOP_INLINE_BYTES: Final = 16 * KIB
+# of the results of one run of a loop that a worker reads for a template; in its memory they are several times as large
+LOOP_READ_BYTES: Final = 256 * MIB
 
 # -- an answer
 

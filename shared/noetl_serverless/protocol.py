@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`, a manifest in pages
 VERSION = 2
 
 

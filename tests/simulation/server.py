@@ -15,6 +15,7 @@ from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.ledger.dispatch import Dispatch
+from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.store.executions import Part
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 
@@ -27,6 +28,8 @@ KEY = "k" * 32
 VERIFIER = Verifier(KEY)
 # of the answers to workers, where things go wrong, the one in so many that is compared with what is stored
 LOOKED_AT = 4
+# of a manifest, in a page
+PARTS = 4
 WORKERS = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest"}
 SERVED = {operation.name: operation for operation in OPERATIONS}
 
@@ -47,10 +50,12 @@ class Called:
     names: dict[str, str]
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    query: str = ""
 
 
 def called(path: str, body: bytes | None = None, key: str | None = None) -> Called:
     headers = () if key is None else ((b"idempotency-key", key.encode()),)
+    path, _, query = path.partition("?")
     match path.split("/")[2:]:
         case ["commands", "claim"]:
             name, names = "claimCommands", {}
@@ -66,7 +71,7 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
             name, names = "cancelExecution", {"execution_id": id}
         case _:
             raise AssertionError(path)
-    return Called(name, path, names, body or b"", headers)
+    return Called(name, path, names, body or b"", headers, query)
 
 
 class Server:
@@ -104,7 +109,7 @@ class Server:
             "method": SERVED[call.operation].method,
             "path": call.path,
             "path_params": call.names,
-            "query_string": b"",
+            "query_string": call.query.encode(),
             "headers": [TOKENS[call.operation], *call.headers],
             "starlette.exception_handlers": ({}, EXCEPTION_HANDLERS),
         }
@@ -193,6 +198,12 @@ class History:
     async def get(self, execution_id: int) -> Any:
         raise NotFound(f"there is no execution {execution_id}")
 
-    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
+    async def parts(
+        self, execution_id: int, step: str, generation: int, after: int, most: int
+    ) -> tuple[list[Part], bool]:
+        """A few at a time, so that there are pages in small worlds, too."""
         found = await self._log.parts(str(execution_id), step, generation)
-        return [Part(part["start"], part["end"], part.get("data"), part.get("ref")) for part in found]
+        parts = [Part(part["start"], part["end"], part.get("data"), part.get("ref")) for part in found]
+        kept = sorted((part for part in parts if part.end > after), key=lambda part: part.start)
+        few = PARTS if most == PAGE_BYTES else len(kept)
+        return kept[:few], len(kept) > few

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import insort
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import REPORTS
+from ..engine.limits import size_of
 from ..engine.state import State
 from ..errors import NotFound
+from ..limits import PAGE_BYTES
+from ..store.archives import Place
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, Results, together
+from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, together
 from ..store.recorded import Recorded
 from .read import Archive, execution_of
-
-# with a filter a page reads this many events at a time
-SLICE = 5000
 
 
 class History(Executions):
@@ -55,23 +57,14 @@ class History(Executions):
             place = await self._archive.place(execution_id)
             if place is None:
                 raise
-            found = await self.events(execution_id, after=after, type=type, limit=limit)
-            return found, place.head, place.status
+            return await self._events(place, after, type, limit), place.head, place.status
 
     async def events(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
     ) -> list[Recorded]:
         found = await super().events(execution_id, after=after, type=type, limit=limit)
         place = None if found else await self._archive.place(execution_id)
-        if place is None:
-            return found
-        if type is None:
-            return await self._archive.events(place, after, after + limit)
-        while len(found) < limit and after < place.head:
-            part = await self._archive.events(place, after, after + SLICE)
-            found += [event for event in part if event.type == type]
-            after += SLICE
-        return found[:limit]
+        return found if place is None else await self._events(place, after, type, limit)
 
     async def events_page(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
@@ -80,12 +73,20 @@ class History(Executions):
         place = None if total else await self._archive.place(execution_id)
         if place is None:
             return found, total
+        last = place.head
         if type is None:
-            last = place.head - offset
-            page = await self._archive.events(place, max(after, last - limit), last)
-            return page[::-1], max(0, place.head - after)
-        every = [event for event in await self._archive.events(place, after) if event.type == type]
-        return every[::-1][offset : offset + limit], len(every)
+            # each is one of them: those of other pages need not be read
+            last, after, offset, total = last - offset, max(after, last - offset - limit), 0, max(0, last - after)
+        size = seen = 0
+        async for event in self._archive.scan(place, after, last, backwards=True):
+            if type is not None and event.type != type:
+                continue
+            if offset <= seen < offset + limit:
+                bytes = size_of(event.payload)
+                found.append(event if size < PAGE_BYTES else replace(event, payload={}, payload_bytes=bytes))
+                size += bytes
+            seen += 1
+        return found, seen if type is not None else total
 
     async def runs(
         self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
@@ -94,32 +95,73 @@ class History(Executions):
         place = None if found else await self._archive.place(execution_id)
         if place is None:
             return found
-        every = reported(await self._archive.events(place))
-        return [
-            run
-            for run in every
-            if run.seq > after
-            and (step is None or run.step == step)
-            and (not failed or (run.meta or {}).keys() & {"attempts", "lost"})
-        ][:limit]
+        async for event in self._archive.scan(place, after):
+            if event.type in REPORTS and step in (None, event.step):
+                run = _reported(event)
+                if not failed or (run.meta or {}).keys() & {"attempts", "lost"}:
+                    found.append(run)
+                if len(found) == limit:
+                    break
+        issued = await self._issued(place, found)
+        return [replace(run, issued_at=issued.get(run.seq)) for run in found]
 
-    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
-        return await super().parts(execution_id, step, generation) or await self._parts(execution_id, step, generation)
+    async def _issued(self, place: Place, runs: Sequence[Reported]) -> dict[int, datetime]:
+        """Of each run when its command was issued last before it, by the run's seq: back from the last run until all
+        are found."""
+        asked: dict[str | None, list[int]] = {}
+        for run in runs:
+            asked.setdefault(run.command_id, []).append(run.seq)
+        issued: dict[int, datetime] = {}
+        if not runs:
+            return issued
+        async for event in self._archive.scan(place, 0, runs[-1].seq, backwards=True):
+            if event.type != e.ISSUED or event.command_id not in asked:
+                continue
+            seqs = asked[event.command_id]
+            while seqs and seqs[-1] > event.seq:
+                issued[seqs.pop()] = event.at
+            if not seqs:
+                del asked[event.command_id]
+            if not asked:
+                break
+        return issued
 
-    async def results(self, execution_id: int, step: str, generation: int, after: int = 0) -> Results:
-        found = await super().results(execution_id, step, generation, after)
-        if found.count:
+    async def parts(
+        self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
+    ) -> tuple[list[Part], bool]:
+        found, more = await super().parts(execution_id, step, generation, after, most)
+        if found:
+            return found, more
+        # of all of them those that come first, as many as there is room for: they were finished in any order
+        kept: list[tuple[Part, int]] = []
+        size = 0
+        async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
+            payload = event.payload
+            if event.generation != generation or payload["end"] <= after:
+                continue
+            part = Part(payload["start"], payload["end"], payload.get("data"), payload.get("ref"))
+            bytes = sum(size_of(value) for value in (part.data, part.ref) if value is not None)
+            insort(kept, (part, bytes), key=lambda it: it[0].start)
+            size += bytes
+            while size - kept[-1][1] >= most:
+                size -= kept.pop()[1]
+                more = True
+        return together(part for part, _ in kept), more
+
+    async def finished(self, execution_id: int, step: str, generation: int) -> int:
+        found = await super().finished(execution_id, step, generation)
+        if found:
             return found
-        parts = await self._parts(execution_id, step, generation)
-        count, end = sum(part.end - part.start for part in parts), max((part.end for part in parts), default=0)
-        return Results([part for part in parts if part.end > after], count, end)
+        frames = self._of_loop(execution_id, step, e.FRAME_COMMITTED)
+        items = [it.payload["end"] - it.payload["start"] async for it in frames if it.generation == generation]
+        return sum(items)
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         found = await super().generation(execution_id, step)
         if found is not None:
             return found
-        opened = await self._of_loop(execution_id, step, e.LOOP_OPENED)
-        return max((event.generation or 0 for event in opened), default=None)
+        opened = [event.generation or 0 async for event in self._of_loop(execution_id, step, e.LOOP_OPENED)]
+        return max(opened, default=None)
 
     async def _row(self, execution_id: int) -> dict[str, Any]:
         place = await self._archive.place(execution_id)
@@ -128,33 +170,34 @@ class History(Executions):
         row: dict[str, Any] = (await self._archive.head(place))["execution"]
         return row
 
-    async def _parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
-        frames = await self._of_loop(execution_id, step, e.FRAME_COMMITTED)
-        return together(
-            Part(event.payload["start"], event.payload["end"], event.payload.get("data"), event.payload.get("ref"))
-            for event in sorted(frames, key=lambda event: int(event.payload["start"]))
-            if event.generation == generation
-        )
+    async def _events(self, place: Place, after: int, type: str | None, limit: int) -> list[Recorded]:
+        """In order, `limit` of them at most, and no more than it takes to have PAGE_BYTES of payload."""
+        found: list[Recorded] = []
+        size = 0
+        async for event in self._archive.scan(place, after, after + limit if type is None else None):
+            if type is None or event.type == type:
+                found.append(event)
+                size += size_of(event.payload)
+            if len(found) == limit or size >= PAGE_BYTES:
+                break
+        return found
 
-    async def _of_loop(self, execution_id: int, step: str, type: str) -> list[Recorded]:
+    async def _of_loop(self, execution_id: int, step: str, type: str) -> AsyncIterator[Recorded]:
         place = await self._archive.place(execution_id)
         if place is None:
-            return []
-        return [event for event in await self._archive.events(place) if event.type == type and event.step == step]
+            return
+        async for event in self._archive.scan(place):
+            if event.type == type and event.step == step:
+                yield event
 
 
-def reported(log: Iterable[Recorded]) -> Iterator[Reported]:
-    """Of a whole log, as the database gives it."""
-    issued: dict[str | None, datetime] = {}
-    for event in log:
-        if event.type == e.ISSUED:
-            issued[event.command_id] = event.at
-        elif event.type in REPORTS:
-            payload = event.payload
-            yield Reported(
-                *(event.seq, event.type, event.step, event.generation, event.command_id, event.at),
-                meta=payload.get("meta"),
-                first_item=payload.get("start"),
-                end_item=payload.get("end"),
-                issued_at=issued.get(event.command_id),
-            )
+def _reported(event: Recorded) -> Reported:
+    """As the database gives it, without when its command was issued."""
+    payload = event.payload
+    return Reported(
+        *(event.seq, event.type, event.step, event.generation, event.command_id, event.at),
+        meta=payload.get("meta"),
+        first_item=payload.get("start"),
+        end_item=payload.get("end"),
+        issued_at=None,
+    )

@@ -20,6 +20,8 @@ from .messages import EventRow
 
 # of JSON in one member: what is read at once to show a page of events
 BLOCK_BYTES = 256 * 1024
+# so many blocks of a log are in memory at once, while it is read
+BLOCKS_AT_ONCE = 8
 # more than any line has: a few bytes of gzip can make a thousand times as many
 MOST_LINE = 256 * 1024 * 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,13 +82,13 @@ class LogWriter:
         self._lines, self._size = [], 0
 
 
-def span(blocks: Sequence[Sequence[int]], after: int, last: int | None = None) -> tuple[int, int]:
-    """(offset, length) of the blocks that hold the events behind `after`, up to `last`."""
+def spans(blocks: Sequence[Sequence[int]], after: int, last: int) -> list[tuple[int, int]]:
+    """(offset, length) of the blocks that hold the events behind `after`, up to `last`: of a few at a time, on end."""
     firsts = [block[0] for block in blocks]
     begin = max((index for index, first in enumerate(firsts) if first <= after + 1), default=0)
-    end = len(blocks) if last is None else sum(first <= last for first in firsts)
-    chosen = blocks[begin : max(end, begin + 1)]
-    return chosen[0][1], sum(block[2] for block in chosen)
+    chosen = blocks[begin : max(sum(first <= last for first in firsts), begin + 1)]
+    few = [chosen[at : at + BLOCKS_AT_ONCE] for at in range(0, len(chosen), BLOCKS_AT_ONCE)]
+    return [(some[0][1], sum(block[2] for block in some)) for some in few]
 
 
 def head_of(member: bytes) -> dict[str, Any]:

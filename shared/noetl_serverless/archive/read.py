@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from ..ports import ResultStore
 from ..store.archives import Archives, Place
 from ..store.executions import Execution
 from ..store.recorded import Recorded
-from .log_file import NotALog, events_of, head_of, span
+from .log_file import NotALog, events_of, head_of, spans
 
 T = TypeVar("T")
 
@@ -36,16 +36,21 @@ class Archive:
         _, offset, length = place.blocks[0]
         return await self._understood(place, head_of, await self._read(place, offset, length))
 
-    async def events(self, place: Place, after: int = 0, last: int | None = None) -> list[Recorded]:
-        """Those behind `after`, up to `last`, in order; raises NotFound."""
-        if after >= min(place.head, place.head if last is None else last):
-            return []
-        found = await self._understood(
-            place,
-            lambda content: list(events_of(place.execution_id, content)),
-            await self._read(place, *span(place.blocks, after, last)),
-        )
-        return [event for event in found if after < event.seq and (last is None or event.seq <= last)]
+    async def scan(
+        self, place: Place, after: int = 0, last: int | None = None, *, backwards: bool = False
+    ) -> AsyncIterator[Recorded]:
+        """The events behind `after`, up to `last`, in order, or the last first; a few blocks of them are in memory at
+        once. Raises NotFound."""
+        last = place.head if last is None else min(last, place.head)
+        if after >= last:
+            return
+        chosen = spans(place.blocks, after, last)
+        for offset, length in reversed(chosen) if backwards else chosen:
+            content = await self._read(place, offset, length)
+            found = await self._understood(place, lambda it: list(events_of(place.execution_id, it)), content)
+            for event in reversed(found) if backwards else found:
+                if after < event.seq <= last:
+                    yield event
 
     async def _understood(self, place: Place, read: Callable[[bytes], T], content: bytes) -> T:
         try:

@@ -82,7 +82,7 @@ class ArchivedReplays(Replays):
         place = await self._archive.place(execution_id)
         if place is None:
             raise NotFound(f"there is no execution {execution_id}")
-        return [_event(event) for event in await self._archive.events(place, 0, limit)]
+        return [_event(event) async for event in self._archive.scan(place, 0, limit)]
 
 
 def _event(event: Recorded) -> Event:

@@ -166,7 +166,8 @@ class _Stage:
     def tool(self, kind: str) -> Tool:
         return registry.load(kind) if kind in REAL else self.stub
 
-    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        """All of it, for it is in memory: the first page is the last."""
         names = ("start", "end", "data", "ref")
         parts = [
             {name: event.payload[name] for name in names if name in event.payload}

@@ -10,7 +10,6 @@ missing name, unless it concerns one step alone, which then fails and may be rec
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
@@ -84,8 +83,8 @@ class Decider:
         # the steps that no arc leads to any more: what begins now sees them as skipped, though their events come behind
         # it, as they do in every log there is
         self._foreseen: dict[str, dict[str, Any]] = {}
-        # what is still to be done, the next on top
-        self._work: list[Callable[[], None]] = []
+        # what is still to be done, and with what, the next on top
+        self._work: list[tuple[Any, ...]] = []
         self._over = False
         self.size = DecisionSize()
 
@@ -127,7 +126,8 @@ class Decider:
 
     def work_off(self) -> None:
         while self._work:
-            self._work.pop()()
+            act, *given = self._work.pop()
+            act(self, *given)
 
     # -- facts
 
@@ -258,9 +258,9 @@ class Decider:
             self._dead_end(step, output, event)
         if not self._over and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
             self._foreseen |= {name: {"status": "skipped"} for name in self._untaken(step)}
-            self._work.append(lambda: self._skip_untaken(step))
+            self._work.append((Decider._skip_untaken, step))
         for arc in reversed(arcs):
-            self._work.append(partial(self._reach, arc.target))
+            self._work.append((Decider._reach, arc.target))
 
     def _route(self, step: Step, generation: int, event: str, values: dict[str, Any], arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}

@@ -13,7 +13,7 @@ from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
 from ..protocol import Held
-from ..store.case import Case
+from ..store.case import Case, Inbox
 from ..store.locked import Locked
 from ..store.log import Claimant, Committed, Lease, Log, Part, Unwritable
 from ..telemetry import metrics
@@ -276,11 +276,12 @@ class Commits:
             await self._log.discard(execution_id)
             return None
         inbox = await self._log.inbox(execution_id)
-        if cancelled := next((waiting for _, waiting in inbox if waiting.type == e.CANCELLED), None):
+        if cancelled := next((waiting for _, waiting in inbox.facts if waiting.type == e.CANCELLED), None):
             return _ended(case, inbox, cancelled)
         turn = await self.turn(case)
+        turn.cut = inbox.more
         read = 0
-        for taken, waiting in inbox:
+        for taken, waiting in inbox.facts:
             read += weight_of(waiting.payload.get("child", {}).get(REF))
             if read > PAYLOADS_BYTES and turn.events:
                 turn.cut = True
@@ -315,18 +316,18 @@ def _is_newer(lease: Lease, cases: Mapping[str, Case]) -> bool:
     return lease.execution_id in cases and cases[lease.execution_id].newer
 
 
-def _ended(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Turn | None:
+def _ended(case: Case, inbox: Inbox, fact: Event) -> Turn | None:
     """The turn that ends it by `fact`; None if it has ended. That needs no playbook, and what waits in the inbox comes
     too late."""
     if case.state.ended and not case.state.quarantined:
         return None
     turn = Turn(case, None)
     turn.take(fact)
-    turn.taken += [taken for taken, _ in inbox]
+    turn.taken += [taken for taken, _ in inbox.facts]
     return turn
 
 
-def _end(case: Case, inbox: Sequence[tuple[int, Event]], fact: Event) -> Part | None:
+def _end(case: Case, inbox: Inbox, fact: Event) -> Part | None:
     turn = _ended(case, inbox, fact)
     return None if turn is None else turn.part()
 

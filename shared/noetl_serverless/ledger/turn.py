@@ -130,8 +130,10 @@ class Turn:
         children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
         self._append(fact)
-        for decision in decisions:
-            self._append(decision.numbered(self.head + 1))
+        for place, decision in enumerate(decisions):
+            # in its place: there may be very many, and each is there once
+            decisions[place] = decision.numbered(self.head + 1)
+            self._append(decisions[place])
         if was_running and self.state.ended:
             self.ended_at = fact.at
             self._tell_parent(fact.at)

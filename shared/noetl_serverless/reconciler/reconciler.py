@@ -12,10 +12,12 @@ from typing import TypeVar
 from ..errors import Busy, Problem, ResultStoreAway, Unavailable
 from ..ledger.doorbell import Doorbell
 from ..ledger.ledger import Ledger
+from ..ports import KeyValue
 from ..store.log import BEGINNING, Dead, Log, Timer
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
 from .departures import Departures
+from .outages import Outages
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +30,6 @@ PATIENCE = 1.0
 HOUSEKEEPING = 3600.0
 # how long executions that have something in their inbox may keep a pass from the rest, in seconds
 ADVANCING = 15.0
-# how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
-REVIVAL = timedelta(seconds=15)
 KEEP_RUNS = timedelta(days=90)
 
 
@@ -43,8 +43,10 @@ class Reconciler:
         *,
         max_deliveries: int,
         departures: Departures | None = None,
+        notes: KeyValue | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`notes`: for what the next process is to know."""
         self._log = log
         self._ledger = ledger
         self._schedules = schedules
@@ -56,7 +58,7 @@ class Reconciler:
         # where a pass that found more than it may do goes on the next time
         self._lagging_after = "0"
         self._due_after = BEGINNING
-        self._away_at: datetime | None = None
+        self._outages = Outages(now, notes)
 
     async def reconcile(self) -> dict[str, int]:
         """What was done, by kind. What fails for one item, or one kind, does not keep the others from being done.
@@ -64,7 +66,7 @@ class Reconciler:
         try:
             return await self._pass()
         except Unavailable:
-            self._away_at = self._now()
+            await self._outages.note()
             raise
 
     async def _pass(self) -> dict[str, int]:
@@ -72,7 +74,9 @@ class Reconciler:
         await self._do("keep_house", self._keep_house)
         pulse = await self._log.pulse(PATIENCE)
         done: dict[str, int] = {}
-        if pulse.expired and self._well():
+        # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
+        # outage would count against all that ran
+        if pulse.expired and not await self._outages.recent():
             done["expired"] = await self._do("expire", self._expire)
             done["buried"] = await self._do("bury", self._bury)
         if pulse.lagging:
@@ -89,11 +93,6 @@ class Reconciler:
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)
         return {action: count for action, count in done.items() if count}
-
-    def _well(self) -> bool:
-        """Whether leases that ran out tell something of their holders. While the database is away nobody can prolong
-        any, and once it is back the holders have time to: else each outage would count against all that ran."""
-        return self._away_at is None or self._now() - self._away_at > REVIVAL
 
     # -- each by itself
 

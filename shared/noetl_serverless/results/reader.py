@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 
 from ..errors import Problem
+from ..limits import LOOP_READ_BYTES
 from .patience import patiently
 from .reference import ResultRef, ResultUri
 
-# (execution id, step, generation) -> {"parts": [{"start", "end", "data" | "ref"}]}
-FetchManifest = Callable[[str, str, int], Awaitable[dict[str, Any]]]
+# (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
+# first item of the next one
+FetchManifest = Callable[[str, str, int, int], Awaitable[dict[str, Any]]]
 
 CACHE_BYTES = 64 * 1024 * 1024
 
@@ -24,6 +26,12 @@ class ReferenceNotAvailable(Problem):
     """A reference names something that is not there, or not what it says."""
 
     status, code, title = 404, "REFERENCE_NOT_AVAILABLE", "A referenced result is not available"
+
+
+class LoopTooLarge(Problem):
+    """A template asks for more of a loop than a worker has room for."""
+
+    status, code, title = 413, "loop_too_large", "The results of a loop are too large"
 
 
 class Resolver:
@@ -45,8 +53,8 @@ class Resolver:
         self.misses = 0
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        """The value; ReferenceNotAvailable if it cannot be had, StoreFailed while the store is away, a Problem of the
-        control plane as it is."""
+        """The value; ReferenceNotAvailable if it cannot be had, StoreFailed while the store is away, LoopTooLarge, a
+        Problem of the control plane as it is."""
         name = _identity(ref)
         if name in self._cache:
             self.hits += 1
@@ -98,21 +106,33 @@ class Resolver:
             uri = ResultUri.parse(str(ref.get("ref")))
         except ValueError as error:
             raise ReferenceNotAvailable(str(error)) from error
-        manifest = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix))
         results: list[Any] = []
         size = 0
-        for part in sorted(manifest["parts"], key=lambda part: int(part["start"])):
-            if part["start"] != len(results):
-                raise ReferenceNotAvailable(f"{uri}: items from {len(results)} to {part['start']} are missing")
-            inner = part.get("ref")
-            rows = part.get("data") if inner is None else await self.load(inner)
-            size += int(inner["meta"]["bytes"]) if inner is not None else 64 * 1024
-            if not isinstance(rows, list) or len(rows) != part["end"] - part["start"]:
-                raise ReferenceNotAvailable(f"{uri}: the part at {part['start']} is not what the manifest says")
-            results += rows
+        after: int | None = 0
+        while after is not None:
+            page = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix), after)
+            for part in sorted(page["parts"], key=lambda part: int(part["start"])):
+                # of a page that the release before has answered, which begins with the first item again
+                if part["end"] > len(results):
+                    size = _within(size + _size_of(part), uri)
+                    results += await self._rows(part, len(results), uri)
+            following = page.get("next")
+            if following is not None and not after < following <= len(results):
+                raise ReferenceNotAvailable(f"{uri}: the page behind {after} leads to {following}")
+            after = following
         if (count := ref.get("count")) is not None and count != len(results):
             raise ReferenceNotAvailable(f"{uri}: {len(results)} items, expected {count}")
         return {"results": results, "stats": ref.get("extracted", {}).get("stats", {})}, size
+
+    async def _rows(self, part: dict[str, Any], first: int, uri: ResultUri) -> list[Any]:
+        """Of a part of a manifest the items from `first` on."""
+        start = int(part["start"])
+        if start > first:
+            raise ReferenceNotAvailable(f"{uri}: items from {first} to {start} are missing")
+        rows = part.get("data") if part.get("ref") is None else await self.load(part["ref"])
+        if not isinstance(rows, list) or len(rows) != part["end"] - start:
+            raise ReferenceNotAvailable(f"{uri}: the part at {start} is not what the manifest says")
+        return rows[first - start :]
 
     def _put(self, name: str, value: Any, size: int) -> None:
         if size > self._budget:
@@ -129,6 +149,20 @@ class Resolver:
 def _identity(ref: dict[str, Any]) -> str:
     # a digest, where there is one, tells apart what a retry wrote under one URI
     return f"{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
+
+
+def _size_of(part: dict[str, Any]) -> int:
+    return len(orjson.dumps(part.get("data"))) if part.get("ref") is None else int(part["ref"]["meta"]["bytes"])
+
+
+def _within(size: int, uri: ResultUri) -> int:
+    """Raises LoopTooLarge, before what is too large is fetched."""
+    if size > LOOP_READ_BYTES:
+        raise LoopTooLarge(
+            f"{uri}: the results have more than {LOOP_READ_BYTES} bytes. Let each item store what it makes and give "
+            "back less, or loop over them in several loops"
+        )
+    return size
 
 
 def _decode(reference: ResultRef, content: bytes) -> Any:

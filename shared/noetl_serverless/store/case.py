@@ -103,8 +103,18 @@ def as_kept(fact: Event) -> dict[str, Any]:
     }
 
 
-def inbox_of(rows: Sequence[Sequence[Any]]) -> list[tuple[int, Event]]:
-    return [
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """The first facts that have no place in the log yet, each with what `Part.taken` names it by; `more`: whether
+    others wait behind them."""
+
+    facts: list[tuple[int, Event]]
+    more: bool = False
+
+
+def inbox_of(rows: Sequence[Sequence[Any]]) -> Inbox:
+    facts = [
         (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
-        for inbox_id, kind, step, generation, command, at, payload in rows
+        for inbox_id, kind, step, generation, command, at, payload, _ in rows
     ]
+    return Inbox(facts, bool(rows) and rows[-1][-1])

@@ -72,16 +72,18 @@ class Connection(pg8000.native.Connection):
             return _message(QUERY, sql.encode(encoding) + b"\x00"), Context(sql)
         statement, make_vals = _statement(sql)
         values = make_params(self.py_types, make_vals(params))
-        bind = bytearray(b"\x00\x00\x00\x00" + len(values).to_bytes(2, "big"))
+        # in pieces that are put together once: what is bound may be large
+        bind = [b"\x00\x00\x00\x00", len(values).to_bytes(2, "big")]
         for value in values:
             if value is None:
-                bind += b"\xff\xff\xff\xff"
+                bind.append(b"\xff\xff\xff\xff")
             else:
                 encoded = value.encode(encoding)
-                bind += len(encoded).to_bytes(4, "big") + encoded
-        bind += b"\x00\x00"
+                bind += (len(encoded).to_bytes(4, "big"), encoded)
+        bind.append(b"\x00\x00")
         parse = _message(PARSE, b"\x00" + statement.encode(encoding) + b"\x00\x00\x00")
-        return b"".join((parse, _message(BIND, bind), DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
+        size = (sum(map(len, bind)) + 4).to_bytes(4, "big")
+        return b"".join((parse, BIND, size, *bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
 
     def lost_by(self, error: BaseException | None) -> bool:
         """Whether nothing more is to be asked of it after such an answer."""
@@ -102,7 +104,7 @@ class Connection(pg8000.native.Connection):
             return  # already gone
 
 
-def _message(code: bytes, data: bytes | bytearray) -> bytes:
+def _message(code: bytes, data: bytes) -> bytes:
     return code + (len(data) + 4).to_bytes(4, "big") + data
 
 

@@ -92,16 +92,6 @@ class Part:
     ref: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Some of a loop's results, in order, and of all its items that have finished how many they are and where the last
-    one ends."""
-
-    parts: list[Part]
-    count: int
-    end: int
-
-
 class Executions:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -206,19 +196,20 @@ class Executions:
         rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id)
         return [Out(**row) for row in rows]
 
-    async def parts(self, execution_id: int, step: str, generation: int) -> list[Part]:
-        """A loop's results in order, neighbours that are inline taken together."""
-        rows = await self._database.rows(
-            self._sql["frames"], execution_id=execution_id, step=step, generation=generation
-        )
-        return together(Part(**row) for row in rows)
-
-    async def results(self, execution_id: int, step: str, generation: int, after: int = 0) -> Results:
-        """A loop's results from the item `after` on, no more of them than it takes to have PAGE_BYTES."""
+    async def parts(
+        self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
+    ) -> tuple[list[Part], bool]:
+        """A loop's results from the item `after` on, in order, neighbours that are inline taken together: no more of
+        them than it takes to have `most` bytes; and whether there are more behind them."""
         of = {"execution_id": execution_id, "step": step, "generation": generation}
-        rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=PAGE_BYTES)
-        all_of_it = (await self._database.rows(self._sql["finished"], **of))[0]
-        return Results(together(Part(**row) for row in rows), **all_of_it)
+        rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=most)
+        parts = together(Part(**row) for row in rows)
+        return parts, bool(parts) and (await self._database.run(self._sql["beyond"], **of, after=parts[-1].end))[0][0]
+
+    async def finished(self, execution_id: int, step: str, generation: int) -> int:
+        """How many items of a loop have finished."""
+        of = {"execution_id": execution_id, "step": step, "generation": generation}
+        return int((await self._database.run(self._sql["finished"], **of))[0][0])
 
     async def generation(self, execution_id: int, step: str) -> int | None:
         """The latest run of a loop step; None if it has not been opened."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from .. import limits
 from ..engine.events import Event
-from .case import Case, Quarantined, case_of, inbox_of
+from .case import Case, Inbox, Quarantined, case_of, inbox_of
 from .connection import Connection
 
 
@@ -14,7 +15,7 @@ class Locked(Protocol):
     @property
     def case(self) -> Case: ...
 
-    def inbox(self) -> list[tuple[int, Event]]:
+    def inbox(self) -> Inbox:
         """As `Log.inbox`."""
 
     def quarantined(self) -> Quarantined | None: ...
@@ -43,8 +44,9 @@ class LockedRows:
         self._connection = connection
         self._id = int(case.execution_id)
 
-    def inbox(self) -> list[tuple[int, Event]]:
-        return inbox_of(self._run("inbox", id=self._id))
+    def inbox(self) -> Inbox:
+        rows = self._run("inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
+        return inbox_of(rows)
 
     def quarantined(self) -> Quarantined | None:
         rows = self._run("quarantine_of", id=self._id)

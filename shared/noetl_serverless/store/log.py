@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
 from pg8000.exceptions import DatabaseError
 
+from .. import limits
 from ..engine.events import Event
 from ..engine.state import State
 from ..engine.upcast import STATE_VERSION
 from ..limits import WEIGHT
 from ..protocol import CommandKey, Held
-from .case import Case, Quarantined, case_of, event_of, inbox_of
+from .case import Case, Inbox, Quarantined, case_of, event_of, inbox_of
 from .connection import Connection, Database, sqlstate
 from .locked import Locked, lock
 from .projections import Rows, project
 from .queries import load
 
+# of the rows of a commit, as JSON
+ROWS_AT_ONCE = 1000
 BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
@@ -185,9 +189,12 @@ class Log:
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
         return {row[0]: case_of(row) for row in rows}
 
-    async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
-        """Facts that have no place in the log yet, with what `Part.taken` names them by."""
-        return inbox_of(await self._database.run(self._sql["inbox"], id=int(execution_id)))
+    async def inbox(self, execution_id: str) -> Inbox:
+        """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
+        rows = await self._database.run(
+            self._sql["inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
+        )
+        return inbox_of(rows)
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
@@ -346,10 +353,10 @@ def _params(parts: Sequence[Part], rows: Rows) -> dict[str, str]:
     quarantined = [{**part.quarantined, "id": part.case.execution_id} for part in parts if part.quarantined is not None]
     return {
         "executions": _json([execution_row(part) for part in parts]),
-        "events": _json([_row(part.case.execution_id, event) for part in parts for event in part.events]),
+        "events": _array(_row(part.case.execution_id, event) for part in parts for event in part.events),
         "closes": _json(closes),
         "commands": _json(rows.commands),
-        "stages": _json(rows.stages),
+        "stages": _array(rows.stages),
         "frames": _json(rows.frames),
         "refs": _json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
         "taken": _json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
@@ -446,6 +453,18 @@ def _keys(keys: Sequence[CommandKey]) -> str:
 
 def _held(held: Sequence[Held]) -> str:
     return _json([{"execution_id": key.execution_id, "command_id": key.command_id, "fence": key.fence} for key in held])
+
+
+def _array(rows: Iterable[Any]) -> str:
+    """As `_json` of a list that may be very long: no more than a few of its rows are there at once."""
+    left, texts = iter(rows), []
+    while some := list(islice(left, ROWS_AT_ONCE)):
+        texts.append(orjson.dumps(some).decode()[1:-1])
+    if not texts:
+        return "[]"
+    texts[0] = f"[{texts[0]}"
+    texts[-1] += "]"
+    return ",".join(texts)
 
 
 def _json(value: Any) -> str:

@@ -6,7 +6,7 @@ Everything that can be refused is refused before anything is written, so that a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,13 +14,14 @@ from typing import Any
 
 import orjson
 
+from .. import limits
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
-from .case import Case, Quarantined, as_kept, unread
+from .case import Case, Inbox, Quarantined, as_kept, unread
 from .locked import Locked
 from .log import (
     BEGINNING,
@@ -42,8 +43,6 @@ from .projections import Rows, project
 from .shares import Waiting, draw, shares
 
 Key = tuple[str, str]
-# as many as `Log.inbox` reads at once
-INBOX_LIMIT = 1000
 # as many executions as a sweep chooses from
 SWEPT = 64
 # of the leases of a command that ran out
@@ -128,9 +127,9 @@ class MemoryLog:
     async def load(self, ids: Sequence[str]) -> dict[str, Case]:
         return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
 
-    async def inbox(self, execution_id: str) -> list[tuple[int, Event]]:
+    async def inbox(self, execution_id: str) -> Inbox:
         execution = self.executions.get(execution_id)
-        return list(execution.inbox.items())[:INBOX_LIMIT] if execution else []
+        return _first(execution.inbox) if execution else Inbox([])
 
     async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
         accepted = set()
@@ -561,6 +560,18 @@ class MemoryLog:
         return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
 
 
+def _first(inbox: Mapping[int, Event]) -> Inbox:
+    """As `noetl.waiting`."""
+    facts: list[tuple[int, Event]] = []
+    size = 0
+    for place, fact in inbox.items():
+        if len(facts) == limits.INBOX_FACTS or size >= limits.INBOX_BYTES:
+            return Inbox(facts, more=True)
+        facts.append((place, fact))
+        size += len(orjson.dumps(fact.payload))
+    return Inbox(facts)
+
+
 class LockedMemory:
     """An execution while a call is under way: nobody else does anything then."""
 
@@ -569,8 +580,8 @@ class LockedMemory:
         self._log = log
         self._execution = execution
 
-    def inbox(self) -> list[tuple[int, Event]]:
-        return list(self._execution.inbox.items())[:INBOX_LIMIT]
+    def inbox(self) -> Inbox:
+        return _first(self._execution.inbox)
 
     def quarantined(self) -> Quarantined | None:
         id = self.case.execution_id

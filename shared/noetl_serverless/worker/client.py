@@ -109,9 +109,11 @@ class ControlPlane:
         self._credentials[name] = (now + CREDENTIAL_TTL, credential)
         return credential
 
-    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def manifest(self, execution_id: str, step: str, generation: int, after: int = 0) -> dict[str, Any]:
+        """A page of it, from the item `after` on: {"parts", "next"}. The release before knows no pages, and gives all
+        of it without a "next"."""
         path = f"/api/results/manifest/{quote(execution_id, safe='')}/{quote(step, safe='')}/{generation}"
-        content, _ = await self._send("GET", path, None, CALL_TIMEOUT)
+        content, _ = await self._send("GET", f"{path}?after={after}" if after else path, None, CALL_TIMEOUT)
         body: dict[str, Any] = orjson.loads(content)
         return body
 

@@ -13,7 +13,12 @@ import orjson
 import pytest
 from tests.integration.archive.conftest import LATER, Killed, Stand, days_ago, started_at
 
+from noetl_serverless.archive import history, log_file
+from noetl_serverless.archive.read import Archive
 from noetl_serverless.cli.commands.archive import EPILOG
+from noetl_serverless.control_plane.routes import results
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.store import executions
 from noetl_serverless.store.archives import Archives
 
 READS = (
@@ -63,6 +68,69 @@ async def test_what_is_archived_reads_as_before(stand: Stand) -> None:
     detail = (await stand.user.get(f"/api/executions/{other}")).json
     assert (detail["archived"], detail["status"]) == (True, "COMPLETED")
     assert detail["result"] == {"data": {"n": 1}}
+
+
+PAGED = (
+    ("/api/results/manifest/{id}/each/1", "parts"),
+    ("/api/aggregate/loop/results?execution_id={id}&step_name=each", "results"),
+)
+
+
+async def pages(stand: Stand, path: str, rows: str) -> list[Any]:
+    """A list from its pages, each as it came."""
+    found, after = [], 0
+    while after is not None:
+        body, _ = await read(stand, f"{path}{'&' if '?' in path else '?'}after={after}")
+        assert after < (body["next"] or after + 1), "a page leads on"
+        found.append(body[rows])
+        after = body["next"]
+    return found
+
+
+async def logs(stand: Stand, id: str) -> list[list[Any]]:
+    """The log, from its pages."""
+    found, head = [], 1
+    while sum(map(len, found)) < head:
+        body, headers = await read(stand, f"/api/executions/{id}/events?after={sum(map(len, found))}")
+        found.append(body)
+        head = int(headers["noetl-last-seq"])
+    return found
+
+
+async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_same_pages(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (executions, history, results):
+        monkeypatch.setattr(module, "PAGE_BYTES", 12)
+    monkeypatch.setattr(log_file, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(log_file, "BLOCKS_AT_ONCE", 2)
+    id = await stand.run()
+    before = {path: await read(stand, path.format(id=id)) for path in READS}
+    listed = {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED}
+    assert all(len(found) > 2 for found in listed.values()), "there is more than one page"
+    log = await logs(stand, id)
+    assert len(log) > 2
+    await stand.archive()
+    [[blocks]] = await stand.database.run("SELECT blocks FROM noetl.archived WHERE execution_id = :id", id=int(id))
+    assert len(blocks) > 6
+    most = max(sum(length for _, _, length in blocks[at : at + 2]) for at in range(len(blocks)))
+    asked: list[int] = []
+    get_range = FsspecResultStore.get_range
+
+    async def noted(self: FsspecResultStore, key: str, offset: int, length: int) -> bytes:
+        asked.append(length)
+        return await get_range(self, key, offset, length)
+
+    monkeypatch.setattr(FsspecResultStore, "get_range", noted)
+    assert {path: await read(stand, path.format(id=id)) for path in READS} == before
+    assert {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED} == listed
+    assert await logs(stand, id) == log
+    assert asked and max(asked) <= most, "it was read whole"
+    reader = history.History(stand.database, Archive(Archives(stand.database), lambda: stand.store))
+    kept, more = await reader.parts(int(id), "each", 1, after=2, most=12)
+    assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
+        "more was kept than a page has room for"
+    )
 
 
 async def test_what_is_archived_still_warns_and_tells_who_started_it(stand: Stand) -> None:

@@ -117,7 +117,7 @@ class Balanced:
     async def credential(self, name: str) -> Any:
         raise NotFound(f"there is no credential {name}")
 
-    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         raise NotFound("the results stand in the log")
 
     async def close(self) -> None:

@@ -63,7 +63,7 @@ async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_app
 
     assert accepted == {(id, "charge#1", current.fence)}
     inbox = await direct.planes[0].log.inbox(id)
-    assert [event.payload["data"] for _, event in inbox] == [2], "the stale fact came in beside the current one"
+    assert [event.payload["data"] for _, event in inbox.facts] == [2], "the stale fact came in beside the current one"
     assert sessions.ask("SELECT key FROM noetl.result_ref") == [["k2"]], "the stale fact's result was registered"
 
 
@@ -71,7 +71,7 @@ async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, s
     id, _, current, _ = await charged_twice(direct, sessions)
     accepted = await direct.planes[0].log.append([fact(current, 2), fact(current, 2)])
     assert accepted == {(id, "charge#1", current.fence)}
-    assert len(await direct.planes[0].log.inbox(id)) == 1
+    assert len((await direct.planes[0].log.inbox(id)).facts) == 1
 
 
 @pytest.mark.parametrize("stale_first", [True, False])

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
+from noetl_serverless.protocol import WIRE
 from noetl_serverless.store.connection import Database
 
 EVENTS = 30
@@ -156,7 +157,9 @@ async def test_a_recording_has_room_for_some_results_and_commands_and_lists_give
     assert {row["status"] for row in commands} == {"queued"}
 
 
-async def test_the_results_of_a_loop_are_read_page_by_page(user: Any, database: Database, started: str) -> None:
+@pytest.fixture
+async def looping(database: Database, started: str) -> str:
+    """An execution with a loop whose results are more than one page."""
     fill = {
         "event (execution_id, seq, type, at, payload)": "1000 + n, 'frame.committed', now(), CAST(:payload AS json)",
         "frame": "'each', 1, n, n + 1, 1000 + n, 1, 0",
@@ -168,6 +171,39 @@ async def test_the_results_of_a_loop_are_read_page_by_page(user: Any, database: 
             **({"payload": orjson.dumps({"data": ["x" * 900_000]}).decode()} if ":payload" in values else {}),
         )
     await database.run("INSERT INTO noetl.stage VALUES (:id, 'each', 1, 1, 12, 'ok')", id=int(started))
+    return started
+
+
+async def test_a_manifest_is_read_page_by_page(user: Any, worker: Any, looping: str) -> None:
+    path = f"/api/results/manifest/{looping}/each/1"
+    for caller, headers in ((worker, {WIRE: "2"}), (user, {})):
+        after, items = 0, []
+        while after is not None:
+            answer = await caller.call("GET", path, query={"after": after}, headers=headers)
+            assert answer.status == 200, answer.body[:500]
+            assert len(answer.body) < ANSWER_BYTES
+            items += [(part["start"], part["end"], len(part["data"])) for part in answer.json["parts"]]
+            after = answer.json["next"]
+        assert items == [(0, 4, 4), (4, 8, 4), (8, 12, 4)]
+
+
+async def test_a_worker_that_knows_no_pages_gets_a_manifest_whole_or_waits_for_one_that_does(
+    worker: Any, database: Database, looping: str
+) -> None:
+    path = f"/api/results/manifest/{looping}/each/1"
+    answer = await worker.get(path)
+    assert answer.status == 503, "a page would look like all of it"
+    # more than a page has room for, and less than an answer
+    await database.run("DELETE FROM noetl.frame WHERE start_item >= 5 AND execution_id = :id", id=int(looping))
+    answer = await worker.get(path)
+    assert answer.status == 200
+    assert PAGE_BYTES < len(answer.body) < ANSWER_BYTES
+    assert [(part["start"], part["end"]) for part in answer.json["parts"]] == [(0, 5)]
+    assert answer.json["next"] is None
+
+
+async def test_the_results_of_a_loop_are_read_page_by_page(user: Any, database: Database, looping: str) -> None:
+    started = looping
     after, lengths = 0, []
     while after is not None:
         answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="each", after=after)

@@ -190,13 +190,14 @@ async def test_a_loops_results_come_in_the_order_of_its_items(executions: Execut
             end=end,
             seq=seq,
         )
-    parts = await executions.parts(1, "loop", 2)
+    parts, more = await executions.parts(1, "loop", 2)
+    assert not more
     assert [(part.start, part.end, part.data, part.ref) for part in parts] == [
         (0, 4, ["a", "b", "c", "d"], None),
         (4, 6, None, ref),
         (6, 7, [None], None),
     ]
-    assert await executions.parts(1, "loop", 1) == []
+    assert await executions.parts(1, "loop", 1) == ([], False)
 
 
 async def test_the_latest_run_of_a_loop_counts(executions: Executions, database: Database) -> None:
@@ -225,9 +226,12 @@ async def test_a_page_of_a_loops_results_reads_what_it_has_room_for(executions: 
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 0), "it read what it had no room for"
     [[count, first]] = await database.run(statement, after=13, bytes=PAGE_BYTES)
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 12), "it began before the page did"
-    found = await executions.results(1, "loop", 2, after=23)
-    assert ([(part.start, part.end) for part in found.parts], found.count, found.end) == ([(22, 24)], 24, 24)
-    assert (await executions.results(1, "loop", 2, after=10**30)).parts == []
+    found, more = await executions.parts(1, "loop", 2, after=0)
+    assert ([(part.start, part.end) for part in found], more) == ([(0, 10)], True)
+    found, more = await executions.parts(1, "loop", 2, after=23)
+    assert ([(part.start, part.end) for part in found], more) == ([(22, 24)], False)
+    assert await executions.parts(1, "loop", 2, after=10**30) == ([], False)
+    assert await executions.finished(1, "loop", 2) == 24
 
 
 async def test_the_next_page_of_a_loops_results_does_not_read_those_before(database: Database) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.ledger.openings import open_child, open_root
 from noetl_serverless.ledger.turn import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
+from noetl_serverless.store.case import Inbox
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.log import Claimant, Committed, Known, Log, Part, Reported
 from noetl_serverless.store.memory import MemoryLog
@@ -317,7 +319,7 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     committed = await log.commit([ending.part()])
     assert committed.appended == [turn.case.execution_id]
     assert await log.lagging(10) == [turn.case.execution_id]
-    ((place, fact),) = await log.inbox(turn.case.execution_id)
+    ((place, fact),) = (await log.inbox(turn.case.execution_id)).facts
     assert (fact.type, fact.step) == (e.CHILD_ENDED, "a")
 
     going = await reload(log, turn)
@@ -342,6 +344,48 @@ async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Any)
     assert await log.lagging(10) == [turn.case.execution_id]
 
 
+@pytest.mark.parametrize(
+    ("facts", "bytes", "pages"),
+    [
+        (100, 3000, [[0, 1, 2], [3, 4, 5], [6]]),
+        (100, 3200, [[0, 1, 2, 3], [4, 5, 6]]),
+        (2, 3000, [[0, 1], [2, 3], [4, 5], [6]]),
+        (7, 10**6, [[0, 1, 2, 3, 4, 5, 6]]),
+        (100, 1, [[0], [1], [2], [3], [4], [5], [6]]),
+    ],
+)
+async def test_of_what_waits_no_more_is_read_than_one_commit_has_room_for(
+    log: Any, monkeypatch: pytest.MonkeyPatch, facts: int, bytes: int, pages: list[list[int]]
+) -> None:
+    monkeypatch.setattr(limits, "INBOX_FACTS", facts)
+    monkeypatch.setattr(limits, "INBOX_BYTES", bytes)
+    turn, other = await begin(log), await begin(log)
+    fence = next(lease.fence for lease in await claim(log) if lease.execution_id == other.case.execution_id)
+    telling = await reload(log, other)
+    part = report(telling, "a#1", fence)
+    # of some thousand bytes each
+    told = {"type": e.TIMER_FIRED, "step": "a", "generation": 1, "at": NOW}
+    part.appends = [
+        {**told, "id": turn.case.execution_id, "payload": {"timer": "no", "n": n, "text": "x" * 992}} for n in range(7)
+    ]
+    assert (await log.commit([part])).appended == [turn.case.execution_id]
+    found: list[list[int]] = []
+    while True:
+        going = await reload(log, turn)
+        inbox = await log.inbox(turn.case.execution_id)
+        locked: list[Inbox] = []
+        await log.exclusively(turn.case.execution_id, lambda it: locked.append(it.inbox()))  # noqa: B023
+        assert locked == [inbox], "who holds the row reads as much"
+        if not inbox.facts:
+            break
+        found.append([fact.payload["n"] for _, fact in inbox.facts])
+        assert inbox.more == (found[-1][-1] < 6)
+        for place, fact in inbox.facts:
+            going.take(fact, taken=place)
+        assert (await log.commit([going.part()])).good
+    assert found == pages
+
+
 async def test_a_timer_waits_for_its_time(log: Any) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
@@ -359,11 +403,11 @@ async def test_two_who_take_in_the_same_fact_write_it_once(log: Any) -> None:
     await log.append([Reported(turn.case.execution_id, fact, lease.fence, "w-1", [])])
     one, two = await reload(log, turn), await reload(log, turn)
     for going in (one, two):
-        ((place, waiting),) = await log.inbox(turn.case.execution_id)
+        ((place, waiting),) = (await log.inbox(turn.case.execution_id)).facts
         going.take(waiting, taken=place)
     assert (await log.commit([one.part()])).good
     assert not (await log.commit([two.part()])).good
-    assert await log.inbox(turn.case.execution_id) == []
+    assert await log.inbox(turn.case.execution_id) == Inbox([])
 
 
 async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: Any) -> None:

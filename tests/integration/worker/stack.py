@@ -93,7 +93,7 @@ class Direct:
     async def credential(self, name: str) -> Any:
         raise NotFound(f"there is no credential {name}")
 
-    async def manifest(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         events = await self.log.events(execution_id)
         parts = [
             {name: event.payload[name] for name in ("start", "end", "data", "ref") if name in event.payload}

@@ -64,9 +64,11 @@ async def test_a_credential_that_is_not_there_is_asked_for_again(server: Any) ->
 
 async def test_a_manifest_is_asked_for_by_its_loop(server: Any) -> None:
     plane, client = server
-    plane.answers = [(200, {"parts": []})]
-    assert await client.manifest("42", "each row", 2) == {"parts": []}
-    assert plane.seen[0][1] == "/api/results/manifest/42/each%20row/2"
+    plane.answers = [(200, {"parts": [], "next": 7}), (200, {"parts": []})]
+    assert await client.manifest("42", "each row", 2, 0) == {"parts": [], "next": 7}
+    assert await client.manifest("42", "each row", 2, 7) == {"parts": []}
+    paths = ["/api/results/manifest/42/each%20row/2", "/api/results/manifest/42/each%20row/2?after=7"]
+    assert [path for _, path, _ in plane.seen] == paths
 
 
 async def test_refusals_are_not_tried_again(server: Any) -> None:

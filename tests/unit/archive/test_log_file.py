@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl_serverless.archive import log_file
-from noetl_serverless.archive.log_file import LogWriter, events_of, head_of, span
+from noetl_serverless.archive.log_file import BLOCKS_AT_ONCE, LogWriter, events_of, head_of, spans
 from noetl_serverless.archive.messages import EventRow
 
 
@@ -51,7 +51,8 @@ def test_any_page_comes_from_its_blocks(counts: list[int], size: int, after: int
     content, blocks = written(counts, size)
     for id, (count, mine) in enumerate(zip(counts, blocks, strict=True), 1):
         assert head_of(part(content, *mine[0][1:]))["execution"]["execution_id"] == id
-        found = [event.seq for event in events_of(id, part(content, *span(mine, after, after + limit)))]
+        read = [part(content, *span) for span in spans(mine, after, after + limit)]
+        found = [event.seq for members in read for event in events_of(id, members)]
         wanted = [seq for seq in range(1, count + 1) if after < seq <= after + limit]
         assert set(wanted) <= set(found)
         assert found == sorted(set(found))
@@ -60,8 +61,16 @@ def test_any_page_comes_from_its_blocks(counts: list[int], size: int, after: int
 def test_a_page_reads_no_more_than_its_blocks() -> None:
     content, [blocks] = written([1000], 2000)
     assert len(blocks) > 20
-    _, length = span(blocks, 500, 510)
+    [(_, length)] = spans(blocks, 500, 510)
     assert length < len(content) / 10
+
+
+def test_a_long_log_is_read_a_few_blocks_at_a_time() -> None:
+    content, [blocks] = written([1000], 2000)
+    read = spans(blocks, 0, 1000)
+    few = max(sum(length for _, _, length in blocks[at : at + BLOCKS_AT_ONCE]) for at in range(len(blocks)))
+    assert max(length for _, length in read) <= few < len(content) / 2
+    assert b"".join(part(content, *span) for span in read) == content, "all of it, each block once"
 
 
 def test_the_whole_is_one_gzip_file_of_json_lines() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.unit.archive.test_write import Pages, batch
 from tests.unit.hosts.aws.conftest import *  # noqa: F403
 
-from noetl_serverless.archive.log_file import events_of, span
+from noetl_serverless.archive.log_file import events_of, spans
 from noetl_serverless.archive.write import write_batch
 from noetl_serverless.hosts.aws.api import Api
 from noetl_serverless.hosts.aws.results import S3ResultStore
@@ -27,6 +27,6 @@ async def test_a_batch_is_written_again_and_read_in_parts(
     boto.put_object(Bucket="results", Key=f"results/{first.files['events'].key}", Body=b"of another version")
     assert await write_batch(batch(counts), Pages(counts, 50), store, tmp_path) == first
     [_, found] = first.executions
-    content = await store.get_range(first.files["log"].key, *span(found.blocks, 390, 400))
+    content = await store.get_range(first.files["log"].key, *spans(found.blocks, 390, 400)[0])
     assert [event.seq for event in events_of(6, content)][-1] == 400
     assert [key async for key in store.list("archive/")] == sorted(file.key for file in first.files.values())

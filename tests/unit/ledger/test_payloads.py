@@ -11,7 +11,10 @@ import orjson
 import pytest
 from tests.unit.ledger.conftest import Engine, outcome
 
+from noetl_serverless import limits
 from noetl_serverless.commands.fact import UNOPENABLE, fact_of
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreAway, Unavailable
 from noetl_serverless.ledger import payloads as module
 from noetl_serverless.ledger.children import LONGEST_WAIT
@@ -232,7 +235,7 @@ async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(eng
     with pytest.raises(Busy):
         await engine.report(*outcomes)
     engine.log.commit = commit
-    assert [await engine.log.inbox(each) == [] for each in (id, other)] == [True, False]
+    assert [not (await engine.log.inbox(each)).facts for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
     assert len(await engine.log.children(id)) == 1
@@ -307,6 +310,39 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
     assert len(await engine.log.children(id)) == len(outcomes) == 8
     assert max(sizes) <= PAYLOADS_BYTES + INLINE_BYTES
     assert len(store.reads) == 8
+
+
+@pytest.mark.parametrize(("facts", "bytes"), [(1000, 2500), (3, 10**6), (1000, 1)])
+async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, facts: int, bytes: int
+) -> None:
+    engine.catalog.add("t/t", LOOP.replace("[1, 2]", "range(9) | list").replace("max_in_flight: 2", "max_in_flight: 8"))
+    id = await engine.start()
+    commands = await engine.claim()
+    held = {"ok": 1, "failed": 0, "item_ms": 1}
+    outcomes = [
+        outcome(command, ["x" * 1000], frame={"start": command.frame.start, "end": command.frame.end, **held})
+        for command in commands
+    ]
+    await in_the_inbox(engine, *outcomes)
+    monkeypatch.setattr(limits, "INBOX_FACTS", facts)
+    monkeypatch.setattr(limits, "INBOX_BYTES", bytes)
+    taken: list[int] = []
+    commit = engine.log.commit
+
+    async def count(parts: Any, claimant: Any = None) -> Any:
+        taken.append(sum(len(part.taken) for part in parts))
+        return await commit(parts, claimant)
+
+    engine.log.commit = count
+    late = Event(e.TIMER_FIRED, int(engine.seconds * 1000), step="each", generation=1, payload={"timer": "none"})
+    assert await engine.another()._commits.append(id, late)
+    assert sum(taken) == 8
+    assert max(taken) == {2500: 3, 10**6: 3, 1: 1}[bytes]
+    log = [event for event in await engine.log.events(id) if event.type in (e.FRAME_COMMITTED, e.TIMER_FIRED)]
+    assert [event.command_id for event in log] == [*(item.command_id for item in outcomes), None], (
+        "it comes behind them"
+    )
 
 
 def test_a_release_that_knows_no_references_does_not_open_the_child() -> None:

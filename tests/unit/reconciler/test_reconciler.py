@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from tests.unit.ledger.conftest import Engine, outcome
 
+from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.errors import Unavailable
+from noetl_serverless.ports import KeyValue
 from noetl_serverless.protocol import HeartbeatRequest, Held
+from noetl_serverless.reconciler.outages import KEPT
 from noetl_serverless.reconciler.reconciler import Reconciler
 
 CHAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n"
@@ -28,13 +31,14 @@ def engine() -> Engine:
     return Engine()
 
 
-def reconciler(engine: Engine, max_deliveries: int = 3) -> Reconciler:
+def reconciler(engine: Engine, max_deliveries: int = 3, notes: KeyValue | None = None) -> Reconciler:
     return Reconciler(
         engine.log,  # type: ignore[arg-type]
         engine.another(),
         NoSchedules(),  # type: ignore[arg-type]
         engine.doorbell,
         max_deliveries=max_deliveries,
+        notes=notes,
         now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
     )
 
@@ -116,12 +120,13 @@ async def test_two_reconcilers_do_it_once(engine: Engine) -> None:
     assert engine.types(id).count("timer.fired") == 1
 
 
+async def away(patience: float) -> Any:
+    raise Unavailable("the database is away")
+
+
 async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their_holders_for_a_while(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(patience: float) -> Any:
-        raise Unavailable("the database is away")
-
     engine.catalog.add("t/t", CHAIN)
     await engine.start()
     (command,) = await engine.claim(lease=10.0)
@@ -138,3 +143,69 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their
     assert prolonged.lost == [], "who is alive keeps its command"
     engine.seconds += 60
     assert (await passes.reconcile())["expired"] == 1, "an outage that is over protects nobody"
+
+
+async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = MemoryKeyValue(KEPT, clock=lambda: engine.seconds)
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    await engine.claim(lease=10.0)
+    with monkeypatch.context() as outage:
+        outage.setattr(engine.log, "pulse", away)
+        engine.seconds += 60
+        with pytest.raises(Unavailable):
+            await reconciler(engine, notes=notes).reconcile()
+    engine.seconds += 5
+    assert "expired" not in await reconciler(engine, notes=notes).reconcile(), "this process has never seen it away"
+    engine.seconds += 60
+    assert (await reconciler(engine, notes=notes).reconcile())["expired"] == 1
+
+
+class Counted(MemoryKeyValue):
+    fault: Exception | None = None
+    asked = 0
+
+    async def get(self, key: str) -> bytes | None:
+        self.asked += 1
+        if self.fault is not None:
+            raise self.fault
+        return await super().get(key)
+
+    async def put(self, key: str, value: bytes) -> None:
+        self.asked += 1
+        if self.fault is not None:
+            raise self.fault
+        await super().put(key, value)
+
+
+async def test_nobody_asks_for_outages_while_all_is_well(engine: Engine) -> None:
+    notes = Counted()
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    await engine.claim(lease=30.0)
+    for _ in range(3):
+        engine.seconds += 5
+        await reconciler(engine, notes=notes).reconcile()
+    assert notes.asked == 0
+
+
+@pytest.mark.parametrize("fault", [Unavailable("NATS does not answer"), TimeoutError()])
+async def test_without_a_place_for_notes_a_process_still_knows_what_it_saw(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    notes = Counted()
+    notes.fault = fault
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start()
+    await engine.claim(lease=10.0)
+    passes = reconciler(engine, notes=notes)
+    with monkeypatch.context() as outage:
+        outage.setattr(engine.log, "pulse", away)
+        engine.seconds += 60
+        with pytest.raises(Unavailable, match="the database is away"):
+            await passes.reconcile()
+    engine.seconds += 5
+    assert "expired" not in await passes.reconcile()
+    assert (await reconciler(engine, notes=notes).reconcile())["expired"] == 1, "who knows nothing goes on"

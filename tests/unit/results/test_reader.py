@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.results import patience
+from noetl_serverless.results import patience, reader
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.patience import StoreFailed
-from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
+from noetl_serverless.results.reader import LoopTooLarge, ReferenceNotAvailable, Resolver
 from noetl_serverless.results.store import FsspecResultStore
 
 
@@ -141,15 +141,60 @@ def manifest(count: int, generation: int = 2) -> dict[str, Any]:
 
 async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None:
     part = await write(store, ["c", "d"])
-    asked: list[tuple[str, str, int]] = []
+    asked: list[tuple[str, str, int, int]] = []
 
-    async def fetch(execution_id: str, step: str, generation: int) -> dict[str, Any]:
-        asked.append((execution_id, step, generation))
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        asked.append((execution_id, step, generation, after))
         return {"parts": [{"start": 2, "end": 4, "ref": part}, {"start": 0, "end": 2, "data": ["a", "b"]}]}
 
     value = await Resolver(store, fetch).load(manifest(4))
     assert value == {"results": ["a", "b", "c", "d"], "stats": {"total": 4, "success": 4, "failed": 0}}
-    assert asked == [("42", "each", 2)]
+    assert asked == [("42", "each", 2, 0)]
+
+
+PAGES = {
+    0: {"parts": [{"start": 0, "end": 3, "data": ["a", "b", "c"]}], "next": 3},
+    3: {"parts": [{"start": 3, "end": 4, "data": ["d"]}, {"start": 4, "end": 6, "data": ["e", "f"]}], "next": 6},
+    6: {"parts": [{"start": 6, "end": 7, "data": ["g"]}], "next": None},
+}
+# as the release before answers, which knows no pages
+WHOLE = {"parts": [{"start": 0, "end": 2, "data": ["a", "b"]}, {"start": 2, "end": 7, "data": [*"cdefg"]}]}
+
+
+@pytest.mark.parametrize("older", [(), (0,), (3,), (6,), (3, 6)])
+async def test_a_manifest_is_read_page_by_page_whoever_answers(store: CountingStore, older: tuple[int, ...]) -> None:
+    asked: list[int] = []
+
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        asked.append(after)
+        return WHOLE if after in older else PAGES[after]
+
+    value = await Resolver(store, fetch).load(manifest(7))
+    assert value["results"] == list("abcdefg")
+    assert asked == [after for after in (0, 3, 6) if not any(before < after for before in older)]
+
+
+async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> None:
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        return {"parts": [{"start": 0, "end": 1, "data": ["a"]}], "next": after + bool(not after)}
+
+    with pytest.raises(ReferenceNotAvailable, match="the page behind 1 leads to 1"):
+        await Resolver(store, fetch).load(manifest(4))
+
+
+async def test_more_than_a_worker_has_room_for_is_refused_before_it_is_read(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LOOP_READ_BYTES", 100)
+    part = await write(store, ["c" * 40])
+
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        return {"parts": [{"start": after, "end": after + 1, "ref": part}], "next": after + 1 if after < 9 else None}
+
+    with pytest.raises(LoopTooLarge, match="more than 100 bytes") as caught:
+        await Resolver(store, fetch).load(manifest(10))
+    assert caught.value.status < 500, "to try it again would not help"
+    assert store.reads == 1, "the same part twice, and no third time"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +206,7 @@ async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None
     ],
 )
 async def test_a_manifest_with_a_gap_is_refused(store: CountingStore, parts: list[dict[str, Any]]) -> None:
-    async def fetch(execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         return {"parts": parts}
 
     with pytest.raises(ReferenceNotAvailable):

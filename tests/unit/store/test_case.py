@@ -89,7 +89,9 @@ def test_what_left_quarantine_runs_again() -> None:
 def test_rows_are_events() -> None:
     event = Event(e.CALL_DONE, 1_800_000_000_000, 3, None, "a", 1, "a#1", {"data": 1})
     assert event_of(row_of(event)) == event
-    (taken,) = inbox_of([(12, e.CALL_DONE, "a", 1, "a#1", "5", {"data": 1})])
+    found = inbox_of([(12, e.CALL_DONE, "a", 1, "a#1", "5", {"data": 1}, True)])
+    (taken,) = found.facts
+    assert found.more
     assert taken == (12, Event(e.CALL_DONE, 5, 0, None, "a", 1, "a#1", {"data": 1}))
     with pytest.raises(NewerSchema):
         event_of(row_of(Event(e.CALL_DONE, 1, 3, payload={"v": VERSION + 1})))

@@ -13,6 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.store import memory
+from noetl_serverless.store.case import Inbox
 from noetl_serverless.store.log import Claimant, Part, Pulse, Reported, Unwritable
 
 ONLY = "- {step: only, tool: {kind: noop}}\n"
@@ -139,14 +140,14 @@ async def test_what_lags_is_told_in_order_behind_another(engine: Engine) -> None
         engine.log._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
     assert await engine.log.lagging(2) == ids[:2]
     assert await engine.log.lagging(5, ids[0]) == ids[1:]
-    assert [event.type for _, event in await engine.log.inbox(ids[0])] == [e.TIMER_FIRED]
-    assert await engine.log.inbox("404") == []
+    assert [event.type for _, event in (await engine.log.inbox(ids[0])).facts] == [e.TIMER_FIRED]
+    assert await engine.log.inbox("404") == Inbox([])
     await engine.log.discard(ids[0])
-    assert len(await engine.log.inbox(ids[0])) == 1, "it runs, and will take it in"
+    assert len((await engine.log.inbox(ids[0])).facts) == 1, "it runs, and will take it in"
     await engine.ledger.cancel(ids[0], "enough")
     engine.log._put(ids[0], Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
     await engine.log.discard(ids[0])
-    assert await engine.log.inbox(ids[0]) == []
+    assert await engine.log.inbox(ids[0]) == Inbox([])
 
 
 async def test_who_is_below_whom(engine: Engine) -> None:

@@ -259,8 +259,13 @@ class ManifestPart(BaseModel):
         return cls(start=part.start, end=part.end, data=part.data, ref=part.ref)
 
 
+class ManifestQuery(Given):
+    after: int = Field(default=0, ge=0, description="Only of the items from this index on.")
+
+
 class Manifest(BaseModel):
     parts: list[ManifestPart]
+    next: int | None = Field(description="What to give as `after` to go on; null at the end.")
 
 
 class LoopResultsQuery(Given):

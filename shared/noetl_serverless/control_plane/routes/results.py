@@ -6,21 +6,31 @@ import base64
 
 import orjson
 
-from ...errors import NotFound
-from ...limits import PAGE_BYTES
+from ...errors import NotFound, Unavailable
+from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
 from ...store.executions import Part
-from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart
+from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
 from .identifiers import execution_id_of
 
+# of the parts of a manifest that is not in pages: with what an answer has beside them it fits into one
+WHOLE_BYTES = ANSWER_BYTES - 64 * KIB
+
 
 async def manifest(call: Call) -> Manifest:
+    """Raises Unavailable if a worker of the release before would need more than one page, of which it knows nothing."""
+    query: ManifestQuery = call.query
     generation = call.path("generation")
-    if not generation.isdigit() or len(generation) > 9:
+    if not generation.isdecimal() or len(generation) > 9:
         raise NotFound(f"there is no generation {generation!r}")
-    parts = await call.services.executions.parts(execution_id_of(call), call.path("step"), int(generation))
-    return Manifest(parts=[ManifestPart.of(part) for part in parts])
+    pages = call.caller.role != "worker" or call.speaks(2)
+    most = PAGE_BYTES if pages else WHOLE_BYTES
+    loop = (execution_id_of(call), call.path("step"), int(generation))
+    kept, following = await _page(call, loop, query.after, most)
+    if following is not None and not pages:
+        raise Unavailable("the results of the loop are more than one answer has room for: they wait for a newer worker")
+    return Manifest(parts=[ManifestPart.of(part) for part in kept], next=following)
 
 
 async def loop_results(call: Call) -> LoopResults:
@@ -30,23 +40,30 @@ async def loop_results(call: Call) -> LoopResults:
     generation = await executions.generation(execution_id, query.step_name)
     if generation is None:
         raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
-    found = await executions.results(execution_id, query.step_name, generation, query.after)
-    kept, following = _page_of(found.parts, query.after)
-    if following is None and kept and kept[-1].end < found.end:
-        following = kept[-1].end
+    loop = (execution_id, query.step_name, generation)
+    kept, following = await _page(call, loop, query.after, PAGE_BYTES)
     return LoopResults(
         results=[item for part in kept for item in part.data or []],
-        count=found.count,
+        count=await executions.finished(*loop),
         refs=[ManifestPart.of(part) for part in kept if part.ref is not None],
         next=following,
     )
 
 
-def _page_of(parts: list[Part], after: int) -> tuple[list[Part], int | None]:
-    """Of the items from `after` on those for which an answer has room, and the index of the first for which it has not.
-    A reference is not split."""
+async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[Part], int | None]:
+    """Of a loop's results from the item `after` on those that have `most` bytes together, and where to go on."""
+    found, more = await call.services.executions.parts(*loop, after, most)
+    kept, following = _page_of(found, after, most)
+    if following is None and more:
+        following = kept[-1].end
+    return kept, following
+
+
+def _page_of(parts: list[Part], after: int, most: int) -> tuple[list[Part], int | None]:
+    """Of the items from `after` on those for which `most` bytes have room, one at least, and the index of the first for
+    which they have not. A reference is not split."""
     kept: list[Part] = []
-    left = PAGE_BYTES
+    left = most
     for part in parts:
         if part.end <= after:
             continue
@@ -96,11 +113,12 @@ OPERATIONS = (
         "getManifest",
         "GET",
         "/api/results/manifest/{execution_id}/{step}/{generation}",
-        "Read the results of one run of a loop, in parts that are inline or by reference",
+        "Read the results of one run of a loop, a page at a time, in parts that are inline or by reference",
         "results",
         BOTH,
         manifest,
         Manifest,
+        query=ManifestQuery,
     ),
     Operation(
         "getLoopResults",

@@ -6,10 +6,12 @@ from functools import cache
 
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
+from ...bus.nats_key_value import NatsKeyValue
 from ...ledger.doorbell import Doorbell
 from ...ledger.ledger import Ledger
 from ...ledger.playbooks import Playbooks
 from ...reconciler.departures import Departures
+from ...reconciler.outages import BUCKET, KEPT
 from ...reconciler.reconciler import Reconciler
 from ...store.archives import Archives
 from ...store.catalog import Catalog
@@ -27,7 +29,8 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
+    nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
+    notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     doorbell = Doorbell(
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
@@ -50,5 +53,6 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
         doorbell,
         max_deliveries=settings.max_deliveries,
         departures=departures,
+        notes=NatsKeyValue(nats, BUCKET, KEPT, replicas=settings.nats_replicas),
     )
     return made, doorbell, database, (platform.invoker.close, notifier.close, database.close)

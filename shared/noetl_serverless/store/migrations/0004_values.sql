@@ -743,6 +743,39 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE TYPE noetl.waiting AS (
+    inbox_id bigint, type text, step text, generation integer, command_id text, at timestamptz, payload json, more boolean);
+
+-- The facts that wait in the inbox of an execution, in order, no more than `most`: it ends with the one that reaches so
+-- many bytes, and of those behind it it only tells, with the last row, whether there are any.
+CREATE FUNCTION noetl.waiting(id bigint, most integer, most_bytes bigint) RETURNS SETOF noetl.waiting
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found noetl.waiting;
+    behind noetl.waiting;
+    facts integer := 0;
+    bytes bigint := 0;
+BEGIN
+    FOR behind IN
+        SELECT i.inbox_id, i.type, i.step, i.generation, i.command_id, i.at, i.payload, false
+        FROM noetl.inbox i WHERE i.execution_id = id ORDER BY i.inbox_id LIMIT most + 1
+    LOOP
+        IF facts > 0 THEN
+            found.more := facts = most OR bytes >= most_bytes;
+            RETURN NEXT found;
+            IF found.more THEN
+                RETURN;
+            END IF;
+        END IF;
+        found := behind;
+        facts := facts + 1;
+        bytes := bytes + octet_length(found.payload::text);
+    END LOOP;
+    IF facts > 0 THEN
+        RETURN NEXT found;
+    END IF;
+END $$;
+
 CREATE TYPE noetl.finished AS ("start" integer, "end" integer, data json, ref json);
 
 -- What the finished runs of items of a loop gave, in the order of the items, from an item on: it ends with the run that

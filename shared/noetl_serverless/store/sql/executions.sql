@@ -80,19 +80,16 @@ FROM (
 SELECT count(*) FROM noetl.event
 WHERE execution_id = :execution_id AND seq > :after AND (CAST(:type AS text) IS NULL OR type = :type);
 
--- frames: what each finished run of items of a loop gave, in the order of the items
-SELECT frame.start_item AS "start", frame.end_item AS "end",
-    event.payload -> 'data' AS data, event.payload -> 'ref' AS ref
-FROM noetl.frame JOIN noetl.event USING (execution_id, seq)
-WHERE frame.execution_id = :execution_id AND frame.step = :step AND frame.generation = :generation
-ORDER BY frame.start_item;
-
 -- results: what finished runs of items of a loop gave, from an item on, in the order of the items, up to so many bytes
 SELECT * FROM noetl.results(
     :execution_id, :step, CAST(:generation AS integer), CAST(:after AS integer), CAST(:bytes AS bigint));
 
--- finished: how many items of a loop have finished, and where the last of them ends
-SELECT coalesce(sum(end_item - start_item), 0)::bigint AS count, coalesce(max(end_item), 0) AS "end" FROM noetl.frame
+-- beyond: whether items of a loop have finished from an item on
+SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
+    AND start_item >= CAST(:after AS integer));
+
+-- finished: how many items of a loop have finished
+SELECT coalesce(sum(end_item - start_item), 0)::bigint FROM noetl.frame
 WHERE execution_id = :execution_id AND step = :step AND generation = :generation;
 
 -- generation: the latest run of a loop

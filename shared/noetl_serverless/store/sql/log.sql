@@ -27,9 +27,9 @@ FROM noetl.event WHERE execution_id = :id AND (
     OR (type = 'timer.set' AND payload->>'timer' = ANY (CAST(:timers AS text[]))))
 ORDER BY seq;
 
--- inbox: facts that have no place in the log yet
-SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
-FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id LIMIT 1000;
+-- inbox: the first facts that have no place in the log yet, up to so many bytes; and with the last, whether there are more
+SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload, more
+FROM noetl.waiting(:id, CAST(:most AS integer), CAST(:bytes AS bigint));
 
 -- append: close commands and put their facts into the inbox
 SELECT noetl.append(:facts::json);

@@ -1,0 +1,61 @@
+"""When the database was last found away: kept where the next pass finds it, whichever process that is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from ..errors import Unavailable
+from ..ports import KeyValue
+
+logger = logging.getLogger(__name__)
+
+# how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
+REVIVAL = timedelta(seconds=15)
+# how long such a note stays in its bucket, in seconds: longer than anybody asks for it
+KEPT = 120.0
+BUCKET = "outages"
+DATABASE = "database"
+# seconds for a look there: who looks has a pass to do
+PATIENCE = 2.0
+
+
+class Outages:
+    """Written while the database is away, and read when leases ran out: while all is well nobody does either. A process
+    that finds NATS away, too, still knows what it has seen itself."""
+
+    def __init__(self, now: Callable[[], datetime], notes: KeyValue | None = None) -> None:
+        self._now = now
+        self._notes = notes
+        self._seen: datetime | None = None
+
+    async def note(self) -> None:
+        """The database is away."""
+        self._seen = self._now()
+        if self._notes is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._notes.put(DATABASE, self._seen.isoformat().encode())
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("that the database is away is known to this process alone: %r", error)
+
+    async def recent(self) -> bool:
+        """Whether holders of leases may not have been able to prolong them."""
+        return self._is_recent(self._seen) or self._is_recent(await self._noted())
+
+    def _is_recent(self, at: datetime | None) -> bool:
+        return at is not None and self._now() - at <= REVIVAL
+
+    async def _noted(self) -> datetime | None:
+        if self._notes is None:
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self._notes.get(DATABASE)
+            return datetime.fromisoformat(found.decode()) if found else None
+        except (Unavailable, TimeoutError, ValueError) as error:
+            logger.warning("whether the database was away cannot be read: %r", error)
+            return None
