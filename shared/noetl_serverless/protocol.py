@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
 # 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`
-VERSION = 2
+# 3: `Outcome.set_refs`, `ClaimedCommand.scope["ctx_refs"]`
+VERSION = 3
 
 
 def _in_63_bits(text: str) -> str:
@@ -92,7 +93,7 @@ class ClaimedCommand(CommandKey):
     plan: str
     path: str
     workload: dict[str, Any]
-    # {"ctx": {...}, "steps": {name: {"status", "data" | "ref", "error"?}}}
+    # {"ctx": {...}, "ctx_refs"?: {name: reference}, "steps": {name: {"status", "data" | "ref", "error"?}}}
     scope: dict[str, Any]
     frame: Frame | None = None
     # the frame's slice, when the collection is inline
@@ -175,6 +176,8 @@ class Outcome(CommandKey):
     extra: dict[str, Any] = {}
     # ctx keys set by task rules
     set: dict[str, Any] = {}
+    # of those whose value is in the result store: the references, as `ref`
+    set_refs: dict[str, dict[str, Any]] = {}
     # attempt, started_at, duration_ms, ...
     meta: dict[str, Any] = {}
     frame: FrameOutcome | None = None

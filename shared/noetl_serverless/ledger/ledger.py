@@ -28,6 +28,7 @@ from ..store.log import Claimant, Dead, Known, Lease, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
+from .elders import Elders
 from .keys import names_of, place_of
 from .openings import Started, as_stored, open_root, replay_of
 from .payloads import Payloads
@@ -63,6 +64,7 @@ class Ledger:
         payloads = Payloads(results)
         self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
         self._dispatch = Dispatch(log, playbooks)
+        self._elders = Elders(payloads)
         self._reporting = Reporting(log, playbooks, payloads, self._commits, self._dispatch, clock)
 
     # -- users
@@ -157,7 +159,13 @@ class Ledger:
         commands = await self._dispatch.commands(leases, cases)
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
 
-    async def _leave(self, worker_id: str, leases: Sequence[Lease]) -> None:
+    async def for_elder(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
+        """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
+        found = [(command, await self._elders.readable(command)) for command in commands]
+        await self._leave(worker_id, [command for command, readable in found if readable is None])
+        return [readable for _, readable in found if readable is not None]
+
+    async def _leave(self, worker_id: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
         """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
         if leases:
             held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in leases]

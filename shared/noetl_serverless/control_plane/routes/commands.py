@@ -26,6 +26,9 @@ async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
 async def _fitting(call: Call, answer: A) -> bytes:
     """The answer in the version of the protocol that the worker speaks, with no more commands than fit into it: the
     rest is given back, and waits for the next claim."""
+    if not call.speaks(3):
+        commands = await call.services.ledger.for_elder(call.body.worker_id, answer.commands)
+        answer = answer.model_copy(update={"commands": commands})
     told = call.speaks(2) and any(command.lost for command in answer.commands)
     unknown = {} if told else {"commands": {"__all__": {"lost"}}}
     content = encode(answer, without=unknown)
