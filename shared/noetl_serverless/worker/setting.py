@@ -37,7 +37,9 @@ async def put_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: T
     refs: dict[str, Any] = {}
     for name in chosen:
         put = await put_away(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
-        ref = put["ref"]
+        if (ref := put.get("ref")) is None:
+            # of a number: it is smaller than its reference
+            continue
         if (digest := lasting_digest(values[name])) is not None:
             ref["meta"]["digest"] = digest
         refs[name] = {**ref, **_SPARED} if size_of(ref) > SET_REF_BYTES else ref
