@@ -127,10 +127,13 @@ async def test_a_worker_of_the_release_before_is_given_the_value(engine: Engine,
     assert "ctx_refs" in second.scope, "what another may be given has changed"
 
 
-@pytest.mark.parametrize("how", ["too large", "away", "gone", "a loop's"])
+@pytest.mark.parametrize("how", ["too large", "too large together", "away", "gone", "a loop's"])
 async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, store: Store, how: str) -> None:
     id, second = await after_the_first(engine, store, "x" * ANSWER_BYTES if how == "too large" else BIG)
-    if how == "away":
+    if how == "too large together":
+        # each by itself may be read
+        second.scope["ctx_refs"] = {name: await held(store, id, name + "x" * 2_600_000) for name in ("big", "more")}
+    elif how == "away":
         store.fault = OSError("no mount")
     elif how == "gone":
         store.kept.clear()

@@ -89,6 +89,7 @@ async def test_a_control_plane_of_the_release_before_is_sent_no_references(bench
     outcome = await sets(bench, make, k=text(SET_VALUE_BYTES))
     assert (outcome.status, len(outcome.set), outcome.set_refs) == ("done", 1, {})
     outcome = await sets(bench, make, k=text(SET_VALUE_BYTES + 1))
+    assert (outcome.status, outcome.set_refs) == ("error", {}), "it refuses what it does not know"
     assert outcome.error["message"].startswith(f"'set.k' has {SET_VALUE_BYTES + 1} bytes")
     outcome = await sets(bench, make, **{f"k{n}": text(30_000) for n in range(MOST + 1)})
     assert outcome.error["message"].startswith("'set' has ")
