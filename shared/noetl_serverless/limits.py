@@ -22,10 +22,15 @@ RESULT_DEPTH: Final = VALUE_DEPTH - 16
 
 # of one result; the worker stores what is larger and reports a reference
 INLINE_BYTES: Final = 64 * KIB
-# of one key that `set` gives, and of all that one event sets
+# of one key that `set` gives, and of all that one event sets, as it stands there: what is larger goes by reference if a
+# worker gives it, and both know how
 SET_VALUE_BYTES: Final = 64 * KIB
 SET_BYTES: Final = 128 * KIB
-# of all of `ctx`
+# of what a worker's `set` gives in all, what goes by reference among it
+SET_STORED_BYTES: Final = 64 * MIB
+# of a reference as a worker makes it for `ctx`; what is smaller never goes by reference
+SET_REF_BYTES: Final = 8 * KIB
+# of all of `ctx`, as it stands in the state: of what is by reference, the reference
 CTX_BYTES: Final = 1 * MIB
 # of what a tool gives beside its result (`http`, `pg`, `py`), and of what is known about the run
 EXTRA_BYTES: Final = 64 * KIB

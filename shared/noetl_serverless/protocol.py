@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`, a manifest in pages
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`, `Outcome.set_refs`, "ctx_refs" in
+#    `ClaimedCommand.scope`, a manifest in pages
 VERSION = 2
 
 
@@ -94,7 +95,7 @@ class ClaimedCommand(CommandKey):
     plan: str
     path: str
     workload: dict[str, Any]
-    # {"ctx": {...}, "steps": {name: {"status", "data" | "ref", "error"?}}}
+    # {"ctx": {...}, "ctx_refs"?: {name: reference}, "steps": {name: {"status", "data" | "ref", "error"?}}}
     scope: dict[str, Any]
     frame: Frame | None = None
     # the frame's slice, when the collection is inline
@@ -177,6 +178,8 @@ class Outcome(CommandKey):
     extra: dict[str, Any] = {}
     # ctx keys set by task rules
     set: dict[str, Any] = {}
+    # of those whose value is in the result store: the references, as `ref`
+    set_refs: dict[str, dict[str, Any]] = {}
     # attempt, started_at, duration_ms, ...
     meta: dict[str, Any] = {}
     frame: FrameOutcome | None = None

@@ -131,7 +131,7 @@ class _Follower:
             case "child.ended" if not fact.payload["resumes"]:
                 return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
             case "call.deferred" | "call.parked":
-                self._execution.write(fact.payload.get("set") or NOTHING)
+                self._execution.write(self._set(fact.payload))
         return []
 
     def _outcome(self, fact: Entry, status: Any) -> Outcome:
@@ -141,10 +141,14 @@ class _Follower:
             status,
             self._read(ref) if ref else payload.get("data"),
             payload.get("error"),
-            payload.get("set") or {},
+            self._set(payload),
             {**(payload.get("extra") or {}), "meta": payload.get("meta")},
             (ref.get("extracted") or {}) if ref else None,
         )
+
+    def _set(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        refs = payload.get("set_refs") or NOTHING
+        return {**(payload.get("set") or NOTHING), **{name: self._read(ref) for name, ref in refs.items()}}
 
     def _read(self, ref: Mapping[str, Any]) -> Any:
         return None if self._fetch is None else self._fetch(ref)
@@ -159,7 +163,7 @@ class _Follower:
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
-        self._execution.write(payload.get("set") or NOTHING)
+        self._execution.write(self._set(payload))
 
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
         loop, of = self._loops[key], self._playbook.steps[key[0]].loop

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.simulation.checks import _manifest
+from tests.simulation.checks import _manifest, ctx_of
 from tests.simulation.faults import Faults, Limits
 from tests.simulation.playbooks import SHARE
 from tests.simulation.seeds import none, simulate
@@ -65,7 +65,7 @@ def all_followed(worlds: Sequence[World]) -> Counter[str]:
             state = world.log.diaries[id].shadow
             assert ours.status == execution.status.lower(), f"seed {world.seed} execution {id}"
             if ours.status == "completed":
-                assert ours.ctx == state.ctx, f"seed {world.seed} execution {id}"
+                assert ours.ctx == ctx_of(world, state), f"seed {world.seed} execution {id}"
                 assert ours.runs == {step: times for step, times in state.generations.items() if ours.runs[step]}
             seen[ours.status] += 1
     return seen

@@ -200,7 +200,7 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
         _must(word in str(state.error), "an error does not say what is wrong", f"{told}, not {word!r}")
     if state.status == "completed":
         for key, value in promise.ctx.items():
-            _exactly(value, state.ctx.get(key), f"{who}: ctx.{key}")
+            _exactly(value, ctx_of(world, state).get(key), f"{who}: ctx.{key}")
         for step, fields in promise.data.items():
             data = _bare(world, state.outcomes[step])["data"]
             for name, value in fields.items():
@@ -250,10 +250,16 @@ def ending(world: World, id: str) -> dict[str, Any]:
         "status": state.status,
         "digest": told.value,
         "entries": [(link.name, link.sha256) for link in told.links],
-        "ctx": state.ctx,
+        "ctx": ctx_of(world, state),
         "last": state.last,
         "outcomes": {step: _bare(world, outcome) for step, outcome in sorted(state.outcomes.items())},
     }
+
+
+def ctx_of(world: World, state: Any) -> dict[str, Any]:
+    """With the values of what is by reference."""
+    held = {name: _bare(world, {"status": "ok", "ref": ref})["data"] for name, ref in state.ctx_refs.items()}
+    return {**state.ctx, **held}
 
 
 def _bare(world: World, outcome: dict[str, Any]) -> dict[str, Any]:

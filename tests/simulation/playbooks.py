@@ -177,11 +177,12 @@ class Maker(Tasks):
         return Block(first.entry, last.exit)
 
     def _read(self, step: str) -> str:
-        """Of a result by reference `v` needs no fetch, the rest does."""
+        """Of a result by reference `v` needs no fetch, the rest does; so with what its rules have set."""
         if self.rng.random() < 0.7:
             return f"{{{{ {step}.v | default(-1) }}}}"
         pad, results = f"{step}.pad | default('') | length", f"{step}.results | default([]) | length"
-        return f"{{{{ [{step}.v | default(-1), {pad}, {results}] }}}}"
+        held = [f"(ctx.p{step[1:]}_{task}_all | default({{}})).v | default(0)" for task in (1, 2)]
+        return f"{{{{ [{step}.v | default(-1), {pad}, {results}, {', '.join(held)}] }}}}"
 
     def _makers(self, budget: int) -> list[tuple[int, Callable[[str, int], Block]]]:
         makers: list[tuple[int, Callable[[str, int], Block]]] = [(1, self._single), (1, self._single), (1, self._loop)]

@@ -17,7 +17,7 @@ from noetl_serverless.engine import decide, evolve, loops
 from noetl_serverless.ledger import commits, openings, payloads, reporting, turn
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
-from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, storing, toolbox
+from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, setting, storing, toolbox
 from noetl_serverless.worker.attempts import Attempts
 from noetl_serverless.worker.stopwatch import Stopwatch
 
@@ -154,6 +154,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
         (pipeline, "PAYLOAD_BYTES", 4 if small else pipeline.PAYLOAD_BYTES),
+        (setting, "SET_VALUE_BYTES", 12 if small else setting.SET_VALUE_BYTES),
         (payloads, "monotonic", now),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),

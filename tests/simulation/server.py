@@ -158,6 +158,7 @@ class LedgerLink:
         self._ledger = ledger
         self._answers = 0
         self.start, self.cancel, self.heartbeat = ledger.start, ledger.cancel, ledger.heartbeat
+        self.for_elder = ledger.for_elder
 
     async def claim(self, request: Any) -> Any:
         answer = await self._ledger.claim(request)

@@ -110,9 +110,9 @@ class Tasks:
             ]
             task["spec"] = {"policy": {"rules": rules}}
         elif chance < 0.4:
-            task["spec"] = {
-                "policy": {"rules": [{"else": {"then": {"do": "break", "set": {key: "{{ output.data.v }}"}}}}]}
-            }
+            # all of it may go by reference
+            made = {key: "{{ output.data.v }}", f"{key}_all": "{{ output.data }}"}
+            task["spec"] = {"policy": {"rules": [{"else": {"then": {"do": "break", "set": made}}}]}}
         elif chance < 0.6:
             task["input"]["fail"] = 9
             task["spec"] = {"policy": {"rules": [{"else": {"then": {"do": "continue"}}}]}}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .bed import Bed, bed
+from .playbooks import KINDS, NEWER
 from .release import HERE, OLD, ROOT, Release, new_release, old_release
 from .store import make
 
@@ -42,7 +43,7 @@ THEIRS = {
     "_prev",
 }
 # by step, by item, by whatever people have named
-BY_NAME = {"outcomes", "generations", "waiting", "results", "steps"}
+BY_NAME = {"outcomes", "generations", "waiting", "results", "steps", "set_refs", "ctx_refs"}
 _ID = re.compile(r"[#:@]|^\d+$|\d{6,}")
 _TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 
@@ -103,7 +104,7 @@ def declared_by(release: Release) -> dict[str, Any]:
 
 def _observed(release: Release) -> dict[str, Any]:
     with bed() as made:
-        make(release, made, gates=("later",), migrated=_watch)
+        make(release, made, ("later",), _watch, KINDS if release.name == "old" else (*KINDS, *NEWER))
         tables: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for table, column, kind, required in made.query(TABLES):
             tables[table][column] = f"{kind} not null" if required else kind

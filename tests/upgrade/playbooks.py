@@ -511,5 +511,40 @@ KINDS: Sequence[Kind] = (
     CANCELLED,
     GIVEN_MUCH,
 )
-BY_NAME = {kind.name: kind for kind in (*KINDS, HELD, PARENT_OF_HELD, POISONED)}
+# what the release before does not run: it sets no more than 64 KiB
+SETS_MUCH = Kind(
+    "sets_much",
+    (
+        playbook(
+            "sets_much",
+            step(
+                "make",
+                {
+                    **python("result = {'text': 'x' * 100_000}"),
+                    "spec": {
+                        "policy": {
+                            "rules": [
+                                {"else": {"then": {"do": "continue", "set": {"ctx.text": "{{ output.data.text }}"}}}}
+                            ]
+                        }
+                    },
+                },
+                "wait",
+                set={"ctx.all": "{{ make }}"},
+            ),
+            step("wait", gate(BY_TIMER), "each"),
+            step(
+                "each",
+                python("result = len(text)", text="{{ ctx.text }}"),
+                "say",
+                loop={"in": "{{ [1, 2] }}", "iterator": "n"},
+            ),
+            step("say", python("result = {'v': len(text)}", text="{{ ctx.all.text }}")),
+        ),
+    ),
+    (),
+    lambda n: {"v": 100_000},
+)
+NEWER = (SETS_MUCH,)
+BY_NAME = {kind.name: kind for kind in (*KINDS, *NEWER, HELD, PARENT_OF_HELD, POISONED)}
 TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))

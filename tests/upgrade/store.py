@@ -152,6 +152,7 @@ def make(
     bed: Bed,
     gates: Sequence[str] = PHASES,
     migrated: Callable[[Bed], None] = lambda bed: None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> Manifest:
     """By a release's functions alone. `gates`: what the executions wait at that are under way; `migrated` is called
     once the tables are there."""
@@ -170,8 +171,8 @@ def make(
     with Ticks(bed, functions):
         _prepare(bed, plane.url)
         _archive(bed, plane.url, starts, manifest)
-        _end(bed, plane.url, starts)
-        _begin(bed, plane.url, starts, gates)
+        _end(bed, plane.url, starts, kinds)
+        _begin(bed, plane.url, starts, gates, kinds)
     # the order matters: what follows would be done by a worker
     stop([function for function in functions if function.role == "worker"])
     reconciler = functions[-1]
@@ -212,9 +213,9 @@ def _archive(bed: Bed, url: str, starts: Starts, manifest: Manifest) -> None:
     assert set(ids) <= manifest.archived.keys()
 
 
-def _end(bed: Bed, url: str, starts: Starts) -> None:
+def _end(bed: Bed, url: str, starts: Starts, kinds: Sequence[Kind]) -> None:
     """Of every kind one that has ended, as its kind does, and stands in the database."""
-    ids = [starts(url, kind, NOW).execution_id for kind in KINDS]
+    ids = [starts(url, kind, NOW).execution_id for kind in kinds]
     cancelled = [given for given in starts.given if BY_NAME[given.kind] is CANCELLED]
     await_(lambda: {given.n for given in cancelled} <= bed.effects.asked)
     for given in cancelled:
@@ -222,9 +223,9 @@ def _end(bed: Bed, url: str, starts: Starts) -> None:
     await_(lambda: not running(bed, ids), lambda: running(bed, ids))
 
 
-def _begin(bed: Bed, url: str, starts: Starts, gates: Sequence[str]) -> None:
+def _begin(bed: Bed, url: str, starts: Starts, gates: Sequence[str], kinds: Sequence[Kind]) -> None:
     """Of every kind one for each gate, waiting there."""
-    begun = [starts(url, kind, gate) for gate in gates for kind in KINDS]
+    begun = [starts(url, kind, gate) for gate in gates for kind in kinds]
     await_(
         lambda: {given.n for given in begun} <= bed.effects.asked,
         lambda: [given for given in begun if given.n not in bed.effects.asked],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .. import limits
@@ -27,8 +28,7 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     be stored or is too large."""
     step, _, generation = command.key.rpartition("#")
     payload = _content(outcome, command)
-    if outcome.set:
-        payload["set"] = _set(outcome.set)
+    payload.update(_set(outcome))
     if outcome.extra:
         payload["extra"] = _part("extra", outcome.extra, limits.EXTRA_BYTES)
     meta = _part("meta", outcome.meta, limits.META_BYTES)
@@ -41,23 +41,22 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
 
 def references(fact: Event) -> list[dict[str, Any]]:
     """The rows of `result_ref` for what the fact refers to and has just been stored."""
-    ref = fact.payload.get("ref")
-    if ref is None or "key" not in ref:
-        return []
+    return list({ref["key"]: _row(fact, ref) for ref in e.references_in(fact.payload)}.values())
+
+
+def _row(fact: Event, ref: Mapping[str, Any]) -> dict[str, Any]:
     meta = ref.get("meta", {})
-    return [
-        {
-            "ref": ref["ref"],
-            "step": fact.step,
-            "store": ref["store"],
-            "key": ref["key"],
-            "bytes": meta.get("bytes", 0),
-            "sha256": meta.get("sha256", ""),
-            "content_type": meta.get("content_type", "application/json"),
-            "scope": ref.get("scope", "execution"),
-            "expires_at": ref.get("expires_at"),
-        }
-    ]
+    return {
+        "ref": ref["ref"],
+        "step": fact.step,
+        "store": ref["store"],
+        "key": ref["key"],
+        "bytes": meta.get("bytes", 0),
+        "sha256": meta.get("sha256", ""),
+        "content_type": meta.get("content_type", "application/json"),
+        "scope": ref.get("scope", "execution"),
+        "expires_at": ref.get("expires_at"),
+    }
 
 
 def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
@@ -134,12 +133,19 @@ def _sized(what: str, value: Any, most: int) -> int:
     return size
 
 
-def _set(values: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = _stored("set", values)
-    for name, value in kept.items():
+def _set(outcome: Outcome) -> dict[str, Any]:
+    """`set` and `set_refs`, as far as there is anything in them."""
+    kept: dict[str, Any] = _stored("set", outcome.set)
+    refs: dict[str, Any] = _stored(e.SET_REFS, outcome.set_refs)
+    if twice := kept.keys() & refs.keys():
+        raise InvalidRequest(f"`set.{min(twice)}` is there both as a value and by reference")
+    for ref in refs.values():
+        executions_of(ref)
+    both = {**kept, **refs}
+    for name, value in both.items():
         _sized(f"`set.{name}`", value, limits.SET_VALUE_BYTES)
-    _sized("`set`", kept, limits.SET_BYTES)
-    return kept
+    _sized("`set`", both, limits.SET_BYTES)
+    return {name: part for name, part in (("set", kept), (e.SET_REFS, refs)) if part}
 
 
 def _resume(outcome: Outcome) -> dict[str, Any]:

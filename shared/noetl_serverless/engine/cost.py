@@ -9,7 +9,7 @@ is priced for one month.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -125,8 +125,7 @@ def _stored(usage: Usage, prices: Prices) -> float:
 def _weigh(usage: Usage, event: Event) -> None:
     size = len(canonical(event.payload).encode(errors="surrogatepass"))
     usage.bytes["log"] = usage.bytes.get("log", 0) + size
-    ref = event.payload.get("ref") if event.type in e.REPORTS else None
-    if isinstance(ref, Mapping) and "key" in ref:
+    for ref in e.references_in(event.payload) if event.type in e.REPORTS else ():
         tier = str(ref.get("store"))
         usage.bytes[tier] = usage.bytes.get(tier, 0) + int(_number((ref.get("meta") or {}).get("bytes")))
         usage.puts += tier not in DATABASE

@@ -14,12 +14,13 @@ from typing import Any
 
 from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
 from ..playbook.scope import Scope, build_scope
-from ..playbook.template import TemplateError, render_tree, truthy
+from ..playbook.template import Template, TemplateError, render_tree, truthy
 from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
 from . import events as e
 from . import loops
 from .allowance import shortage
+from .assigned import Assigned
 from .error import bounded
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
@@ -90,7 +91,7 @@ class Decider:
 
     def decide(self) -> None:
         """Raises TooMuch."""
-        if "set" in self.fact.payload and not self._bounded():
+        if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._bounded():
             return
         DECIDE[self.fact.type](self)
         self.work_off()
@@ -207,7 +208,7 @@ class Decider:
     def _bounded(self) -> bool:
         """Whether what tasks have set leaves ctx within its bounds; if not, the execution fails."""
         try:
-            check_ctx(self.state.ctx)
+            check_ctx({**self.state.ctx, **self.state.ctx_refs})
         except InvalidValue as error:
             self.fail(_told(error), self.fact.step)
         return not self._over
@@ -245,15 +246,17 @@ class Decider:
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
-            values: dict[str, Any] = {}
+            made = Assigned()
             if step.set and event not in (*FAILURES, SKIPPED):
-                values = self._assign(step, step.set, self.scope(event, output))
-            arcs = self._choose(step, event, output, values)
-            self.size.add_bytes(check_set(self.state.ctx, values), step.name)
+                made.update(self._assign(step, step.set, self.scope(event, output)))
+            arcs = self._choose(step, event, output, made)
+            if made:
+                ctx = {**self.state.ctx, **self.state.ctx_refs}
+                self.size.add_bytes(check_set(ctx, {**made.values, **made.refs}), step.name)
         except (TemplateError, InvalidValue) as error:
             self.fail(_told(error, output if event in FAILURES else None), step.name)
             return
-        self._route(step, generation, event, values, arcs)
+        self._route(step, generation, event, made, arcs)
         if not arcs:
             self._dead_end(step, output, event)
         if not self._over and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
@@ -262,10 +265,12 @@ class Decider:
         for arc in reversed(arcs):
             self._work.append((Decider._reach, arc.target))
 
-    def _route(self, step: Step, generation: int, event: str, values: dict[str, Any], arcs: list[Arc]) -> None:
+    def _route(self, step: Step, generation: int, event: str, made: Assigned, arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
-        if values:
-            route["set"] = values
+        if made.values:
+            route["set"] = made.values
+        if made.refs:
+            route[e.SET_REFS] = made.refs
         if arcs:
             route["arcs"] = [arc.target for arc in arcs]
         elif step.warns and event not in (*FAILURES, SKIPPED):
@@ -273,20 +278,20 @@ class Decider:
         apply_route(self.state, route)
         self._routes.append(route)
 
-    def _choose(self, step: Step, event: str, output: dict[str, Any], values: dict[str, Any]) -> list[Arc]:
-        """The arcs to take; what their `set` gives is added to `values`."""
+    def _choose(self, step: Step, event: str, output: dict[str, Any], made: Assigned) -> list[Arc]:
+        """The arcs to take; what their `set` gives is added to `made`."""
         asks_only_failures = event in (*FAILURES, SKIPPED)
         chosen: list[Arc] = []
         for arc in step.arcs:
             if asks_only_failures and not arc.handles_failure:
                 continue
-            if self._holds(step, arc, lambda: self.scope(event, output, values)):
+            if self._holds(step, arc, lambda: self.scope(event, output, made)):
                 chosen.append(arc)
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
             if arc.set:
-                values.update(self._assign(step, arc.set, self.scope(event, output, values)))
+                made.update(self._assign(step, arc.set, self.scope(event, output, made)))
         return chosen
 
     def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
@@ -411,12 +416,15 @@ class Decider:
         self,
         event: str | None = None,
         output: dict[str, Any] | None = None,
-        values: dict[str, Any] | None = None,
+        made: Assigned | None = None,
     ) -> Scope:
+        """`made`: what is set, and not in the state yet."""
         state = self.state
+        ctx, refs = made.over(state.ctx, state.ctx_refs) if made else (state.ctx, state.ctx_refs)
         return build_scope(
             workload=state.workload,
-            ctx={**state.ctx, **values} if values else state.ctx,
+            ctx=ctx,
+            ctx_refs=refs,
             steps=self._outcomes,
             execution_id=state.execution_id,
             output=output,
@@ -429,9 +437,17 @@ class Decider:
     def _outcomes(self) -> dict[str, Any]:
         return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
 
-    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> dict[str, Any]:
+    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> Assigned:
+        """A whole value that is by reference stays so: nothing is read here."""
         self.size.add_work(len(assignments), step.name)
-        return {item.key: render_tree(item.value, scope) for item in assignments}
+        made = Assigned()
+        for item in assignments:
+            ref = item.value.reference(scope) if isinstance(item.value, Template) else None
+            if ref is None:
+                made.update(Assigned({item.key: render_tree(item.value, scope)}))
+            else:
+                made.update(Assigned(refs={item.key: dict(ref)}))
+        return made
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
         """`slice_of`, as part of what follows; None if it is too large, and the execution has failed."""
@@ -454,10 +470,13 @@ class Decider:
     def slice_of(self, step: Step) -> dict[str, Any]:
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
-        ctx, outcomes = self.state.ctx, self._outcomes
+        ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
         # sorted, for the order of a set is another in each process
         some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
-        return {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
+        scope = {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
+        if held := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
+            scope[e.CTX_REFS] = held
+        return scope
 
 
 def _told(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:

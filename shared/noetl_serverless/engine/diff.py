@@ -144,11 +144,11 @@ class _Comparison:
             step = self.found.plan.steps[was.step]
             because = arc_changes(self.found.recorded.steps[was.step], step)
             because += self._workload(merge(arc.when.reads for arc in step.arcs if arc.when is not None))
-            because += value_changes("set", was.route.get("set", {}), now.route.get("set", {}), was.generation)
+            because += value_changes("set", was.set, now.set, was.generation)
             self.found.rerouted.append(Rerouted(was, now.arcs, because))
         changes = self._parameters(was, now)
         if was.route is not None and now.route is not None and was.arcs == now.arcs:
-            changes += value_changes("set", was.route.get("set", {}), now.route.get("set", {}), was.generation)
+            changes += value_changes("set", was.set, now.set, was.generation)
         if changes:
             listed = self.found.reparameterised.setdefault(was.step, [])
             listed += [change for change in changes if change not in listed]
@@ -177,13 +177,14 @@ class _Comparison:
 
     def _scope(self, part: str, was: Run, now: Run) -> list[Change]:
         """What both versions name and do not find the same."""
-        one, other = was.scope.get(part, {}), now.scope.get(part, {})
+        ctx = part == "ctx"
+        one, other = (was.ctx, now.ctx) if ctx else (was.scope.get(part, {}), now.scope.get(part, {}))
         found = []
         for name in dict.fromkeys((*one, *other)):
             if part == "steps" and never_ran(one.get(name)) and never_ran(other.get(name)):
                 continue
             if (name in one and name in other) or self._read_by_both(was.step, part, name):
-                where = f"ctx.{name}" if part == "ctx" else name
+                where = f"ctx.{name}" if ctx else name
                 found += value_changes(where, one.get(name, ABSENT), other.get(name, ABSENT), was.generation)
         return found
 

@@ -182,7 +182,7 @@ class Reader:
         arcs = list(route.get("arcs", ()))
         self.found.setdefault(key, Entry()).route = {
             "event": route["event"],
-            "set": route.get("set", {}),
+            "set": _set(route),
             "arcs": arcs,
         }
         for target in arcs:
@@ -202,7 +202,7 @@ class Reader:
         entry, kind = self.found[key], self._kinds.get(event.command_id or "", "step")
         if kind == "step":
             # a command that was suspended has said already what it had set by then
-            entry.set.update(event.payload.get("set", {}))
+            entry.set.update(_set(event.payload))
         match event.type:
             case e.CALL_DONE | e.CALL_ERROR if kind == "step":
                 entry.outcome = outcome_of(event)
@@ -288,6 +288,12 @@ def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
 def _value(payload: Mapping[str, Any]) -> Any:
     ref = payload.get("ref")
     return lasting(payload.get("data")) if ref is None else _reference(ref)
+
+
+def _set(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a report or a route."""
+    held = payload.get(e.SET_REFS) or {}
+    return {**payload.get("set", {}), **{name: _reference(ref) for name, ref in held.items()}}
 
 
 def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:

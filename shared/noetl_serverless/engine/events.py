@@ -9,6 +9,7 @@ A fact that could not be decided stands in the `playbook.failed` that it led to,
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,10 @@ DECISIONS = frozenset(
 )
 
 
+# beside `set`, in a report and in a route; and beside `ctx`, in a scope: name -> reference to the value. A name stands
+# in one of the two
+SET_REFS = "set_refs"
+CTX_REFS = "ctx_refs"
 # in a payload: see above
 IGNORED = "ignored"
 QUARANTINED = "quarantined"
@@ -69,3 +74,10 @@ class Event:
     def numbered(self, seq: int) -> Event:
         """The event at its place in the log."""
         return Event(self.type, self.at, seq, self.cause, self.step, self.generation, self.command_id, self.payload)
+
+
+def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What the payload of a report refers to in a result store."""
+    for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values()):
+        if isinstance(ref, Mapping) and "key" in ref:
+            yield ref

@@ -38,7 +38,7 @@ def apply_route(state: State, route: dict[str, Any]) -> None:
     """A step is over: its token goes, its `set` takes effect, the steps its arcs lead to have one more arrival."""
     step: str = route["step"]
     state.tokens.pop(token_key(step, route["generation"]), None)
-    state.ctx.update(route.get("set", {}))
+    state.assign(route.get("set", {}), route.get(e.SET_REFS, {}))
     if route.get("unmatched") and step in state.outcomes:
         state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
     arcs = route.get("arcs", ())
@@ -101,12 +101,16 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
     state.loops[key] = replace(loop, frames=index + 1)
 
 
+def _assign(state: State, event: Event) -> None:
+    state.assign(event.payload.get("set", {}), event.payload.get(e.SET_REFS, {}))
+
+
 def _finished(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None:
         return
     spend(state, event)
-    state.ctx.update(event.payload.get("set", {}))
+    _assign(state, event)
     if command.kind == "step" and event.step is not None and not _outdated(state, event):
         state.outcomes[event.step] = outcome_of(event)
 
@@ -127,7 +131,7 @@ def _frame_committed(state: State, event: Event) -> None:
     if command is None or command.frame is None or command.key not in state.loops:
         return
     spend(state, event)
-    state.ctx.update(event.payload.get("set", {}))
+    _assign(state, event)
     state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
 
 
@@ -159,7 +163,7 @@ def _deferred(state: State, event: Event) -> None:
     if event.command_id not in state.commands:
         return
     spend(state, event)
-    state.ctx.update(event.payload.get("set", {}))
+    _assign(state, event)
 
 
 def _timer_set(state: State, event: Event) -> None:

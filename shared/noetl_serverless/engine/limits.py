@@ -70,7 +70,8 @@ class DecisionSize:
 
 
 def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """`values` are about to be set in `ctx`; gives their bytes. Raises InvalidValue."""
+    """`values` are about to be set in `ctx`; gives their bytes. Raises InvalidValue. In both, a reference stands for
+    what is by reference."""
     if not values:
         return 0
     sizes = {name: size_of(value) for name, value in values.items()}

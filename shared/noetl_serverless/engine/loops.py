@@ -123,7 +123,7 @@ def _brings(decider: Decider, step: Step) -> tuple[dict[str, Any], int] | None:
     found = decider.checked_slice_of(step)
     if found is None:
         return None
-    scope = {"ctx": found[0]["ctx"]}
+    scope = {name: found[0][name] for name in ("ctx", e.CTX_REFS) if name in found[0]}
     return scope, size_of(scope)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .allowance import Spent
+from .assigned import Assigned
 from .events import UNDECIDABLE
 
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
@@ -105,6 +106,8 @@ class State:
     # immutable; kept beside the snapshot, not in it
     workload: Mapping[str, Any] = field(default_factory=dict)
     ctx: dict[str, Any] = field(default_factory=dict)
+    # those keys of ctx whose value is in a result store, and the references to them
+    ctx_refs: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     # step -> the steps whose arcs led to it, while it waits at its join
     waiting: dict[str, list[str]] = field(default_factory=dict)
@@ -140,6 +143,7 @@ class State:
             parent=self.parent,
             workload=self.workload,
             ctx=dict(self.ctx),
+            ctx_refs=dict(self.ctx_refs),
             tokens=dict(self.tokens),
             waiting={step: list(sources) for step, sources in self.waiting.items()},
             generations=dict(self.generations),
@@ -154,13 +158,34 @@ class State:
             spent=dict(self.spent),
         )
 
+    def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:
+        """What `set` gives: values, and references to values."""
+        if self.ctx_refs or refs:
+            self.ctx, self.ctx_refs = Assigned(dict(values), dict(refs)).over(self.ctx, self.ctx_refs)
+        else:
+            self.ctx.update(values)
+
     def snapshot(self) -> dict[str, Any]:
-        """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects."""
-        return {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
+        """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects.
+
+        The references of ctx stand among the outcomes, under names that no step can have: the release before refuses a
+        state with a part that it does not know, and takes these along as outcomes that nobody asks for.
+        """
+        kept = {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
+        if self.ctx_refs:
+            refs = {f"{OF_CTX}{name}": {"status": HELD, "ref": ref} for name, ref in self.ctx_refs.items()}
+            kept["outcomes"] = {**self.outcomes, **refs}
+        return kept
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any], workload: Mapping[str, Any]) -> State:
         values = dict(snapshot)
+        outcomes, ctx = values.get("outcomes", {}), values.get("ctx", {})
+        refs = {name[len(OF_CTX) :]: outcomes[name]["ref"] for name in outcomes if name.startswith(OF_CTX)}
+        if refs:
+            values["outcomes"] = {name: outcome for name, outcome in outcomes.items() if not name.startswith(OF_CTX)}
+            # what is in ctx, too, the release before has set since
+            values["ctx_refs"] = {name: ref for name, ref in refs.items() if name not in ctx}
         values["tokens"] = {key: Token(**value) for key, value in values.get("tokens", {}).items()}
         values["commands"] = {key: Command.restore(value) for key, value in values.get("commands", {}).items()}
         values["loops"] = {key: Loop.restore(value) for key, value in values.get("loops", {}).items()}
@@ -170,7 +195,10 @@ class State:
         return cls(workload=workload, **values)
 
 
-SNAPSHOT = tuple(f.name for f in fields(State) if f.name != "workload")
+SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs"))
+# of a reference of ctx, as it is kept
+OF_CTX = "ctx."
+HELD = "held"
 ALWAYS = frozenset({"execution_id", "seq", "status"})
 
 

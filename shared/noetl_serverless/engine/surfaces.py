@@ -15,7 +15,7 @@ from .upcast import UPCASTERS
 
 RUNNING = "RUNNING"
 STATUS = {"new": RUNNING, "running": RUNNING, "completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}
-REPORTS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.FRAME_COMMITTED})
+ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.FRAME_COMMITTED})
 ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 # the error of a command that was given up after too many deliveries; its row is kept
 BURIED = "delivery_limit"
@@ -96,6 +96,7 @@ def _execution(state: State, log: list[Event]) -> Row:
         "status": STATUS[state.status],
         "head": max((event.seq for event in log), default=0),
         "ctx": state.ctx,
+        **({e.CTX_REFS: state.ctx_refs} if state.ctx_refs else {}),
         "result": {name: outcome[name] for name in ("data", "ref") if name in outcome} or None,
         "error": state.error,
         "created_at": None if began is None else began.at,
@@ -175,7 +176,7 @@ def _dead(log: list[Event]) -> list[Row]:
     issued = {event.command_id: event for event in log if event.type == e.ISSUED}
     rows = []
     for event in log:
-        error = event.payload.get("error") if event.type in REPORTS else None
+        error = event.payload.get("error") if event.type in ENDINGS else None
         order = issued.get(event.command_id)
         if isinstance(error, Mapping) and error.get("code") == BURIED and error.get("kind") == "engine" and order:
             kind, attempt = order.payload["kind"], order.payload["attempt"]
@@ -192,8 +193,7 @@ def results_of(log: Iterable[Event]) -> list[Row]:
     """What the reports among these events have put into a result store."""
     rows: dict[str, Row] = {}
     for step, payload in _reports(log):
-        ref = payload.get("ref")
-        if isinstance(ref, Mapping) and "key" in ref:
+        for ref in e.references_in(payload):
             meta = ref.get("meta", {})
             row = {
                 "key": ref["key"],
@@ -214,9 +214,9 @@ def _reports(log: Iterable[Event]) -> Iterator[tuple[str | None, Mapping[str, An
     """Step and payload; of a report that could not be decided, too."""
     for event in log:
         kept = event.payload.get(e.QUARANTINED, {})
-        if event.type in REPORTS:
+        if event.type in e.REPORTS:
             yield event.step, event.payload
-        elif kept.get("type") in REPORTS:
+        elif kept.get("type") in e.REPORTS:
             yield kept["step"], kept["payload"]
 
 

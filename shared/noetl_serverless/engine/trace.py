@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,15 @@ class Run:
     route: dict[str, Any] | None = None
 
     @property
+    def set(self) -> dict[str, Any]:
+        """What it set as it ended."""
+        return whole(self.route or {}, "set", e.SET_REFS)
+
+    @property
+    def ctx(self) -> dict[str, Any]:
+        return whole(self.scope, "ctx", e.CTX_REFS)
+
+    @property
     def arcs(self) -> list[str]:
         return list((self.route or {}).get("arcs", ()))
 
@@ -46,6 +55,12 @@ class Trace:
     quarantined: dict[str, Any] | None = None
     # {at, by}: when it was dropped from quarantine, in ms, and by whom
     dropped: dict[str, Any] | None = None
+
+
+def whole(part: Mapping[str, Any], values: str, refs: str) -> dict[str, Any]:
+    """What of `part` is there and what is by reference, as one; of the latter what tells it from another value."""
+    held = {name: {"sha256": ref.get("meta", {}).get("sha256")} for name, ref in part.get(refs, {}).items()}
+    return {**part.get(values, {}), **held}
 
 
 def trace(log: Iterable[Event]) -> Trace:

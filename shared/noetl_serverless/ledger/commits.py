@@ -12,7 +12,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
-from ..protocol import Held
+from ..protocol import ClaimedCommand, Held
 from ..store.case import Case, Inbox
 from ..store.locked import Locked
 from ..store.log import Claimant, Committed, Lease, Log, Part, Unwritable
@@ -141,16 +141,18 @@ class Commits:
         return replace(committed, claimed=[*committed.claimed, *leases], waiting=waiting)
 
     async def known(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, Case]]:
-        """The leases with their cases. What only a newer release can go on with is given back: it is no failed
-        delivery, and nobody here is rung."""
+        """The leases with their cases, without those that only a newer release can go on with."""
         if not leases:
             return [], {}
         cases = await self.cases.get(lease.execution_id for lease in leases)
-        left = [lease for lease in leases if _is_newer(lease, cases)]
-        if left:
-            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in left]
-            await self._log.release(worker, held)
+        await self.leave(worker, [lease for lease in leases if _is_newer(lease, cases)])
         return [lease for lease in leases if not _is_newer(lease, cases)], cases
+
+    async def leave(self, worker: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
+        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
+        if leases:
+            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in leases]
+            await self._log.release(worker, held)
 
     async def _written(self, parts: Sequence[Part], committed: Committed) -> None:
         for part in parts:

@@ -29,6 +29,7 @@ from ..store.log import Claimant, Dead, Known, Lease, Log, Unwritable
 from .commits import Commits
 from .dispatch import Dispatch
 from .doorbell import Doorbell
+from .elders import Elders
 from .keys import names_of, place_of
 from .openings import Started, as_stored, open_root, replay_of
 from .payloads import Payloads
@@ -64,6 +65,7 @@ class Ledger:
         payloads = Payloads(results)
         self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
         self._dispatch = Dispatch(log, playbooks)
+        self._elders = Elders(payloads)
         self._reporting = Reporting(log, playbooks, payloads, self._commits, self._dispatch, clock)
 
     # -- users
@@ -152,6 +154,12 @@ class Ledger:
             leases = await self._log.claim(claimant, request.commands or None)
         commands = await self._dispatch.commands(*await self._commits.known(request.worker_id, leases))
         return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
+
+    async def for_elder(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
+        """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
+        found = [(command, await self._elders.readable(command)) for command in commands]
+        await self._commits.leave(worker_id, [command for command, readable in found if readable is None])
+        return [readable for _, readable in found if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         kept = await self._log.extend(request.worker_id, request.commands, request.lease)

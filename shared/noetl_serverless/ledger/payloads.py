@@ -42,7 +42,7 @@ class Payloads:
         """`results` makes the result store, when it is first needed; without it nothing can be by reference."""
         self._results = results
         self._store: ResultStore | None = None
-        self._kept: OrderedDict[Name, Mapping[str, Any]] = OrderedDict()
+        self._kept: OrderedDict[Name, Any] = OrderedDict()
         self._bytes = 0
         self._away_until = 0.0
 
@@ -52,14 +52,23 @@ class Payloads:
         ref = child.get(REF)
         if ref is None:
             return child.get("payload") or {}
-        name = _checked(execution_id, ref)
+        if executions_of(ref) != {execution_id}:
+            raise InvalidRequest("the payload's reference leads into another execution")
+        payload = await self.value(ref)
+        if not isinstance(payload, dict):
+            raise InvalidRequest("the payload must be an object")
+        return payload
+
+    async def value(self, ref: Mapping[str, Any]) -> Any:
+        """What a reference names; raises as `of` does. Whose it is has been looked at before."""
+        name = _named(ref)
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
         content = await self._read(name)
-        payload = await asyncio.to_thread(_decoded, content, name)
-        self._keep(name, payload)
-        return payload
+        value = await asyncio.to_thread(_decoded, content, name)
+        self._keep(name, value)
+        return value
 
     async def _read(self, name: Name) -> bytes:
         if self._results is None:
@@ -83,10 +92,10 @@ class Payloads:
             raise ResultStoreAway("the result store does not answer; try again") from error
         return content
 
-    def _keep(self, name: Name, payload: Mapping[str, Any]) -> None:
+    def _keep(self, name: Name, value: Any) -> None:
         if name in self._kept:
             return
-        self._kept[name] = payload
+        self._kept[name] = value
         self._bytes += name.size
         while self._bytes > PAYLOADS_BYTES:
             freed, _ = self._kept.popitem(last=False)
@@ -100,10 +109,8 @@ def weight_of(ref: Mapping[str, Any] | None) -> int:
     return size if isinstance(size, int) and 0 < size <= WORKLOAD_BYTES else 0
 
 
-def _checked(execution_id: str, ref: Mapping[str, Any]) -> Name:
+def _named(ref: Mapping[str, Any]) -> Name:
     """Raises InvalidRequest."""
-    if executions_of(ref) != {execution_id}:
-        raise InvalidRequest("the payload's reference leads into another execution")
     meta = ref.get("meta") or {}
     key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes")
     if not key or not sha256 or not size:
@@ -113,13 +120,10 @@ def _checked(execution_id: str, ref: Mapping[str, Any]) -> Name:
     return Name(key, sha256, size)
 
 
-def _decoded(content: bytes, name: Name) -> Mapping[str, Any]:
+def _decoded(content: bytes, name: Name) -> Any:
     if len(content) != name.size or hashlib.sha256(content).hexdigest() != name.sha256:
         raise InvalidRequest("the payload in the result store is not what its reference says")
     try:
-        payload = stored(orjson.loads(content))
+        return stored(orjson.loads(content))
     except (orjson.JSONDecodeError, InvalidValue) as error:
         raise InvalidRequest(f"the payload cannot be stored: {error}") from None
-    if not isinstance(payload, dict):
-        raise InvalidRequest("the payload must be an object")
-    return payload

@@ -244,9 +244,8 @@ class Reporting:
     async def _check_owner(self, outcome: Outcome) -> None:
         """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
         sub-playbook's result may be its parent's."""
-        if outcome.ref is None:
-            return
-        for id in executions_of(outcome.ref) - {outcome.execution_id}:
+        refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
+        for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
             if not await self._log.is_below(id, outcome.execution_id):
                 raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
@@ -261,8 +260,8 @@ class Reporting:
     async def _hand_in(self, batch: Batch) -> None:
         """Leave the facts in the inbox, and take in what lies there if nobody else does.
 
-        Not those of a child with a payload by reference, which are to be reported again: a release before this one,
-        that may take in the inbox, could not open it.
+        Not those with what a release before this one, that may take in the inbox, could not read: a child's payload by
+        reference, and what is set by reference. They are to be reported again.
         """
         facts = []
         for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
@@ -274,7 +273,7 @@ class Reporting:
                     except ResultStoreAway as away:
                         batch.withhold(outcome, away)
                         continue
-                    if REF in fact.payload.get("child", {}):
+                    if REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
                         batch.withhold(outcome, Busy("others always came first; report it again"))
                         continue
                     facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))

@@ -173,7 +173,9 @@ class Turn:
     def part(self, row: dict[str, Any] | None = None) -> Part:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
         often = self.head - self.case.snapshot >= SNAPSHOT_EVERY
-        due = row is not None or self.state.ended or self.quarantined is not None or often
+        # a release before this one would fold them to a ctx without what is by reference
+        unread = any(_sets_by_reference(event) for event in self.events)
+        due = row is not None or self.state.ended or self.quarantined is not None or often or unread
         # what could not be read stays as it is
         writes = due and self.case.broken is None
         state = replace(self.state, seq=self.head)
@@ -218,6 +220,11 @@ class Turn:
         """They are to end."""
         for child in children:
             self.appends.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
+
+
+def _sets_by_reference(event: Event) -> bool:
+    routes = event.payload.get("routes", ())
+    return e.SET_REFS in event.payload or any(e.SET_REFS in route for route in routes)
 
 
 def ending(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:

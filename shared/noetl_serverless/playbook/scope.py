@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .bounds import Meter
-from .views import NOTHING, EventName, Fetch, OutputView, Reader, StepView
+from .views import NOTHING, CtxView, EventName, Fetch, OutputView, Reader, StepView
 
 # these never fall through to a step, a ctx key or a workload key of the same name
 RESERVED: Final = frozenset(
@@ -88,6 +88,7 @@ def build_scope(
     *,
     workload: Mapping[str, Any],
     ctx: Mapping[str, Any],
+    ctx_refs: Mapping[str, Mapping[str, Any]] | None = None,
     steps: Mapping[str, Mapping[str, Any]],
     execution_id: str,
     fetch: Fetch | None = None,
@@ -101,14 +102,17 @@ def build_scope(
 ) -> Scope:
     """The scope of one rendering.
 
-    `steps` maps a name to its outcome {status, data | ref, error?}; `output` is an outcome with http, pg, py beside
-    or under "extra"; `extra` holds task labels and the like. With no `fetch`, what is by reference and not among the
-    extracted fields raises NeedsFetch.
+    `ctx_refs` are references to what else is in ctx, names of `ctx` left out; `steps` maps a name to its outcome
+    {status, data | ref, error?}; `output` is an outcome with http, pg, py beside or under "extra"; `extra` holds task
+    labels and the like. With no `fetch`, what is by reference and not among the extracted fields raises NeedsFetch.
     """
     reader = Reader(fetch)
     extra = extra or {}
     reserved: dict[str, Any] = {name: extra[name] for name in RESERVED & extra.keys()}
     reserved.update(workload=workload, ctx=ctx, execution_id=execution_id)
+    if ctx_refs:
+        view = CtxView(ctx, ctx_refs, reader)
+        reserved["ctx"], ctx = view, view.layer()
     if iter is not None:
         reserved["iter"] = iter
     if loop is not None:

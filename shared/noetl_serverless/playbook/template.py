@@ -186,8 +186,19 @@ class Template(_Compiled):
             return self._guarded(self._follow, scope)
         return self._guarded(self._run, scope)
 
+    def reference(self, scope: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Where the value is, for a mere path that leads to a whole value that is by reference: it is not fetched."""
+        if self._path is None:
+            return None
+        value = self._guarded(self._end_of_path, scope)
+        return value.reference() if isinstance(value, View) else None
+
     def _follow(self, scope: Mapping[str, Any]) -> Any:
         """The short way for a mere path, by far the most frequent expression: no program is ever compiled."""
+        value = self._end_of_path(scope)
+        return value.whole() if isinstance(value, View) else _data(value)
+
+    def _end_of_path(self, scope: Mapping[str, Any]) -> Any:
         root, *keys = self._path or ()
         environment = self.environment
         value = scope[root] if root in scope else environment.undefined(name=root)
@@ -195,7 +206,7 @@ class Template(_Compiled):
             value = environment.getattr(value, key) if is_attribute else environment.getitem(value, key)
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
-        return value.whole() if isinstance(value, View) else _data(value)
+        return value
 
     def _run(self, scope: Mapping[str, Any]) -> Any:
         if self._program is None:

@@ -9,6 +9,9 @@ from .template_error import FetchFailed, NeedsFetch
 
 Fetch = Callable[[dict[str, Any]], Any]
 
+SELECT: Final = "name the fields that routing needs in the tool's output.select, and read them by those names"
+SET_BESIDE: Final = "set what routing needs by a name of its own, beside it"
+
 
 class _Absent:
     """There is no such field; told apart from a field that is null."""
@@ -54,15 +57,13 @@ class Reader:
         self._fetch = fetch
         self._seen: dict[str, Any] = {}
 
-    def read(self, ref: Mapping[str, Any], what: str) -> Any:
+    def read(self, ref: Mapping[str, Any], what: str, instead: str = SELECT) -> Any:
+        """`instead`: what to do where nothing is fetched."""
         uri = str(ref.get("ref"))
         if uri in self._seen:
             return self._seen[uri]
         if self._fetch is None:
-            raise NeedsFetch(
-                f"{what} is stored by reference and cannot be read here; name the fields that routing needs "
-                "in the tool's output.select, and read them by those names"
-            )
+            raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
         try:
             value = self._fetch(dict(ref))
         except Exception as error:
@@ -89,6 +90,10 @@ class View:
     def title(self) -> str:
         return "the value"
 
+    def reference(self) -> Mapping[str, Any] | None:
+        """Where the whole value is, if it is by reference."""
+        return None
+
 
 class NothingView(View):
     """A part of the envelope that is not there: null, and so is everything in it."""
@@ -108,28 +113,67 @@ NOTHING: Final = NothingView()
 class RefView(View):
     """Data by reference: extracted fields at once, all else by fetching."""
 
-    __slots__ = ("_reader", "_ref", "_what")
+    __slots__ = ("_instead", "_reader", "_ref", "_what")
 
-    def __init__(self, ref: Mapping[str, Any], reader: Reader, what: str) -> None:
+    def __init__(self, ref: Mapping[str, Any], reader: Reader, what: str, instead: str = SELECT) -> None:
         self._ref = ref
         self._reader = reader
         self._what = what
+        self._instead = instead
 
     def lookup(self, key: str) -> Any:
         extracted = self._ref.get("extracted") or {}
         if key in extracted:
             return extracted[key]
-        data = self._reader.read(self._ref, f"'{key}' of {self._what}")
+        data = self._reader.read(self._ref, f"'{key}' of {self._what}", self._instead)
         return data.get(key, ABSENT) if isinstance(data, Mapping) else ABSENT
 
     def whole(self) -> Any:
-        return self._reader.read(self._ref, self._what)
+        return self._reader.read(self._ref, self._what, self._instead)
+
+    def reference(self) -> Mapping[str, Any]:
+        return self._ref
 
     def names(self) -> list[str]:
         return list(self._ref.get("extracted") or {})
 
     def title(self) -> str:
         return self._what
+
+
+class CtxView(View):
+    """`ctx`, where some of its values are by reference; one by one, only those are fetched that are asked for."""
+
+    __slots__ = ("_values", "_views")
+
+    def __init__(self, values: Mapping[str, Any], refs: Mapping[str, Mapping[str, Any]], reader: Reader) -> None:
+        """What has a value of the same name is not read from its reference."""
+        self._values = values
+        self._views = {
+            name: RefView(ref, reader, f"'ctx.{name}'", SET_BESIDE) for name, ref in refs.items() if name not in values
+        }
+
+    def lookup(self, key: str) -> Any:
+        if key == "get" and key not in self._values and key not in self._views:
+            return self._get
+        return self.layer().get(key, ABSENT)
+
+    def whole(self) -> Any:
+        return {**self._values, **{name: view.whole() for name, view in self._views.items()}}
+
+    def names(self) -> list[str]:
+        return [*self._values, *self._views]
+
+    def title(self) -> str:
+        return "ctx"
+
+    def layer(self) -> Mapping[str, Any]:
+        """Its names, for those that templates use without `ctx`."""
+        return {**self._values, **self._views}
+
+    def _get(self, name: Any, default: Any = None) -> Any:
+        """As a mapping's method of this name."""
+        return self._views[name].whole() if name in self._views else self._values.get(name, default)
 
 
 class StepView(View):
@@ -153,7 +197,8 @@ class StepView(View):
         if key == "_ref":
             return self._outcome.get("ref")
         if key == "result":
-            return self.whole()
+            ref = self.reference()
+            return self._outcome.get("data") if ref is None else RefView(ref, self._reader, self.title())
         return self._field(key)
 
     def whole(self) -> Any:
@@ -161,6 +206,9 @@ class StepView(View):
         if ref is not None:
             return self._reader.read(ref, self.title())
         return self._outcome.get("data")
+
+    def reference(self) -> Mapping[str, Any] | None:
+        return self._outcome.get("ref")
 
     def names(self) -> list[str]:
         ref = self._outcome.get("ref")

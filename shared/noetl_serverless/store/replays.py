@@ -191,7 +191,7 @@ class Replays:
         reports = [*events, *inbox]
         # of a report that could not be decided, too
         told = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
-        written = {ref["key"]: moment for moment, payload in told if (ref := payload.get("ref")) and "key" in ref}
+        written = {ref["key"]: moment for moment, payload in told for ref in e.references_in(payload)}
         results = [{**row, "at": written[row["key"]]} for row in stored_results(said, inbox)]
         rows = {"commands": commands, "stages": said.stages, "frames": said.frames, "results": results}
         for name, made in rows.items():

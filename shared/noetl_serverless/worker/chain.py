@@ -181,4 +181,4 @@ class Chain:
 
 
 def _size(outcome: Outcome) -> int:
-    return len(orjson.dumps([outcome.data, outcome.set, outcome.extra, outcome.error], default=str))
+    return len(orjson.dumps([outcome.data, outcome.set, outcome.set_refs, outcome.extra, outcome.error], default=str))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine import events as e
 from ..errors import Problem
 from ..playbook.plan import Loop
 from ..playbook.scope import build_scope
@@ -22,6 +23,7 @@ async def render_collection(command: ClaimedCommand, loop: Loop, lazy: Lazy, lin
                 build_scope(
                     workload=command.workload,
                     ctx=command.scope.get("ctx") or {},
+                    ctx_refs=command.scope.get(e.CTX_REFS),
                     steps=command.scope.get("steps") or {},
                     execution_id=command.execution_id,
                     fetch=fetch,

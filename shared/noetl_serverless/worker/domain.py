@@ -33,6 +33,7 @@ PARTS = {
     "error": limits.ERROR_BYTES,
     "extra": limits.EXTRA_BYTES,
     "set": limits.SET_BYTES,
+    "set_refs": limits.SET_BYTES,
     "meta": limits.META_BYTES,
     "resume": limits.RESUME_BYTES,
 }

@@ -30,6 +30,7 @@ from .job import End, Job
 from .lease import Lease
 from .pipeline import Pipeline
 from .render import Lazy
+from .setting import put_set
 from .stopwatch import Stopwatch
 from .storing import put_away
 from .toolbox import Toolbox
@@ -130,12 +131,12 @@ class Executor:
             status="done" if end.status == "ok" else end.status,
             error=end.error,
             extra=masking.tree(end.extra) if end.extra else {},
-            set=end.set,
             meta=masking.tree(end.meta),
             delay=end.delay,
             resume=end.resume,
             child=end.child,
             **stored,
+            **await put_set(end.set, job.command, self._toolbox),
         )
 
     async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
@@ -152,12 +153,12 @@ class Executor:
             fence=command.fence,
             status=end.status,
             error=clean(end.error) if end.error is not None else None,
-            set=end.set,
             frame=end.outcome,
             delay=end.delay,
             resume=end.resume,
             child=end.child,
             **stored,
+            **await put_set(end.set, job.command, self._toolbox),
         )
 
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidRequest, Problem
-from ..limits import SET_BYTES
 from ..playbook.plan import Loop
 from ..protocol import ChildRequest, Frame, FrameOutcome
 from .domain import TooLong, size_of, value_error
 from .errors import brief, from_problem, step_error
 from .job import End, Job
 from .pipeline import HELD, LOCALS_LIMIT, Pipeline
+from .setting import check_sizes
 from .storing import put_away
 
 # so many errors of items are told one by one
@@ -112,9 +112,10 @@ class FrameRun:
 
     def _set_within(self, end: End) -> End:
         """The item fails with which the frame would set more than one event may."""
-        sizes = {**self._set_sizes, **{key: size_of({key: value}) for key, value in end.set.items()}}
-        if end.set and (total := sum(sizes.values())) > SET_BYTES:
-            error = TooLong(f"'set' of the items has {total} bytes of JSON, and may have {SET_BYTES}")
+        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
+        try:
+            check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        except TooLong as error:
             return replace(end, status="error", error=value_error(error, step=self.job.step.name), set={})
         self._set_sizes = sizes
         return end

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine import events as e
 from ..engine.digest import lasting_digest
 from ..errors import InvalidRequest, Problem
-from ..limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_BYTES, SET_VALUE_BYTES, WORKLOAD_BYTES
+from ..limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_STORED_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Assignment, Rule, Task
 from ..playbook.scope import build_scope
 from ..playbook.template import render_tree, truthy
@@ -19,10 +20,11 @@ from ..protocol import ChildRequest
 from ..tools.port import ToolCall, ToolOutcome
 from .attempts import Attempt
 from .backoff import backoff
-from .domain import CALLED, CHILD_PAYLOAD, TOOL_META_BYTES, TooLong, admitted, value_error, within
+from .domain import CALLED, CHILD_PAYLOAD, TOOL_META_BYTES, TooLong, admitted, size_of, value_error, within
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
 from .job import End, Job
+from .setting import check_sizes
 from .storing import put_away
 from .toolbox import Identity, call_tool
 
@@ -45,7 +47,9 @@ class Pipeline:
         self.ctx = dict(job.ctx)
         self.iter = dict(job.iter) if job.iter is not None else None
         self.step: dict[str, Any] = {}
+        # what rules have set in ctx, and of each the bytes of JSON
         self.set: dict[str, Any] = {}
+        self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
         self.previous: Any = None
         self.input: dict[str, Any] = {}
@@ -271,14 +275,17 @@ class Pipeline:
         )
         # a value that is no template has not been looked at yet
         values = [(where, key, await admitted(value, f"set.{where}.{key}")) for where, key, value in values]
-        for _, key, value in values:
-            within(value, f"set.{key}", SET_VALUE_BYTES)
+        for where, key, value in values:
+            if where != "ctx":
+                # of what goes into no event: it is kept beside where the pipeline goes on
+                within(value, f"set.{where}.{key}", SET_STORED_BYTES)
         # replaced, not changed: a template may have given a scope away whole
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
-        made = {**self.set, **new["ctx"]}
-        within(made, "set", SET_BYTES)
+        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
+        check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        self._set_sizes = sizes
         self.ctx = {**self.ctx, **new["ctx"]}
-        self.set = made
+        self.set = {**self.set, **new["ctx"]}
         self.step = {**self.step, **new["step"]}
         if self.iter is not None:
             self.iter = {**self.iter, **new["iter"]}
@@ -385,6 +392,8 @@ class Pipeline:
         return build_scope(
             workload=command.workload,
             ctx=self.ctx,
+            # but for what has been set since
+            ctx_refs=command.scope.get(e.CTX_REFS),
             steps=command.scope.get("steps") or {},
             execution_id=command.execution_id,
             fetch=fetch,

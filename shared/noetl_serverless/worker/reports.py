@@ -18,7 +18,7 @@ from ..protocol import Order, Outcome, ReportRequest, ReportResponse
 from .client import Answer
 from .errors import step_error
 from .keys import Key, key_of, names_of
-from .retry import Retry, at_fault
+from .retry import FIRST_PAUSE, Retry, at_fault
 
 if TYPE_CHECKING:
     from .shift import Shift
@@ -31,6 +31,9 @@ CALLS = 4
 HOLD = 0.002
 MOST_OUTCOMES = 64
 REFUSED = "outcome_refused"
+# so often what a release before this one does not understand is sent again, if it is refused: behind one address there
+# may be control planes of both
+TRIES_ELSEWHERE = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +44,8 @@ class Batch:
     number: int
     retry: Retry | None = None
     under_way: bool = False
+    # how often it has been refused by who may be of the release before
+    refused: int = 0
 
     def executions(self) -> set[str]:
         return {outcome.execution_id for outcome in self.outcomes}
@@ -185,6 +190,8 @@ class Reports:
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
+            if isinstance(problem, InvalidRequest) and self._understood_elsewhere(batch, began):
+                return [batch]
             return [Batch(self._reworded(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
             return self._failed(batch, problem, began)
@@ -193,6 +200,18 @@ class Reports:
         self._settle(outcomes, answer.body)
         await self._shift.accept(answer.body.commands, answer.body.plans, began)
         return []
+
+    def _understood_elsewhere(self, batch: Batch, began: float) -> bool:
+        """Whether what was refused may be understood by another control plane, and is put off."""
+        (outcome,) = batch.outcomes
+        by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
+        if not by_reference or batch.refused == TRIES_ELSEWHERE or self._shift.budget.left() <= FIRST_PAUSE:
+            return False
+        batch.refused += 1
+        batch.under_way = False
+        batch.retry = batch.retry or Retry(began)
+        batch.retry.due = asyncio.get_running_loop().time() + FIRST_PAUSE
+        return True
 
     def _failed(self, batch: Batch, problem: Problem, began: float) -> list[Batch]:
         """The control plane did not answer, or with what says nothing of the outcomes."""

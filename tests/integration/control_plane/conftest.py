@@ -19,6 +19,7 @@ from noetl_serverless.control_plane.wakeups import Wakeups
 from noetl_serverless.ledger.doorbell import Doorbell
 from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
@@ -122,7 +123,9 @@ def results_url(tmp_path: Path) -> str:
 @pytest.fixture
 def app(database: Database, wakeups: Wakeups, results_url: str) -> Starlette:
     catalog = Catalog(database)
-    ledger = Ledger(Log(database), Playbooks(catalog), Doorbell(None, None), on_commit=wakeups.wake)
+    results = FsspecResultStore(results_url)
+    bell = Doorbell(None, None)
+    ledger = Ledger(Log(database), Playbooks(catalog), bell, on_commit=wakeups.wake, results=lambda: results)
     return create_app(
         replace(SETTINGS, result_url=results_url), database=database, ledger=ledger, catalog=catalog, wakeups=wakeups
     )

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from noetl_serverless.protocol import VERSION
+from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.store import FsspecResultStore
 
 
 async def test_a_heartbeat_tells_what_is_lost(user: Any, worker: Any, hands: Any, started: str) -> None:
@@ -99,3 +101,49 @@ async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane
     told = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
     assert told.headers["noetl-wire"] == str(VERSION)
     assert "noetl-wire" not in (await worker.post("/api/commands/heartbeat", body)).headers
+
+
+HELD = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: held, path: t/held}
+workflow:
+  - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
+  - {step: b, tool: {kind: python, input: {text: "{{ ctx.text }}"}, code: "result = len(text)"}}
+"""
+
+
+async def test_a_worker_of_the_release_before_is_given_values_of_ctx_and_no_references(
+    worker: Any, user: Any, hands: Any, results_url: str
+) -> None:
+    await user.post("/api/catalog/register", {"content": HELD, "resource_type": "Playbook"})
+    text = "x" * 100_000
+    for version in ("1", "2"):
+        id = (await user.post("/api/execute", {"path": "t/held"})).json["execution_id"]
+        [first] = await hands.claim()
+        put = await externalise(
+            text, execution_id=id, step="a", suffix="s", store=FsspecResultStore(results_url), limit=0
+        )
+        ref = put["ref"]
+        names = {name: first[name] for name in ("execution_id", "command_id", "fence")}
+        body = {
+            "worker_id": "w-1",
+            "capacity": 1,
+            "outcomes": [{**names, "status": "done", "set": {"n": 1}, "set_refs": {"text": ref}}],
+        }
+        [second] = (await worker.post("/api/commands/report", body, noetl_wire=version)).json["commands"]
+        if version == "1":
+            assert second["scope"] == {"ctx": {"text": text}, "steps": {}}
+        else:
+            assert second["scope"] == {"ctx": {}, "steps": {}, "ctx_refs": {"text": ref}}
+        status = (await user.get(f"/api/executions/{id}/status")).json
+        assert status["variables"] == {"n": 1, "text": ref}
+        beside = (await user.get(f"/api/executions/{id}/recording")).json
+        assert [row["key"] for row in beside["results"]] == [ref["key"]], "a capsule leaves it out"
+        await hands.report(second, data=1)
+        assert (await user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+        rebuilt = await user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
+        assert rebuilt.status == 200, rebuilt.body
+        assert (await user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+        again = (await user.get(f"/api/executions/{id}/recording")).json
+        assert again["results"] == beside["results"]

@@ -17,6 +17,8 @@ from tests.integration.worker.stack import Stack
 from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import (
+    VERSION,
+    WIRE,
     ClaimedCommand,
     ClaimRequest,
     ClaimResponse,
@@ -71,6 +73,8 @@ class FakeControlPlane:
         self.stumble: Callable[[ReportRequest], int | None] = lambda request: None
         self.refused: set[Key] = set()
         self.unauthorised = 0
+        # the version of the protocol that it names
+        self.wire = VERSION
 
     def command(self, name: str, execution: str = "1", **more: Any) -> ClaimedCommand:
         values: dict[str, Any] = {
@@ -131,7 +135,8 @@ class FakeControlPlane:
             self.lose[name] -= 1
             assert request.transport is not None
             request.transport.close()
-        return web.Response(body=answer.model_dump_json().encode(), content_type="application/json")
+        headers = {WIRE: str(self.wire)}
+        return web.Response(body=answer.model_dump_json().encode(), content_type="application/json", headers=headers)
 
     def _claim(self, body: bytes) -> ClaimResponse:
         request = ClaimRequest.model_validate_json(body)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.integration.worker.conftest import own
 
+from noetl_serverless.protocol import ReportRequest
+from noetl_serverless.worker import reports
 from noetl_serverless.worker.execute import released
 
 
@@ -298,6 +300,43 @@ async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(yard: Any)
     assert [(outcome.status, outcome.error["code"]) for outcome in yard.plane.outcomes] == [
         ("error", "outcome_refused")
     ]
+
+
+SETS = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+workflow:
+  - step: work
+    tool:
+      kind: python
+      input: {n: "{{ workload.n }}"}
+      code: "result = 1"
+      spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.big: "{{ output.data }}"}}}}]}}
+"""
+
+
+@pytest.mark.parametrize(("times", "status"), [(3, "done"), (100, "error")])
+async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_behind_its_address(
+    yard: Any, times: int, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "FIRST_PAUSE", 0.01)
+    yard.plane.plans = {"h": SETS}
+    yard.tool.behave = lambda n: "x" * 100_000
+    left = times
+
+    def old(report: ReportRequest) -> int | None:
+        nonlocal left
+        left -= any(outcome.set_refs for outcome in report.outcomes)
+        return 400 if left >= 0 and any(outcome.set_refs for outcome in report.outcomes) else None
+
+    yard.plane.stumble = old
+    await yard.send("a")
+    await yard.worker().drain(10)
+    (taken,) = yard.plane.outcomes
+    assert (taken.status, list(taken.set_refs)) == (status, ["big"] if status == "done" else [])
+    if status == "error":
+        assert taken.error["code"] == "outcome_refused", "it is sent for ever to who does not know it"
 
 
 async def test_a_refused_outcome_is_counted(yard: Any) -> None:

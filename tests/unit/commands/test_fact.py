@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.commands.fact import fact_of
+from noetl_serverless.commands.fact import fact_of, references
+from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command
-from noetl_serverless.limits import INLINE_BYTES, LOOP_INLINE_BYTES
+from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.limits import INLINE_BYTES, LOOP_INLINE_BYTES, SET_VALUE_BYTES
 from noetl_serverless.protocol import Outcome
 
 ITEMS: list[Any] = [None, 1, "two", {"three": 3}, [4], 5.5, "", True]
@@ -39,3 +41,56 @@ def test_the_size_of_a_loop_s_results_is_the_same_however_it_was_cut(cuts: tuple
 def test_a_frame_that_is_stored_elsewhere_is_of_a_loop_whose_results_are_too() -> None:
     # else it would depend on the cut whether a loop's results stand in its log
     assert LOOP_INLINE_BYTES < INLINE_BYTES
+
+
+# -- what is set by reference
+
+STEP = Command(key="a#1", kind="step", attempt=1)
+
+
+def reference(name: str = "1", execution_id: str = "1", **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{execution_id}/result/a/0000000{name}",
+        "store": "memory",
+        "key": f"{execution_id}/a/{name}.json",
+        "meta": {"bytes": 100_000, "sha256": name * 64},
+        **more,
+    }
+
+
+def reported(**given: Any) -> Event:
+    names = {"execution_id": "1", "command_id": "a#1@1", "fence": 1, "status": "done"}
+    return fact_of(Outcome.model_validate({**names, **given}), STEP, 0, "w")
+
+
+def test_what_is_set_by_reference_stands_beside_what_is_set() -> None:
+    payload = reported(set={"n": 1}, set_refs={"big": reference()}).payload
+    assert (payload["set"], payload["set_refs"]) == ({"n": 1}, {"big": reference()})
+    assert "set_refs" not in reported(set={"n": 1}).payload, "a plain step's event has grown"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"set": {"x": 1}, "set_refs": {"x": reference()}}, "both as a value and by reference"),
+        ({"set_refs": {"x": {"kind": "result_ref"}}}, "no reference"),
+        ({"set_refs": {"x": reference(preview="y" * SET_VALUE_BYTES)}}, "`set.x` of "),
+        ({"set_refs": {str(n): reference(preview="y" * 50_000) for n in range(3)}}, "`set` of "),
+        ({"set": {"x": "y" * 60_000, "y": "y" * 60_000}, "set_refs": {"z": reference(preview="z" * 12_000)}}, "`set` "),
+        ({"set": {"x": "y" * SET_VALUE_BYTES}}, "`set.x` of "),
+    ],
+)
+def test_what_is_wrong_with_a_reference_or_too_much_is_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        reported(**given)
+    assert told in caught.value.detail
+
+
+def test_each_stored_value_has_a_row_whatever_became_of_the_command() -> None:
+    refs = {"big": reference("2"), "same": reference("2"), "all": {**reference("3"), "kind": "manifest", "key": ""}}
+    del refs["all"]["key"]
+    for more in ({"ref": reference("1")}, {"status": "deferred", "delay": 1.0}):
+        rows = references(reported(set_refs=refs, **more))
+        expected = ["1/a/1.json", "1/a/2.json"] if "ref" in more else ["1/a/2.json"]
+        assert [(row["key"], row["bytes"]) for row in rows] == [(key, 100_000) for key in expected]

@@ -220,39 +220,6 @@ async def test_a_part_that_is_too_large_is_named_with_its_size_and_limit(
     assert outcome.error["message"].endswith(f" bytes of JSON, and may have {limit}")
 
 
-async def test_what_one_key_sets_and_what_all_set_is_bounded(bench: Any, make: Any) -> None:
-    bench.tool("a", make.ok({"v": "x" * 30_000}))
-    most = limits.SET_BYTES // 30_000
-    some = make.rule("continue", set={f"ctx.k{n}": "{{ output.data.v }}" for n in range(most)})
-    more = make.rule("continue", set={f"ctx.k{n}": "{{ output.data.v }}" for n in range(most + 1)})
-    one = make.rule("continue", set={"ctx.k": "{{ output.data.v * 3 }}"})
-    assert (await bench.run(make.step(make.task("a", some)))).status == "done"
-    outcome = await bench.run(make.step(make.task("a", more)))
-    assert outcome.error["message"].startswith("'set' has ")
-    assert (outcome.error["task"], outcome.set) == ("a", {})
-    outcome = await bench.run(make.step(make.task("a", one)))
-    assert outcome.error["message"].startswith("'set.k' has 90002 bytes")
-
-
-async def test_the_item_that_makes_a_frames_set_too_large_fails_alone(bench: Any, make: Any) -> None:
-    bench.tool("a", make.ok({"v": "x" * 30_000}))
-    most = limits.SET_BYTES // 30_000
-    same = make.rule("continue", set={"ctx.same": "{{ output.data.v }}"})
-    each = make.step(make.task("a", same), loop=make.loop(best_effort=True))
-    outcome = await bench.frame(each, list(range(most + 2)))
-    assert outcome.frame.failed == 0, "a key that is set again counts once"
-
-    keys = [
-        make.rule("continue", f"{{{{ item == {n} }}}}", set={f"ctx.k{n}": "{{ output.data.v }}"})
-        for n in range(most + 2)
-    ]
-    each = make.step(make.task("a", *keys), loop=make.loop(best_effort=True))
-    outcome = await bench.frame(each, list(range(most + 2)))
-    assert (outcome.status, list(outcome.frame.errors)) == ("done", [str(most), str(most + 1)])
-    assert outcome.frame.errors[str(most)]["code"] == "value.too_large"
-    assert len(orjson.dumps(outcome.set)) <= limits.SET_BYTES
-
-
 async def test_long_errors_of_many_items_do_not_fail_the_frame(bench: Any, make: Any) -> None:
     bench.tool("a", ToolOutcome("error", error={"code": "c", "message": "m", "sql": "x" * 8000, "more": ["y" * 8000]}))
     each = make.step(make.task("a"), loop=make.loop(best_effort=True))

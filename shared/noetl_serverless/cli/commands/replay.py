@@ -93,6 +93,8 @@ def _show(document: dict[str, Any]) -> None:
             show(table(columns, [[row.get(column) for column in columns] for row in surfaces[name]]))
     if execution["ctx"]:
         say(f"ctx: {_short(execution['ctx'])}")
+    for name, ref in execution.get("ctx_refs", {}).items():
+        say(f"ctx.{name}: {ref['ref']}")
     if execution["error"]:
         say(f"error: {execution['error'].get('message') or _short(execution['error'])}")
     say(f"state sha256 {document['checksums']['state']}")

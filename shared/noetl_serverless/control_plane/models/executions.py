@@ -212,7 +212,7 @@ class ExecutionStatus(BaseModel):
     completed: bool
     cancelled: bool
     completion_inferred: Literal[False] = False
-    variables: dict[str, Any] = Field(description="ctx")
+    variables: dict[str, Any] = Field(description="ctx; of what is by reference, the reference.")
     error: Any
     principal: dict[str, Any] | None
     warnings: list[Warned]

@@ -26,7 +26,11 @@ async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
 async def _fitting(call: Call, answer: A) -> bytes:
     """The answer in the version of the protocol that the worker speaks, with no more commands than fit into it: the
     rest is given back, and waits for the next claim."""
-    unknown = {} if call.speaks(2) else {"commands": {"__all__": {"lost"}}}
+    unknown = {}
+    if not call.speaks(2):
+        commands = await call.services.ledger.for_elder(call.body.worker_id, answer.commands)
+        answer = answer.model_copy(update={"commands": commands})
+        unknown = {"commands": {"__all__": {"lost"}}}
     content = encode(answer, without=unknown)
     while len(content) > ANSWER_BYTES and len(answer.commands) > 1:
         half = len(answer.commands) // 2

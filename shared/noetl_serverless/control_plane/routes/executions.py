@@ -91,7 +91,7 @@ async def status(call: Call) -> ExecutionStatus:
         failed=execution.status == FAILED,
         completed=execution.status == COMPLETED,
         cancelled=execution.status == CANCELLED,
-        variables=state.ctx,
+        variables={**state.ctx, **state.ctx_refs},
         error=execution.error,
         principal=execution.principal,
         warnings=execution.warnings or [],

@@ -1,0 +1,31 @@
+"""What `set` gives: values, and references to values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Values = dict[str, Any]
+Refs = dict[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Assigned:
+    """A name is in one of the two."""
+
+    values: Values = field(default_factory=dict)
+    refs: Refs = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.values or self.refs)
+
+    def update(self, later: Assigned) -> None:
+        self.values, self.refs = later.over(self.values, self.refs)
+
+    def over(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> tuple[Values, Refs]:
+        """What is in effect once this is set over `values` and `refs`."""
+        return (
+            {**{name: value for name, value in values.items() if name not in self.refs}, **self.values},
+            {**{name: ref for name, ref in refs.items() if name not in self.values}, **self.refs},
+        )
