@@ -32,6 +32,8 @@ _CACHED = 256
 _MESSAGE = 2000
 _TRACEBACK = 8000
 _JOIN_BELOW = 65536
+# a frame: the process may be asked
+READY = struct.pack(">I", 2) + b"{}"
 
 
 def main() -> None:
@@ -47,12 +49,15 @@ def main() -> None:
     # what is loaded by now lives as long as the process
     gc.collect()
     gc.freeze()
-    channel.sendall(struct.pack(">I", 2) + b"{}")
     while True:
+        channel.sendall(READY)
         request = receive(channel)
         if request is None:
             os._exit(0)
         send(channel, runner.answer(request))
+        # behind the answer, which need not wait for it; who asks next does
+        if not runner.tidied():
+            os._exit(1)
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -165,8 +170,7 @@ class Runner:
         if os.getpid() != self.pid:
             # a fork that the code forgot to end
             os._exit(0)
-        # before the answer: who comes next is not to meet a process that ends
-        if not (self._tidied() and threading.active_count() == 1) and not reply.endswith(b'"spent":true}'):
+        if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
         return reply
 
@@ -217,7 +221,7 @@ class Runner:
         with self.memory.lifted():
             return self.dumps(body)
 
-    def _tidied(self) -> bool:
+    def tidied(self) -> bool:
         """Undo what one piece of code could leave behind for the next; whether that could be done."""
         try:
             self._tidy()

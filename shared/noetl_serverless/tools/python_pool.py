@@ -77,7 +77,7 @@ class PythonPool:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be handed over: {message}")
         with waiting():
-            child = await self._take()
+            child = await self._take_in_order()
         reply: dict[str, Any] | None = None
         try:
             reply = _read(await child.call(request, timeout))
@@ -111,6 +111,20 @@ class PythonPool:
         if self._folder is not None:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
+
+    async def _take_in_order(self) -> PythonProcess:
+        """One that has started anew, or come to an end with the call before: what that has broken is not met here."""
+        while True:
+            child = await self._take()
+            try:
+                if child.used:
+                    await child.ready()
+                return child
+            except ChildLost:
+                await self._give_back(child, keep=False, wait=False)
+            except BaseException:
+                await self._give_back(child, keep=False, wait=False)
+                raise
 
     async def _take(self) -> PythonProcess:
         while True:

@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .python_child import READY
+
 _CHILD = Path(__file__).with_name("python_child.py")
 _ROOT = str(Path(__file__).parents[2])
 # seconds a child may take to come up, and bytes of one answer and of what it prints
@@ -62,6 +64,8 @@ class PythonProcess:
             os.close(their_print)
         self.pid = self._process.pid
         self.usable = True
+        # it has been asked before
+        self.used = False
         self._ready = False
         self._output = bytearray()
         self._dropped = 0
@@ -75,16 +79,29 @@ class PythonProcess:
         self._output.clear()
         self._dropped = 0
         try:
-            if not self._ready:
-                try:
-                    await self._exchange(None, _START)
-                except TimeoutError:
-                    raise ChildLost(f"the process did not start within {_START:g} s") from None
-                self._ready = True
+            await self.ready()
+            self.used, self._ready = True, False
             return await self._exchange(request, timeout)
         except BaseException:
             self.usable = False
             raise
+
+    async def ready(self) -> None:
+        """Wait until it has started, or has put itself in order after a call. ChildLost."""
+        if self._ready:
+            return
+        try:
+            said = self._channel.recv(len(READY))
+        except BlockingIOError:
+            try:
+                said = READY[:4] + await self._exchange(None, _START)
+            except TimeoutError:
+                raise ChildLost(f"the process was not ready within {_START:g} s") from None
+        except OSError:
+            raise ChildLost(await self._epitaph()) from None
+        if said != READY:
+            raise ChildLost("the process broke its channel to the pool" if said else await self._epitaph())
+        self._ready = True
 
     def output(self) -> str:
         """What the last call printed, its beginning if it was much."""
@@ -118,7 +135,9 @@ class PythonProcess:
         try:
             if request is not None:
                 await self._send(loop, request, answer)
-            return await answer
+            frame = await answer
+            self._ready = reading.ready
+            return frame
         except (ConnectionError, EOFError):
             self._drain()
             raise ChildLost(await self._epitaph()) from None
@@ -187,6 +206,8 @@ class _Reading:
         self._frame: bytearray | None = None
         self._head = b""
         self._at = 0
+        # whether it said behind the frame that it is
+        self.ready = False
 
     def on_readable(self) -> None:
         if self._answer.done():
@@ -222,12 +243,14 @@ class _Reading:
 
     def _begin(self) -> None:
         (length,) = struct.unpack_from(">I", self._head)
-        if length > _ANSWER or len(self._head) - 4 > length:
+        content, rest = self._head[4 : 4 + length], self._head[4 + length :]
+        if length > _ANSWER or rest not in (b"", READY):
             self._answer.set_exception(ConnectionError("not an answer"))
             return
+        self.ready = rest == READY
         self._frame = bytearray(length)
-        self._at = len(self._head) - 4
-        self._frame[: self._at] = self._head[4:]
+        self._at = len(content)
+        self._frame[: self._at] = content
 
 
 def _expire(answer: asyncio.Future[bytearray]) -> None:

@@ -29,7 +29,10 @@ def python(run: Run) -> Run:
 async def gone(pid: int) -> bool:
     """Whether a process ends, soon."""
     for _ in range(200):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         await asyncio.sleep(0.02)
     return False
@@ -412,11 +415,25 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     python: Run, pool: PythonPool, reply: str
 ) -> None:
     # which goes on after it
-    outcome = await python(FORGE.replace("os._exit(0)", "import time\ntime.sleep(0.5)"), reply=reply)
+    outcome = await python(FORGE.replace("os._exit(0)", "import time\ntime.sleep(600)"), reply=reply)
     assert outcome.error is not None
     assert outcome.error["code"] == "python.killed"
-    others = await asyncio.gather(*(python("result = 1") for _ in range(4)))
+    async with asyncio.timeout(20.0):
+        others = await asyncio.gather(*(python("result = 1") for _ in range(4)))
     assert [other.error for other in others] == [None] * 4
+
+
+async def test_what_a_process_says_twice_is_no_answer_to_the_next_call(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        for _ in range(3):
+            # and then what the process itself answers
+            said = await one.run(FORGE.replace("os._exit(0)", "result = 2"), {"reply": '{"data": 1}'})
+            # if both come at once, neither is taken
+            assert said.get("data") == 1 or said["error"]["code"] == "python.killed"
+            assert (await one.run("import time\ntime.sleep(0.05)\nresult = 3", {})).get("data") == 3
+    finally:
+        await one.close()
 
 
 @pytest.mark.parametrize(
