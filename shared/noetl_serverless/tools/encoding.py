@@ -25,7 +25,6 @@ import enum
 import math
 import pathlib
 import uuid
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -38,6 +37,8 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 # orjson has forms of its own for data classes with fields that begin with _ or that are none, for subclasses of dict,
 # and for times in zones that are off by seconds: these are left to `playbook.values.stored` and `foreign`
 NATIVE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+_AS_IT_IS = nullcontext()
 
 
 class NotJson(ValueError):
@@ -57,12 +58,12 @@ def encode(value: Any) -> bytes:
         raise NotJson(_explain(value, first)) from None
 
 
-def encode_result(value: Any, lifted: Callable[[], AbstractContextManager[None]] = nullcontext) -> bytes:
+def encode_result(value: Any, lifted: AbstractContextManager[None] = _AS_IT_IS) -> bytes:
     """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on.
 
     `lifted`: around what only writes JSON, and calls nothing of the value's own.
     """
-    with lifted():
+    with lifted:
         content = _written({"data": value})
     # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
     if content is not None and b"null" not in content and not has_nul(content):
@@ -72,7 +73,7 @@ def encode_result(value: Any, lifted: Callable[[], AbstractContextManager[None]]
     except InvalidValue as error:
         error.path.insert(0, "data")
         raise
-    with lifted():
+    with lifted:
         return orjson.dumps({"data": made})
 
 

@@ -23,7 +23,6 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -32,8 +31,8 @@ _CACHED = 256
 _MESSAGE = 2000
 _TRACEBACK = 8000
 _JOIN_BELOW = 65536
-# a frame: the process may be asked
-READY = struct.pack(">I", 2) + b"{}"
+# the exit status of a process that could not put itself in order after an answer
+UNTIDY = 97
 
 
 def main() -> None:
@@ -49,15 +48,15 @@ def main() -> None:
     # what is loaded by now lives as long as the process
     gc.collect()
     gc.freeze()
+    channel.sendall(struct.pack(">I", 2) + b"{}")
     while True:
-        channel.sendall(READY)
         request = receive(channel)
         if request is None:
             os._exit(0)
         send(channel, runner.answer(request))
-        # behind the answer, which need not wait for it; who asks next does
+        # behind the answer, which need not wait for it
         if not runner.tidied():
-            os._exit(1)
+            os._exit(UNTIDY)
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -82,13 +81,13 @@ class MemoryLimit:
     def set(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (self._bytes, resource.RLIM_INFINITY))
 
-    @contextlib.contextmanager
-    def lifted(self) -> Iterator[None]:
+    # as a context, in which it is lifted
+
+    def __enter__(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        try:
-            yield
-        finally:
-            self.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.set()
 
 
 def receive(channel: socket.socket) -> bytearray | None:
@@ -146,13 +145,13 @@ class Runner:
         code = ""
         module = ModuleType("__main__")
         try:
-            with self.memory.lifted():
+            with self.memory:
                 fields = self.loads(request)
                 del request
             code, given = fields["code"], fields["input"]
             del fields
             value = self._run(code, given, module)
-            reply = self.encode(value, self.memory.lifted)
+            reply = self.encode(value, self.memory)
             value = given = None
         except MemoryError as error:
             # the frames that it went through hold what was made so far
@@ -218,7 +217,7 @@ class Runner:
             body["py"] = {**py, "exception": _clean(py["exception"]), "traceback": _clean(py["traceback"])}
         if spent:
             body["spent"] = True
-        with self.memory.lifted():
+        with self.memory:
             return self.dumps(body)
 
     def tidied(self) -> bool:

@@ -22,7 +22,7 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
-from .python_process import ChildLost, PythonProcess
+from .python_process import ChildLost, NotReady, PythonProcess
 from .scratch import ScratchFolder
 
 # what a child may say
@@ -76,21 +76,25 @@ class PythonPool:
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be handed over: {message}")
-        with waiting():
-            child = await self._take_in_order()
         reply: dict[str, Any] | None = None
-        try:
-            reply = _read(await child.call(request, timeout))
-        except TimeoutError:
-            reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
-        except ChildLost as lost:
-            reply = _error("python.killed", str(lost), retryable=True)
-        except ValueError:
-            child.usable = False
-            reply = _error("python.killed", "the process broke its channel to the pool", retryable=True)
-        finally:
-            keep = reply is not None and not reply.get("spent") and child.usable
-            await self._give_back(child, keep=keep, wait=reply is not None)
+        while reply is None:
+            with waiting():
+                child = await self._take()
+            try:
+                reply = _read(await child.call(request, timeout))
+            except NotReady:
+                # what the call before has broken is not met here
+                continue
+            except TimeoutError:
+                reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
+            except ChildLost as lost:
+                reply = _error("python.killed", str(lost), retryable=True)
+            except ValueError:
+                child.usable = False
+                reply = _error("python.killed", "the process broke its channel to the pool", retryable=True)
+            finally:
+                keep = reply is not None and not reply.get("spent") and child.usable
+                await self._give_back(child, keep=keep, wait=reply is not None)
         reply.pop("spent", None)
         reply["status"] = "error" if "error" in reply else "ok"
         if reply["status"] == "ok":
@@ -111,20 +115,6 @@ class PythonPool:
         if self._folder is not None:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
-
-    async def _take_in_order(self) -> PythonProcess:
-        """One that has started anew, or come to an end with the call before: what that has broken is not met here."""
-        while True:
-            child = await self._take()
-            try:
-                if child.used:
-                    await child.ready()
-                return child
-            except ChildLost:
-                await self._give_back(child, keep=False, wait=False)
-            except BaseException:
-                await self._give_back(child, keep=False, wait=False)
-                raise
 
     async def _take(self) -> PythonProcess:
         while True:

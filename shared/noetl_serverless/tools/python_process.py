@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .python_child import READY
+from .python_child import UNTIDY
 
 _CHILD = Path(__file__).with_name("python_child.py")
 _ROOT = str(Path(__file__).parents[2])
@@ -29,6 +29,10 @@ _BUFFER = 1 << 20
 
 class ChildLost(Exception):
     """The child ended, or said something that is no answer, while it was to run a call."""
+
+
+class NotReady(ChildLost):
+    """What an earlier call had broken could not be put in order, so this one was not begun: another may run it."""
 
 
 class PythonProcess:
@@ -64,9 +68,9 @@ class PythonProcess:
             os.close(their_print)
         self.pid = self._process.pid
         self.usable = True
-        # it has been asked before
-        self.used = False
         self._ready = False
+        # it has answered before
+        self._used = False
         self._output = bytearray()
         self._dropped = 0
 
@@ -79,29 +83,18 @@ class PythonProcess:
         self._output.clear()
         self._dropped = 0
         try:
-            await self.ready()
-            self.used, self._ready = True, False
-            return await self._exchange(request, timeout)
+            if not self._ready:
+                try:
+                    await self._exchange(None, _START)
+                except TimeoutError:
+                    raise ChildLost(f"the process did not start within {_START:g} s") from None
+                self._ready = True
+            frame = await self._exchange(request, timeout)
+            self._used = True
+            return frame
         except BaseException:
             self.usable = False
             raise
-
-    async def ready(self) -> None:
-        """Wait until it has started, or has put itself in order after a call. ChildLost."""
-        if self._ready:
-            return
-        try:
-            said = self._channel.recv(len(READY))
-        except BlockingIOError:
-            try:
-                said = READY[:4] + await self._exchange(None, _START)
-            except TimeoutError:
-                raise ChildLost(f"the process was not ready within {_START:g} s") from None
-        except OSError:
-            raise ChildLost(await self._epitaph()) from None
-        if said != READY:
-            raise ChildLost("the process broke its channel to the pool" if said else await self._epitaph())
-        self._ready = True
 
     def output(self) -> str:
         """What the last call printed, its beginning if it was much."""
@@ -135,12 +128,12 @@ class PythonProcess:
         try:
             if request is not None:
                 await self._send(loop, request, answer)
-            frame = await answer
-            self._ready = reading.ready
-            return frame
+            return await answer
         except (ConnectionError, EOFError):
             self._drain()
-            raise ChildLost(await self._epitaph()) from None
+            epitaph = await self._epitaph()
+            untidy = self._used and self._process.returncode == UNTIDY
+            raise (NotReady if untidy else ChildLost)(epitaph) from None
         finally:
             loop.remove_reader(self._channel)
             loop.remove_reader(self._printed)
@@ -206,8 +199,6 @@ class _Reading:
         self._frame: bytearray | None = None
         self._head = b""
         self._at = 0
-        # whether it said behind the frame that it is
-        self.ready = False
 
     def on_readable(self) -> None:
         if self._answer.done():
@@ -243,14 +234,12 @@ class _Reading:
 
     def _begin(self) -> None:
         (length,) = struct.unpack_from(">I", self._head)
-        content, rest = self._head[4 : 4 + length], self._head[4 + length :]
-        if length > _ANSWER or rest not in (b"", READY):
+        if length > _ANSWER or len(self._head) - 4 > length:
             self._answer.set_exception(ConnectionError("not an answer"))
             return
-        self.ready = rest == READY
         self._frame = bytearray(length)
-        self._at = len(content)
-        self._frame[: self._at] = content
+        self._at = len(self._head) - 4
+        self._frame[: self._at] = self._head[4:]
 
 
 def _expire(answer: asyncio.Future[bytearray]) -> None:

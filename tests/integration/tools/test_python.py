@@ -423,19 +423,6 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     assert [other.error for other in others] == [None] * 4
 
 
-async def test_what_a_process_says_twice_is_no_answer_to_the_next_call(tmp_path: Path) -> None:
-    one = PythonPool(1, 512, tmp_path / "one")
-    try:
-        for _ in range(3):
-            # and then what the process itself answers
-            said = await one.run(FORGE.replace("os._exit(0)", "result = 2"), {"reply": '{"data": 1}'})
-            # if both come at once, neither is taken
-            assert said.get("data") == 1 or said["error"]["code"] == "python.killed"
-            assert (await one.run("import time\ntime.sleep(0.05)\nresult = 3", {})).get("data") == 3
-    finally:
-        await one.close()
-
-
 @pytest.mark.parametrize(
     "code",
     [

@@ -6,8 +6,6 @@ import decimal
 import json
 import pathlib
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pyarrow
@@ -155,19 +153,21 @@ def test_what_has_several_forms_is_written_in_one_whatever_stands_beside_it(
 def test_what_a_value_does_by_itself_is_done_within_the_limit_of_memory() -> None:
     lifted, seen = False, []
 
-    @contextmanager
-    def lift() -> Iterator[None]:
-        nonlocal lifted
-        lifted = True
-        yield
-        lifted = False
+    class Lifted:
+        def __enter__(self) -> None:
+            nonlocal lifted
+            lifted = True
+
+        def __exit__(self, *_: object) -> None:
+            nonlocal lifted
+            lifted = False
 
     class Watched(dict[str, int]):
         def items(self) -> Any:
             seen.append(lifted)
             return super().items()
 
-    assert encode_result(Watched(a=1), lift) == b'{"data":{"a":1}}'
+    assert encode_result(Watched(a=1), Lifted()) == b'{"data":{"a":1}}'
     assert seen == [False]
 
 
