@@ -112,6 +112,8 @@ class FrameRun:
 
     def _set_within(self, end: End) -> End:
         """The item fails with which the frame would set more than one event may."""
+        if not end.set:
+            return end
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
         try:
             check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
@@ -134,8 +136,7 @@ class FrameRun:
 
     def _item_job(self, index: int) -> Job:
         first, last = index == 0, index + 1 == self.count
-        return replace(
-            self.job,
+        return self.job.of_item(
             ctx=self._ctx,
             iter={
                 self.loop.iterator: self._items[index - self.frame.start],

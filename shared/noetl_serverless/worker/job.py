@@ -34,6 +34,29 @@ class Job:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     lease: Lease = field(default_factory=Lease)
 
+    def of_item(
+        self,
+        ctx: Mapping[str, Any],
+        iter: Mapping[str, Any],
+        loop: Mapping[str, Any],
+        resume: Mapping[str, Any] | None,
+    ) -> Job:
+        """That of one item of the frame."""
+        return Job(
+            self.command,
+            self.step,
+            self.toolbox,
+            self.lazy,
+            self.budget,
+            ctx,
+            iter,
+            loop,
+            resume,
+            self.attempts,
+            self.stopwatch,
+            self.lease,
+        )
+
 
 @dataclass(slots=True)
 class End:

@@ -133,8 +133,10 @@ class Pipeline:
                 return await self._child(outcome.child)
             if not outcome.stored:
                 outcome.data = await admitted(outcome.data, "data")
-            within(outcome.extra, "extra", EXTRA_BYTES)
-            within(outcome.meta, "meta", TOOL_META_BYTES)
+            if outcome.extra:
+                within(outcome.extra, "extra", EXTRA_BYTES)
+            if outcome.meta:
+                within(outcome.meta, "meta", TOOL_META_BYTES)
         except (InvalidValue, TooLong) as error:
             return self._not_admitted(task, outcome, error, called.duration_ms)
         wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+
+class _Between(AbstractContextManager[None]):
+    """As many at once as there may be."""
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._begin = begin
+        self._end = end
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
 
 class Stopwatch:
@@ -16,24 +30,16 @@ class Stopwatch:
         self._awake = 1
         self._asleep_since = 0.0
         self._waited = 0.0
+        self._resting = _Between(self._fall_asleep, self._wake)
+        self._working = _Between(self._wake, self._fall_asleep)
 
-    @contextmanager
-    def resting(self) -> Iterator[None]:
+    def resting(self) -> AbstractContextManager[None]:
         """One of those that are awake waits: for a delay to pass, or for others that it has begun."""
-        self._fall_asleep()
-        try:
-            yield
-        finally:
-            self._wake()
+        return self._resting
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """One more is awake."""
-        self._wake()
-        try:
-            yield
-        finally:
-            self._fall_asleep()
+        return self._working
 
     @property
     def waited(self) -> float:
