@@ -161,12 +161,16 @@ class Chains:
         began = self._now()
         # what runs already needs no more room, whether or not there is any
         capacity = len(batch) + spare if self._shift.taking else len(running)
+        turn = capacity > len(running) and not spare and self._shift.is_turn()
         try:
-            turn = capacity > len(running) and not spare and self._shift.is_turn()
             answer = await self._shift.reports.send(outcomes, capacity, running, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
             for chain in batch:
-                self._send_less(chain, problem)
+                if turn:
+                    # as it is, but for the turn: see `Reports`
+                    chain.sent = 0
+                else:
+                    self._send_less(chain, problem)
             return
         except Problem as problem:
             self._failed(batch, problem, began)

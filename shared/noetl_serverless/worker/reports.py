@@ -184,10 +184,15 @@ class Reports:
         of what the control plane will not have."""
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
+        room = len(outcomes) + spare if self._shift.taking else 0
+        turn = room > 0 and not spare and self._shift.is_turn()
         try:
-            room = len(outcomes) + spare if self._shift.taking else 0
-            answer = await self.send(outcomes, room, turn=room > 0 and not spare and self._shift.is_turn())
+            answer = await self.send(outcomes, room, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
+            if turn:
+                # behind the same address there may be a control plane of the release before, which knows of none
+                batch.under_way = False
+                return [batch]
             if len(outcomes) > 1:
                 return batch.halves()
             if isinstance(problem, InvalidRequest) and self._understood_elsewhere(batch, began):

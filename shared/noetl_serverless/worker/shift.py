@@ -100,8 +100,8 @@ class Shift:
         self.summary.more = True
 
     def is_turn(self) -> bool:
-        """Whether the next slot that comes free is for whoever waits, and for what follows only if nobody does: a loop
-        that is long, or endless, would keep all slots to itself."""
+        """Whether the next slot that comes free is for whoever's turn it is among all that waits: what follows from a
+        loop that is long, or endless, would keep all slots to itself."""
         return self.now() - self._turn_at >= TURN and self.free() <= 0 and self.worker.client.speaks(2)
 
     def give_turn(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.integration.worker.stack import Stack
 
-from noetl_serverless.protocol import CommandKey
+from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.protocol import CommandKey, ReportRequest
 from noetl_serverless.tools import registry
 from noetl_serverless.worker import shift
 from noetl_serverless.worker.drain import Worker
@@ -79,6 +80,30 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
             await stack.ledger.cancel(id, "enough")
         worker.stop()
         await drain
+        await worker.close()
+        await stack.worker.close()
+        await registry.close()
+
+
+@pytest.mark.parametrize("durability", ["step", "pipelined"])
+async def test_a_control_plane_that_knows_of_no_turns_is_reported_to_without(tmp_path: Path, durability: str) -> None:
+    async def of_the_release_before(request: ReportRequest) -> None:
+        if request.turn:
+            raise InvalidRequest("turn: Extra inputs are not permitted")
+
+    stack = Stack(tmp_path)
+    stack.client.meanwhile = of_the_release_before
+    worker = stack.another(stack.client, max_in_flight=SLOTS)
+    stack.catalog.add("t/endless", ENDLESS.replace("100000", "300").replace("DURABILITY", durability))
+    ids = [(await stack.ledger.start(path="t/endless")).execution_id for _ in range(SLOTS)]
+    try:
+        await worker.drain(60.0)
+        assert any(report.turn for report in stack.client.reports), "nothing was tested: no turn was given"
+        for id in ids:
+            error = (await stack.ledger.state(id)).error
+            assert error is not None
+            assert error["code"] == "turns.exceeded", "a step failed for a turn"
+    finally:
         await worker.close()
         await stack.worker.close()
         await registry.close()
