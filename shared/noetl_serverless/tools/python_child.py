@@ -2,7 +2,7 @@
 
 Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
 much JSON: in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child
-must not be used again. Standard output and error are a pipe that the parent reads; user code never meets the
+must not be used again; or nothing, in a frame of no length, if it has not begun. Standard output and error are a pipe that the parent reads; user code never meets the
 socket by accident.
 """
 
@@ -16,7 +16,6 @@ import json
 import linecache
 import os
 import resource
-import shutil
 import signal
 import socket
 import struct
@@ -31,8 +30,8 @@ _CACHED = 256
 _MESSAGE = 2000
 _TRACEBACK = 8000
 _JOIN_BELOW = 65536
-# the exit status of a process that could not put itself in order after an answer
-UNTIDY = 97
+# so many files of a call are removed; a process that was left more is replaced, beside the calls
+_LEFT = 1000
 
 
 def main() -> None:
@@ -49,14 +48,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     channel.sendall(struct.pack(">I", 2) + b"{}")
+    tidy = True
     while True:
         request = receive(channel)
         if request is None:
             os._exit(0)
-        send(channel, runner.answer(request))
+        send(channel, runner.answer(request) if tidy else b"")
         # behind the answer, which need not wait for it
-        if not runner.tidied():
-            os._exit(UNTIDY)
+        tidy = tidy and runner.tidied()
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -164,6 +163,8 @@ class Runner:
             reply = self._exception(code, error)
         # a function defined by the code and its globals hold each other: let go of what may be large
         module.__dict__.clear()
+        # what is still printed belongs to this call
+        sys.stdout, sys.stderr = self.stdout, self.stderr
         with contextlib.suppress(Exception):
             self.stdout.flush()
         if os.getpid() != self.pid:
@@ -234,7 +235,6 @@ class Runner:
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(timer, 0)
         sys.setrecursionlimit(self.recursion)
-        sys.stdout, sys.stderr = self.stdout, self.stderr
         sys.stdout.flush()
         if os.environ != self.environ:
             os.environ.clear()
@@ -242,11 +242,23 @@ class Runner:
         if sys.path != self.path:
             sys.path[:] = self.path
         os.chdir(self.folder)
-        for entry in os.scandir(self.folder):
+        _remove(self.folder, _LEFT)
+
+
+def _remove(folder: str, most: int) -> int:
+    """Remove what is in a folder; how many more there may be elsewhere. Raises OSError, also if there are more than
+    `most`: the next call waits, and its time runs."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            most -= 1
+            if most < 0:
+                raise OSError(f"{folder}: too many files")
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                most = _remove(entry.path, most)
+                os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)
+    return most
 
 
 def _own(path: str) -> bool:
