@@ -2,8 +2,8 @@
 
 Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
 much JSON: in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child
-must not be used again; or nothing, in a frame of no length, if it has not begun. Standard output and error are a pipe that the parent reads; user code never meets the
-socket by accident.
+must not be used again; or nothing, a frame of no length, if it has not begun. Standard output and error are a
+pipe that the parent reads; user code never meets the socket by accident.
 """
 
 from __future__ import annotations

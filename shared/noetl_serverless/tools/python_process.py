@@ -86,7 +86,7 @@ class PythonProcess:
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     async def call(self, request: bytes, timeout: float | None) -> bytearray:
-        """Send a request and wait for its answer. TimeoutError, ChildLost, NotReady; after each the child is not usable."""
+        """Send a request and wait for its answer. TimeoutError, ChildLost; after either the child is not usable."""
         self._output.clear()
         self._dropped = 0
         try:
