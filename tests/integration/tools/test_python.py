@@ -424,6 +424,19 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     assert [other.error for other in others] == [None] * 4
 
 
+# what it has started ends while another call runs, or while its process is put in order
+HANDLER = """
+import os, signal
+def ended(*_):
+    raise SystemExit("a child has ended")
+signal.signal(signal.SIGCHLD, ended)
+if not os.fork():
+    import time
+    time.sleep(0.05)
+    os._exit(0)
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -431,8 +444,9 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
         "import sys\nsys.stdout.close()",
         "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
         "import sys\nsys.setrecursionlimit(60)",
+        HANDLER,
     ],
-    ids=["folder", "stdout", "alarm", "recursion"],
+    ids=["folder", "stdout", "alarm", "recursion", "handler"],
 )
 async def test_what_code_has_broken_fails_no_other_call(tmp_path: Path, code: str) -> None:
     one = PythonPool(1, 512, tmp_path / "one")
