@@ -18,8 +18,13 @@ _URI = re.compile(r"noetl://execution/([0-9]{1,19})/(?:result|manifest)/[^/?#\s\
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)")
 
 
+# as the database has them
+_IDS = 1 << 63
+
+
 def _uri(text: str) -> str:
-    if not _URI.fullmatch(text):
+    match = _URI.fullmatch(text)
+    if match is None or int(match[1]) >= _IDS:
         raise ValueError("no result URI")
     return text
 
@@ -27,7 +32,8 @@ def _uri(text: str) -> str:
 def _key(text: str) -> str:
     """`<execution>/...`, as `results.reference.storage_key` makes it."""
     parts = text.split("/")
-    if not re.fullmatch("[0-9]{1,19}", parts[0]) or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
+    whose = re.fullmatch("[0-9]{1,19}", parts[0]) is not None and int(parts[0]) < _IDS
+    if not whose or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
         raise ValueError("no key below an execution")
     return text
 

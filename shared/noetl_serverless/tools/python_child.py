@@ -2,8 +2,8 @@
 
 Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
 much JSON: in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child
-must not be used again. Standard output and error are a pipe that the parent reads; user code never meets the
-socket by accident.
+must not be used again; or nothing, a frame of no length, if it has not begun. Standard output and error are a
+pipe that the parent reads; user code never meets the socket by accident.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import json
 import linecache
 import os
 import resource
-import shutil
 import signal
 import socket
 import struct
 import sys
 import threading
 import traceback
+
+# that of `signal` makes an enumeration of each, and takes eight times as long
+from _signal import getsignal  # type: ignore[import-not-found]
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -31,8 +33,8 @@ _CACHED = 256
 _MESSAGE = 2000
 _TRACEBACK = 8000
 _JOIN_BELOW = 65536
-# the exit status of a process that could not put itself in order after an answer
-UNTIDY = 97
+# so many files of a call are removed; a process that was left more is replaced, beside the calls
+_LEFT = 1000
 
 
 def main() -> None:
@@ -49,14 +51,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     channel.sendall(struct.pack(">I", 2) + b"{}")
+    tidy = True
     while True:
         request = receive(channel)
         if request is None:
             os._exit(0)
-        send(channel, runner.answer(request))
+        send(channel, runner.answer(request) if tidy else b"")
         # behind the answer, which need not wait for it
-        if not runner.tidied():
-            os._exit(UNTIDY)
+        tidy = tidy and runner.tidied()
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -139,6 +141,8 @@ class Runner:
         self.path = list(sys.path)
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
+        # of those that the system sends; each costs a tenth of a microsecond of every call
+        self.handlers = {int(it): getsignal(it) for it in signal.valid_signals() if it < signal.SIGRTMIN}
 
     def answer(self, request: bytearray) -> bytes:
         """What to send back for a request."""
@@ -164,6 +168,8 @@ class Runner:
             reply = self._exception(code, error)
         # a function defined by the code and its globals hold each other: let go of what may be large
         module.__dict__.clear()
+        # what is still printed belongs to this call
+        sys.stdout, sys.stderr = self.stdout, self.stderr
         with contextlib.suppress(Exception):
             self.stdout.flush()
         if os.getpid() != self.pid:
@@ -224,8 +230,8 @@ class Runner:
         """Undo what one piece of code could leave behind for the next; whether that could be done."""
         try:
             self._tidy()
-        except Exception:
-            # its folder is gone, its standard output closed, ...
+        except BaseException:
+            # its folder is gone, its standard output closed, a handler of its own has raised, ...
             return False
         return True
 
@@ -233,8 +239,11 @@ class Runner:
         # an alarm would end whoever runs when it goes off
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(timer, 0)
+        # and a handler would raise in the midst of it
+        for number, handler in self.handlers.items():
+            if getsignal(number) is not handler:
+                signal.signal(number, handler)
         sys.setrecursionlimit(self.recursion)
-        sys.stdout, sys.stderr = self.stdout, self.stderr
         sys.stdout.flush()
         if os.environ != self.environ:
             os.environ.clear()
@@ -242,11 +251,23 @@ class Runner:
         if sys.path != self.path:
             sys.path[:] = self.path
         os.chdir(self.folder)
-        for entry in os.scandir(self.folder):
+        _remove(self.folder, _LEFT)
+
+
+def _remove(folder: str, most: int) -> int:
+    """Remove what is in a folder; how many more there may be elsewhere. Raises OSError, also if there are more than
+    `most`: the next call waits, and its time runs."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            most -= 1
+            if most < 0:
+                raise OSError(f"{folder}: too many files")
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                most = _remove(entry.path, most)
+                os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)
+    return most
 
 
 def _own(path: str) -> bool:

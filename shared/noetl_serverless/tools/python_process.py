@@ -15,8 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .python_child import UNTIDY
-
 _CHILD = Path(__file__).with_name("python_child.py")
 _ROOT = str(Path(__file__).parents[2])
 # seconds a child may take to come up, and bytes of one answer and of what it prints
@@ -76,7 +74,16 @@ class PythonProcess:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._status() is None
+
+    def _status(self) -> int | None:
+        """As its return code, without reaping it: what else runs in its group can still be killed."""
+        if self._process.returncode is not None:
+            return self._process.returncode
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     async def call(self, request: bytes, timeout: float | None) -> bytearray:
         """Send a request and wait for its answer. TimeoutError, ChildLost; after either the child is not usable."""
@@ -90,6 +97,9 @@ class PythonProcess:
                     raise ChildLost(f"the process did not start within {_START:g} s") from None
                 self._ready = True
             frame = await self._exchange(request, timeout)
+            if not frame:
+                # one that has not run anything has nothing to put in order
+                raise NotReady("it is not in order") if self._used else ChildLost("the process did not run the code")
             self._used = True
             return frame
         except BaseException:
@@ -131,9 +141,7 @@ class PythonProcess:
             return await answer
         except (ConnectionError, EOFError):
             self._drain()
-            epitaph = await self._epitaph()
-            untidy = self._used and self._process.returncode == UNTIDY
-            raise (NotReady if untidy else ChildLost)(epitaph) from None
+            raise ChildLost(await self._epitaph()) from None
         finally:
             loop.remove_reader(self._channel)
             loop.remove_reader(self._printed)
@@ -174,11 +182,10 @@ class PythonProcess:
     async def _epitaph(self) -> str:
         """Why the child is gone: its exit status is there a moment after its socket closed."""
         for _ in range(50):
-            if self._process.poll() is not None:
+            if (status := self._status()) is not None:
                 break
             await asyncio.sleep(0.01)
-        status = self._process.returncode
-        if status is None:
+        else:
             return "the process closed its channel to the pool"
         if status >= 0:
             return f"the process ended with exit status {status} while it ran the code"

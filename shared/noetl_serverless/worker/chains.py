@@ -166,11 +166,7 @@ class Chains:
             answer = await self._shift.reports.send(outcomes, capacity, running, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
             for chain in batch:
-                if turn:
-                    # as it is, but for the turn: see `Reports`
-                    chain.sent = 0
-                else:
-                    self._send_less(chain, problem)
+                self._send_less(chain, problem)
             return
         except Problem as problem:
             self._failed(batch, problem, began)

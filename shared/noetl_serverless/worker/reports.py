@@ -189,10 +189,6 @@ class Reports:
         try:
             answer = await self.send(outcomes, room, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
-            if turn:
-                # behind the same address there may be a control plane of the release before, which knows of none
-                batch.under_way = False
-                return [batch]
             if len(outcomes) > 1:
                 return batch.halves()
             if isinstance(problem, InvalidRequest) and self._understood_elsewhere(batch, began):
@@ -264,7 +260,14 @@ class Reports:
             plans=worker.plans.recent(),
             running=list(running),
         )
-        answer = await worker.client.report(request, within=self._shift.within())
+        try:
+            answer = await worker.client.report(request, within=self._shift.within())
+        except InvalidRequest:
+            if not turn:
+                raise
+            # behind one address there may be a control plane of the release before, which knows no turns
+            request = request.model_copy(update={"turn": False})
+            answer = await worker.client.report(request, within=self._shift.within())
         self._shift.heard()
         if answer.doubtful:
             self._shift.recover()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -423,6 +424,19 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     assert [other.error for other in others] == [None] * 4
 
 
+# what it has started ends while another call runs, or while its process is put in order
+HANDLER = """
+import os, signal
+def ended(*_):
+    raise SystemExit("a child has ended")
+signal.signal(signal.SIGCHLD, ended)
+if not os.fork():
+    import time
+    time.sleep(0.05)
+    os._exit(0)
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -430,8 +444,9 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
         "import sys\nsys.stdout.close()",
         "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
         "import sys\nsys.setrecursionlimit(60)",
+        HANDLER,
     ],
-    ids=["folder", "stdout", "alarm", "recursion"],
+    ids=["folder", "stdout", "alarm", "recursion", "handler"],
 )
 async def test_what_code_has_broken_fails_no_other_call(tmp_path: Path, code: str) -> None:
     one = PythonPool(1, 512, tmp_path / "one")
@@ -440,6 +455,102 @@ async def test_what_code_has_broken_fails_no_other_call(tmp_path: Path, code: st
         for _ in range(3):
             assert (await one.run(f"{code}\nresult = 2", {})).get("data") == 2
             assert (await one.run(other, {})).get("data") == 1
+    finally:
+        await one.close()
+
+
+async def test_code_that_ends_its_process_is_not_run_again(tmp_path: Path) -> None:
+    pool = PythonPool(3, 512, tmp_path / "pool")
+    mark = tmp_path / "mark"
+    try:
+        await asyncio.gather(*(pool.run("import time\ntime.sleep(0.1)", {}) for _ in range(3)))
+        for status in (0, 1, 97):
+            code = f"import os\nopen({str(mark)!r}, 'a').write('x')\nos._exit({status})"
+            reply = await pool.run(code, {}, 10.0)
+            assert reply["error"]["code"] == "python.killed"
+            assert mark.read_text() == "x", f"code that ended with status {status} was run more than once"
+            mark.unlink()
+    finally:
+        await pool.close()
+
+
+LEAVES_A_PROCESS = """
+import os, shutil, time
+result = os.fork()
+if not result:
+    # it has what this process has, its channel too
+    time.sleep(60)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("end", ["shutil.rmtree(os.getcwd())", "os.kill(os.getppid(), 0)"], ids=["broken", "in order"])
+async def test_what_a_process_has_started_holds_up_no_call(tmp_path: Path, end: str, at_once: bool) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        first = asyncio.create_task(one.run(LEAVES_A_PROCESS + end, {}, 10.0))
+        other = asyncio.create_task(one.run("result = 2", {}, 5.0)) if at_once else None
+        left = (await first)["data"]
+        reply = await (other or one.run("result = 2", {}, 5.0))
+        assert reply.get("data") == 2, reply
+    finally:
+        await one.close()
+    assert await gone(left), "what was left behind goes on"
+
+
+async def test_what_is_left_behind_by_a_process_that_ended_is_ended(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        kept = tmp_path / "left"
+        code = f"{LEAVES_A_PROCESS}open({str(kept)!r}, 'w').write(str(result))\nos.kill(os.getpid(), 9)"
+        # it holds the channel: only the time tells
+        reply = await one.run(code, {}, 1.0)
+        assert reply["error"]["code"] == "python.timeout"
+        assert await gone(int(kept.read_text())), "what was left behind goes on"
+    finally:
+        await one.close()
+
+
+async def test_an_idle_process_that_ends_takes_with_it_what_it_started(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        code = f"{LEAVES_A_PROCESS}import signal\nsignal.signal(signal.SIGUSR1, lambda *_: os._exit(5))"
+        left = (await one.run(code, {}, 10.0))["data"]
+        os.kill(one.pids[0], signal.SIGUSR1)
+        await asyncio.sleep(0.2)
+        assert (await one.run("result = 2", {}, 5.0)).get("data") == 2
+        assert await gone(left), "what was left behind goes on"
+    finally:
+        await one.close()
+
+
+async def test_the_files_that_a_call_leaves_take_no_time_of_the_next(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    leave = "import os\nfor i in range(60000):\n    os.close(os.open(str(i), os.O_CREAT | os.O_WRONLY))\nresult = 1"
+    try:
+        first = asyncio.create_task(one.run(leave, {}, 60.0))
+        second = asyncio.create_task(one.run("result = 2", {}, 0.25))
+        assert (await first).get("data") == 1
+        assert (await second).get("data") == 2, (await second).get("error")
+    finally:
+        await one.close()
+
+
+async def test_what_is_printed_as_a_call_ends_is_not_told_of_the_next(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    code = """
+import io, sys
+class Late:
+    def __del__(self, out=sys.__stdout__):
+        out.write("of the first")
+        out.flush()
+sys.stdout = io.StringIO()
+sys.stdout.late = Late()
+"""
+    try:
+        replies = [await one.run(code, {}), await one.run("result = 2", {})]
+        assert [reply["stdout"] for reply in replies] == ["of the first", ""]
     finally:
         await one.close()
 

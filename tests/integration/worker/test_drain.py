@@ -8,7 +8,7 @@ import pytest
 from tests.integration.worker.conftest import own
 
 from noetl_serverless.protocol import ReportRequest
-from noetl_serverless.worker import reports
+from noetl_serverless.worker import reports, shift
 from noetl_serverless.worker.execute import released
 
 
@@ -337,6 +337,24 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
     assert (taken.status, list(taken.set_refs)) == (status, ["big"] if status == "done" else [])
     if status == "error":
         assert taken.error["code"] == "outcome_refused", "it is sent for ever to who does not know it"
+
+
+async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
+    yard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "TURN", 0.0)
+    asked: list[bool] = []
+
+    def old(report: ReportRequest) -> int | None:
+        asked.append(report.turn)
+        return 400 if report.turn else None
+
+    yard.plane.stumble = old
+    await yard.send("a")
+    await yard.send("b")
+    await yard.worker(max_in_flight=1).drain(10)
+    assert [taken.status for taken in yard.plane.outcomes] == ["done", "done"]
+    assert asked == [True, False] * 2
 
 
 async def test_a_refused_outcome_is_counted(yard: Any) -> None:

@@ -37,6 +37,9 @@ def test_both_the_name_and_the_place_say_whose_it_is() -> None:
         *({"meta": {"content_type": kind}} for kind in (1, "\0")),
         *({name: "\0"} for name in ("store", "scope", "kind")),
         {"extracted": [1]},
+        # the database could not look for it, and a whole report would fail for that
+        {"ref": f"noetl://execution/{1 << 63}/result/a/00000000"},
+        {"key": f"{1 << 63}/a/0.json"},
     ],
 )
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:
