@@ -126,7 +126,7 @@ def do_not_tell_the_parent() -> Any:
 
 
 def leave_children_running() -> Any:
-    return patch.object(Turn, "_end_children", lambda self, children, at: None)
+    return patch.object(Turn, "tell_children", lambda self, children, at, reason: None)
 
 
 def fold_decisions_before_their_fact() -> Any:

@@ -309,9 +309,9 @@ class MemoryLog:
         return execution.parent_id == above or await self.is_below(execution.parent_id, above)
 
     async def children(self, execution_id: str) -> list[str]:
-        return self._children(execution_id)
+        return self._running_children(execution_id)
 
-    def _children(self, execution_id: str) -> list[str]:
+    def _running_children(self, execution_id: str) -> list[str]:
         return [
             id
             for id, execution in self.executions.items()
@@ -601,7 +601,7 @@ class LockedMemory:
         return [self._log._case(child) for child in found if child.status != "RUNNING"]
 
     def running_children(self) -> list[str]:
-        return self._log._children(self.case.execution_id)
+        return self._log._running_children(self.case.execution_id)
 
 
 def _lost(row: Row) -> dict[str, Any]:

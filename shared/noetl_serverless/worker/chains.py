@@ -161,7 +161,7 @@ class Chains:
         began = self._now()
         # what runs already needs no more room, whether or not there is any
         capacity = len(batch) + spare if self._shift.taking else len(running)
-        turn = capacity > len(running) and not spare and self._shift.is_turn()
+        turn = capacity > len(running) and self._shift.is_turn()
         try:
             answer = await self._shift.reports.send(outcomes, capacity, running, turn=turn)
         except (InvalidRequest, TooLarge) as problem:

@@ -185,7 +185,7 @@ class Reports:
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
         room = len(outcomes) + spare if self._shift.taking else 0
-        turn = room > 0 and not spare and self._shift.is_turn()
+        turn = room > 0 and self._shift.is_turn()
         try:
             answer = await self.send(outcomes, room, turn=turn)
         except (InvalidRequest, TooLarge) as problem:

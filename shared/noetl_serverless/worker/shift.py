@@ -101,7 +101,8 @@ class Shift:
 
     def is_turn(self) -> bool:
         """Whether the next slot that comes free is for whoever's turn it is among all that waits: what follows from a
-        loop that is long, or endless, would keep all slots to itself."""
+        loop that is long, or endless, would keep all slots to itself. A report under way has all that are free, and a
+        loop of short steps has always one."""
         return self.now() - self._turn_at >= TURN and self.free() <= 0 and self.worker.client.speaks(2)
 
     def give_turn(self) -> None:

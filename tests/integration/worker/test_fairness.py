@@ -53,15 +53,20 @@ async def running(stack: Stack, id: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "endless",
-    [ENDLESS.replace("DURABILITY", "step"), ENDLESS.replace("DURABILITY", "pipelined"), LONG_LOOP],
-    ids=["cycle", "pipelined cycle", "loop"],
+    ("endless", "slots"),
+    [
+        (ENDLESS.replace("DURABILITY", "step"), SLOTS),
+        (ENDLESS.replace("DURABILITY", "step"), 4 * SLOTS),
+        (ENDLESS.replace("DURABILITY", "pipelined"), SLOTS),
+        (LONG_LOOP, SLOTS),
+    ],
+    ids=["cycle", "cycle that leaves slots", "pipelined cycle", "loop"],
 )
-async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endless: str) -> None:
+async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endless: str, slots: int) -> None:
     stack = Stack(tmp_path)
     # a report takes as long as a step, so that the turn of others is a few steps away
     stack.client.delay = 0.01
-    worker = stack.another(stack.client, max_in_flight=SLOTS)
+    worker = stack.another(stack.client, max_in_flight=slots)
     stack.catalog.add("t/endless", endless)
     stack.catalog.add("t/short", SHORT)
     long = [(await stack.ledger.start(path="t/endless")).execution_id for _ in range(SLOTS)]
