@@ -74,11 +74,12 @@ class Commits:
             logger.error("an execution cannot be stored: %s", error, extra={"execution_id": turns[0].case.execution_id})
             return await self._give_up(turns[0], error)
         cases = {part.case.execution_id: part.case for part in parts}
-        others = [lease for lease in committed.claimed if lease.execution_id not in cases]
+        # a turn may be that of an execution whose part lost its race
+        others = [lease for lease in committed.claimed if lease.execution_id not in committed.good]
         if claimant is not None and others:
-            own = [lease for lease in committed.claimed if lease.execution_id in cases]
+            own = [lease for lease in committed.claimed if lease.execution_id in committed.good]
             others, more = await self.known(claimant.worker, others)
-            committed, cases = replace(committed, claimed=own + others), {**more, **cases}
+            committed, cases = replace(committed, claimed=own + others), {**cases, **more}
         return committed, cases
 
     async def _parts(self, turn: Turn) -> list[Part]:
@@ -107,8 +108,9 @@ class Commits:
         for turn in turns:
             committed, cases = await self.commit([turn], claimant)
             if claimant is not None:
-                room = max(0, claimant.room - len(committed.claimed) + claimant.turn)
-                claimant = replace(claimant, room=room, turn=False)
+                given = claimant.turn and bool(committed.good)
+                room = max(0, claimant.room - len(committed.claimed) + given)
+                claimant = replace(claimant, room=room, turn=claimant.turn and not given)
             whole = Committed(
                 whole.good | committed.good,
                 whole.claimed + committed.claimed,
@@ -122,7 +124,7 @@ class Commits:
         """In one transaction; then keep what was written, and tell who waits for it."""
         with metrics.commit_seconds.time():
             committed = await self._log.commit(parts, claimant)
-        if claimant is not None and claimant.turn:
+        if claimant is not None and claimant.turn and committed.good:
             committed = await self._with_turn(committed, claimant)
         await self._written(parts, committed)
         return committed

@@ -104,12 +104,12 @@ class Batch:
         self.withheld.append(problem)
 
     def claimant(self) -> Claimant | None:
-        """Who takes what the next commit issues; None if there is no room. The first one gives the turn."""
-        request, turn, self.turn = self.request, self.turn, False
-        room = request.capacity - len(self.commands) - turn
-        if room <= 0 and not turn:
+        """Who takes what the next commit issues; None if there is no room."""
+        request = self.request
+        room = request.capacity - len(self.commands) - self.turn
+        if room <= 0 and not self.turn:
             return None
-        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), turn)
+        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), self.turn)
 
 
 class Reporting:
@@ -175,6 +175,8 @@ class Reporting:
         committed, cases = await self._commits.commit(list(turns.values()), batch.claimant())
         batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
         batch.follow += committed.appended
+        # a commit that lost its races gave none
+        batch.turn &= not committed.good
         for id in committed.good & turns.keys():
             for outcome in batch.work.pop(id):
                 batch.settle(outcome, "accepted")
@@ -311,6 +313,7 @@ class Reporting:
             logger.exception("execution %s cannot go on", id)
             return
         if taken is not None:
+            batch.turn = False
             committed, cases = taken
             batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
 
