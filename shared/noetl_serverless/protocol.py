@@ -9,7 +9,7 @@ and names its own in the same header of the answer.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -52,8 +52,25 @@ class CommandKey(Message):
     command_id: CommandId
 
 
+class Fenced(Protocol):
+    """A command, its outcome, or its lease: whatever names the hold that a worker has."""
+
+    @property
+    def execution_id(self) -> str: ...
+
+    @property
+    def command_id(self) -> str: ...
+
+    @property
+    def fence(self) -> int: ...
+
+
 class Held(CommandKey):
     fence: Long
+
+    @classmethod
+    def of(cls, named: Fenced) -> Held:
+        return cls(execution_id=named.execution_id, command_id=named.command_id, fence=named.fence)
 
 
 class Frame(Message):

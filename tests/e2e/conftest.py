@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,16 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """One that runs, started by the first test that asks."""
-    with tempfile.TemporaryDirectory(prefix="noetl-e2e-") as folder:
-        data = Path(folder)
-        # under root PostgreSQL runs as somebody else, who must get through
-        data.chmod(0o711)
-        stack = Stack(data)
-        stack.ask("up", "--detach")
-        try:
-            yield stack
-        finally:
-            stack.ask("down")
+    with running() as stack:
+        yield stack
 
 
 @pytest.fixture

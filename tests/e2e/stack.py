@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,3 +73,18 @@ class Stack:
         """In the order in which they were first issued."""
         issued = [event["step"] for event in self.events(execution_id) if event["event_type"] == "command.issued"]
         return list(dict.fromkeys(issued))
+
+
+@contextmanager
+def running() -> Iterator[Stack]:
+    """One that runs, in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="noetl-e2e-") as folder:
+        data = Path(folder)
+        # under root PostgreSQL runs as somebody else, who must get through
+        data.chmod(0o711)
+        stack = Stack(data)
+        stack.ask("up", "--detach")
+        try:
+            yield stack
+        finally:
+            stack.ask("down")

@@ -3,14 +3,13 @@ them; and followed like every other result by what looks at executions afterward
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.faults import eventually
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, running
 
 pytestmark = pytest.mark.e2e
 
@@ -51,16 +50,8 @@ RESULT = {"bytes": COUNT * 1000, "last": COUNT - 1, "same": True}
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Of its own: it is stopped between, and what has ended in it leaves for the archive."""
-    with tempfile.TemporaryDirectory(prefix="noetl-e2e-") as folder:
-        data = Path(folder)
-        # under root PostgreSQL runs as somebody else, who must get through
-        data.chmod(0o711)
-        stack = Stack(data)
-        stack.ask("up", "--detach")
-        try:
-            yield stack
-        finally:
-            stack.ask("down")
+    with running() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

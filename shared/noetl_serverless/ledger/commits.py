@@ -153,8 +153,7 @@ class Commits:
     async def leave(self, worker: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
         """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
         if leases:
-            held = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in leases]
-            await self._log.release(worker, held)
+            await self._log.release(worker, [Held.of(lease) for lease in leases])
 
     async def _written(self, parts: Sequence[Part], committed: Committed) -> None:
         for part in parts:

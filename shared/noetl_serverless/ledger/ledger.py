@@ -179,11 +179,11 @@ class Ledger:
 
     async def give_back(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
         """What was claimed for a worker, and is not sent to it after all."""
-        held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in commands]
+        held = [Held.of(command) for command in commands]
         await self._doorbell.ring(await self._log.release(worker_id, held))
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
-        held = [Held(execution_id=item.execution_id, command_id=item.command_id, fence=item.fence) for item in released]
+        held = [Held.of(outcome) for outcome in released]
         waiting = await self._log.release(batch.request.worker_id, held)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:

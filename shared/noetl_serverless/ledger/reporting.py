@@ -138,7 +138,7 @@ class Reporting:
         await self._commits.follow(batch.follow)
         if batch.withheld:
             # an error brings no commands
-            await self._log.release(batch.request.worker_id, [_held(command) for command in batch.commands])
+            await self._log.release(batch.request.worker_id, [Held.of(command) for command in batch.commands])
             raise batch.withheld[0]
 
     async def _settle(self, batch: Batch) -> None:
@@ -198,7 +198,9 @@ class Reporting:
     async def _held(self, batch: Batch) -> set[tuple[str, str, int]]:
         """The commands of a batch that are still the worker's."""
         outcomes = [item for items in batch.work.values() for item in items if item.order is None]
-        return await self._log.extend(batch.request.worker_id, [_held(item) for item in outcomes], batch.request.lease)
+        return await self._log.extend(
+            batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
+        )
 
     async def _take(
         self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
@@ -327,7 +329,3 @@ def _follows(turn: Turn, outcome: Outcome) -> bool:
 def _unread(outcome: Outcome, at: int) -> Event:
     """An outcome as a fact, of which no more is known than what it is for."""
     return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)
-
-
-def _held(it: Outcome | ClaimedCommand) -> Held:
-    return Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import Problem
-from ..protocol import ClaimedCommand, HeartbeatRequest, Held, Outcome
+from ..protocol import HeartbeatRequest, Held
 from .keys import Key, key_of, names_of
 from .lease import Lease
 
@@ -34,9 +34,9 @@ async def beat(shift: Shift) -> None:
         # of an execution whose steps run ahead, one lease stands for all of them
         running = [each for key, each in shift.running.items() if not shift.chains.holds(key)]
         leases = {key_of(each.command): each.lease for each in running} | shift.chains.leases()
-        held = [_held(each.command) for each in running]
-        held += [_held(anchor) for anchor in shift.chains.anchors()]
-        held += [_held(outcome) for outcome in shift.unanswered.values()]
+        held = [Held.of(each.command) for each in running]
+        held += [Held.of(anchor) for anchor in shift.chains.anchors()]
+        held += [Held.of(outcome) for outcome in shift.unanswered.values()]
         for start in range(0, len(held), MOST):
             await _keep(shift, held[start : start + MOST], leases, lease)
 
@@ -76,7 +76,3 @@ async def watch(shift: Shift) -> None:
             logger.warning("a lease ran out: nobody heard that we hold it", extra=names_of(running.command))
             if not shift.chains.run_out(running.command):
                 shift.lose(running)
-
-
-def _held(named: ClaimedCommand | Outcome) -> Held:
-    return Held(execution_id=named.execution_id, command_id=named.command_id, fence=named.fence)
