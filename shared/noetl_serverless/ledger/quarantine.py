@@ -30,7 +30,8 @@ def released(locked: Locked, plan: Plan, at: int) -> Turn:
     if turn.quarantined:
         raise Conflict(f"execution {case.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
     kept = {_closed_by(fact) for fact in row.facts}
-    rows = still_open(project(case.execution_id, locked.issued(), plan.pool, plan.weight).commands, case.state)
+    issued = project(case.execution_id, locked.issued(), plan.pool, case.path, plan.weight).commands
+    rows = still_open(issued, case.state)
     turn.again = [row for row in rows if row["command"] not in kept]
     told = {fact["payload"].get("execution_id") for fact in row.facts}
     turn.appends += [_ended(case, child, at) for child in locked.ended_children() if child.execution_id not in told]

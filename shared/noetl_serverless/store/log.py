@@ -251,7 +251,7 @@ class Log:
     def _project(self, parts: Sequence[Part]) -> Rows:
         rows = Rows()
         for part in parts:
-            made = project(part.case.execution_id, part.events, part.pool or self._pool, part.weight)
+            made = project(part.case.execution_id, part.events, part.pool or self._pool, part.case.path, part.weight)
             rows.stages += made.stages
             rows.frames += made.frames
             rows.commands += [*still_open(made.commands, part.case.state), *part.again]

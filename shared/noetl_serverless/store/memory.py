@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 import orjson
@@ -336,7 +336,7 @@ class MemoryLog:
     def _prepare(self, part: Part) -> Prepared:
         """Raises JSONEncodeError."""
         id = part.case.execution_id
-        rows = project(id, part.events, part.pool or self._pool, part.weight)
+        rows = project(id, part.events, part.pool or self._pool, part.case.path, part.weight)
         rows.commands = [*still_open(rows.commands, part.case.state), *part.again]
         appends = [
             (
@@ -521,22 +521,35 @@ class MemoryLog:
         return sorted(keys, key=waited)
 
     def _in_turn(self, keys: Iterable[Key], room: int) -> list[Key]:
-        """Of `keys`, which are in order, at most so many: the shares of the executions that have waited longest, those
-        first in turn of which the fewest run."""
+        """Of `keys`, which are in order, at most so many: one of each playbook of which nothing runs, beside
+        others, and then the shares of the executions, those first in turn of which the fewest run."""
         queues: dict[str, list[Key]] = {}
         for key in keys:
             queues.setdefault(key[0], []).append(key)
-        run = Counter(key[0] for key, row in self.commands.items() if row.status == "claimed")
-        left = sorted(islice(queues, SWEPT), key=lambda id: run[id])
-        weights = {id: self.commands[queues[id][0]].row["weight"] for id in left}
-        if len(set(weights.values())) > 1:
+        heads = {id: self.commands[queue[0]].row for id, queue in queues.items()}
+        held = [(key, row) for key, row in self.commands.items() if row.status == "claimed"]
+        run = Counter(key[0] for key, _ in held)
+        left = sorted(_looked_at(heads), key=lambda id: run[id])
+        playbooks = {heads[id]["playbook"] for id in left}
+        if len(playbooks) > 1:
             self._draws += 1
+        busy = playbooks & {row.row["playbook"] for _, row in held}
+        # only beside others are those first of which nothing runs
+        resting = playbooks - busy if busy else set()
         taken: list[Key] = []
         had: Counter[str] = Counter()
         while left and len(taken) < room:
-            waiting = [Waiting(weights[id], not run[id]) for id in left]
+            if resting:
+                first = {heads[id]["playbook"]: id for id in reversed(left)}
+                given = [int(first[heads[id]["playbook"]] == id and heads[id]["playbook"] in resting) for id in left]
+                resting = set()
+            else:
+                waiting = [Waiting(heads[id]["playbook"], heads[id]["weight"], not run[id]) for id in left]
+                given = shares(waiting, room - len(taken), draw(self._draws))
             more = []
-            for id, share in zip(left, shares(waiting, room - len(taken), draw(self._draws)), strict=True):
+            for id, share in zip(left, given, strict=True):
+                if len(taken) == room:
+                    break
                 got, queues[id] = queues[id][:share], queues[id][share:]
                 taken += got
                 if len(got) == share:
@@ -558,6 +571,15 @@ class MemoryLog:
         opening = execution.events[stage["seq"] - 1].payload if stage else None
         lost = row.lost or None
         return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
+
+
+def _looked_at(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of executions in order, with their first commands, as many of each playbook."""
+    playbooks: dict[int, list[str]] = {}
+    for id, head in heads.items():
+        playbooks.setdefault(head["playbook"], []).append(id)
+    chosen = set(islice((id for row in zip_longest(*playbooks.values()) for id in row if id), SWEPT))
+    return [id for id in heads if id in chosen]
 
 
 def _first(inbox: Mapping[int, Event]) -> Inbox:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..limits import WEIGHT
+from .shares import playbook_of
 
 
 @dataclass(slots=True)
@@ -20,20 +21,23 @@ class Rows:
     frames: list[dict[str, Any]] = field(default_factory=list)
 
 
-def project(execution_id: str, events: Iterable[Event], pool: Callable[[str], str], weight: int = WEIGHT) -> Rows:
-    """The rows of `events`; `pool` names the pool that runs a step, `weight` is what the execution weighs."""
+def project(
+    execution_id: str, events: Iterable[Event], pool: Callable[[str], str], path: str = "", weight: int = WEIGHT
+) -> Rows:
+    """The rows of `events`; `pool` names the pool that runs a step, `path` the playbook, which weighs `weight`."""
     rows = Rows()
+    turn = {"playbook": playbook_of(path), "weight": weight}
     # a loop of nothing opens and ends in one commit, and a row can be written only once in it
     opened: dict[tuple[str | None, int | None], dict[str, Any]] = {}
     for event in events:
         match event.type:
             case e.ISSUED:
                 kind = event.payload["kind"]
-                row = _command(execution_id, event, event.command_id, kind, pool, weight, "pending", None)
+                row = _command(execution_id, event, event.command_id, kind, pool, turn, "pending", None)
                 rows.commands.append(row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
-                rows.commands.append(_command(execution_id, event, timer, "timer", pool, weight, "timer", due))
+                rows.commands.append(_command(execution_id, event, timer, "timer", pool, turn, "timer", due))
             case e.LOOP_OPENED:
                 stage = {**_loop(execution_id, event), "count": event.payload["count"], "status": "open"}
                 opened[event.step, event.generation] = stage
@@ -56,7 +60,7 @@ def _command(
     command: str | None,
     kind: str,
     pool: Callable[[str], str],
-    weight: int,
+    turn: Mapping[str, int],
     status: str,
     due: int | None,
 ) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def _command(
         "kind": kind,
         "attempt": event.payload.get("attempt", 1),
         "pool": pool(event.step or ""),
-        "weight": weight,
+        **turn,
         "status": status,
         "seq": event.seq,
         "due": due,

@@ -19,6 +19,7 @@ from ..playbook.plan import Plan
 from .connection import Connection, Database
 from .parity import Difference, Stored, differences, out, stored_results
 from .queries import load
+from .shares import playbook_of
 
 T = TypeVar("T")
 
@@ -182,6 +183,7 @@ class Replays:
                 **row,
                 **buried.get(row["command_id"], {}),
                 "pool": pool(row["step"]),
+                "playbook": playbook_of(said.execution["path"] or ""),
                 "weight": weight,
                 "at": at[row["seq"]],
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,10 +12,16 @@ GOLDEN = 2_654_435_769
 
 
 class Waiting(NamedTuple):
-    """An execution that waits: its weight, and whether nothing of it runs."""
+    """An execution that waits: its playbook and what that weighs, and whether nothing of it runs."""
 
+    playbook: int
     weight: int
     idle: bool
+
+
+def playbook_of(path: str) -> int:
+    """A number of 32 bits, with a sign, for the playbook of a path: those few that have the same share its turns."""
+    return zlib.crc32(path.encode()) - 2**31
 
 
 def draw(number: int) -> int:
@@ -26,8 +33,8 @@ def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
     """Of `room` commands, how many each is given of those that are `waiting`, those first in turn in front.
 
     First each of which nothing runs is given one, and what is left is divided among all; if the room is not enough for
-    that, it is divided among these alone. It is divided among the weights by what the executions of each weigh
-    together, rounded up where `drawn` points, and within a weight evenly.
+    that, it is divided among these alone. It is divided among the playbooks by weight, rounded up where `drawn` points,
+    and within a playbook evenly.
     """
     resting = sum(each.idle for each in waiting)
     if resting > room:
@@ -37,15 +44,19 @@ def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
 
 
 def _divided(waiting: Sequence[Waiting | None], parts: int, drawn: int) -> list[int]:
-    """None has no share. What cannot be divided within a weight goes to those in front that have had none."""
-    total = sum(each.weight for each in waiting if each)
+    """None has no share. What cannot be divided within a playbook goes to those in front that have had none."""
+    weights: dict[int, int] = {}
+    for each in waiting:
+        if each:
+            weights[each.playbook] = max(each.weight, weights.get(each.playbook, 0))
+    total = sum(weights.values())
     shift = drawn * total // CIRCLE
     given = [0] * len(waiting)
     upto = 0
-    for weight in sorted({each.weight for each in waiting if each}):
-        members = [place for place, each in enumerate(waiting) if each and each.weight == weight]
+    for playbook, weight in sorted(weights.items()):
+        members = [place for place, each in enumerate(waiting) if each and each.playbook == playbook]
         members.sort(key=lambda place: waiting[place].idle)  # type: ignore[union-attr]
-        below, upto = upto, upto + weight * len(members)
+        below, upto = upto, upto + weight
         part = (upto * parts + shift) // total - (below * parts + shift) // total
         for rank, place in enumerate(members):
             given[place] = part // len(members) + (rank < part % len(members))

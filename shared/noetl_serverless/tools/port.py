@@ -86,6 +86,8 @@ class ToolContext:
     allow_private_http: bool = False
     # around what is no run time of the call: waiting for its turn
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    # the hash of its text: those of one playbook wait for their turn together
+    playbook: str = ""
 
 
 @dataclass(slots=True)

@@ -9,8 +9,6 @@ bind root).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,6 +20,7 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
+from .fair_queue import FairQueue
 from .python_process import ChildLost, NotReady, PythonProcess
 from .scratch import ScratchFolder
 
@@ -45,7 +44,7 @@ class PythonPool:
         self._folder: ScratchFolder | None = None
         self._idle: list[PythonProcess] = []
         self._busy: set[PythonProcess] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._dying: set[asyncio.Future[int]] = set()
         self._closed = False
 
@@ -64,9 +63,10 @@ class PythonPool:
         input: dict[str, Any],
         timeout: float | None = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        playbook: str = "",
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
-        `waiting`.
+        `waiting`, in turn among playbooks.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
@@ -79,7 +79,7 @@ class PythonPool:
         reply: dict[str, Any] | None = None
         while reply is None:
             with waiting():
-                child = await self._take()
+                child = await self._take(playbook)
             try:
                 reply = _read(await child.call(request, timeout))
             except NotReady:
@@ -116,7 +116,7 @@ class PythonPool:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
 
-    async def _take(self) -> PythonProcess:
+    async def _take(self, playbook: str) -> PythonProcess:
         while True:
             if self._closed:
                 raise RuntimeError("the pool is closed")
@@ -131,7 +131,7 @@ class PythonPool:
                 self._busy.add(child)
                 return child
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiting.add(playbook, waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
@@ -140,8 +140,7 @@ class PythonPool:
                     self._wake()
                 else:
                     # when many are cancelled at once, a wake may have thrown it out already
-                    with contextlib.suppress(ValueError):
-                        self._waiting.remove(waiter)
+                    self._waiting.discard(playbook, waiter)
                 raise
 
     async def _give_back(self, child: PythonProcess, keep: bool, wait: bool) -> None:
@@ -161,7 +160,7 @@ class PythonPool:
 
     def _wake(self) -> None:
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter = self._waiting.pop()
             if not waiter.done():
                 waiter.set_result(None)
                 return

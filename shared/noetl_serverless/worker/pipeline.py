@@ -184,6 +184,7 @@ class Pipeline:
             self.attempt,
             # the same for every attempt at, and every delivery of, the same call
             f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
+            command.plan,
         )
 
     # -- following the rules

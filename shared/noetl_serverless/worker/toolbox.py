@@ -61,6 +61,8 @@ class Identity:
     step: str
     attempt: int
     idempotency_key: str
+    # the hash of its text
+    playbook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: 
             scratch=toolbox.scratch,
             allow_private_http=toolbox.allow_private_http,
             waiting=stopwatch.resting,
+            playbook=identity.playbook,
         )
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)

@@ -35,7 +35,7 @@ SELECT 'inbox', concat_ws('/', execution_id, row_number() OVER (PARTITION BY exe
 UNION ALL
 SELECT 'command', concat_ws('/', execution_id, command_id), json_build_object(
     'step', step, 'generation', generation, 'kind', kind, 'attempt', attempt, 'pool', pool,
-    'weight', weight, 'status', status,
+    'playbook', playbook, 'weight', weight, 'status', status,
     'seq', seq, 'deliveries', deliveries, 'worker', worker, 'fence', fence,
     'lease', lease_until > now(), 'due_at', {MS.format("due_at")},
     'issued', dense_rank() OVER (ORDER BY issued_at),
@@ -135,7 +135,7 @@ def _fact(event: Any) -> dict[str, Any]:
 def _commands(log: MemoryLog, now: float) -> Iterable[tuple[str, str, Any]]:
     instants = sorted({kept.issued_at for kept in log.commands.values()})
     for (id, command), kept in log.commands.items():
-        names = ("step", "generation", "kind", "attempt", "pool", "weight")
+        names = ("step", "generation", "kind", "attempt", "pool", "playbook", "weight")
         yield (
             "command",
             f"{id}/{command}",

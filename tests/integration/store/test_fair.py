@@ -91,8 +91,12 @@ def test_those_that_have_waited_longest_have_the_first_turn(connection: Connecti
     assert looked_at(connection, 1) == [17]
 
 
-def test_the_one_execution_that_others_leave_is_found(connection: Connection, postgres_url: str) -> None:
+@pytest.mark.parametrize("playbooks", [1, 200])
+def test_the_one_execution_that_others_leave_is_found(
+    connection: Connection, postgres_url: str, playbooks: int
+) -> None:
     fill(connection, list(range(1, 641)), 1)
+    connection.run("UPDATE noetl.command SET playbook = execution_id % :playbooks", playbooks=playbooks)
     with closing(connect(postgres_url)) as other:
         other.run("BEGIN")
         other.run("SELECT 1 FROM noetl.command WHERE execution_id <> 99 FOR UPDATE")
@@ -127,6 +131,15 @@ def test_a_claim_reads_no_more_however_much_waits(connection: Connection, execut
     # three levels of the index and a row for each execution that is looked at and each command that is taken
     assert pages(connection, 1) < 64 * 5
     assert pages(connection, 64) < 128 * 6
+
+
+def test_a_claim_reads_little_of_many_playbooks(connection: Connection) -> None:
+    fill(connection, [first(1_800_000_000_000) + n for n in range(3000)], 3)
+    connection.run("UPDATE noetl.command SET playbook = execution_id % 1000")
+    connection.run("VACUUM ANALYZE noetl.command")
+    # of 64 playbooks an execution each
+    assert pages(connection, 1) < 128 * 5
+    assert pages(connection, 64) < 192 * 6
 
 
 def test_what_has_nothing_running_comes_before_what_has_however_long_that_has_waited(connection: Connection) -> None:

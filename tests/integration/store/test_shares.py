@@ -18,15 +18,17 @@ from noetl_serverless.store.log import Claimant, Log, Part
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.shares import CIRCLE, Waiting, shares
 
-SHARES = "SELECT noetl.shares(CAST(:weights AS smallint[]), CAST(:idle AS boolean[]), :room, :draw)"
+SHARES = """
+    SELECT noetl.shares(
+        CAST(:books AS integer[]), CAST(:weights AS smallint[]), CAST(:idle AS boolean[]), :room, :draw)"""
 # take some, and what is taken has ended at once
 TAKE = """
     DELETE FROM noetl.command c USING unnest(noetl.fair('shared', :most)) f(place)
     WHERE c.ctid = f.place RETURNING c.execution_id"""
 NEXT = """
     INSERT INTO noetl.command (
-        execution_id, command_id, step, generation, kind, attempt, pool, weight, status, seq, issued_at)
-    SELECT x.id, 'n' || CAST(:n AS integer), 's', 1, 'step', 1, 'shared', x.id, 'pending', CAST(:n AS integer),
+        execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, issued_at)
+    SELECT x.id, 'n' || CAST(:n AS integer), 's', 1, 'step', 1, 'shared', x.id, x.id, 'pending', CAST(:n AS integer),
         clock_timestamp()
     FROM unnest(CAST(:ids AS bigint[])) x(id)"""
 PLAYBOOK = """
@@ -42,9 +44,9 @@ workflow:
 
 
 def wide(connection: Connection, weights: list[int], each: int) -> None:
-    """Executions with many commands, whose ids are their weights."""
+    """Executions with many commands, of a playbook each, whose ids are their weights."""
     fill(connection, weights, each)
-    connection.run("UPDATE noetl.command SET weight = execution_id")
+    connection.run("UPDATE noetl.command SET playbook = execution_id, weight = execution_id")
 
 
 def taken(connection: Connection, most: int) -> list[int]:
@@ -90,6 +92,60 @@ def test_a_run_of_one_step_has_the_next_turn_beside_a_heavy_loop_of_which_anythi
         connection.run("DELETE FROM noetl.command")
 
 
+def test_a_run_of_which_nothing_runs_goes_before_a_heavy_loop_though_others_of_its_playbook_run(
+    connection: Connection,
+) -> None:
+    for _ in range(30):
+        wide(connection, [1, 2, 100], 5)
+        connection.run("UPDATE noetl.command SET playbook = 1, weight = 1 WHERE execution_id < 100")
+        connection.run(
+            "UPDATE noetl.command SET status = 'claimed', lease_until = now() + interval '1 minute'"
+            " WHERE execution_id IN (1, 100) AND command_id = 'c5'"
+        )
+        assert taken(connection, 1) == [2], "weights let it starve"
+        connection.run("DELETE FROM noetl.command")
+
+
+def many_runs(connection: Connection, count: int) -> None:
+    """Of playbook 1 so many that wait, and after them one of playbook 2."""
+    fill(connection, list(range(1, count + 2)), 1)
+    connection.run(
+        "UPDATE noetl.command SET playbook = 1 + (execution_id > :count)::integer,"
+        " issued_at = now() + make_interval(secs => execution_id)",
+        count=count,
+    )
+
+
+@pytest.mark.parametrize("count", [2, 200, 5000])
+def test_many_runs_of_a_playbook_hold_up_no_other(connection: Connection, count: int) -> None:
+    for _ in range(10):
+        many_runs(connection, count)
+        turns = next(n for n in range(1, 1000) if taken(connection, 1) == [count + 1])
+        # in turn about, as they weigh the same
+        assert turns <= 4, "it waited behind the runs of another playbook"
+        connection.run("DELETE FROM noetl.command")
+
+
+@pytest.mark.parametrize("count", [2, 200, 5000])
+def test_a_playbook_of_which_nothing_runs_has_the_next_turn(connection: Connection, count: int) -> None:
+    for _ in range(10):
+        many_runs(connection, count)
+        connection.run(
+            "UPDATE noetl.command SET status = 'claimed', lease_until = now() + interval '1 minute'"
+            " WHERE execution_id = 1"
+        )
+        assert taken(connection, 1) == [count + 1], "the runs of another playbook had the turn"
+        connection.run("DELETE FROM noetl.command")
+
+
+def test_what_a_playbook_leaves_is_for_the_others(connection: Connection) -> None:
+    many_runs(connection, 200)
+    found = taken(connection, 64)
+    assert 201 in found
+    # a half of the executions that are looked at may be of it, of which there is one
+    assert len(found) >= 33, "most slots were left empty"
+
+
 def test_what_the_others_leave_is_taken_whatever_it_weighs(connection: Connection) -> None:
     wide(connection, [1], 40)
     wide(connection, [100], 3)
@@ -100,16 +156,23 @@ def test_shares_are_the_same_in_memory(connection: Connection) -> None:
     chance = Random(11)
     for _ in range(400):
         some = chance.sample(range(1, 101), chance.randint(1, 4))
-        waiting = [Waiting(chance.choice(some), chance.random() < 0.4) for _ in range(chance.randint(1, 64))]
+        waiting = [
+            Waiting(chance.randint(-2, 2), chance.choice(some), chance.random() < 0.4)
+            for _ in range(chance.randint(1, 64))
+        ]
         room, draw = chance.randint(1, 80), chance.randrange(CIRCLE)
-        given = {"weights": [each.weight for each in waiting], "idle": [each.idle for each in waiting]}
+        given = {
+            "books": [each.playbook for each in waiting],
+            "weights": [each.weight for each in waiting],
+            "idle": [each.idle for each in waiting],
+        }
         [[found]] = connection.run(SHARES, **given, room=room, draw=draw)
         assert found == shares(waiting, room, draw), (waiting, room, draw)
 
 
-def opening(plan: Plan) -> Part:
+def opening(plan: Plan, playbook: str) -> Part:
     class Entry:
-        catalog_id, path, version, hash, content = 5, "t/t", 1, plan.hash, ""
+        catalog_id, path, version, hash, content = 5, playbook, 1, plan.hash, ""
 
     begun = open_root(Entry(), plan, {}, time.time_ns() // 1_000_000, None)
     turn = Turn(begun.case, plan)
@@ -122,9 +185,9 @@ async def test_sweeps_take_the_same_in_memory(database: Database, seed: int) -> 
     chance = Random(seed)
     sql, memory = Log(database), MemoryLog(time.time)
     some = chance.sample((1, 3, 10, 40, 100), 1 + seed % 3)
-    for _ in range(chance.randint(3, 9)):
+    for _ in range(chance.randint(3, 12)):
         text = PLAYBOOK.format(weight=chance.choice(some), items=chance.choice((1, 2, 30)))
-        part = opening(load_plan(text))
+        part = opening(load_plan(text), chance.choice(("t/a", "t/b", "t/c")))
         for log in (sql, memory):
             await log.commit([part])
     while any(row.status == "pending" for row in memory.commands.values()):

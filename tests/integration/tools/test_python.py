@@ -266,6 +266,20 @@ async def test_calls_run_side_by_side_and_queue_beyond_the_size(python: Run, poo
     assert len(pool.pids) == 2
 
 
+async def test_calls_of_a_playbook_hold_up_no_other_playbook(run: Run, pool: PythonPool) -> None:
+    ended: list[str] = []
+
+    async def call(playbook: str) -> None:
+        await run("python", {"code": "import time; time.sleep(0.05)"}, playbook=playbook)
+        ended.append(playbook)
+
+    many = [asyncio.create_task(call("many")) for _ in range(16)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*many, call("one"))
+    # those that run, and those whose turn it is beside it
+    assert ended.index("one") <= 4, "it waited behind all calls of another playbook"
+
+
 async def test_a_waiting_call_that_is_cancelled_gives_up_its_turn(tmp_path: Path) -> None:
     one = PythonPool(1, 512, tmp_path / "one")
     try:

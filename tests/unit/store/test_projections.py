@@ -5,6 +5,7 @@ from __future__ import annotations
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.store.projections import project
+from noetl_serverless.store.shares import playbook_of
 
 
 def pool(step: str) -> str:
@@ -31,10 +32,10 @@ def test_a_loop_that_ends_later_writes_its_row_again() -> None:
     assert [row["status"] for row in project("7", [done(9, 2)], pool).stages] == ["ok"]
 
 
-def test_a_command_waits_in_its_pool_with_the_weight_of_its_execution() -> None:
+def test_a_command_waits_in_its_pool_for_its_playbook_and_by_its_weight() -> None:
     payload = {"kind": "step", "attempt": 2, "scope": {}}
     issued = Event(e.ISSUED, 5, 4, 3, "a", 1, "a#1@2", payload)
-    assert project("7", [issued], lambda step: f"pool of {step}", 70).commands == [
+    assert project("7", [issued], lambda step: f"pool of {step}", "a/b", 70).commands == [
         {
             "id": "7",
             "command": "a#1@2",
@@ -43,6 +44,7 @@ def test_a_command_waits_in_its_pool_with_the_weight_of_its_execution() -> None:
             "kind": "step",
             "attempt": 2,
             "pool": "pool of a",
+            "playbook": playbook_of("a/b"),
             "weight": 70,
             "status": "pending",
             "seq": 4,

@@ -12,11 +12,16 @@ from noetl_serverless.store.shares import Waiting, draw, shares
 
 
 def busy(*weights: int) -> list[Waiting]:
-    return [Waiting(weight, idle=False) for weight in weights]
+    """Executions of a playbook each."""
+    return [Waiting(place, weight, idle=False) for place, weight in enumerate(weights)]
 
 
 def idle(*weights: int) -> list[Waiting]:
-    return [Waiting(weight, idle=True) for weight in weights]
+    return [Waiting(-place, weight, idle=True) for place, weight in enumerate(weights)]
+
+
+def runs(playbook: int, count: int, *, idle: bool) -> list[Waiting]:
+    return [Waiting(playbook, WEIGHT, idle) for _ in range(count)]
 
 
 def longest_wait(waiting: list[Waiting], place: int, claims: int) -> int:
@@ -33,11 +38,17 @@ def test_in_the_long_run_each_has_its_part(weights: tuple[int, ...], room: int) 
         given = shares(busy(*weights), room, draw(n))
         assert sum(given) == room
         total.update(dict(enumerate(given)))
-    # those of one weight share, and the first of them has what is left over
-    for weight in set(weights):
-        places = [place for place, each in enumerate(weights) if each == weight]
-        part = sum(total[place] for place in places) / (claims * room)
-        assert part == pytest.approx(weight * len(places) / sum(weights), abs=0.003)
+    for place, weight in enumerate(weights):
+        assert total[place] / (claims * room) == pytest.approx(weight / sum(weights), abs=0.003)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 8])
+def test_a_playbook_has_no_more_for_having_many_runs(room: int) -> None:
+    waiting = [*runs(1, 50, idle=True), *runs(2, 10, idle=True)]
+    claims, total = 2000, Counter[int]()
+    for n in range(1, claims + 1):
+        total.update(dict(enumerate(shares(waiting, room, draw(n)))))
+    assert sum(total[place] for place in range(50)) == pytest.approx(claims * room / 2, rel=0.003)
 
 
 @pytest.mark.parametrize("others", [(100,), (100, 100), (10,) * 20, (100,) * 63, (1, 2, 3), (2,)])
@@ -53,18 +64,22 @@ def test_of_what_has_nothing_running_each_has_one_before_what_has_whatever_it_we
         assert shares(waiting, 1, draw(n))[:2] == [0, 0]
 
 
-def test_within_a_weight_it_goes_evenly_and_to_the_first_in_turn() -> None:
-    assert shares(busy(*[WEIGHT] * 5), 12, 0) == [3, 3, 2, 2, 2]
-    assert shares(idle(*[WEIGHT] * 5), 3, 0) == [1, 1, 1, 0, 0]
+def test_within_a_playbook_it_goes_evenly_and_to_the_first_in_turn() -> None:
+    assert shares(runs(1, 5, idle=False), 12, 0) == [3, 3, 2, 2, 2]
+    assert shares(runs(1, 5, idle=True), 3, 0) == [1, 1, 1, 0, 0]
     # one for each of which nothing runs, and then first for the others
-    assert shares([*idle(WEIGHT, WEIGHT), *busy(WEIGHT, WEIGHT)], 3, 0) == [1, 1, 1, 0]
-    assert shares([*idle(WEIGHT, WEIGHT), *busy(WEIGHT, WEIGHT)], 6, 0) == [2, 2, 1, 1]
+    both = [*runs(1, 2, idle=True), *runs(1, 2, idle=False)]
+    assert shares(both, 3, 0) == [1, 1, 1, 0]
+    assert shares(both, 6, 0) == [2, 2, 1, 1]
 
 
 def test_no_more_than_there_is_room_for_is_given() -> None:
     chance = Random(7)
     for n in range(2000):
-        waiting = [Waiting(chance.randint(1, 100), chance.random() < 0.5) for _ in range(chance.randint(1, 64))]
+        waiting = [
+            Waiting(chance.randint(-2, 2), chance.randint(1, 100), chance.random() < 0.5)
+            for _ in range(chance.randint(1, 64))
+        ]
         room = chance.randint(1, 80)
         given = shares(waiting, room, draw(n))
         assert len(given) == len(waiting)

@@ -18,7 +18,7 @@ from noetl_serverless.worker.toolbox import Called, Identity, Toolbox, call_tool
 
 from .conftest import FakeTool
 
-IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0")
+IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0", "hash")
 
 
 def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:

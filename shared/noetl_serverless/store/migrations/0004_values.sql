@@ -36,8 +36,8 @@ ALTER TABLE noetl.event ALTER COLUMN transaction_id SET DEFAULT pg_current_xact_
 
 -- Leases that ran out: [{worker, delivery, claimed_at, lease_until}], the last few. The next holder is told, and reports them.
 ALTER TABLE noetl.command ADD COLUMN lost json, ADD COLUMN claimed_at timestamptz,
-    -- of its playbook, for the choice among those that wait
-    ADD COLUMN weight smallint NOT NULL DEFAULT 10;
+    -- for the choice among those that wait: which playbook it is of, by a hash of its path, and what that weighs
+    ADD COLUMN playbook integer NOT NULL DEFAULT 0, ADD COLUMN weight smallint NOT NULL DEFAULT 10;
 
 -- Executions that the engine could not decide about. `facts` came and have no place in the log: [{type, step, generation,
 -- command, at, payload}], the one that could not be decided first; they are taken in anew when it is tried again.
@@ -54,8 +54,9 @@ CREATE TABLE noetl.quarantine (
 -- session keeps for itself come out later than greater ones of another; those kept by now are dropped with this.
 ALTER SEQUENCE noetl.fence CACHE 1;
 
--- For a fair choice among executions: in an order in which their ids, that begin with their time, are spread evenly.
-CREATE INDEX command_waiting ON noetl.command (pool, hashint8(execution_id), execution_id, issued_at, seq)
+-- For a fair choice among playbooks, and executions of each: in an order in which their ids, that begin with their time, are
+-- spread evenly.
+CREATE INDEX command_waiting ON noetl.command (pool, playbook, hashint8(execution_id), execution_id, issued_at, seq)
     INCLUDE (weight) WHERE status = 'pending';
 
 -- Event partitions by month of the execution's start, which its id begins with. Rows that came into the default because
@@ -110,8 +111,8 @@ CREATE TYPE noetl.part AS (
 -- closes      [{id, command, fence, worker}]: each must be the current holder, or the whole execution is refused; fences are
 --             small numbers in a row, which can be guessed, so that one is good in the hands of its worker alone. A timer
 --             is held by nobody: null
--- commands    [{id, command, step, generation, kind, attempt, pool, weight?, status, seq, worker, lease, due}], lease in s,
---             due in ms
+-- commands    [{id, command, step, generation, kind, attempt, pool, playbook?, weight?, status, seq, worker, lease, due}],
+--             lease in s, due in ms
 -- taken       [{id, inbox}]: facts of the inbox that stand in the log now
 -- appends     [{from, id, type, step, generation, at, payload}]: a fact for another execution's inbox, if `from` commits
 -- quarantined [{id, seq, at, error, facts} or {id}]: into quarantine, with the inbox behind its facts; or out of it, all of
@@ -215,16 +216,16 @@ BEGIN
     IF json_array_length(commands) > 0 THEN
         WITH issued AS (
             INSERT INTO noetl.command (
-                execution_id, command_id, step, generation, kind, attempt, pool, weight, status, seq, worker, fence,
+                execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, worker, fence,
                 lease_until, claimed_at, deliveries, due_at, issued_at)
-            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, coalesce(x.weight, 10), x.status, x.seq,
-                x.worker,
+            SELECT x.id, x.command, x.step, x.generation, x.kind, x.attempt, x.pool, coalesce(x.playbook, 0),
+                coalesce(x.weight, 10), x.status, x.seq, x.worker,
                 CASE WHEN x.status = 'claimed' THEN nextval('noetl.fence') ELSE 0 END,
                 now() + make_interval(secs => x.lease), CASE WHEN x.status = 'claimed' THEN now() END,
                 CASE WHEN x.status = 'claimed' THEN 1 ELSE 0 END, to_timestamp(x.due / 1000.0), now()
             FROM json_to_recordset(commands) AS x(
                 id bigint, command text, step text, generation integer, kind text, attempt integer, pool text,
-                weight smallint, status text, seq integer, worker text, lease float8, due float8)
+                playbook integer, weight smallint, status text, seq integer, worker text, lease float8, due float8)
             WHERE x.id = ANY (good)
             ON CONFLICT DO NOTHING
             RETURNING execution_id, command_id, status, fence, lease_until
@@ -401,43 +402,42 @@ CREATE OR REPLACE FUNCTION noetl.orders(taken noetl.command[]) RETURNS SETOF noe
     FROM noetl.leased(taken) l
 $$;
 
--- Of `room` commands, how many each execution is given that waits: `weights` theirs, those first in turn in front, `idle`
--- whether nothing of it runs.
+-- Of `room` commands, how many each execution is given that waits: `books` their playbooks and `weights` what these weigh,
+-- those first in turn in front, `idle` whether nothing of it runs.
 --
 -- First each of which nothing runs is given one, and what is left is divided among all; if the room is not enough for that,
--- it is divided among these alone. It is divided among the weights by what the executions of each weigh together, and
--- within a weight evenly, with what is left over for those in front, and last for those that were given one first. Where a
--- weight's part is no whole number, `draw` tells whether it is rounded up: a place on a circle of 2^32, on which each weight
--- has an arc as long as its part.
-CREATE FUNCTION noetl.shares(weights smallint[], idle boolean[], room integer, draw bigint) RETURNS integer[]
-LANGUAGE plpgsql IMMUTABLE AS $$
+-- it is divided among these alone. It is divided among the playbooks by weight, and within a playbook evenly, with what is
+-- left over for those in front, and last for those that were given one first. Where a playbook's part is no whole number,
+-- `draw` tells whether it is rounded up: a place on a circle of 2^32, on which each has an arc as long as its part.
+CREATE FUNCTION noetl.shares(books integer[], weights smallint[], idle boolean[], room integer, draw bigint)
+RETURNS integer[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     resting integer := coalesce(cardinality(array_positions(idle, true)), 0);
     crowded boolean := resting > room;
     parts integer := CASE WHEN crowded THEN room ELSE room - resting END;
 BEGIN
     RETURN (
-        SELECT array_agg(CASE
-            WHEN p.takes THEN
-                (p.idle AND NOT crowded)::integer + p.given / p.members + (p.rank <= p.given % p.members)::integer
-            ELSE 0
-        END ORDER BY p.place)
-        FROM (
-            SELECT m.*, (m.upto * parts + m.drawn) / m.total - ((m.upto - m.own) * parts + m.drawn) / m.total AS given
+        WITH executions AS (
+            SELECT x.*, x.idle OR NOT crowded AS takes,
+                row_number() OVER (PARTITION BY x.book, x.idle OR NOT crowded ORDER BY x.idle, x.place) AS rank
+            FROM unnest(books, weights, idle) WITH ORDINALITY AS x(book, weight, idle, place)
+        ), playbooks AS (
+            SELECT b.*, sum(b.weight) OVER (ORDER BY b.book)::bigint AS upto, sum(b.weight) OVER ()::bigint AS total
             FROM (
-                SELECT w.place, w.idle, w.takes,
-                    row_number() OVER (PARTITION BY w.weight, w.takes ORDER BY w.idle, w.place) AS rank,
-                    count(*) FILTER (WHERE w.takes) OVER (PARTITION BY w.weight) AS members,
-                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER (PARTITION BY w.weight)::bigint AS own,
-                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER (ORDER BY w.weight)::bigint AS upto,
-                    sum(w.weight::bigint) FILTER (WHERE w.takes) OVER ()::bigint AS total,
-                    (draw * sum(w.weight::bigint) FILTER (WHERE w.takes) OVER ()::bigint) >> 32 AS drawn
-                FROM (
-                    SELECT x.place, x.weight, x.idle, x.idle OR NOT crowded AS takes
-                    FROM unnest(weights, idle) WITH ORDINALITY AS x(weight, idle, place)
-                ) w
-            ) m
-        ) p
+                SELECT e.book, count(*) AS members, max(e.weight)::bigint AS weight FROM executions e WHERE e.takes
+                GROUP BY e.book
+            ) b
+        ), divided AS (
+            SELECT p.book, p.members, (p.upto * parts + ((draw * p.total) >> 32)) / p.total
+                - ((p.upto - p.weight) * parts + ((draw * p.total) >> 32)) / p.total AS given
+            FROM playbooks p
+        )
+        SELECT array_agg(CASE
+            WHEN e.takes THEN
+                (e.idle AND NOT crowded)::integer + d.given / d.members + (e.rank <= d.given % d.members)::integer
+            ELSE 0
+        END ORDER BY e.place)
+        FROM executions e LEFT JOIN divided d USING (book)
     );
 END $$;
 
@@ -445,34 +445,45 @@ END $$;
 -- golden section. So an arc is met at the latest after twice as many claims as it would take to go around in its steps.
 CREATE SEQUENCE noetl.draw AS integer CYCLE;
 
--- Pending commands of a pool, at most so many, each locked and taken: `noetl.shares` of each execution, so that a long loop
--- holds up nobody. What another is claiming is passed by, and nothing is locked that is not taken: whoever comes meanwhile
--- finds the rest.
+-- Pending commands of a pool, at most so many, each locked and taken, so that neither a long loop holds up anybody nor many
+-- runs of one playbook: one of each playbook of which nothing runs, if there are others, and then `noetl.shares` of each
+-- execution. What another is claiming is passed by, and nothing is locked that is not taken: whoever comes meanwhile finds
+-- the rest.
 --
--- Looked at are 64 executions from a random place on, of each weight those first of which the fewest commands run, and of
--- these those whose first has waited longest; and the next ones after them only if all that they have is taken. By the
--- indexes alone, however much waits.
+-- Looked at are 64 executions, as many of each playbook, each time from a random place on, of each playbook those first of
+-- which the fewest commands run, and of these those whose first has waited longest; and the next ones after them only if
+-- all that they have is taken. By the indexes alone, however much waits.
 CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS tid[] LANGUAGE plpgsql
 -- whatever is known of the table: its rows come in the order of `command_waiting`, and no other index gives them unsorted
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     wanted tid[] := '{}';
+    -- where the circles begin, that of playbooks and those of their executions. Each is gone round in two laps: from there
+    -- to its end, and from its beginning to there
     start integer := floor(random() * 4294967296 - 2147483648);
-    -- the execution looked at last
-    place integer := start;
-    last bigint := -1;
-    -- the whole circle of places: from the start to its end, then from its beginning to the start
-    round integer := 0;
+    -- the playbook seen last
+    seen bigint := start;
+    lap integer := 0;
+    -- the playbooks that are looked at, and for each the place of the execution seen last, its id, and the lap
+    playbooks integer[];
+    places integer[];
+    lasts bigint[];
+    laps integer[] := '{}';
+    quota integer;
     head record;
+    -- the executions that are looked at
     ids bigint[];
-    ages timestamptz[];
+    books integer[];
     weights smallint[];
-    -- whether their weights differ
+    ages timestamptz[];
+    -- whether they are of more than one playbook
     mixed boolean;
     draw bigint;
-    -- the places of those that may have more, in turn, and of those of which nothing runs
+    -- which of them may have more, in turn, and of which nothing runs
     waiting integer[];
     resting integer[];
+    -- the playbooks of which anything runs
+    busy integer[];
     -- what each is given now, and what it was given before
     shares integer[];
     had integer[];
@@ -481,52 +492,88 @@ DECLARE
     i integer;
     got tid[];
 BEGIN
-    WHILE round < 2 AND most > 0 AND cardinality(wanted) = 0 LOOP
+    WHILE most > 0 AND cardinality(wanted) = 0 LOOP
+        IF 2 = ALL (laps) THEN
+            playbooks := '{}';
+            WHILE lap < 2 AND cardinality(playbooks) < 64 LOOP
+                SELECT c.playbook INTO head FROM noetl.command c
+                WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook > seen ORDER BY c.playbook LIMIT 1;
+                IF FOUND AND (lap = 0 OR head.playbook <= start) THEN
+                    seen := head.playbook;
+                    playbooks := playbooks || head.playbook;
+                ELSE
+                    lap := lap + 1;
+                    seen := -2147483649;
+                END IF;
+            END LOOP;
+            EXIT WHEN cardinality(playbooks) = 0;
+            places := array_fill(start, ARRAY[cardinality(playbooks)]);
+            lasts := array_fill(-1::bigint, ARRAY[cardinality(playbooks)]);
+            laps := array_fill(0, ARRAY[cardinality(playbooks)]);
+        END IF;
         ids := '{}';
-        ages := '{}';
+        books := '{}';
         weights := '{}';
-        WHILE round < 2 AND cardinality(ids) < 64 LOOP
-            SELECT hashint8(c.execution_id) AS place, c.execution_id, c.issued_at, c.weight INTO head FROM noetl.command c
-            WHERE c.status = 'pending' AND c.pool = pool_name
-              AND (hashint8(c.execution_id), c.execution_id) > (place, last)
-            ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
-            IF FOUND AND (round = 0 OR head.place < start) THEN
-                place := head.place;
-                last := head.execution_id;
-                ids := ids || head.execution_id;
-                ages := ages || head.issued_at;
-                weights := weights || head.weight;
-            ELSE
-                round := round + 1;
-                place := -2147483648;
-                last := -1;
-            END IF;
+        ages := '{}';
+        FOR k IN 1..cardinality(playbooks) LOOP
+            -- what some leave is for those after them
+            quota := ceil((64 - cardinality(ids))::float8 / (cardinality(playbooks) - k + 1));
+            WHILE quota > 0 AND laps[k] < 2 LOOP
+                SELECT hashint8(c.execution_id) AS place, c.execution_id, c.weight, c.issued_at INTO head FROM noetl.command c
+                WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[k]
+                  AND (hashint8(c.execution_id), c.execution_id) > (places[k], lasts[k])
+                ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
+                IF FOUND AND (laps[k] = 0 OR head.place < start) THEN
+                    places[k] := head.place;
+                    lasts[k] := head.execution_id;
+                    ids := ids || head.execution_id;
+                    books := books || playbooks[k];
+                    weights := weights || head.weight;
+                    ages := ages || head.issued_at;
+                    quota := quota - 1;
+                ELSE
+                    laps[k] := laps[k] + 1;
+                    places[k] := -2147483648;
+                    lasts[k] := -1;
+                END IF;
+            END LOOP;
         END LOOP;
-        mixed := weights[1] <> ANY (weights);
+        mixed := books[1] <> ANY (books);
         had := array_fill(0, ARRAY[cardinality(ids)]);
         waiting := CASE cardinality(ids) WHEN 0 THEN '{}' ELSE '{1}' END;
         IF cardinality(ids) > 1 THEN
+            WITH running AS (
+                SELECT c.playbook, c.execution_id, count(*) AS commands FROM noetl.command c
+                WHERE c.status = 'claimed' AND c.lease_until > '-infinity' GROUP BY c.playbook, c.execution_id
+            )
             SELECT array_agg(h.i ORDER BY coalesce(r.commands, 0), h.age, h.id),
-                array_agg(h.i) FILTER (WHERE r.commands IS NULL)
-            INTO waiting, resting
-            FROM unnest(ids, ages) WITH ORDINALITY AS h(id, age, i)
-            LEFT JOIN (
-                SELECT c.execution_id, count(*) AS commands FROM noetl.command c
-                WHERE c.status = 'claimed' AND c.lease_until > '-infinity' GROUP BY c.execution_id
-            ) r ON r.execution_id = h.id;
+                array_agg(h.i) FILTER (WHERE r.commands IS NULL), (SELECT array_agg(DISTINCT playbook) FROM running)
+            INTO waiting, resting, busy
+            FROM unnest(ids, books, ages) WITH ORDINALITY AS h(id, book, age, i)
+            LEFT JOIN running r ON r.execution_id = h.id AND r.playbook = h.book;
         END IF;
         IF mixed THEN
             draw := nextval('noetl.draw') * 2654435769 & 4294967295;
+            -- only beside others are those first of which nothing runs
+            busy := CASE WHEN books && busy THEN busy ELSE books END;
         END IF;
         WHILE cardinality(waiting) > 0 AND cardinality(wanted) < most LOOP
             room := most - cardinality(wanted);
-            IF mixed THEN
+            IF NOT mixed THEN
+                -- as `noetl.shares`, with more rounds; and of this there is much more
+                shares := array_fill(greatest(1, room / cardinality(waiting)), ARRAY[cardinality(waiting)]);
+            ELSIF NOT books <@ busy THEN
+                -- one of each playbook of which nothing runs
+                shares := ARRAY(
+                    SELECT (books[w.i] <> ALL (busy)
+                        AND row_number() OVER (PARTITION BY books[w.i] ORDER BY w.turn) = 1)::integer
+                    FROM unnest(waiting) WITH ORDINALITY AS w(i, turn) ORDER BY w.turn);
+                busy := books;
+            ELSE
                 shares := noetl.shares(
+                    ARRAY(SELECT books[w.i] FROM unnest(waiting) AS w(i)),
                     ARRAY(SELECT weights[w.i] FROM unnest(waiting) AS w(i)),
                     ARRAY(SELECT coalesce(w.i = ANY (resting), false) FROM unnest(waiting) AS w(i)), room, draw);
-            ELSE
-                -- the same, with more rounds; and of this there is much more
-                shares := array_fill(greatest(1, room / cardinality(waiting)), ARRAY[cardinality(waiting)]);
             END IF;
             rest := '{}';
             FOR k IN 1..cardinality(waiting) LOOP
@@ -535,8 +582,8 @@ BEGIN
                 IF shares[k] > 0 THEN
                     SELECT coalesce(array_agg(w.place), '{}') INTO got FROM (
                         SELECT c.ctid AS place FROM noetl.command c
-                        WHERE c.status = 'pending' AND c.pool = pool_name AND hashint8(c.execution_id) = hashint8(ids[i])
-                          AND c.execution_id = ids[i]
+                        WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = books[i]
+                          AND hashint8(c.execution_id) = hashint8(ids[i]) AND c.execution_id = ids[i]
                         -- its own locks hold up nobody: those it had before come first again
                         ORDER BY c.issued_at, c.seq OFFSET had[i] LIMIT shares[k] FOR UPDATE SKIP LOCKED
                     ) w;

@@ -54,13 +54,14 @@ DELETE FROM noetl.result_ref WHERE execution_id = :id;
 
 -- make_commands: without leases; the next claim draws the next fence
 INSERT INTO noetl.command (
-    execution_id, command_id, step, generation, kind, attempt, pool, weight, status, seq, deliveries, worker, due_at, issued_at)
-SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, x.weight,
+    execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, deliveries, worker,
+    due_at, issued_at)
+SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, x.playbook, x.weight,
     CASE x.status WHEN 'open' THEN 'pending' ELSE x.status END, x.seq, coalesce(x.deliveries, 0), x.worker,
     to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0)
 FROM json_to_recordset(:rows::json) AS x(
-    command_id text, step text, generation integer, kind text, attempt integer, pool text, weight smallint, status text,
-    seq integer, deliveries integer, worker text, due float8, at float8);
+    command_id text, step text, generation integer, kind text, attempt integer, pool text, playbook integer, weight smallint,
+    status text, seq integer, deliveries integer, worker text, due float8, at float8);
 
 -- make_stages: loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
