@@ -14,6 +14,10 @@ Compile = Callable[[str], Plan]
 MOST = 256
 # so many are named to the control plane with each call, which need not send them again
 NAMED = 16
+# a text of more characters is compiled in a thread, for nothing else would run meanwhile. A short one, of some 25 ms at
+# most, would take far longer there: beside steps that run ahead a thread has to wait for the interpreter, half a second
+# for what takes 5 ms
+SHORT = 8_000
 
 
 class PlanCache:
@@ -30,7 +34,13 @@ class PlanCache:
             if name in self._plans:
                 continue
             try:
-                self._keep(name, await asyncio.to_thread(self._compile, text))
+                if len(text) > SHORT:
+                    plan = await asyncio.to_thread(self._compile, text)
+                else:
+                    plan = self._compile(text)
+                    # of many at once, others have their turn between any two
+                    await asyncio.sleep(0)
+                self._keep(name, plan)
             except Problem as problem:
                 # the control plane has compiled it: this worker is of another version
                 self._faults[name] = problem.detail

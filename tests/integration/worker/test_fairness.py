@@ -58,9 +58,10 @@ async def running(stack: Stack, id: str) -> bool:
         (ENDLESS.replace("DURABILITY", "step"), SLOTS),
         (ENDLESS.replace("DURABILITY", "step"), 4 * SLOTS),
         (ENDLESS.replace("DURABILITY", "pipelined"), SLOTS),
+        (ENDLESS.replace("DURABILITY", "pipelined"), 4 * SLOTS),
         (LONG_LOOP, SLOTS),
     ],
-    ids=["cycle", "cycle that leaves slots", "pipelined cycle", "loop"],
+    ids=["cycle", "cycle that leaves slots", "pipelined cycle", "pipelined cycle that leaves slots", "loop"],
 )
 async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endless: str, slots: int) -> None:
     stack = Stack(tmp_path)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.worker.plans import NAMED, PlanCache
+from noetl_serverless.worker.plans import NAMED, SHORT, PlanCache
 
 
 async def test_each_text_is_compiled_once() -> None:
@@ -18,6 +19,19 @@ async def test_each_text_is_compiled_once() -> None:
     await plans.add({"a": "x", "b": "y"})
     assert compiled == ["x", "y"]
     assert (plans.get("a"), plans.get("b"), plans.get("c")) == ("X", "Y", None)
+
+
+async def test_a_text_is_compiled_where_it_holds_up_least() -> None:
+    threads: dict[str, int] = {}
+
+    def compile(text: str) -> Any:
+        threads[text] = threading.get_ident()
+        return text
+
+    short, long = "x" * SHORT, "x" * (SHORT + 1)
+    await PlanCache(compile).add({"a": short, "b": long})
+    assert threads[short] == threading.get_ident(), "it waits for the interpreter in another thread"
+    assert threads[long] != threading.get_ident(), "nothing else runs until it is compiled"
 
 
 async def test_the_least_recently_used_goes() -> None:
