@@ -142,6 +142,17 @@ def test_a_claim_reads_little_of_many_playbooks(connection: Connection) -> None:
     assert pages(connection, 64) < 192 * 6
 
 
+def test_a_claim_reads_little_of_what_runs(connection: Connection) -> None:
+    fill(connection, list(range(1, 101)), 400)
+    connection.run(
+        "UPDATE noetl.command SET status = 'claimed', lease_until = now() + make_interval(secs => 60 + execution_id)"
+        " WHERE command_id <> 'c400'"
+    )
+    analyse(connection)
+    # a row of the table for each of the leases that are looked at, and of the index one for some hundred
+    assert pages(connection, 1) < 64 * 5 + 1000 + 10
+
+
 def test_what_has_nothing_running_comes_before_what_has_however_long_that_has_waited(connection: Connection) -> None:
     wide, short = (first(1_800_000_000_000 + n) for n in range(2))
     fill(connection, [wide], 500)

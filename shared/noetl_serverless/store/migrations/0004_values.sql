@@ -452,7 +452,7 @@ CREATE SEQUENCE noetl.draw AS integer CYCLE;
 --
 -- Looked at are 64 executions, as many of each playbook, each time from a random place on, of each playbook those first of
 -- which the fewest commands run, and of these those whose first has waited longest; and the next ones after them only if
--- all that they have is taken. By the indexes alone, however much waits.
+-- all that they have is taken. What runs is told by the last 1,000 leases. By the indexes alone, however much waits or runs.
 CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS tid[] LANGUAGE plpgsql
 -- whatever is known of the table: its rows come in the order of `command_waiting`, and no other index gives them unsorted
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
@@ -543,8 +543,10 @@ BEGIN
         waiting := CASE cardinality(ids) WHEN 0 THEN '{}' ELSE '{1}' END;
         IF cardinality(ids) > 1 THEN
             WITH running AS (
-                SELECT c.playbook, c.execution_id, count(*) AS commands FROM noetl.command c
-                WHERE c.status = 'claimed' AND c.lease_until > '-infinity' GROUP BY c.playbook, c.execution_id
+                SELECT c.playbook, c.execution_id, count(*) AS commands FROM (
+                    SELECT l.playbook, l.execution_id FROM noetl.command l
+                    WHERE l.status = 'claimed' AND l.lease_until > '-infinity' ORDER BY l.lease_until DESC LIMIT 1000
+                ) c GROUP BY c.playbook, c.execution_id
             )
             SELECT array_agg(h.i ORDER BY coalesce(r.commands, 0), h.age, h.id),
                 array_agg(h.i) FILTER (WHERE r.commands IS NULL), (SELECT array_agg(DISTINCT playbook) FROM running)
