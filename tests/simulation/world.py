@@ -39,6 +39,12 @@ DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)
 SLOW = (0.0, 0.01, 0.04, 0.1)
 
 
+def version_of(seed: int) -> int:
+    """Of the protocol between workers and control planes: that of a whole book, for the digest tells what goes by
+    reference from what does not."""
+    return stream(seed // SHARE, "version").choice((1, VERSION, VERSION))
+
+
 class Still(random.Random):
     """Draws the same each time."""
 
@@ -85,8 +91,7 @@ class World:
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
         self._well_at = 0.0
         self.wire = Wire(self)
-        # of the protocol between workers and control planes; the digest tells what goes by reference from what does not
-        self.version = stream(seed // SHARE, "version").choice((1, VERSION, VERSION))
+        self.version = version_of(seed)
         self._incarnations: Counter[str] = Counter()
         self._turn = 0
         self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers")}
