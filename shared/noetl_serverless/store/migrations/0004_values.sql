@@ -515,26 +515,27 @@ BEGIN
         books := '{}';
         weights := '{}';
         ages := '{}';
-        FOR k IN 1..cardinality(playbooks) LOOP
-            -- what some leave is for those after them
-            quota := ceil((64 - cardinality(ids))::float8 / (cardinality(playbooks) - k + 1));
-            WHILE quota > 0 AND laps[k] < 2 LOOP
+        -- as many of each, and what some leave then of those that have more
+        FOR k IN 1..2 * cardinality(playbooks) LOOP
+            i := (k - 1) % cardinality(playbooks) + 1;
+            quota := ceil((64 - cardinality(ids))::float8 / greatest(1, cardinality(playbooks) - k + 1));
+            WHILE quota > 0 AND laps[i] < 2 LOOP
                 SELECT hashint8(c.execution_id) AS place, c.execution_id, c.weight, c.issued_at INTO head FROM noetl.command c
-                WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[k]
-                  AND (hashint8(c.execution_id), c.execution_id) > (places[k], lasts[k])
+                WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[i]
+                  AND (hashint8(c.execution_id), c.execution_id) > (places[i], lasts[i])
                 ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
-                IF FOUND AND (laps[k] = 0 OR head.place < start) THEN
-                    places[k] := head.place;
-                    lasts[k] := head.execution_id;
+                IF FOUND AND (laps[i] = 0 OR head.place < start) THEN
+                    places[i] := head.place;
+                    lasts[i] := head.execution_id;
                     ids := ids || head.execution_id;
-                    books := books || playbooks[k];
+                    books := books || playbooks[i];
                     weights := weights || head.weight;
                     ages := ages || head.issued_at;
                     quota := quota - 1;
                 ELSE
-                    laps[k] := laps[k] + 1;
-                    places[k] := -2147483648;
-                    lasts[k] := -1;
+                    laps[i] := laps[i] + 1;
+                    places[i] := -2147483648;
+                    lasts[i] := -1;
                 END IF;
             END LOOP;
         END LOOP;
