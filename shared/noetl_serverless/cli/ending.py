@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -25,6 +25,18 @@ def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at`: in words."""
     who = f" by {principal(by)}" if by else ""
     return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
+
+
+def retried(since: str, until: str) -> str:
+    """In words; of one that went on."""
+    return f"was in quarantine from {since} to {until}, and went on"
+
+
+def failed_items(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """As `Progress.failed_items` has them: how many, in all runs of a step together."""
+    for step in dict.fromkeys(run["step"] for run in found):
+        failed, count = (sum(run[name] or 0 for run in found if run["step"] == step) for name in ("failed", "count"))
+        yield f"warning: {failed:,} of {count:,} items of the loop '{step}' failed"
 
 
 def warnings(found: Any) -> Iterator[str]:
