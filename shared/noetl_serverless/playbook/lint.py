@@ -11,6 +11,7 @@ from jinja2 import nodes
 from ..errors import Fault, InvalidPlaybook
 from . import grammar, sandbox
 from .document import Path, walk
+from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
 from .model import Playbook, Tool
 from .parser import parse
@@ -103,16 +104,7 @@ def _compared_names(template: Template) -> Iterator[str]:
     """The texts that `event.name` is compared with."""
     for compare in sandbox.TEXT.parse(template.source).find_all(nodes.Compare):
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
-        if any(_is_event_name(side) for side in sides):
+        if any(is_attribute(side, *NAMES) for side in sides):
             for side in sides:
                 constants = side.items if isinstance(side, (nodes.List, nodes.Tuple)) else [side]
                 yield from (c.value for c in constants if isinstance(c, nodes.Const) and isinstance(c.value, str))
-
-
-def _is_event_name(node: nodes.Node) -> bool:
-    return (
-        isinstance(node, nodes.Getattr)
-        and node.attr == "name"
-        and isinstance(node.node, nodes.Name)
-        and node.node.name == "event"
-    )
