@@ -10,7 +10,7 @@ from . import grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
 from .sandbox import GLOBALS
-from .scope import RESERVED
+from .scope import OF_ITEMS, RESERVED
 
 # names that mean something in a template, or that a template cannot say
 RESERVED_NAMES: Final = (
@@ -145,6 +145,9 @@ class _Checker:
             return
         iterator = step.loop.iterator
         self._usable(iterator, (*path, "loop", "iterator"), "iterator")
+        if iterator in OF_ITEMS:
+            message = f"iter.{iterator} is what the loop itself gives beside its item; give the iterator another name"
+            self.add(message, (*path, "loop", "iterator"), "reserved_name")
         if iterator in self.steps:
             self.add(f"the iterator '{iterator}' hides the step of that name", (*path, "loop", "iterator"))
         spec = step.loop.spec
@@ -179,6 +182,8 @@ class _Checker:
                 self.add(f"'{scope}.' can be set only {where}; here: {', '.join(f'{s}.' for s in allowed)}", here)
             elif not _NAME.fullmatch(name):
                 self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", here)
+            elif scope == "iter" and name in OF_ITEMS:
+                self.add(f"'{key}' is what the loop itself gives; set another name", here, "reserved_name")
 
     # -- tools
 

@@ -39,6 +39,16 @@ class TestNames:
         assert only(step(loop)).code == "reserved_name"
         assert only(tool("- {name: output, kind: noop}")).code == "reserved_name"
 
+    @pytest.mark.parametrize("name", ["_index", "_first", "_last"])
+    def test_nor_what_a_loop_gives_by_itself(self, name: str) -> None:
+        loop = f"step: a\ntool: {{kind: noop}}\nloop:\n  in: [1]\n  iterator: {name}"
+        fault = only(step(loop))
+        assert (fault.line, fault.code, fault.pointer) == (9, "reserved_name", "/workflow/0/loop/iterator")
+        assert f"iter.{name} is what the loop itself gives" in fault.message
+        rules = f"rules: [{{when: '{{{{ true }}}}', then: {{do: continue, set: {{iter.{name}: 1}}}}}}]"
+        looped = f"step: a\nloop: {{in: [1], iterator: x}}\ntool: {{kind: noop, spec: {{policy: {{{rules}}}}}}}"
+        assert f"'iter.{name}' is what the loop itself gives" in only(step(looped)).message
+
     def test_an_iterator_does_not_hide_a_step(self) -> None:
         assert "hides" in only(step("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: a}")).message
 
