@@ -1,7 +1,7 @@
 """Stays in quarantine, and when what was kept there took effect.
 
-A fact that comes while its execution is in quarantine is appended once that goes on: behind `execution.retried`, with
-the time at which it came. So it is later than it says, as is what follows from it.
+The fact that could not be decided, and what waited behind it, is appended once the execution goes on: behind
+`execution.retried`, with the time at which it came. So it is later than it says, as is what follows from it.
 """
 
 from __future__ import annotations

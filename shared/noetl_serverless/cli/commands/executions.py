@@ -140,8 +140,8 @@ def events(
 ) -> None:
     """Print the log of an execution.
 
-    What came while it was in quarantine stands behind the event by which it went on, with the time at which it came; it
-    and what follows from it also say when they took effect.
+    What was kept in quarantine stands behind the event by which the execution went on, with the time at which it came;
+    it and what follows from it also say when they took effect.
     """
     found = []
     stays = Stays()
