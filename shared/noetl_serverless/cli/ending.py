@@ -12,13 +12,15 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[str]:
     yield from warnings(entry.get("warnings") or ())
 
 
-def quarantine(execution_id: str, error: Any) -> Iterator[str]:
-    """What happened, where, and what to do."""
+def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator[str]:
+    """What happened, where, and what to do unless it has left since."""
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
-    yield "in quarantine: the engine could not decide how it goes on; other executions are not concerned"
+    where = "went into quarantine, and has left it since" if left else "in quarantine"
+    yield f"{where}: the engine could not decide how it goes on; other executions are not concerned"
     yield f"  {known.get('message') or 'no reason given'}{place}"
-    yield f"  what to do: noetls quarantine show {execution_id}"
+    if not left:
+        yield f"  what to do: noetls quarantine show {execution_id}"
 
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:

@@ -65,3 +65,9 @@ def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
     assert (len(told[False]), told[False][-1]) == (MOST_LINES + 1, "a: and 30 more items failed, which --all tells")
     assert len(told[True]) == 31
     assert told[True][-1] == "a: 10 more of the items 0 to 39 failed, whose errors the log does not keep"
+
+
+def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
+    there, left = _line(APART, apart=True), _line(APART)
+    assert "        in quarantine: " in there and "what to do: noetls quarantine show 7" in there
+    assert "        went into quarantine, and has left it since: " in left and "what to do" not in left

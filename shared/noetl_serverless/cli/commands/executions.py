@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from ...engine.events import RETRIED
+from ...engine.events import QUARANTINED, RETRIED
 from ...engine.failures import MOST_ITEMS
 from ...engine.stays import Stays
 from ..attempts import failed_items as item_lines
@@ -151,7 +151,9 @@ def events(
             for event in page:
                 found.append(_with_effect(event, stays))
                 if not as_json:
-                    say(_line(found[-1]))
+                    # it may have left quarantine long since
+                    apart = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
+                    say(_line(found[-1], apart=apart))
     if as_json:
         print_json(found)
 
@@ -265,7 +267,8 @@ def _dropped(event: Mapping[str, Any]) -> str:
     return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
 
 
-def _line(event: dict[str, Any]) -> str:
+def _line(event: dict[str, Any], *, apart: bool = False) -> str:
+    """`apart`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
         parts.append(f"(of {event['cause']})")
@@ -274,8 +277,8 @@ def _line(event: dict[str, Any]) -> str:
         parts.append(f"(decided at {effect})" if event.get("cause") else f"(kept in quarantine until {effect})")
     lines = ["  ".join(str(part) for part in parts).rstrip()]
     payload = event.get("payload") or {}
-    if "quarantined" in payload:
-        lines += quarantine(str(event["execution_id"]), payload.get("error"))
+    if QUARANTINED in payload:
+        lines += quarantine(str(event["execution_id"]), payload.get("error"), left=not apart)
     if event["event_type"] == "execution.dropped":
         lines.append(_dropped(event))
     lines += warnings(payload.get("warnings") or ())
