@@ -110,6 +110,8 @@ class Progress:
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
+        # steps that arcs have led to
+        self._led: set[str] = set()
         self.status = "RUNNING"
         # the event by which it was dropped from quarantine
         self.dropped: Mapping[str, Any] | None = None
@@ -224,20 +226,27 @@ class Progress:
 
     def _route(self, event: Mapping[str, Any]) -> None:
         for route in (event.get("payload") or {}).get("routes") or ():
+            self._led.update(route.get("arcs", ()))
             if (row := self.rows.get((str(route["step"]), int(route["generation"])))) is not None:
                 row.routed = True
 
     def _blamed(self, event: Mapping[str, Any]) -> StepRow | None:
-        """The step that had ended well, and whose arcs or `set` then failed the execution."""
+        """The step that had ended well, and whose arcs or `set` then failed the execution; or one that was led to, and
+        could not begin."""
         payload = event.get("payload") or {}
         error = payload.get("error")
         if event["event_type"] != "playbook.failed" or QUARANTINED in payload or not isinstance(error, Mapping):
             return None
-        for row in reversed(self.rows.values()):
-            if row.name == error.get("step") and row.state == "done" and not row.routed:
-                row.fail(error_text(error))
-                return row
-        return None
+        if (name := error.get("step")) is None:
+            return None
+        row = next((row for row in reversed(self.rows.values()) if row.name == name), None)
+        if row is None and (name in self._led or not self.rows):
+            row = self._begin((str(name), 1))
+            row.end("done", self.last)
+        if row is None or row.state != "done" or row.routed:
+            return None
+        row.fail(error_text(error))
+        return row
 
     def _stop(self) -> None:
         """What had not ended was stopped by the execution's end."""

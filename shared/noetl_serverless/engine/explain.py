@@ -197,6 +197,11 @@ class _Explainer:
             if self.trace.quarantined is not None:
                 status, why = "stopped", f"it was at its join, behind {others}; {QUARANTINE}"
             return {"step": step, "generation": None, "status": status, "why": why, "chain": self._arrivals(step)}
+        error = self.trace.error or {}
+        led = self._arrivals(step)
+        if error.get("step") == step and (led or step == self.plan.entry):
+            why = f"it could not begin: {error_text(error)}"
+            return {"step": step, "generation": None, "status": "failed", "why": why, "chain": led}
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
         if skipped is not None:

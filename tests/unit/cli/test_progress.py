@@ -236,3 +236,16 @@ def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
         "1",
     ]
     assert len(text_of(progress, whole=True)) == 3000
+
+
+def test_a_step_that_could_not_begin_has_failed() -> None:
+    progress = Progress()
+    routes = [{"step": "load", "generation": 1, "arcs": ["next"]}]
+    progress.feed([event("command.issued", 1), event("call.done", 2)])
+    [row] = progress.feed([failed("next", routes=routes)])
+    assert (line(row), told(progress)) == (
+        "✗ next  0.00 s  template_error: there is no 'gone' (line 7)",
+        [("load", "done"), ("next", "failed")],
+    )
+    progress = Progress()
+    assert [row.told for row in progress.feed([failed("first")])] == ["failed"], "nor could the first step"

@@ -495,3 +495,13 @@ def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names(start: Any
     assert (short["count"], len(short["first"]), short["unnamed"]) == (400, MOST_ITEMS, [])
     assert len(whole["first"]) > MOST_ITEMS
     assert len(whole["first"]) + sum(frame["failed"] for frame in whole["unnamed"]) == 400
+
+
+def test_a_step_that_could_not_begin_says_why_and_what_led_to_it(start: Any) -> None:
+    run = start(WORKFLOWS["admission"].replace("a.v > 100", "ctx.gone > 100"))
+    run.done("a", {"v": 1})
+    found = step_of(run, "b")
+    assert found["status"] == "failed"
+    assert found["why"].startswith("it could not begin: template_error: there is no 'gone'")
+    assert [entry["text"] for entry in found["chain"]] == ["a#1 leads to b"]
+    assert step_of(run, "c")["status"] == "not reached"

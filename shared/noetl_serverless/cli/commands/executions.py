@@ -117,7 +117,8 @@ def show_(
     say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
-    show(progress.steps(whole=whole))
+    now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
+    show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         say(text)
     for text in (*remarks(entry), *failed_items(progress.failed_items()), *_stays(progress)):
