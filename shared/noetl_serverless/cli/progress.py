@@ -115,8 +115,9 @@ class Progress:
         self.status = "RUNNING"
         # the event by which it was dropped from quarantine
         self.dropped: Mapping[str, Any] | None = None
+        # seconds since 1970: of the last event, and of the end; 0 while there is none
         self.last = 0.0
-        self._ended = 0.0
+        self.ended = 0.0
 
     def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
         """The rows of the steps that ended by these events."""
@@ -251,7 +252,7 @@ class Progress:
     def _stop(self) -> None:
         """What had not ended was stopped by the execution's end."""
         for row in self.rows.values():
-            row.end("stopped", self._ended)
+            row.end("stopped", self.ended)
 
     def _stand(self, stands: bool) -> None:
         """In quarantine nothing goes on, and nothing that is under way ends."""
@@ -260,7 +261,7 @@ class Progress:
 
     def _status(self, event: Mapping[str, Any]) -> None:
         if event["event_type"] in ENDS:
-            self._ended = self.last
+            self.ended = self.last
             if QUARANTINED in (event.get("payload") or {}):
                 self._stand(True)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from noetl_serverless.cli.commands.executions import MOST_LINES, _errors, _items, _line, _stays, _with_effect
+from noetl_serverless.cli.commands.executions import MOST_LINES, _duration, _errors, _items, _line, _stays, _with_effect
 from noetl_serverless.cli.progress import Progress
 from noetl_serverless.engine.stays import Stays
 
@@ -71,3 +71,13 @@ def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
     there, left = _line(APART, apart=True), _line(APART)
     assert "        in quarantine: " in there and "what to do: noetls quarantine show 7" in there
     assert "        went into quarantine, and has left it since: " in left and "what to do" not in left
+
+
+def test_an_execution_that_ended_by_what_was_kept_took_until_it_went_on() -> None:
+    entry = {"status": "COMPLETED", "start_time": "2026-01-01T00:00:01Z", "duration_human": "2.0s"}
+    progress = Progress()
+    progress.feed([event(1, "command.issued", 1), APART, RETRIED, event(4, "call.done", 3)])
+    progress.feed([event(5, "playbook.completed", 3, cause=4)])
+    assert _duration(entry, progress) == "39.0s"
+    assert _duration(entry, Progress()) == "2.0s", "what was never in quarantine is told as the store has it"
+    assert _duration({**entry, "status": "RUNNING"}, progress) == "2.0s"

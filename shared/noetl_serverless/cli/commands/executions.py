@@ -114,7 +114,7 @@ def show_(
         progress = _read(client, execution_id, whole=whole)
     progress.place(under_way)
     where = "  (archived)" if entry.get("archived") else ""
-    say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
+    say(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
@@ -179,6 +179,16 @@ def cancel(
         say(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
         raise typer.Exit(FAILED)
+
+
+def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
+    """In words. What was kept in quarantine, and was the end, is taken for what it was by the store: for earlier."""
+    known = entry.get("duration_human") or ""
+    if entry["status"] == "RUNNING" or not any(stay.by == RETRIED for stay in progress.stays.all):
+        return str(known)
+    from ...control_plane.models.executions import human
+
+    return human(max(0.0, progress.ended - seconds(entry["start_time"])))
 
 
 def _older(
