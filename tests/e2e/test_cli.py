@@ -69,7 +69,7 @@ def test_a_run_gives_one_document(stack: Command, file: Callable[[str], str]) ->
     done = stack("run", file(GOOD), "--json", "--set", "n=3")
     assert done.status == 0, done.err
     assert done.json.keys() == {
-        *("execution_id", "status", "result", "duration_ms", "error", "warnings", "quarantined"),
+        *("execution_id", "status", "result", "duration_ms", "error", "warnings", "quarantined", "failed_items"),
     }
     assert done.json["status"] == "COMPLETED"
     assert done.json["result"] == {"rows": [{"i": i, "square": i * i} for i in range(3)]}

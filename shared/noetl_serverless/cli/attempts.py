@@ -20,7 +20,7 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield f"and {dropped} attempts between them, which are not kept one by one"
 
 
-def failed_items(items: Iterable[Mapping[str, Any]], untold: int) -> Iterator[str]:
+def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[str, int]] = ()) -> Iterator[str]:
     """Of a loop, as `engine.failures.FailedItems` has them."""
     for item in items:
         error = item["error"] or {}
@@ -29,8 +29,9 @@ def failed_items(items: Iterable[Mapping[str, Any]], untold: int) -> Iterator[st
         often = f" after {tries} attempts" if tries > 1 else ""
         line = f" (line {error['at']})" if error.get("at") else ""
         yield f"{which} failed{often}: {error.get('code')}: {error.get('message')}{line}"
-    if untold:
-        yield f"and {untold} more items failed, which are not told one by one"
+    for frame in unnamed:
+        which = f"{frame['failed']} more of the items {frame['start']} to {frame['end'] - 1}"
+        yield f"{which} failed, whose errors the log does not keep"
 
 
 def attempt(entry: Mapping[str, Any]) -> str:

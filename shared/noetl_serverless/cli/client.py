@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from ..engine.events import QUARANTINED
 from .failure import Failure, Refused
 
 # a function that died is back within this time
@@ -88,7 +89,7 @@ class Client:
                 yield page
             elif self.execution(execution_id)["status"] in TERMINAL:
                 return
-            if any(event["event_type"] in ENDS for event in page):
+            if any(event["event_type"] in ENDS and not _apart(event) for event in page):
                 return
 
     def _call(
@@ -147,6 +148,11 @@ class Client:
 
 
 ENDS = frozenset({"playbook.completed", "playbook.failed"})
+
+
+def _apart(event: Mapping[str, Any]) -> bool:
+    """Whether it is an end in quarantine, which may have been left since."""
+    return QUARANTINED in (event.get("payload") or {})
 
 
 def decode(raw: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -12,19 +12,33 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[str]:
     yield from warnings(entry.get("warnings") or ())
 
 
-def quarantine(execution_id: str, error: Any) -> Iterator[str]:
-    """What happened, where, and what to do."""
+def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator[str]:
+    """What happened, where, and what to do unless it has left since."""
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
-    yield "in quarantine: the engine could not decide how it goes on; other executions are not concerned"
+    where = "went into quarantine, and has left it since" if left else "in quarantine"
+    yield f"{where}: the engine could not decide how it goes on; other executions are not concerned"
     yield f"  {known.get('message') or 'no reason given'}{place}"
-    yield f"  what to do: noetls quarantine show {execution_id}"
+    if not left:
+        yield f"  what to do: noetls quarantine show {execution_id}"
 
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at`: in words."""
     who = f" by {principal(by)}" if by else ""
     return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
+
+
+def retried(since: str, until: str) -> str:
+    """In words; of one that went on."""
+    return f"was in quarantine from {since} to {until}, and went on"
+
+
+def failed_items(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """As `Progress.failed_items` has them: how many, in all runs of a step together."""
+    for step in dict.fromkeys(run["step"] for run in found):
+        failed, count = (sum(run[name] or 0 for run in found if run["step"] == step) for name in ("failed", "count"))
+        yield f"warning: {failed:,} of {count:,} items of the loop '{step}' failed"
 
 
 def warnings(found: Any) -> Iterator[str]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.events import REPORTS
-from ..engine.failures import FailedItems
-from ..engine.runs import Run, run_of
+from ..engine.chronicle import error_text
+from ..engine.events import QUARANTINED, REPORTS
+from ..engine.failures import MOST_ITEMS, FailedItems
+from ..engine.runs import Run, run_of, started_at
+from ..engine.stays import Stays
 from .output import table
 from .turns import Folded, folded
 
@@ -38,8 +40,11 @@ class StepRow:
     items_done: int = 0
     items_failed: int = 0
     error: str = ""
-    # while it has not ended: queued, running, delayed, parked, waiting
+    # while it has not ended: queued, running, delayed, parked, waiting; and whether it stands still, in quarantine
     status: str = "running"
+    stands: bool = False
+    # whether it is known where its end led
+    routed: bool = False
     # of its commands, all together; None while nothing is known
     queued_ms: float | None = None
     run_ms: float | None = None
@@ -68,9 +73,23 @@ class StepRow:
         if run.failed and len(self.failures) < MOST_FAILURES:
             self.failures.append(run)
 
+    def fail(self, error: str) -> None:
+        """It has ended well, and where that leads could not be told."""
+        self.state, self.error = "failed", error
+
     @property
     def told(self) -> str:
-        return self.status if self.state == "running" else self.state
+        if self.state != "running":
+            return self.state
+        return "stopped" if self.stands else self.status
+
+    @property
+    def mark(self) -> str:
+        return MARKS["stopped" if self.stands and self.state == "running" else self.state]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} (again, {self.generation})" if self.generation > 1 else self.name
 
     @property
     def loop(self) -> str:
@@ -81,31 +100,42 @@ class StepRow:
 
 
 class Progress:
-    """Feed it pages of events in order; it keeps a row for each step."""
+    """Feed it pages of events in order; it keeps a row for each step. `most`: of a loop, failed items that are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = MOST_ITEMS) -> None:
+        self._most = most
         self.rows: dict[tuple[str, int], StepRow] = {}
+        self.stays = Stays()
         # commands that only render a loop's collection: their end is not their step's
         self._opening: set[str] = set()
-        # command id -> when it was issued, in ms
+        # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
+        # steps that arcs have led to
+        self._led: set[str] = set()
         self.status = "RUNNING"
         # the event by which it was dropped from quarantine
         self.dropped: Mapping[str, Any] | None = None
+        # seconds since 1970: of the last event, and of the end; 0 while there is none
         self.last = 0.0
-        self._ended = 0.0
+        self.ended = 0.0
 
     def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
         """The rows of the steps that ended by these events."""
         ended = []
         for event in events:
-            self.last = seconds(event["timestamp"])
+            at = round(1000 * seconds(event["timestamp"]))
+            # what was kept in quarantine has the time at which it came
+            at = self.stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
+            self.last = at / 1000
             row = self._row(event)
             if row is not None:
-                self._time(row, event)
+                self._time(row, event, at)
             if row is not None and self._apply(row, event):
                 ended.append(row)
+            self._route(event)
             self._status(event)
+            if (blamed := self._blamed(event)) is not None and blamed not in ended:
+                ended.append(blamed)
         return ended
 
     def steps(self, now: float | None = None, *, whole: bool = False) -> RenderableType:
@@ -123,26 +153,46 @@ class Progress:
         """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
-            self.rows.setdefault(key, StepRow(*key, began=self.last)).status = str(step["status"])
+            self._begin(key).status = str(step["status"])
+
+    def failed_items(self) -> list[dict[str, Any]]:
+        """Of each run of a loop of which items failed {step, generation, count, failed, items: [{index, error,
+        attempts}], unnamed: [{start, end, failed}]}: of how many items how many failed, and of these what
+        `FailedItems` tells."""
+        return [
+            {
+                "step": row.name,
+                "generation": row.generation,
+                "count": row.items,
+                "failed": row.failed_items.count,
+                "items": row.failed_items.told,
+                "unnamed": row.failed_items.unnamed,
+            }
+            for row in self.rows.values()
+            if row.failed_items.count
+        ]
 
     def _row(self, event: Mapping[str, Any]) -> StepRow | None:
         name, generation = event.get("step"), event.get("generation")
         if not name or generation is None:
             # of no run: a step that is not reached any more, or that the execution has failed by
             return None
-        key = (str(name), int(generation))
+        return self._begin((str(name), int(generation)))
+
+    def _begin(self, key: tuple[str, int]) -> StepRow:
         if key not in self.rows:
-            self.rows[key] = StepRow(*key, began=seconds(event["timestamp"]))
+            self.rows[key] = StepRow(*key, began=self.last, failed_items=FailedItems(self._most))
         return self.rows[key]
 
-    def _time(self, row: StepRow, event: Mapping[str, Any]) -> None:
+    def _time(self, row: StepRow, event: Mapping[str, Any], at: int) -> None:
         """How its commands went; those of a loop are many, and one that is put off does not put off the loop."""
         kind, command = event["event_type"], str(event.get("command_id"))
-        at = round(1000 * seconds(event["timestamp"]))
         if kind == "command.issued":
             self._issued[command] = at
         elif kind in REPORTS:
-            row.add(run_of((event.get("payload") or {}).get("meta"), at, self._issued.pop(command, None)))
+            meta = (event.get("payload") or {}).get("meta")
+            issued = self._issued.pop(command, None)
+            row.add(run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta))))
         if row.items is None:
             row.status = STATUS.get(kind, row.status)
 
@@ -175,15 +225,46 @@ class Progress:
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
+    def _route(self, event: Mapping[str, Any]) -> None:
+        for route in (event.get("payload") or {}).get("routes") or ():
+            self._led.update(route.get("arcs", ()))
+            if (row := self.rows.get((str(route["step"]), int(route["generation"])))) is not None:
+                row.routed = True
+
+    def _blamed(self, event: Mapping[str, Any]) -> StepRow | None:
+        """The step that had ended well, and whose arcs or `set` then failed the execution; or one that was led to, and
+        could not begin."""
+        payload = event.get("payload") or {}
+        error = payload.get("error")
+        if event["event_type"] != "playbook.failed" or QUARANTINED in payload or not isinstance(error, Mapping):
+            return None
+        if (name := error.get("step")) is None:
+            return None
+        row = next((row for row in reversed(self.rows.values()) if row.name == name), None)
+        if row is None and (name in self._led or not self.rows):
+            row = self._begin((str(name), 1))
+            row.end("done", self.last)
+        if row is None or row.state != "done" or row.routed:
+            return None
+        row.fail(error_text(error))
+        return row
+
     def _stop(self) -> None:
         """What had not ended was stopped by the execution's end."""
         for row in self.rows.values():
-            row.end("stopped", self._ended)
+            row.end("stopped", self.ended)
+
+    def _stand(self, stands: bool) -> None:
+        """In quarantine nothing goes on, and nothing that is under way ends."""
+        for row in self.rows.values():
+            row.stands = stands
 
     def _status(self, event: Mapping[str, Any]) -> None:
         if event["event_type"] in ENDS:
-            self._ended = self.last
-            if "quarantined" not in (event.get("payload") or {}):
+            self.ended = self.last
+            if QUARANTINED in (event.get("payload") or {}):
+                self._stand(True)
+            else:
                 self._stop()
         match event["event_type"]:
             case "playbook.completed":
@@ -194,6 +275,7 @@ class Progress:
                 self.status = "CANCELLED"
             case "execution.retried":
                 self.status = "RUNNING"
+                self._stand(False)
             case "execution.dropped":
                 self.dropped = event
                 self._stop()
@@ -201,13 +283,12 @@ class Progress:
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
     times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _seconds(row.run_ms))
-    return (MARKS[row.state], _title(row), row.told, row.loop, *times, row.failed or "")
+    return (row.mark, row.title, row.told, row.loop, *times, row.failed or "")
 
 
 def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
     """Times, and attempts that failed, are those of all of them."""
-    turns = rows.turns
-    title = f"{turns[0].name} (again, {turns[0].generation} to {turns[-1].generation})"
+    turns, title = rows.turns, _titles(rows)
     queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
     times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), _seconds(ran))
     return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or "")
@@ -226,15 +307,21 @@ def line(row: StepRow) -> str:
     """A step that ended, in one line."""
     items = f"  {row.loop} items" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
-    return f"{MARKS[row.state]} {_title(row)}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
+    return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
+
+
+def lines(rows: Folded[StepRow]) -> str:
+    """Turns that ended, in one line."""
+    return f"{FOLDED} {_titles(rows)}  {rows.told}  {sum(row.duration(row.began) for row in rows.turns):.2f} s"
+
+
+def _titles(rows: Folded[StepRow]) -> str:
+    first, last = rows.turns[0], rows.turns[-1]
+    return f"{first.name} (again, {first.generation} to {last.generation})"
 
 
 def seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
-
-
-def _title(row: StepRow) -> str:
-    return f"{row.name} (again, {row.generation})" if row.generation > 1 else row.name
 
 
 def _failed(payload: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -59,4 +59,38 @@ def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
         else:
             rest[name] = Folded([turn])
             told.append(rest[name])
-    return [item.turns[0] if isinstance(item, Folded) and len(item.turns) == 1 else item for item in told]
+    return [_alone(item) for item in told]
+
+
+class Folding(Generic[T]):
+    """Turns folded as they end, when nobody knows yet which of a step is the last."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self._apart: Counter[str] = Counter()
+        self._rest: dict[str, list[T]] = {}
+
+    def now(self, turn: T) -> bool:
+        """Whether it is to be told at once: of each step the first few are, and of those that have not ended well the
+        first MOST."""
+        name = turn.name
+        self._seen[name] += 1
+        if self._seen[name] <= FEW:
+            return True
+        if turn.told not in WELL and self._apart[name] < MOST:
+            self._apart[name] += 1
+            return True
+        self._rest.setdefault(name, []).append(turn)
+        return False
+
+    def rest(self) -> Iterator[T | Folded[T]]:
+        """Those that were not told, at the end: of each step the last one by itself, and those before it as one."""
+        for turns in self._rest.values():
+            *before, last = turns
+            if before:
+                yield _alone(Folded(before))
+            yield last
+
+
+def _alone(item: T | Folded[T]) -> T | Folded[T]:
+    return item.turns[0] if isinstance(item, Folded) and len(item.turns) == 1 else item

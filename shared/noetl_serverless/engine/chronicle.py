@@ -7,32 +7,41 @@ from typing import Any
 
 from . import events as e
 from .events import Event
-from .runs import Run, run_of
+from .runs import Run, run_of, started_at
+from .stays import Effects
 
 # so many finished frames of a loop are told one by one
 FEW = 5
 
 
-def entries_of(run: Sequence[Event]) -> list[dict[str, Any]]:
-    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own.
+def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
+    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own; `at` is
+    when it took effect. Of one that was kept in quarantine {kept_since}, too: when it came.
 
     Of the report of a command {queued_ms, run_ms, waited_ms}, too, as far as they are known, and {attempts,
     attempts_dropped, lost} if something came to nothing.
     """
     frames = [event for event in run if event.type == e.FRAME_COMMITTED]
-    issued: dict[str | None, int] = {}
+    issued: dict[str | None, Event] = {}
     found = []
     for event in run:
-        entry: dict[str, Any] = {"seq": event.seq, "at": event.at, "event": event.type, "step": event.step}
+        entry: dict[str, Any] = {"seq": event.seq, "at": effects.at(event), "event": event.type, "step": event.step}
+        if effects.kept(event):
+            entry["kept_since"] = event.at
         if event.type == e.ISSUED:
-            issued[event.command_id] = event.at
-        report = run_of(event.payload.get("meta"), event.at, issued.get(event.command_id))
+            issued[event.command_id] = event
+        report = _report(event, issued.get(event.command_id), effects)
         text = _text(event, frames, report)
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
             found.append({**entry, "text": text, **(_told(report) if event.type in e.REPORTS else {})})
     return found
+
+
+def _report(event: Event, order: Event | None, effects: Effects) -> Run:
+    meta = event.payload.get("meta")
+    return run_of(meta, event.at, None if order is None else effects.again(order, started_at(meta)))
 
 
 def _told(run: Run) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from .canonical import canonical
 from .events import Event
 from .prices import Prices
 from .replay import logical_order
+from .stays import Effects
+from .surfaces import end_of
 from .upcast import UPCASTERS
 
 GB = 1024**3
-LAST = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 # tiers that are not files or objects; a laptop's files are priced as the objects that they would be on a cloud
 DATABASE = frozenset({"log", "postgres", "kv"})
 
@@ -60,30 +61,35 @@ class Usage:
 
 
 def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str, Any]:
-    """{execution_id, ended, prices, steps: [{step, ...usage}], total: {...usage, busy_ms}} as JSON."""
+    """{execution_id, ended, prices, steps: [{step, ...usage}], total: {...usage, busy_ms, quarantined_ms}} as JSON.
+
+    `quarantined_ms` is for how long it stood in quarantine, which is in the wall time, too.
+    """
     log = [UPCASTERS.current(event) for event in logical_order(events)]
+    effects = Effects(log)
     steps: dict[str, _Meter] = {}
     beside = Usage()
     for event in log:
         if event.step is None:
             _weigh(beside, event)
         else:
-            steps.setdefault(event.step, _Meter(prices)).read(event)
+            steps.setdefault(event.step, _Meter(prices)).read(event, effects.at(event))
     beside.money = _stored(beside, prices)
     total = Usage()
     total.add(beside)
     for meter in steps.values():
         total.add(meter.close())
-    end = next((event for event in log if event.type in LAST), None)
+    end = end_of(log)
     last = end if end is not None else log[-1] if log else None
-    total.wall_ms = max(0, last.at - log[0].at) if last is not None else 0
+    total.wall_ms = max(0, effects.at(last) - log[0].at) if last is not None else 0
+    stood = sum(stay.ms for stay in effects.stays if stay.by != e.DROPPED)
     return {
         "execution_id": execution_id,
         "ended": end is not None,
         "currency": prices.currency,
         "prices": {name: getattr(prices, name) for name in ("name", "provider", "region", "date", "note")},
         "steps": [{"step": name, **meter.usage.document()} for name, meter in steps.items() if meter.usage.runs],
-        "total": {**total.document(), "busy_ms": _busy(log)},
+        "total": {**total.document(), "busy_ms": _busy(log), "quarantined_ms": stood},
     }
 
 
@@ -95,11 +101,12 @@ class _Meter:
         self.usage = Usage()
         self._spans: dict[int, tuple[int, int]] = {}
 
-    def read(self, event: Event) -> None:
+    def read(self, event: Event, at: int) -> None:
+        """`at`: when it took effect."""
         _weigh(self.usage, event)
         if event.generation is not None:
-            begun, _ = self._spans.get(event.generation, (event.at, event.at))
-            self._spans[event.generation] = (begun, max(begun, event.at))
+            begun, _ = self._spans.get(event.generation, (at, at))
+            self._spans[event.generation] = (begun, max(begun, at))
         if event.type not in e.REPORTS:
             return
         duration = _number((event.payload.get("meta") or {}).get("duration_ms"))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..playbook.plan import Arc, Plan
 from . import events as e
 from .chronicle import entries_of, error_text
 from .events import Event
-from .failures import FailedItems
+from .failures import MOST_ITEMS, FailedItems
 from .joins import blockers
 from .replay import fold, logical_order
 from .runs import run_of
 from .state import State, token_key
+from .stays import Effects, Stay
 from .trace import Run, Trace, trace
 from .witness import Asked, witness
 
@@ -29,11 +30,13 @@ def explain(
 ) -> Json:
     """Of one step, or in short of all; KeyError for a step that the playbook does not have.
 
-    {execution_id, status, error, warnings, quarantined, dropped, waits: [{for, step, ...}], steps: [{step, generation,
-    status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]},
-    and of what `chronicle.entries_of` adds; `failed_items`, of a loop of which some failed, is {count, first: [{index,
-    error, attempts}]}; `quarantined` says {type, step, generation, command, at} of what could not be decided, and
-    `dropped` {at, by} of an execution that was dropped from quarantine.
+    {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
+    steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
+    text, asked: [conditions]}, and of what `chronicle.entries_of` adds; `failed_items`, of a loop of which some failed,
+    is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}, of one step with all that the log
+    names; `quarantined` says {type, step, generation, command, at} of what could not be decided, `dropped` {at, by} of
+    an execution that was dropped from quarantine, and `retried` from when to when one stood there that went on. `at` in
+    a chain is when the event took effect: what was kept in quarantine, later than it came.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -46,6 +49,11 @@ class _Explainer:
     def __init__(self, plan: Plan, log: list[Event], asked: list[Asked], state: State) -> None:
         self.plan, self.log, self.state = plan, log, state
         self.trace: Trace = trace(log)
+        self.effects = Effects(log)
+        if self.trace.dropped is not None:
+            # the state keeps what would go on after a retry, and nobody can ask for one any more
+            for container in (state.tokens, state.waiting):
+                container.clear()
         self.asked: dict[tuple[int, str], list[Asked]] = {}
         for question in asked:
             self.asked.setdefault((question.seq, question.step), []).append(question)
@@ -63,7 +71,8 @@ class _Explainer:
 
     def document(self, execution_id: str, step: str | None) -> Json:
         steps = [step] if step is not None else list(self.plan.steps)
-        found = [self._run(run) for name in steps for run in self.trace.runs.values() if run.step == name]
+        runs = [run for name in steps for run in self.trace.runs.values() if run.step == name]
+        found = [self._run(run, whole=step is not None) for run in runs]
         ran = {run.step for run in self.trace.runs.values()}
         found += [self._not_run(name) for name in steps if name not in ran]
         return {
@@ -73,6 +82,7 @@ class _Explainer:
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
             "dropped": self.trace.dropped,
+            "retried": [{"since": s.since, "until": s.until} for s in self.effects.stays if s.by == e.RETRIED],
             "waits": self._waits(step),
             "steps": found,
         }
@@ -83,11 +93,12 @@ class _Explainer:
 
     # -- a run of a step
 
-    def _run(self, run: Run) -> Json:
+    def _run(self, run: Run, *, whole: bool) -> Json:
         key = token_key(run.step, run.generation)
         own = self.own.get(key, [])
         chain = self._causes(run)
-        chain += entries_of(own)
+        chain += entries_of(own, self.effects)
+        chain += [entry for stay in self.effects.stays if self._stood(key, own, stay) for entry in _stay(stay)]
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
@@ -96,13 +107,19 @@ class _Explainer:
             chain.append(exit_)
         status, why = self._verdict(run, own)
         told: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
-        failed = FailedItems()
+        failed = FailedItems(None if whole else MOST_ITEMS)
         for event in own:
             if event.type == e.FRAME_COMMITTED:
                 failed.add(event.payload)
         if failed.count:
-            told["failed_items"] = {"count": failed.count, "first": failed.told}
+            told["failed_items"] = {"count": failed.count, "first": failed.told, "unnamed": failed.unnamed}
         return {**told, "chain": _sorted(chain)}
+
+    def _stood(self, key: str, own: Sequence[Event], stay: Stay) -> bool:
+        """Whether a run was under way when its execution came into quarantine."""
+        began = min((event.cause or event.seq for event in own), default=stay.seq)
+        over = self.routes.get(key)
+        return began < stay.seq and (over is None or (over.cause or over.seq) > stay.seq)
 
     def _causes(self, run: Run) -> list[Json]:
         """Where the runs that led to it ended, and the conditions of the arcs that did."""
@@ -137,7 +154,7 @@ class _Explainer:
 
     def _questions(self, seq: int, step: str, text: str, asked: list[Asked]) -> Json:
         fact = self.by_seq[seq]
-        entry: Json = {"seq": seq, "at": fact.at, "event": fact.type, "step": step, "text": text}
+        entry: Json = {"seq": seq, "at": self.effects.at(fact), "event": fact.type, "step": step, "text": text}
         conditions = [question.document() for question in asked if question.when is not None]
         return {**entry, "asked": conditions} if conditions else entry
 
@@ -145,6 +162,8 @@ class _Explainer:
         if run.skipped:
             return "skipped", "its admission rules said no"
         token = self.state.tokens.get(token_key(run.step, run.generation))
+        if token is not None and self.trace.quarantined is not None:
+            return "stopped", QUARANTINE
         if token is not None:
             waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
             return token.status, "; ".join(wait["text"] for wait in waits) or "it is under way"
@@ -174,18 +193,25 @@ class _Explainer:
     def _not_run(self, step: str) -> Json:
         if step in self.state.waiting:
             others = ", ".join(sorted(blockers(self.plan, self.state, step)))
-            why = f"it waits at its join for {others}, which can still reach it"
-            return {"step": step, "generation": None, "status": "waiting", "why": why, "chain": self._arrivals(step)}
+            status, why = "waiting", f"it waits at its join for {others}, which can still reach it"
+            if self.trace.quarantined is not None:
+                status, why = "stopped", f"it was at its join, behind {others}; {QUARANTINE}"
+            return {"step": step, "generation": None, "status": status, "why": why, "chain": self._arrivals(step)}
+        error = self.trace.error or {}
+        led = self._arrivals(step)
+        if error.get("step") == step and (led or step == self.plan.entry):
+            why = f"it could not begin: {error_text(error)}"
+            return {"step": step, "generation": None, "status": "failed", "why": why, "chain": led}
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
         if skipped is not None:
-            chain += entries_of([skipped])
+            chain += entries_of([skipped], self.effects)
             why = "no step that ended has led to it, and none that is under way can any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
         reaching = sorted({name for name in alive if step in self.plan.reach[name]})
         why = (
-            f"it may still be reached from {', '.join(reaching)}"
+            f"it may still be reached from {', '.join(reaching)}{', after a retry' if self.trace.quarantined else ''}"
             if reaching
             else "nothing has led to it"
             + ("" if self.trace.status == "running" else f", and the execution has {self._end()}")
@@ -240,15 +266,18 @@ class _Explainer:
             return found
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
-            found.append(_wait("worker", command.key, f"command {name} is out since event {order.seq}", order.at, name))
+            text, since = f"command {name} is out since event {order.seq}", self.effects.at(order)
+            if again := [stay for stay in self.effects.stays if stay.by == e.RETRIED and stay.seq > order.seq]:
+                text, since = f"{text}, and anew since event {again[-1].left}", again[-1].until or since
+            found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
             set_ = next(event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer)
-            wait = _wait("timer", suspended.key, "it goes on when its delay is over", set_.at, timer)
+            wait = _wait("timer", suspended.key, "it goes on when its delay is over", self.effects.at(set_), timer)
             found.append({**wait, "due": set_.payload["due"]})
         for child, suspended in self.state.children.items():
             began = next(e_ for e_ in self.log if e_.type == e.CHILD_STARTED and e_.payload["execution_id"] == child)
             text = f"its sub-playbook runs as execution {child}"
-            found.append({**_wait("child", suspended.key, text, began.at, None), "child": child})
+            found.append({**_wait("child", suspended.key, text, self.effects.at(began), None), "child": child})
         for name in self.state.waiting:
             others = sorted(blockers(self.plan, self.state, name))
             text = f"its join waits for {', '.join(others)}"
@@ -256,6 +285,12 @@ class _Explainer:
         return [wait for wait in found if step is None or wait["step"] == step]
 
 
+QUARANTINE = "the execution is in quarantine: it goes on from here after a retry"
+LEFT = {
+    e.RETRIED: "the execution goes on, out of quarantine; commands that were out are given to workers anew",
+    e.CANCELLED: "the execution is cancelled in quarantine",
+    e.DROPPED: "the execution is dropped from quarantine, and stays as it ended",
+}
 ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED})
 FAILING = frozenset({e.CALL_ERROR})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
@@ -265,6 +300,13 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
     step, _, generation = key.rpartition("#")
     wait: Json = {"for": kind, "step": step, "generation": int(generation), "text": text, "since": since}
     return wait if command is None else {**wait, "command_id": command}
+
+
+def _stay(stay: Stay) -> Iterator[Json]:
+    text = "the engine cannot decide how the execution goes on: it stands still, in quarantine"
+    yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
+    if stay.left is not None and stay.by is not None:
+        yield {"seq": stay.left, "at": stay.until, "event": stay.by, "step": None, "text": LEFT[stay.by]}
 
 
 def _sorted(chain: list[Json]) -> list[Json]:

@@ -10,23 +10,42 @@ MOST_ITEMS = 20
 
 
 class FailedItems:
-    """Those of one run of a loop, the first of them: fed with its `frame.committed` payloads. `count`: of all."""
+    """Those of one run of a loop, the first `most` of them, or all that frames name: fed with its `frame.committed`
+    payloads. `count`: of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = MOST_ITEMS) -> None:
         self.count = 0
-        # {index, error, attempts}; the index is None of an error whose item the frame does not name
-        self.told: list[dict[str, Any]] = []
+        self._most = most
+        self._told: list[dict[str, Any]] = []
+        # if all are wanted, of which frames more failed than they name: {start, end, failed}
+        self._unnamed: list[dict[str, int]] = []
 
     def add(self, frame: Mapping[str, Any]) -> None:
-        self.count += int(frame.get("failed") or 0)
-        if frame.get("failed"):
-            self.told += _failed_of(frame)
-            self.told.sort(key=lambda item: -1 if item["index"] is None else item["index"])
-            del self.told[MOST_ITEMS:]
+        failed = int(frame.get("failed") or 0)
+        if not failed:
+            return
+        self.count += failed
+        named = list(_failed_of(frame))
+        self._told += named
+        if self._most is not None:
+            self._told = self.told[: self._most]
+        elif len(named) < failed:
+            self._unnamed.append({"start": frame["start"], "end": frame["end"], "failed": failed - len(named)})
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """{index, error, attempts}, in order; the index is None of an error whose item the frame does not name."""
+        return sorted(self._told, key=lambda item: -1 if item["index"] is None else item["index"])
+
+    @property
+    def unnamed(self) -> list[dict[str, int]]:
+        """In order {start, end, failed} of the frames of which more failed than they name, `failed` more; if `most` is
+        None."""
+        return sorted(self._unnamed, key=lambda frame: frame["start"])
 
     @property
     def untold(self) -> int:
-        return max(0, self.count - len(self.told))
+        return max(0, self.count - len(self._told))
 
 
 def _failed_of(frame: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

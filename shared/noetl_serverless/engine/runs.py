@@ -36,10 +36,15 @@ class Run:
         return len(self.attempts) + self.attempts_dropped + len(self.lost)
 
 
+def started_at(meta: Any) -> int | None:
+    """When it began in the worker that reported it, in ms, if it is known."""
+    return _instant(meta.get("started_at")) if isinstance(meta, Mapping) else None
+
+
 def run_of(meta: Any, at: int, issued_at: int | None) -> Run:
     """Of what a report knows of its run; `at` is when it was taken in, in ms."""
     known: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
-    started = _instant(known.get("started_at"))
+    started = started_at(known)
     ended = _instant(known.get("ended_at"))
     return Run(
         str(known["worker"]) if known.get("worker") else None,

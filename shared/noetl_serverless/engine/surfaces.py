@@ -84,7 +84,7 @@ def surfaces(execution_id: str, events: Iterable[Event], workload: Mapping[str, 
 def _execution(state: State, log: list[Event]) -> Row:
     began = next((event for event in log if event.type == e.STARTED), None)
     origin = began.payload if began is not None else {}
-    end = _end(log)
+    end = end_of(log)
     outcome = state.outcomes.get(state.last or "", {}) if state.ended else {}
     return {
         "execution_id": state.execution_id,
@@ -104,8 +104,9 @@ def _execution(state: State, log: list[Event]) -> Row:
     }
 
 
-def _end(log: list[Event]) -> Event | None:
-    """Which event ended it: what went into quarantine may have gone on since, or have been cancelled there."""
+def end_of(log: Iterable[Event]) -> Event | None:
+    """Which event of a log in logical order ended the execution: what went into quarantine may have gone on since, or
+    have been cancelled there."""
     end: Event | None = None
     for event in log:
         left = end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED)

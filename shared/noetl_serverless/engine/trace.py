@@ -9,10 +9,9 @@ from typing import Any
 from . import events as e
 from .events import Event
 from .state import token_key
+from .stays import LEAVING
 
 STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
-# what takes an execution out of quarantine
-LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from ..limits import DEFAULT_IN_FLIGHT
 from . import grammar, model
 from .document import Path, plain_data, read_document
+from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
 from .plan import AdmitRule, Arc, Budget, Loop, Plan, Step, Task
@@ -147,6 +148,7 @@ class _Compiler:
         given = self.trees.tree(step.input, (*path, "input")) if step.input else None
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
+        arcs = self._arcs(step, path, back)
         return Step(
             name=step.step,
             tasks=tasks,
@@ -154,10 +156,10 @@ class _Compiler:
             input=given,
             loop=loop,
             set=self.trees.assignments(step.set, (*path, "set")),
-            arcs=self._arcs(step, path, back),
+            arcs=arcs,
             mode=router.mode,
             on_no_match=router.on_no_match,
-            warns=step.next is not None and "on_no_match" not in router.model_fields_set,
+            warns=_warns(step, router, arcs),
             has_router=step.next is not None,
             admit=self._admit(step, path),
             reads=self._reads(given, tasks, loop),
@@ -251,6 +253,13 @@ def _budget(budget: model.Budget | None) -> Budget | None:
     if budget is None:
         return None
     return Budget(budget.max_invocations, budget.max_billed_seconds, budget.max_cost_usd, budget.prices)
+
+
+def _warns(step: model.Step, router: model.RouterSpec, arcs: tuple[Arc, ...]) -> bool:
+    """Where all arcs ask about failures alone, nothing is missed by a step that ends well."""
+    if step.next is None or "on_no_match" in router.model_fields_set:
+        return False
+    return not arcs or not all(only_on_failure(arc.when) for arc in arcs)
 
 
 def _asks_about_failure(reads: Reads) -> bool:

@@ -11,10 +11,12 @@ from jinja2 import nodes
 from ..errors import Fault, InvalidPlaybook
 from . import grammar, sandbox
 from .document import Path, walk
+from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
 from .model import Playbook, Tool
 from .parser import parse
 from .plan import Arc, Plan, Step
+from .scope import OF_ITEMS
 from .semantics import own_rules, tool_path
 from .template import Template, has_markers
 
@@ -60,10 +62,13 @@ class _Warnings:
             self._dead_arcs(step, path)
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
-            for place, tool in enumerate(self.playbook.workflow[index].tools):
-                self._delays(tool, tool_path(self.playbook.workflow[index], path, place))
+            written = self.playbook.workflow[index]
+            if written.loop is not None and written.loop.iterator in OF_ITEMS:
+                self._of_items(written.loop.iterator, (*path, "loop", "iterator"))
+            for place, tool in enumerate(written.tools):
+                self._rules(tool, tool_path(written, path, place))
         for index, task in enumerate(self.playbook.workbook):
-            self._delays(task.tool, ("workbook", index, "tool"))
+            self._rules(task.tool, ("workbook", index, "tool"))
         self._workload()
 
     def _reached(self) -> set[str]:
@@ -86,12 +91,23 @@ class _Warnings:
                 hint = did_you_mean(name, grammar.EVENT_NAMES)
                 self.faults.add(f"no event is named '{name}'{hint}", path, "unknown_event")
 
-    def _delays(self, tool: Tool, path: Path) -> None:
+    def _rules(self, tool: Tool, path: Path) -> None:
         for index, rule in enumerate(own_rules(tool)):
             then, part = (rule.otherwise.then, ("else", "then")) if rule.otherwise else (rule.then, ("then",))
-            if then is not None and then.backoff == "none" and then.delay:
+            if then is None:
+                continue
+            here = (*path, "spec", "policy", "rules", index, *part)
+            if then.backoff == "none" and then.delay:
                 message = "not waited: backoff is none; without it the delay is the same each time"
-                self.faults.add(message, (*path, "spec", "policy", "rules", index, *part, "delay"), "no_delay")
+                self.faults.add(message, (*here, "delay"), "no_delay")
+            for key in then.set or ():
+                scope, _, name = key.partition(".")
+                if scope == "iter" and name in OF_ITEMS:
+                    self._of_items(name, (*here, "set", key))
+
+    def _of_items(self, name: str, path: Path) -> None:
+        message = f"iter.{name} is what the loop itself gives beside its item: give this another name"
+        self.faults.add(message, path, "reserved_name")
 
     def _workload(self) -> None:
         for path, value in walk(self.playbook.workload, ("workload",)):
@@ -103,16 +119,7 @@ def _compared_names(template: Template) -> Iterator[str]:
     """The texts that `event.name` is compared with."""
     for compare in sandbox.TEXT.parse(template.source).find_all(nodes.Compare):
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
-        if any(_is_event_name(side) for side in sides):
+        if any(is_attribute(side, *NAMES) for side in sides):
             for side in sides:
                 constants = side.items if isinstance(side, (nodes.List, nodes.Tuple)) else [side]
                 yield from (c.value for c in constants if isinstance(c, nodes.Const) and isinstance(c.value, str))
-
-
-def _is_event_name(node: nodes.Node) -> bool:
-    return (
-        isinstance(node, nodes.Getattr)
-        and node.attr == "name"
-        and isinstance(node.node, nodes.Name)
-        and node.node.name == "event"
-    )

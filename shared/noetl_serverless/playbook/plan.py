@@ -108,7 +108,8 @@ class Step:
     # one of its tasks gives the worker back while something else runs (a sub-playbook)
     parks: bool
     place: Place
-    # the end tells of it if no arc was taken: there are arcs, and nothing says that this is meant
+    # the end tells of it if no arc was taken: there are arcs that ask about more than failures, and nothing says that
+    # this is meant
     warns: bool = False
     # what it reads of ctx cannot change while it runs
     steady: bool = False

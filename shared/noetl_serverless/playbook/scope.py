@@ -27,6 +27,9 @@ RESERVED: Final = frozenset(
     }
 )
 
+# what a loop gives under iter beside the item
+OF_ITEMS: Final = ("_index", "_first", "_last")
+
 
 class Scope(Mapping[str, Any]):
     """Reserved names, then `extra`, the keys of `iter`, step names, the keys of `ctx` and those of `workload`."""

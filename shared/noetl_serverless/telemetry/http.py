@@ -103,7 +103,7 @@ def as_problem(error: Exception) -> Problem:
 def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[Fault]:
     """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret."""
     return [
-        Fault(item["msg"], pointer=_pointer([*prefix, *item["loc"]]), code=item["type"])
+        Fault(item["msg"].removeprefix("Value error, "), pointer=_pointer([*prefix, *item["loc"]]), code=item["type"])
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
 

@@ -87,6 +87,27 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
     assert (await user.get("/api/executions", status="ODD")).status == 400
 
 
+async def test_a_path_with_a_slash_around_it_is_the_path(user: Any, started: str) -> None:
+    for path in ("demo/", "/demo", "/demo/two/", "demo/two"):
+        assert [entry["execution_id"] for entry in (await user.get("/api/executions", path=path)).json] == [started], (
+            path
+        )
+        listed = (await user.post("/api/catalog/list", {"path": path})).json["entries"]
+        assert [entry["path"] for entry in listed] == ["demo/two"], path
+    for path in ("", "/"):
+        answer = await user.get("/api/executions", path=path)
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json"), path
+        assert "give a path, such as team/load" in str(answer.json), answer.json
+
+
+async def test_a_time_that_ends_before_it_begins_is_refused(user: Any, started: str) -> None:
+    for since, until in (("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"), ("2026-01-01T00:00:00Z",) * 2):
+        answer = await user.get("/api/executions", since=since, until=until)
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
+        [fault] = answer.json["errors"]
+        assert fault["message"] == "until has to be later than since: nothing begins between the two"
+
+
 async def test_lists_are_narrowed_to_a_time_and_to_who_started_them(user: Any, registered: dict[str, Any]) -> None:
     started = []
     for name in ("ada", "ada", "eve", "ada"):

@@ -78,6 +78,8 @@ async def test_the_execution_says_that_it_is_in_quarantine(user: Any, quarantine
         entry = (await user.get(f"/api/executions/{quarantined}{place}")).json
         assert (entry["status"], entry["quarantined"]) == ("FAILED", True)
         assert entry["error"]["code"] == "engine.undecidable"
+    status = (await user.get(f"/api/executions/{quarantined}/status")).json
+    assert (status["current_steps"], status["under_way"]) == ([], []), "in quarantine nothing runs"
 
 
 async def test_a_retry_once_the_fault_is_gone_goes_on(

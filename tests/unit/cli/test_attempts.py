@@ -43,8 +43,8 @@ def test_what_is_not_known_does_no_harm() -> None:
 def test_an_item_that_failed_is_named_with_its_error() -> None:
     error = {"code": "http.status", "message": "503", "at": 12}
     items = [{"index": 7, "error": error, "attempts": 3}, {"index": None, "error": error, "attempts": 1}]
-    assert list(failed_items(items, 4)) == [
+    assert list(failed_items(items, [{"start": 100, "end": 132, "failed": 22}])) == [
         "item 7 failed after 3 attempts: http.status: 503 (line 12)",
         "an item failed: http.status: 503 (line 12)",
-        "and 4 more items failed, which are not told one by one",
+        "22 more of the items 100 to 131 failed, whose errors the log does not keep",
     ]

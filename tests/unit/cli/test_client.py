@@ -123,3 +123,11 @@ def test_following_ends_with_the_execution(serve: Callable[..., Server]) -> None
 def test_following_ends_if_the_end_was_missed(serve: Callable[..., Server]) -> None:
     server = serve((200, []), (200, {"status": "FAILED"}))
     assert list(server.client.follow("1")) == []
+
+
+def test_following_goes_on_behind_an_end_in_quarantine(serve: Callable[..., Server]) -> None:
+    apart = [{"seq": 1, "event_type": "playbook.failed", "payload": {"quarantined": {}}}]
+    rest = [{"seq": 2, "event_type": "execution.retried"}, {"seq": 3, "event_type": "playbook.completed"}]
+    assert list(serve((200, apart), (200, rest)).client.follow("1")) == [apart, rest]
+    server = serve((200, apart), (200, []), (200, {"status": "FAILED"}))
+    assert list(server.client.follow("1")) == [apart], "it is still there"

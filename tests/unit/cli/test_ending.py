@@ -42,6 +42,25 @@ def test_a_principal_in_words(found: Any, told: str) -> None:
     assert principal(found) == told
 
 
+def outcome(**more: Any) -> dict[str, Any]:
+    nothing: dict[str, Any] = {
+        "result": None,
+        "duration_ms": 1,
+        "error": None,
+        "quarantined": False,
+        "failed_items": [],
+    }
+    return {"execution_id": "7", "status": "COMPLETED", "warnings": [], **nothing, **more}
+
+
 def test_a_run_that_ends_in_quarantine_tells_it_once(capsys: pytest.CaptureFixture[str]) -> None:
-    show_outcome({**entry(quarantined=True, error=UNDECIDED), "result": None, "duration_ms": 10, "warnings": []})
+    show_outcome(outcome(**entry(quarantined=True, error=UNDECIDED)))
     assert capsys.readouterr().out.count("no idea") == 1
+
+
+def test_an_end_says_how_many_items_of_its_loops_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [{"step": "each", "generation": turn, "count": 1000, "failed": 1000} for turn in (1, 2)]
+    show_outcome(outcome(failed_items=[*runs, {"step": "other", "generation": 1, "count": 5, "failed": 1}]))
+    told = capsys.readouterr().out
+    assert "warning: 2,000 of 2,000 items of the loop 'each' failed: noetls show 7 tells which" in told
+    assert "warning: 1 of 5 items of the loop 'other' failed" in told

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.cli.commands.explain import _held, _lease, _status
+from noetl_serverless.cli.commands.explain import FEW_COMMANDS, _held, _items, _lease, _lines, _place
 
-RUN = {"step": "a", "generation": 1, "status": "running"}
+RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
 
 
 def wait(row: dict[str, Any] | None, step: str = "a") -> dict[str, Any]:
-    return {"for": "worker", "step": step, "generation": 1, **_lease(row)}
+    return {"for": "worker", "step": step, "generation": 1, "text": "command a#1 is out", **_lease(row)}
 
 
 def row(status: str) -> dict[str, Any]:
@@ -31,14 +31,47 @@ def row(status: str) -> dict[str, Any]:
     ],
 )
 def test_a_step_is_queued_until_a_worker_has_one_of_its_commands(rows: list[str], status: str) -> None:
-    assert _status(RUN, [wait(row(name)) for name in rows]) == status
+    assert _place(RUN, [wait(row(name)) for name in rows])[0] == status
 
 
 def test_the_commands_of_other_steps_do_not_count() -> None:
-    assert _status({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == "delayed"
+    assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is under way")
 
 
 def test_what_is_queued_and_what_runs_is_said() -> None:
-    assert "queued; no worker has it yet" in _held(wait(row("queued")))
-    assert "running; w-1 has it" in _held(wait(row("running")))
+    assert "queued: no worker has it yet" in _held(wait(row("queued")))
+    assert "it runs at w-1" in _held(wait(row("running")))
     assert _held(wait(None)) == ""
+
+
+def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:
+    assert _place(RUN, [wait(row("running"))])[1].startswith("command a#1 is out; it runs at w-1")
+    why = _place(RUN, [wait(row("running"))] * (FEW_COMMANDS + 7))[1]
+    assert (why.count("w-1"), why.endswith("; and 7 more")) == (FEW_COMMANDS, True)
+
+
+def told(**more: Any) -> list[str]:
+    nothing: dict[str, Any] = {"error": None, "quarantined": None, "dropped": None, "retried": [], "warnings": []}
+    document = {"execution_id": "7", "status": "running", "waits": [], "steps": [], **nothing, **more}
+    return [line.strip() for line, _ in _lines(document, "7", whole=False)]
+
+
+def test_only_what_no_worker_has_waits_for_one() -> None:
+    _, runs = told(waits=[wait(row("running"))])
+    assert runs.startswith("runs at a worker: a: command a#1 is out; it runs at w-1")
+    _, waits = told(waits=[wait(row("queued"))])
+    assert waits == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
+
+
+def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
+    assert told(retried=[{"since": 0, "until": 1500}])[1] == (
+        "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, and went on"
+    )
+
+
+def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items() -> None:
+    item = {"index": 1, "error": {"code": "x", "message": "m"}, "attempts": 1}
+    run = {"step": "each", "failed_items": {"count": 2000, "first": [item] * 20, "unnamed": []}}
+    *_, last = _items("7", run, whole=False)
+    assert last[0] == "  and 1997 more items failed: noetls explain 7 each tells of them"
+    assert len(list(_items("7", run, whole=True))) == 20, "nothing is left to point to"

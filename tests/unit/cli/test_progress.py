@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from io import StringIO
+from itertools import count
 from typing import Any
 
 from rich.console import Console
 
 from noetl_serverless.cli.progress import Progress, line
+
+SEQ = count(1)
 
 
 def event(
@@ -13,6 +16,7 @@ def event(
 ) -> dict[str, Any]:
     return {
         "event_type": event_type,
+        "seq": next(SEQ),
         "timestamp": f"2026-01-01T00:00:{second:09.6f}Z",
         "step": step,
         "generation": generation,
@@ -147,10 +151,65 @@ def test_what_was_under_way_in_quarantine_was_stopped_by_its_end_once_it_is_drop
 def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_on() -> None:
     progress = Progress()
     progress.feed([event("command.issued", 1), event("playbook.failed", 2, None, quarantined={"type": "call.done"})])
-    assert progress.rows["load", 1].told == "running"
-    progress.feed([event("execution.retried", 3, None), event("execution.cancelled", 4, None)])
     row = progress.rows["load", 1]
+    assert (row.told, row.mark) == ("stopped", "■"), "in quarantine nothing runs"
+    progress.feed([event("execution.retried", 3, None)])
+    assert (row.told, row.mark) == ("running", "…")
+    progress.feed([event("execution.cancelled", 4, None)])
     assert (row.told, row.duration(100.0)) == ("stopped", 3.0)
+
+
+def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("playbook.failed", 3, None, quarantined={"type": "timer.fired"})])
+    progress.feed([event("execution.retried", 40, None), event("call.done", 3), event("command.issued", 3, "next")])
+    assert (progress.last % 60, progress.rows["load", 1].duration(0)) == (40.0, 39.0)
+    progress.feed([event("call.done", 42, "next", meta={"started_at": "2026-01-01T00:00:41Z", "duration_ms": 1})])
+    assert progress.rows["next", 1].queued_ms == 1000, "it was issued when the execution went on"
+
+
+def test_a_command_that_was_out_before_quarantine_was_not_queued_in_it() -> None:
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("playbook.failed", 3, None, quarantined={"type": "timer.fired"})])
+    meta = {"started_at": "2026-01-01T00:00:41Z", "duration_ms": 1}
+    progress.feed([event("execution.retried", 40, None), event("call.done", 42, meta=meta)])
+    assert progress.rows["load", 1].queued_ms == 1000
+
+
+def failed(step: str, **more: Any) -> dict[str, Any]:
+    error = {"code": "template_error", "message": "there is no 'gone'", "line": 7, "step": step}
+    return {**event("playbook.failed", 3, step, error=error, **more), "generation": None}
+
+
+def test_a_step_whose_arcs_or_set_cannot_be_told_has_failed() -> None:
+    progress = Progress()
+    [row] = progress.feed([event("command.issued", 1), event("call.done", 2), failed("load")])
+    assert line(row) == "✗ load  1.00 s  template_error: there is no 'gone' (line 7)"
+    progress = Progress()
+    assert [row.told for row in progress.feed([event("command.issued", 1), event("call.done", 2)])] == ["done"]
+    assert [row.told for row in progress.feed([failed("load")])] == ["failed"], "its end may come on a page of its own"
+
+
+def test_a_step_that_led_on_has_not_failed_by_what_comes_after_it() -> None:
+    progress = Progress()
+    routes = [{"step": "load", "generation": 1, "arcs": ["load"]}]
+    progress.feed([event("command.issued", 1), event("call.done", 2), failed("load", routes=routes)])
+    assert told(progress) == [("load", "done")], "it is the next turn that could not begin"
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("call.done", 2), failed("next")])
+    assert told(progress) == [("load", "done")]
+
+
+def test_the_failed_items_of_each_run_of_a_loop_are_counted_and_told() -> None:
+    for most, told_of in ((20, 1), (None, 2)):
+        progress = Progress(most and 1)
+        errors = {str(index): {"code": "x", "message": "m"} for index in (0, 1)}
+        progress.feed([event("loop.opened", 0, count=5)])
+        progress.feed([event("frame.committed", 2, start=0, end=5, ok=1, failed=4, errors=errors)])
+        [found] = progress.failed_items()
+        assert (found["step"], found["generation"], found["count"], found["failed"]) == ("load", 1, 5, 4)
+        assert len(found["items"]) == told_of
+        assert found["unnamed"] == ([] if most else [{"start": 0, "end": 5, "failed": 2}])
 
 
 def text_of(progress: Progress, *, whole: bool = False) -> list[str]:
@@ -162,11 +221,9 @@ def text_of(progress: Progress, *, whole: bool = False) -> list[str]:
 
 def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
     progress = Progress()
-    failed = [
-        {"attempt": 1, "task": "load", "error": {"code": "boom", "message": "it broke"}},
-    ]
+    attempts = [{"attempt": 1, "task": "load", "error": {"code": "boom", "message": "it broke"}}]
     for turn in range(1, 3001):
-        meta = {"duration_ms": 1000, "attempts": failed} if turn == 7 else {"duration_ms": 1000}
+        meta = {"duration_ms": 1000, "attempts": attempts} if turn == 7 else {"duration_ms": 1000}
         progress.feed([event("command.issued", 1, generation=turn), event("call.done", 2, generation=turn, meta=meta)])
     first, rest, last = text_of(progress)
     assert "load (again, 3000)" in last and "again" not in first
@@ -179,3 +236,16 @@ def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
         "1",
     ]
     assert len(text_of(progress, whole=True)) == 3000
+
+
+def test_a_step_that_could_not_begin_has_failed() -> None:
+    progress = Progress()
+    routes = [{"step": "load", "generation": 1, "arcs": ["next"]}]
+    progress.feed([event("command.issued", 1), event("call.done", 2)])
+    [row] = progress.feed([failed("next", routes=routes)])
+    assert (line(row), told(progress)) == (
+        "✗ next  0.00 s  template_error: there is no 'gone' (line 7)",
+        [("load", "done"), ("next", "failed")],
+    )
+    progress = Progress()
+    assert [row.told for row in progress.feed([failed("first")])] == ["failed"], "nor could the first step"

@@ -214,3 +214,26 @@ def test_a_reference_to_what_something_else_has_stored_costs_nothing_more(start:
     found = cost("7", run.log, replace(PLAIN, request=0.0, object_put=1.0))
     assert found["steps"][0]["bytes"].keys() == {"log"}
     assert found["total"]["cost"] == 0.0
+
+
+def test_the_time_is_told_to_the_end_of_what_left_quarantine(start: Any) -> None:
+    run = start(CHAIN)
+    began = run.now
+    run.fact(e.FAILED, payload={"error": {"code": e.UNDECIDABLE}, e.QUARANTINED: {"type": e.CALL_DONE}})
+    apart = run.now
+    found = cost("7", run.log, PLAIN)
+    assert (found["ended"], found["total"]["wall_ms"], found["total"]["quarantined_ms"]) == (True, apart - began, 0)
+    run.now += 60_000
+    run.fact(e.RETRIED, payload={"seq": len(run.log)})
+    out = run.now
+    assert not cost("7", run.log, PLAIN)["ended"], "it runs again"
+    run.now = apart
+    run.done("a", {"v": 1}, meta=meta(10))
+    found = cost("7", run.log, PLAIN)
+    assert [row["wall_ms"] for row in found["steps"]] == [out - began, 0], "b was issued after the retry"
+    run.now = out
+    run.done("b", meta=meta(10))
+    run.done("c", meta=meta(10))
+    found = cost("7", run.log, PLAIN)
+    assert found["ended"]
+    assert (found["total"]["wall_ms"], found["total"]["quarantined_ms"]) == (run.now - began, out - apart)

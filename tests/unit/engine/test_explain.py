@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS, answers, play
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.engine.explain import explain
+from noetl_serverless.engine.failures import MOST_ITEMS
 
 
 def of(run: Any, step: str | None = None) -> dict[str, Any]:
@@ -189,6 +191,70 @@ def test_what_is_in_quarantine_says_what_could_not_be_decided_and_waits_for_nobo
     assert (found["status"], found["error"]) == ("failed", UNDECIDED)
     assert found["quarantined"] == {name: value for name, value in QUARANTINED.items() if name != "payload"}
     assert found["waits"] == [], "its commands are out no more, though they are kept for a retry"
+
+
+def test_what_was_under_way_stands_still_in_quarantine(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split")
+    run.done("left")
+    set_apart(run)
+    told = {step["step"]: step for step in of(run)["steps"]}
+    assert (told["right"]["status"], told["right"]["why"]) == (
+        "stopped",
+        "the execution is in quarantine: it goes on from here after a retry",
+    )
+    assert (told["join"]["status"], told["more"]["status"]) == ("stopped", "not reached yet")
+    assert "it was at its join, behind right" in told["join"]["why"]
+    assert told["more"]["why"] == "it may still be reached from right, after a retry"
+    assert "it stands still, in quarantine" in told["right"]["chain"][-1]["text"]
+    assert not any("quarantine" in entry["text"] for entry in told["left"]["chain"]), "it had ended before"
+
+
+def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped(start: Any) -> None:
+    run = start(WORKFLOWS["diamond"])
+    run.done("split")
+    run.done("left")
+    set_apart(run)
+    run.fact(e.DROPPED, payload={"seq": len(run.log), "by": None})
+    told = {step["step"]: step for step in of(run)["steps"]}
+    assert (told["right"]["status"], told["right"]["why"]) == ("stopped", "the execution ended (failed) before it did")
+    assert told["join"]["why"] == told["more"]["why"] == "nothing has led to it, and the execution has failed"
+
+
+def test_what_was_kept_in_quarantine_is_told_when_it_took_effect(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    came = run.now
+    run.now += 60_000
+    run.fact(e.RETRIED, payload={"seq": len(run.log)})
+    out = run.now
+    run.now = came
+    run.done("a", {"v": 1}, meta={"started_at": "2027-01-15T07:59:00Z"})
+    run.now = out
+    assert of(run)["retried"] == [{"since": came, "until": out}]
+    [wait] = of(run)["waits"]
+    assert wait["since"] == out
+    chain = step_of(run, "a")["chain"]
+    times = [entry["at"] for entry in chain]
+    assert times == sorted(times), "it runs backwards"
+    assert [entry.get("kept_since") for entry in chain if entry["event"] == e.CALL_DONE] == [came + 1, None]
+    assert [entry["text"] for entry in chain if entry["step"] is None][1:] == [
+        "the engine cannot decide how the execution goes on: it stands still, in quarantine",
+        "the execution goes on, out of quarantine; commands that were out are given to workers anew",
+    ]
+
+
+def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued(start: Any) -> None:
+    run = start(CHAIN)
+    set_apart(run)
+    run.now += 60_000
+    run.fact(e.RETRIED, payload={"seq": len(run.log)})
+    [wait] = of(run)["waits"]
+    assert (wait["since"], wait["text"]) == (run.now, "command a#1 is out since event 2, and anew since event 4")
+    started = datetime.fromtimestamp((run.now + 30) / 1000, UTC).isoformat()
+    run.done("a", {"v": 1}, meta={"started_at": started, "duration_ms": 1})
+    [told] = [entry for entry in step_of(run, "a")["chain"] if "queued_ms" in entry]
+    assert told["queued_ms"] == 30
 
 
 def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
@@ -412,3 +478,30 @@ def test_a_step_behind_an_end_that_failed_the_execution_says_so(start: Any) -> N
     found = step_of(run, "c")
     assert found["why"].startswith("nothing has led to it, and the execution has failed")
     assert step_of(run, "a")["status"] == "ok"
+
+
+def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names(start: Any) -> None:
+    run = start(WORKFLOWS["best effort"].replace("range(12)", "range(400)"))
+    broken = {"code": "boom", "message": "it broke"}
+    while "each" in run.running:
+        command = next(iter(run.state.commands))
+        _, first, end, _ = run.state.commands[command].frame
+        errors = {str(index): broken for index in range(first, min(end, first + 2))}
+        run.frame(command, [None] * (end - first), failed=end - first, errors=errors)
+    short, whole = (
+        next(found for found in of(run, step)["steps"] if found["step"] == "each")["failed_items"]
+        for step in (None, "each")
+    )
+    assert (short["count"], len(short["first"]), short["unnamed"]) == (400, MOST_ITEMS, [])
+    assert len(whole["first"]) > MOST_ITEMS
+    assert len(whole["first"]) + sum(frame["failed"] for frame in whole["unnamed"]) == 400
+
+
+def test_a_step_that_could_not_begin_says_why_and_what_led_to_it(start: Any) -> None:
+    run = start(WORKFLOWS["admission"].replace("a.v > 100", "ctx.gone > 100"))
+    run.done("a", {"v": 1})
+    found = step_of(run, "b")
+    assert found["status"] == "failed"
+    assert found["why"].startswith("it could not begin: template_error: there is no 'gone'")
+    assert [entry["text"] for entry in found["chain"]] == ["a#1 leads to b"]
+    assert step_of(run, "c")["status"] == "not reached"

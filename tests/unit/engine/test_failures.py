@@ -52,3 +52,13 @@ def test_a_frame_that_was_given_up_tells_what_it_knows() -> None:
     found.add({"start": 0, "end": 4, "ok": 0, "failed": 4, "error": BOOM})
     assert found.told == [{"index": None, "error": BOOM, "attempts": 1}]
     assert found.untold == 3
+
+
+def test_all_that_frames_name_are_told_and_of_the_rest_where_they_are() -> None:
+    found = FailedItems(None)
+    for start in (50, 0):
+        found.add(frame(start, *range(start, start + 50)))
+    found.add(frame(100, 103))
+    assert [index for index, _ in told(found)] == [*range(10), *range(50, 60), 103]
+    assert found.unnamed == [{"start": 0, "end": 50, "failed": 40}, {"start": 50, "end": 100, "failed": 40}]
+    assert (found.count, found.untold) == (101, 80)

@@ -465,3 +465,24 @@ def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_th
     )
     run.done("a", extra={"http": {"status": 200}}, meta={"worker": "w"})
     assert (run.running, run.state.status) == (set(), "completed")
+
+
+FAILURE_ONLY = """
+    - step: a
+      tool: {kind: noop}
+      next: {arcs: [{step: mend, when: "{{ event.name == 'call.error' }}"}MORE]}
+    - {step: mend, tool: {kind: noop}}
+    """
+
+
+def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none(start):
+    run = start(FAILURE_ONLY.replace("MORE", ""))
+    run.done("a")
+    assert (run.state.status, run.log[-1].payload.get("warnings")) == ("completed", None)
+    run = start(FAILURE_ONLY.replace("MORE", ", {step: mend, when: '{{ false }}'}"))
+    run.done("a")
+    assert [warning["step"] for warning in run.log[-1].payload["warnings"]] == ["a"], "one asks about its result"
+    run = start(FAILURE_ONLY.replace("MORE", ""))
+    run.error("a")
+    run.done("mend")
+    assert run.state.status == "completed"

@@ -30,6 +30,16 @@ def test_a_step_no_arc_leads_to() -> None:
     assert warnings(playbook(final + text)) == []
 
 
+@pytest.mark.parametrize("name", ["_index", "_first", "_last"])
+def test_a_name_that_the_loop_itself_gives(name: str) -> None:
+    assert warnings(step(f"step: a\ntool: {{kind: noop}}\nloop:\n  in: [1]\n  iterator: {name}")) == [
+        (9, "reserved_name")
+    ]
+    rules = f"rules: [{{when: '{{{{ true }}}}', then: {{do: continue, set: {{iter.{name}: 1, iter.x: 2}}}}}}]"
+    looped = f"step: a\nloop: {{in: [1], iterator: x}}\ntool: {{kind: noop, spec: {{policy: {{{rules}}}}}}}"
+    assert warnings(step(looped)) == [(7, "reserved_name")]
+
+
 def test_an_arc_after_one_that_is_always_taken() -> None:
     arcs = "[{step: a, when: '{{ ctx.x }}'}, {step: a}, {step: a, when: '{{ ctx.y }}'}]"
     text = "step: a\ntool: {{kind: noop}}\nnext: {{spec: {{mode: {mode}}}, arcs: {arcs}}}"

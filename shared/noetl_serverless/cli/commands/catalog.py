@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...errors import Fault
 from ..failure import FAILED, Refused
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, fault_line, print_json, say, show, table
@@ -64,16 +65,27 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @command
 def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
-    """Check playbook files without a stack. Exit status 1 if one has a mistake."""
-    found = [{"file": str(file), **fault} for file in playbook_files(files) for fault in _faults(read_text(str(file)))]
+    """Check playbook files without a stack. Exit status 1 if one has a mistake.
+
+    A warning, of what is allowed but hardly meant, is none.
+    """
+    errors: list[dict[str, Any]] = []
+    warnings: list[dict[str, Any]] = []
+    for file in playbook_files(files):
+        text = read_text(str(file))
+        faults = _faults(text)
+        errors += [{"file": str(file), **fault} for fault in faults]
+        warnings += [{"file": str(file), **fault} for fault in ([] if faults else _warnings(text))]
     if as_json:
-        print_json({"ok": not found, "errors": found})
+        print_json({"ok": not errors, "errors": errors, "warnings": warnings})
     else:
-        for fault in found:
+        for fault in errors:
             say(fault_line(fault, fault["file"]))
-        if not found:
+        for fault in warnings:
+            say(fault_line({**fault, "message": f"warning: {fault['message']}"}, fault["file"]))
+        if not errors:
             say("no mistakes")
-    if found:
+    if errors:
         raise typer.Exit(FAILED)
 
 
@@ -86,3 +98,14 @@ def _faults(text: str) -> list[dict[str, Any]]:
     except InvalidPlaybook as problem:
         return [fault.to_dict() for fault in problem.faults] or [{"message": problem.detail}]
     return []
+
+
+def _warnings(text: str) -> list[dict[str, Any]]:
+    """Of a playbook without mistakes."""
+    from ...control_plane.registration import as_text
+    from ...playbook.grammar import BUILTIN_KINDS
+    from ...playbook.lint import lint as check
+    from ...tools import registry
+
+    kinds = BUILTIN_KINDS.union(registry.kinds())
+    return [Fault.to_dict(found) for found in check(as_text(text), kinds=kinds)]

@@ -68,6 +68,8 @@ def _show(document: dict[str, Any]) -> None:
     show(table(("step", "runs", "commands", "wall s", "billed s", "bytes", document["currency"]), rows))
     state = "" if document["ended"] else " so far"
     say(f"workers were busy for {total['busy_ms'] / 1000:.3f} s{state}")
+    if total["quarantined_ms"]:
+        say(f"of the wall time it stood in quarantine for {total['quarantined_ms'] / 1000:.3f} s")
     if document["children"]:
         family = document["with_children"]
         what = f"{len(document['children'])} sub-playbooks: {family['invocations']} commands"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from enum import StrEnum
@@ -10,14 +11,18 @@ from urllib.parse import quote
 
 import typer
 
-from ..attempts import failed_items, lines
+from ...engine.events import QUARANTINED, RETRIED
+from ...engine.failures import MOST_ITEMS
+from ...engine.stays import Stays
+from ..attempts import failed_items as item_lines
+from ..attempts import lines, time
 from ..client import Client
-from ..ending import dropped, principal, quarantine, remarks, warnings
+from ..ending import dropped, failed_items, principal, quarantine, remarks, retried, warnings
 from ..failure import FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
 from ..output import command, print_json, result, say, show, table
-from ..progress import Progress
+from ..progress import Progress, seconds
 from ..target import running_stack
 from .run import value_of
 
@@ -103,19 +108,20 @@ def show_(
         under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
         if as_json:
             runs = client.get(f"{place}/runs", failed="true")
-            items = list(_items_of(_read(client, execution_id)))
+            items = _read(client, execution_id, whole=whole).failed_items()
             print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
             return
-        progress = _read(client, execution_id)
+        progress = _read(client, execution_id, whole=whole)
     progress.place(under_way)
     where = "  (archived)" if entry.get("archived") else ""
-    say(f"{entry.get('path')}  {entry['status']}  {entry.get('duration_human') or ''}{where}")
+    say(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
-    show(progress.steps(whole=whole))
-    for text in (*_items(execution_id, progress, whole), *_failures(execution_id, progress, whole)):
+    now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
+    show(progress.steps(now, whole=whole))
+    for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         say(text)
-    for text in remarks(entry):
+    for text in (*remarks(entry), *failed_items(progress.failed_items()), *_stays(progress)):
         say(text)
     if progress.dropped is not None:
         say(_dropped(progress.dropped))
@@ -133,15 +139,22 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the execution ends.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the log of an execution."""
+    """Print the log of an execution.
+
+    What was kept in quarantine stands behind the event by which the execution went on, with the time at which it came;
+    it and what follows from it also say when they took effect.
+    """
     found = []
+    stays = Stays()
     with running_stack(data) as client:
         client.execution(execution_id)
         for page in client.follow(execution_id) if follow else _pages(client, execution_id):
             for event in page:
-                found.append(event)
+                found.append(_with_effect(event, stays))
                 if not as_json:
-                    say(_line(event))
+                    # it may have left quarantine long since
+                    apart = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
+                    say(_line(found[-1], apart=apart))
     if as_json:
         print_json(found)
 
@@ -166,6 +179,16 @@ def cancel(
         say(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
         raise typer.Exit(FAILED)
+
+
+def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
+    """In words. What was kept in quarantine, and was the end, is taken for what it was by the store: for earlier."""
+    known = entry.get("duration_human") or ""
+    if entry["status"] == "RUNNING" or not any(stay.by == RETRIED for stay in progress.stays.all):
+        return str(known)
+    from ...control_plane.models.executions import human
+
+    return human(max(0.0, progress.ended - seconds(entry["start_time"])))
 
 
 def _older(
@@ -193,32 +216,36 @@ def _pages(client: Any, execution_id: str) -> Any:
         yield page
 
 
-def _read(client: Client, execution_id: str) -> Progress:
-    progress = Progress()
+def _read(client: Client, execution_id: str, *, whole: bool) -> Progress:
+    progress = Progress(None if whole else MOST_ITEMS)
     for page in _pages(client, execution_id):
         progress.feed(page)
     return progress
 
 
-def _items_of(progress: Progress) -> Iterator[dict[str, Any]]:
-    """The items of loops that failed: {step, generation, failed, items: [{index, error, attempts}]}, of each run."""
-    for row in progress.rows.values():
-        if row.failed_items.count:
-            failed = row.failed_items
-            yield {"step": row.name, "generation": row.generation, "failed": failed.count, "items": failed.told}
+def _errors(progress: Progress, whole: bool) -> Iterator[str]:
+    """Of the steps that failed without an attempt that did: by a condition, by what they set, by a sub-playbook."""
+    found = [row for row in progress.rows.values() if row.state == "failed" and row.error and not row.failures]
+    found = [row for row in found if not row.failed_items.count]
+    for row in found if whole else found[:MOST_LINES]:
+        yield f"{row.title} fails: {row.error}"
+    if len(found) > MOST_LINES and not whole:
+        yield f"and {len(found) - MOST_LINES} more, which --all tells"
 
 
-def _items(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
+def _items(progress: Progress, whole: bool) -> Iterator[str]:
     """The items of loops that failed, the first of each step, or all that are kept."""
     found: dict[str, list[str]] = {}
-    for run in _items_of(progress):
+    failed: Counter[str] = Counter()
+    for run in progress.failed_items():
         again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
-        told = failed_items(run["items"], run["failed"] - len(run["items"]))
+        told = item_lines(run["items"], run["unnamed"])
         found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
+        failed[run["step"]] += run["failed"]
     for name, texts in found.items():
         yield from texts if whole else texts[:MOST_LINES]
-        if len(texts) > MOST_LINES and not whole:
-            yield f"{name}: more items failed; noetls explain {execution_id} {name} tells which"
+        if failed[name] > MOST_LINES and not whole:
+            yield f"{name}: and {failed[name] - MOST_LINES:,} more items failed, which --all tells"
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
@@ -234,18 +261,35 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
             yield f"{name}: {failed} in all; noetls explain {execution_id} {name} tells more"
 
 
+def _stays(progress: Progress) -> Iterator[str]:
+    for stay in progress.stays.all:
+        if stay.by == RETRIED:
+            yield retried(time(stay.since), time(stay.until))
+
+
+def _with_effect(event: dict[str, Any], stays: Stays) -> dict[str, Any]:
+    """With `took_effect_at`, if that is later than its time: it was kept in quarantine, or follows from what was."""
+    at = round(1000 * seconds(event["timestamp"]))
+    effect = stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
+    return event if effect == at else {**event, "took_effect_at": time(effect)}
+
+
 def _dropped(event: Mapping[str, Any]) -> str:
     return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
 
 
-def _line(event: dict[str, Any]) -> str:
+def _line(event: dict[str, Any], *, apart: bool = False) -> str:
+    """`apart`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
         parts.append(f"(of {event['cause']})")
+    if "took_effect_at" in event:
+        effect = event["took_effect_at"]
+        parts.append(f"(decided at {effect})" if event.get("cause") else f"(kept in quarantine until {effect})")
     lines = ["  ".join(str(part) for part in parts).rstrip()]
     payload = event.get("payload") or {}
-    if "quarantined" in payload:
-        lines += quarantine(str(event["execution_id"]), payload.get("error"))
+    if QUARANTINED in payload:
+        lines += quarantine(str(event["execution_id"]), payload.get("error"), left=not apart)
     if event["event_type"] == "execution.dropped":
         lines.append(_dropped(event))
     lines += warnings(payload.get("warnings") or ())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..attempts import failed_items, lines, time
-from ..ending import dropped, quarantine, warnings
+from ..ending import dropped, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, print_json, say, show
@@ -17,6 +17,8 @@ from ..recordings import RecordedArgument, recording_of
 WIDEST = 120
 # items of a loop that failed, where every step is told in short
 FEW_ITEMS = 3
+# of a loop, commands that are out
+FEW_COMMANDS = 3
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
 
@@ -45,12 +47,12 @@ def explain(
     for wait in answer["waits"]:
         wait.update(_lease(leases.get(wait.get("command_id"))))
     for run in answer["steps"]:
-        run["status"] = _status(run, answer["waits"])
+        run["status"], run["why"] = _place(run, answer["waits"])
     document = Masking().tree(answer)
     if as_json:
         print_json(document)
     else:
-        _show(document, whole=step is not None)
+        _show(document, recorded, whole=step is not None)
 
 
 def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -61,21 +63,23 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: row[name] for name in names if row[name] is not None}
 
 
-def _status(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> str:
-    """The log alone does not say whether a worker has taken what is out."""
-    own = {
-        wait.get("status")
-        for wait in waits
-        if wait["for"] == "worker" and (wait["step"], wait["generation"]) == (run["step"], run["generation"])
-    }
-    return "queued" if own == {"queued"} else "running" if "running" in own else str(run["status"])
+def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
+    """Its status, and why: the log alone does not say whether a worker has taken what is out."""
+    own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
+    out = {wait.get("status") for wait in own if wait["for"] == "worker"}
+    if not out & {"queued", "running"}:
+        return str(run["status"]), str(run["why"])
+    why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:FEW_COMMANDS])
+    if len(own) > FEW_COMMANDS:
+        why += f"; and {len(own) - FEW_COMMANDS} more"
+    return "running" if "running" in out else "queued", why
 
 
-def _show(document: Mapping[str, Any], *, whole: bool) -> None:
+def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
     from rich.text import Text
 
     text = Text()
-    for line, style in _lines(document, whole=whole):
+    for line, style in _lines(document, recorded, whole=whole):
         text.append(line + "\n", style=style)
     text.rstrip()
     show(text)
@@ -83,7 +87,7 @@ def _show(document: Mapping[str, Any], *, whole: bool) -> None:
         say("nothing to tell")
 
 
-def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
+def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterator[tuple[str, str]]:
     yield f"execution {document['execution_id']}: {document['status']}", "bold"
     if document["quarantined"]:
         for text in quarantine(document["execution_id"], document["error"]):
@@ -94,30 +98,37 @@ def _lines(document: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, s
         yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
         yield f"  {text}", "yellow"
+    for stay in document["retried"]:
+        yield f"  {retried(time(stay['since']), time(stay['until']))}", "yellow"
     for wait in document["waits"]:
-        yield f"  waits for a {wait['for']}: {wait['step']}: {wait['text']}{_held(wait)}", "yellow"
+        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
+        yield f"  {what}: {wait['step']}: {wait['text']}{_held(wait)}", "yellow"
     for run in document["steps"]:
         again = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
-        yield from _items(run, whole=whole)
+        yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _chain(run["chain"])
 
 
-def _items(run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
+def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
     """The items of a loop that failed; in short, a few of them."""
     failed = run.get("failed_items")
     if not failed:
         return
     items = failed["first"] if whole else failed["first"][:FEW_ITEMS]
-    for text in failed_items(items, failed["count"] - len(items)):
+    for text in failed_items(items, failed["unnamed"]):
         yield f"  {text}", "yellow"
+    if not whole and failed["count"] > len(items):
+        more = failed["count"] - len(items)
+        yield f"  and {more} more items failed: noetls explain {recorded} {run['step']} tells of them", "yellow"
 
 
 def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for entry in chain:
         step = f"{entry['step']}: " if entry["step"] else ""
-        yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}", ""
+        kept = f" (kept in quarantine since {time(entry['kept_since'])})" if "kept_since" in entry else ""
+        yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}{kept}", ""
         for text in lines(entry):
             yield f"          {text}", "yellow"
         for asked in entry.get("asked", ()):
@@ -135,11 +146,10 @@ def _held(wait: Mapping[str, Any]) -> str:
     if "due" in wait:
         return f" at {time(wait['due'])}"
     if wait.get("status") == "running":
-        return (
-            f": running; {wait.get('worker')} has it until {wait.get('lease_until')}, delivery {wait.get('deliveries')}"
-        )
+        where = f"it runs at {wait.get('worker')}"
+        return f"; {where}, delivery {wait.get('deliveries')}, lease until {wait.get('lease_until')}"
     if wait.get("status") == "queued":
-        return ": queued; no worker has it yet"
+        return "; queued: no worker has it yet"
     return ""
 
 

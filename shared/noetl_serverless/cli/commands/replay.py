@@ -85,7 +85,8 @@ def _show(document: dict[str, Any]) -> None:
     execution = surfaces["execution"]
     cut = "" if document["complete"] else f", cut off after {document['event_count']} events"
     say(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
-    steps = [[row["step"], row["generation"], row["status"], _content(row)] for row in surfaces["steps"]]
+    ended = execution["status"] != "RUNNING"
+    steps = [[row["step"], row["generation"], _status(row, ended), _content(row)] for row in surfaces["steps"]]
     show(table(("step", "run", "status", "outcome"), steps))
     for name, columns in COLUMNS.items():
         if surfaces[name]:
@@ -106,6 +107,16 @@ COLUMNS = {
     "stages": ("step", "generation", "count", "status"),
     "results": ("step", "store", "bytes", "ref"),
 }
+
+
+# of a step that has not ended
+UNDER_WAY = frozenset({"opening", "running", "looping", "delayed", "parked", "waiting"})
+
+
+def _status(row: dict[str, Any], ended: bool) -> str:
+    """In quarantine the state keeps what was under way, so that it can go on; nothing of that runs."""
+    status = str(row["status"])
+    return f"stopped, was {status}" if ended and status in UNDER_WAY else status
 
 
 def _content(row: dict[str, Any]) -> str:

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
-from ..ending import remarks
+from ..ending import failed_items, remarks
 from ..failure import FAILED, WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
 from ..output import command, console, print_json, result, say, show
-from ..progress import Progress, line
+from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
+from ..turns import Folded, Folding
 from .catalog import register_text
 
 
@@ -60,12 +61,14 @@ def run(
 
 
 def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Follow an execution to its end: {execution_id, status, result, duration_ms, error}."""
+    """Follow an execution to its end: {execution_id, status, result, duration_ms, error, warnings, quarantined,
+    failed_items}, the last as `Progress.failed_items` has them."""
+    progress = Progress()
     if quiet:
-        for _ in client.follow(execution_id):
-            pass
+        for page in client.follow(execution_id):
+            progress.feed(page)
     else:
-        _watch_live(client, execution_id)
+        _watch_live(client, execution_id, progress)
     entry = client.execution(execution_id)
     return {
         "execution_id": execution_id,
@@ -75,6 +78,7 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
         "error": entry.get("error"),
         "warnings": entry.get("warnings") or [],
         "quarantined": bool(entry.get("quarantined")),
+        "failed_items": progress.failed_items(),
     }
 
 
@@ -87,6 +91,8 @@ def show_outcome(outcome: dict[str, Any]) -> None:
     say(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
     for text in remarks(outcome):
         say(text)
+    for text in failed_items(outcome["failed_items"]):
+        say(f"{text}: noetls show {outcome['execution_id']} tells which")
     if outcome["status"] == "COMPLETED":
         if outcome["result"] is not None:
             show(result(outcome["result"]))
@@ -106,12 +112,15 @@ def _place(error: dict[str, Any]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _watch_live(client: Client, execution_id: str) -> None:
-    progress = Progress()
+def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
     if not console().is_terminal:
+        turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
             for row in progress.feed(page):
-                say(line(row))
+                if turns.now(row):
+                    say(line(row))
+        for rest in turns.rest():
+            say(lines(rest) if isinstance(rest, Folded) else line(rest))
         return
     from rich.live import Live
 
@@ -131,6 +140,7 @@ def _tell_started(execution_id: str, as_json: bool) -> None:
             "error": None,
             "warnings": [],
             "quarantined": False,
+            "failed_items": [],
         }
         print_json({"execution_id": execution_id, "status": "RUNNING", **nothing})
     else:

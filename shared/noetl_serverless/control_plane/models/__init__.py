@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Given(BaseModel):
@@ -19,3 +19,16 @@ def _as_text(value: object) -> object:
 
 # a 64-bit id in decimal; a number is accepted, too
 Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,19}$", examples=["310764862443520001"])]
+
+
+def _below(value: str) -> str:
+    """As paths are written in the catalog: with no slash before and behind them."""
+    path = value.strip("/")
+    if not path:
+        raise ValueError(
+            "give a path, such as team/load, or the beginning of some, such as team; without it, all are told"
+        )
+    return path
+
+
+Below = Annotated[str, AfterValidator(_below), Field(description="This path and everything below it.")]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...store.catalog import Entry
-from . import Given, Id
+from . import Below, Given, Id
 
 
 class Register(Given):
@@ -25,7 +25,7 @@ class Registered(BaseModel):
 
 class ListCatalog(Given):
     resource_type: str | None = None
-    path: str | None = Field(default=None, description="This path and everything below it.")
+    path: Below | None = None
     every_version: bool = Field(default=False, description="Every version, not only the newest of each path.")
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)

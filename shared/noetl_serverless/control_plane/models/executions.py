@@ -8,7 +8,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from ...store.executions import COMPLETED, Execution, Part
 from ...store.recorded import Recorded
-from . import Given, Id
+from . import Below, Given, Id
 from .runs import UnderWay
 
 
@@ -35,7 +35,7 @@ class ListExecutions(Given):
     page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="Only those older than this execution.")
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
-    path: str | None = Field(default=None, description="This path and everything below it.")
+    path: Below | None = None
     parent_execution_id: Id | None = None
     since: AwareDatetime | None = Field(default=None, description="Only those that began then or later.")
     until: AwareDatetime | None = Field(default=None, description="Only those that began before.")
@@ -52,6 +52,12 @@ class ListExecutions(Given):
     def _kind_of_whom(self) -> Self:
         if self.principal_kind is not None and self.principal is None:
             raise ValueError("principal_kind needs principal")
+        return self
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("until has to be later than since: nothing begins between the two")
         return self
 
 

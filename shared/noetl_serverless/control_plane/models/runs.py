@@ -65,7 +65,7 @@ class RunEntry(BaseModel):
     issued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime
-    queued_ms: int | None = Field(description="From its issue to its start.")
+    queued_ms: int | None = Field(description="From its issue to its start, with the time in quarantine between them.")
     run_ms: float | None = Field(description="What ran, which is what is billed.")
     waited_ms: float = Field(description="What it waited while the worker had it: for its next attempt, or its turn.")
     attempts: list[FailedAttempt] = Field(description="Those that failed: the first and the last few.")

@@ -79,7 +79,8 @@ async def status(call: Call) -> ExecutionStatus:
     else:
         state = await call.services.ledger.state(str(execution_id))
     out = [] if state.ended else await call.services.executions.under_way(execution_id)
-    current = sorted({token.step for token in state.tokens.values()})
+    # in quarantine the state keeps what was under way
+    current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())
     return ExecutionStatus(
         execution_id=str(execution_id),

@@ -1,0 +1,55 @@
+"""Whether a condition can hold only where a step has not ended well, as far as its text tells."""
+
+from __future__ import annotations
+
+from jinja2 import nodes
+
+from . import sandbox
+from .template import Template
+
+# of `event.name`, beside those by which a step has ended well
+NOT_WELL = frozenset({"call.error", "step.failed", "loop.failed", "step.skipped"})
+NAMES = ("event", "name")
+STATUS = ("output", "status")
+
+
+def only_on_failure(when: Template | None) -> bool:
+    """False where it cannot be told."""
+    if when is None:
+        return False
+    match sandbox.TEXT.parse(when.source).body:
+        case [nodes.Output(nodes=[expression])]:
+            return _fails(expression)
+    return False
+
+
+def _fails(expression: nodes.Node) -> bool:
+    match expression:
+        case nodes.And(left=left, right=right):
+            return _fails(left) or _fails(right)
+        case nodes.Or(left=left, right=right):
+            return _fails(left) and _fails(right)
+        case nodes.Test(node=nodes.Name(name="error"), name="defined"):
+            return True
+        case nodes.Compare(expr=asked, ops=[nodes.Operand(op="eq", expr=value)]):
+            return _is_failure(asked, [value]) or _is_failure(value, [asked])
+        case nodes.Compare(expr=asked, ops=[nodes.Operand(op="in", expr=nodes.List() | nodes.Tuple() as values)]):
+            return _is_failure(asked, values.items)
+    return False
+
+
+def _is_failure(asked: nodes.Node, values: list[nodes.Expr] | list[nodes.Node]) -> bool:
+    known = [value.value for value in values if isinstance(value, nodes.Const)]
+    if len(known) < len(values):
+        return False
+    if is_attribute(asked, *NAMES):
+        return NOT_WELL.issuperset(known)
+    return is_attribute(asked, *STATUS) and set(known) <= {"error"}
+
+
+def is_attribute(node: nodes.Node, name: str, attribute: str) -> bool:
+    """Whether it is `name.attribute`."""
+    match node:
+        case nodes.Getattr(node=nodes.Name(name=found), attr=attr):
+            return (found, attr) == (name, attribute)
+    return False

@@ -1,0 +1,52 @@
+"""`noetls lint`: mistakes, and what is allowed but hardly meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from noetl_serverless.cli.main import app
+
+HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: a, path: t/a}\nworkflow:\n"
+UNREACHED = HEAD + "  - {step: a, tool: {kind: noop}}\n  - {step: b, tool: {kind: noop}}\n"
+WRONG = HEAD + "  - {step: a, tool: {kind: noop}, next: {arcs: [{step: nowhere}]}}\n"
+
+
+@pytest.fixture
+def lint(tmp_path: Path) -> Callable[..., Result]:
+    def run(text: str, *words: str) -> Result:
+        (tmp_path / "a.yaml").write_text(text)
+        return CliRunner().invoke(app, ["lint", str(tmp_path / "a.yaml"), *words])
+
+    return run
+
+
+def test_a_warning_is_printed_with_its_place_and_is_no_mistake(lint: Callable[..., Result]) -> None:
+    done = lint(UNREACHED)
+    assert done.exit_code == 0
+    warning, last = done.output.replace("\n", "").split("no mistakes")
+    assert "a.yaml:6:" in warning and ": warning: no arc leads from 'a' to the step 'b'" in warning
+    assert last == ""
+
+
+def test_warnings_are_apart_from_mistakes_as_json(lint: Callable[..., Result]) -> None:
+    document = json.loads(lint(UNREACHED, "--json").output)
+    assert (document["ok"], document["errors"]) == (True, [])
+    [warning] = document["warnings"]
+    assert (warning["code"], warning["line"], Path(warning["file"]).name) == ("unreachable", 6, "a.yaml")
+    done = lint(WRONG, "--json")
+    assert (done.exit_code, json.loads(done.output)["ok"], json.loads(done.output)["warnings"]) == (1, False, [])
+
+
+def test_a_delay_that_is_not_waited_is_warned_of_as_the_playbooks_page_says(lint: Callable[..., Result]) -> None:
+    rules = "rules: [{when: '{{ false }}', then: {do: retry, backoff: none, delay: 5}}]"
+    done = lint(HEAD + "  - step: a\n    tool: {kind: noop, spec: {policy: {" + rules + "}}}\n")
+    assert (done.exit_code, "not waited: backoff is none" in " ".join(done.output.split())) == (0, True), done.output
+
+
+def test_nothing_is_said_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
+    assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no mistakes\n"

@@ -1,0 +1,83 @@
+"""What `events` and `show` say beside the log and the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noetl_serverless.cli.commands.executions import MOST_LINES, _duration, _errors, _items, _line, _stays, _with_effect
+from noetl_serverless.cli.progress import Progress
+from noetl_serverless.engine.stays import Stays
+
+ERROR = {"code": "x", "message": "it broke"}
+
+
+def event(seq: int, kind: str, second: int, **more: Any) -> dict[str, Any]:
+    row = {"execution_id": "7", "seq": seq, "event_type": kind, "timestamp": f"2026-01-01T00:00:{second:02d}Z"}
+    return {**row, "step": "a", "generation": 1, "command_id": "a#1", "cause": None, "payload": {}, **more}
+
+
+APART = event(2, "playbook.failed", 3, payload={"quarantined": {"type": "timer.fired"}, "error": ERROR})
+RETRIED = event(3, "execution.retried", 40)
+
+
+def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_when_it_was_decided() -> None:
+    log = [event(1, "command.issued", 1), APART, RETRIED, event(4, "timer.fired", 3)]
+    log += [event(5, "command.issued", 3, cause=4), event(6, "call.done", 42)]
+    stays = Stays()
+    told = [_line(_with_effect(entry, stays)).splitlines()[0] for entry in log]
+    assert told[3].endswith("2026-01-01T00:00:03Z  timer.fired             a  "
+                            "(kept in quarantine until 2026-01-01T00:00:40.000Z)")  # fmt: skip
+    assert told[4].endswith("(of 4)  (decided at 2026-01-01T00:00:40.000Z)")
+    assert not any("(kept" in line or "(decided" in line for line in (*told[:3], told[5]))
+
+
+def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
+    stays = Stays()
+    log = [_with_effect(entry, stays) for entry in (APART, RETRIED, event(4, "timer.fired", 3))]
+    assert [entry.get("took_effect_at") for entry in log] == [None, None, "2026-01-01T00:00:40.000Z"]
+
+
+def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
+    progress = Progress()
+    progress.feed([APART])
+    assert list(_stays(progress)) == []
+    progress.feed([RETRIED])
+    [told] = _stays(progress)
+    assert told == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, and went on"
+
+
+def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
+    progress = Progress()
+    error = {"code": "template_error", "message": "there is no 'gone'", "line": 7, "step": "a"}
+    progress.feed([event(1, "command.issued", 1), event(2, "call.done", 2)])
+    progress.feed([event(3, "playbook.failed", 2, generation=None, payload={"error": error})])
+    assert list(_errors(progress, whole=False)) == ["a fails: template_error: there is no 'gone' (line 7)"]
+
+
+def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
+    errors = {str(index): ERROR for index in range(30)}
+    frame = event(2, "frame.committed", 2, payload={"start": 0, "end": 40, "ok": 0, "failed": 40, "errors": errors})
+    told = {}
+    for whole in (False, True):
+        progress = Progress(None if whole else 20)
+        progress.feed([event(1, "loop.opened", 1, payload={"count": 40}), frame])
+        told[whole] = list(_items(progress, whole))
+    assert (len(told[False]), told[False][-1]) == (MOST_LINES + 1, "a: and 30 more items failed, which --all tells")
+    assert len(told[True]) == 31
+    assert told[True][-1] == "a: 10 more of the items 0 to 39 failed, whose errors the log does not keep"
+
+
+def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
+    there, left = _line(APART, apart=True), _line(APART)
+    assert "        in quarantine: " in there and "what to do: noetls quarantine show 7" in there
+    assert "        went into quarantine, and has left it since: " in left and "what to do" not in left
+
+
+def test_an_execution_that_ended_by_what_was_kept_took_until_it_went_on() -> None:
+    entry = {"status": "COMPLETED", "start_time": "2026-01-01T00:00:01Z", "duration_human": "2.0s"}
+    progress = Progress()
+    progress.feed([event(1, "command.issued", 1), APART, RETRIED, event(4, "call.done", 3)])
+    progress.feed([event(5, "playbook.completed", 3, cause=4)])
+    assert _duration(entry, progress) == "39.0s"
+    assert _duration(entry, Progress()) == "2.0s", "what was never in quarantine is told as the store has it"
+    assert _duration({**entry, "status": "RUNNING"}, progress) == "2.0s"

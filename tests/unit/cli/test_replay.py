@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.cli.commands.replay import UNDER_WAY, _status
+
+
+@pytest.mark.parametrize("status", sorted(UNDER_WAY))
+def test_a_step_that_the_state_keeps_in_quarantine_is_stopped(status: str) -> None:
+    assert _status({"status": status}, ended=True) == f"stopped, was {status}"
+    assert _status({"status": status}, ended=False) == status
+
+
+@pytest.mark.parametrize("status", ["ok", "error", "skipped"])
+def test_a_step_that_has_ended_is_told_as_it_ended(status: str) -> None:
+    assert _status({"status": status}, ended=True) == status
