@@ -21,6 +21,8 @@ ERROR = {"kind": "tool", "code": "boom", "message": "it broke"}
         (e.CALL_ERROR, {"error": ERROR}),
         (e.CALL_DEFERRED, {"delay": 1.0}),
         (e.CALL_PARKED, {"child": {"path": "t/child"}}),
+        # of a loop that is over
+        (e.FRAME_COMMITTED, {"start": 0, "end": 1, "ok": 1, "failed": 0, "data": [1]}),
     ],
 )
 def test_a_command_that_is_no_longer_out_changes_nothing(start: Any, kind: str, payload: dict[str, Any]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from noetl_serverless.engine import loops
+from noetl_serverless.engine.frames import width_of
+
 LOOP = """
     - step: each
       loop: {{in: "{{{{ {items} }}}}", iterator: x, spec: {{mode: {mode}{width}}}}}
@@ -67,6 +70,14 @@ def test_short_items_travel_in_frames_that_grow(start):
     frames = drain(run, item_ms=0.5)
     assert frames < 150, "five thousand short items are not five thousand commands"
     assert run.state.outcomes["each"]["ref"]["count"] == 5000
+
+
+def test_a_wide_loop_is_filled_without_counting_anew_for_each_frame(start, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(loops, "width_of", lambda frame: looked_at.append(frame) or width_of(frame))
+    run = start(loop("range(4000) | list", width=2000))
+    assert len(run.state.commands) == 2000
+    assert len(looked_at) <= 2 * 2000, "all that is out was looked at for each that goes out"
 
 
 def test_slow_items_travel_alone(start):

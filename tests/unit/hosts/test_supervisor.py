@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
 
-from noetl_serverless.hosts.local.process import Program
+import pytest
+
+from noetl_serverless.hosts.local.process import Process, Program
 from noetl_serverless.hosts.local.supervisor import Part, Supervisor
 
 
@@ -58,6 +61,24 @@ def test_one_that_cannot_be_prepared_does_not_end_the_watch(tmp_path: Path) -> N
 
     broken = Part("broken", prepare)
     assert broken.look(time.monotonic()) is False
+
+
+async def test_those_of_a_group_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor(lambda: None)
+    supervisor.start([part(name, tmp_path) for name in "abc"])
+    meet = threading.Barrier(3)
+    stop = Process.stop
+
+    def wait_for_others(process: Process) -> None:
+        meet.wait(20)
+        stop(process)
+
+    monkeypatch.setattr(Process, "stop", wait_for_others)
+    try:
+        await supervisor.stop()
+    except threading.BrokenBarrierError:
+        supervisor.kill()
+        pytest.fail("one was waited for before the next: each that is deaf makes it longer")
 
 
 async def test_they_stop_in_the_opposite_order(tmp_path: Path) -> None:

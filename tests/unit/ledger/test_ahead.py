@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any
 
+import orjson
 import pytest
 
 from noetl_serverless.commands.order import digest_of
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.state import State
 from noetl_serverless.ledger import dispatch
+from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportRequest, ReportResponse
+from noetl_serverless.worker.ahead import Ahead
 
 PIPELINED = "executor: {spec: {durability: pipelined}}\nworkload: {x: 1, y: 2}\n"
 CHAIN = """
@@ -50,6 +54,10 @@ def statuses(answer: ReportResponse) -> list[str]:
     return [result.status for result in answer.results]
 
 
+def sent(command: ClaimedCommand) -> ClaimedCommand:
+    return ClaimedCommand.model_validate_json(command.model_dump_json())
+
+
 @pytest.fixture
 async def first(engine: Any) -> ClaimedCommand:
     engine.catalog.add("t/t", CHAIN, PIPELINED)
@@ -70,6 +78,37 @@ async def test_a_command_that_is_the_only_one_brings_the_state(engine: Any, firs
     case = (await engine.log.load([first.execution_id]))[first.execution_id]
     assert state == case.state
     assert first.order == digest_of(engine.log.executions[first.execution_id].events[1].payload)
+
+
+async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(engine: Any, done: Any) -> None:
+    body = """
+    - step: a
+      tool: {kind: noop}
+      set: {ctx.zeta: "{{ {'y': 1, 'b': {'z': 1, 'a': 2}} }}", ctx.alpha: 1}
+      next: {arcs: [{step: b}]}
+    - step: b
+      tool: {kind: python, code: "", input: {v: "{{ a }}", z: "{{ ctx.zeta }}", a: "{{ ctx.alpha }}", w: "{{ w }}"}}
+    """
+    engine.catalog.add("t/t", dedent(body), "executor: {spec: {durability: pipelined}}\nworkload: {w: {k: 1, c: 2}}\n")
+    await engine.start()
+    (first,) = [sent(command) for command in await engine.claim()]
+    outcome = done(first, {"n": 1, "c": {"x": 1, "a": 2}}, at=5)
+    plan = load_plan(next(iter(engine.catalog.found.values())).content)
+    ahead = Ahead.of(first, plan, "w-1", lambda step: True)
+    assert ahead is not None
+    chained = ahead.follow(first, outcome)
+    assert chained is not None
+
+    await engine.report(outcome)
+    # by one that has seen nothing of it
+    engine.ledger = engine.another()
+    (claimed,) = [sent(command) for command in await engine.claim()]
+
+    assert chained.command_id == claimed.command_id
+    for part in ("scope", "workload"):
+        both = [orjson.dumps(getattr(command, part)) for command in (chained, claimed)]
+        assert both[0] == both[1], f"the {part} of a step depends on who decided it"
+    assert list(claimed.scope["steps"]["a"]["data"]) == ["n", "c"], "not as it was written"
 
 
 async def test_without_the_playbooks_word_it_does_not(engine: Any) -> None:

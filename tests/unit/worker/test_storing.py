@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results import patience
@@ -13,14 +14,14 @@ ERROR = "{{ output.status == 'error' }}"
 LARGE = "x" * 9000
 
 
-def stumbling(bench: Any, times: int) -> None:
+def stumbling(bench: Any, times: int, error: Exception | None = None) -> None:
     put = bench.store.put
 
     async def stumbles(key: str, data: bytes) -> Any:
         nonlocal times
         if times:
             times -= 1
-            raise OSError("the store does not answer")
+            raise error or OSError("the store does not answer")
         return await put(key, data)
 
     bench.store.put = stumbles
@@ -45,8 +46,9 @@ async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Any, make
     assert "ref" in outcome.resume["items"]
 
 
-async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any) -> None:
-    stumbling(bench, 4)
+@pytest.mark.parametrize("error", [OSError("the disk is full"), Unavailable("the bucket does not answer")])
+async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any, error: Exception) -> None:
+    stumbling(bench, 4, error)
     tool = bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error, len(tool.calls)) == ("done", None, 1)

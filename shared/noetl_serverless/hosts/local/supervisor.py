@@ -101,8 +101,8 @@ class Supervisor:
             processes = [part.process for part in group if part.process is not None]
             for process in processes:
                 process.ask_to_stop()
-            for process in processes:
-                await asyncio.to_thread(process.stop)
+            # together, or each that is deaf would be waited for
+            await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
 
     def kill(self) -> None:
         for part in reversed(self.parts):
