@@ -199,6 +199,15 @@ def test_the_arcs_of_a_loop_that_was_overtaken_see_its_own_results(start: Any) -
     assert run.state.outcomes["often"]["data"]["results"] == ["new"]
 
 
+def test_a_step_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any) -> None:
+    run = start(TWICE.replace("WORK", "tool: {kind: noop}"))
+    run.done("head")
+    run.done("head")
+    for generation, data in ((2, "new"), (1, "old")):
+        run.report(f"often#{generation}", e.CALL_DONE, data=data)
+    assert run.state.outcomes["often"]["data"] == "new", "the older run ended last, and took the newer one's place"
+
+
 def test_a_sub_playbook_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any) -> None:
     run = start(TWICE.replace("WORK", "tool: {kind: playbook, path: t/child}"))
     child = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}

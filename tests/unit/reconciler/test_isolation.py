@@ -169,7 +169,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     engine.catalog.add("t/good", ONE)
     engine.catalog.add("t/wild", '- {step: s, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}\n')
     due = datetime.fromtimestamp(engine.seconds, UTC)
-    paths = ("t/broken", "t/gone", "t/wild", "t/good")
+    paths = ("t/broken", "t/gone", "t/wild", "t/good", "t/later")
     fires = Fires(*(Fire(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
     pulse, get = engine.log.pulse, engine.catalog.get
 
@@ -179,12 +179,15 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     async def read(path: str, version: int | None = None) -> Any:
         if path == "t/broken":
             raise Mistake("a row that cannot be read")
+        if path == "t/later":
+            raise Unavailable("the catalog does not answer")
         return await get(path, version)
 
     monkeypatch.setattr(engine.log, "pulse", scheduled)
     monkeypatch.setattr(engine.catalog, "get", read)
     await Pass(engine, fires)()
-    assert fires.settled == {2: "failed", 3: "started", 4: "started"}, "the first is tried again when its lease is over"
+    later = "the first and the last are tried again when their leases are over"
+    assert fires.settled == {2: "failed", 3: "started", 4: "started"}, later
     assert sorted(engine.status(id) for id in engine.log.executions) == ["FAILED", "RUNNING"]
 
 
