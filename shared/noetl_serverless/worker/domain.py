@@ -39,6 +39,10 @@ PARTS = {
 }
 
 
+# what the worker itself writes into the meta of every outcome: numbers and instants
+OF_EVERY_RUN = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
+
+
 class TooLong(ValueError):
     """A part of an outcome that is larger than it may be."""
 
@@ -106,7 +110,7 @@ def fit(outcome: Outcome) -> None:
     """Brings what an outcome carries into the domain; raises InvalidValue or TooLong."""
     for name, limit in PARTS.items():
         value = getattr(outcome, name)
-        if value is None or value == {}:
+        if not value or (name == "meta" and value.keys() <= OF_EVERY_RUN):
             continue
         setattr(outcome, name, _fitted(value, name, limit))
     if outcome.child is not None:

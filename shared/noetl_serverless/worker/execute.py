@@ -23,7 +23,7 @@ from ..telemetry.masking import masking
 from .attempts import Attempts
 from .budget import Budget
 from .collection import render_collection
-from .domain import TooLong, fit, value_error
+from .domain import OF_EVERY_RUN, TooLong, fit, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
 from .job import End, Job
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 # a command that had this much of the longest run there is, and did not end, will not end next time either
 WHOLE_BUDGET = 0.8
-_OF_EVERY_RUN = ("attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery")
 
 
 class Executor:
@@ -79,7 +78,7 @@ class Executor:
         try:
             fit(outcome)
         except (InvalidValue, TooLong) as error:
-            meta = {name: outcome.meta[name] for name in _OF_EVERY_RUN if name in outcome.meta}
+            meta = {name: outcome.meta[name] for name in OF_EVERY_RUN if name in outcome.meta}
             outcome = failed(command, value_error(error, step=command.step))
             outcome.meta = meta
         return outcome
@@ -131,7 +130,7 @@ class Executor:
             status="done" if end.status == "ok" else end.status,
             error=end.error,
             extra=masking.tree(end.extra) if end.extra else {},
-            meta=masking.tree(end.meta),
+            meta=end.meta if end.meta.keys() <= OF_EVERY_RUN else masking.tree(end.meta),
             delay=end.delay,
             resume=end.resume,
             child=end.child,

@@ -130,6 +130,8 @@ class Reports:
 
     def _next(self) -> Batch | None:
         """What to send now: what was sent before, but always with a call left for what was not."""
+        if not (self._again or self._ready):
+            return None
         now = asyncio.get_running_loop().time()
         ahead: set[str] = set()
         spare = CALLS - 1 - sum(batch.under_way for batch in self._again)
@@ -141,8 +143,11 @@ class Reports:
         chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MOST_OUTCOMES]
         if not chosen:
             return None
-        taken = set(map(id, chosen))
-        self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
+        if len(chosen) == len(self._ready):
+            self._ready = []
+        else:
+            taken = set(map(id, chosen))
+            self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
         self._sent += 1
         return Batch(chosen, self._sent)
 

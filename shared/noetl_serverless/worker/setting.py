@@ -32,6 +32,8 @@ def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
 async def put_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
     """`set` and `set_refs` of an outcome. By reference are those above SET_VALUE_BYTES, and the largest of the others
     while all of it would be too much for an event. StoreFailed when the store is away for too long."""
+    if not values:
+        return {"set": {}, "set_refs": {}}
     sizes = {name: size_of(value) for name, value in values.items()}
     chosen = _by_reference(sizes)
     refs: dict[str, Any] = {}
