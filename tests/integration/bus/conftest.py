@@ -29,7 +29,7 @@ async def make_notifier(request: pytest.FixtureRequest) -> AsyncIterator[MakeNot
     prefix = f"t{secrets.token_hex(6)}"
 
     def make(*, ack_wait: float = 30.0) -> Notifier:
-        real = NatsNotifier(url, prefix=prefix, ack_wait=ack_wait)
+        real = NatsNotifier(url, prefix=prefix, ack_wait=ack_wait, timeout=20.0)
         notifier: Notifier = real if url else MemoryNotifier(ack_wait=ack_wait)
         made.append(notifier)
         return notifier
