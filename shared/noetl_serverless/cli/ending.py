@@ -34,7 +34,7 @@ def retried(since: str, until: str) -> str:
     return f"was in quarantine from {since} to {until}, and went on"
 
 
-def failed_items(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def failed_counts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """As `Progress.failed_items` has them: how many, in all runs of a step together."""
     for step in dict.fromkeys(run["step"] for run in found):
         failed, count = (sum(run[name] or 0 for run in found if run["step"] == step) for name in ("failed", "count"))

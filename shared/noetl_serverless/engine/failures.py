@@ -43,10 +43,6 @@ class FailedItems:
         None."""
         return sorted(self._unnamed, key=lambda frame: frame["start"])
 
-    @property
-    def untold(self) -> int:
-        return max(0, self.count - len(self._told))
-
 
 def _failed_of(frame: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     errors: Mapping[str, Any] = frame.get("errors") or {}

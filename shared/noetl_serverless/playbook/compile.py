@@ -259,7 +259,8 @@ def _warns(step: model.Step, router: model.RouterSpec, arcs: tuple[Arc, ...]) ->
     """Where all arcs ask about failures alone, nothing is missed by a step that ends well."""
     if step.next is None or "on_no_match" in router.model_fields_set:
         return False
-    return not arcs or not all(only_on_failure(arc.when) for arc in arcs)
+    # what reads nothing of a failure need not be parsed once more
+    return not arcs or not all(arc.handles_failure and only_on_failure(arc.when) for arc in arcs)
 
 
 def _asks_about_failure(reads: Reads) -> bool:

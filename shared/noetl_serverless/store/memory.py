@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice, zip_longest
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey, Held
 from .case import Case, Inbox, Quarantined, as_kept, unread
+from .fair import Key, Queue, Turns
 from .locked import Locked
 from .log import (
     BEGINNING,
@@ -40,11 +40,7 @@ from .log import (
     still_open,
 )
 from .projections import Rows, project
-from .shares import Waiting, draw, shares
 
-Key = tuple[str, str]
-# as many executions as a sweep chooses from
-SWEPT = 64
 # of the leases of a command that ran out
 KEPT_LOST = 10
 
@@ -116,7 +112,7 @@ class MemoryLog:
         self._clock = clock
         self._pool = pool
         self._fence = 0
-        self._draws = 0
+        self._turns = Turns()
         self._inbox_id = 0
         self.executions: dict[str, Execution] = {}
         self.commands: dict[Key, Row] = {}
@@ -521,43 +517,15 @@ class MemoryLog:
         return sorted(keys, key=waited)
 
     def _in_turn(self, keys: Iterable[Key], room: int) -> list[Key]:
-        """Of `keys`, which are in order, at most so many: one of each playbook of which nothing runs, beside
-        others, and then the shares of the executions, those first in turn of which the fewest run."""
-        queues: dict[str, list[Key]] = {}
+        """Of `keys`, which are in order, at most so many."""
+        waiting: dict[str, list[Key]] = {}
         for key in keys:
-            queues.setdefault(key[0], []).append(key)
-        heads = {id: self.commands[queue[0]].row for id, queue in queues.items()}
-        held = [(key, row) for key, row in self.commands.items() if row.status == "claimed"]
-        run = Counter(key[0] for key, _ in held)
-        left = sorted(_looked_at(heads), key=lambda id: run[id])
-        playbooks = {heads[id]["playbook"] for id in left}
-        if len(playbooks) > 1:
-            self._draws += 1
-        busy = playbooks & {row.row["playbook"] for _, row in held}
-        # only beside others are those first of which nothing runs
-        resting = playbooks - busy if busy else set()
-        taken: list[Key] = []
-        had: Counter[str] = Counter()
-        while left and len(taken) < room:
-            if resting:
-                first = {heads[id]["playbook"]: id for id in reversed(left)}
-                given = [int(first[heads[id]["playbook"]] == id and heads[id]["playbook"] in resting) for id in left]
-                resting = set()
-            else:
-                waiting = [Waiting(heads[id]["playbook"], heads[id]["weight"], not run[id]) for id in left]
-                given = shares(waiting, room - len(taken), draw(self._draws))
-            more = []
-            for id, share in zip(left, given, strict=True):
-                if len(taken) == room:
-                    break
-                got, queues[id] = queues[id][:share], queues[id][share:]
-                taken += got
-                if len(got) == share:
-                    more.append(id)
-                    had[id] += share
-                    run[id] += share
-            left = sorted(more, key=lambda id: had[id])
-        return taken
+            waiting.setdefault(key[0], []).append(key)
+        heads = {id: self.commands[queue[0]].row for id, queue in waiting.items()}
+        queues = {id: Queue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
+        held = [(key, row.row) for key, row in self.commands.items() if row.status == "claimed"]
+        running = Counter(key[0] for key, _ in held)
+        return self._turns.take(queues, running, {row["playbook"] for _, row in held}, room)
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:
         return [self._leased(key) for key in self._in_order(keys)]
@@ -571,15 +539,6 @@ class MemoryLog:
         opening = execution.events[stage["seq"] - 1].payload if stage else None
         lost = row.lost or None
         return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
-
-
-def _looked_at(heads: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Of executions in order, with their first commands, as many of each playbook."""
-    playbooks: dict[int, list[str]] = {}
-    for id, head in heads.items():
-        playbooks.setdefault(head["playbook"], []).append(id)
-    chosen = set(islice((id for row in zip_longest(*playbooks.values()) for id in row if id), SWEPT))
-    return [id for id in heads if id in chosen]
 
 
 def _first(inbox: Mapping[int, Event]) -> Inbox:

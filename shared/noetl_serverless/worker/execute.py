@@ -78,7 +78,7 @@ class Executor:
         try:
             fit(outcome)
         except (InvalidValue, TooLong) as error:
-            meta = {name: outcome.meta[name] for name in OF_EVERY_RUN if name in outcome.meta}
+            meta = {name: value for name, value in outcome.meta.items() if name in OF_EVERY_RUN}
             outcome = failed(command, value_error(error, step=command.step))
             outcome.meta = meta
         return outcome

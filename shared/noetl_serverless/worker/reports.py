@@ -143,11 +143,8 @@ class Reports:
         chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MOST_OUTCOMES]
         if not chosen:
             return None
-        if len(chosen) == len(self._ready):
-            self._ready = []
-        else:
-            taken = set(map(id, chosen))
-            self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
+        taken = set(map(id, chosen))
+        self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
         self._sent += 1
         return Batch(chosen, self._sent)
 

@@ -17,7 +17,7 @@ def busy(*weights: int) -> list[Waiting]:
 
 
 def idle(*weights: int) -> list[Waiting]:
-    return [Waiting(-place, weight, idle=True) for place, weight in enumerate(weights)]
+    return [Waiting(-1 - place, weight, idle=True) for place, weight in enumerate(weights)]
 
 
 def runs(playbook: int, count: int, *, idle: bool) -> list[Waiting]:

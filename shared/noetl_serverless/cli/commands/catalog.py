@@ -103,9 +103,6 @@ def _faults(text: str) -> list[dict[str, Any]]:
 def _warnings(text: str) -> list[dict[str, Any]]:
     """Of a playbook without mistakes."""
     from ...control_plane.registration import as_text
-    from ...playbook.grammar import BUILTIN_KINDS
-    from ...playbook.lint import lint as check
-    from ...tools import registry
+    from ...tools.plans import lint as check
 
-    kinds = BUILTIN_KINDS.union(registry.kinds())
-    return [Fault.to_dict(found) for found in check(as_text(text), kinds=kinds)]
+    return [Fault.to_dict(found) for found in check(as_text(text))]

@@ -14,10 +14,9 @@ import typer
 from ...engine.events import QUARANTINED, RETRIED
 from ...engine.failures import MOST_ITEMS
 from ...engine.stays import Stays
-from ..attempts import failed_items as item_lines
-from ..attempts import lines, time
+from ..attempts import failed_items, lines, time
 from ..client import Client
-from ..ending import dropped, failed_items, principal, quarantine, remarks, retried, warnings
+from ..ending import dropped, failed_counts, principal, quarantine, remarks, retried, warnings
 from ..failure import FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
@@ -121,7 +120,7 @@ def show_(
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         say(text)
-    for text in (*remarks(entry), *failed_items(progress.failed_items()), *_stays(progress)):
+    for text in (*remarks(entry), *failed_counts(progress.failed_items()), *_stays(progress)):
         say(text)
     if progress.dropped is not None:
         say(_dropped(progress.dropped))
@@ -239,7 +238,7 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
     failed: Counter[str] = Counter()
     for run in progress.failed_items():
         again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
-        told = item_lines(run["items"], run["unnamed"])
+        told = failed_items(run["items"], run["unnamed"])
         found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
         failed[run["step"]] += run["failed"]
     for name, texts in found.items():

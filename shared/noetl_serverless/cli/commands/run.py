@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
-from ..ending import failed_items, remarks
+from ..ending import failed_counts, remarks
 from ..failure import FAILED, WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
 from ..output import command, console, print_json, result, say, show
@@ -91,7 +91,7 @@ def show_outcome(outcome: dict[str, Any]) -> None:
     say(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
     for text in remarks(outcome):
         say(text)
-    for text in failed_items(outcome["failed_items"]):
+    for text in failed_counts(outcome["failed_items"]):
         say(f"{text}: noetls show {outcome['execution_id']} tells which")
     if outcome["status"] == "COMPLETED":
         if outcome["result"] is not None:
