@@ -149,7 +149,7 @@ class ClaimRequest(Message):
 class ClaimResponse(Message):
     commands: list[ClaimedCommand]
     # plan hash -> playbook text, for the plans the worker does not know
-    plans: dict[str, str] = {}
+    plans: dict[str, str] = Field(default_factory=dict)
 
 
 class FrameOutcome(Message):
@@ -160,7 +160,7 @@ class FrameOutcome(Message):
     ok: Int
     failed: Int
     # item index -> error, the first few
-    errors: dict[Index, dict[str, Any]] = {}
+    errors: dict[Index, dict[str, Any]] = Field(default_factory=dict)
     # mean wall time of one item
     item_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     # of the items' results, when they are by reference: see engine.digest.items_digest; hexadecimal
@@ -172,7 +172,7 @@ class ChildRequest(Message):
 
     path: str = Field(max_length=PATH_LENGTH)
     version: Int | None = None
-    payload: dict[str, Any] = {}
+    payload: dict[str, Any] = Field(default_factory=dict)
     # in place of a large `payload`: a reference to it, into the execution's own results
     payload_ref: dict[str, Any] | None = None
     return_step: str | None = Field(default=None, max_length=STEP_LENGTH)
@@ -192,13 +192,13 @@ class Outcome(CommandKey):
     ref: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     # further parts of the envelope that arcs may ask for: http, pg, py
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default_factory=dict)
     # ctx keys set by task rules
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     # of those whose value is in the result store: the references, as `ref`
-    set_refs: dict[str, dict[str, Any]] = {}
+    set_refs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     # attempt, started_at, duration_ms, ...
-    meta: dict[str, Any] = {}
+    meta: dict[str, Any] = Field(default_factory=dict)
     frame: FrameOutcome | None = None
     # for an open: how many items
     count: Int | None = None
@@ -236,7 +236,7 @@ class ReportResponse(Message):
     results: list[ReportResult]
     # what follows, already claimed for this worker
     commands: list[ClaimedCommand]
-    plans: dict[str, str] = {}
+    plans: dict[str, str] = Field(default_factory=dict)
 
 
 class HeartbeatRequest(Message):

@@ -135,6 +135,8 @@ def _sized(what: str, value: Any, most: int) -> int:
 
 def _set(outcome: Outcome) -> dict[str, Any]:
     """`set` and `set_refs`, as far as there is anything in them."""
+    if not outcome.set and not outcome.set_refs:
+        return {}
     kept: dict[str, Any] = _stored("set", outcome.set)
     refs: dict[str, Any] = _stored(e.SET_REFS, outcome.set_refs)
     if twice := kept.keys() & refs.keys():

@@ -19,6 +19,7 @@ from ..limits import ANSWER_BYTES
 from ..protocol import VERSION, WIRE
 from ..store.connection import sqlstate
 from .body import parse_body, parse_query, read_body
+from .encode import encode
 from .page import Page
 from .services import Services
 from .tokens import Caller, Role
@@ -153,11 +154,6 @@ def respond(answer: Any, status: int = 200) -> Response:
     """`answer`: a model, or JSON as it is to be sent."""
     content = answer if isinstance(answer, bytes) else encode(answer)
     return Response(content, status, media_type="application/json")
-
-
-def encode(answer: BaseModel, without: Any = None) -> bytes:
-    """`without`: fields to leave out, as pydantic's `exclude`."""
-    return answer.__pydantic_serializer__.to_json(answer, by_alias=True, exclude=without)
 
 
 def _user(request: Request, caller: Caller) -> str | None:

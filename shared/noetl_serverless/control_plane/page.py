@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import orjson
 from pydantic import BaseModel
 
 from ..limits import PAGE_BYTES
+from .encode import encode
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -43,9 +43,9 @@ def fitting(items: Iterable[Any]) -> list[bytes]:
     rows: list[bytes] = []
     left = PAGE_BYTES
     for item in items:
-        row = row_of(item)
+        row = encode(item)
         if len(row) > PAGE_BYTES and hasattr(item, "cut"):
-            row = row_of(item.cut())
+            row = encode(item.cut())
         left -= len(row) + 1
         if rows and left < 0:
             break
@@ -65,11 +65,7 @@ def clipped(items: Iterable[Row]) -> list[Row]:
     kept: list[Row] = []
     left = PAGE_BYTES
     for item in items:
-        size = len(row_of(item))
+        size = len(encode(item))
         kept.append(item if size <= left else item.cut())  # type: ignore[attr-defined]
         left -= size if size <= left else 0
     return kept
-
-
-def row_of(item: BaseModel) -> bytes:
-    return orjson.dumps(item.model_dump(mode="json", by_alias=True))

@@ -146,7 +146,8 @@ class Turn:
 
     def _append(self, event: Event) -> None:
         self.events.append(event)
-        self.head = event.seq
+        # `evolve` and `advance` give a state of its own each time
+        self.state.seq = self.head = event.seq
 
     def _quarantine(self, fact: Event, error: Exception) -> None:
         """It ends, with all that was under way kept: see `engine.events.QUARANTINED`. Its children go on."""
@@ -178,9 +179,7 @@ class Turn:
         due = row is not None or self.state.ended or self.quarantined is not None or often or unread
         # what could not be read stays as it is
         writes = due and self.case.broken is None
-        state = replace(self.state, seq=self.head)
-        snapshot = self.head if writes else self.case.snapshot
-        case = replace(self.case, state=state, head=self.head, snapshot=snapshot)
+        case = self.case.after(self.state, self.head, self.head if writes else self.case.snapshot)
         expect = None if row is not None else self.case.head
         return Part(
             case,

@@ -40,6 +40,23 @@ class Case:
         """Whether a newer release has written what this one cannot read: it is left to that one."""
         return isinstance(self.broken, NewerSchema)
 
+    def after(self, state: State, head: int, snapshot: int) -> Case:
+        """The same execution, further on."""
+        return Case(
+            self.execution_id,
+            self.catalog_id,
+            self.path,
+            self.version,
+            self.plan_hash,
+            self.parent,
+            self.depth,
+            head,
+            snapshot,
+            state,
+            self.principal,
+            self.broken,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from ... import protocol
 from ...limits import ANSWER_BYTES
-from ..operation import WORKERS, Call, Operation, encode
+from ..encode import encode
+from ..operation import WORKERS, Call, Operation
 
 A = TypeVar("A", protocol.ClaimResponse, protocol.ReportResponse)
 
