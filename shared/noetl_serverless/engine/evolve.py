@@ -95,10 +95,9 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
         return  # a frame that was suspended goes on
     if loop.returned and loop.returned[0][0] == start:
         rest = ((end, loop.returned[0][1]),) if end < loop.returned[0][1] else ()
-        loop = replace(loop, returned=rest + loop.returned[1:])
+        state.loops[key] = replace(loop, frames=index + 1, returned=rest + loop.returned[1:])
     else:
-        loop = replace(loop, next=end)
-    state.loops[key] = replace(loop, frames=index + 1)
+        state.loops[key] = replace(loop, frames=index + 1, next=end)
 
 
 def _assign(state: State, event: Event) -> None:

@@ -71,6 +71,9 @@ class Batch:
 
     def portions(self) -> Iterator[Batch]:
         """To be committed one after the other, so that none has more payloads to read than one commit may."""
+        if not self.refers():
+            yield self
+            return
         portion: dict[str, list[Outcome]] = {}
         read = 0
         for id, outcomes in self.work.items():
