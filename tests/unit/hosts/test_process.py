@@ -65,6 +65,26 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     assert process.returncode == -9
 
 
+def test_it_is_asked_to_stop_once(tmp_path: Path) -> None:
+    code = """
+import signal, time
+asked = []
+signal.signal(15, lambda *_: asked.append(1))
+print("up", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.5)
+print(len(asked), flush=True)
+"""
+    process = start(code, tmp_path)
+    first_line(process)
+    process.ask_to_stop()
+    time.sleep(0.1)
+    process.stop()
+    times = process.program.log.read_text().split()[1]
+    assert times == "1", f"it got the signal {times} times, and the second may mean something else"
+
+
 def test_it_gets_the_environment_it_was_given_and_no_other(tmp_path: Path) -> None:
     process = start("import os; print(sorted(os.environ), flush=True)", tmp_path, environment={"ONE": "1"})
     names = first_line(process)

@@ -42,6 +42,7 @@ class Process:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._asked = False
         account = program.account
         switch = account is not None and not account.is_current
         program.log.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,9 @@ class Process:
         return self._popen.poll() is None
 
     def ask_to_stop(self) -> None:
-        if self.alive:
+        """Once: a second signal means something else to many, as to let everything fall."""
+        if not self._asked and self.alive:
+            self._asked = True
             self._popen.send_signal(self.program.stop_signal)
 
     def stop(self) -> None:
