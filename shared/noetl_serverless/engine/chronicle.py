@@ -113,11 +113,14 @@ def _frame(event: Event, frames: Sequence[Event]) -> str | None:
         done = sum(frame.payload["ok"] for frame in frames)
         return f"{done} items end well" if len(frames) > FEW else _ended_well(event)
     first = error_text(payload.get("error"))
+    if payload["end"] - payload["start"] == 1:
+        return f"item {payload['start']} fails: {first}"
     return f"{payload['failed']} of the items {payload['start']} to {payload['end'] - 1} fail; the first: {first}"
 
 
 def _ended_well(event: Event) -> str:
-    return f"items {event.payload['start']} to {event.payload['end'] - 1} end well"
+    start, last = event.payload["start"], event.payload["end"] - 1
+    return f"item {start} ends well" if start == last else f"items {start} to {last} end well"
 
 
 def _width(payload: Mapping[str, Any]) -> str:

@@ -63,6 +63,14 @@ def test_only_what_no_worker_has_waits_for_one() -> None:
     assert waits == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
 
 
+def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_there_are() -> None:
+    out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (FEW_COMMANDS + 1997) + [wait(row("queued"), "b")]
+    lines = told(waits=out)[1:]
+    assert len(lines) == 2 + FEW_COMMANDS + 1 + 1, f"{len(lines)} lines"
+    assert "waits for a worker: a: and 1,997 more like these; --json tells each" in lines
+    assert lines[-1].startswith("waits for a worker: b: command")
+
+
 def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     assert told(retried=[{"since": 0, "until": 1500}])[1] == (
         "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, and went on"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -100,15 +100,27 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"  {text}", "yellow"
     for stay in document["retried"]:
         yield f"  {retried(time(stay['since']), time(stay['until']))}", "yellow"
-    for wait in document["waits"]:
-        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
-        yield f"  {what}: {wait['step']}: {wait['text']}{_held(wait)}", "yellow"
+    for text in _waits(document["waits"]):
+        yield f"  {text}", "yellow"
     for run in document["steps"]:
         again = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _chain(run["chain"])
+
+
+def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What is waited for; of a step's commands that stand alike a few, and how many more there are."""
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for wait in waits:
+        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
+        alike.setdefault((what, wait["step"]), []).append(wait)
+    for (what, step), found in alike.items():
+        for wait in found[:FEW_COMMANDS]:
+            yield f"{what}: {step}: {wait['text']}{_held(wait)}"
+        if len(found) > FEW_COMMANDS:
+            yield f"{what}: {step}: and {len(found) - FEW_COMMANDS:,} more like these; --json tells each"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
