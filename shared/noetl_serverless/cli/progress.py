@@ -222,6 +222,7 @@ class Progress:
                 row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed" if _failed(payload) else "done", self.last)
             case "loop.done" | "step.exit":
+                row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
@@ -305,7 +306,8 @@ def _seconds(ms: float | None) -> str:
 
 def line(row: StepRow) -> str:
     """A step that ended, in one line."""
-    items = f"  {row.loop} items" if row.items is not None else ""
+    done, comma, failed = row.loop.partition(",")
+    items = f"  {done} items{comma}{failed}" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
     return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
 

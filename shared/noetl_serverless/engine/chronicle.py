@@ -133,9 +133,9 @@ def _meta(payload: Mapping[str, Any], run: Run) -> str:
     if run.queued_ms is not None:
         parts.append(f"queued for {run.queued_ms / 1000:.3f} s")
     if run.run_ms is not None:
-        parts.append(f"after {run.run_ms / 1000:.3f} s")
-    if run.waited_ms:
-        parts.append(f"and a wait of {run.waited_ms / 1000:.3f} s")
+        parts.append(f"ran for {run.run_ms / 1000:.3f} s")
+    if run.waited_ms >= 0.5:
+        parts.append(f"waited for {run.waited_ms / 1000:.3f} s in between")
     if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
         parts.append(f"at attempt {meta['attempt']}")
     if meta.get("worker"):

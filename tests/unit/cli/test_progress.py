@@ -32,6 +32,16 @@ def test_a_step_ends_with_its_call() -> None:
     assert line(row) == "✓ load  2.50 s"
 
 
+def test_a_failed_loop_says_why() -> None:
+    progress = Progress()
+    opened = event("loop.opened", 1, count=2)
+    done = event("loop.done", 3, status="error", error={"message": "1 of 2 items failed; the first: no such table"})
+    [row] = progress.feed([opened, event("frame.committed", 2, ok=1, failed=1), done])
+    assert line(row) == "✗ load  2/2 items, 1 failed  2.00 s  1 of 2 items failed; the first: no such table"
+    [row] = Progress().feed([event("loop.done", 2, status="error", error={"message": "max_in_flight is no number"})])
+    assert line(row).endswith("  max_in_flight is no number")
+
+
 def test_a_failed_step_says_why() -> None:
     progress = Progress()
     [row] = progress.feed([event("command.issued", 1), event("call.error", 2, error={"message": "no such table"})])
@@ -52,7 +62,7 @@ def test_a_loop_counts_its_items_and_ends_once() -> None:
     [row] = progress.rows.values()
     assert (ended, row.loop, row.state) == ([], "4/5, 1 failed", "running")
     [row] = progress.feed([event("frame.committed", 4, ok=1, failed=0), event("loop.done", 4), event("step.exit", 5)])
-    assert line(row) == "✓ load  5/5, 1 failed items  4.00 s"
+    assert line(row) == "✓ load  5/5 items, 1 failed  4.00 s"
 
 
 def test_a_step_that_comes_again_has_a_row_of_its_own() -> None:

@@ -83,7 +83,7 @@ def test_a_failed_step_says_how_and_after_how_many_attempts(start: Any) -> None:
     found = step_of(run, "a")
     assert found["status"] == "failed"
     assert found["why"] == "http.status: 503 (line 12), after 4 attempts"
-    assert "fails: http.status: 503 (line 12) (after 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
+    assert "fails: http.status: 503 (line 12) (ran for 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
 
 
 def test_an_arc_that_does_not_ask_about_failures_is_named(start: Any) -> None:
@@ -361,7 +361,15 @@ def test_the_first_attempt_is_not_worth_a_word(start: Any) -> None:
     run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
     assert found["why"] == "it ran to its end"
-    assert "a#1 ends well (after 1.500 s, in w-3)" in texts(found)
+    assert "a#1 ends well (ran for 1.500 s, in w-3)" in texts(found)
+
+
+@pytest.mark.parametrize(("waited", "told"), [(0.04, False), (4994.0, True)])
+def test_what_a_worker_only_waited_is_told_if_it_is_anything(start: Any, waited: float, told: bool) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", "call.done", data=1, meta={"attempt": 1, "duration_ms": 2, "waited_ms": waited})
+    assert ("a#1 ends well (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
+    assert ("a#1 ends well (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
 
 
 def test_a_report_without_a_word_about_itself(start: Any) -> None:
