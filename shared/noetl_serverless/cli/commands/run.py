@@ -117,8 +117,8 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
             for row in progress.feed(page):
-                if turns.now(row):
-                    say(line(row))
+                for told in turns.now(row):
+                    say(lines(told) if isinstance(told, Folded) else line(told))
         for rest in turns.rest():
             say(lines(rest) if isinstance(rest, Folded) else line(rest))
         return
