@@ -13,6 +13,7 @@ from ..engine.failures import MOST_ITEMS, FailedItems
 from ..engine.runs import Run, run_of, started_at
 from ..engine.stays import Stays
 from .output import table
+from .put_off import PutOff
 from .turns import Folded, folded
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ MOST_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
+# of a command; other reports put it off
+COMMAND_ENDS = frozenset({"call.done", "call.error", "frame.committed"})
 FOLDED = "⋮"
 MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
 
@@ -110,6 +113,7 @@ class Progress:
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
+        self._put_off = PutOff()
         # steps that arcs have led to
         self._led: set[str] = set()
         self.status = "RUNNING"
@@ -192,7 +196,8 @@ class Progress:
         elif kind in REPORTS:
             meta = (event.get("payload") or {}).get("meta")
             issued = self._issued.pop(command, None)
-            row.add(run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta))))
+            run = run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta)))
+            row.add(self._put_off.rest(command, run) if kind in COMMAND_ENDS else self._put_off.keep(command, run))
         if row.items is None:
             row.status = STATUS.get(kind, row.status)
 

@@ -83,3 +83,14 @@ def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items(
     *_, last = _items("7", run, whole=False)
     assert last[0] == "  and 1997 more items failed: noetls explain 7 each tells of them"
     assert len(list(_items("7", run, whole=True))) == 20, "nothing is left to point to"
+
+
+def test_a_loop_that_only_waits_stands_as_in_show() -> None:
+    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it goes on when its delay is over", "due": 1500}
+    child = {"for": "child", "step": "a", "generation": 1, "text": "its sub-playbook runs as execution 8"}
+    looping = {**RUN, "status": "looping"}
+    status, why = _place(looping, [child, *[timer] * (FEW_COMMANDS + 1)])
+    assert (status, why.endswith("; and 2 more")) == ("delayed", True)
+    assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
+    assert _place(looping, [child])[0] == "parked"
+    assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"

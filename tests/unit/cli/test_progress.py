@@ -32,6 +32,29 @@ def test_a_step_ends_with_its_call() -> None:
     assert line(row) == "✓ load  2.50 s"
 
 
+def test_attempts_of_a_command_that_was_put_off_are_counted_and_told_once() -> None:
+    def tries(*numbers: int) -> dict[str, Any]:
+        return {"attempts": [{"attempt": number, "task": "load", "started_at": number} for number in numbers]}
+
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("call.deferred", 2, meta=tries(1))])
+    progress.feed([event("call.deferred", 4, command_id="load#1@2", meta={**tries(2), "attempts_dropped": 3})])
+    [row] = progress.feed(
+        [event("call.error", 6, command_id="load#1@3", meta={**tries(1, 2, 6), "attempts_dropped": 3})]
+    )
+    assert row.failed == 6, "five when it was put off, and one more"
+    assert [attempt["attempt"] for run in row.failures for attempt in run.attempts] == [1, 2, 6]
+
+
+def test_attempts_of_another_command_stay_its_own() -> None:
+    meta = {"attempts": [{"attempt": 1, "task": "load", "index": 0, "started_at": 5}]}
+    progress = Progress()
+    progress.feed([event("loop.opened", 1, count=2), event("call.deferred", 2, command_id="load#1.0", meta=meta)])
+    progress.feed([event("frame.committed", 3, command_id="load#1.1", ok=1, failed=0, meta=meta)])
+    [row] = progress.rows.values()
+    assert row.failed == 2
+
+
 def test_a_failed_loop_says_why() -> None:
     progress = Progress()
     opened = event("loop.opened", 1, count=2)

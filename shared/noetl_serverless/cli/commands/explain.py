@@ -19,6 +19,9 @@ WIDEST = 120
 FEW_ITEMS = 3
 # of a loop, commands that are out
 FEW_COMMANDS = 3
+# how a step stands, by what it waits for; of several the first of PLACES, as in show
+STANDS = {"timer": "delayed", "child": "parked"}
+PLACES = ("running", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
 
@@ -66,13 +69,14 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Its status, and why: the log alone does not say whether a worker has taken what is out."""
     own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    out = {wait.get("status") for wait in own if wait["for"] == "worker"}
-    if not out & {"queued", "running"}:
+    stands = {wait.get("status") if wait["for"] == "worker" else STANDS.get(wait["for"]) for wait in own}
+    place = next((place for place in PLACES if place in stands), None)
+    if place is None:
         return str(run["status"]), str(run["why"])
     why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:FEW_COMMANDS])
     if len(own) > FEW_COMMANDS:
         why += f"; and {len(own) - FEW_COMMANDS} more"
-    return "running" if "running" in out else "queued", why
+    return place, why
 
 
 def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
