@@ -35,7 +35,8 @@ def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            found.append({**entry, "text": text, **(_told(report) if event.type in e.REPORTS else {})})
+            told = {**_told(report), **_printed(event)} if event.type in e.REPORTS else {}
+            found.append({**entry, "text": text, **told})
     return found
 
 
@@ -52,6 +53,12 @@ def _told(run: Run) -> dict[str, Any]:
     if not run.failed:
         return known
     return {**known, "attempts": run.attempts, "attempts_dropped": run.attempts_dropped, "lost": run.lost}
+
+
+def _printed(event: Event) -> dict[str, str]:
+    """What the code of the step has printed, as far as it was kept."""
+    printed = (event.payload.get("meta") or {}).get("stdout")
+    return {"stdout": printed} if isinstance(printed, str) and printed else {}
 
 
 def _text(event: Event, frames: Sequence[Event], run: Run) -> str | None:

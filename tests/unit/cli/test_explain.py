@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.cli.commands.explain import FEW_COMMANDS, _held, _items, _lease, _lines, _place
+from noetl_serverless.cli.commands.explain import FEW_COMMANDS, FEW_LINES, _chain, _held, _items, _lease, _lines, _place
 
 RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
 
@@ -94,3 +94,13 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
     assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
     assert _place(looping, [child])[0] == "parked"
     assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
+
+
+def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
+    entry = {"seq": 3, "at": 0, "step": "a", "text": "a#1 ends well"}
+    told = [line.strip() for line, _ in _chain([{**entry, "stdout": "one\ntwo\n"}])]
+    assert told[1:] == ["prints: one", "prints: two"]
+    much = "".join(f"{number}\n" for number in range(FEW_LINES + 7))
+    told = [line.strip() for line, _ in _chain([{**entry, "stdout": much}])]
+    assert (len(told), told[-1]) == (1 + FEW_LINES + 1, "prints: and 7 more lines, which --json tells")
+    assert len(list(_chain([entry]))) == 1

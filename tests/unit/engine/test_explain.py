@@ -372,6 +372,13 @@ def test_what_a_worker_only_waited_is_told_if_it_is_anything(start: Any, waited:
     assert ("a#1 ends well (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
 
 
+def test_what_a_step_has_printed_stands_beside_its_end(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", "call.error", error={"code": "x", "message": "m"}, meta={"stdout": "found 3 rows\n"})
+    [told] = [entry["stdout"] for entry in step_of(run, "a")["chain"] if "stdout" in entry]
+    assert told == "found 3 rows\n"
+
+
 def test_a_report_without_a_word_about_itself(start: Any) -> None:
     run = start(CHAIN)
     run.done("a", {"v": 1})

@@ -19,6 +19,8 @@ WIDEST = 120
 FEW_ITEMS = 3
 # of a loop, commands that are out
 FEW_COMMANDS = 3
+# of what a step has printed
+FEW_LINES = 20
 # how a step stands, by what it waits for; of several the first of PLACES, as in show
 STANDS = {"timer": "delayed", "child": "parked"}
 PLACES = ("running", "queued", "delayed", "parked")
@@ -147,6 +149,7 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}{kept}", ""
         for text in lines(entry):
             yield f"          {text}", "yellow"
+        yield from _printed(entry.get("stdout", ""))
         for asked in entry.get("asked", ()):
             target = f" -> {asked['target']}" if "target" in asked else ""
             answer = {True: "yes", False: "no"}.get(asked.get("holds"), "cannot be told")
@@ -156,6 +159,15 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
                 yield f"            {path} = {_short(value)}", "dim"
             if "error" in asked:
                 yield f"            {asked['error']}", "red"
+
+
+def _printed(text: str) -> Iterator[tuple[str, str]]:
+    """The first lines of what the code of a step has printed."""
+    printed = text.splitlines()
+    for line in printed[:FEW_LINES]:
+        yield f"          prints: {_short(line)}", "dim"
+    if len(printed) > FEW_LINES:
+        yield f"          prints: and {len(printed) - FEW_LINES} more lines, which --json tells", "dim"
 
 
 def _held(wait: Mapping[str, Any]) -> str:
