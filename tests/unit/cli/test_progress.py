@@ -55,6 +55,21 @@ def test_attempts_of_another_command_stay_its_own() -> None:
     assert row.failed == 2
 
 
+def test_what_a_step_waited_in_its_worker_is_told_if_there_is_any() -> None:
+    def printed(waited: float) -> str:
+        progress = Progress()
+        meta = {"duration_ms": 2, "waited_ms": waited, "started_at": "2026-01-01T00:00:02Z"}
+        progress.feed([event("command.issued", 1), event("call.done", 7, meta=meta)])
+        out = StringIO()
+        Console(file=out, width=120).print(progress.steps())
+        return out.getvalue()
+
+    told = printed(4994.0)
+    assert told.index("queued") < told.index("waited") < told.index("ran")
+    assert "1.00 s" in told and "4.99 s" in told, told
+    assert "waited" not in printed(0.2)
+
+
 def test_a_failed_loop_says_why() -> None:
     progress = Progress()
     opened = event("loop.opened", 1, count=2)
