@@ -165,6 +165,17 @@ def test_executions_are_listed_shown_and_logged(stack: Command, file: Callable[[
     assert stack("events", execution, "--follow").out.count("\n") == 4
 
 
+def test_a_sub_playbook_says_who_started_it_and_is_listed_below_it(stack: Command, file: Callable[[str], str]) -> None:
+    stack("register", file(GOOD))
+    calling = HEAD.format(name="calling") + "workflow:\n  - {step: call, tool: {kind: playbook, path: test/good}}\n"
+    parent = stack("run", file(calling), "--json").json["execution_id"]
+    [child] = stack("executions", "--parent", parent, "--json").json
+    assert (child["path"], child["parent_execution_id"]) == ("test/good", parent)
+    assert f"a sub-playbook of execution {parent}" in stack("show", child["execution_id"]).out
+    assert "a sub-playbook of" not in stack("show", parent).out
+    assert stack("executions", "--parent", child["execution_id"], "--json").json == []
+
+
 def test_cancelling_what_runs_and_what_has_ended(stack: Command, file: Callable[[str], str]) -> None:
     started = stack("run", file(SLEEPING), "--no-wait", "--json")
     assert started.status == 0

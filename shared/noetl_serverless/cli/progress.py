@@ -13,16 +13,22 @@ from ..engine.failures import MOST_ITEMS, FailedItems
 from ..engine.runs import Run, run_of, started_at
 from ..engine.stays import Stays
 from .output import table
+from .put_off import PutOff
 from .turns import Folded, folded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+# of less nobody needs to know, in ms
+LEAST_WAIT = 10
 # of a step, runs with failed attempts that are kept to be told
 MOST_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
+# of a command; other reports put it off
+COMMAND_ENDS = frozenset({"call.done", "call.error", "frame.committed"})
+COLUMNS = ("", "step", "status", "items", "time", "queued", "waited", "ran", "failed attempts")
 FOLDED = "⋮"
 MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
 
@@ -48,6 +54,8 @@ class StepRow:
     # of its commands, all together; None while nothing is known
     queued_ms: float | None = None
     run_ms: float | None = None
+    # what a worker that had them only waited: for the next attempt, or for their turn
+    waited_ms: float = 0.0
     # of its attempts that came to nothing, those kept: the first of them
     failures: list[Run] = field(default_factory=list)
     failed: int = 0
@@ -69,6 +77,7 @@ class StepRow:
             self.queued_ms = (self.queued_ms or 0) + run.queued_ms
         if run.run_ms is not None:
             self.run_ms = (self.run_ms or 0) + run.run_ms
+        self.waited_ms += run.waited_ms
         self.failed += run.failed
         if run.failed and len(self.failures) < MOST_FAILURES:
             self.failures.append(run)
@@ -110,6 +119,7 @@ class Progress:
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
+        self._put_off = PutOff()
         # steps that arcs have led to
         self._led: set[str] = set()
         self.status = "RUNNING"
@@ -141,13 +151,12 @@ class Progress:
     def steps(self, now: float | None = None, *, whole: bool = False) -> RenderableType:
         """A table of them; the turns of a cycle folded, unless the `whole` is wanted."""
         at = self.last if now is None else now
-        columns = ("", "step", "status", "items", "time", "queued", "ran", "failed attempts")
         rows = [row for row in self.rows.values() if row.state != "skipped"]
-        if whole:
-            return table(columns, [_cells(row, at) for row in rows])
-        return table(
-            columns, [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in folded(rows)]
-        )
+        told = rows if whole else folded(rows)
+        cells = [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in told]
+        # most wait for nothing
+        kept = [index for index, name in enumerate(COLUMNS) if name != "waited" or any(row[index] for row in cells)]
+        return table([COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in cells])
 
     def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
         """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
@@ -192,7 +201,8 @@ class Progress:
         elif kind in REPORTS:
             meta = (event.get("payload") or {}).get("meta")
             issued = self._issued.pop(command, None)
-            row.add(run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta))))
+            run = run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta)))
+            row.add(self._put_off.rest(command, run) if kind in COMMAND_ENDS else self._put_off.keep(command, run))
         if row.items is None:
             row.status = STATUS.get(kind, row.status)
 
@@ -222,6 +232,7 @@ class Progress:
                 row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed" if _failed(payload) else "done", self.last)
             case "loop.done" | "step.exit":
+                row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed" if _failed(payload) else "done", self.last)
         return False
 
@@ -282,21 +293,26 @@ class Progress:
 
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
-    times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _seconds(row.run_ms))
-    return (row.mark, row.title, row.told, row.loop, *times, row.failed or "")
+    times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _waited(row.waited_ms), _seconds(row.run_ms))
+    return (row.mark, row.title, row.told, row.loop, *times, row.failed or None)
 
 
 def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
     """Times, and attempts that failed, are those of all of them."""
     turns, title = rows.turns, _titles(rows)
     queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
-    times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), _seconds(ran))
-    return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or "")
+    waited = _waited(sum(row.waited_ms for row in turns))
+    times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), waited, _seconds(ran))
+    return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or None)
 
 
 def _sum(times: Iterable[float | None]) -> float | None:
     known = [ms for ms in times if ms is not None]
     return sum(known) if known else None
+
+
+def _waited(ms: float) -> str:
+    return _seconds(ms if ms >= LEAST_WAIT else None)
 
 
 def _seconds(ms: float | None) -> str:
@@ -305,7 +321,8 @@ def _seconds(ms: float | None) -> str:
 
 def line(row: StepRow) -> str:
     """A step that ended, in one line."""
-    items = f"  {row.loop} items" if row.items is not None else ""
+    done, comma, failed = row.loop.partition(",")
+    items = f"  {done} items{comma}{failed}" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
     return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
 

@@ -70,18 +70,19 @@ class Folding(Generic[T]):
         self._apart: Counter[str] = Counter()
         self._rest: dict[str, list[T]] = {}
 
-    def now(self, turn: T) -> bool:
-        """Whether it is to be told at once: of each step the first few are, and of those that have not ended well the
-        first MOST."""
+    def now(self, turn: T) -> list[T | Folded[T]]:
+        """What is to be told at once: of each step the first few turns, and of those that have not ended well the first
+        MOST, behind those of the step that came before and were not told."""
         name = turn.name
         self._seen[name] += 1
         if self._seen[name] <= FEW:
-            return True
+            return [turn]
         if turn.told not in WELL and self._apart[name] < MOST:
             self._apart[name] += 1
-            return True
+            before = self._rest.pop(name, [])
+            return [_alone(Folded(before)), turn] if before else [turn]
         self._rest.setdefault(name, []).append(turn)
-        return False
+        return []
 
     def rest(self) -> Iterator[T | Folded[T]]:
         """Those that were not told, at the end: of each step the last one by itself, and those before it as one."""

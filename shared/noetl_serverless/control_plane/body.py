@@ -46,7 +46,16 @@ def parse_query(model: type[M], request: Request) -> M:
     try:
         return model.model_validate(dict(request.query_params))
     except ValidationError as error:
-        raise InvalidRequest(_summary(error, "query"), faults=faults_of(error)) from None
+        raise InvalidRequest(_unknown(model, error) or _summary(error, "query"), faults=faults_of(error)) from None
+
+
+def _unknown(model: type[BaseModel], error: ValidationError) -> str | None:
+    """If the first mistake is a parameter that there is not: which there are."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return None
+    known = ", ".join(field.alias or name for name, field in model.model_fields.items())
+    return f"there is no parameter {str(first['loc'][0])[:100]!r}; there {'are ' + known if known else 'is none'}"
 
 
 def _refuse_constants(body: bytes) -> None:

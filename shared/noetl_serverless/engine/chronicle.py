@@ -35,7 +35,8 @@ def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            found.append({**entry, "text": text, **(_told(report) if event.type in e.REPORTS else {})})
+            told = {**_told(report), **_printed(event)} if event.type in e.REPORTS else {}
+            found.append({**entry, "text": text, **told})
     return found
 
 
@@ -52,6 +53,12 @@ def _told(run: Run) -> dict[str, Any]:
     if not run.failed:
         return known
     return {**known, "attempts": run.attempts, "attempts_dropped": run.attempts_dropped, "lost": run.lost}
+
+
+def _printed(event: Event) -> dict[str, str]:
+    """What the code of the step has printed, as far as it was kept."""
+    printed = (event.payload.get("meta") or {}).get("stdout")
+    return {"stdout": printed} if isinstance(printed, str) and printed else {}
 
 
 def _text(event: Event, frames: Sequence[Event], run: Run) -> str | None:
@@ -113,11 +120,14 @@ def _frame(event: Event, frames: Sequence[Event]) -> str | None:
         done = sum(frame.payload["ok"] for frame in frames)
         return f"{done} items end well" if len(frames) > FEW else _ended_well(event)
     first = error_text(payload.get("error"))
+    if payload["end"] - payload["start"] == 1:
+        return f"item {payload['start']} fails: {first}"
     return f"{payload['failed']} of the items {payload['start']} to {payload['end'] - 1} fail; the first: {first}"
 
 
 def _ended_well(event: Event) -> str:
-    return f"items {event.payload['start']} to {event.payload['end'] - 1} end well"
+    start, last = event.payload["start"], event.payload["end"] - 1
+    return f"item {start} ends well" if start == last else f"items {start} to {last} end well"
 
 
 def _width(payload: Mapping[str, Any]) -> str:
@@ -130,9 +140,9 @@ def _meta(payload: Mapping[str, Any], run: Run) -> str:
     if run.queued_ms is not None:
         parts.append(f"queued for {run.queued_ms / 1000:.3f} s")
     if run.run_ms is not None:
-        parts.append(f"after {run.run_ms / 1000:.3f} s")
-    if run.waited_ms:
-        parts.append(f"and a wait of {run.waited_ms / 1000:.3f} s")
+        parts.append(f"ran for {run.run_ms / 1000:.3f} s")
+    if run.waited_ms >= 0.5:
+        parts.append(f"waited for {run.waited_ms / 1000:.3f} s in between")
     if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
         parts.append(f"at attempt {meta['attempt']}")
     if meta.get("worker"):

@@ -173,6 +173,8 @@ class _Explainer:
         routed = token_key(run.step, run.generation) in self.routes
         if not routed and self.trace.error is not None and self.trace.error.get("step") == run.step:
             return "failed", error_text(self.trace.error)
+        if _went_on(run, own, last):
+            return "stopped", f"the execution ended ({self.trace.status}) before it did"
         error = last.payload.get("error")
         tries = last.payload.get("meta", {}).get("attempt", 1)
         often = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
@@ -294,6 +296,14 @@ LEFT = {
 ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED})
 FAILING = frozenset({e.CALL_ERROR})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
+
+
+def _went_on(run: Run, own: Sequence[Event], last: Event) -> bool:
+    """Whether a run was not over with `last`: an answer may open a loop, and after a sub-playbook its command may be
+    given to a worker again."""
+    if run.loop is not None:
+        return last.type != e.LOOP_DONE
+    return any(event.type == e.ISSUED for event in own[own.index(last) :])
 
 
 def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Json:

@@ -74,7 +74,10 @@ def _width(decider: Decider, loop: Loop) -> int:
     value = width.render(decider.scope()) if isinstance(width, Template) else width
     if value is None:
         return DEFAULT_IN_FLIGHT
-    width = max(1, int(value))
+    try:
+        width = max(1, int(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"max_in_flight is a whole number, not {value!r:.100}") from None
     if width > IN_FLIGHT:
         raise ValueError(f"max_in_flight is at most {IN_FLIGHT}, not {width}")
     return width

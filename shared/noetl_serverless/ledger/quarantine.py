@@ -54,8 +54,8 @@ def dropped(locked: Locked, at: int, by: Mapping[str, Any] | None) -> Turn | Non
 
 
 def _closed_by(fact: Mapping[str, Any]) -> Any:
-    """The command or the timer whose end it is, if it is any's."""
-    return fact["payload"]["timer"] if fact["type"] == e.TIMER_FIRED else fact["command"]
+    """The command or the timer whose end it is, if it is any's: what is kept may be what is wrong."""
+    return fact["payload"].get("timer") if fact["type"] == e.TIMER_FIRED else fact["command"]
 
 
 def _ended(case: Case, child: Case, at: int) -> dict[str, Any]:

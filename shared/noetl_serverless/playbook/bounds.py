@@ -77,8 +77,10 @@ class Meter:
         budget = self._budget
         if budget is None:
             return self._spent
-        turns = MAX_TURNS - budget.turns + MAX_RANGE - budget.items
-        return self._spent + turns // 10 + (MAX_WEIGHT - budget.weight) // 500 + (MAX_TEXT - budget.text) // 10_000
+        # what was refused was not done
+        turns = MAX_TURNS - max(0, budget.turns) + MAX_RANGE - max(0, budget.items)
+        weight, text = MAX_WEIGHT - max(0, budget.weight), MAX_TEXT - max(0, budget.text)
+        return self._spent + turns // 10 + weight // 500 + text // 10_000
 
 
 def weight_of(value: Any, enough: int) -> int:

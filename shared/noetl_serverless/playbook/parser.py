@@ -95,6 +95,8 @@ def _message(detail: Any, value: Any) -> str:
         return f"this must be one of {', '.join(allowed)}{hint}"
     if kind == "string_pattern_mismatch":
         return f"'{str(value)[:80]}' has not the form {context['pattern']}"
+    if kind == "too_short":
+        return f"the list has at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
     return str(detail["msg"]).replace("Input", "this").replace("List", "the list")
 
 

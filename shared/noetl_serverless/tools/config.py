@@ -66,11 +66,22 @@ def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationE
 def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), _names(model), n=1) if len(loc) == 1 else []
-        return f"unknown field {where!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+        return f"unknown field {where!r}" + (_instead(model, str(loc[0])) if len(loc) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"
-    return f"{where}: {message.removeprefix('Value error, ')}" if where else message
+    told = message.removeprefix("Value error, ")
+    told = told.replace("Input", "this", 1) if told.startswith("Input") else told
+    return f"{where}: {told}" if where else told
+
+
+def _instead(model: type[BaseModel], name: str) -> str:
+    """What may have been meant by a field that there is not."""
+    known = _names(model)
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f" (did you mean {close[0]!r}?)"
+    if name == "timeout":
+        return " (it stands in 'spec': spec: {timeout: ...})"
+    return f" (there are {', '.join(known)})" if known else ""
 
 
 def _names(model: type[BaseModel]) -> list[str]:

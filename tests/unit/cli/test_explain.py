@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.cli.commands.explain import FEW_COMMANDS, _held, _items, _lease, _lines, _place
+from noetl_serverless.cli.commands.explain import FEW_COMMANDS, FEW_LINES, _chain, _held, _items, _lease, _lines, _place
 
 RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
 
@@ -63,6 +63,14 @@ def test_only_what_no_worker_has_waits_for_one() -> None:
     assert waits == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
 
 
+def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_there_are() -> None:
+    out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (FEW_COMMANDS + 1997) + [wait(row("queued"), "b")]
+    lines = told(waits=out)[1:]
+    assert len(lines) == 2 + FEW_COMMANDS + 1 + 1, f"{len(lines)} lines"
+    assert "waits for a worker: a: and 1,997 more like these; --json tells each" in lines
+    assert lines[-1].startswith("waits for a worker: b: command")
+
+
 def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     assert told(retried=[{"since": 0, "until": 1500}])[1] == (
         "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, and went on"
@@ -75,3 +83,24 @@ def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items(
     *_, last = _items("7", run, whole=False)
     assert last[0] == "  and 1997 more items failed: noetls explain 7 each tells of them"
     assert len(list(_items("7", run, whole=True))) == 20, "nothing is left to point to"
+
+
+def test_a_loop_that_only_waits_stands_as_in_show() -> None:
+    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it goes on when its delay is over", "due": 1500}
+    child = {"for": "child", "step": "a", "generation": 1, "text": "its sub-playbook runs as execution 8"}
+    looping = {**RUN, "status": "looping"}
+    status, why = _place(looping, [child, *[timer] * (FEW_COMMANDS + 1)])
+    assert (status, why.endswith("; and 2 more")) == ("delayed", True)
+    assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
+    assert _place(looping, [child])[0] == "parked"
+    assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
+
+
+def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
+    entry = {"seq": 3, "at": 0, "step": "a", "text": "a#1 ends well"}
+    told = [line.strip() for line, _ in _chain([{**entry, "stdout": "one\ntwo\n"}])]
+    assert told[1:] == ["prints: one", "prints: two"]
+    much = "".join(f"{number}\n" for number in range(FEW_LINES + 7))
+    told = [line.strip() for line, _ in _chain([{**entry, "stdout": much}])]
+    assert (len(told), told[-1]) == (1 + FEW_LINES + 1, "prints: and 7 more lines, which --json tells")
+    assert len(list(_chain([entry]))) == 1

@@ -32,6 +32,54 @@ def test_a_step_ends_with_its_call() -> None:
     assert line(row) == "✓ load  2.50 s"
 
 
+def test_attempts_of_a_command_that_was_put_off_are_counted_and_told_once() -> None:
+    def tries(*numbers: int) -> dict[str, Any]:
+        return {"attempts": [{"attempt": number, "task": "load", "started_at": number} for number in numbers]}
+
+    progress = Progress()
+    progress.feed([event("command.issued", 1), event("call.deferred", 2, meta=tries(1))])
+    progress.feed([event("call.deferred", 4, command_id="load#1@2", meta={**tries(2), "attempts_dropped": 3})])
+    [row] = progress.feed(
+        [event("call.error", 6, command_id="load#1@3", meta={**tries(1, 2, 6), "attempts_dropped": 3})]
+    )
+    assert row.failed == 6, "five when it was put off, and one more"
+    assert [attempt["attempt"] for run in row.failures for attempt in run.attempts] == [1, 2, 6]
+
+
+def test_attempts_of_another_command_stay_its_own() -> None:
+    meta = {"attempts": [{"attempt": 1, "task": "load", "index": 0, "started_at": 5}]}
+    progress = Progress()
+    progress.feed([event("loop.opened", 1, count=2), event("call.deferred", 2, command_id="load#1.0", meta=meta)])
+    progress.feed([event("frame.committed", 3, command_id="load#1.1", ok=1, failed=0, meta=meta)])
+    [row] = progress.rows.values()
+    assert row.failed == 2
+
+
+def test_what_a_step_waited_in_its_worker_is_told_if_there_is_any() -> None:
+    def printed(waited: float) -> str:
+        progress = Progress()
+        meta = {"duration_ms": 2, "waited_ms": waited, "started_at": "2026-01-01T00:00:02Z"}
+        progress.feed([event("command.issued", 1), event("call.done", 7, meta=meta)])
+        out = StringIO()
+        Console(file=out, width=120).print(progress.steps())
+        return out.getvalue()
+
+    told = printed(4994.0)
+    assert told.index("queued") < told.index("waited") < told.index("ran")
+    assert "1.00 s" in told and "4.99 s" in told, told
+    assert "waited" not in printed(0.2)
+
+
+def test_a_failed_loop_says_why() -> None:
+    progress = Progress()
+    opened = event("loop.opened", 1, count=2)
+    done = event("loop.done", 3, status="error", error={"message": "1 of 2 items failed; the first: no such table"})
+    [row] = progress.feed([opened, event("frame.committed", 2, ok=1, failed=1), done])
+    assert line(row) == "✗ load  2/2 items, 1 failed  2.00 s  1 of 2 items failed; the first: no such table"
+    [row] = Progress().feed([event("loop.done", 2, status="error", error={"message": "max_in_flight is no number"})])
+    assert line(row).endswith("  max_in_flight is no number")
+
+
 def test_a_failed_step_says_why() -> None:
     progress = Progress()
     [row] = progress.feed([event("command.issued", 1), event("call.error", 2, error={"message": "no such table"})])
@@ -52,7 +100,7 @@ def test_a_loop_counts_its_items_and_ends_once() -> None:
     [row] = progress.rows.values()
     assert (ended, row.loop, row.state) == ([], "4/5, 1 failed", "running")
     [row] = progress.feed([event("frame.committed", 4, ok=1, failed=0), event("loop.done", 4), event("step.exit", 5)])
-    assert line(row) == "✓ load  5/5, 1 failed items  4.00 s"
+    assert line(row) == "✓ load  5/5 items, 1 failed  4.00 s"
 
 
 def test_a_step_that_comes_again_has_a_row_of_its_own() -> None:

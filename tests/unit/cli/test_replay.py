@@ -11,6 +11,10 @@ def test_a_step_that_the_state_keeps_in_quarantine_is_stopped(status: str) -> No
     assert _status({"status": status}, ended=False) == status
 
 
+def test_a_step_that_a_cancel_cut_off_is_stopped_as_in_show_and_explain() -> None:
+    assert _status({"status": "lost"}, ended=True) == "stopped"
+
+
 @pytest.mark.parametrize("status", ["ok", "error", "skipped"])
 def test_a_step_that_has_ended_is_told_as_it_ended(status: str) -> None:
     assert _status({"status": status}, ended=True) == status

@@ -56,27 +56,32 @@ def test_one_turn_alone_is_not_folded() -> None:
     assert short(turns) == ["1", "2", "3", "4", "5"]
 
 
-def as_they_end(turns: list[One]) -> tuple[list[int], list[str]]:
-    """Those that are told at once, and what is told at the end."""
+def word(item: One | Folded[One]) -> str:
+    if isinstance(item, Folded):
+        return f"{item.turns[0].number}-{item.turns[-1].number}: {item.told}"
+    return str(item.number)
+
+
+def as_they_end(turns: list[One]) -> tuple[list[str], list[str]]:
+    """What is told at once, and what is told at the end."""
     folding: Folding[One] = Folding()
-    now = [turn.number for turn in turns if folding.now(turn)]
-    return now, [
-        f"{item.turns[0].number}-{item.turns[-1].number}: {item.told}" if isinstance(item, Folded) else str(item.number)
-        for item in folding.rest()
-    ]
+    now = [word(item) for turn in turns for item in folding.now(turn)]
+    return now, [word(item) for item in folding.rest()]
 
 
 def test_turns_that_end_one_by_one_are_folded_once_there_are_many() -> None:
     now, rest = as_they_end([One("a", number) for number in range(1, 2501)])
-    assert (now, rest) == ([*range(1, FEW + 1)], [f"{FEW + 1}-2499: {2499 - FEW} done", "2500"])
+    assert now == [str(number) for number in range(1, FEW + 1)]
+    assert rest == [f"{FEW + 1}-2499: {2499 - FEW} done", "2500"]
     assert as_they_end([One("a", number) for number in range(1, FEW + 1)])[1] == []
     assert as_they_end([One("a", number) for number in range(1, FEW + 3)])[1] == [str(FEW + 1), str(FEW + 2)]
 
 
-def test_a_turn_that_fails_is_told_at_once_unless_very_many_do() -> None:
+def test_a_turn_that_fails_is_told_at_once_behind_those_before_it_unless_very_many_do() -> None:
     now, rest = as_they_end([One("a", n, "failed" if n in (70, 90) else "done") for n in range(1, 101)])
-    assert now == [*range(1, FEW + 1), 70, 90]
-    assert rest == [f"{FEW + 1}-99: {99 - FEW - 2} done", "100"]
+    before = [f"{FEW + 1}-69: {69 - FEW} done", "70", "71-89: 19 done", "90"]
+    assert now == [*(str(number) for number in range(1, FEW + 1)), *before]
+    assert rest == ["91-99: 9 done", "100"]
     now, _ = as_they_end([One("a", n, "failed") for n in range(1, 1001)])
     assert len(now) == FEW + MOST
 

@@ -83,7 +83,7 @@ def test_a_failed_step_says_how_and_after_how_many_attempts(start: Any) -> None:
     found = step_of(run, "a")
     assert found["status"] == "failed"
     assert found["why"] == "http.status: 503 (line 12), after 4 attempts"
-    assert "fails: http.status: 503 (line 12) (after 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
+    assert "fails: http.status: 503 (line 12) (ran for 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
 
 
 def test_an_arc_that_does_not_ask_about_failures_is_named(start: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_loop_s_failed_items_are_told(start: Any) -> None:
 
     found = step_of(play(start(WORKFLOWS["two loops"]), 1, failing, 0.0), "one")
     assert found["status"] == "failed"
-    assert any("fail; the first: bad: no" in entry["text"] for entry in found["chain"])
+    assert any(entry["text"].endswith(("fails: bad: no", "fail; the first: bad: no")) for entry in found["chain"])
 
 
 def test_a_step_that_there_is_not_is_refused(start: Any) -> None:
@@ -361,7 +361,22 @@ def test_the_first_attempt_is_not_worth_a_word(start: Any) -> None:
     run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
     assert found["why"] == "it ran to its end"
-    assert "a#1 ends well (after 1.500 s, in w-3)" in texts(found)
+    assert "a#1 ends well (ran for 1.500 s, in w-3)" in texts(found)
+
+
+@pytest.mark.parametrize(("waited", "told"), [(0.04, False), (4994.0, True)])
+def test_what_a_worker_only_waited_is_told_if_it_is_anything(start: Any, waited: float, told: bool) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", "call.done", data=1, meta={"attempt": 1, "duration_ms": 2, "waited_ms": waited})
+    assert ("a#1 ends well (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
+    assert ("a#1 ends well (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
+
+
+def test_what_a_step_has_printed_stands_beside_its_end(start: Any) -> None:
+    run = start("- {step: a, tool: {kind: noop}}\n")
+    run.report("a#1", "call.error", error={"code": "x", "message": "m"}, meta={"stdout": "found 3 rows\n"})
+    [told] = [entry["stdout"] for entry in step_of(run, "a")["chain"] if "stdout" in entry]
+    assert told == "found 3 rows\n"
 
 
 def test_a_report_without_a_word_about_itself(start: Any) -> None:
@@ -419,9 +434,9 @@ def test_a_few_frames_are_told_one_by_one_and_many_as_one(start: Any) -> None:
         found = texts(step_of(run, "one"))
         assert f"opens a loop of {width} items, 50 at a time" in found
         assert "the loop ends with ok" in found
-        return [text for text in found if text.endswith("end well")]
+        return [text for text in found if text.endswith(("end well", "ends well"))]
 
-    assert lines(5) == [f"items {n} to {n} end well" for n in range(5)]
+    assert lines(5) == [f"item {n} ends well" for n in range(5)]
     assert lines(6) == ["6 items end well"]
 
 
@@ -431,7 +446,7 @@ def test_a_sequential_loop_and_an_item_of_it_that_fails(start: Any) -> None:
     run.frame("two#1.0", [None], failed=1, error={"code": "bad", "message": "no", "index": 0})
     found = texts(step_of(run, "two"))
     assert "opens a loop of 5 items, one after the other" in found
-    assert "1 of the items 0 to 0 fail; the first: bad: no" in found
+    assert "item 0 fails: bad: no" in found
     assert found.count("the loop ends with error: loop.item_failed: 1 of 5 items failed; the first: no") == 1
     assert not [text for text in found if text.startswith("two#1.0")], "that a frame is issued is not told"
 
@@ -443,6 +458,30 @@ def test_a_worker_that_is_to_render_a_collection(start: Any) -> None:
     )
     run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
     assert "each#1.open is given to a worker to render its collection" in texts(step_of(run, "each"))
+
+
+def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel(start: Any) -> None:
+    run = start(
+        "- {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}\n"
+        '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
+    )
+    run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
+    run.report("each#1.open", data=[1, 2, 3], count=3)
+    run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
+    found = step_of(run, "each")
+    assert "opens a loop of 3 items, one after the other" in texts(found)
+    assert found["status"] == "stopped", f"{found['why']}: what opened the loop is not its end"
+
+
+def test_a_step_that_goes_on_after_its_sub_playbook_was_stopped_by_a_cancel(start: Any) -> None:
+    run = start(WORKFLOWS["parent"])
+    run.report("call#1", e.CALL_PARKED, child=CHILD, resume={"task": "call"})
+    (child,) = run.state.children
+    payload = {"execution_id": child, "resumes": True, "status": "ok", "data": 1}
+    run.fact(e.CHILD_ENDED, step="call", generation=1, payload=payload)
+    assert run.state.commands, "the command is given to a worker again"
+    run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
+    assert step_of(run, "call")["status"] == "stopped", "the end of its sub-playbook is not its end"
 
 
 def test_a_failure_without_an_error_has_no_reason(start: Any) -> None:

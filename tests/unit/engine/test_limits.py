@@ -162,3 +162,13 @@ def test_what_a_step_reads_has_its_limit_to_the_byte() -> None:
     assert check_scope(scope) == limits.SCOPE_BYTES
     with pytest.raises(InvalidValue, match=f"{limits.SCOPE_BYTES + 1} bytes"):
         check_scope({"ctx": {"x": scope["ctx"]["x"] + "x"}})
+
+
+def test_a_range_that_is_refused_is_told_as_such_and_not_as_a_ring(start: Any) -> None:
+    run = start(
+        '- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ range(10 ** 10) | sum > 3 }}"}]}}\n'
+        "- {step: b, tool: {kind: noop}}\n"
+    )
+    run.done("a")
+    error = run.state.error
+    assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template_error", True), error

@@ -258,7 +258,7 @@ def test_what_is_no_list_is_told_with_its_template(start, items, code, message):
     ("width", "message", "template"),
     [
         ("10001", "max_in_flight is at most 10000, not 10001", "{{ 10001 }}"),
-        ("'many'", "invalid literal for int() with base 10: 'many'", "{{ 'many' }}"),
+        ("'many'", "max_in_flight is a whole number, not 'many'", "{{ 'many' }}"),
     ],
 )
 def test_a_width_that_cannot_be_is_told_with_its_template(start, width, message, template):

@@ -288,6 +288,19 @@ async def test_a_timer_of_an_execution_that_cannot_be_read_sets_it_apart(engine:
     assert [fact["type"] for fact in (await other.quarantine_of(id)).facts] == ["timer.fired"]
 
 
+async def test_a_retry_with_a_fact_that_is_wrong_itself_ends_in_quarantine_again(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    (first,) = await engine.claim()
+    await engine.report(outcome(first, status="deferred", delay=60.0))
+    fact = e.Event(e.TIMER_FIRED, int(engine.seconds * 1000), step="a", generation=1, payload={"without": "its timer"})
+    await engine.ledger._commits.append(id, fact)
+    assert (await engine.ledger.quarantine_of(id)).error["code"] == "engine.undecidable"
+    state = await engine.ledger.retry(id)
+    assert state.quarantined, "it is decided anew, and as little as before"
+    assert [fact["payload"] for fact in (await engine.ledger.quarantine_of(id)).facts] == [{"without": "its timer"}]
+
+
 async def test_a_cancelled_execution_that_cannot_be_read_has_ended(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start()

@@ -60,6 +60,9 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
     ("kind", "config", "pointer", "message"),
     [
         ("noop", {"x": 1}, "/x", "unknown field 'x'"),
+        ("noop", {"timeout": 3}, "/timeout", "unknown field 'timeout' (it stands in 'spec': spec: {timeout: ...})"),
+        ("python", {"code": "x", "zzz": 1}, "/zzz", "unknown field 'zzz' (there are code, code_b64)"),
+        ("http", {"url": "x", "zzz": 1, "method": "FETCH"}, "/method", None),
         ("python", {"coode": "x"}, "/coode", "unknown field 'coode' (did you mean 'code'?)"),
         ("python", {}, "", "the field 'code' is required (or 'code_b64', not both)"),
         ("python", {"code_b64": "eCA9"}, "/code_b64", None),

@@ -125,6 +125,12 @@ def rerun(
         raise typer.Exit(FAILED)
 
 
+def _parting(recorded: str | None, now: str | None) -> str:
+    if recorded == now:
+        return f"first at {now}, which is given something else, or ends or leads otherwise; noetls diff tells what"
+    return f"first at {recorded or 'its end'}, now {now or 'its end'}"
+
+
 def _with_results(recorded: str, data: Path | None) -> Recording:
     if is_capsule(recorded):
         return read_capsule(Path(recorded))[0]
@@ -160,4 +166,4 @@ def _show(done: Rerun) -> None:
         say(f"the same as recorded: {done.now.value}")
     else:
         recorded, now = done.first_difference()
-        say(f"not the same as recorded: first at {recorded or 'its end'}, now {now or 'its end'}")
+        say(f"not the same as recorded: {_parting(recorded, now)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import Fault
-from ..failure import FAILED, Refused
+from ..failure import FAILED, Refused, WrongUse
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, fault_line, print_json, say, show, table
 from ..target import running_stack
@@ -18,7 +18,7 @@ FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files; a fol
 
 @command
 def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Put playbooks into the catalog; each gets the next version of its path."""
+    """Put playbooks into the catalog; each gets the next version of its path, unless it is as the newest is."""
     texts = [(file, read_text(str(file))) for file in playbook_files(files)]
     done = []
     with running_stack(data) as client:
@@ -72,7 +72,14 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
     errors: list[dict[str, Any]] = []
     warnings: list[dict[str, Any]] = []
     for file in playbook_files(files):
-        text = read_text(str(file))
+        try:
+            text = read_text(str(file))
+        except WrongUse as unreadable:
+            if len(files) == 1 and file == files[0]:
+                raise
+            # it hides nothing of what the others have
+            errors.append({"file": str(file), "message": unreadable.detail.removeprefix(f"{file}: ")})
+            continue
         faults = _faults(text)
         errors += [{"file": str(file), **fault} for fault in faults]
         warnings += [{"file": str(file), **fault} for fault in ([] if faults else _warnings(text))]

@@ -59,6 +59,9 @@ def executions(
     who: Annotated[
         str | None, typer.Option("--principal", metavar="NAME", help="Only those that NAME started, or KIND:NAME.")
     ] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="ID", help="Only the sub-playbooks that this execution started.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List executions, newest first.
@@ -69,6 +72,7 @@ def executions(
     wanted = {
         "status": status.value if status else None,
         "path": playbook,
+        "parent_execution_id": parent,
         "since": None if since is None else instant(since, "--since").isoformat(),
         "until": None if until is None else instant(until, "--until").isoformat(),
         **_starter(who),
@@ -116,6 +120,8 @@ def show_(
     say(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         say(f"started by {starter}")
+    if entry.get("parent_execution_id"):
+        say(f"a sub-playbook of execution {entry['parent_execution_id']}")
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +19,11 @@ WIDEST = 120
 FEW_ITEMS = 3
 # of a loop, commands that are out
 FEW_COMMANDS = 3
+# of what a step has printed
+FEW_LINES = 20
+# how a step stands, by what it waits for; of several the first of PLACES, as in show
+STANDS = {"timer": "delayed", "child": "parked"}
+PLACES = ("running", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
 
@@ -66,13 +71,14 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Its status, and why: the log alone does not say whether a worker has taken what is out."""
     own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    out = {wait.get("status") for wait in own if wait["for"] == "worker"}
-    if not out & {"queued", "running"}:
+    stands = {wait.get("status") if wait["for"] == "worker" else STANDS.get(wait["for"]) for wait in own}
+    place = next((place for place in PLACES if place in stands), None)
+    if place is None:
         return str(run["status"]), str(run["why"])
     why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:FEW_COMMANDS])
     if len(own) > FEW_COMMANDS:
         why += f"; and {len(own) - FEW_COMMANDS} more"
-    return "running" if "running" in out else "queued", why
+    return place, why
 
 
 def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
@@ -100,15 +106,27 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"  {text}", "yellow"
     for stay in document["retried"]:
         yield f"  {retried(time(stay['since']), time(stay['until']))}", "yellow"
-    for wait in document["waits"]:
-        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
-        yield f"  {what}: {wait['step']}: {wait['text']}{_held(wait)}", "yellow"
+    for text in _waits(document["waits"]):
+        yield f"  {text}", "yellow"
     for run in document["steps"]:
         again = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _chain(run["chain"])
+
+
+def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What is waited for; of a step's commands that stand alike a few, and how many more there are."""
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for wait in waits:
+        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
+        alike.setdefault((what, wait["step"]), []).append(wait)
+    for (what, step), found in alike.items():
+        for wait in found[:FEW_COMMANDS]:
+            yield f"{what}: {step}: {wait['text']}{_held(wait)}"
+        if len(found) > FEW_COMMANDS:
+            yield f"{what}: {step}: and {len(found) - FEW_COMMANDS:,} more like these; --json tells each"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -131,6 +149,7 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}{kept}", ""
         for text in lines(entry):
             yield f"          {text}", "yellow"
+        yield from _printed(entry.get("stdout", ""))
         for asked in entry.get("asked", ()):
             target = f" -> {asked['target']}" if "target" in asked else ""
             answer = {True: "yes", False: "no"}.get(asked.get("holds"), "cannot be told")
@@ -140,6 +159,15 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
                 yield f"            {path} = {_short(value)}", "dim"
             if "error" in asked:
                 yield f"            {asked['error']}", "red"
+
+
+def _printed(text: str) -> Iterator[tuple[str, str]]:
+    """The first lines of what the code of a step has printed."""
+    printed = text.splitlines()
+    for line in printed[:FEW_LINES]:
+        yield f"          prints: {_short(line)}", "dim"
+    if len(printed) > FEW_LINES:
+        yield f"          prints: and {len(printed) - FEW_LINES} more lines, which --json tells", "dim"
 
 
 def _held(wait: Mapping[str, Any]) -> str:

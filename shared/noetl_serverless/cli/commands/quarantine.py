@@ -53,7 +53,10 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
 @app.command()
 @command
 def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Let an execution go on as it was, with the facts that were kept. Exit status 1 if it is in quarantine again."""
+    """Let an execution go on as it was, with the facts that were kept.
+
+    Exit status 1 if it is in quarantine again, 2 if it stays there.
+    """
     with running_stack(data) as client:
         answer = client.post(f"{_place(execution_id)}/retry")
     if as_json:

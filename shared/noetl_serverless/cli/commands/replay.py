@@ -114,8 +114,11 @@ UNDER_WAY = frozenset({"opening", "running", "looping", "delayed", "parked", "wa
 
 
 def _status(row: dict[str, Any], ended: bool) -> str:
-    """In quarantine the state keeps what was under way, so that it can go on; nothing of that runs."""
+    """In quarantine the state keeps what was under way, so that it can go on; nothing of that runs. Of what ended
+    otherwise it keeps nothing but that the step had begun."""
     status = str(row["status"])
+    if status == "lost":
+        return "stopped"
     return f"stopped, was {status}" if ended and status in UNDER_WAY else status
 
 

@@ -16,6 +16,7 @@ from ..output import command, console, print_json, result, say, show
 from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
 from ..turns import Folded, Folding
+from ..unread import unread
 from .catalog import register_text
 
 
@@ -43,6 +44,10 @@ def run(
         if text is not None:
             entry = register_text(client, playbook, text)
             path, version = entry["path"], entry["version"]
+        if values and not as_json:
+            entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
+            for warning in unread(values, entry["payload"] or {}, entry["content"]):
+                say(warning)
         execution_id = client.execute(path, version, values)
         if no_wait:
             _tell_started(execution_id, as_json)
@@ -117,8 +122,8 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
             for row in progress.feed(page):
-                if turns.now(row):
-                    say(line(row))
+                for told in turns.now(row):
+                    say(lines(told) if isinstance(told, Folded) else line(told))
         for rest in turns.rest():
             say(lines(rest) if isinstance(rest, Folded) else line(rest))
         return

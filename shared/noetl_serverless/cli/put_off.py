@@ -1,0 +1,45 @@
+"""Attempts of commands that were put off: told when that was, and once more by the report that ends the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..engine.runs import Run
+
+Key = tuple[Any, ...]
+
+
+class PutOff:
+    """What the commands that have not ended have told of their failed attempts."""
+
+    def __init__(self) -> None:
+        # command -> how many, and which of them are known one by one
+        self._told: dict[str, tuple[int, set[Key]]] = {}
+
+    def keep(self, command: str, run: Run) -> Run:
+        """Of a report that puts a command off: as it is, and kept."""
+        count = len(run.attempts) + run.attempts_dropped
+        if count:
+            before, keys = self._told.get(_first(command), (0, set()))
+            self._told[_first(command)] = before + count, keys | {_key(attempt) for attempt in run.attempts}
+        return run
+
+    def rest(self, command: str, run: Run) -> Run:
+        """Of a report that ends a command: without the attempts that were told before."""
+        before, keys = self._told.pop(_first(command), (0, set()))
+        if not before:
+            return run
+        fresh = [attempt for attempt in run.attempts if _key(attempt) not in keys]
+        count = len(run.attempts) + run.attempts_dropped - before
+        return replace(run, attempts=fresh, attempts_dropped=max(0, count - len(fresh)))
+
+
+def _first(command: str) -> str:
+    """The id under which it was issued first: `a#1.3@2` is `a#1.3`, taken up again."""
+    return command.partition("@")[0]
+
+
+def _key(attempt: Mapping[str, Any]) -> Key:
+    return tuple(attempt.get(name) for name in ("task", "index", "attempt", "started_at"))

@@ -1,0 +1,23 @@
+"""A misspelled --set is said, and what the playbook may read is not."""
+
+from __future__ import annotations
+
+from noetl_serverless.cli.unread import unread
+
+CONTENT = "workload: {alert_percent: 20}\nworkflow:\n  - {step: a, set: {ctx.x: '{{ workload.limit | default(3) }}'}}\n"
+
+
+def told(*names: str) -> list[str]:
+    return list(unread(dict.fromkeys(names, 1), {"alert_percent": 20}, CONTENT))
+
+
+def test_a_name_that_the_playbook_does_not_have_is_told_with_the_one_that_is_like_it() -> None:
+    assert told("alert_precent") == [
+        "warning: nothing in the playbook has the name 'alert_precent'; did you mean 'alert_percent'?"
+    ]
+    assert told("zzz") == ["warning: nothing in the playbook has the name 'zzz'"]
+    assert len(told("alert", "limi")) == 2, "a part of a name is no name"
+
+
+def test_what_is_declared_or_read_is_not_told() -> None:
+    assert told("alert_percent", "limit") == []

@@ -1,0 +1,31 @@
+"""What is said of a query that is not as expected."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from noetl_serverless.control_plane.body import parse_query
+from noetl_serverless.control_plane.models.executions import ListExecutions
+from noetl_serverless.errors import InvalidRequest
+
+
+class Nothing(BaseModel, extra="forbid"):
+    pass
+
+
+def refusal(model: type[BaseModel], query: str) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_query(model, Request({"type": "http", "query_string": query.encode(), "headers": []}))
+    return refused.value
+
+
+def test_a_parameter_that_there_is_not_is_told_with_those_that_there_are() -> None:
+    detail = refusal(ListExecutions, "limit=2").detail
+    assert detail.startswith("there is no parameter 'limit'; there are page, page_size, before, status, path, "), detail
+    assert refusal(Nothing, "a=1").detail == "there is no parameter 'a'; there is none"
+
+
+def test_a_value_that_is_wrong_is_told_by_its_name() -> None:
+    assert "page_size: Input should be greater than or equal to 1" in refusal(ListExecutions, "page_size=0").detail
