@@ -7,8 +7,9 @@ and mappings stand as JSON. The string is never turned into a number or anything
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from jinja2 import Template as Program
 from jinja2 import Undefined, nodes
@@ -95,6 +96,12 @@ class _Compiled:
 
     def __hash__(self) -> int:
         return hash(self.source)
+
+    def at(self, place: Place) -> Self:
+        """The same, as it stands elsewhere too."""
+        other = copy(self)
+        other.place = place
+        return other
 
     def _look_at(self, tree: nodes.Template) -> None:
         """What else there is to know of the syntax tree, which is not kept."""

@@ -18,7 +18,7 @@ NAMED = 16
 # most, would take far longer there: beside steps that run ahead a thread has to wait for the interpreter, half a second
 # for what takes 5 ms
 SHORT = 8_000
-# before the name of what is written once and stands in many places: then how much a text comes to is not seen by its length
+# before the name of what is written once and stands in many places: how much that comes to is not seen by its length
 ANCHOR = "&"
 
 
