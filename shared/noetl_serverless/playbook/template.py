@@ -114,6 +114,9 @@ class _Compiled:
             self._check(tree)
         except TemplateSyntaxError as error:
             raise self._error(error.message or "syntax error", error.lineno) from None
+        except ValueError:
+            # of what is written in a template, Python refuses numbers alone
+            raise self._error("a number in the template has too many digits") from None
         except RecursionError:
             raise self._error("the template is nested too deeply") from None
         return tree

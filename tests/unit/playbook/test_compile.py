@@ -477,10 +477,9 @@ class TestRepeated:
 
     def test_each_fault_is_told_where_it_stands(self) -> None:
         block = "|\n    first\n    {{ a b }}\n"
+        given = f"  a: {block}  b: {block}  c: '{{{{ a b }}}}'\n  d: '{{{{ a b }}}}'"
         with pytest.raises(InvalidPlaybook) as error:
-            one(
-                f"step: s\ntool: {{kind: noop}}\ninput:\n  a: {block}  b: {block}  c: '{{{{ a b }}}}'\n  d: '{{{{ a b }}}}'"
-            )
+            one("step: s\ntool: {kind: noop}\ninput:\n" + given)
         assert [(fault.line, fault.column, fault.pointer) for fault in error.value.faults] == [
             (10, 1, "/workflow/0/input/a"),
             (13, 1, "/workflow/0/input/b"),
