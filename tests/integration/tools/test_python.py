@@ -16,6 +16,7 @@ import pytest
 
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.tools.python_process import PythonProcess
 
 Run = Callable[..., Awaitable[ToolOutcome]]
 
@@ -300,11 +301,20 @@ async def test_a_process_goes_to_whoever_waits_not_to_the_next_call_of_whoever_h
 async def test_a_call_that_is_cancelled_as_it_is_given_a_process_passes_it_on(tmp_path: Path) -> None:
     pool = PythonPool(1, 512, tmp_path / "p")
     try:
-        waits = asyncio.create_task(pool.run("result = 1", {}))
-        # given one, and not awake yet
+        first = asyncio.create_task(pool.run("result = 0", {}))
         await asyncio.sleep(0)
-        follows = asyncio.create_task(pool.run("result = 2", {}))
-        waits.cancel()
+        waits, follows = (asyncio.create_task(pool.run(f"result = {number}", {})) for number in (1, 2))
+        give_back = pool._give_back
+
+        def then_cancel(child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
+            end = give_back(child, keep)
+            # it is given what the first had, and is not awake yet
+            waits.cancel()
+            return end
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "_give_back", then_cancel)
+            await first
         ended, _ = await asyncio.wait([follows], timeout=10)
         assert ended, "it kept the process that it was given"
         assert (follows.result()["data"], waits.cancelled()) == (2, True)
