@@ -210,6 +210,9 @@ class _Explainer:
             chain += entries_of([skipped], self.effects)
             why = "no step that ended has led to it, and none that is under way can any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
+        if led and self.trace.status != "running":
+            why = f"it was at its join, and the execution ended ({self.trace.status}) before it could begin"
+            return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": led}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
         reaching = sorted({name for name in alive if step in self.plan.reach[name]})
         why = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from jinja2 import nodes
 
 from . import sandbox
@@ -15,9 +17,13 @@ STATUS = ("output", "status")
 
 def only_on_failure(when: Template | None) -> bool:
     """False where it cannot be told."""
-    if when is None:
-        return False
-    match sandbox.TEXT.parse(when.source).body:
+    return when is not None and _told_by(when.source)
+
+
+# a condition may stand at many arcs
+@lru_cache(maxsize=64)
+def _told_by(source: str) -> bool:
+    match sandbox.TEXT.parse(source).body:
         case [nodes.Output(nodes=[expression])]:
             return _fails(expression)
     return False

@@ -28,12 +28,15 @@ def find_reads(tree: nodes.Template) -> Reads:
 
 
 def merge(all_reads: Iterable[Reads]) -> dict[str, frozenset[str] | None]:
-    merged: dict[str, frozenset[str] | None] = {}
+    merged: dict[str, set[str] | None] = {}
     for reads in all_reads:
         for name, segments in reads.items():
-            known = merged.get(name, frozenset())
-            merged[name] = None if segments is None or known is None else known | segments
-    return merged
+            known = merged.setdefault(name, set())
+            if segments is None:
+                merged[name] = None
+            elif known is not None:
+                known.update(segments)
+    return {name: None if segments is None else frozenset(segments) for name, segments in merged.items()}
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:

@@ -7,8 +7,9 @@ and mappings stand as JSON. The string is never turned into a number or anything
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from jinja2 import Template as Program
 from jinja2 import Undefined, nodes
@@ -96,6 +97,12 @@ class _Compiled:
     def __hash__(self) -> int:
         return hash(self.source)
 
+    def at(self, place: Place) -> Self:
+        """The same, as it stands elsewhere too."""
+        other = copy(self)
+        other.place = place
+        return other
+
     def _look_at(self, tree: nodes.Template) -> None:
         """What else there is to know of the syntax tree, which is not kept."""
 
@@ -107,6 +114,9 @@ class _Compiled:
             self._check(tree)
         except TemplateSyntaxError as error:
             raise self._error(error.message or "syntax error", error.lineno) from None
+        except ValueError:
+            # of what is written in a template, Python refuses numbers alone
+            raise self._error("a number in the template has too many digits") from None
         except RecursionError:
             raise self._error("the template is nested too deeply") from None
         return tree

@@ -20,6 +20,8 @@ _WORDS = frozenset({"true", "false", "yes", "no", "1", "0", "none", ""})
 class Trees:
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
+        # what stands in many places, as an alias may, is looked at once; as if it began a document
+        self._seen: dict[tuple[type[Template | SqlTemplate], str], Template | SqlTemplate | TemplateError] = {}
 
     def place(self, path: Path, *, content: bool = False) -> Place:
         """Where `path` stands; with `content`, where its text begins."""
@@ -39,22 +41,14 @@ class Trees:
 
     def template(self, source: str, path: Path) -> Template | None:
         """None if it does not compile."""
-        try:
-            return self._known(Template(source, self.place(path, content=True)), path)
-        except TemplateError as error:
-            self._fault(error, path)
-            return None
+        return self._compiled(Template, source, path)
 
     def sql(self, value: Any, path: Path) -> Tree:
         if isinstance(value, list):
             return [self.sql(item, (*path, index)) for index, item in enumerate(value)]
         if not isinstance(value, str):
             return cast(Tree, value)
-        try:
-            return self._known(SqlTemplate(value, self.place(path, content=True)), path)
-        except TemplateError as error:
-            self._fault(error, path)
-            return ""
+        return self._compiled(SqlTemplate, value, path) or ""
 
     def condition(self, value: bool | str | None, path: Path) -> Template | None:
         """None is always true."""
@@ -101,13 +95,25 @@ class Trees:
             self.faults.add(str(error), path)
         return Template("{{ [] }}")
 
-    def _known(self, template: T, path: Path) -> T:
-        for name in LATER_NAMES & template.reads.keys():
+    def _compiled(self, kind: type[T], source: str, path: Path) -> T | None:
+        place, seen = self.place(path, content=True), self._look_at(kind, source)
+        if isinstance(seen, TemplateError):
+            below = (seen.line or 1) - 1
+            self.faults.add_at(seen.message, path, place.line + below, 1 if below else place.column, "template_error")
+            return None
+        for name in LATER_NAMES & seen.reads.keys():
             self.faults.add(f"'{name}' in a template is not supported yet", path, "not_supported")
-        return template
+        return cast(T, seen.at(place))
 
-    def _fault(self, error: TemplateError, path: Path) -> None:
-        self.faults.add_at(error.message, path, error.line, error.column, "template_error")
+    def _look_at(self, kind: type[T], source: str) -> Template | SqlTemplate | TemplateError:
+        seen = self._seen.get((kind, source))
+        if seen is None:
+            try:
+                seen = kind(source, Place(1, 1, ""))
+            except TemplateError as error:
+                seen = error
+            self._seen[kind, source] = seen
+        return seen
 
 
 def _literal(value: Any) -> str:

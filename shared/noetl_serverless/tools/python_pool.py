@@ -9,6 +9,7 @@ bind root).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -44,7 +45,7 @@ class PythonPool:
         self._folder: ScratchFolder | None = None
         self._idle: list[PythonProcess] = []
         self._busy: set[PythonProcess] = set()
-        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._waiting: FairQueue[asyncio.Future[PythonProcess]] = FairQueue()
         self._dying: set[asyncio.Future[int]] = set()
         self._closed = False
 
@@ -94,7 +95,9 @@ class PythonPool:
                 reply = _error("python.killed", "the process broke its channel to the pool", retryable=True)
             finally:
                 keep = reply is not None and not reply.get("spent") and child.usable
-                await self._give_back(child, keep=keep, wait=reply is not None)
+                end = self._give_back(child, keep)
+                if end is not None and reply is not None:
+                    await asyncio.shield(end)
         reply.pop("spent", None)
         reply["status"] = "error" if "error" in reply else "ok"
         if reply["status"] == "ok":
@@ -117,53 +120,62 @@ class PythonPool:
             self._folder = None
 
     async def _take(self, playbook: str) -> PythonProcess:
-        while True:
-            if self._closed:
-                raise RuntimeError("the pool is closed")
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive:
-                    self._busy.add(child)
-                    return child
-                self._bury(child)
-            if len(self._busy) < self._size:
-                child = self._spawn()
-                self._busy.add(child)
-                return child
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.add(playbook, waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    # it was this one's turn: pass it on
-                    self._wake()
-                else:
-                    # when many are cancelled at once, a wake may have thrown it out already
-                    self._waiting.discard(playbook, waiter)
-                raise
+        if self._closed:
+            raise RuntimeError("the pool is closed")
+        waiter: asyncio.Future[PythonProcess] = asyncio.get_running_loop().create_future()
+        self._waiting.add(playbook, waiter)
+        self._hand_out()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._waiting.discard(playbook, waiter)
+            elif waiter.exception() is None:
+                self._give_back(waiter.result(), keep=True)
+            raise
 
-    async def _give_back(self, child: PythonProcess, keep: bool, wait: bool) -> None:
+    def _hand_out(self) -> None:
+        """Those that wait are given what is free, for whoever comes before they are awake would take it from them."""
+        while self._waiting and (self._idle or len(self._busy) < self._size):
+            waiter = self._waiting.pop()
+            # when many are cancelled at once, some of them are in the queue still
+            if waiter.done():
+                continue
+            try:
+                child = self._free()
+            except OSError as error:
+                waiter.set_exception(error)
+                # the others are given what runs now, if anything does
+                if self._busy:
+                    return
+            else:
+                self._busy.add(child)
+                waiter.set_result(child)
+
+    def _free(self) -> PythonProcess:
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                return child
+            self._bury(child)
+        return self._spawn()
+
+    def _give_back(self, child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
+        """The end of the child, if it is not kept."""
         if child not in self._busy:
-            return
+            return None
         self._busy.remove(child)
+        end = None
         if keep:
             self._idle.append(child)
-            self._wake()
-            return
-        end = self._bury(child)
-        # the replacement starts while the old one dies, so that the next call finds it warm
-        self._idle.insert(0, self._spawn())
-        self._wake()
-        if wait:
-            await asyncio.shield(end)
-
-    def _wake(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.pop()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        else:
+            end = self._bury(child)
+            # the replacement starts while the old one dies, so that the next call finds it warm; where none can be
+            # started it is tried again by whoever needs it, who is told
+            with contextlib.suppress(OSError):
+                self._idle.insert(0, self._spawn())
+        self._hand_out()
+        return end
 
     def _bury(self, child: PythonProcess) -> asyncio.Future[int]:
         child.kill()

@@ -61,6 +61,9 @@ class PythonProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        except OSError:
+            self._let_go()
+            raise
         finally:
             theirs.close()
             os.close(their_print)
@@ -121,12 +124,15 @@ class PythonProcess:
     def reap(self) -> int:
         """Wait for the end of a killed child and drop what belonged to it; blocks for some milliseconds."""
         status = self._process.wait()
+        self._let_go()
+        return status
+
+    def _let_go(self) -> None:
         self._channel.close()
         if self._printed >= 0:
             os.close(self._printed)
             self._printed = -1
         shutil.rmtree(self.folder, ignore_errors=True)
-        return status
 
     async def _exchange(self, request: bytes | None, timeout: float | None) -> bytearray:
         loop = asyncio.get_running_loop()

@@ -39,7 +39,7 @@ PARTS = {
 }
 
 
-# what the worker itself writes into the meta of every outcome: numbers and instants
+# what the worker itself writes into the meta of every outcome: numbers, and instants last of all
 OF_EVERY_RUN = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
 
 

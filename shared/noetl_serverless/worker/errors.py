@@ -88,7 +88,8 @@ def _cut(value: Any, depth: int = 0) -> Any:
         case int():
             return value if LEAST <= value <= GREATEST else str(value)[:TEXT_LIMIT]
         case float():
-            return value if isfinite(value) else None
+            # orjson knows no kind of float beside it
+            return float(value) if isfinite(value) else None
         case Mapping() if depth < DEPTH_LIMIT:
             return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MEMBERS_LIMIT)}
         case list() | tuple() if depth < DEPTH_LIMIT:

@@ -18,6 +18,8 @@ NAMED = 16
 # most, would take far longer there: beside steps that run ahead a thread has to wait for the interpreter, half a second
 # for what takes 5 ms
 SHORT = 8_000
+# before the name of what is written once and stands in many places: how much that comes to is not seen by its length
+ANCHOR = "&"
 
 
 class PlanCache:
@@ -34,7 +36,7 @@ class PlanCache:
             if name in self._plans:
                 continue
             try:
-                if len(text) > SHORT:
+                if len(text) > SHORT or ANCHOR in text:
                     plan = await asyncio.to_thread(self._compile, text)
                 else:
                     plan = self._compile(text)

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import base64
+import threading
 from typing import Any
+
+import pytest
+
+from noetl_serverless.control_plane.registration import document_of
+from noetl_serverless.control_plane.routes import catalog
 
 
 async def test_registering_answers_in_the_original_s_shape(registered: dict[str, Any]) -> None:
@@ -31,6 +37,20 @@ async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Any, pla
     assert answer.json["errors"][0]["line"] == 9
     assert answer.json["errors"][0]["pointer"].startswith("/workflow/0/next")
     assert (await user.post("/api/catalog/list", {})).json == {"entries": [], "next_offset": None}
+
+
+async def test_others_are_answered_while_a_playbook_is_looked_at(
+    user: Any, playbook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def noted(content: str) -> Any:
+        threads.append(threading.get_ident())
+        return document_of(content)
+
+    monkeypatch.setattr(catalog, "document_of", noted)
+    assert (await user.post("/api/catalog/register", {"content": playbook})).json["version"] == 1
+    assert threads and threads != [threading.get_ident()], "a large one takes seconds, in which nobody is answered"
 
 
 async def test_entries_are_listed_without_and_read_with_their_text(

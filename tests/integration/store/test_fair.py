@@ -75,6 +75,18 @@ def test_every_execution_is_looked_at_as_often_whatever_the_ids(connection: Conn
     assert min(found.values()) > 30, "some are hardly looked at"
 
 
+def test_executions_of_many_playbooks_are_looked_at_wherever_those_lie(connection: Connection) -> None:
+    """Of 128 playbooks a claim looks at 64, and of each at one execution."""
+    fill(connection, [first(1_800_000_000_000) + n for n in range(1024)], 1)
+    connection.run("UPDATE noetl.command SET playbook = hashint4((execution_id % 128)::integer)")
+
+    found = Counter(id for _ in range(320) for id in looked_at(connection, 64))
+
+    # on average each 20 times
+    assert len({id % 128 for id in found}) == 128, "some playbooks are never looked at"
+    assert len(found) > 900, "of the executions of a playbook only those near its own place are looked at"
+
+
 def test_turns_go_around_before_anybody_has_a_second(connection: Connection) -> None:
     fill(connection, list(range(1, 6)), 7)
     for most, each in ((5, 1), (12, 2), (35, 7), (100, 7)):

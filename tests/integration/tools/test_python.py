@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.tools.python_process import PythonProcess
 
 Run = Callable[..., Awaitable[ToolOutcome]]
 
@@ -278,6 +280,72 @@ async def test_calls_of_a_playbook_hold_up_no_other_playbook(run: Run, pool: Pyt
     await asyncio.gather(*many, call("one"))
     # those that run, and those whose turn it is beside it
     assert ended.index("one") <= 4, "it waited behind all calls of another playbook"
+
+
+async def test_a_process_goes_to_whoever_waits_not_to_the_next_call_of_whoever_had_it(tmp_path: Path) -> None:
+    pool = PythonPool(1, 512, tmp_path / "p")
+    ended: list[str] = []
+
+    async def calls(playbook: str, count: int) -> None:
+        for _ in range(count):
+            await pool.run("result = 1", {}, playbook=playbook)
+            ended.append(playbook)
+
+    try:
+        await asyncio.gather(calls("many", 20), calls("one", 1))
+    finally:
+        await pool.close()
+    assert ended.index("one") == 1, "whoever has calls one after another kept the process to itself"
+
+
+async def test_a_call_that_is_cancelled_as_it_is_given_a_process_passes_it_on(tmp_path: Path) -> None:
+    pool = PythonPool(1, 512, tmp_path / "p")
+    try:
+        first = asyncio.create_task(pool.run("result = 0", {}))
+        await asyncio.sleep(0)
+        waits, follows = (asyncio.create_task(pool.run(f"result = {number}", {})) for number in (1, 2))
+        give_back = pool._give_back
+
+        def then_cancel(child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
+            end = give_back(child, keep)
+            # it is given what the first had, and is not awake yet
+            waits.cancel()
+            return end
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "_give_back", then_cancel)
+            await first
+        ended, _ = await asyncio.wait([follows], timeout=10)
+        assert ended, "it kept the process that it was given"
+        assert (follows.result()["data"], waits.cancelled()) == (2, True)
+    finally:
+        await pool.close()
+
+
+async def test_calls_that_wait_are_told_when_no_process_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = PythonPool(1, 512, tmp_path / "p")
+    try:
+        assert (await pool.run("result = 0", {}))["data"] == 0
+        first = asyncio.create_task(pool.run("import os; os._exit(1)", {}))
+        others = [asyncio.create_task(pool.run("result = 1", {})) for _ in range(2)]
+        await asyncio.sleep(0)
+
+        def no_more(*_: Any, **__: Any) -> None:
+            raise BlockingIOError("no more processes")
+
+        opened = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", no_more)
+            assert (await asyncio.wait_for(first, 30))["error"]["code"] == "python.killed"
+            told = await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 30)
+        assert [type(error) for error in told] == [BlockingIOError] * 2
+        assert len(os.listdir("/proc/self/fd")) <= opened, "what was opened for a process stays open without it"
+        assert not list((tmp_path / "p").glob("*/*/")), "the folder of a process stays without it"
+        assert (await pool.run("result = 3", {}))["data"] == 3
+    finally:
+        await pool.close()
 
 
 async def test_a_waiting_call_that_is_cancelled_gives_up_its_turn(tmp_path: Path) -> None:

@@ -218,7 +218,12 @@ def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped(start: 
     run.fact(e.DROPPED, payload={"seq": len(run.log), "by": None})
     told = {step["step"]: step for step in of(run)["steps"]}
     assert (told["right"]["status"], told["right"]["why"]) == ("stopped", "the execution ended (failed) before it did")
-    assert told["join"]["why"] == told["more"]["why"] == "nothing has led to it, and the execution has failed"
+    assert (told["join"]["status"], told["join"]["why"]) == (
+        "stopped",
+        "it was at its join, and the execution ended (failed) before it could begin",
+    )
+    assert [entry["text"] for entry in told["join"]["chain"]] == ["left#1 leads to join"]
+    assert told["more"]["why"] == "nothing has led to it, and the execution has failed"
 
 
 def test_what_was_kept_in_quarantine_is_told_when_it_took_effect(start: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def test_one_that_cannot_be_prepared_does_not_end_the_watch(tmp_path: Path) -> N
 
 async def test_those_of_a_group_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = Supervisor(lambda: None)
-    supervisor.start([part(name, tmp_path) for name in "abc"])
-    meet = threading.Barrier(3)
+    # of 16 instances, whatever the machine has
+    instances = 16
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    supervisor.start([part(str(number), tmp_path) for number in range(instances)])
+    meet = threading.Barrier(instances)
     stop = Process.stop
 
     def wait_for_others(process: Process) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from noetl_serverless.errors import InvalidPlaybook
 from noetl_serverless.playbook.compile import compile_playbook, load_plan
 from noetl_serverless.playbook.parser import parse
-from noetl_serverless.playbook.plan import Plan, Step, Task
-from noetl_serverless.playbook.template import BoundSql, SqlTemplate, Template, render_tree
+from noetl_serverless.playbook.plan import Place, Plan, Step, Task
+from noetl_serverless.playbook.reads import merge
+from noetl_serverless.playbook.template import BoundSql, SqlTemplate, Template, TemplateError, render_tree
 
 from .playbooks import playbook, step, tool
 
@@ -443,3 +445,55 @@ class TestReads:
         )
         assert compiled.steps["a"].parks
         assert not compiled.steps["b"].parks
+
+
+class TestRepeated:
+    """A template that stands in many places, by an alias or as it was written."""
+
+    def test_it_is_looked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each alias of a list of aliases makes ten times as much of it."""
+        looked_at: list[str] = []
+        init = Template.__init__
+
+        def counted(self: Template, source: str, place: Place | None = None) -> None:
+            looked_at.append(source)
+            init(self, source, place)
+
+        monkeypatch.setattr(Template, "__init__", counted)
+        tens = ["a: &a [" + ", ".join(["'{{ ctx.x + 1 }}'"] * 10) + "]"]
+        tens += [f"{name}: &{name} [" + ", ".join([f"*{of}"] * 10) + "]" for of, name in zip("abc", "bcd", strict=True)]
+        given = one("step: s\ntool: {kind: noop}\ninput:\n  " + "\n  ".join(tens)).input
+        assert isinstance(given, dict)
+        assert render_tree(given, {"ctx": {"x": 1}})["d"] == [[[[2] * 10] * 10] * 10] * 10
+        assert looked_at.count("{{ ctx.x + 1 }}") == 1, "a few hundred characters take a quarter of a minute"
+
+    def test_each_is_told_where_it_stands(self) -> None:
+        given = one("step: s\ntool: {kind: noop}\ninput:\n  a: '{{ ctx.x.y }}'\n  b: '{{ ctx.x.y }}'").input
+        assert isinstance(given, dict)
+        lines = []
+        for template in given.values():
+            with pytest.raises(TemplateError) as told:
+                render_tree(template, {"ctx": {"x": {}}})
+            lines.append((told.value.line, told.value.column))
+        assert lines == [(8, 10), (9, 10)]
+
+    def test_each_fault_is_told_where_it_stands(self) -> None:
+        block = "|\n    first\n    {{ a b }}\n"
+        given = f"  a: {block}  b: {block}  c: '{{{{ a b }}}}'\n  d: '{{{{ a b }}}}'"
+        with pytest.raises(InvalidPlaybook) as error:
+            one("step: s\ntool: {kind: noop}\ninput:\n" + given)
+        assert [(fault.line, fault.column, fault.pointer) for fault in error.value.faults] == [
+            (10, 1, "/workflow/0/input/a"),
+            (13, 1, "/workflow/0/input/b"),
+            (14, 10, "/workflow/0/input/c"),
+            (15, 10, "/workflow/0/input/d"),
+        ]
+
+    def test_what_many_templates_read_is_put_together_once(self) -> None:
+        """Not anew for each: of a megabyte of them that took half a minute."""
+        names = [f"n{number}" for number in range(20_000)]
+        began = time.process_time()
+        found = merge({"ctx": frozenset({name})} for name in names)
+        assert found == {"ctx": frozenset(names)}
+        assert time.process_time() - began < 1, "it takes the square of how many there are"
+        assert merge([{"ctx": None}, {"ctx": frozenset({"a"})}]) == {"ctx": None}

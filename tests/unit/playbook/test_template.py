@@ -232,6 +232,10 @@ class TestBounds:
         with pytest.raises(TemplateError, match="longer than"):
             Template("{{ 1 }}" + " " * 65536)
 
+    def test_a_number_that_python_does_not_read_is_an_error_not_a_crash(self) -> None:
+        with pytest.raises(TemplateError, match="too many digits"):
+            Template("{{ " + "1" * 5000 + " }}")
+
     def test_deep_nesting_is_an_error_not_a_crash(self) -> None:
         with pytest.raises(TemplateError):
             Template("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}").render({})

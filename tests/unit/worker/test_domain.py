@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from noetl_serverless import limits
 from noetl_serverless.playbook.values import InvalidValue, stored
 from noetl_serverless.protocol import ChildRequest, ReportRequest
+from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.encoding import foreign
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.domain import admitted
@@ -249,3 +250,20 @@ async def test_the_fast_way_makes_of_a_value_what_the_slow_one_does(value: Any) 
     with pytest.raises(InvalidValue) as caught:
         await admitted(value, "data")
     assert (caught.value.path, caught.value.rule) == (["data", *refused.path], refused.rule)
+
+
+@pytest.mark.parametrize("name", ["attempt", "waited_ms", "delivery"])
+async def test_a_secret_of_a_tool_is_masked_under_any_name(bench: Any, make: Any, name: str) -> None:
+    masking.register("tops3cret-of-a-run")
+    bench.tool("a", ToolOutcome("ok", meta={name: "with tops3cret-of-a-run"}))
+    outcome = await bench.run(make.step(make.task("a")))
+    assert "tops3cret-of-a-run" not in outcome.model_dump_json()
+
+
+async def test_a_kind_of_float_is_a_float(bench: Any, make: Any) -> None:
+    class Measured(float):
+        """As that of numpy is one."""
+
+    bench.tool("a", ToolOutcome("ok", extra={"pg": Measured(1.5)}, meta={"waited": Measured(2.5)}))
+    outcome = wire(await bench.run(make.step(make.task("a"))))
+    assert (outcome.status, outcome.extra["pg"], outcome.meta["waited"]) == ("done", 1.5, 2.5)

@@ -28,10 +28,11 @@ async def test_a_text_is_compiled_where_it_holds_up_least() -> None:
         threads[text] = threading.get_ident()
         return text
 
-    short, long = "x" * SHORT, "x" * (SHORT + 1)
-    await PlanCache(compile).add({"a": short, "b": long})
+    short, long, repeated = "x" * SHORT, "x" * (SHORT + 1), "a: &a [1, 2]\nb: [*a, *a]"
+    await PlanCache(compile).add({"a": short, "b": long, "c": repeated})
     assert threads[short] == threading.get_ident(), "it waits for the interpreter in another thread"
     assert threads[long] != threading.get_ident(), "nothing else runs until it is compiled"
+    assert threads[repeated] != threading.get_ident(), "a short text may come to very much"
 
 
 async def test_the_least_recently_used_goes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ...errors import InvalidRequest
 from ..models.catalog import (
     CatalogEntries,
@@ -19,7 +21,9 @@ from ..registration import document_of
 
 async def register(call: Call) -> Registered:
     body: Register = call.body
-    entry, new = await call.services.catalog.register(document_of(body.content))
+    # of a large playbook it takes seconds, in which others are answered
+    document = await asyncio.to_thread(document_of, body.content)
+    entry, new = await call.services.catalog.register(document)
     said = "registered" if new else "unchanged: already registered"
     return Registered(
         message=f"{entry.path} version {entry.version} {said}",

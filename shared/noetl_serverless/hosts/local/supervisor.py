@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from .process import Process, Program
@@ -101,8 +102,12 @@ class Supervisor:
             processes = [part.process for part in group if part.process is not None]
             for process in processes:
                 process.ask_to_stop()
-            # together, or each that is deaf would be waited for
-            await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
+            # together, or each that is deaf would be waited for; there are no more threads by themselves than a few
+            loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(max(1, len(processes)))
+            try:
+                await asyncio.gather(*(loop.run_in_executor(threads, process.stop) for process in processes))
+            finally:
+                threads.shutdown(wait=False)
 
     def kill(self) -> None:
         for part in reversed(self.parts):

@@ -458,9 +458,11 @@ CREATE FUNCTION noetl.fair(pool_name text, most integer) RETURNS tid[] LANGUAGE 
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     wanted tid[] := '{}';
-    -- where the circles begin, that of playbooks and those of their executions. Each is gone round in two laps: from there
-    -- to its end, and from its beginning to there
+    -- where the circle of playbooks begins, and where those of their executions do: were it the same, a playbook would be
+    -- met from near its own place alone, and so only those of its executions whose place is near. Each circle is gone round
+    -- in two laps: from there to its end, and from its beginning to there
     start integer := floor(random() * 4294967296 - 2147483648);
+    origin integer := floor(random() * 4294967296 - 2147483648);
     -- the playbook seen last
     seen bigint := start;
     lap integer := 0;
@@ -507,7 +509,7 @@ BEGIN
                 END IF;
             END LOOP;
             EXIT WHEN cardinality(playbooks) = 0;
-            places := array_fill(start, ARRAY[cardinality(playbooks)]);
+            places := array_fill(origin, ARRAY[cardinality(playbooks)]);
             lasts := array_fill(-1::bigint, ARRAY[cardinality(playbooks)]);
             laps := array_fill(0, ARRAY[cardinality(playbooks)]);
         END IF;
@@ -524,7 +526,7 @@ BEGIN
                 WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[i]
                   AND (hashint8(c.execution_id), c.execution_id) > (places[i], lasts[i])
                 ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
-                IF FOUND AND (laps[i] = 0 OR head.place < start) THEN
+                IF FOUND AND (laps[i] = 0 OR head.place < origin) THEN
                     places[i] := head.place;
                     lasts[i] := head.execution_id;
                     ids := ids || head.execution_id;
