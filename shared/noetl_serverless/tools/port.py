@@ -17,6 +17,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from ..protocol import ChildRequest
+from .fair_queue import NOBODYS, Share
 
 if TYPE_CHECKING:
     from .python_pool import PythonPool
@@ -86,8 +87,8 @@ class ToolContext:
     allow_private_http: bool = False
     # around what is no run time of the call: waiting for its turn
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
-    # the hash of its text: those of one playbook wait for their turn together
-    playbook: str = ""
+    # those of one playbook, by the hash of its text, wait for their turn together
+    share: Share = NOBODYS
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
-from .fair_queue import FairQueue
+from .fair_queue import NOBODYS, FairQueue, Share
 from .python_process import ChildLost, NotReady, PythonProcess
 from .scratch import ScratchFolder
 
@@ -64,10 +64,10 @@ class PythonPool:
         input: dict[str, Any],
         timeout: float | None = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
-        playbook: str = "",
+        share: Share = NOBODYS,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
-        `waiting`, in turn among playbooks.
+        `waiting`, in turn among shares.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
@@ -80,7 +80,7 @@ class PythonPool:
         reply: dict[str, Any] | None = None
         while reply is None:
             with waiting():
-                child = await self._take(playbook)
+                child = await self._take(share)
             try:
                 reply = _read(await child.call(request, timeout))
             except NotReady:
@@ -119,17 +119,17 @@ class PythonPool:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
 
-    async def _take(self, playbook: str) -> PythonProcess:
+    async def _take(self, share: Share) -> PythonProcess:
         if self._closed:
             raise RuntimeError("the pool is closed")
         waiter: asyncio.Future[PythonProcess] = asyncio.get_running_loop().create_future()
-        self._waiting.add(playbook, waiter)
+        self._waiting.add(share, waiter)
         self._hand_out()
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiting.discard(playbook, waiter)
+                self._waiting.discard(share, waiter)
             elif waiter.exception() is None:
                 self._give_back(waiter.result(), keep=True)
             raise

@@ -20,6 +20,7 @@ from ..protocol import ClaimedCommand, Outcome
 from ..results.offload import dump, selection
 from ..telemetry.logs import log_context
 from ..telemetry.masking import masking
+from ..tools.fair_queue import Share
 from .attempts import Attempts
 from .budget import Budget
 from .collection import render_collection
@@ -108,6 +109,7 @@ class Executor:
             attempts=attempts,
             stopwatch=stopwatch,
             lease=lease,
+            share=Share(command.plan, plan.weight),
         )
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())

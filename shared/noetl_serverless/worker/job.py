@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..playbook.plan import Step
 from ..protocol import ChildRequest, ClaimedCommand
+from ..tools.fair_queue import NOBODYS, Share
 from .attempts import Attempts
 from .budget import Budget
 from .lease import Lease
@@ -33,6 +34,8 @@ class Job:
     attempts: Attempts = field(default_factory=Attempts)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     lease: Lease = field(default_factory=Lease)
+    # of what is short in a worker, as processes are
+    share: Share = NOBODYS
 
     def of_item(
         self,
@@ -55,6 +58,7 @@ class Job:
             self.attempts,
             self.stopwatch,
             self.lease,
+            self.share,
         )
 
 

@@ -184,7 +184,7 @@ class Pipeline:
             self.attempt,
             # the same for every attempt at, and every delivery of, the same call
             f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
-            command.plan,
+            self.job.share,
         )
 
     # -- following the rules

@@ -15,6 +15,7 @@ from ..ports import ResultStore
 from ..results.reader import Resolver
 from ..telemetry import metrics
 from ..telemetry.masking import masking
+from ..tools.fair_queue import Share
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ..tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
@@ -61,8 +62,8 @@ class Identity:
     step: str
     attempt: int
     idempotency_key: str
-    # the hash of its text
-    playbook: str
+    # of the playbook
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: 
             scratch=toolbox.scratch,
             allow_private_http=toolbox.allow_private_http,
             waiting=stopwatch.resting,
-            playbook=identity.playbook,
+            share=identity.share,
         )
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)

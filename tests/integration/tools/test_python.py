@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.tools.python_process import PythonProcess
@@ -272,7 +273,7 @@ async def test_calls_of_a_playbook_hold_up_no_other_playbook(run: Run, pool: Pyt
     ended: list[str] = []
 
     async def call(playbook: str) -> None:
-        await run("python", {"code": "import time; time.sleep(0.05)"}, playbook=playbook)
+        await run("python", {"code": "import time; time.sleep(0.05)"}, share=Share(playbook))
         ended.append(playbook)
 
     many = [asyncio.create_task(call("many")) for _ in range(16)]
@@ -282,13 +283,27 @@ async def test_calls_of_a_playbook_hold_up_no_other_playbook(run: Run, pool: Pyt
     assert ended.index("one") <= 4, "it waited behind all calls of another playbook"
 
 
+async def test_a_playbook_of_more_weight_has_the_processes_more_often(run: Run, pool: PythonPool) -> None:
+    ended: list[str] = []
+
+    async def call(share: Share) -> None:
+        await run("python", {"code": "import time; time.sleep(0.02)"}, share=share)
+        ended.append(share.key)
+
+    await asyncio.gather(*(call(share) for share in (Share("heavy", 30), Share("light", 10)) for _ in range(24)))
+    heavy = ended[:24].count("heavy")
+    assert 16 <= heavy <= 20, (
+        f"of the first 24 calls that ended {heavy} are of the playbook that weighs three times as much"
+    )
+
+
 async def test_a_process_goes_to_whoever_waits_not_to_the_next_call_of_whoever_had_it(tmp_path: Path) -> None:
     pool = PythonPool(1, 512, tmp_path / "p")
     ended: list[str] = []
 
     async def calls(playbook: str, count: int) -> None:
         for _ in range(count):
-            await pool.run("result = 1", {}, playbook=playbook)
+            await pool.run("result = 1", {}, share=Share(playbook))
             ended.append(playbook)
 
     try:

@@ -1,17 +1,17 @@
-"""Turns go around among keys, and within a key to whoever came first."""
+"""Turns go around among keys by their weights, and within a key to whoever came first."""
 
 from __future__ import annotations
 
 import pytest
 
-from noetl_serverless.tools.fair_queue import FairQueue
+from noetl_serverless.tools.fair_queue import FairQueue, Share
 
 
-def queue(*items: str) -> FairQueue[str]:
+def queue(*items: str, **weights: int) -> FairQueue[str]:
     """Of items whose first letter is their key."""
     made: FairQueue[str] = FairQueue()
     for item in items:
-        made.add(item[0], item)
+        made.add(Share(item[0], weights.get(item[0], 1)), item)
     return made
 
 
@@ -29,16 +29,42 @@ def test_one_of_each_key_in_turn() -> None:
 def test_whoever_comes_last_has_a_turn_after_one_of_each_other() -> None:
     waiting = queue("a1", "a2", "a3", "b1", "b2")
     assert [waiting.pop(), waiting.pop()] == ["a1", "b1"]
-    waiting.add("c", "c1")
+    waiting.add(Share("c"), "c1")
     assert drained(waiting) == ["a2", "b2", "c1", "a3"]
+
+
+def test_turns_are_in_proportion_to_weights() -> None:
+    found = drained(queue(*(f"{key}{number}" for number in range(40) for key in "ab"), a=3, b=1))
+    assert [sum(item[0] == "b" for item in found[:count]) for count in (4, 20, 40)] == [1, 5, 10]
+
+
+def test_whoever_comes_often_and_is_never_two_has_no_more_turns_than_it_weighs() -> None:
+    waiting = queue(*(f"a{number}" for number in range(40)), "b", a=3)
+    found = []
+    for _ in range(20):
+        found.append(waiting.pop())
+        if found[-1] == "b":
+            waiting.add(Share("b", 1), "b")
+    assert found.count("b") == 5, "with each call it came anew, and had a turn before its time"
+
+
+def test_nobody_waits_for_ever_behind_those_that_come_anew() -> None:
+    waiting = queue("a1")
+    for number in range(3):
+        waiting.add(Share(f"new{number}", 1), f"new{number}")
+    found = []
+    for number in range(3, 30):
+        found.append(waiting.pop())
+        waiting.add(Share(f"new{number}", 1), f"new{number}")
+    assert "a1" in found[:4]
 
 
 def test_whoever_went_has_no_turn() -> None:
     waiting = queue("a1", "a2", "b1")
-    waiting.discard("a", "a1")
-    waiting.discard("b", "b1")
-    waiting.discard("b", "b1")
-    waiting.discard("a", "of another")
+    waiting.discard(Share("a"), "a1")
+    waiting.discard(Share("b"), "b1")
+    waiting.discard(Share("b"), "b1")
+    waiting.discard(Share("a"), "of another")
     assert list(waiting) == ["a2"]
     assert drained(waiting) == ["a2"]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Rule
-from noetl_serverless.protocol import ChildRequest
+from noetl_serverless.protocol import ChildRequest, Frame
 from noetl_serverless.results import patience
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker import pipeline
 from noetl_serverless.worker.backoff import backoff
@@ -29,6 +31,15 @@ async def test_a_single_tool_gives_its_data(bench: Any, make: Any) -> None:
     assert (outcome.status, outcome.data, outcome.error) == ("done", {"n": 1}, None)
     assert outcome.meta["attempt"] == 1
     assert {"duration_ms", "started_at"} <= outcome.meta.keys()
+
+
+async def test_a_tool_is_told_in_whose_name_it_waits_and_what_that_weighs(bench: Any, make: Any) -> None:
+    tool = bench.tool("a")
+    single, looped = make.step(make.task("a")), make.step(make.task("a"), loop=make.loop())
+    frame = {"frame": Frame(index=0, start=0, end=1, concurrency=1), "count": 1, "items": [1]}
+    for step, more in ((single, {}), (looped, {"kind": "frame", **frame})):
+        await bench.executor.run(bench.command(step, **more), replace(make.plan(step), weight=30), bench.budget)
+    assert [context.share for context in tool.contexts] == [Share("h", 30)] * 2
 
 
 async def test_an_error_fails_the_step_and_says_where(bench: Any, make: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from noetl_serverless.errors import NotFound, Unavailable
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.telemetry.masking import masking
+from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
 from noetl_serverless.worker import toolbox as module
 from noetl_serverless.worker.stopwatch import Stopwatch
@@ -18,7 +19,7 @@ from noetl_serverless.worker.toolbox import Called, Identity, Toolbox, call_tool
 
 from .conftest import FakeTool
 
-IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0", "hash")
+IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0", Share("hash", 30))
 
 
 def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
