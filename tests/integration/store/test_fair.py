@@ -87,6 +87,13 @@ def test_executions_of_many_playbooks_are_looked_at_wherever_those_lie(connectio
     assert len(found) > 900, "of the executions of a playbook only those near its own place are looked at"
 
 
+def test_each_is_given_once_wherever_on_the_circle_it_begins(connection: Connection) -> None:
+    fill(connection, list(range(1, 41)), 1)
+    for _ in range(20):
+        found = looked_at(connection, 40)
+        assert len(found) == len(set(found)) == 40, "some were met on both laps, and so others are left"
+
+
 def test_turns_go_around_before_anybody_has_a_second(connection: Connection) -> None:
     fill(connection, list(range(1, 6)), 7)
     for most, each in ((5, 1), (12, 2), (35, 7), (100, 7)):

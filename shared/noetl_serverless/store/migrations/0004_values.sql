@@ -473,6 +473,11 @@ DECLARE
     laps integer[] := '{}';
     quota integer;
     head record;
+    -- many of them at a stroke: how many rows are read for them, what of these is the first of its execution, and whether
+    -- that is each so far
+    asked integer;
+    heads record;
+    dense boolean;
     -- the executions that are looked at
     ids bigint[];
     books integer[];
@@ -492,7 +497,10 @@ DECLARE
     rest integer[];
     room integer;
     i integer;
+    -- what was locked now, whose each is, and how many each has got
     got tid[];
+    holders integer[];
+    counts integer[];
 BEGIN
     WHILE most > 0 AND cardinality(wanted) = 0 LOOP
         IF 2 = ALL (laps) THEN
@@ -521,24 +529,59 @@ BEGIN
         FOR k IN 1..2 * cardinality(playbooks) LOOP
             i := (k - 1) % cardinality(playbooks) + 1;
             quota := ceil((64 - cardinality(ids))::float8 / greatest(1, cardinality(playbooks) - k + 1));
+            dense := true;
             WHILE quota > 0 AND laps[i] < 2 LOOP
-                SELECT hashint8(c.execution_id) AS place, c.execution_id, c.weight, c.issued_at INTO head FROM noetl.command c
-                WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[i]
-                  AND (hashint8(c.execution_id), c.execution_id) > (places[i], lasts[i])
-                ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
-                IF FOUND AND (laps[i] = 0 OR head.place < origin) THEN
-                    places[i] := head.place;
-                    lasts[i] := head.execution_id;
-                    ids := ids || head.execution_id;
-                    books := books || playbooks[i];
-                    weights := weights || head.weight;
-                    ages := ages || head.issued_at;
-                    quota := quota - 1;
+                IF NOT dense OR quota = 1 THEN
+                    -- the next execution, however many commands the one before it has
+                    SELECT hashint8(c.execution_id) AS place, c.execution_id, c.weight, c.issued_at INTO head
+                    FROM noetl.command c
+                    WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = playbooks[i]
+                      AND (hashint8(c.execution_id), c.execution_id) > (places[i], lasts[i])
+                    ORDER BY hashint8(c.execution_id), c.execution_id, c.issued_at, c.seq LIMIT 1;
+                    IF FOUND AND (laps[i] = 0 OR head.place < origin) THEN
+                        places[i] := head.place;
+                        lasts[i] := head.execution_id;
+                        ids := ids || head.execution_id;
+                        books := books || playbooks[i];
+                        weights := weights || head.weight;
+                        ages := ages || head.issued_at;
+                        quota := quota - 1;
+                        CONTINUE;
+                    END IF;
                 ELSE
-                    laps[i] := laps[i] + 1;
-                    places[i] := -2147483648;
-                    lasts[i] := -1;
+                    -- at a stroke, as long as each has but one
+                    asked := quota;
+                    SELECT count(*) AS rows, count(*) FILTER (WHERE c.first)::integer AS firsts,
+                        array_agg(c.execution_id) FILTER (WHERE c.first) AS ids,
+                        array_agg(c.weight) FILTER (WHERE c.first) AS weights,
+                        array_agg(c.issued_at) FILTER (WHERE c.first) AS ages
+                    INTO heads FROM (
+                        SELECT n.*, n.execution_id IS DISTINCT FROM lag(n.execution_id) OVER (
+                            ORDER BY hashint8(n.execution_id), n.execution_id, n.issued_at, n.seq) AS first
+                        FROM (
+                            SELECT p.execution_id, p.weight, p.issued_at, p.seq FROM noetl.command p
+                            WHERE p.status = 'pending' AND p.pool = pool_name AND p.playbook = playbooks[i]
+                              AND (hashint8(p.execution_id), p.execution_id) > (places[i], lasts[i])
+                              AND hashint8(p.execution_id) < CASE laps[i] WHEN 0 THEN 2147483648 ELSE origin END
+                            ORDER BY hashint8(p.execution_id), p.execution_id, p.issued_at, p.seq LIMIT asked
+                        ) n
+                    ) c;
+                    dense := heads.firsts = heads.rows;
+                    IF heads.firsts > 0 THEN
+                        lasts[i] := heads.ids[heads.firsts];
+                        places[i] := hashint8(lasts[i]);
+                        ids := ids || heads.ids;
+                        books := books || array_fill(playbooks[i], ARRAY[heads.firsts]);
+                        weights := weights || heads.weights;
+                        ages := ages || heads.ages;
+                        quota := quota - heads.firsts;
+                    END IF;
+                    -- fewer rows than were asked for are the last of the lap
+                    CONTINUE WHEN heads.rows = asked;
                 END IF;
+                laps[i] := laps[i] + 1;
+                places[i] := -2147483648;
+                lasts[i] := -1;
             END LOOP;
         END LOOP;
         mixed := books[1] <> ANY (books);
@@ -580,24 +623,30 @@ BEGIN
                     ARRAY(SELECT weights[w.i] FROM unnest(waiting) AS w(i)),
                     ARRAY(SELECT coalesce(w.i = ANY (resting), false) FROM unnest(waiting) AS w(i)), room, draw);
             END IF;
+            -- one after the other, and none once there is no room: nothing is locked that is not taken
+            SELECT coalesce(array_agg(t.place), '{}'), coalesce(array_agg(t.i), '{}') INTO got, holders FROM (
+                SELECT w.i, free.place FROM unnest(waiting, shares) AS w(i, share) CROSS JOIN LATERAL (
+                    SELECT c.ctid AS place FROM noetl.command c
+                    WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = books[w.i]
+                      AND hashint8(c.execution_id) = hashint8(ids[w.i]) AND c.execution_id = ids[w.i]
+                    -- its own locks hold up nobody: those it had before come first again
+                    ORDER BY c.issued_at, c.seq OFFSET had[w.i] LIMIT w.share FOR UPDATE SKIP LOCKED
+                ) free
+                WHERE w.share > 0 LIMIT room
+            ) t;
+            wanted := wanted || got;
+            EXIT WHEN cardinality(wanted) >= most;
+            counts := array_fill(0, ARRAY[cardinality(ids)]);
+            FOREACH i IN ARRAY holders LOOP
+                counts[i] := counts[i] + 1;
+            END LOOP;
             rest := '{}';
             FOR k IN 1..cardinality(waiting) LOOP
-                EXIT WHEN cardinality(wanted) >= most;
                 i := waiting[k];
-                IF shares[k] > 0 THEN
-                    SELECT coalesce(array_agg(w.place), '{}') INTO got FROM (
-                        SELECT c.ctid AS place FROM noetl.command c
-                        WHERE c.status = 'pending' AND c.pool = pool_name AND c.playbook = books[i]
-                          AND hashint8(c.execution_id) = hashint8(ids[i]) AND c.execution_id = ids[i]
-                        -- its own locks hold up nobody: those it had before come first again
-                        ORDER BY c.issued_at, c.seq OFFSET had[i] LIMIT shares[k] FOR UPDATE SKIP LOCKED
-                    ) w;
-                    wanted := wanted || got;
-                    CONTINUE WHEN cardinality(got) < shares[k];
-                    had[i] := had[i] + shares[k];
-                    IF mixed THEN
-                        resting := array_remove(resting, i);
-                    END IF;
+                CONTINUE WHEN counts[i] < shares[k];
+                had[i] := had[i] + shares[k];
+                IF mixed AND shares[k] > 0 THEN
+                    resting := array_remove(resting, i);
                 END IF;
                 rest := rest || i;
             END LOOP;
