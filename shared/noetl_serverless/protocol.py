@@ -128,7 +128,7 @@ class ClaimedCommand(CommandKey):
     order: str | None = None
     # of a pipelined execution, if nothing else of it is under way: the worker may run ahead
     ahead: Ahead | None = None
-    # leases of it that ran out: [{worker, delivery, claimed_at, lease_until}], instants in ms since 1970
+    # who had it to no end: [{worker, delivery, claimed_at, lease_until, given_back_at?}], instants in ms since 1970
     lost: list[dict[str, Any]] | None = None
 
 

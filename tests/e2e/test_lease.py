@@ -229,7 +229,9 @@ def test_what_a_worker_gives_back_is_taken_up_at_once(long: BrokenStack, tmp_pat
     assert {entry["status"] for entry in ended.values()} == {"COMPLETED"}
     assert long.audit(ids) == []
     for execution_id in ids:
-        assert len(of_type(long.log(execution_id), "call.done", "gate")) == 1
+        (done,) = of_type(long.log(execution_id), "call.done", "gate")
+        (lost,) = done["payload"]["meta"]["lost"]
+        assert lost["claimed_at"] <= lost["given_back_at"], "the log does not tell that it had begun before"
 
 
 def test_what_ends_within_the_grace_is_reported(long: BrokenStack, tmp_path: Path) -> None:

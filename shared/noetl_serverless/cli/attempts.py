@@ -10,9 +10,13 @@ from typing import Any
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Of a run with its `attempts`, `attempts_dropped` and `lost`; instants in ms since 1970."""
     for lease in run.get("lost") or ():
+        back = lease.get("given_back_at")
+        how = f"let its lease run out at {time(lease.get('lease_until'))}"
+        if back is not None:
+            how = f"gave it back at {time(back)}, as it had to stop"
         yield (
             f"delivery {lease.get('delivery')} came to nothing: {lease.get('worker')} had it from "
-            f"{time(lease.get('claimed_at'))}, and let its lease run out at {time(lease.get('lease_until'))}"
+            f"{time(lease.get('claimed_at'))}, and {how}"
         )
     for entry in run.get("attempts") or ():
         yield attempt(entry)

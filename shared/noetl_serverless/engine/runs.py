@@ -27,12 +27,13 @@ class Run:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     # how many of them are not told one by one
     attempts_dropped: int = 0
-    # leases that ran out before: [{worker, delivery, claimed_at, lease_until}]
+    # who had it before, and let it run out or gave it back:
+    # [{worker, delivery, claimed_at, lease_until, given_back_at?}]
     lost: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
-        """How many attempts came to nothing, lost leases included."""
+        """How many attempts came to nothing, lost deliveries included."""
         return len(self.attempts) + self.attempts_dropped + len(self.lost)
 
 

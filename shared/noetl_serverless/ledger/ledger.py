@@ -184,7 +184,9 @@ class Ledger:
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
         held = [Held.of(outcome) for outcome in released]
-        waiting = await self._log.release(batch.request.worker_id, held)
+        # the worker says when it began what it had begun
+        begun = [Held.of(outcome) for outcome in released if "started_at" in outcome.meta]
+        waiting = await self._log.release(batch.request.worker_id, held, begun)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:
             batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -283,9 +283,13 @@ class Log:
         rows = await self._database.run(self._sql["extend"], worker=worker, held=_held(held), lease=lease)
         return {(row[0], row[1], row[2]) for row in rows}
 
-    async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
-        """Give back what was not run; returns (pool, key) of what waits again."""
-        return _waiting(await self._database.run(self._sql["release"], worker=worker, held=_held(held)))
+    async def release(
+        self, worker: str, held: Sequence[Held], begun: Collection[Held] = ()
+    ) -> list[tuple[str, CommandKey]]:
+        """Give back what was not run to its end, and note who had those of it that had `begun`; returns (pool, key) of
+        what waits again."""
+        rows = _json([{**key.model_dump(), "begun": key in begun} for key in held])
+        return _waiting(await self._database.run(self._sql["release"], worker=worker, held=rows))
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""

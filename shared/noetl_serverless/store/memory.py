@@ -6,7 +6,7 @@ Everything that can be refused is refused before anything is written, so that a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -224,11 +224,15 @@ class MemoryLog:
             self.commands[id, command].lease_until = until
         return kept
 
-    async def release(self, worker: str, held: Sequence[Held]) -> list[tuple[str, CommandKey]]:
+    async def release(
+        self, worker: str, held: Sequence[Held], begun: Collection[Held] = ()
+    ) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
         for key in held:
             if self._holds(worker, key):
                 row = self.commands[(key.execution_id, key.command_id)]
+                if key in begun:
+                    row.lost = _noted(row, self._clock())
                 row.status, row.worker, row.lease_until = "pending", None, 0.0
                 row.deliveries -= 1
                 waiting.append(_pointer(row.row))
@@ -238,7 +242,7 @@ class MemoryLog:
         waiting: list[tuple[str, CommandKey]] = []
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
-                row.lost = [*row.lost, _lost(row)][-KEPT_LOST:]
+                row.lost = _noted(row, None)
                 row.status, row.worker, row.lease_until = "pending", None, 0.0
                 waiting.append(_pointer(row.row))
         return waiting
@@ -585,13 +589,15 @@ class LockedMemory:
         return self._log._running_children(self.case.execution_id)
 
 
-def _lost(row: Row) -> dict[str, Any]:
-    return {
+def _noted(row: Row, at: float | None) -> list[dict[str, Any]]:
+    """Who had it to no end: those of before, and its holder. `at`: when it was given back; it ran out otherwise."""
+    holder = {
         "worker": row.worker,
         "delivery": row.deliveries,
         "claimed_at": int(row.claimed_at * 1000),
         "lease_until": int(row.lease_until * 1000),
     }
+    return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-KEPT_LOST:]
 
 
 def _plain(value: Any) -> Any:

@@ -189,6 +189,27 @@ async def test_what_is_released_waits_again(log: Any) -> None:
     assert again.delivery == 1, "giving a command back is no failed delivery"
 
 
+async def test_of_what_had_begun_before_it_was_given_back_the_next_is_told(log: Any) -> None:
+    await begin(log)
+    for worker in ("w-1", "w-2"):
+        (lease,) = await claim(log, worker=worker)
+        await log.release(worker, [_held(lease)], [_held(lease)])
+    (lease,) = await claim(log, worker="w-3")
+    await log.release("w-3", [_held(lease)])
+    (again,) = await claim(log, worker="w-4")
+    assert [(one["worker"], one["delivery"]) for one in again.lost] == [("w-1", 1), ("w-2", 1)], "w-3 had not begun"
+    assert all(one["claimed_at"] <= one["given_back_at"] < one["lease_until"] for one in again.lost)
+
+
+async def test_of_many_that_had_it_to_no_end_the_last_ten_are_told(log: Any) -> None:
+    await begin(log)
+    for number in range(12):
+        (lease,) = await claim(log, worker=f"w-{number}")
+        await log.release(f"w-{number}", [_held(lease)], [_held(lease)])
+    (again,) = await claim(log)
+    assert [one["worker"] for one in again.lost] == [f"w-{number}" for number in range(2, 12)]
+
+
 @pytest.mark.parametrize("other", [{"fence": 1_000_000}, {"worker": "w-2"}], ids=["fence", "worker"])
 async def test_only_the_present_holder_prolongs_a_lease_or_gives_it_back(log: Any, other: dict[str, Any]) -> None:
     await begin(log)

@@ -198,7 +198,16 @@ class Story:
         await self.with_held("extend", 3600.0)
 
     async def release(self) -> None:
-        await self.with_held("release")
+        if not self.leases:
+            return
+        some = [self.some_lease() for _ in range(self.chance.randint(1, 5))]
+        worker, begun = some[0][1], self.chance.randint(0, len(some))
+        sql, memory = ([_held(getattr(lease, side)) for lease, _ in some] for side in ("sql", "memory"))
+        await self.both(
+            f"release {worker} {[key.command_id for key in sql]}, {begun} begun",
+            lambda: self.sql.release(worker, sql, sql[:begun]),
+            lambda: self.memory.release(worker, memory, memory[:begun]),
+        )
 
     async def expire(self) -> None:
         await self.call("expire", self.chance.choice([1, 2, 3]), 1000)
@@ -495,7 +504,7 @@ def _plain(value: Any) -> Any:
             return type(value).__mro__[-3].__name__
         case Lease():
             kept = (value.execution_id, value.command_id, value.delivery, value.seq, value.step, value.generation)
-            lost = [(one["worker"], one["delivery"]) for one in value.lost or ()]
+            lost = [(one["worker"], one["delivery"], "given_back_at" in one) for one in value.lost or ()]
             return (*kept, orjson.dumps([value.order, value.opening]), lost)
         case set() | frozenset():
             # with fences, in appends and extensions

@@ -35,6 +35,12 @@ def test_a_lost_lease_tells_who_had_it() -> None:
     assert "2026-01-01T00:00:30.000Z" in line
 
 
+def test_what_was_given_back_tells_who_had_it_until_then() -> None:
+    lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
+    [line] = lines({"lost": [{**lost, "given_back_at": START + 2_000}]})
+    assert "w-0 had it from 2026-01-01T00:00:00.000Z, and gave it back at 2026-01-01T00:00:02.000Z" in line
+
+
 def test_what_is_not_known_does_no_harm() -> None:
     assert list(lines({})) == []
     assert "an unknown time" in next(lines({"attempts": [{}]}))

@@ -67,7 +67,7 @@ async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) 
             "waited_ms": 0.0,
             "attempts": [failed],
             "attempts_dropped": 2,
-            "lost": [{"worker": "w-0", "delivery": 1, "claimed_at": None, "lease_until": None}],
+            "lost": [{"worker": "w-0", "delivery": 1, "claimed_at": None, "lease_until": None, "given_back_at": None}],
         }
 
     upstream.answers["GET /api/executions/7"] = entry(7)
@@ -76,7 +76,7 @@ async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) 
         """{ execution(id: "7") { runs(first: 1, step: "each", failed: true) {
             nodes { seq queuedMs runMs waitedMs firstItem endItem attemptsDropped
                 attempts { attempt task index error startedAt endedAt worker }
-                lost { worker delivery claimedAt leaseUntil } }
+                lost { worker delivery claimedAt leaseUntil givenBackAt } }
             pageInfo { hasNextPage endCursor } } } }"""
     )
     assert upstream.last.query == {"after": "0", "limit": "2", "step": "each", "failed": "true"}
@@ -94,7 +94,9 @@ async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) 
             "endedAt": "2026-01-01T00:00:01Z",
         }
     ]
-    assert shown["lost"] == [{"worker": "w-0", "delivery": 1, "claimedAt": None, "leaseUntil": None}]
+    assert shown["lost"] == [
+        {"worker": "w-0", "delivery": 1, "claimedAt": None, "leaseUntil": None, "givenBackAt": None}
+    ]
     assert page["pageInfo"]["hasNextPage"]
     query = """query ($after: String) { execution(id: "7") { runs(after: $after) { nodes { seq } } } }"""
     await ask.data(query, after=page["pageInfo"]["endCursor"])

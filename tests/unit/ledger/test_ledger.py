@@ -155,7 +155,16 @@ async def test_a_released_command_waits_for_another_worker(engine, done):
     assert answer.results[0].status == "accepted"
     assert engine.types(id) == ["playbook.initialized", "command.issued"]
     (again,) = await engine.claim(worker="w-2")
-    assert again.command_id == "a#1"
+    assert (again.command_id, again.lost) == ("a#1", None)
+
+
+async def test_a_command_that_is_released_when_it_had_begun_says_so_to_the_next(engine, done):
+    engine.catalog.add("t/t", CHAIN)
+    await engine.start(payload={"x": 1})
+    (first,) = await engine.claim()
+    await engine.report(done(first, status="released", meta={"started_at": "2026-01-01T00:00:00.000Z"}))
+    (again,) = await engine.claim(worker="w-2")
+    assert [(lost["worker"], "given_back_at" in lost) for lost in again.lost] == [("w-1", True)]
 
 
 async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine, done):

@@ -44,10 +44,11 @@ class LostLease(BaseModel):
     delivery: int
     claimed_at: datetime | None
     lease_until: datetime | None
+    given_back_at: datetime | None = Field(description="By a worker that had to stop; otherwise the lease ran out.")
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> LostLease:
-        times = {name: _instant(entry.get(name)) for name in ("claimed_at", "lease_until")}
+        times = {name: _instant(entry.get(name)) for name in ("claimed_at", "lease_until", "given_back_at")}
         return cls(worker=entry.get("worker"), delivery=entry.get("delivery", 1), **times)
 
 
@@ -70,7 +71,7 @@ class RunEntry(BaseModel):
     waited_ms: float = Field(description="What it waited while the worker had it: for its next attempt, or its turn.")
     attempts: list[FailedAttempt] = Field(description="Those that failed: the first and the last few.")
     attempts_dropped: int = Field(description="How many that failed are not listed.")
-    lost: list[LostLease] = Field(description="Leases of it that ran out before.")
+    lost: list[LostLease] = Field(description="Who had it before, and let its lease run out or gave it back.")
 
     @classmethod
     def of(cls, found: Reported) -> RunEntry:

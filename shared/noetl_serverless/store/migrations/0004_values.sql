@@ -373,7 +373,7 @@ CREATE OR REPLACE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE sql 
     FROM jsonb_array_elements(noetl.append(facts::json)::jsonb) x
 $$;
 
--- A command with what it was issued with, and for a frame the opening of its loop. `lost`: the leases that ran out before.
+-- A command with what it was issued with, and for a frame the opening of its loop. `lost`: who had it to no end.
 CREATE TYPE noetl.leased AS (
     execution_id text, command_id text, fence bigint, lease_until timestamptz, deliveries integer, seq integer, step text,
     generation integer, payload json, opening json, lost json
@@ -776,7 +776,20 @@ BEGIN
     RETURNING c.execution_id::text, c.command_id, c.fence;
 END $$;
 
--- Give back what was claimed and not run.
+-- Who had a command to no end: those of before, the last few, and its holder. Given back at that instant, or with null left
+-- to its lease.
+CREATE FUNCTION noetl.noted(held noetl.command, at timestamptz) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_agg(l.item ORDER BY l.place) FROM (
+        SELECT item, place FROM json_array_elements(held.lost) WITH ORDINALITY AS old(item, place)
+        WHERE json_array_length(held.lost) - place < 9
+        UNION ALL
+        SELECT json_strip_nulls(json_build_object('worker', held.worker, 'delivery', held.deliveries,
+            'claimed_at', (extract(epoch FROM held.claimed_at) * 1000)::bigint,
+            'lease_until', (extract(epoch FROM held.lease_until) * 1000)::bigint,
+            'given_back_at', (extract(epoch FROM at) * 1000)::bigint)), 1000000) l
+$$;
+
+-- Give back what was claimed and not run to its end; of what had begun it is noted who had it.
 CREATE FUNCTION noetl.release(worker_id text, held json)
 RETURNS TABLE (id text, command text, its_pool text) LANGUAGE plpgsql SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -784,7 +797,11 @@ DECLARE
     wanted tid[] := noetl.still_held(worker_id, held);
 BEGIN
     RETURN QUERY
-    UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1
+    UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1,
+        lost = CASE WHEN (c.execution_id, c.command_id) IN (
+            SELECT k.execution_id, k.command_id
+            FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, begun boolean) WHERE k.begun)
+        THEN noetl.noted(c, now()) ELSE c.lost END
     WHERE c.ctid = ANY (wanted)
     RETURNING c.execution_id::text, c.command_id, c.pool;
 END $$;
@@ -805,14 +822,7 @@ BEGIN
     ) w;
     RETURN QUERY
     UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL,
-        lost = (SELECT json_agg(l.item ORDER BY l.place) FROM (
-            SELECT item, place FROM json_array_elements(c.lost) WITH ORDINALITY AS old(item, place)
-            -- the last few
-            WHERE json_array_length(c.lost) - place < 9
-            UNION ALL
-            SELECT json_build_object('worker', c.worker, 'delivery', c.deliveries,
-                'claimed_at', (extract(epoch FROM c.claimed_at) * 1000)::bigint,
-                'lease_until', (extract(epoch FROM c.lease_until) * 1000)::bigint), 1000000) l)
+        lost = noetl.noted(c, NULL)
     WHERE c.ctid = ANY (wanted)
     RETURNING c.execution_id::text, c.command_id, c.pool;
 END $$;
