@@ -323,6 +323,16 @@ async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_t
     errors = [case.state.error for case in (await engine.log.load(ids)).values()]
     assert len(errors) == 13
     assert max(len(orjson.dumps(error)) for error in errors) <= ERROR_BYTES + 100, "but for the name of its step"
+    facts = [
+        event.payload["error"]
+        for id in ids[:-1]
+        for event in engine.log.executions[id].events
+        if event.type == e.CHILD_ENDED
+    ]
+    assert len(facts) == 12
+    assert max(len(orjson.dumps(error)) for error in facts) <= ERROR_BYTES, (
+        "what a parent is told is larger than an error"
+    )
     (first,) = [case.state.error for case in (await engine.log.load(ids[:1])).values()]
     assert (first["code"], first["cause"]["code"], first["execution_id"]) == ("child.failed", "child.failed", ids[1])
     assert first["message"].startswith(f"the child execution {ids[1]} failed: the child execution {ids[2]} failed: ")
