@@ -119,6 +119,13 @@ async def test_a_ring_may_name_commands() -> None:
     assert worker.named == [["a"]]
 
 
+async def test_of_the_commands_that_a_ring_names_no_more_are_claimed_than_one_claim_takes() -> None:
+    worker: Any = FakeWorker()
+    many = [{"execution_id": "1", "command_id": f"a{number}"} for number in range(1001)]
+    await call(make_app(worker, MemoryHost()), "POST", "/", orjson.dumps({"commands": many}))
+    assert [len(named) for named in worker.named] == [1000], "the control plane would refuse the claim"
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b"x" * 70_000])
 async def test_anything_but_an_object_is_refused(body: bytes) -> None:
     worker: Any = FakeWorker()
