@@ -77,6 +77,17 @@ async def test_what_fits_not_even_by_reference_is_refused(bench: Bench, make: An
     assert (outcome.error["task"], outcome.error["message"].endswith(f"may have {SET_BYTES}")) == ("a", True)
 
 
+async def test_what_the_tasks_of_a_step_set_one_after_the_other_is_bounded_together(bench: Bench, make: Any) -> None:
+    bench.wire = 1
+    rules = [make.rule("continue", set={f"ctx.{name}": "{{ output.data }}"}) for name in "abc"]
+    tasks = [make.task(name, rule) for name, rule in zip("abc", rules, strict=True)]
+    for name in "abc":
+        bench.tool(name, make.ok(text(SET_VALUE_BYTES - 100)))
+    outcome = await bench.run(make.step(*tasks))
+    assert (outcome.status, outcome.error["code"], outcome.error["task"]) == ("error", "value.too_large", "c")
+    assert outcome.error["message"].startswith("'set' has ")
+
+
 def test_all_that_is_set_together_is_bounded() -> None:
     most = limits.SET_STORED_BYTES - size_of({"a": 1, "b": 1}) + 2
     check_sizes({"a": most - 5, "b": 5}, by_reference=True)
