@@ -111,14 +111,15 @@ class Covering:
     def of(self, fault: Fault) -> list[Test]:
         """The tests that run the fault, the promising and quick ones first.
 
-        A line that runs only on import belongs to no test: then those that run other lines of the file serve, and
-        the tests of the files that import it.
+        A line that runs on import belongs to no test, or to those that happened to import it first: behind them come
+        those that run other lines of the file, and the tests of the files that import it.
         """
         lines, span = self._tests.get(fault.file, {}), range(fault.first, fault.last + 1)
         direct: set[Test] = set().union(*(lines.get(line, set()) for line in span))
-        if not direct and self._imported.get(fault.file, set()).intersection(span):
-            near: set[Test] = set().union(*lines.values())
-            return self._ranked(fault, near) + self._ranked(fault, self._importers[fault.file] - near)
+        if self._imported.get(fault.file, set()).intersection(span):
+            near: set[Test] = direct.union(*lines.values())
+            rings = (direct, near - direct, self._importers[fault.file] - near)
+            return [test for ring in rings for test in self._ranked(fault, ring)]
         return self._ranked(fault, direct)
 
     def _ranked(self, fault: Fault, tests: set[Test]) -> list[Test]:

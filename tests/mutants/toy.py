@@ -56,6 +56,10 @@ SOURCES = {
         "def test_the_query():\n"
         "    assert 'true' in Path(toy.worker.__file__).with_name('query.sql').read_text()\n"
     ),
+    # imports what others look at, and looks at nothing
+    "tests/unit/worker/test_lazily.py": (
+        "def test_it_can_be_imported():\n    import toy.worker.limits\n\n    assert toy.worker.limits\n"
+    ),
     "tests/unit/worker/test_broken.py": (
         "from toy.worker.counting import fence_holds\n"
         "\n"
