@@ -6,7 +6,7 @@ fence, what is open, what was decided. A broken rule is kept in `faults`, with w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,11 +87,11 @@ class WatchedLog(EventRules, MemoryLog):
         return leases
 
     async def release(
-        self, worker: str, held: Sequence[Held], begun: Collection[Held] = ()
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         before = dict(self.holds.items())
         waiting = await super().release(worker, held, begun)
-        fences = {(key.execution_id, key.command_id): key.fence for key in held}
+        fences = {(key.execution_id, key.command_id): key.fence for key in (*held, *begun)}
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
             self._must(before.get(name) == fences[name], "released under a stale fence", name)

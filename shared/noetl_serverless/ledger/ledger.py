@@ -183,9 +183,11 @@ class Ledger:
         await self._doorbell.ring(await self._log.release(worker_id, held))
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
-        held = [Held.of(outcome) for outcome in released]
-        # the worker says when it began what it had begun
-        begun = [Held.of(outcome) for outcome in released if "started_at" in outcome.meta]
+        held: list[Held] = []
+        begun: list[Held] = []
+        for outcome in released:
+            # the worker says when it began what it had begun
+            (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
         waiting = await self._log.release(batch.request.worker_id, held, begun)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:

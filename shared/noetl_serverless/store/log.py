@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -284,11 +284,12 @@ class Log:
         return {(row[0], row[1], row[2]) for row in rows}
 
     async def release(
-        self, worker: str, held: Sequence[Held], begun: Collection[Held] = ()
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
-        """Give back what was not run to its end, and note who had those of it that had `begun`; returns (pool, key) of
-        what waits again."""
-        rows = _json([{**key.model_dump(), "begun": key in begun} for key in held])
+        """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
+        returns (pool, key) of what waits again."""
+        lists = ((held, False), (begun, True))
+        rows = _json([{**key.model_dump(), "begun": had_begun} for keys, had_begun in lists for key in keys])
         return _waiting(await self._database.run(self._sql["release"], worker=worker, held=rows))
 
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:

@@ -6,7 +6,7 @@ Everything that can be refused is refused before anything is written, so that a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -225,13 +225,13 @@ class MemoryLog:
         return kept
 
     async def release(
-        self, worker: str, held: Sequence[Held], begun: Collection[Held] = ()
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
-        for key in held:
+        for key, had_begun in (*((key, True) for key in begun), *((key, False) for key in held)):
             if self._holds(worker, key):
                 row = self.commands[(key.execution_id, key.command_id)]
-                if key in begun:
+                if had_begun:
                     row.lost = _noted(row, self._clock())
                 row.status, row.worker, row.lease_until = "pending", None, 0.0
                 row.deliveries -= 1

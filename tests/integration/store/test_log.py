@@ -193,7 +193,7 @@ async def test_of_what_had_begun_before_it_was_given_back_the_next_is_told(log: 
     await begin(log)
     for worker in ("w-1", "w-2"):
         (lease,) = await claim(log, worker=worker)
-        await log.release(worker, [_held(lease)], [_held(lease)])
+        await log.release(worker, [], [_held(lease)])
     (lease,) = await claim(log, worker="w-3")
     await log.release("w-3", [_held(lease)])
     (again,) = await claim(log, worker="w-4")
@@ -205,7 +205,7 @@ async def test_of_many_that_had_it_to_no_end_the_last_ten_are_told(log: Any) -> 
     await begin(log)
     for number in range(12):
         (lease,) = await claim(log, worker=f"w-{number}")
-        await log.release(f"w-{number}", [_held(lease)], [_held(lease)])
+        await log.release(f"w-{number}", [], [_held(lease)])
     (again,) = await claim(log)
     assert [one["worker"] for one in again.lost] == [f"w-{number}" for number in range(2, 12)]
 

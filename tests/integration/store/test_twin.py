@@ -205,8 +205,8 @@ class Story:
         sql, memory = ([_held(getattr(lease, side)) for lease, _ in some] for side in ("sql", "memory"))
         await self.both(
             f"release {worker} {[key.command_id for key in sql]}, {begun} begun",
-            lambda: self.sql.release(worker, sql, sql[:begun]),
-            lambda: self.memory.release(worker, memory, memory[:begun]),
+            lambda: self.sql.release(worker, sql[begun:], sql[:begun]),
+            lambda: self.memory.release(worker, memory[begun:], memory[:begun]),
         )
 
     async def expire(self) -> None:

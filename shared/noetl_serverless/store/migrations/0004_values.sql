@@ -798,9 +798,10 @@ DECLARE
 BEGIN
     RETURN QUERY
     UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1,
-        lost = CASE WHEN (c.execution_id, c.command_id) IN (
-            SELECT k.execution_id, k.command_id
-            FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, begun boolean) WHERE k.begun)
+        lost = CASE WHEN (c.execution_id, c.command_id, c.fence) IN (
+            SELECT k.execution_id, k.command_id, k.fence
+            FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, fence bigint, begun boolean)
+            WHERE k.begun)
         THEN noetl.noted(c, now()) ELSE c.lost END
     WHERE c.ctid = ANY (wanted)
     RETURNING c.execution_id::text, c.command_id, c.pool;
