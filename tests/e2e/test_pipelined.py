@@ -15,7 +15,7 @@ from tests.e2e.stack import Stack
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
-from noetl_serverless.worker.chain import MOST_STEPS
+from noetl_serverless.worker.drain.speculative_run import MOST_STEPS
 
 pytestmark = pytest.mark.e2e
 

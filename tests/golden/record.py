@@ -17,8 +17,8 @@ from noetl_serverless.capsule.recording import line_of
 from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.engine.surfaces import surfaces
 from noetl_serverless.engine.upcast import VERSION
+from noetl_serverless.inspection.expected_projections import surfaces
 
 HOME = Path(__file__).parent
 

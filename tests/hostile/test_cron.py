@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.store.due import Clockwork, fires, next_due
+from noetl_serverless.store.schedule_spec import Clockwork, fires, next_due
 
 from .conftest import FUZZ
 

@@ -29,12 +29,12 @@ from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.openapi import document
 from noetl_serverless.control_plane.tokens import mint
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
+from noetl_serverless.store.event_store import Log
 from noetl_serverless.store.migrate import migrate
 
 from .conftest import FUZZ, TOKEN_KEY, Serve

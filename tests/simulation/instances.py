@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from noetl_serverless.hosts.memory import MemoryHost
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.testing.host import MemoryHost
 from noetl_serverless.worker import service
-from noetl_serverless.worker.drain import Worker
+from noetl_serverless.worker.worker import Worker
 
 from . import answers
 from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Statements

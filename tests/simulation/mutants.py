@@ -14,16 +14,16 @@ from unittest.mock import patch
 import orjson
 
 from noetl_serverless.engine import decide, evolve, frames, joins, loops
-from noetl_serverless.ledger.cases import Cases
-from noetl_serverless.ledger.commits import Commits
-from noetl_serverless.ledger.reporting import Reporting
-from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.orchestrator.commits import Commits
+from noetl_serverless.orchestrator.execution_cache import Cases
+from noetl_serverless.orchestrator.reports import Reporting
+from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.store import memory
-from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.store.schedules import Fire
-from noetl_serverless.worker.shift import Shift
+from noetl_serverless.testing import event_store
+from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.worker.drain.drain import Shift
 
 Mutant = Callable[[], Any]
 
@@ -131,7 +131,9 @@ def leave_children_running() -> Any:
 
 def fold_decisions_before_their_fact() -> Any:
     return patch.object(
-        memory, "logical_order", lambda events: sorted(events, key=lambda event: (event.cause or event.seq, -event.seq))
+        event_store,
+        "logical_order",
+        lambda events: sorted(events, key=lambda event: (event.cause or event.seq, -event.seq)),
     )
 
 

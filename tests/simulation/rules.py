@@ -9,8 +9,8 @@ from typing import Any
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import DECISIONS, FACTS, Event
 from noetl_serverless.engine.state import State
-from noetl_serverless.store.memory import Execution
 from noetl_serverless.store.projections import project
+from noetl_serverless.testing.event_store import Execution
 
 from .model import Move
 

@@ -14,12 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from noetl_serverless.engine import decide, evolve, loops
-from noetl_serverless.ledger import commits, openings, payloads, reporting, turn
+from noetl_serverless.orchestrator import commits, payloads, reports, start, transition
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
-from noetl_serverless.worker import budget, client, drain, execute, frame, pipeline, reports, setting, storing, toolbox
-from noetl_serverless.worker.attempts import Attempts
-from noetl_serverless.worker.stopwatch import Stopwatch
+from noetl_serverless.worker import client, worker
+from noetl_serverless.worker.drain import reporter
+from noetl_serverless.worker.execution import executor, frame, pipeline, set_values, store_result, time_budget, toolbox
+from noetl_serverless.worker.execution.attempts import Attempts
+from noetl_serverless.worker.execution.stopwatch import Stopwatch
 
 from .checks import judge, outcomes, unequal
 from .faults import Faults, Limits, none, stream
@@ -97,9 +99,9 @@ def calm(seed: int, expected: dict[str, Any]) -> tuple[World, Broken | None]:
 
 
 def _again(seed: int, first: World, setting: Setting) -> tuple[World, Broken | None]:
-    other, fault = simulate(seed, none(seed), Limits(), {}, setting)
+    other, fault = simulate(seed, none(seed), Limits(), {}, set_values)
     if fault is None and (where := unequal(first, other)) is not None:
-        fault = Broken("two copies of a state do not agree", f"{first.setting.caches} / {setting.caches}: {where}")
+        fault = Broken("two copies of a state do not agree", f"{first.setting.caches} / {set_values.caches}: {where}")
     return other, fault
 
 
@@ -107,8 +109,8 @@ def simulate(
     seed: int, faults: Faults, limits: Limits, expected: dict[str, Any], setting: Setting | None = None
 ) -> tuple[World, Broken | None]:
     """The world after its run, and the first rule that does not hold of it."""
-    with deterministic(seed, by_itself=setting is not None and not setting.ahead) as patched:
-        world = World(seed, limits, faults=faults, setting=setting)
+    with deterministic(seed, by_itself=set_values is not None and not set_values.ahead) as patched:
+        world = World(seed, limits, faults=faults, setting=set_values)
         patched.world = world
         try:
             world.run()
@@ -136,31 +138,31 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
             "random",
             SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random()),
         ),
-        (execute, "Stopwatch", lambda: Stopwatch(now)),
-        (execute, "Attempts", lambda worker: Attempts(worker, lambda: int(patched.world.loop.wall() * 1000))),
-        (execute, "_now", lambda: f"{now():.3f}"),
+        (executor, "Stopwatch", lambda: Stopwatch(now)),
+        (executor, "Attempts", lambda worker: Attempts(worker, lambda: int(patched.world.loop.wall() * 1000))),
+        (executor, "_now", lambda: f"{now():.3f}"),
         (frame, "time", clock),
         (toolbox, "time", clock),
-        (turn, "advance", lambda plan, state, fact: _advance(patched.world, plan, state, fact)),
+        (transition, "advance", lambda plan, state, fact: _advance(patched.world, plan, state, fact)),
         # what fails for one alone is told of here, and nowhere else
-        *((module, "logger", Told(patched)) for module in (commits, reporting, reconciler)),
+        *((module, "logger", Told(patched)) for module in (commits, reports, reconciler)),
         (offload, "datetime", calendar),
         (reconciler, "monotonic", now),
         (reconciler, "perf_counter", now),
-        (openings, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("executions", size))),
-        (drain, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
-        (drain, "Budget", lambda seconds, grace: budget.Budget(seconds, grace=grace, clock=now)),
-        (reports, "MOST_OUTCOMES", 1 if by_itself else reports.MOST_OUTCOMES),
+        (start, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("executions", size))),
+        (worker, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
+        (worker, "Budget", lambda seconds, grace: time_budget.Budget(seconds, grace=grace, clock=now)),
+        (reporter, "MOST_OUTCOMES", 1 if by_itself else reporter.MOST_OUTCOMES),
         (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
         (pipeline, "PAYLOAD_BYTES", 4 if small else pipeline.PAYLOAD_BYTES),
         # to a control plane that knows no references what is larger cannot be told at all
-        (setting, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else setting.SET_VALUE_BYTES),
+        (set_values, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else set_values.SET_VALUE_BYTES),
         (payloads, "monotonic", now),
         (pipeline, "LOCALS_LIMIT", 200 if small else pipeline.LOCALS_LIMIT),
         (frame, "LOCALS_LIMIT", 200 if small else frame.LOCALS_LIMIT),
     ]
-    defaults = storing.put_away.__kwdefaults__
+    defaults = store_result.put_away.__kwdefaults__
     kept = {(module, name): getattr(module, name) for module, name, _ in swaps}
     limit, hook, level = defaults["limit"], sys.unraisablehook, logging.root.manager.disable
     collecting = gc.isenabled()

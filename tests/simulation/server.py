@@ -14,8 +14,8 @@ from noetl_serverless.control_plane.operation import Operation, encode
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
-from noetl_serverless.ledger.dispatch import Dispatch
 from noetl_serverless.limits import PAGE_BYTES
+from noetl_serverless.orchestrator.claims import Dispatch
 from noetl_serverless.store.executions import Part
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from noetl_serverless.errors import NotFound, Problem
-from noetl_serverless.store.due import Clockwork, MissedPolicy, fires, next_due
+from noetl_serverless.store.schedule_spec import Clockwork, MissedPolicy, fires, next_due
 from noetl_serverless.store.schedules import LEASE, Fire
 
 

@@ -17,9 +17,9 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import apply
 from noetl_serverless.engine.state import State
 from noetl_serverless.protocol import CommandKey, Held, ReportRequest, ReportResponse
-from noetl_serverless.store.case import Case
-from noetl_serverless.store.log import Claimant, Committed, Lease, Part, Pulse, Reported
-from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.event_store import Claimant, Committed, Lease, Part, Pulse, Reported
+from noetl_serverless.store.loaded_execution import Case
+from noetl_serverless.testing.event_store import MemoryLog
 
 from .exact import differing, same
 from .rules import Diary, EventRules, Key, Note

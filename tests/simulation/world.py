@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import aiohttp
 
-from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryNotifier
 
 from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane

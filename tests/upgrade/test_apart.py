@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.ledger.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from ..engine.events import Event
-from ..engine.surfaces import surfaces
 from ..errors import Conflict, NotFound
+from ..inspection.expected_projections import surfaces
 from ..playbook.plan import Plan
 from ..store.connection import Database
 from ..store.parity import Difference, Stored, differences

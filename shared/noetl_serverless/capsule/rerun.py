@@ -16,23 +16,23 @@ from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
 from ..engine.events import Event
-from ..engine.redecide import given_workload
 from ..errors import NotFound
-from ..ledger.doorbell import Doorbell
-from ..ledger.ledger import Ledger
-from ..ledger.playbooks import Playbooks
+from ..inspection.redecide import given_workload
+from ..orchestrator.notifications import Doorbell
+from ..orchestrator.orchestrator import Ledger
+from ..orchestrator.plans import Playbooks
 from ..playbook.plan import Plan
 from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
 from ..results.reader import Resolver
 from ..results.store import FsspecResultStore
-from ..store.memory import MemoryLog
+from ..testing.event_store import MemoryLog
 from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.plans import load_plan
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
-from ..worker.budget import Budget
-from ..worker.execute import Executor
-from ..worker.toolbox import Toolbox
+from ..worker.execution.executor import Executor
+from ..worker.execution.time_budget import Budget
+from ..worker.execution.toolbox import Toolbox
 from .answers import Answers, Call, NotRecorded
 from .recording import Recording
 

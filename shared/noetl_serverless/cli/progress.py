@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.chronicle import error_text
 from ..engine.events import QUARANTINED, REPORTS
-from ..engine.failures import MOST_ITEMS, FailedItems
-from ..engine.runs import Run, run_of, started_at
-from ..engine.stays import Stays
+from ..inspection.event_text import error_text
+from ..inspection.failed_items import MOST_ITEMS, FailedItems
+from ..inspection.quarantine_periods import Stays
+from ..inspection.runs import Run, run_of, started_at
 from .output import table
 from .put_off import PutOff
 from .turns import Folded, folded

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..engine.runs import Run
+from ..inspection.runs import Run
 
 Key = tuple[Any, ...]
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ..archive.history import History
 from ..archive.read import Archive
 from ..archive.replays import ArchivedReplays
-from ..ledger.ledger import Ledger
+from ..orchestrator.orchestrator import Ledger
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
@@ -28,7 +28,7 @@ from ..telemetry.probes import probe_routes
 from .routes import OPERATIONS
 from .services import Services
 from .tokens import Verifier
-from .wakeups import Wakeups
+from .watchers import Wakeups
 
 
 async def _nobody() -> None:

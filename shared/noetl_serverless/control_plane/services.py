@@ -8,14 +8,14 @@ from datetime import datetime
 
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
-from ..ledger.ledger import Ledger
+from ..orchestrator.orchestrator import Ledger
 from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import Catalog
 from ..store.credentials import Credentials
 from ..store.schedules import Schedules
 from .tokens import Verifier
-from .wakeups import Wakeups
+from .watchers import Wakeups
 
 
 @dataclass(frozen=True, slots=True)

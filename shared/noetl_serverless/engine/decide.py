@@ -19,8 +19,8 @@ from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
 from . import events as e
 from . import loops
-from .allowance import shortage
 from .assigned import Assigned
+from .budget import shortage
 from .error import bounded
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of

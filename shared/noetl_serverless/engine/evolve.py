@@ -8,7 +8,7 @@ from typing import Any
 
 from ..limits import LOOP_INLINE_BYTES
 from . import events as e
-from .allowance import spend
+from .budget import spend
 from .events import Event
 from .state import Command, Loop, State, Suspended, Token, token_key
 

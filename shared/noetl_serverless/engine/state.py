@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from .allowance import Spent
 from .assigned import Assigned
+from .budget import Spent
 from .events import UNDECIDABLE
 
 Status = Literal["new", "running", "completed", "failed", "cancelled"]

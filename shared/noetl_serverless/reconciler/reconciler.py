@@ -10,14 +10,14 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 from ..errors import Busy, Problem, ResultStoreAway, Unavailable
-from ..ledger.doorbell import Doorbell
-from ..ledger.ledger import Ledger
+from ..orchestrator.notifications import Doorbell
+from ..orchestrator.orchestrator import Ledger
 from ..ports import KeyValue
-from ..store.log import BEGINNING, Dead, Log, Timer
+from ..store.event_store import BEGINNING, Dead, Log, Timer
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
-from .departures import Departures
 from .outages import Outages
+from .retention import Departures
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import orjson
 
 from ..errors import Problem
 from ..limits import LOOP_READ_BYTES
-from .patience import patiently
 from .reference import ResultRef, ResultUri
+from .retry import patiently
 
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one

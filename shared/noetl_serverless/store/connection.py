@@ -24,7 +24,7 @@ from pg8000.native import to_statement
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
 from ..telemetry import metrics
-from .conversation import Conversation
+from .async_connection import Conversation
 
 T = TypeVar("T")
 

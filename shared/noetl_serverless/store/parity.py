@@ -11,7 +11,7 @@ from ..engine.canonical import plain
 from ..engine.events import Event
 from ..engine.replay import fold
 from ..engine.state import State
-from ..engine.surfaces import Surfaces, results_of, surfaces
+from ..inspection.expected_projections import Surfaces, results_of, surfaces
 
 Row = Mapping[str, Any]
 

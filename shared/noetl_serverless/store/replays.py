@@ -11,9 +11,9 @@ import orjson
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.surfaces import RUNNING, Surfaces, surfaces
 from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
+from ..inspection.expected_projections import RUNNING, Surfaces, surfaces
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from .connection import Connection, Database

@@ -17,9 +17,9 @@ import orjson
 
 from ..errors import Conflict, NotFound, Problem
 from .connection import Connection, Database
-from .due import Clockwork, MissedPolicy, fires, next_due
 from .ids import fresh_id, parse_id
 from .queries import load
+from .schedule_spec import Clockwork, MissedPolicy, fires, next_due
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from ..ports import Host, Invoker
 from ..protocol import CommandKey
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import Check, probe_routes
-from .drain import Worker
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ from tests.integration.control_plane.conftest import (  # noqa: F401
 
 from noetl_serverless.errors import Problem
 from noetl_serverless.ports import Stored
-from noetl_serverless.reconciler.departures import Departures
+from noetl_serverless.reconciler.retention import Departures
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
-from noetl_serverless.store.chores import Chores
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.ids import EPOCH_MS
+from noetl_serverless.store.maintenance import Chores
 from noetl_serverless.worker.archive import Archivist
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

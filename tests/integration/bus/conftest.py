@@ -9,10 +9,10 @@ from typing import Protocol
 import pytest
 
 from noetl_serverless.bus.connection import NatsConnection
-from noetl_serverless.bus.memory import MemoryKeyValue, MemoryNotifier
 from noetl_serverless.bus.nats import NatsNotifier
 from noetl_serverless.bus.nats_key_value import NatsKeyValue
 from noetl_serverless.ports import KeyValue, Notifier
+from noetl_serverless.testing.bus import MemoryKeyValue, MemoryNotifier
 
 
 class MakeNotifier(Protocol):

@@ -16,12 +16,11 @@ from typing import Any
 
 from tests.audit import audit
 
-from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import NotFound
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger, wall_clock
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger, wall_clock
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import (
     VERSION,
     ClaimedCommand,
@@ -36,13 +35,14 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog, Document
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Claimant, Committed, Log, Part
+from noetl_serverless.store.event_store import Claimant, Committed, Log, Part
 from noetl_serverless.store.schedules import Schedules
+from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.plans import load_plan
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.client import Answer
-from noetl_serverless.worker.drain import Worker
+from noetl_serverless.worker.worker import Worker
 
 MANY = 3
 MAX_DELIVERIES = 5

@@ -7,7 +7,7 @@ import asyncio
 from tests.integration.concurrency.bed import Bed, done
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.ledger.commits import ATTEMPTS
+from noetl_serverless.orchestrator.commits import ATTEMPTS
 
 # a back-edge that nothing stops
 HOT = """

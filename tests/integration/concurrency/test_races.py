@@ -11,8 +11,8 @@ from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.ledger.ledger import wall_clock
-from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.orchestrator.orchestrator import wall_clock
+from noetl_serverless.orchestrator.transition import Turn
 
 FORK = """
 workflow:

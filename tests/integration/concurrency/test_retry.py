@@ -13,8 +13,8 @@ from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound, Unavailable
-from noetl_serverless.ledger.turn import Turn
-from noetl_serverless.store.log import _params
+from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.store.event_store import _params
 from noetl_serverless.store.queries import load
 
 PARENT = """

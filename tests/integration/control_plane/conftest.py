@@ -15,15 +15,15 @@ from starlette.applications import Starlette
 
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.tokens import Role, mint
-from noetl_serverless.control_plane.wakeups import Wakeups
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.control_plane.watchers import Wakeups
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
+from noetl_serverless.store.event_store import Log
 from noetl_serverless.store.migrate import migrate
 
 TOKEN_KEY = "k" * 32

@@ -5,7 +5,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
-from noetl_serverless.control_plane.wakeups import Wakeups
+from noetl_serverless.control_plane.watchers import Wakeups
 from noetl_serverless.store.connection import Database
 
 

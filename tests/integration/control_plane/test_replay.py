@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from noetl_serverless.engine.events import CALL_DONE, Event
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger, wall_clock
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger, wall_clock
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log, Reported
+from noetl_serverless.store.event_store import Log, Reported
 
 LOOP = """\
 apiVersion: noetl.io/v2

@@ -80,7 +80,7 @@ def test_every_module_of_ours_that_is_in_a_package_can_be_imported_there(package
 def test_schedules_find_their_time_zones_where_the_system_has_none(packages: Path, name: str) -> None:
     code = (
         "import zoneinfo; zoneinfo.reset_tzpath(()); "
-        "from datetime import datetime, UTC; from noetl_serverless.store.due import Clockwork, next_due; "
+        "from datetime import datetime, UTC; from noetl_serverless.store.schedule_spec import Clockwork, next_due; "
         "at = datetime(2027, 6, 30, tzinfo=UTC); "
         "every = Clockwork(at, interval=60); daily = Clockwork(at, '0 8 * * *', timezone='Europe/Berlin'); "
         "every.check(); daily.check(); print(next_due(every, at).minute, next_due(daily, at).hour)"

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from tests.integration.control_plane.conftest import database  # noqa: F401
 
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
+from noetl_serverless.store.event_store import Log
 from noetl_serverless.store.schedules import Schedules
 
 MADE = "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'noetl.event'::regclass"

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.testing.event_store import MemoryLog
 
 Tables = dict[str, dict[str, bytes]]
 

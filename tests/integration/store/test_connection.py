@@ -10,9 +10,9 @@ from tests.chaos.proxy import Proxy, Wire
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.local.postgres import Postgres
-from noetl_serverless.store import conversation
+from noetl_serverless.store import async_connection
+from noetl_serverless.store.async_connection import Conversation
 from noetl_serverless.store.connection import Connection, Database, connect
-from noetl_serverless.store.conversation import Conversation
 
 SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
 
@@ -74,7 +74,7 @@ def wire(postgres_server: Postgres) -> Iterator[Proxy]:
 async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
     whole: bool, postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "PATIENCE", 0.3)
+    monkeypatch.setattr(async_connection, "PATIENCE", 0.3)
     database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 1)
 
     async def ask() -> int:
@@ -96,7 +96,7 @@ async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
 async def test_with_one_that_was_lost_on_the_way_go_those_that_lay_idle(
     postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "PATIENCE", 0.3)
+    monkeypatch.setattr(async_connection, "PATIENCE", 0.3)
     database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 3)
     await asyncio.gather(*(database.run(SLOW_PID) for _ in range(3)))
     wire.become(Wire.LOSE)
@@ -112,7 +112,7 @@ async def test_with_one_that_was_lost_on_the_way_go_those_that_lay_idle(
 async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "PATIENCE", 0.6)
+    monkeypatch.setattr(async_connection, "PATIENCE", 0.6)
     database = Database(postgres_url, 1)
     await database.run("SELECT 1")
     # each row is large enough to be sent at once

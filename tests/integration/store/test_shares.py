@@ -7,16 +7,16 @@ from collections import Counter
 from random import Random
 
 import pytest
-from tests.integration.store.test_fair import fill
+from tests.integration.store.test_fair_claims import fill
 
-from noetl_serverless.ledger.openings import open_root
-from noetl_serverless.ledger.turn import Turn
+from noetl_serverless.orchestrator.start import open_root
+from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.store.connection import Connection, Database
-from noetl_serverless.store.log import Claimant, Log, Part
-from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.event_store import Claimant, Log, Part
 from noetl_serverless.store.shares import CIRCLE, Waiting, shares
+from noetl_serverless.testing.event_store import MemoryLog
 
 SHARES = """
     SELECT noetl.shares(

@@ -14,7 +14,6 @@ from aiohttp import web
 from tests.integration.worker.chains import Adder
 from tests.integration.worker.stack import Stack
 
-from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import (
     VERSION,
@@ -32,9 +31,10 @@ from noetl_serverless.protocol import (
 )
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.worker.client import ControlPlane
-from noetl_serverless.worker.drain import Worker
+from noetl_serverless.worker.worker import Worker
 
 PLAYBOOK = """
 apiVersion: noetl.io/v2

@@ -11,20 +11,20 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from noetl_serverless.bus.memory import MemoryNotifier
 from noetl_serverless.errors import NotFound
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.testing.bus import MemoryNotifier
+from noetl_serverless.testing.event_store import MemoryLog
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.client import Answer
-from noetl_serverless.worker.drain import Worker
+from noetl_serverless.worker.worker import Worker
 
 
 @dataclass

@@ -8,8 +8,8 @@ import pytest
 from tests.integration.worker.conftest import own
 
 from noetl_serverless.protocol import ReportRequest
-from noetl_serverless.worker import reports, shift
-from noetl_serverless.worker.execute import released
+from noetl_serverless.worker.drain import drain, reporter
+from noetl_serverless.worker.execution.executor import released
 
 
 def chain(plane: Any, length: int) -> Any:
@@ -320,7 +320,7 @@ workflow:
 async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_behind_its_address(
     yard: Any, times: int, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reporter, "FIRST_PAUSE", 0.01)
     yard.plane.plans = {"h": SETS}
     yard.tool.behave = lambda n: "x" * 100_000
     left = times
@@ -342,7 +342,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
     yard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shift, "TURN", 0.0)
+    monkeypatch.setattr(drain, "TURN", 0.0)
     asked: list[bool] = []
 
     def old(report: ReportRequest) -> int | None:

@@ -13,8 +13,8 @@ from tests.integration.worker.stack import Stack
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.protocol import CommandKey, ReportRequest
 from noetl_serverless.tools import registry
-from noetl_serverless.worker import shift
-from noetl_serverless.worker.drain import Worker
+from noetl_serverless.worker.drain import drain
+from noetl_serverless.worker.worker import Worker
 
 ENDLESS = """
 executor: {spec: {max_turns: 100000, durability: DURABILITY}}
@@ -128,7 +128,7 @@ class Ringer:
 
 async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # each step of a chain is followed by a turn
-    monkeypatch.setattr(shift, "TURN", 0.0)
+    monkeypatch.setattr(drain, "TURN", 0.0)
     stack = Stack(tmp_path)
     worker = stack.another(stack.client, max_in_flight=1)
     ids = []
@@ -137,14 +137,14 @@ async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypat
         ids.append((await stack.ledger.start(path=f"t/weighs-{weight}")).execution_id)
     invoker: Any = Ringer(worker)
     stack.ledger._doorbell._invoker = invoker
-    drain = asyncio.create_task(worker.drain(60.0))
+    draining = asyncio.create_task(worker.drain(60.0))
     try:
         while len(stack.client.reports) < 400:
-            assert not drain.done(), "it went while there was work"
+            assert not draining.done(), "it went while there was work"
             await asyncio.sleep(0.01)
     finally:
         worker.stop()
-        await drain
+        await draining
         await worker.close()
         await stack.worker.close()
         await registry.close()

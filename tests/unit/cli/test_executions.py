@@ -6,7 +6,7 @@ from typing import Any
 
 from noetl_serverless.cli.commands.executions import MOST_LINES, _duration, _errors, _items, _line, _stays, _with_effect
 from noetl_serverless.cli.progress import Progress
-from noetl_serverless.engine.stays import Stays
+from noetl_serverless.inspection.quarantine_periods import Stays
 
 ERROR = {"code": "x", "message": "it broke"}
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.plays import CHAIN, LOOP, WORKFLOWS, play
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.diff import diff
+from noetl_serverless.inspection.diff import diff
 from noetl_serverless.prices import load
 
 AGAIN = """

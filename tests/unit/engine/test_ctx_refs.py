@@ -9,12 +9,12 @@ import pytest
 
 from noetl_serverless import limits
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.cost import cost
-from noetl_serverless.engine.diff import diff
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.state import State
-from noetl_serverless.engine.surfaces import surfaces
+from noetl_serverless.inspection.cost import cost
+from noetl_serverless.inspection.diff import diff
+from noetl_serverless.inspection.expected_projections import surfaces
 from noetl_serverless.prices import load
 
 CHAIN = """

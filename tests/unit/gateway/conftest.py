@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from starlette.types import ASGIApp, Message
 
-from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.gateway.app import create_app
 from noetl_serverless.gateway.control_plane import ControlPlane
 from noetl_serverless.gateway.sessions import Sessions, User
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryKeyValue
 
 SERVICE_TOKEN = "service-token-of-the-gateway"
 

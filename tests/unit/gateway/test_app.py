@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.gateway.app import create_app
 from noetl_serverless.gateway.control_plane import ControlPlane
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryKeyValue
 
 from .conftest import Client
 

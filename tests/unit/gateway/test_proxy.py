@@ -6,10 +6,10 @@ import gzip
 import pytest
 from aiohttp import web
 
-from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.gateway.app import create_app
 from noetl_serverless.gateway.control_plane import ControlPlane
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryKeyValue
 
 from .conftest import SERVICE_TOKEN, Client, SignedIn, Upstream
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.errors import Forbidden, Unauthenticated
 from noetl_serverless.gateway.sessions import Sessions, User
+from noetl_serverless.testing.bus import MemoryKeyValue
 
 from .conftest import Clock
 

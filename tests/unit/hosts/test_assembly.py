@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.bus.memory import MemoryKeyValue, MemoryNotifier
 from noetl_serverless.hosts.adapters import platform_of
+from noetl_serverless.testing.bus import MemoryKeyValue, MemoryNotifier
 
 ENVIRON = {
     "NOETL_HOST": "local",

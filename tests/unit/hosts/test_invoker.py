@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from noetl_serverless.hosts.local.invoker import HttpInvoker
-from noetl_serverless.hosts.memory import MemoryInvoker
+from noetl_serverless.testing.host import MemoryInvoker
 
 
 class Bell:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.unit.ledger.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Problem, ResultStoreAway, Unavailable
-from noetl_serverless.ledger.ledger import Ledger
+from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.schedules import Fire

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.unit.ledger.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import Engine, outcome
 
-from noetl_serverless.bus.memory import MemoryKeyValue
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.ports import KeyValue
 from noetl_serverless.protocol import HeartbeatRequest, Held
 from noetl_serverless.reconciler.outages import KEPT
 from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.testing.bus import MemoryKeyValue
 
 CHAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n"
 

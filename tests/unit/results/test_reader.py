@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.results import patience, reader
+from noetl_serverless.results import reader, retry
 from noetl_serverless.results.offload import externalise
-from noetl_serverless.results.patience import StoreFailed
 from noetl_serverless.results.reader import LoopTooLarge, ReferenceNotAvailable, Resolver
+from noetl_serverless.results.retry import StoreFailed
 from noetl_serverless.results.store import FsspecResultStore
 
 
@@ -70,7 +70,7 @@ async def test_a_store_that_is_away_is_waited_for(store: CountingStore, monkeypa
     monkeypatch.setattr(store, "get", away)
     assert await Resolver(store).load(ref) == [1]
     left = 1000
-    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    monkeypatch.setattr(retry, "PATIENCE", 0.1)
     with pytest.raises(StoreFailed, match="could not be read"):
         await Resolver(store).load(ref)
 

@@ -14,7 +14,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.engine.surfaces import surfaces
+from noetl_serverless.inspection.expected_projections import surfaces
 from noetl_serverless.store.parity import OF_EXECUTION, UNREADABLE, Difference, Stored, differences
 
 REF = {"ref": "noetl://execution/7/result/a/0", "key": "7/a/0", "store": "s3", "meta": {"bytes": 5}}

@@ -14,10 +14,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
-from noetl_serverless.store.case import Case
-from noetl_serverless.store.executions import Part as Results
-from noetl_serverless.store.executions import together
-from noetl_serverless.store.log import (
+from noetl_serverless.store.event_store import (
     Claimant,
     Part,
     Unwritable,
@@ -28,9 +25,12 @@ from noetl_serverless.store.log import (
     execution_row,
     still_open,
 )
-from noetl_serverless.store.memory import MemoryLog
+from noetl_serverless.store.executions import Part as Results
+from noetl_serverless.store.executions import together
+from noetl_serverless.store.loaded_execution import Case
 from noetl_serverless.store.projections import Rows
 from noetl_serverless.store.schedules import Fire
+from noetl_serverless.testing.event_store import MemoryLog
 
 ISSUED = Event(e.ISSUED, 5, 2, 1, "a", 1, "a#1", {"kind": "step", "attempt": 1, "scope": {}})
 

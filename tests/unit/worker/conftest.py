@@ -14,10 +14,10 @@ from noetl_serverless.protocol import VERSION, ClaimedCommand, Frame
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolOutcome
-from noetl_serverless.worker.budget import Budget
-from noetl_serverless.worker.execute import Executor
-from noetl_serverless.worker.lease import Lease
-from noetl_serverless.worker.toolbox import Toolbox
+from noetl_serverless.worker.execution.executor import Executor
+from noetl_serverless.worker.execution.lease import Lease
+from noetl_serverless.worker.execution.time_budget import Budget
+from noetl_serverless.worker.execution.toolbox import Toolbox
 
 Behave = Callable[[ToolCall, ToolContext], ToolOutcome | Awaitable[ToolOutcome]]
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from noetl_serverless.errors import Unauthenticated
-from noetl_serverless.hosts.memory import MemoryHost, MemoryInvoker
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
+from noetl_serverless.testing.host import MemoryHost, MemoryInvoker
 from noetl_serverless.worker.archive import Summary
 from noetl_serverless.worker.service import PAUSE, make_app
 

@@ -11,15 +11,16 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from noetl_serverless.ledger import reporting
 from noetl_serverless.ledger.commits import Commits
 from noetl_serverless.ledger.doorbell import Doorbell
 from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.store.log import Log
+
+from noetl_serverless.ledger import reporting
 from noetl_serverless.protocol import Outcome, ReportRequest
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
 from noetl_serverless.store.schedules import Schedules
 
 

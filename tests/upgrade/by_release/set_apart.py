@@ -12,13 +12,13 @@ from typing import Any
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.ledger.doorbell import Doorbell
-from noetl_serverless.ledger.ledger import Ledger
-from noetl_serverless.ledger.playbooks import Playbooks
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import Outcome, ReportRequest
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.log import Log
+from noetl_serverless.store.event_store import Log
 
 AGAIN = """
     INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)

@@ -32,7 +32,7 @@ def cost(
     Time that workers were busy, commands, and bytes by tier, with the sub-playbooks. The money is an upper bound, as
     if each command had had a function to itself, at list prices of the table's date.
     """
-    from ...engine.cost import cost as count
+    from ...inspection.cost import cost as count
 
     chosen = _prices(prices)
     documents = [count(found.execution_id, found.events, chosen) for found in recording_of(recorded, data).family()]

@@ -92,7 +92,7 @@ def _one(recorded: str, playbook: str | None, version: int | None, data: Any, as
 
 
 def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[str, Any]:
-    from ...engine.diff import diff as compare
+    from ...inspection.diff import diff as compare
     from ...prices import budget_of
     from ..playbooks import recorded_plan
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import typer
 
 from ...engine.events import QUARANTINED, RETRIED
-from ...engine.failures import MOST_ITEMS
-from ...engine.stays import Stays
+from ...inspection.failed_items import MOST_ITEMS
+from ...inspection.quarantine_periods import Stays
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..ending import dropped, failed_counts, principal, quarantine, remarks, retried, warnings

@@ -38,7 +38,7 @@ def explain(
 ) -> None:
     """Say why a step waits, was skipped, was retried, failed or ran: the events behind it, each condition that was
     asked, and the values that it saw. Without STEP, every step in short."""
-    from ...engine.explain import explain as ask
+    from ...inspection.explain import explain as ask
     from ...telemetry.masking import Masking
     from ..playbooks import recorded_plan
 

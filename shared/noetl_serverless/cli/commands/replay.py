@@ -71,7 +71,7 @@ def _online(execution_id: str, data: Any, seq: int | None, instant: datetime | N
 
 def _offline(file: str, seq: int | None, instant: datetime | None) -> dict[str, Any]:
     from ...engine.replay import up_to
-    from ...engine.surfaces import document
+    from ...inspection.expected_projections import document
 
     found = recording_of(file, None)
     at = None if instant is None else int(instant.timestamp() * 1000)

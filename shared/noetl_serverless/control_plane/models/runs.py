@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from ...engine.runs import run_of
 from ...engine.state import State
+from ...inspection.runs import run_of
 from ...store.executions import Out, Reported
 from . import Given
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field, field_validator
 
-from ...store.due import MissedPolicy
+from ...store.schedule_spec import MissedPolicy
 from ...store.schedules import Schedule
 from . import Given
 

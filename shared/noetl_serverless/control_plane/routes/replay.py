@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ...engine.replay import up_to
-from ...engine.surfaces import NAMES, document
 from ...errors import InvalidRequest
+from ...inspection.expected_projections import NAMES, document
 from ..models.replay import (
     CommandRow,
     DifferenceEntry,

@@ -7,13 +7,13 @@ from functools import cache
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...control_plane.app import create_app
-from ...control_plane.wakeups import Wakeups
-from ...ledger.doorbell import Doorbell
-from ...ledger.ledger import Ledger
-from ...ledger.playbooks import Playbooks
+from ...control_plane.watchers import Wakeups
+from ...orchestrator.notifications import Doorbell
+from ...orchestrator.orchestrator import Ledger
+from ...orchestrator.plans import Playbooks
 from ...store.catalog import Catalog
 from ...store.connection import Database
-from ...store.log import Log
+from ...store.event_store import Log
 from ...telemetry import logs
 from ..adapters import ARCHIVE, Platform
 from .service import Service

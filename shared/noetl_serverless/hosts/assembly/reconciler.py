@@ -7,17 +7,17 @@ from functools import cache
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
-from ...ledger.doorbell import Doorbell
-from ...ledger.ledger import Ledger
-from ...ledger.playbooks import Playbooks
-from ...reconciler.departures import Departures
+from ...orchestrator.notifications import Doorbell
+from ...orchestrator.orchestrator import Ledger
+from ...orchestrator.plans import Playbooks
 from ...reconciler.outages import BUCKET, KEPT
 from ...reconciler.reconciler import Reconciler
+from ...reconciler.retention import Departures
 from ...store.archives import Archives
 from ...store.catalog import Catalog
-from ...store.chores import Chores
 from ...store.connection import Database
-from ...store.log import Log
+from ...store.event_store import Log
+from ...store.maintenance import Chores
 from ...store.schedules import Schedules
 from ...telemetry import logs
 from ..adapters import ARCHIVE, Platform

@@ -12,7 +12,7 @@ from ...tools import registry
 from ...tools.plans import load_plan
 from ...tools.python_pool import PythonPool
 from ...worker.client import ControlPlane
-from ...worker.drain import Worker
+from ...worker.worker import Worker
 from ..adapters import Platform
 from .service import Close
 

@@ -7,7 +7,7 @@ import pytest
 from noetl_serverless.hosts.aws.account import Account
 from noetl_serverless.hosts.aws.configuration import MissingSecret, database_url, settings_with_secrets
 from noetl_serverless.hosts.aws.database import IamDatabaseUrl
-from noetl_serverless.hosts.memory import MemorySecretStore
+from noetl_serverless.testing.host import MemorySecretStore
 
 from .conftest import ENVIRON
 

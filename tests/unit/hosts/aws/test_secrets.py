@@ -7,8 +7,8 @@ import pytest
 
 from noetl_serverless.hosts.aws.api import Api
 from noetl_serverless.hosts.aws.secrets import SecretsManager
-from noetl_serverless.hosts.memory import MemorySecretStore
 from noetl_serverless.ports import SecretStore
+from noetl_serverless.testing.host import MemorySecretStore
 
 
 @pytest.fixture(params=["memory", "aws"])

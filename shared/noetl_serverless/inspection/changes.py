@@ -1,0 +1,123 @@
+"""What differs between two versions of a step, and between two values, told by where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.canonical import canonical, plain
+from ..playbook.plan import Arc, Assignment, Rule, Step, Task
+from ..playbook.template import SqlTemplate, Template
+
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`recorded` is what was, `now` what would be; ABSENT where there is nothing."""
+
+    where: str
+    recorded: Any
+    now: Any
+    # of one run of a step alone
+    generation: int | None = None
+
+
+def value_changes(where: str, recorded: Any, now: Any, generation: int | None = None) -> list[Change]:
+    """Down to the smallest parts that differ; lists of another length differ as a whole."""
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        names = [str(name) for name in dict.fromkeys((*recorded, *now))]
+        parts: Iterable[tuple[str, Any, Any]] = (
+            (f"{where}.{name}" if where else name, recorded.get(name, ABSENT), now.get(name, ABSENT)) for name in names
+        )
+    elif isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
+        parts = ((f"{where}[{i}]", one, other) for i, (one, other) in enumerate(zip(recorded, now, strict=True)))
+    elif canonical(recorded) == canonical(now):
+        return []
+    else:
+        return [Change(where, recorded, now, generation)]
+    return [change for part, one, other in parts for change in value_changes(part, one, other, generation)]
+
+
+def parameter_changes(recorded: Step, now: Step) -> list[Change]:
+    """What decides what its tools are called with: the tools, their rules, the input, the loop."""
+    return value_changes("", parameters(recorded), parameters(now))
+
+
+def arc_changes(recorded: Step, now: Step) -> list[Change]:
+    """What decides where it leads, and what it sets."""
+    return value_changes("", routing(recorded), routing(now))
+
+
+def parameters(step: Step) -> dict[str, Any]:
+    found: dict[str, Any] = {"tool": _tools(step)}
+    if step.input is not None:
+        found["input"] = tree(step.input)
+    if step.loop is not None:
+        loop = step.loop
+        found["loop"] = {
+            "in": tree(loop.items),
+            "iterator": loop.iterator,
+            "mode": loop.mode,
+            "max_in_flight": tree(loop.max_in_flight),
+            "best_effort": loop.best_effort,
+        }
+    return found
+
+
+def routing(step: Step) -> dict[str, Any]:
+    return {
+        "set": _assignments(step.set),
+        "admit": [{"when": tree(rule.when), "allow": rule.allow} for rule in step.admit],
+        "next": {"mode": step.mode, "on_no_match": step.on_no_match, "arcs": [_arc(arc) for arc in step.arcs]},
+    }
+
+
+def tree(value: Any) -> Any:
+    """A compiled tree as it was written."""
+    if isinstance(value, Template | SqlTemplate):
+        return value.source
+    if isinstance(value, Mapping):
+        return {str(key): tree(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [tree(item) for item in value]
+    return plain(value)
+
+
+def _tools(step: Step) -> Any:
+    if len(step.tasks) == 1 and not step.is_pipeline:
+        return _task(step.tasks[0])
+    return {task.name: _task(task) for task in step.tasks} | {"(order)": [task.name for task in step.tasks]}
+
+
+def _task(task: Task) -> dict[str, Any]:
+    config = tree(task.config)
+    found: dict[str, Any] = {"kind": task.kind, **(config if isinstance(config, dict) else {"config": config})}
+    if task.timeout is not None:
+        found["timeout"] = task.timeout
+    if task.output:
+        found["output"] = plain(task.output)
+    if task.rules:
+        found["rules"] = [_rule(rule) for rule in task.rules]
+    return found
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    found: dict[str, Any] = {"when": tree(rule.when), "do": rule.do}
+    if rule.set:
+        found["set"] = _assignments(rule.set)
+    if rule.do == "jump":
+        found["to"] = rule.to
+    if rule.do == "retry":
+        found |= {"attempts": rule.attempts, "backoff": rule.backoff, "delay": rule.delay}
+    return found
+
+
+def _arc(arc: Arc) -> dict[str, Any]:
+    found: dict[str, Any] = {"step": arc.target, "when": tree(arc.when)}
+    return found | ({"set": _assignments(arc.set)} if arc.set else {})
+
+
+def _assignments(assignments: Iterable[Assignment]) -> dict[str, Any]:
+    return {f"{item.scope}.{item.key}": tree(item.value) for item in assignments}

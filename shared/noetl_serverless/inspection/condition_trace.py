@@ -1,0 +1,121 @@
+"""The decisions of a log once more, with every condition that was asked and the values it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ..engine import events as e
+from ..engine.canonical import canonical
+from ..engine.decide import Decider, advance
+from ..engine.events import Event
+from ..engine.replay import logical_order
+from ..engine.state import State
+from ..engine.upcast import UPCASTERS
+from ..playbook.paths import paths_in
+from ..playbook.plan import AdmitRule, Arc, Plan, Step
+from ..playbook.scope import Scope
+from ..playbook.template import Template, TemplateError
+
+LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One condition. `index` is its place among the arcs, or the admission rules, of the step; `values` by path."""
+
+    # the fact that was decided
+    seq: int
+    step: str
+    about: str
+    index: int
+    target: str | None
+    when: str | None
+    line: int | None
+    # None: it could not be told, see `error`
+    holds: bool | None
+    values: dict[str, Any]
+    error: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        names = ("about", "index", "target", "when", "line", "holds", "values", "error")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def witness(
+    execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
+) -> list[Asked]:
+    """Every condition in the order in which it was asked."""
+    asked: list[Asked] = []
+
+    def decider(plan: Plan, state: State, fact: Event) -> Decider:
+        return _Witness(plan, state, fact, asked)
+
+    state = State(execution_id, workload=workload or {})
+    for event in logical_order(events):
+        if event.type in e.FACTS:
+            state, _ = advance(plan, state, UPCASTERS.current(event), decider)
+    return asked
+
+
+class _Witness(Decider):
+    def __init__(self, plan: Plan, state: State, fact: Event, asked: list[Asked]) -> None:
+        super().__init__(plan, state, fact)
+        self._asked = asked
+
+    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
+        values = {} if asked.when is None else seen(asked.when, scope())
+        try:
+            holds = super()._holds(step, asked, scope)
+        except TemplateError as error:
+            self._note(step, asked, None, values, error.message)
+            raise
+        self._note(step, asked, holds, values, None)
+        return holds
+
+    def _note(
+        self, step: Step, asked: Arc | AdmitRule, holds: bool | None, values: dict[str, Any], error: str | None
+    ) -> None:
+        is_arc = isinstance(asked, Arc)
+        index = asked.index if isinstance(asked, Arc) else step.admit.index(asked)
+        when = asked.when
+        self._asked.append(
+            Asked(
+                self.fact.seq,
+                step.name,
+                "arc" if is_arc else "admission",
+                index,
+                asked.target if isinstance(asked, Arc) else None,
+                None if when is None else when.source,
+                None if when is None or when.place is None else when.place.line,
+                holds,
+                values,
+                error,
+            )
+        )
+
+
+def seen(template: Template, scope: Scope) -> dict[str, Any]:
+    """Path -> the value it leads to, shortened; in words where it leads to none."""
+    found = {}
+    for path, reader in _readers(template.source):
+        try:
+            found[path] = shortened(reader.render(scope))
+        except TemplateError as error:
+            found[path] = f"({error.message})"
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _readers(source: str) -> tuple[tuple[str, Template], ...]:
+    return tuple((path, Template("{{ " + path + " }}")) for path in paths_in(source))
+
+
+def shortened(value: Any) -> Any:
+    try:
+        text = canonical(value)
+    except TypeError:
+        return str(value)[:LONGEST]
+    return value if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"

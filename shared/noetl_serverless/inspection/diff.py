@@ -1,0 +1,293 @@
+"""Where a recorded execution and another version of its playbook part, as a reviewer would want to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine import events as e
+from ..engine.canonical import canonical, plain
+from ..engine.events import Event
+from ..engine.replay import logical_order
+from ..engine.state import token_key
+from ..playbook.plan import Plan
+from ..playbook.reads import Reads, merge
+from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
+from .redecide import Divergence, Redecided, never_ran, redecide
+from .trace import Run, Trace, trace
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    run: Run
+    now: list[str]
+    # in the arcs of the step, and in what it was set
+    because: list[Change]
+
+
+@dataclass(slots=True)
+class Diff:
+    """Nothing in it: the new version decides as the recorded one did, and calls the same tools with the same."""
+
+    execution_id: str
+    recorded: Plan
+    plan: Plan
+    # how it ended, and how it would end now
+    ending: tuple[dict[str, Any], dict[str, Any]]
+    added: list[Run] = field(default_factory=list)
+    removed: list[Run] = field(default_factory=list)
+    rerouted: list[Rerouted] = field(default_factory=list)
+    # step -> what its runs are called with
+    reparameterised: dict[str, list[Change]] = field(default_factory=dict)
+    # what the record cannot tell: run or command -> why
+    undetermined: dict[str, str] = field(default_factory=dict)
+    divergence: dict[str, Any] | None = None
+
+    @property
+    def empty(self) -> bool:
+        # with other runs or arcs there are other decisions
+        return self.divergence is None and not self.reparameterised
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "execution_id": self.execution_id,
+            "recorded": {"path": self.recorded.path, "plan_hash": self.recorded.hash},
+            "now": {"path": self.plan.path, "plan_hash": self.plan.hash},
+            "empty": self.empty,
+            "divergence": self.divergence,
+            "added": [_run(run) for run in self.added],
+            "removed": [_run(run) for run in self.removed],
+            "rerouted": [
+                {
+                    **_run(item.run),
+                    "event": (item.run.route or {}).get("event"),
+                    "recorded": item.run.arcs,
+                    "now": item.now,
+                    "because": [_change(change) for change in item.because],
+                }
+                for item in self.rerouted
+            ],
+            "reparameterised": [
+                {"step": step, "changes": [_change(change) for change in changes]}
+                for step, changes in self.reparameterised.items()
+            ],
+            "undetermined": self.undetermined,
+            "ending": {"recorded": self.ending[0], "now": self.ending[1]},
+        }
+
+
+def diff(
+    execution_id: str,
+    events: Sequence[Event],
+    recorded: Plan,
+    plan: Plan,
+    workload: Mapping[str, Any] | None = None,
+    *,
+    assume: bool = False,
+    budget: Mapping[str, Any] | None = None,
+) -> Diff:
+    """Of the log of an execution that ran `recorded`, decided by `plan`; the rest as in `redecide`."""
+    again = redecide(execution_id, events, recorded, plan, workload, assume=assume, budget=budget)
+    log = logical_order(events)
+    was, now = trace(log), trace(again.log)
+    before = log[0].payload.get("workload", workload or {}) if log else {}
+    found = Diff(execution_id, recorded, plan, (_ending(was), _ending(now)))
+    return _Comparison(found, was, now, again, before, log).diff()
+
+
+class _Comparison:
+    def __init__(
+        self, found: Diff, was: Trace, now: Trace, again: Redecided, workload: Mapping[str, Any], log: list[Event]
+    ) -> None:
+        self.found, self.was, self.now, self.again, self.log = found, was, now, again, log
+        self.workload_changes = {
+            change.where: change for change in value_changes("", plain(workload), plain(again.state.workload))
+        }
+
+    def diff(self) -> Diff:
+        found = self.found
+        found.added += [run for key, run in self.now.runs.items() if key not in self.was.runs]
+        for key, run in self.was.runs.items():
+            if key not in self.now.runs:
+                self._gone(key, run)
+            else:
+                self._both(run, self.now.runs[key])
+        if self.again.divergence is not None:
+            known = {event.command_id for event in self.log if event.type == e.ISSUED}
+            parted = {
+                name: why for name, why in self.again.missing.items() if name not in known or not self._open(name)
+            }
+            found.undetermined.update(parted)
+        found.divergence = self._first()
+        return found
+
+    def _open(self, command: str) -> bool:
+        """Whether the recorded execution waits for the same command."""
+        ended = any(event.command_id == command and event.cause is None for event in self.log)
+        return self.was.status == "running" and not ended
+
+    def _gone(self, key: str, run: Run) -> None:
+        reach = self.found.plan.reach
+        state = self.again.state
+        live = {token.step for token in state.tokens.values()} | state.waiting.keys()
+        if run.step in self.found.plan.steps and (
+            run.step in live or any(run.step in reach[step] for step in live if step in reach)
+        ):
+            self.found.undetermined[key] = "it lies behind something that was not recorded"
+        else:
+            self.found.removed.append(run)
+
+    def _both(self, was: Run, now: Run) -> None:
+        if was.route is not None and now.route is not None and was.arcs != now.arcs:
+            step = self.found.plan.steps[was.step]
+            because = arc_changes(self.found.recorded.steps[was.step], step)
+            because += self._workload(merge(arc.when.reads for arc in step.arcs if arc.when is not None))
+            because += value_changes("set", was.set, now.set, was.generation)
+            self.found.rerouted.append(Rerouted(was, now.arcs, because))
+        changes = self._parameters(was, now)
+        if was.route is not None and now.route is not None and was.arcs == now.arcs:
+            changes += value_changes("set", was.set, now.set, was.generation)
+        if changes:
+            listed = self.found.reparameterised.setdefault(was.step, [])
+            listed += [change for change in changes if change not in listed]
+
+    def _parameters(self, was: Run, now: Run) -> list[Change]:
+        """Changes of the step itself, of the workload it reads, of what it is given."""
+        if was.skipped or now.skipped:
+            return []
+        recorded, plan = self.found.recorded.steps[was.step], self.found.plan.steps[was.step]
+        changes = parameter_changes(recorded, plan)
+        changes += self._workload(plan.reads)
+        if was.loop is not None and now.loop is not None:
+            changes += value_changes("loop items", _items(was.loop), _items(now.loop), was.generation)
+        for part in ("ctx", "steps"):
+            changes += self._scope(part, was, now)
+        return changes
+
+    def _workload(self, reads: Reads) -> list[Change]:
+        """What of the workload has changed among what is read; a bare name may be one of its keys."""
+        keys = reads.get("workload", frozenset())
+        return [
+            Change(f"workload.{where}", change.recorded, change.now)
+            for where, change in self.workload_changes.items()
+            if keys is None or (name := where.split(".")[0].split("[")[0]) in keys or name in reads
+        ]
+
+    def _scope(self, part: str, was: Run, now: Run) -> list[Change]:
+        """What both versions name and do not find the same."""
+        ctx = part == "ctx"
+        one, other = (was.ctx, now.ctx) if ctx else (was.scope.get(part, {}), now.scope.get(part, {}))
+        found = []
+        for name in dict.fromkeys((*one, *other)):
+            if part == "steps" and never_ran(one.get(name)) and never_ran(other.get(name)):
+                continue
+            if (name in one and name in other) or self._read_by_both(was.step, part, name):
+                where = f"ctx.{name}" if ctx else name
+                found += value_changes(where, one.get(name, ABSENT), other.get(name, ABSENT), was.generation)
+        return found
+
+    def _read_by_both(self, step: str, part: str, name: str) -> bool:
+        for plan in (self.found.recorded, self.found.plan):
+            reads = plan.steps[step].reads
+            if part == "steps":
+                if name not in reads:
+                    return False
+            elif (keys := reads.get("ctx", frozenset())) is not None and name not in keys:
+                return False
+        return True
+
+    # -- the first divergence
+
+    def _first(self) -> dict[str, Any] | None:
+        parted = self.again.divergence
+        changed = self._first_changed(parted.fact.seq if parted is not None else None)
+        if changed is not None:
+            return changed
+        return None if parted is None else _divergence(parted)
+
+    def _first_changed(self, before: int | None) -> dict[str, Any] | None:
+        """The first issue of a step that is called with something else, unless the paths have parted before."""
+        for event in self.log:
+            if before is not None and (event.cause or event.seq) >= before:
+                return None
+            if event.type in (e.ISSUED, e.LOOP_OPENED) and event.step in self.found.reparameterised:
+                where = [change.where for change in self.found.reparameterised[event.step]]
+                return {
+                    "seq": event.seq,
+                    "event": event.type,
+                    "step": event.step,
+                    "generation": event.generation,
+                    "recorded": [f"{token_key(event.step, event.generation or 0)} as it was"],
+                    "now": [f"the same step with other {', '.join(dict.fromkeys(where))}"],
+                }
+        return None
+
+
+def _divergence(parted: Divergence) -> dict[str, Any]:
+    fact = parted.fact
+    recorded, now = [_brief(event) for event in parted.recorded], [_brief(event) for event in parted.now]
+    if recorded == now:
+        recorded, now = _details(parted.recorded, parted.now)
+    return {
+        "seq": fact.seq,
+        "event": fact.type,
+        "step": fact.step,
+        "generation": fact.generation,
+        "recorded": recorded,
+        "now": now,
+    }
+
+
+def _details(recorded: Sequence[Event], now: Sequence[Event]) -> tuple[list[str], list[str]]:
+    """Where two lists of decisions that look alike differ."""
+    pairs = [
+        (_brief(one), change)
+        for one, other in zip(recorded, now, strict=True)
+        for change in value_changes("", plain(one.payload), plain(other.payload))
+    ]
+    return (
+        [f"{name}: {change.where} = {_short(change.recorded)}" for name, change in pairs],
+        [f"{name}: {change.where} = {_short(change.now)}" for name, change in pairs],
+    )
+
+
+def _brief(event: Event) -> str:
+    name = event.command_id or (
+        token_key(event.step, event.generation) if event.step and event.generation else event.step
+    )
+    routes = [
+        f"{route['step']} -> {', '.join(route.get('arcs', ())) or 'end'}" for route in event.payload.get("routes", ())
+    ]
+    error = event.payload.get("error")
+    parts = [event.type, *([name] if name else []), *([f"({'; '.join(routes)})"] if routes else [])]
+    if isinstance(error, Mapping):
+        parts.append(str(error.get("code")))
+    return " ".join(parts)
+
+
+def _short(value: Any) -> str:
+    text = value if value is ABSENT else canonical(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _items(loop: Mapping[str, Any]) -> Any:
+    if "data" in loop:
+        return loop["data"]
+    return {"count": loop["count"], "sha256": (loop.get("ref") or {}).get("meta", {}).get("sha256")}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {"step": run.step, "generation": run.generation, "after": run.after, "skipped": run.skipped}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    found = {"where": change.where, "recorded": change.recorded, "now": change.now}
+    return found if change.generation is None else {**found, "generation": change.generation}
+
+
+def _ending(found: Trace) -> dict[str, Any]:
+    error = found.error or {}
+    code = {"error": error.get("code"), "message": error.get("message")} if error else {}
+    return {"status": found.status, "result_step": found.result_step, **code}

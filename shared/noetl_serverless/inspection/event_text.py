@@ -1,0 +1,150 @@
+"""Events in words: one line for each that changes how a step stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from .quarantine_periods import Effects
+from .runs import Run, run_of, started_at
+
+# so many finished frames of a loop are told one by one
+FEW = 5
+
+
+def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
+    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own; `at` is
+    when it took effect. Of one that was kept in quarantine {kept_since}, too: when it came.
+
+    Of the report of a command {queued_ms, run_ms, waited_ms}, too, as far as they are known, and {attempts,
+    attempts_dropped, lost} if something came to nothing.
+    """
+    frames = [event for event in run if event.type == e.FRAME_COMMITTED]
+    issued: dict[str | None, Event] = {}
+    found = []
+    for event in run:
+        entry: dict[str, Any] = {"seq": event.seq, "at": effects.at(event), "event": event.type, "step": event.step}
+        if effects.kept(event):
+            entry["kept_since"] = event.at
+        if event.type == e.ISSUED:
+            issued[event.command_id] = event
+        report = _report(event, issued.get(event.command_id), effects)
+        text = _text(event, frames, report)
+        if text is None and event.type == e.FRAME_COMMITTED and report.failed:
+            text = _ended_well(event)
+        if text is not None:
+            told = {**_told(report), **_printed(event)} if event.type in e.REPORTS else {}
+            found.append({**entry, "text": text, **told})
+    return found
+
+
+def _report(event: Event, order: Event | None, effects: Effects) -> Run:
+    meta = event.payload.get("meta")
+    return run_of(meta, event.at, None if order is None else effects.again(order, started_at(meta)))
+
+
+def _told(run: Run) -> dict[str, Any]:
+    times = {name: getattr(run, name) for name in ("queued_ms", "run_ms")}
+    known = {name: value for name, value in times.items() if value is not None}
+    if run.waited_ms:
+        known["waited_ms"] = run.waited_ms
+    if not run.failed:
+        return known
+    return {**known, "attempts": run.attempts, "attempts_dropped": run.attempts_dropped, "lost": run.lost}
+
+
+def _printed(event: Event) -> dict[str, str]:
+    """What the code of the step has printed, as far as it was kept."""
+    printed = (event.payload.get("meta") or {}).get("stdout")
+    return {"stdout": printed} if isinstance(printed, str) and printed else {}
+
+
+def _text(event: Event, frames: Sequence[Event], run: Run) -> str | None:
+    payload = event.payload
+    match event.type:
+        case e.ISSUED:
+            return _issued(event)
+        case e.CALL_DONE:
+            return f"{event.command_id} ends well{_meta(payload, run)}"
+        case e.CALL_ERROR:
+            return f"{event.command_id} fails: {error_text(payload.get('error'))}{_meta(payload, run)}"
+        case e.CALL_DEFERRED:
+            at = (payload.get("resume") or {}).get("attempt")
+            again = f", for attempt {at}" if isinstance(at, int) and at > 1 else ""
+            return f"{event.command_id} is to go on in {payload['delay']:g} s{again}"
+        case e.TIMER_FIRED:
+            return "the delay is over"
+        case e.CHILD_STARTED:
+            return (
+                f"starts {payload.get('path')} version {payload.get('version')} as execution {payload['execution_id']}"
+            )
+        case e.CHILD_ENDED:
+            error = f": {error_text(payload['error'])}" if payload.get("error") else ""
+            return f"execution {payload['execution_id']} has ended with {payload.get('status')}{error}"
+        case e.LOOP_OPENED:
+            return f"opens a loop of {payload['count']} items, {_width(payload)}"
+        case e.FRAME_COMMITTED:
+            return _frame(event, frames)
+        case e.LOOP_DONE:
+            error = f": {error_text(payload['error'])}" if payload.get("error") else ""
+            return f"the loop ends with {payload['status']}{error}"
+        case e.STEP_SKIPPED:
+            return f"is skipped: {payload.get('reason')}"
+    return None
+
+
+def error_text(error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return "no reason given"
+    line = error.get("at") or error.get("line")
+    return f"{error.get('code')}: {error.get('message')}" + (f" (line {line})" if line else "")
+
+
+def _issued(event: Event) -> str | None:
+    payload = event.payload
+    if payload["kind"] == "frame" and payload["attempt"] == 1:
+        return None
+    source = "timer" if "timer" in payload else "sub-playbook" if "child" in payload else None
+    again = f" again, after its {source}" if source else ""
+    what = " to render its collection" if payload["kind"] == "open" else ""
+    return f"{event.command_id} is given to a worker{again}{what}"
+
+
+def _frame(event: Event, frames: Sequence[Event]) -> str | None:
+    payload = event.payload
+    if not payload.get("failed"):
+        if len(frames) > FEW and frames[-1] is not event:
+            return None
+        done = sum(frame.payload["ok"] for frame in frames)
+        return f"{done} items end well" if len(frames) > FEW else _ended_well(event)
+    first = error_text(payload.get("error"))
+    if payload["end"] - payload["start"] == 1:
+        return f"item {payload['start']} fails: {first}"
+    return f"{payload['failed']} of the items {payload['start']} to {payload['end'] - 1} fail; the first: {first}"
+
+
+def _ended_well(event: Event) -> str:
+    start, last = event.payload["start"], event.payload["end"] - 1
+    return f"item {start} ends well" if start == last else f"items {start} to {last} end well"
+
+
+def _width(payload: Mapping[str, Any]) -> str:
+    return "one after the other" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
+
+
+def _meta(payload: Mapping[str, Any], run: Run) -> str:
+    meta = payload.get("meta") or {}
+    parts = []
+    if run.queued_ms is not None:
+        parts.append(f"queued for {run.queued_ms / 1000:.3f} s")
+    if run.run_ms is not None:
+        parts.append(f"ran for {run.run_ms / 1000:.3f} s")
+    if run.waited_ms >= 0.5:
+        parts.append(f"waited for {run.waited_ms / 1000:.3f} s in between")
+    if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
+        parts.append(f"at attempt {meta['attempt']}")
+    if meta.get("worker"):
+        parts.append(f"in {meta['worker']}")
+    return f" ({', '.join(parts)})" if parts else ""

@@ -1,0 +1,229 @@
+"""What the projections must hold, from the log alone: written without a look at how a commit writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine import events as e
+from ..engine.canonical import checksum, plain
+from ..engine.events import Event
+from ..engine.replay import fold, logical_order
+from ..engine.state import State
+from ..engine.upcast import UPCASTERS
+
+RUNNING = "RUNNING"
+STATUS = {"new": RUNNING, "running": RUNNING, "completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}
+ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.FRAME_COMMITTED})
+ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
+# the error of a command that was given up after too many deliveries; its row is kept
+BURIED = "delivery_limit"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaces:
+    """Rows by their keys; instants are milliseconds since 1970."""
+
+    state: State
+    execution: Row
+    steps: list[Row]
+    stages: list[Row]
+    frames: list[Row]
+    loops: list[Row]
+    # what is out; and those that were given up, with the status `dead`
+    commands: list[Row]
+    # results that stand in a store
+    results: list[Row]
+
+
+def document(
+    execution_id: str,
+    events: Iterable[Event],
+    workload: Mapping[str, Any] | None = None,
+    names: Iterable[str] | None = None,
+) -> Row:
+    """The replayed surfaces (those of `names`, by default all) with their checksums, and of the state as a whole."""
+    log = list(events)
+    said = surfaces(execution_id, log, workload)
+    chosen = NAMES if names is None else tuple(names)
+    return {
+        "execution_id": execution_id,
+        "event_count": len(log),
+        "last_event_id": said.execution["head"],
+        "upcasters": UPCASTERS.digest(),
+        "surfaces": {name: plain(getattr(said, name)) for name in chosen},
+        "checksums": {
+            **{name: checksum(getattr(said, name)) for name in chosen},
+            "state": checksum(said.state),
+        },
+    }
+
+
+NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results")
+
+
+def surfaces(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Surfaces:
+    """Of `events`, a log or the first part of one; `workload` as in `replay.fold`."""
+    log = [UPCASTERS.current(event) for event in logical_order(events)]
+    state = fold(execution_id, log, workload)
+    return Surfaces(
+        state,
+        _execution(state, log),
+        _steps(state),
+        _stages(log),
+        _frames(log),
+        _loops(state),
+        _commands(state, log),
+        results_of(log),
+    )
+
+
+def _execution(state: State, log: list[Event]) -> Row:
+    began = next((event for event in log if event.type == e.STARTED), None)
+    origin = began.payload if began is not None else {}
+    end = end_of(log)
+    outcome = state.outcomes.get(state.last or "", {}) if state.ended else {}
+    return {
+        "execution_id": state.execution_id,
+        "path": origin.get("path"),
+        "version": origin.get("version"),
+        "plan_hash": origin.get("plan"),
+        "parent": state.parent,
+        "depth": state.depth,
+        "status": STATUS[state.status],
+        "head": max((event.seq for event in log), default=0),
+        "ctx": state.ctx,
+        **({e.CTX_REFS: state.ctx_refs} if state.ctx_refs else {}),
+        "result": {name: outcome[name] for name in ("data", "ref") if name in outcome} or None,
+        "error": state.error,
+        "created_at": None if began is None else began.at,
+        "ended_at": None if end is None else end.at,
+    }
+
+
+def end_of(log: Iterable[Event]) -> Event | None:
+    """Which event of a log in logical order ended the execution: what went into quarantine may have gone on since, or
+    have been cancelled there."""
+    end: Event | None = None
+    for event in log:
+        left = end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED)
+        if end is None or left:
+            end = event if event.type in ENDS else None
+    return end
+
+
+def _steps(state: State) -> list[Row]:
+    """Each step's latest run: its outcome if it is over, else how it is under way."""
+    names = dict.fromkeys((*state.outcomes, *state.generations, *state.waiting))
+    under_way = {token.step: token for token in state.tokens.values()}
+    rows = []
+    for name in sorted(names):
+        token, outcome = under_way.get(name), state.outcomes.get(name, {})
+        status = token.status if token else "waiting" if name in state.waiting else outcome.get("status", "lost")
+        row: Row = {"step": name, "generation": state.generations.get(name, 0), "status": status}
+        if token is None and name not in state.waiting:
+            row.update({key: outcome[key] for key in ("data", "ref", "error") if key in outcome})
+        rows.append(row)
+    return rows
+
+
+def _stages(log: list[Event]) -> list[Row]:
+    rows: dict[tuple[Any, Any], Row] = {}
+    for event in log:
+        key = (event.step, event.generation)
+        if event.type == e.LOOP_OPENED:
+            rows[key] = {**_of(event), "count": event.payload["count"], "status": "open"}
+        elif event.type == e.LOOP_DONE and key in rows:
+            rows[key]["status"] = event.payload["status"]
+    return _sorted(rows.values())
+
+
+def _frames(log: list[Event]) -> list[Row]:
+    counts = ("start", "end", "ok", "failed")
+    rows = [
+        {**_of(event), **{name: event.payload[name] for name in counts}}
+        for event in log
+        if event.type == e.FRAME_COMMITTED
+    ]
+    return _sorted(rows)
+
+
+def _loops(state: State) -> list[Row]:
+    """The loops that are under way."""
+    rows = []
+    for key, loop in sorted(state.loops.items()):
+        step, _, generation = key.rpartition("#")
+        rows.append({"step": step, "generation": int(generation), **plain(loop)})
+    return rows
+
+
+def _commands(state: State, log: list[Event]) -> list[Row]:
+    rows = []
+    # of what is in quarantine the state keeps what was out
+    for event in () if state.ended else log:
+        payload = event.payload
+        if event.type == e.ISSUED and event.command_id in state.commands:
+            kind, attempt = payload["kind"], payload["attempt"]
+            rows.append(_command(event, event.command_id, kind, attempt, "open", None))
+        elif event.type == e.TIMER_SET and payload["timer"] in state.timers:
+            rows.append(_command(event, payload["timer"], "timer", payload.get("attempt", 1), "timer", payload["due"]))
+    return _sorted([*rows, *_dead(log)])
+
+
+def _dead(log: list[Event]) -> list[Row]:
+    issued = {event.command_id: event for event in log if event.type == e.ISSUED}
+    rows = []
+    for event in log:
+        error = event.payload.get("error") if event.type in ENDINGS else None
+        order = issued.get(event.command_id)
+        if isinstance(error, Mapping) and error.get("code") == BURIED and error.get("kind") == "engine" and order:
+            kind, attempt = order.payload["kind"], order.payload["attempt"]
+            rows.append(_command(order, order.command_id, kind, attempt, "dead", None))
+    return rows
+
+
+def _command(event: Event, name: str | None, kind: str, attempt: int, status: str, due: int | None) -> Row:
+    row = {**_of(event), "command_id": name, "kind": kind, "attempt": attempt, "status": status}
+    return row if due is None else {**row, "due": due}
+
+
+def results_of(log: Iterable[Event]) -> list[Row]:
+    """What the reports among these events have put into a result store."""
+    rows: dict[str, Row] = {}
+    for step, payload in _reports(log):
+        for ref in e.references_in(payload):
+            meta = ref.get("meta", {})
+            row = {
+                "key": ref["key"],
+                "ref": ref["ref"],
+                "step": step,
+                "store": ref["store"],
+                "bytes": meta.get("bytes", 0),
+                "sha256": meta.get("sha256", ""),
+                "content_type": meta.get("content_type", "application/json"),
+                "scope": ref.get("scope", "execution"),
+                "expires_at": ref.get("expires_at"),
+            }
+            rows.setdefault(row["key"], row)
+    return [rows[key] for key in sorted(rows)]
+
+
+def _reports(log: Iterable[Event]) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
+    """Step and payload; of a report that could not be decided, too."""
+    for event in log:
+        kept = event.payload.get(e.QUARANTINED, {})
+        if event.type in e.REPORTS:
+            yield event.step, event.payload
+        elif kept.get("type") in e.REPORTS:
+            yield kept["step"], kept["payload"]
+
+
+def _of(event: Event) -> Row:
+    return {"step": event.step, "generation": event.generation, "seq": event.seq}
+
+
+def _sorted(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row["seq"])

@@ -1,0 +1,326 @@
+"""Why a step waits, was skipped, was retried, failed or ran: the chain of events behind it, and what decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.joins import blockers
+from ..engine.replay import fold, logical_order
+from ..engine.state import State, token_key
+from ..playbook.plan import Arc, Plan
+from .condition_trace import Asked, witness
+from .event_text import entries_of, error_text
+from .failed_items import MOST_ITEMS, FailedItems
+from .quarantine_periods import Effects, Stay
+from .runs import run_of
+from .trace import Run, Trace, trace
+
+Json = dict[str, Any]
+
+
+def explain(
+    execution_id: str,
+    events: Sequence[Event],
+    plan: Plan,
+    workload: Mapping[str, Any] | None = None,
+    step: str | None = None,
+) -> Json:
+    """Of one step, or in short of all; KeyError for a step that the playbook does not have.
+
+    {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
+    steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
+    text, asked: [conditions]}, and of what `chronicle.entries_of` adds; `failed_items`, of a loop of which some failed,
+    is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}, of one step with all that the log
+    names; `quarantined` says {type, step, generation, command, at} of what could not be decided, `dropped` {at, by} of
+    an execution that was dropped from quarantine, and `retried` from when to when one stood there that went on. `at` in
+    a chain is when the event took effect: what was kept in quarantine, later than it came.
+    """
+    if step is not None and step not in plan.steps:
+        raise KeyError(step)
+    asked = witness(execution_id, events, plan, workload)
+    state = fold(execution_id, events, workload)
+    return _Explainer(plan, logical_order(events), asked, state).document(execution_id, step)
+
+
+class _Explainer:
+    def __init__(self, plan: Plan, log: list[Event], asked: list[Asked], state: State) -> None:
+        self.plan, self.log, self.state = plan, log, state
+        self.trace: Trace = trace(log)
+        self.effects = Effects(log)
+        if self.trace.dropped is not None:
+            # the state keeps what would go on after a retry, and nobody can ask for one any more
+            for container in (state.tokens, state.waiting):
+                container.clear()
+        self.asked: dict[tuple[int, str], list[Asked]] = {}
+        for question in asked:
+            self.asked.setdefault((question.seq, question.step), []).append(question)
+        self.by_seq = {event.seq: event for event in log}
+        # run -> its events
+        self.own: dict[str, list[Event]] = {}
+        for event in log:
+            if event.step is not None and event.generation is not None:
+                self.own.setdefault(token_key(event.step, event.generation), []).append(event)
+        # run -> the event that tells where it led
+        self.routes: dict[str, Event] = {}
+        for event in log:
+            for route in event.payload.get("routes", ()):
+                self.routes.setdefault(token_key(route["step"], route["generation"]), event)
+
+    def document(self, execution_id: str, step: str | None) -> Json:
+        steps = [step] if step is not None else list(self.plan.steps)
+        runs = [run for name in steps for run in self.trace.runs.values() if run.step == name]
+        found = [self._run(run, whole=step is not None) for run in runs]
+        ran = {run.step for run in self.trace.runs.values()}
+        found += [self._not_run(name) for name in steps if name not in ran]
+        return {
+            "execution_id": execution_id,
+            "status": self.trace.status,
+            "error": self.trace.error,
+            "warnings": self.trace.warnings,
+            "quarantined": self._quarantined(),
+            "dropped": self.trace.dropped,
+            "retried": [{"since": s.since, "until": s.until} for s in self.effects.stays if s.by == e.RETRIED],
+            "waits": self._waits(step),
+            "steps": found,
+        }
+
+    def _quarantined(self) -> Json | None:
+        kept = self.trace.quarantined
+        return None if kept is None else {name: value for name, value in kept.items() if name != "payload"}
+
+    # -- a run of a step
+
+    def _run(self, run: Run, *, whole: bool) -> Json:
+        key = token_key(run.step, run.generation)
+        own = self.own.get(key, [])
+        chain = self._causes(run)
+        chain += entries_of(own, self.effects)
+        chain += [entry for stay in self.effects.stays if self._stood(key, own, stay) for entry in _stay(stay)]
+        first = min((event.cause or event.seq for event in own), default=0)
+        admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
+        if admission:
+            chain.append(self._questions(first, run.step, "asks whether to run at all", admission))
+        if (exit_ := self._exit(key, run, own)) is not None:
+            chain.append(exit_)
+        status, why = self._verdict(run, own)
+        told: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
+        failed = FailedItems(None if whole else MOST_ITEMS)
+        for event in own:
+            if event.type == e.FRAME_COMMITTED:
+                failed.add(event.payload)
+        if failed.count:
+            told["failed_items"] = {"count": failed.count, "first": failed.told, "unnamed": failed.unnamed}
+        return {**told, "chain": _sorted(chain)}
+
+    def _stood(self, key: str, own: Sequence[Event], stay: Stay) -> bool:
+        """Whether a run was under way when its execution came into quarantine."""
+        began = min((event.cause or event.seq for event in own), default=stay.seq)
+        over = self.routes.get(key)
+        return began < stay.seq and (over is None or (over.cause or over.seq) > stay.seq)
+
+    def _causes(self, run: Run) -> list[Json]:
+        """Where the runs that led to it ended, and the conditions of the arcs that did."""
+        if not run.after:
+            return [
+                {"seq": 1, "at": self.log[0].at, "event": e.STARTED, "step": None, "text": "the playbook begins here"}
+            ]
+        found = []
+        for source in run.after:
+            event = self.routes.get(source)
+            if event is not None:
+                name = source.rpartition("#")[0]
+                taken = [item for item in self._arcs(event, name) if item.target == run.step]
+                found.append(self._questions(event.cause or event.seq, name, f"{source} leads to {run.step}", taken))
+        return found
+
+    def _exit(self, key: str, run: Run, own: Sequence[Event]) -> Json | None:
+        event = self.routes.get(key)
+        if event is None:
+            # its end was asked about, and a condition could not be told
+            for end in reversed(own):
+                if asked := self._arcs(end, run.step):
+                    return self._questions(end.cause or end.seq, run.step, f"where {key} leads cannot be told", asked)
+            return None
+        targets = ", ".join(run.arcs) or "no other step"
+        return self._questions(
+            event.cause or event.seq, run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
+        )
+
+    def _arcs(self, event: Event, step: str) -> list[Asked]:
+        return [asked for asked in self.asked.get((event.cause or event.seq, step), ()) if asked.about == "arc"]
+
+    def _questions(self, seq: int, step: str, text: str, asked: list[Asked]) -> Json:
+        fact = self.by_seq[seq]
+        entry: Json = {"seq": seq, "at": self.effects.at(fact), "event": fact.type, "step": step, "text": text}
+        conditions = [question.document() for question in asked if question.when is not None]
+        return {**entry, "asked": conditions} if conditions else entry
+
+    def _verdict(self, run: Run, own: Sequence[Event]) -> tuple[str, str]:
+        if run.skipped:
+            return "skipped", "its admission rules said no"
+        token = self.state.tokens.get(token_key(run.step, run.generation))
+        if token is not None and self.trace.quarantined is not None:
+            return "stopped", QUARANTINE
+        if token is not None:
+            waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
+            return token.status, "; ".join(wait["text"] for wait in waits) or "it is under way"
+        last = next((event for event in reversed(own) if event.type in ENDINGS), None)
+        if last is None:
+            return "stopped", f"the execution ended ({self.trace.status}) before it did"
+        routed = token_key(run.step, run.generation) in self.routes
+        if not routed and self.trace.error is not None and self.trace.error.get("step") == run.step:
+            return "failed", error_text(self.trace.error)
+        if _went_on(run, own, last):
+            return "stopped", f"the execution ended ({self.trace.status}) before it did"
+        error = last.payload.get("error")
+        tries = last.payload.get("meta", {}).get("attempt", 1)
+        often = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
+        if last.type == e.LOOP_DONE:
+            often = self._failed_attempts(own)
+        if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
+            return "failed", error_text(error) + often
+        return "ok", f"it ran to its end{often}"
+
+    def _failed_attempts(self, own: Sequence[Event]) -> str:
+        """Of the items of a loop."""
+        frames = [event for event in own if event.type == e.FRAME_COMMITTED]
+        failed = sum(run_of(event.payload.get("meta"), event.at, None).failed for event in frames)
+        return f"; attempts of its items that came to nothing: {failed}" if failed else ""
+
+    # -- a step that has not run
+
+    def _not_run(self, step: str) -> Json:
+        if step in self.state.waiting:
+            others = ", ".join(sorted(blockers(self.plan, self.state, step)))
+            status, why = "waiting", f"it waits at its join for {others}, which can still reach it"
+            if self.trace.quarantined is not None:
+                status, why = "stopped", f"it was at its join, behind {others}; {QUARANTINE}"
+            return {"step": step, "generation": None, "status": status, "why": why, "chain": self._arrivals(step)}
+        error = self.trace.error or {}
+        led = self._arrivals(step)
+        if error.get("step") == step and (led or step == self.plan.entry):
+            why = f"it could not begin: {error_text(error)}"
+            return {"step": step, "generation": None, "status": "failed", "why": why, "chain": led}
+        skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
+        chain = self._refusals(step)
+        if skipped is not None:
+            chain += entries_of([skipped], self.effects)
+            why = "no step that ended has led to it, and none that is under way can any more"
+            return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
+        if led and self.trace.status != "running":
+            why = f"it was at its join, and the execution ended ({self.trace.status}) before it could begin"
+            return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": led}
+        alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
+        reaching = sorted({name for name in alive if step in self.plan.reach[name]})
+        why = (
+            f"it may still be reached from {', '.join(reaching)}{', after a retry' if self.trace.quarantined else ''}"
+            if reaching
+            else "nothing has led to it"
+            + ("" if self.trace.status == "running" else f", and the execution has {self._end()}")
+        )
+        status = "not reached yet" if reaching else "not reached"
+        return {"step": step, "generation": None, "status": status, "why": why, "chain": _sorted(chain)}
+
+    def _end(self) -> str:
+        return {"completed": "completed", "failed": "failed", "cancelled": "been cancelled"}[self.trace.status]
+
+    def _arrivals(self, step: str) -> list[Json]:
+        found = []
+        for key, run in self.trace.runs.items():
+            if step in run.arcs and (event := self.routes.get(key)) is not None:
+                taken = [item for item in self._arcs(event, run.step) if item.target == step]
+                found.append(self._questions(event.cause or event.seq, run.step, f"{key} leads to {step}", taken))
+        return _sorted(found)
+
+    def _refusals(self, step: str) -> list[Json]:
+        """Every end of a step that has an arc to this one, and why that arc was not taken."""
+        found = []
+        for key, run in self.trace.runs.items():
+            event = self.routes.get(key)
+            if event is None or run.step not in self.plan.steps:
+                continue
+            for arc in self.plan.steps[run.step].arcs:
+                if arc.target == step and step not in run.arcs:
+                    found.append(self._refusal(key, run, event, arc))
+        return found
+
+    def _refusal(self, key: str, run: Run, event: Event, arc: Arc) -> Json:
+        seq = event.cause or event.seq
+        asked = [item for item in self._arcs(event, run.step) if item.index == arc.index]
+        if asked:
+            return self._questions(
+                seq, run.step, f"{key} does not lead to {arc.target}: its condition is not met", asked
+            )
+        name = (run.route or {}).get("event")
+        reason = f"{key} leads to {', '.join(run.arcs)}, and only the first arc that fits is taken"
+        if name in ASK_ONLY_FAILURES and not arc.handles_failure:
+            reason = f"{key} ended with {name}, and this arc does not ask about that"
+        elif self.trace.error is not None and not run.arcs:
+            reason = f"the execution failed at the end of {key}"
+        return self._questions(seq, run.step, f"{reason}: not {arc.target}", self._arcs(event, run.step))
+
+    # -- what is waited for
+
+    def _waits(self, step: str | None) -> list[Json]:
+        found: list[Json] = []
+        if self.state.ended:
+            # what is in quarantine keeps what was under way
+            return found
+        for name, command in self.state.commands.items():
+            order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
+            text, since = f"command {name} is out since event {order.seq}", self.effects.at(order)
+            if again := [stay for stay in self.effects.stays if stay.by == e.RETRIED and stay.seq > order.seq]:
+                text, since = f"{text}, and anew since event {again[-1].left}", again[-1].until or since
+            found.append(_wait("worker", command.key, text, since, name))
+        for timer, suspended in self.state.timers.items():
+            set_ = next(event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer)
+            wait = _wait("timer", suspended.key, "it goes on when its delay is over", self.effects.at(set_), timer)
+            found.append({**wait, "due": set_.payload["due"]})
+        for child, suspended in self.state.children.items():
+            began = next(e_ for e_ in self.log if e_.type == e.CHILD_STARTED and e_.payload["execution_id"] == child)
+            text = f"its sub-playbook runs as execution {child}"
+            found.append({**_wait("child", suspended.key, text, self.effects.at(began), None), "child": child})
+        for name in self.state.waiting:
+            others = sorted(blockers(self.plan, self.state, name))
+            text = f"its join waits for {', '.join(others)}"
+            found.append({"for": "join", "step": name, "text": text, "steps": others})
+        return [wait for wait in found if step is None or wait["step"] == step]
+
+
+QUARANTINE = "the execution is in quarantine: it goes on from here after a retry"
+LEFT = {
+    e.RETRIED: "the execution goes on, out of quarantine; commands that were out are given to workers anew",
+    e.CANCELLED: "the execution is cancelled in quarantine",
+    e.DROPPED: "the execution is dropped from quarantine, and stays as it ended",
+}
+ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED})
+FAILING = frozenset({e.CALL_ERROR})
+ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
+
+
+def _went_on(run: Run, own: Sequence[Event], last: Event) -> bool:
+    """Whether a run was not over with `last`: an answer may open a loop, and after a sub-playbook its command may be
+    given to a worker again."""
+    if run.loop is not None:
+        return last.type != e.LOOP_DONE
+    return any(event.type == e.ISSUED for event in own[own.index(last) :])
+
+
+def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Json:
+    step, _, generation = key.rpartition("#")
+    wait: Json = {"for": kind, "step": step, "generation": int(generation), "text": text, "since": since}
+    return wait if command is None else {**wait, "command_id": command}
+
+
+def _stay(stay: Stay) -> Iterator[Json]:
+    text = "the engine cannot decide how the execution goes on: it stands still, in quarantine"
+    yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
+    if stay.left is not None and stay.by is not None:
+        yield {"seq": stay.left, "at": stay.until, "event": stay.by, "step": None, "text": LEFT[stay.by]}
+
+
+def _sorted(chain: list[Json]) -> list[Json]:
+    return sorted(chain, key=lambda entry: entry["seq"])

@@ -1,0 +1,103 @@
+"""Recorded loop items, to be found again when a loop is cut, or its collection made, in another way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..engine import events as e
+from ..engine.canonical import canonical
+from ..engine.events import Event
+from ..engine.state import token_key
+
+
+class Items:
+    """Of all loops of a log. `opened` tells how a loop is opened now; until then it is as it was recorded."""
+
+    def __init__(self, log: Iterable[Event]) -> None:
+        self._openings: dict[str, Mapping[str, Any]] = {}
+        # loop -> item index -> the frame it was in
+        self._frames: dict[str, dict[int, Mapping[str, Any]]] = {}
+        # loop -> item index now -> item index recorded
+        self._places: dict[str, dict[int, int]] = {}
+        self._same: dict[str, bool] = {}
+        for event in log:
+            key = token_key(event.step or "", event.generation or 0)
+            if event.type == e.LOOP_OPENED:
+                self._openings[key] = event.payload
+            elif event.type == e.FRAME_COMMITTED:
+                found = self._frames.setdefault(key, {})
+                found.update(dict.fromkeys(range(event.payload["start"], event.payload["end"]), event.payload))
+
+    def opened(self, event: Event) -> None:
+        key = token_key(event.step or "", event.generation or 0)
+        recorded, now = self._openings.get(key), event.payload
+        if recorded is None:
+            self._same[key], self._places[key] = False, {}
+            return
+        self._same[key] = _collection(recorded) == _collection(now)
+        one, other = recorded.get("data"), now.get("data")
+        if self._same[key] or not (isinstance(one, list) and isinstance(other, list)):
+            self._places[key] = {index: index for index in range(min(recorded["count"], now["count"]))}
+        else:
+            self._places[key] = _matched(one, other)
+
+    def same(self, key: str) -> bool:
+        """Whether the loop, which is open now, has the items that it had."""
+        return self._same[key]
+
+    def frame(self, key: str, start: int, end: int) -> dict[str, Any] | None:
+        """The payload of a frame of the items from `start` on, as many of them as are known; None if not one is."""
+        found = []
+        for index in range(start, end):
+            place = self._places.get(key, {}).get(index, -1)
+            frame = self._frames.get(key, {}).get(place)
+            if frame is None:
+                break
+            found.append((place, frame))
+        if not found:
+            return None
+        failed = [(place, frame) for place, frame in found if _failed(place, frame)]
+        payload: dict[str, Any] = {"start": start, "end": start + len(found)}
+        payload |= {"ok": len(found) - len(failed), "failed": len(failed)}
+        refs = [frame["ref"] for _, frame in found if frame.get("ref") is not None]
+        if refs:
+            payload["ref"] = refs[0]
+        else:
+            payload["data"] = [frame["data"][place - frame["start"]] for place, frame in found]
+            payload["bytes"] = len(canonical(payload["data"]))
+        if failed:
+            place, frame = failed[0]
+            error = frame.get("errors", {}).get(str(place)) or frame.get("error") or {}
+            payload["error"] = {**error, "index": start + found.index(failed[0])}
+        return payload
+
+
+def _failed(place: int, frame: Mapping[str, Any]) -> bool:
+    if not frame.get("failed"):
+        return False
+    if str(place) in frame.get("errors", {}):
+        return True
+    if frame["failed"] <= len(frame.get("errors", {})) or frame.get("ref") is not None:
+        return False
+    # only the first few errors are told one by one; what failed has no result
+    return (frame.get("data") or [])[place - frame["start"]] is None
+
+
+def _collection(opening: Mapping[str, Any]) -> str:
+    ref = opening.get("ref")
+    stored = ref.get("meta", {}).get("sha256") if isinstance(ref, Mapping) else None
+    return canonical([opening["count"], opening.get("data"), stored])
+
+
+def _matched(recorded: list[Any], now: list[Any]) -> dict[int, int]:
+    """Items of the same value, each once, in order."""
+    places: dict[str, deque[int]] = {}
+    for index, item in enumerate(recorded):
+        places.setdefault(canonical(item), deque()).append(index)
+    found = {}
+    for index, item in enumerate(now):
+        if left := places.get(canonical(item)):
+            found[index] = left.popleft()
+    return found

@@ -1,0 +1,95 @@
+"""Stays in quarantine, and when what was kept there took effect.
+
+The fact that could not be decided, and what waited behind it, is appended once the execution goes on: behind
+`execution.retried`, with the time at which it came. So it is later than it says, as is what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+
+# what takes an execution out of quarantine
+LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
+
+
+@dataclass(slots=True)
+class Stay:
+    """Instants are ms since 1970. `seq` is of the event that began it, `left` of the one that ended it, if one did."""
+
+    seq: int
+    since: int
+    left: int | None = None
+    until: int | None = None
+    # the type of that one
+    by: str | None = None
+
+    @property
+    def ms(self) -> int:
+        """For how long, as far as it is known."""
+        return 0 if self.until is None else max(0, self.until - self.since)
+
+
+class Stays:
+    """Those of one execution: fed with its events one by one, in the order of the log or in the logical one."""
+
+    def __init__(self) -> None:
+        self.all: list[Stay] = []
+
+    @property
+    def now(self) -> Stay | None:
+        """The one that it has not left."""
+        return self.all[-1] if self.all and self.all[-1].left is None else None
+
+    def read(self, kind: str, seq: int, at: int, payload: Mapping[str, Any]) -> int:
+        """When the event took effect, in ms: when it happened, or when the quarantine ended in which it was kept."""
+        if kind == e.FAILED and e.QUARANTINED in payload:
+            at = self.effect(at)
+            self.all.append(Stay(seq, at))
+            return at
+        stay = self.now
+        if stay is not None and kind in LEAVING:
+            stay.left, stay.until, stay.by = seq, max(at, stay.since), kind
+        return self.effect(at)
+
+    def effect(self, at: int) -> int:
+        """When a fact that came `at`, and what follows from it, takes effect behind all that was read."""
+        return max([at, *self._outs()])
+
+    def again(self, issued: int, started: int | None) -> int:
+        """Since when a command waits for a worker: what is out when its execution goes on, is out anew."""
+        if started is None:
+            return issued
+        return max([issued, *(out for out in self._outs() if out <= started)])
+
+    def _outs(self) -> list[int]:
+        return [stay.until for stay in self.all if stay.by == e.RETRIED and stay.until is not None]
+
+
+class Effects:
+    """When the events of a log took effect."""
+
+    def __init__(self, log: Iterable[Event]) -> None:
+        """`log`: in logical order."""
+        self._stays = Stays()
+        self._at = {event.seq: self._stays.read(event.type, event.seq, event.at, event.payload) for event in log}
+
+    @property
+    def stays(self) -> list[Stay]:
+        return self._stays.all
+
+    def at(self, event: Event) -> int:
+        """In ms."""
+        return self._at[event.seq]
+
+    def kept(self, event: Event) -> bool:
+        """Whether it is a fact that was kept in quarantine."""
+        return event.cause is None and self._at[event.seq] != event.at
+
+    def again(self, order: Event, started: int | None) -> int:
+        """As `Stays.again`, of the event that issued a command."""
+        return self._stays.again(self.at(order), started)

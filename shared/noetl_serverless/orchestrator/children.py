@@ -1,0 +1,65 @@
+"""Which version of a playbook a step starts: fixed when it is started, and written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine import events as e
+from ..engine.error import bounded
+from ..engine.events import Event
+from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreAway
+from ..limits import CHILD_DEPTH
+from .payloads import REF, Payloads
+from .plans import Playbooks
+from .start import begins_with
+from .transition import Turn
+
+# how long what lies in the inbox may wait for a payload that cannot be read, in ms
+LONGEST_WAIT = 3_600_000
+
+
+async def resolve(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
+    """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
+    the playbook cannot begin with what it is given. Raises ResultStoreAway while that cannot be read."""
+    child = fact.payload["child"]
+    if turn.state.depth + 1 > CHILD_DEPTH:
+        return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
+    try:
+        entry = await playbooks.entry(child["path"], child["version"])
+        begins_with(await playbooks.plan(entry.hash), await payloads.of(turn.case.execution_id, child))
+    except NotFound as missing:
+        return _failed(turn, fact, "child.not_found", missing.detail)
+    except InvalidPlaybook as invalid:
+        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
+    except InvalidRequest as invalid:
+        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}")
+    found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
+    return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
+
+
+async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event, now: int) -> Event:
+    """A fact out of the inbox: what a child is to be started with may be gone since it was looked at. What cannot be
+    read is waited for, with all that lies behind it, but not for ever; `now` in ms."""
+    if fact.type != e.CALL_PARKED or REF not in fact.payload["child"] or fact.command_id not in turn.state.commands:
+        return fact
+    try:
+        return await resolve(playbooks, payloads, turn, fact)
+    except ResultStoreAway as away:
+        if now - fact.at <= LONGEST_WAIT:
+            raise
+        return _failed(turn, fact, "child.invalid", f"what it is to be started with cannot be read: {away.detail}")
+
+
+def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:
+    error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False})
+    command = turn.state.commands[fact.command_id or ""]
+    payload = {"error": error, "meta": fact.payload.get("meta", {})}
+    if command.frame is None:
+        return _with(fact, e.CALL_ERROR, payload)
+    _, start, end, _ = command.frame
+    items = {"start": start, "end": end, "ok": 0, "failed": end - start, "data": [None] * (end - start)}
+    return _with(fact, e.FRAME_COMMITTED, {**payload, **items})
+
+
+def _with(fact: Event, kind: str, payload: dict[str, Any]) -> Event:
+    return Event(kind, fact.at, 0, None, fact.step, fact.generation, fact.command_id, payload)

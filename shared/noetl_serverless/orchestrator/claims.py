@@ -1,0 +1,108 @@
+"""Leases, made into all that a worker needs to run its commands."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from ..commands.issued_command import Hold, command_of, digest_of
+from ..errors import InvalidPlaybook
+from ..limits import AHEAD_BYTES
+from ..protocol import Ahead, ClaimedCommand, Frame, Order
+from ..store.event_store import Lease, Log
+from ..store.loaded_execution import Case
+from ..telemetry import metrics
+from .plans import Playbooks
+
+logger = logging.getLogger(__name__)
+
+# openings of loops kept at hand: one serves hundreds of frames
+MOST_OPENINGS = 64
+
+
+class Dispatch:
+    def __init__(self, log: Log, playbooks: Playbooks) -> None:
+        self._log = log
+        self._playbooks = playbooks
+        self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
+
+    async def commands(
+        self, leases: Sequence[Lease], cases: Mapping[str, Case], running: Iterable[Order] = ()
+    ) -> list[ClaimedCommand]:
+        """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
+        it is told the lease alone."""
+        known = {(key.execution_id, key.command_id): key.order for key in running}
+        found = []
+        for lease in leases:
+            if lease.execution_id not in cases:
+                continue
+            try:
+                found.append(await self._command(lease, cases[lease.execution_id], known))
+            except InvalidPlaybook as problem:
+                # its lease runs out, as that of a command that kills its worker
+                extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
+                logger.error("a command cannot be handed out: its playbook cannot be read: %s", problem, extra=extra)
+        return found
+
+    async def plans(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
+        """The playbooks of `commands`, without those the worker knows."""
+        wanted = {command.plan for command in commands} - set(known)
+        return {hash: await self._playbooks.text(hash) for hash in wanted}
+
+    async def _command(self, lease: Lease, case: Case, known: Mapping[tuple[str, str], str]) -> ClaimedCommand:
+        plan = await self._playbooks.plan(case.plan_hash)
+        order = lease.order
+        assert order is not None
+        metrics.commands_claimed.labels(order["kind"]).inc()
+        more: dict[str, Any] = {}
+        if order["kind"] == "frame":
+            more = await self._frame(lease, order)
+        elif order["kind"] == "step" and plan.durability == "pipelined":
+            more = _pipelined(lease, order, case, known)
+        names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
+        if lease.lost:
+            more["lost"] = lease.lost
+        held = Hold(lease.fence, lease.delivery, lease.lease_until)
+        return command_of(plan, case.path, names, order, case.state.workload, held, more)
+
+    async def _frame(self, lease: Lease, order: Mapping[str, Any]) -> dict[str, Any]:
+        opening = await self._opening(lease)
+        index, start, end, concurrency = order["frame"]
+        more = {
+            "scope": {**opening["scope"], **order["scope"]},
+            "frame": Frame(index=index, start=start, end=end, concurrency=concurrency),
+            "count": opening["count"],
+        }
+        if opening.get("ref") is not None:
+            return {**more, "collection": opening["ref"]}
+        return {**more, "items": opening.get("data", [])[start:end]}
+
+    async def _opening(self, lease: Lease) -> dict[str, Any]:
+        key = (lease.execution_id, lease.step, lease.generation)
+        opening = lease.opening or self._openings.get(key) or await self._log.opening(*key)
+        self._openings[key] = opening
+        while len(self._openings) > MOST_OPENINGS:
+            self._openings.popitem(last=False)
+        return opening
+
+
+def _pipelined(
+    lease: Lease, order: Mapping[str, Any], case: Case, known: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
+    digest = digest_of(order)
+    if known.get((lease.execution_id, lease.command_id)) == digest:
+        return {"order": digest, "scope": {}, "workload": {}}
+    state = case.state
+    # what comes again runs by itself: were it run ahead of, a later command that kills its worker would count as this
+    alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
+    if not alone or state.timers or state.children:
+        return {"order": digest}
+    snapshot = state.snapshot()
+    if max(len(orjson.dumps(state.workload)), len(orjson.dumps(snapshot))) > AHEAD_BYTES:
+        return {"order": digest}
+    ahead = Ahead.model_construct(head=case.head, state=snapshot, workload=dict(state.workload))
+    return {"order": digest, "ahead": ahead}

@@ -1,0 +1,88 @@
+"""Executions that this process has at hand, and one task at a time for each.
+
+A kept case may be old: another process may have gone on. Its commit then fails, and it is loaded anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+import orjson
+
+from ..limits import MIB
+from ..store.event_store import Log
+from ..store.loaded_execution import Case
+
+MOST = 2048
+# of memory that they may take together, by `weight_of`
+MOST_BYTES = 64 * MIB
+# of memory that each value of a JSON text takes beside its characters, of which one may take four
+VALUE_BYTES = 96
+CHARACTER_BYTES = 4
+
+
+class Cases:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: OrderedDict[str, Case] = OrderedDict()
+        self._weights: dict[str, int] = {}
+        self._weight = 0
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def alone(self, ids: Iterable[str]) -> AsyncIterator[None]:
+        """Keep other tasks of this process off these executions: they would only collide at the commit."""
+        async with AsyncExitStack() as stack:
+            for id in sorted(set(ids)):
+                lock = self._locks.get(id)
+                if lock is None:
+                    lock = self._locks[id] = asyncio.Lock()
+                await stack.enter_async_context(lock)
+            yield
+
+    async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, Case]:
+        """The cases that exist; with `fresh`, as they stand in the store now."""
+        wanted = list(dict.fromkeys(ids))
+        # now, not after the load: another task may forget one meanwhile
+        kept = {} if fresh else {id: self._kept[id] for id in wanted if id in self._kept}
+        missing = [id for id in wanted if id not in kept]
+        loaded = await self._log.load(missing) if missing else {}
+        for id in missing:
+            self.forget(id)
+        for case in loaded.values():
+            self.keep(case)
+        return {**kept, **loaded}
+
+    def keep(self, case: Case) -> None:
+        """Have it at hand, in place of those used longest ago; not at all what has ended, or is too heavy by itself."""
+        id = case.execution_id
+        weight = self._weights.get(id)
+        # with each snapshot, which costs as much as weighing; few events come between them
+        if weight is None or case.head == case.snapshot:
+            weight = weight_of(case)
+        self.forget(id)
+        if case.state.ended or weight > MOST_BYTES:
+            return
+        self._kept[id], self._weights[id] = case, weight
+        self._weight += weight
+        while len(self._kept) > MOST or self._weight > MOST_BYTES:
+            self.forget(next(iter(self._kept)))
+
+    def forget(self, id: str) -> None:
+        if self._kept.pop(id, None) is not None:
+            self._weight -= self._weights.pop(id)
+
+
+def weight_of(case: Case) -> int:
+    """About the bytes of memory of its workload and state, rather more than less. What is no JSON weighs more than
+    there is room for."""
+    try:
+        texts = [orjson.dumps(part) for part in (case.state.workload, case.state.snapshot())]
+    except TypeError:
+        return MOST_BYTES + 1
+    marks = sum(text.count(mark) for text in texts for mark in (b"{", b"[", b","))
+    return VALUE_BYTES * marks + CHARACTER_BYTES * sum(map(len, texts))

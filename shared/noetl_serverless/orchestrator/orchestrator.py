@@ -1,0 +1,256 @@
+"""Every change of an execution: start, claim, report, timers, cancellation. What the services call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.state import State
+from ..errors import InvalidRequest, NotFound, Unavailable
+from ..playbook.plan import Plan
+from ..ports import ResultStore
+from ..protocol import (
+    ClaimedCommand,
+    ClaimRequest,
+    ClaimResponse,
+    CommandKey,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Held,
+    Outcome,
+    ReportRequest,
+    ReportResponse,
+)
+from ..store.event_store import Claimant, Dead, Known, Lease, Log, Unwritable
+from ..store.loaded_execution import Quarantined
+from .claims import Dispatch
+from .commits import Commits
+from .idempotency_keys import names_of, place_of
+from .notifications import Doorbell
+from .older_workers import Elders
+from .payloads import Payloads
+from .plans import Entry, Playbooks
+from .reports import Batch, Reporting
+from .start import Started, as_stored, open_root, replay_of
+from .transition import Turn
+
+# how often a start is tried whose id or key another takes first: the same principal's, or another's
+STARTS = 3
+
+
+def wall_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Ledger:
+    def __init__(
+        self,
+        log: Log,
+        playbooks: Playbooks,
+        doorbell: Doorbell,
+        *,
+        clock: Callable[[], int] = wall_clock,
+        on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
+        results: Callable[[], ResultStore] | None = None,
+    ) -> None:
+        """`results` makes the result store, where workers leave what is too large for a report."""
+        self._log = log
+        self._playbooks = playbooks
+        self._doorbell = doorbell
+        self._clock = clock
+        payloads = Payloads(results)
+        self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
+        self._dispatch = Dispatch(log, playbooks)
+        self._elders = Elders(payloads)
+        self._reporting = Reporting(log, playbooks, payloads, self._commits, self._dispatch, clock)
+
+    # -- users
+
+    async def start(
+        self,
+        *,
+        path: str | None = None,
+        catalog_id: str | None = None,
+        version: int | None = None,
+        payload: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        principal: Mapping[str, Any] | None = None,
+    ) -> Started:
+        """Open an execution. `principal`: who or what starts it, which its children keep, and whose the key is. Raises
+        NotFound, InvalidRequest, and Conflict for a key that started something else."""
+        entry = await self._playbooks.entry(path, version, catalog_id)
+        asked = entry.version if catalog_id is not None else version
+        given = payload or {}
+        for _ in range(STARTS):
+            key: str | None = None
+            if idempotency_key is not None:
+                found = await self._log.started(names_of(idempotency_key, principal))
+                place = place_of(found, idempotency_key, principal)
+                if isinstance(place, Known):
+                    return replay_of(place, entry.path, asked, given)
+                key = place
+            if (started := await self._open(entry, given, key, principal)) is not None:
+                return started
+        raise Unavailable("the execution's id was taken; try again")
+
+    async def _open(
+        self, entry: Entry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
+    ) -> Started | None:
+        """None if its id or its key is taken."""
+        plan = await self._playbooks.plan(entry.hash)
+        opening = open_root(entry, plan, payload, self._clock(), key, principal)
+        turn = Turn(opening.case, plan)
+        turn.take(opening.fact)
+        try:
+            committed = await self._commits.write([turn.part(opening.row)])
+        except Unwritable as error:
+            raise InvalidRequest(f"the execution cannot be stored: {error}") from error
+        if not committed.good:
+            return None
+        return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
+
+    async def state(self, execution_id: str) -> State:
+        """The execution as it stands now; raises NotFound."""
+        case = (await self._log.load([execution_id])).get(execution_id)
+        if case is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        return case.state
+
+    async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
+        """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
+        children = await self._descendants(execution_id) if cascade else []
+        reason = as_stored(reason)
+        error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
+        fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
+        if not await self._commits.cancel(execution_id, fact):
+            return "already_completed", []
+        if cascade:
+            # those that its end was not told: of a state that cannot be read nobody knows the children
+            for child in await self._log.children(execution_id):
+                await self.cancel(child, f"the parent execution {execution_id} has ended")
+        return "cancelled", [execution_id, *children]
+
+    async def _descendants(self, execution_id: str) -> list[str]:
+        found: list[str] = []
+        queue = [execution_id]
+        while queue:
+            children = await self._log.children(queue.pop())
+            found += children
+            queue += children
+        return found
+
+    # -- workers
+
+    async def claim(self, request: ClaimRequest) -> ClaimResponse:
+        claimant = Claimant(request.worker_id, request.pool, request.lease, request.limit)
+        leases: list[Lease] = []
+        if request.recover:
+            leases = await self._log.held(request.worker_id, request.lease, request.holding)
+        elif request.limit:
+            leases = await self._log.claim(claimant, request.commands or None)
+        commands = await self._dispatch.commands(*await self._commits.known(request.worker_id, leases))
+        return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
+
+    async def for_elder(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
+        """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
+        found = [(command, await self._elders.readable(command)) for command in commands]
+        await self._commits.leave(worker_id, [command for command, readable in found if readable is None])
+        return [readable for _, readable in found if readable is not None]
+
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        kept = await self._log.extend(request.worker_id, request.commands, request.lease)
+        lost = [key for key in request.commands if (key.execution_id, key.command_id, key.fence) not in kept]
+        return HeartbeatResponse(
+            lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
+        )
+
+    async def report(self, request: ReportRequest) -> ReportResponse:
+        batch = Batch.of(request)
+        if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
+            await self._release(batch, released)
+        await self._reporting.report(batch)
+        results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
+        plans = await self._dispatch.plans(batch.commands, request.plans)
+        return ReportResponse(results=results, commands=batch.commands, plans=plans)
+
+    async def give_back(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
+        """What was claimed for a worker, and is not sent to it after all."""
+        held = [Held.of(command) for command in commands]
+        await self._doorbell.ring(await self._log.release(worker_id, held))
+
+    async def _release(self, batch: Batch, released: list[Outcome]) -> None:
+        held: list[Held] = []
+        begun: list[Held] = []
+        for outcome in released:
+            # the worker says when it began what it had begun
+            (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
+        waiting = await self._log.release(batch.request.worker_id, held, begun)
+        back = {(key.execution_id, key.command_id) for _, key in waiting}
+        for outcome in released:
+            batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")
+        await self._doorbell.ring(waiting)
+
+    # -- the reconciler
+
+    async def fire(self, execution_id: str, timer: str, step: str, generation: int) -> bool:
+        """A timer is due; False if it fired already."""
+        fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
+        return await self._commits.append(execution_id, fact, (timer, 0)) is not None
+
+    async def plan(self, execution_id: str) -> Plan | None:
+        """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
+        cases = await self._log.load([execution_id])
+        return await self._playbooks.plan(cases[execution_id].plan_hash) if cases else None
+
+    async def bury(self, dead: Dead) -> bool:
+        """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
+        message = (
+            f"the command was given to {dead.deliveries} workers and none came back; "
+            f"the last was {dead.worker}. It may kill its worker: see the worker's log"
+        )
+        outcome = Outcome(
+            execution_id=dead.execution_id,
+            command_id=dead.command_id,
+            fence=dead.fence,
+            status="error",
+            error={"kind": "engine", "code": "delivery_limit", "message": message, "retryable": False},
+            meta={"deliveries": dead.deliveries},
+        )
+        batch = Batch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))
+        await self._reporting.report(batch)
+        if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
+            return False
+        await self._log.bury(dead)
+        return True
+
+    async def advance(self, execution_id: str) -> bool:
+        """Take in what lies in the inbox of an execution; whether it went on."""
+        return await self._commits.advance(execution_id)
+
+    # -- quarantine
+
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        """As `Log.quarantined`."""
+        return await self._log.quarantined(limit, after)
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined:
+        """With its facts. Raises NotFound."""
+        found = await self._log.quarantine_of(execution_id)
+        if found is None:
+            raise NotFound(f"execution {execution_id} is not in quarantine")
+        return found
+
+    async def retry(self, execution_id: str) -> State:
+        """Let an execution in quarantine go on as it was: what could not be decided is decided anew. Raises NotFound,
+        and Conflict if it is not in quarantine."""
+        await self._commits.release(execution_id, self._clock())
+        return await self.state(execution_id)
+
+    async def drop(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
+        """Leave it as it ended, and end the children that it still has; `by` whom, for the log. Raises NotFound."""
+        if not await self._commits.drop(execution_id, self._clock(), by):
+            raise NotFound(f"execution {execution_id} is not in quarantine")

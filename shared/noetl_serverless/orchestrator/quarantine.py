@@ -1,0 +1,70 @@
+"""An execution that could not be decided about: let go on as it was, or left as it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..errors import Conflict
+from ..playbook.plan import Plan
+from ..store.event_store import still_open
+from ..store.loaded_execution import Case
+from ..store.locked_execution import Locked
+from ..store.projections import project
+from .transition import Turn, ending
+
+
+def released(locked: Locked, plan: Plan, at: int) -> Turn:
+    """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
+    which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
+    all that was kept stays."""
+    case, row = locked.case, locked.quarantined()
+    if row is None or not case.state.quarantined:
+        raise Conflict(f"execution {case.execution_id} is not in quarantine")
+    if case.broken is not None:
+        raise Conflict(f"the state of execution {case.execution_id} still cannot be read: {case.broken}")
+    turn = Turn(case, plan)
+    turn.take(Event(e.RETRIED, at, payload={"seq": row.seq}))
+    if turn.quarantined:
+        raise Conflict(f"execution {case.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
+    kept = {_closed_by(fact) for fact in row.facts}
+    issued = project(case.execution_id, locked.issued(), plan.pool, case.path, plan.weight).commands
+    rows = still_open(issued, case.state)
+    turn.again = [row for row in rows if row["command"] not in kept]
+    told = {fact["payload"].get("execution_id") for fact in row.facts}
+    turn.appends += [_ended(case, child, at) for child in locked.ended_children() if child.execution_id not in told]
+    return turn
+
+
+def dropped(locked: Locked, at: int, by: Mapping[str, Any] | None) -> Turn | None:
+    """The turn that takes it out of quarantine and leaves it as it ended, when it did, without what was kept; None if
+    it is not there."""
+    row = locked.quarantined()
+    if row is None:
+        return None
+    turn = Turn(locked.case, None)
+    turn.take(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
+    turn.ended_at = round(row.at.timestamp() * 1000)
+    # of a state that cannot be read nobody knows them
+    reason = f"the parent execution {locked.case.execution_id} was dropped from quarantine"
+    turn.tell_children(locked.running_children(), at, reason)
+    return turn
+
+
+def _closed_by(fact: Mapping[str, Any]) -> Any:
+    """The command or the timer whose end it is, if it is any's: what is kept may be what is wrong."""
+    return fact["payload"].get("timer") if fact["type"] == e.TIMER_FIRED else fact["command"]
+
+
+def _ended(case: Case, child: Case, at: int) -> dict[str, Any]:
+    """A child's end as a fact for the inbox: while the execution stood still nobody told it. Raises Conflict."""
+    if child.broken is not None:
+        raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.broken}")
+    link = child.parent
+    assert link is not None
+    payload = {"execution_id": child.execution_id, "resumes": link["resumes"]}
+    payload.update(ending(child.state, link.get("return_step"), child.execution_id))
+    names = {"id": case.execution_id, "step": link["step"], "generation": link["generation"]}
+    return {**names, "type": e.CHILD_ENDED, "at": at, "payload": payload}

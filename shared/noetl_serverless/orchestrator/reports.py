@@ -1,0 +1,334 @@
+"""Reports of workers: append what became of commands, decide what follows, lease it to the worker that reports.
+
+Who loses the race for an execution's row decides once more on what stands there now. Who loses again no longer waits
+for the row: it closes its commands and leaves their facts in the inbox, and whoever next holds the row takes in all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..commands.fact import KINDS, fact_of, references
+from ..commands.issued_command import digest_of
+from ..commands.reference import executions_of
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.ids import started_at
+from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStoreAway
+from ..limits import PAYLOADS_BYTES
+from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
+from ..store.event_store import Claimant, Log, Reported, Unwritable
+from ..store.loaded_execution import Case
+from ..telemetry import metrics
+from .children import resolve
+from .claims import Dispatch
+from .commits import Commits
+from .payloads import REF, Payloads, weight_of
+from .plans import Playbooks
+from .transition import Turn
+
+logger = logging.getLogger(__name__)
+
+# how often an execution's row is tried for
+RACES = 2
+# with outcomes that are not left in the inbox: see `Reporting._hand_in`
+PATIENT_RACES = 12
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a worker reported, by execution, and what became of it."""
+
+    request: ReportRequest
+    work: dict[str, list[Outcome]]
+    results: dict[tuple[str, str, int], ReportResult] = field(default_factory=dict)
+    commands: list[ClaimedCommand] = field(default_factory=list)
+    # executions that were given a fact, to be gone on with
+    follow: list[str] = field(default_factory=list)
+    # why what is not settled is to be reported again
+    withheld: list[Problem] = field(default_factory=list)
+    # whether a turn is still to be given
+    turn: bool = False
+
+    @classmethod
+    def of(cls, request: ReportRequest) -> Batch:
+        batch = cls(request, {}, turn=request.turn and request.capacity > 0)
+        reported = [outcome for outcome in request.outcomes if outcome.status != "released"]
+        latest: dict[tuple[str, str], Outcome] = {}
+        for outcome in reported:
+            known = latest.get((outcome.execution_id, outcome.command_id))
+            if known is None or outcome.fence > known.fence:
+                latest[outcome.execution_id, outcome.command_id] = outcome
+        for outcome in reported:
+            if latest[outcome.execution_id, outcome.command_id] is outcome:
+                batch.work.setdefault(outcome.execution_id, []).append(outcome)
+            else:
+                batch.settle(outcome, "stale", "the command was claimed again, and is reported again")
+        return batch
+
+    def portions(self) -> Iterator[Batch]:
+        """To be committed one after the other, so that none has more payloads to read than one commit may."""
+        if not self.refers():
+            yield self
+            return
+        portion: dict[str, list[Outcome]] = {}
+        read = 0
+        for id, outcomes in self.work.items():
+            for outcome in outcomes:
+                weight = weight_of(outcome.child.payload_ref) if outcome.child is not None else 0
+                # what was run ahead goes with what it follows from
+                if portion and read + weight > PAYLOADS_BYTES and outcome.order is None:
+                    yield replace(self, work=portion)
+                    portion, read = {}, 0
+                portion.setdefault(id, []).append(outcome)
+                read += weight
+        if portion:
+            yield replace(self, work=portion)
+
+    def refers(self) -> bool:
+        return any(item.child and item.child.payload_ref for items in self.work.values() for item in items)
+
+    def settle(
+        self, outcome: Outcome, status: Literal["accepted", "stale", "refused"], detail: str | None = None
+    ) -> None:
+        key = (outcome.execution_id, outcome.command_id, outcome.fence)
+        if key not in self.results:
+            names = {"execution_id": outcome.execution_id, "command_id": outcome.command_id}
+            self.results[key] = ReportResult(**names, status=status, detail=detail)
+            metrics.outcomes.labels(status).inc()
+
+    def withhold(self, outcome: Outcome, problem: Problem) -> None:
+        """The others do not wait for it: they are settled, and are stale when they are reported again with it."""
+        id = outcome.execution_id
+        self.work[id] = [other for other in self.work[id] if other is not outcome]
+        self.withheld.append(problem)
+
+    def claimant(self) -> Claimant | None:
+        """Who takes what the next commit issues; None if there is no room."""
+        request = self.request
+        room = request.capacity - len(self.commands) - self.turn
+        if room <= 0 and not self.turn:
+            return None
+        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), self.turn)
+
+
+class Reporting:
+    def __init__(
+        self,
+        log: Log,
+        playbooks: Playbooks,
+        payloads: Payloads,
+        commits: Commits,
+        dispatch: Dispatch,
+        clock: Callable[[], int],
+    ) -> None:
+        self._log = log
+        self._playbooks = playbooks
+        self._payloads = payloads
+        self._commits = commits
+        self._dispatch = dispatch
+        self._clock = clock
+
+    async def report(self, batch: Batch) -> None:
+        """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
+        some of it, too; what was committed before is stale when it is reported again."""
+        for portion in batch.portions():
+            await self._settle(portion)
+            batch.turn = portion.turn
+        await self._commits.follow(batch.follow)
+        if batch.withheld:
+            # an error brings no commands
+            await self._log.release(batch.request.worker_id, [Held.of(command) for command in batch.commands])
+            raise batch.withheld[0]
+
+    async def _settle(self, batch: Batch) -> None:
+        for race in range(PATIENT_RACES if batch.refers() else RACES):
+            if batch.work:
+                async with self._commits.cases.alone(batch.work):
+                    await self._decide(batch, fresh=race > 0)
+        if batch.work:
+            await self._hand_in(batch)
+
+    async def _decide(self, batch: Batch, fresh: bool) -> None:
+        """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
+        cases = await self._cases(batch, fresh)
+        held = await self._held(batch) if fresh else None
+        turns: dict[str, Turn] = {}
+        for id, outcomes in list(batch.work.items()):
+            try:
+                turn = await self._commits.turn(cases[id], batch.request.worker_id) if id in cases else None
+            except InvalidPlaybook as problem:
+                # it waits in the inbox for a release that can read the playbook
+                logger.error("the playbook of execution %s cannot be read: %s", id, problem)
+                continue
+            for outcome in outcomes:
+                try:
+                    await self._take(batch, turn, outcome, held)
+                except ResultStoreAway as away:
+                    batch.withhold(outcome, away)
+            if turn is not None and turn.events:
+                turns[id] = turn
+            else:
+                del batch.work[id]
+        if not turns:
+            return
+        committed, cases = await self._commits.commit(list(turns.values()), batch.claimant())
+        batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
+        batch.follow += committed.appended
+        # a commit that lost its races gave none
+        batch.turn &= not committed.good
+        for id in committed.good & turns.keys():
+            for outcome in batch.work.pop(id):
+                batch.settle(outcome, "accepted")
+
+    async def _cases(self, batch: Batch, fresh: bool) -> dict[str, Case]:
+        """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
+        cases = await self._commits.cases.get(batch.work, fresh)
+        if not fresh:
+            odd = [
+                id
+                for id, outcomes in batch.work.items()
+                if id in cases
+                and any(item.command_id not in cases[id].state.commands for item in outcomes if item.order is None)
+            ]
+            if odd:
+                cases.update(await self._commits.cases.get(odd, fresh=True))
+        return cases
+
+    async def _held(self, batch: Batch) -> set[tuple[str, str, int]]:
+        """The commands of a batch that are still the worker's."""
+        outcomes = [item for items in batch.work.values() for item in items if item.order is None]
+        return await self._log.extend(
+            batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
+        )
+
+    async def _take(
+        self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
+    ) -> None:
+        key = (outcome.execution_id, outcome.command_id, outcome.fence)
+        if turn is not None and turn.case.newer:
+            batch.settle(outcome, "stale", f"the execution is left to a newer release: {turn.case.broken}")
+        elif turn is not None and turn.case.broken is not None and not turn.state.ended:
+            turn.set_apart(_unread(outcome, self._clock()))
+            batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
+        elif turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
+            batch.settle(outcome, "stale", "the command is not this worker's any more")
+        elif outcome.order is not None:
+            # under the lease of the command before it: written only if that one's close is good
+            if _follows(turn, outcome):
+                await self._add(batch, turn, outcome, None)
+            else:
+                batch.settle(outcome, "stale", "the command does not follow, or from something else")
+        elif held is not None and key not in held:
+            batch.settle(outcome, "stale", "the command is not this worker's any more")
+        else:
+            await self._add(batch, turn, outcome, (outcome.command_id, outcome.fence))
+
+    async def _add(self, batch: Batch, turn: Turn, outcome: Outcome, closes: tuple[str, int] | None) -> None:
+        fact = await self._fact(batch, turn, outcome)
+        turn.refs += references(fact)
+        turn.take(fact, closes)
+
+    async def _fact(self, batch: Batch, turn: Turn, outcome: Outcome) -> Event:
+        """The outcome as a fact; one that does not fit its command is an error of the step."""
+        command = turn.state.commands[outcome.command_id]
+        at = self._at(turn, outcome)
+        try:
+            await self._check_owner(outcome)
+            fact = fact_of(outcome, command, at, batch.request.worker_id)
+        except InvalidRequest as problem:
+            batch.settle(outcome, "refused", problem.detail)
+            reason = {"kind": "engine", "code": "outcome.refused", "message": problem.detail, "retryable": False}
+            kept = outcome.model_dump(include={"execution_id", "command_id", "fence"})
+            refused = Outcome(**kept, status="error", error=reason)
+            fact = fact_of(refused, command, at, batch.request.worker_id)
+        parked = fact.type == e.CALL_PARKED
+        return await resolve(self._playbooks, self._payloads, turn, fact) if parked else fact
+
+    async def _check_owner(self, outcome: Outcome) -> None:
+        """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
+        sub-playbook's result may be its parent's."""
+        refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
+        for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
+            if not await self._log.is_below(id, outcome.execution_id):
+                raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
+
+    def _at(self, turn: Turn, outcome: Outcome) -> int:
+        """Now, or when the worker says: never in the future, nor before what it follows from."""
+        now = self._clock()
+        if outcome.at is None:
+            return now
+        before = turn.events[-1].at if turn.events else started_at(outcome.execution_id)
+        return min(now, max(outcome.at, before))
+
+    async def _hand_in(self, batch: Batch) -> None:
+        """Leave the facts in the inbox, and take in what lies there if nobody else does.
+
+        Not those with what a release before this one, that may take in the inbox, could not read: a child's payload by
+        reference, and what is set by reference. They are to be reported again.
+        """
+        facts = []
+        for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
+            turn = Turn(case, None)
+            for outcome in batch.work[id]:
+                if outcome.order is None and outcome.command_id in case.state.commands:
+                    try:
+                        fact = await self._fact(batch, turn, outcome)
+                    except ResultStoreAway as away:
+                        batch.withhold(outcome, away)
+                        continue
+                    if REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
+                        batch.withhold(outcome, Busy("others always came first; report it again"))
+                        continue
+                    facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
+        accepted = await self._append(facts)
+        for outcome in (item for items in batch.work.values() for item in items):
+            if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
+                batch.settle(outcome, "accepted")
+            else:
+                batch.settle(outcome, "stale", "the command is not this worker's any more")
+        for id in sorted({id for id, _, _ in accepted}):
+            await self._advance(batch, id)
+
+    async def _append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+        """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
+        if not facts:
+            return set()
+        try:
+            return await self._log.append(facts)
+        except Unwritable as error:
+            if len(facts) > 1:
+                return set().union(*[await self._append([fact]) for fact in facts])
+            names = {"execution_id": facts[0].execution_id, "command_id": facts[0].event.command_id}
+            logger.error("an outcome cannot be stored: %s", error, extra=names)
+            return set()
+
+    async def _advance(self, batch: Batch, id: str) -> None:
+        try:
+            taken = await self._commits.append(id, claimant=batch.claimant())
+        except Problem:
+            # whoever came first goes on, or the reconciler does
+            return
+        except Exception:
+            # what was accepted stands in the inbox
+            metrics.setbacks.labels("advance").inc()
+            logger.exception("execution %s cannot go on", id)
+            return
+        if taken is not None:
+            batch.turn = False
+            committed, cases = taken
+            batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
+
+
+def _follows(turn: Turn, outcome: Outcome) -> bool:
+    """Whether this turn has issued the command, with what the worker ran it with."""
+    order = turn.issued.get(outcome.command_id)
+    return order is not None and digest_of(order) == outcome.order
+
+
+def _unread(outcome: Outcome, at: int) -> Event:
+    """An outcome as a fact, of which no more is known than what it is for."""
+    return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)

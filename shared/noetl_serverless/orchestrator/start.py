@@ -1,0 +1,180 @@
+"""How an execution begins: its id, its workload, its first fact."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.ids import execution_id
+from ..engine.state import State
+from ..errors import Conflict, Fault, InvalidRequest
+from ..limits import INLINE_BYTES, WORKLOAD_BYTES
+from ..playbook.plan import Plan
+from ..playbook.values import InvalidValue, stored
+from ..prices import budget_of
+from ..store.event_store import Known
+from ..store.loaded_execution import Case
+from .plans import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    execution_id: str
+    commands: int
+    # an idempotency key had started it before
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    case: Case
+    fact: Event
+    row: dict[str, Any]
+
+
+def open_root(
+    entry: Entry,
+    plan: Plan,
+    payload: Mapping[str, Any],
+    at: int,
+    idempotency_key: str | None,
+    principal: Mapping[str, Any] | None = None,
+) -> Opening:
+    """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
+    id = execution_id(at, secrets.token_hex(8))
+    given = as_stored(payload)
+    request_hash = _hash(entry.path, entry.version, given) if idempotency_key else None
+    keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
+    return _opening(
+        id, str(entry.catalog_id), entry.version, entry.path, plan, given, at, None, 0, keys, as_stored(principal)
+    )
+
+
+def replay_of(known: Known, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+    """What the same key has started, with whichever version was the latest then; raises Conflict if it was started with
+    another request: `version` None asks for the latest."""
+    other = version is not None and version != known.version
+    if other or known.request_hash != _hash(path, known.version, as_stored(payload)):
+        raise Conflict(
+            f"this Idempotency-Key has started execution {known.execution_id} with another playbook or payload; "
+            "use a new key"
+        )
+    return Started(known.execution_id, 0, replayed=True)
+
+
+def as_stored(value: Any) -> Any:
+    """What a caller gave, in the domain of values; raises InvalidRequest with the place of what is outside."""
+    try:
+        return stored(value)
+    except InvalidValue as error:
+        fault = Fault(error.rule, "/payload" + error.pointer(), code="value.invalid")
+        raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
+
+
+def _hash(path: str, version: int, payload: Any) -> str:
+    return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def open_child(parent: Case, started: Event, plan: Plan, payload: Mapping[str, Any]) -> Opening:
+    """Raises InvalidRequest as `begins_with`."""
+    order = started.payload
+    link = {
+        "execution_id": parent.execution_id,
+        "command_id": started.command_id,
+        "step": started.step,
+        "generation": started.generation,
+        "resumes": order["resumes"],
+        "return_step": order.get("return_step"),
+    }
+    return _opening(
+        order["execution_id"],
+        order["catalog_id"],
+        order["version"],
+        order["path"],
+        plan,
+        payload,
+        started.at,
+        link,
+        order["depth"],
+        {},
+        parent.principal,
+    )
+
+
+def begins_with(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """The workload and the ctx of an execution that is given `payload`, and the workload's size in bytes of JSON.
+    Raises InvalidRequest."""
+    given = dict(payload)
+    ctx = given.pop("ctx", {})
+    if not isinstance(ctx, dict):
+        raise InvalidRequest("payload.ctx must be an object")
+    workload = _merge(plan.workload, given)
+    size = len(orjson.dumps(workload))
+    if size > WORKLOAD_BYTES:
+        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+    if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
+        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes, at most {INLINE_BYTES} are taken")
+    return workload, ctx, size
+
+
+def _opening(
+    id: str,
+    catalog_id: str,
+    version: int,
+    path: str,
+    plan: Plan,
+    payload: Mapping[str, Any],
+    at: int,
+    parent: dict[str, Any] | None,
+    depth: int,
+    keys: Mapping[str, Any],
+    principal: dict[str, Any] | None,
+) -> Opening:
+    workload, ctx, size = begins_with(plan, payload)
+    fact = Event(
+        e.STARTED,
+        at,
+        payload={
+            "path": path,
+            "version": version,
+            "plan": plan.hash,
+            "entry": plan.entry,
+            "depth": depth,
+            **({"workload": workload} if size <= INLINE_BYTES else {"workload_bytes": size}),
+            **({"ctx": ctx} if ctx else {}),
+            **({"budget": budget_of(plan.budget)} if plan.budget else {}),
+            **({"parent": parent} if parent else {}),
+            **({"principal": principal} if principal else {}),
+        },
+    )
+    row = {
+        "catalog_id": catalog_id,
+        "path": path,
+        "version": version,
+        "plan_hash": plan.hash,
+        "parent_execution_id": parent["execution_id"] if parent else None,
+        "parent": parent,
+        "depth": depth,
+        "workload": workload,
+        "principal": principal,
+        "at": at,
+        **keys,
+    }
+    state = State(id, workload=workload)
+    case = Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
+    return Opening(case, fact, row)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = _merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return merged

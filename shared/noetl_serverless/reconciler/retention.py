@@ -1,0 +1,209 @@
+"""What leaves: executions to the archive, what its time is over of, results, and the events of what has left.
+
+A pass does at most one of these chores, for a moment; when more is left, the chore is due again at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from ..ports import ResultStore
+from ..store.archives import Archives, Expiring
+from ..store.maintenance import BEGINNING, Chore, Chores
+from ..telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+# how long one chore may take of a pass, in seconds; it ends with the piece of work that it has begun
+SLICE = 0.4
+# until a chore that found nothing more to do is looked at again
+PAUSE = 600.0
+# until a worker that was rung for the archive is rung again
+RING_AGAIN = 60.0
+# batches that may wait for their files at once
+MOST_BATCHES = 8
+# executions of one batch that expires: their results are deleted one by one
+MOST_EXPIRING = 100
+# calls of the result store that are under way at once
+AT_ONCE = 16
+LIMIT = 50
+
+Done = dict[str, int]
+
+
+class Departures:
+    """`store` is made when something of it is first deleted. Of the days, 0 is never."""
+
+    def __init__(
+        self,
+        archives: Archives,
+        chores: Chores,
+        store: Callable[[], ResultStore],
+        ring: Callable[[], Awaitable[None]],
+        *,
+        archive_after_days: float = 0.0,
+        retention_days: float = 0.0,
+        result_ttl_days: float = 0.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._archives = archives
+        self._chores = chores
+        self._store = store
+        self._ring = ring
+        self._archive_after = archive_after_days
+        self._retention = retention_days
+        self._result_ttl = result_ttl_days
+        self._now = now
+        self._until = 0.0
+
+    async def chore(self) -> Done:
+        """Do some of the chore that is due longest; what was done, by kind."""
+        chore = await self._chores.claim(PAUSE)
+        if chore is None:
+            return {}
+        self._until = monotonic() + SLICE
+        match chore.name:
+            case "archive":
+                return await self._archive(chore)
+            case "expire":
+                return await self._expire(chore)
+            case "results":
+                return await self._results(chore)
+            case "purge":
+                return await self._purge(chore)
+        return {}
+
+    # -- to the archive
+
+    async def _archive(self, chore: Chore) -> Done:
+        waiting, free = await self._archives.open()
+        planned = 0
+        while self._archive_after > 0 and waiting + planned < MOST_BATCHES and self._time():
+            if await self._archives.plan("archive", self._cutoff(self._archive_after)) is None:
+                break
+            planned += 1
+        if planned or free:
+            await self._ring()
+        if planned or waiting:
+            await self._chores.again(chore.name, RING_AGAIN)
+        return {"batches_planned": planned}
+
+    # -- for good
+
+    async def _expire(self, chore: Chore) -> Done:
+        batches = await self._archives.expiring(LIMIT)
+        if not batches and self._retention > 0:
+            cutoff = self._cutoff(self._retention)
+            await self._archives.outdate(cutoff, 1)
+            await self._archives.plan("expiry", cutoff, most=MOST_EXPIRING)
+            batches = await self._archives.expiring(LIMIT)
+        gone = 0
+        for batch in batches:
+            if not await self._give_up(chore, batch):
+                break
+            gone += len(batch.ids)
+        await self._archives.forget()
+        if batches:
+            await self._chores.again(chore.name)
+        if gone:
+            # their events are next
+            await self._chores.again("purge")
+        return {"executions_expired": gone}
+
+    async def _give_up(self, chore: Chore, batch: Expiring) -> bool:
+        """Delete a batch's results and files, then its rows. Whether time was enough; if not, the next pass goes on."""
+        if not await self._delete_results(chore, f"batch {batch.archive_id}", batch.ids):
+            return False
+        for file in (batch.files or {}).values():
+            await self._store().delete(file["key"])
+        if batch.status == "planned":
+            await self._archives.register(batch.archive_id, batch.attempt, None)
+        else:
+            await self._archives.fileless(batch.archive_id)
+        return True
+
+    # -- results
+
+    async def _results(self, chore: Chore) -> Done:
+        deleted = await self._with_a_time_of_their_own()
+        done, more = (0, False) if self._result_ttl <= 0 else await self._of_the_ended(chore)
+        if more or deleted == LIMIT:
+            await self._chores.again(chore.name)
+        return {"results_expired": deleted, "executions_without_results": done}
+
+    async def _with_a_time_of_their_own(self) -> int:
+        found = await self._chores.expired_results(LIMIT)
+        await self._delete([key for _, key in found])
+        if found:
+            await self._chores.forget_results(found)
+        return len(found)
+
+    async def _of_the_ended(self, chore: Chore) -> tuple[int, bool]:
+        """In the order of their ends, each execution with those below it; (how many, whether there are more)."""
+        at, id = chore.position.get("at"), int(chore.position.get("id", 0))
+        after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
+        done = 0
+        ended = await self._chores.ended(after, self._cutoff(self._result_ttl), LIMIT)
+        for execution in ended:
+            # the others go with the one above them, which may use their results until it ends
+            if execution.topmost:
+                family = await self._chores.family(execution)
+                if not await self._delete_results(chore, f"family {execution.execution_id}", family):
+                    return done, True
+            done += 1
+            chore.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
+            await self._chores.move(chore.name, chore.position)
+            if not self._time():
+                return done, True
+        return done, len(ended) == LIMIT
+
+    async def _delete_results(self, chore: Chore, of: str, ids: Sequence[int]) -> bool:
+        """All that was stored for these executions, registered or not. Whether time was enough: if not, the chore's
+        position tells how far it has come, and what is deleted stays deleted."""
+        done = chore.position.get("within", 0) if chore.position.get("of") == of else 0
+        rest = [id for id in ids if id > done]
+        for start in range(0, len(rest), AT_ONCE):
+            if start and not self._time():
+                return False
+            some = rest[start : start + AT_ONCE]
+            for keys in await asyncio.gather(*(self._keys(id) for id in some)):
+                if not await self._delete(keys):
+                    return False
+            chore.position.update({"of": of, "within": some[-1]})
+            await self._chores.move(chore.name, chore.position)
+        return True
+
+    async def _keys(self, execution_id: int) -> list[str]:
+        return [key async for key in self._store().list(f"{execution_id}/")]
+
+    async def _delete(self, keys: Sequence[str]) -> bool:
+        """Whether time was enough for all."""
+        for start in range(0, len(keys), AT_ONCE):
+            if start and not self._time():
+                return False
+            some = keys[start : start + AT_ONCE]
+            await asyncio.gather(*(self._store().delete(key) for key in some))
+            metrics.results_deleted.inc(len(some))
+        return True
+
+    # -- events
+
+    async def _purge(self, chore: Chore) -> Done:
+        dropped = await self._archives.drop_partitions()
+        for name in dropped:
+            logger.info("dropped the partition %s: all that it held has left", name)
+        deleted = await self._archives.purge()
+        await self._archives.forget()
+        if deleted is not None:
+            await self._chores.again(chore.name)
+        return {"partitions_dropped": len(dropped), "events_purged": deleted or 0}
+
+    def _cutoff(self, days: float) -> datetime:
+        return self._now() - timedelta(days=days)
+
+    def _time(self) -> bool:
+        return monotonic() < self._until

@@ -1,0 +1,73 @@
+"""An execution that nobody else can commit to, until the transaction ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .. import limits
+from ..engine.events import Event
+from .connection import Connection
+from .loaded_execution import Case, Inbox, Quarantined, case_of, inbox_of
+
+
+class Locked(Protocol):
+    @property
+    def case(self) -> Case: ...
+
+    def inbox(self) -> Inbox:
+        """As `Log.inbox`."""
+
+    def quarantined(self) -> Quarantined | None: ...
+
+    def issued(self) -> list[Event]:
+        """What the rows of all commands and timers that are out are made of: see `projections.project`."""
+
+    def ended_children(self) -> list[Case]:
+        """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
+
+    def running_children(self) -> list[str]:
+        """Of all that it has started, those that have not ended."""
+
+
+def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> Locked | None:
+    """None if there is no such execution. `sql`: the statements of the log."""
+    connection.run(sql["lock"], id=int(execution_id))
+    found = connection.run(sql["load"], ids=[int(execution_id)])
+    return LockedRows(connection, sql, case_of(found[0])) if found else None
+
+
+class LockedRows:
+    def __init__(self, connection: Connection, sql: Mapping[str, str], case: Case) -> None:
+        self.case = case
+        self._sql = sql
+        self._connection = connection
+        self._id = int(case.execution_id)
+
+    def inbox(self) -> Inbox:
+        rows = self._run("inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
+        return inbox_of(rows)
+
+    def quarantined(self) -> Quarantined | None:
+        rows = self._run("quarantine_of", id=self._id)
+        return Quarantined(*rows[0]) if rows else None
+
+    def issued(self) -> list[Event]:
+        state = self.case.state
+        rows = self._run("issued", id=self._id, commands=list(state.commands), timers=list(state.timers))
+        return [
+            Event(kind, 0, seq, None, step, generation, command, payload)
+            for seq, kind, step, generation, command, payload in rows
+        ]
+
+    def ended_children(self) -> list[Case]:
+        ids = [int(id) for id in self.case.state.children]
+        # who is about to end one is waited for: it cannot know that this execution goes on
+        ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]
+        return [case_of(row) for row in self._run("load", ids=ended)]
+
+    def running_children(self) -> list[str]:
+        return [row[0] for row in self._run("children", id=self._id)]
+
+    def _run(self, name: str, **values: Any) -> Any:
+        return self._connection.run(self._sql[name], **values)

@@ -1,0 +1,617 @@
+"""The event store in memory: what `Log` does over PostgreSQL, row for row, for tests, simulation and private runs.
+
+Everything that can be refused is refused before anything is written, so that a call that raises has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from .. import limits
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.replay import logical_order
+from ..engine.upcast import STATE_VERSION, STATES
+from ..protocol import CommandKey, Held
+from ..store.event_store import (
+    BEGINNING,
+    Claimant,
+    Committed,
+    Dead,
+    Known,
+    Lease,
+    Part,
+    Pulse,
+    Reported,
+    Timer,
+    Unwritable,
+    _claim,
+    execution_row,
+    still_open,
+)
+from ..store.loaded_execution import Case, Inbox, Quarantined, as_kept, unread
+from ..store.locked_execution import Locked
+from ..store.projections import Rows, project
+from .fair_claims import Key, Queue, Turns
+
+# of the leases of a command that ran out
+KEPT_LOST = 10
+
+
+@dataclass(slots=True)
+class Execution:
+    case: Case
+    workload: dict[str, Any]
+    parent_id: str | None
+    idempotency_key: str | None
+    request_hash: str | None
+    # in ms
+    created_at: int
+    status: str = "RUNNING"
+    head: int = 0
+    folded: int = 0
+    finished: int = 0
+    # as JSON, so that nobody shares it
+    state: bytes = b""
+    # the version of the state
+    form: int = STATE_VERSION
+    result: Any = None
+    error: Any = None
+    ended_at: int | None = None
+    events: list[Event] = field(default_factory=list)
+    # step, generation; the frames also by their first item
+    stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    frames: dict[tuple[str, int, int], dict[str, Any]] = field(default_factory=dict)
+    inbox: dict[int, Event] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Row:
+    """A command. Without a lease `lease_until` is 0."""
+
+    row: dict[str, Any]
+    issued_at: float
+    status: str
+    worker: str | None = None
+    fence: int = 0
+    lease_until: float = 0.0
+    deliveries: int = 0
+    claimed_at: float = 0.0
+    lost: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A part as it is to be written, with everything in the form in which it is kept."""
+
+    part: Part
+    row: dict[str, Any]
+    rows: Rows
+    events: list[Event]
+    refs: list[dict[str, Any]]
+    # (execution id, fact) for other executions
+    appends: list[tuple[str, Event]]
+    quarantined: dict[str, Any] | None
+
+    @property
+    def id(self) -> str:
+        return self.part.case.execution_id
+
+
+class MemoryLog:
+    """`clock` gives seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float], pool: Callable[[str], str] = lambda step: "shared") -> None:
+        self._clock = clock
+        self._pool = pool
+        self._fence = 0
+        self._turns = Turns()
+        self._inbox_id = 0
+        self.executions: dict[str, Execution] = {}
+        self.commands: dict[Key, Row] = {}
+        # by execution and key
+        self.refs: dict[Key, dict[str, Any]] = {}
+        self.quarantine: dict[str, dict[str, Any]] = {}
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+        return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
+
+    async def inbox(self, execution_id: str) -> Inbox:
+        execution = self.executions.get(execution_id)
+        return _first(execution.inbox) if execution else Inbox([])
+
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+        accepted = set()
+        for fact, event, refs in [(fact, _kept(fact.event), _plain(fact.refs)) for fact in facts]:
+            key = (fact.execution_id, event.command_id or "")
+            row = self.commands.get(key)
+            if row is None or row.status != "claimed" or (row.fence, row.worker) != (fact.fence, fact.worker):
+                continue
+            del self.commands[key]
+            self._put(fact.execution_id, event)
+            self._register(fact.execution_id, refs)
+            accepted.add((*key, fact.fence))
+        return accepted
+
+    async def discard(self, execution_id: str) -> None:
+        execution = self.executions.get(execution_id)
+        if execution is not None and execution.status != "RUNNING":
+            execution.inbox.clear()
+
+    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+        execution = self.executions.get(execution_id)
+        return [event for event in execution.events if event.seq > after][:limit] if execution else []
+
+    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+        return {
+            key: Known(id, execution.case.version, execution.request_hash, execution.case.principal)
+            for id, execution in self.executions.items()
+            if (key := execution.idempotency_key) is not None and key in keys
+        }
+
+    async def exclusively(
+        self, execution_id: str, decide: Callable[[Locked], Part | None]
+    ) -> tuple[Part, Committed] | None:
+        execution = self.executions.get(execution_id)
+        part = decide(LockedMemory(self, execution)) if execution else None
+        return None if part is None else (part, await self.commit([part]))
+
+    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        try:
+            prepared = [self._prepare(part) for part in parts]
+        except orjson.JSONEncodeError as error:
+            raise Unwritable(str(error)) from error
+        commands = [row for each in prepared for row in each.rows.commands]
+        if claimant is not None:
+            _claim(commands, claimant)
+        good = {part.case.execution_id for part in parts if part.row is None and self._may(part)}
+        good |= self._openings(parts, good)
+        writing = [each for each in prepared if each.id in good]
+        for each in writing:
+            self._fits(each)
+        for each in writing:
+            self._write(each)
+        issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
+        claimed = self._issue(issued)
+        waiting = [_pointer(row) for row in issued.values() if row["status"] == "pending"]
+        appended = {id for each in writing for id, fact in each.appends if self._append(id, fact)}
+        for each in writing:
+            self._set_apart(each)
+        return Committed(frozenset(good), claimed, waiting, sorted(appended))
+
+    async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
+        wanted = None if keys is None else {(key.execution_id, key.command_id) for key in keys}
+        found = [
+            key
+            for key, row in self.commands.items()
+            if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
+        ]
+        found = self._in_order(found)
+        taken = found[: claimant.room] if keys is not None else self._in_turn(found, claimant.room)
+        until = self._clock() + claimant.lease
+        for key in taken:
+            self._lease(key, claimant.worker, until)
+        return self._leases(taken)
+
+    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+        known = {(key.execution_id, key.command_id) for key in holding}
+        until = self._clock() + lease
+        found = [
+            key
+            for key, row in self.commands.items()
+            if row.status == "claimed" and row.worker == worker and key not in known
+        ]
+        for key in found:
+            self.commands[key].lease_until = until
+        return self._leases(found)
+
+    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        execution = self.executions[execution_id]
+        seq: int = execution.stages[(step, generation)]["seq"]
+        return execution.events[seq - 1].payload
+
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+        kept = {(key.execution_id, key.command_id, key.fence) for key in held if self._holds(worker, key)}
+        until = self._clock() + lease
+        for id, command, _ in kept:
+            self.commands[id, command].lease_until = until
+        return kept
+
+    async def release(
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
+    ) -> list[tuple[str, CommandKey]]:
+        waiting: list[tuple[str, CommandKey]] = []
+        for key, had_begun in (*((key, True) for key in begun), *((key, False) for key in held)):
+            if self._holds(worker, key):
+                row = self.commands[(key.execution_id, key.command_id)]
+                if had_begun:
+                    row.lost = _noted(row, self._clock())
+                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                row.deliveries -= 1
+                waiting.append(_pointer(row.row))
+        return waiting
+
+    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+        waiting: list[tuple[str, CommandKey]] = []
+        for row in self._overdue():
+            if row.deliveries < deliveries and len(waiting) < limit:
+                row.lost = _noted(row, None)
+                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                waiting.append(_pointer(row.row))
+        return waiting
+
+    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+        return [
+            Dead(
+                row.row["id"],
+                row.row["command"],
+                row.fence,
+                row.worker,
+                row.deliveries,
+                row.row["step"],
+                row.row["generation"],
+                row.row["kind"],
+                row.row["seq"],
+            )
+            for row in self._overdue()
+            if row.deliveries >= deliveries
+        ][:limit]
+
+    async def bury(self, dead: Dead) -> None:
+        execution = self.executions.get(dead.execution_id)
+        issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
+        for row in project(dead.execution_id, issued, self._pool).commands:
+            buried = Row({**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries)
+            self.commands.setdefault((row["id"], row["command"]), buried)
+
+    async def waiting_pools(self, age: float) -> list[str]:
+        latest = self._clock() - age
+        return sorted(
+            {row.row["pool"] for row in self.commands.values() if row.status == "pending" and row.issued_at < latest}
+        )
+
+    async def due(self, limit: int, after: datetime = BEGINNING) -> list[Timer]:
+        now, since = self._clock() * 1000, after.timestamp() * 1000
+        rows = [row.row for row in self.commands.values() if row.status == "timer" and since <= row.row["due"] <= now]
+        return [
+            Timer(
+                row["id"],
+                row["command"],
+                row["step"],
+                row["generation"],
+                datetime.fromtimestamp(row["due"] / 1000, UTC),
+            )
+            for row in sorted(rows, key=lambda row: row["due"])[:limit]
+        ]
+
+    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+        waiting = [int(id) for id, execution in self.executions.items() if execution.inbox and int(id) > int(after)]
+        return [str(id) for id in sorted(waiting)[:limit]]
+
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        ids = [id for id in self.quarantine if int(id) > int(after)]
+        return [replace(self.kept_apart(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+        return self.kept_apart(execution_id) if execution_id in self.quarantine else None
+
+    async def is_below(self, execution_id: str, above: str) -> bool:
+        execution = self.executions.get(execution_id)
+        if execution is None or execution.parent_id is None:
+            return False
+        return execution.parent_id == above or await self.is_below(execution.parent_id, above)
+
+    async def children(self, execution_id: str) -> list[str]:
+        return self._running_children(execution_id)
+
+    def _running_children(self, execution_id: str) -> list[str]:
+        return [
+            id
+            for id, execution in self.executions.items()
+            if execution.parent_id == execution_id and execution.status == "RUNNING"
+        ]
+
+    async def pulse(self, age: float) -> Pulse:
+        return Pulse(
+            expired=any(True for _ in self._overdue()),
+            waiting=bool(await self.waiting_pools(age)),
+            due=bool(await self.due(1)),
+            lagging=bool(await self.lagging(1)),
+            scheduled=False,
+            chores=False,
+        )
+
+    async def ensure_partitions(self) -> None:
+        return
+
+    # -- commit
+
+    def _prepare(self, part: Part) -> Prepared:
+        """Raises JSONEncodeError."""
+        id = part.case.execution_id
+        rows = project(id, part.events, part.pool or self._pool, part.case.path, part.weight)
+        rows.commands = [*still_open(rows.commands, part.case.state), *part.again]
+        appends = [
+            (
+                fact["id"],
+                Event(
+                    fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
+                ),
+            )
+            for fact in part.appends
+        ]
+        return Prepared(
+            part,
+            _plain(execution_row(part)),
+            rows,
+            [_kept(event) for event in part.events],
+            _plain(part.refs),
+            [(other, _kept(fact)) for other, fact in appends],
+            _plain(part.quarantined),
+        )
+
+    def _may(self, part: Part) -> bool:
+        execution = self.executions.get(part.case.execution_id)
+        if execution is None or execution.head != part.expect:
+            return False
+        return all(self._closes(part.case.execution_id, *close, part.worker) for close in part.closes)
+
+    def _closes(self, id: str, command: str, fence: int, worker: str | None) -> bool:
+        row = self.commands.get((id, command))
+        return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
+
+    def _openings(self, parts: Sequence[Part], good: set[str]) -> set[str]:
+        """Those that are opened. Raises Unwritable if a parent would go on without its child."""
+        opened: set[str] = set()
+        keys: set[str] = set()
+        for part in parts:
+            if part.row is None:
+                continue
+            id, key = part.case.execution_id, part.row.get("idempotency_key")
+            if id not in opened and key not in keys and self._may_open(part, good):
+                opened.add(id)
+                keys |= {key} if key is not None else set()
+            elif part.row["parent_execution_id"] in good:
+                raise Unwritable(f"the id of the child execution {id} is taken")
+        return opened
+
+    def _may_open(self, part: Part, good: set[str]) -> bool:
+        assert part.row is not None
+        key, parent = part.row.get("idempotency_key"), part.row["parent_execution_id"]
+        taken = part.case.execution_id in self.executions
+        known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
+        return not taken and not known and (parent is None or parent in good)
+
+    def _fits(self, each: Prepared) -> None:
+        """Raises Unwritable if it would write what stands there."""
+        execution = self.executions.get(each.id)
+        written = len(execution.events) if execution else 0
+        for seq, event in enumerate(each.events, written + 1):
+            if event.seq != seq:
+                raise Unwritable(f"event {event.seq} follows {seq - 1}")
+        frames = set(execution.frames) if execution else set()
+        for frame in each.rows.frames:
+            if _frame(frame) in frames:
+                raise Unwritable(f"the frame {_frame(frame)} is written twice")
+            frames.add(_frame(frame))
+
+    def _write(self, each: Prepared) -> None:
+        part, row = each.part, each.row
+        if part.row is not None:
+            self.executions[each.id] = Execution(
+                part.case,
+                _plain(part.row["workload"]),
+                part.row["parent_execution_id"],
+                part.row.get("idempotency_key"),
+                part.row.get("request_hash"),
+                part.row["at"],
+            )
+        execution = self.executions[each.id]
+        execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]
+        execution.result, execution.error, execution.ended_at = row.get("result"), row.get("error"), row.get("ended")
+        if "state" in row:
+            execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
+            execution.form = row["state_version"]
+        for command, _ in part.closes:
+            self.commands.pop((each.id, command), None)
+        for taken in part.taken:
+            execution.inbox.pop(taken, None)
+        for event in each.events:
+            self._store(execution, event)
+        for stage in each.rows.stages:
+            kept = execution.stages.setdefault((stage["step"], stage["generation"]), stage)
+            kept["status"] = stage["status"]
+        execution.frames.update({_frame(frame): frame for frame in each.rows.frames})
+        if execution.status != "RUNNING":
+            for key in [key for key, held in self.commands.items() if key[0] == each.id and held.status != "dead"]:
+                del self.commands[key]
+        self._register(each.id, each.refs)
+
+    def _store(self, execution: Execution, event: Event) -> None:
+        execution.events.append(event)
+
+    def _issue(self, issued: dict[Key, dict[str, Any]]) -> list[Lease]:
+        """Those that were claimed with it. A command that stands there already stays as it is."""
+        now, claimed = self._clock(), []
+        for key, row in issued.items():
+            if key in self.commands:
+                continue
+            self.commands[key] = Row(row, now, "timer" if row["status"] == "timer" else "pending")
+            if row["status"] == "claimed":
+                self._lease(key, row["worker"], now + row["lease"])
+                claimed.append(self._leased(key))
+        # it brings what it was issued with; the opening of its loop is asked for
+        return [replace(lease, opening=None) for lease in claimed]
+
+    def _set_apart(self, each: Prepared) -> None:
+        if each.quarantined:
+            inbox = self.executions[each.id].inbox
+            facts = [*each.quarantined["facts"], *[as_kept(fact) for fact in inbox.values()]]
+            inbox.clear()
+            self.quarantine[each.id] = {**each.quarantined, "facts": facts}
+        elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
+            for fact in freed["facts"] if self.executions[each.id].status == "RUNNING" else ():
+                names = (fact["step"], fact["generation"], fact["command"])
+                self._put(each.id, Event(fact["type"], fact["at"], 0, None, *names, fact["payload"]))
+
+    def _append(self, id: str, fact: Event) -> bool:
+        execution = self.executions.get(id)
+        if execution is None or execution.status != "RUNNING":
+            return False
+        self._put(id, fact)
+        return True
+
+    def _put(self, execution_id: str, fact: Event) -> None:
+        self._inbox_id += 1
+        self.executions[execution_id].inbox[self._inbox_id] = fact
+
+    def _register(self, id: str, refs: Iterable[dict[str, Any]]) -> None:
+        for ref in refs:
+            self.refs.setdefault((id, ref["key"]), {**ref, "execution_id": id})
+
+    # -- rows
+
+    def _case(self, execution: Execution) -> Case:
+        id, broken = execution.case.execution_id, None
+        kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
+        try:
+            state = STATES.restore(kept, execution.form, execution.workload)
+            for event in logical_order(newer):
+                apply(state, event)
+        except Exception as error:
+            state, broken = unread(id, execution.head, execution.workload, kept, newer), error
+        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
+
+    def kept_apart(self, id: str) -> Quarantined:
+        row, case = self.quarantine[id], self.executions[id].case
+        at = datetime.fromtimestamp(row["at"] / 1000, UTC)
+        facts = row["facts"]
+        return Quarantined(id, case.path, case.version, row["seq"], at, row["error"], len(facts), facts)
+
+    def _holds(self, worker: str, key: Held) -> bool:
+        row = self.commands.get((key.execution_id, key.command_id))
+        return row is not None and row.status == "claimed" and (row.fence, row.worker) == (key.fence, worker)
+
+    def _overdue(self) -> list[Row]:
+        now = self._clock()
+        late = [row for row in self.commands.values() if row.status == "claimed" and row.lease_until < now]
+        return sorted(late, key=lambda row: row.lease_until)
+
+    def _lease(self, key: Key, worker: str, until: float) -> None:
+        row = self.commands[key]
+        self._fence += 1
+        row.status, row.worker, row.fence = "claimed", worker, self._fence
+        row.lease_until, row.deliveries = until, row.deliveries + 1
+        row.claimed_at = self._clock()
+
+    def _in_order(self, keys: Iterable[Key]) -> list[Key]:
+        """Those that have waited longest first."""
+
+        def waited(key: Key) -> tuple[float, int, int]:
+            row = self.commands[key]
+            return row.issued_at, int(key[0]), row.row["seq"]
+
+        return sorted(keys, key=waited)
+
+    def _in_turn(self, keys: Iterable[Key], room: int) -> list[Key]:
+        """Of `keys`, which are in order, at most so many."""
+        waiting: dict[str, list[Key]] = {}
+        for key in keys:
+            waiting.setdefault(key[0], []).append(key)
+        heads = {id: self.commands[queue[0]].row for id, queue in waiting.items()}
+        queues = {id: Queue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
+        held = [(key, row.row) for key, row in self.commands.items() if row.status == "claimed"]
+        running = Counter(key[0] for key, _ in held)
+        return self._turns.take(queues, running, {row["playbook"] for _, row in held}, room)
+
+    def _leases(self, keys: Iterable[Key]) -> list[Lease]:
+        return [self._leased(key) for key in self._in_order(keys)]
+
+    def _leased(self, key: Key) -> Lease:
+        row, execution = self.commands[key], self.executions[key[0]]
+        step, generation, seq = row.row["step"], row.row["generation"], row.row["seq"]
+        until = datetime.fromtimestamp(row.lease_until, UTC).isoformat().replace("+00:00", "Z")
+        order = execution.events[seq - 1].payload
+        stage = execution.stages.get((step, generation)) if order["kind"] == "frame" else None
+        opening = execution.events[stage["seq"] - 1].payload if stage else None
+        lost = row.lost or None
+        return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
+
+
+def _first(inbox: Mapping[int, Event]) -> Inbox:
+    """As `noetl.waiting`."""
+    facts: list[tuple[int, Event]] = []
+    size = 0
+    for place, fact in inbox.items():
+        if len(facts) == limits.INBOX_FACTS or size >= limits.INBOX_BYTES:
+            return Inbox(facts, more=True)
+        facts.append((place, fact))
+        size += len(orjson.dumps(fact.payload))
+    return Inbox(facts)
+
+
+class LockedMemory:
+    """An execution while a call is under way: nobody else does anything then."""
+
+    def __init__(self, log: MemoryLog, execution: Execution) -> None:
+        self.case = log._case(execution)
+        self._log = log
+        self._execution = execution
+
+    def inbox(self) -> Inbox:
+        return _first(self._execution.inbox)
+
+    def quarantined(self) -> Quarantined | None:
+        id = self.case.execution_id
+        return self._log.kept_apart(id) if id in self._log.quarantine else None
+
+    def issued(self) -> list[Event]:
+        state = self.case.state
+        return [
+            event
+            for event in self._execution.events
+            if (event.type == e.ISSUED and event.command_id in state.commands)
+            or (event.type == e.TIMER_SET and event.payload["timer"] in state.timers)
+        ]
+
+    def ended_children(self) -> list[Case]:
+        found = [self._log.executions[id] for id in self.case.state.children if id in self._log.executions]
+        return [self._log._case(child) for child in found if child.status != "RUNNING"]
+
+    def running_children(self) -> list[str]:
+        return self._log._running_children(self.case.execution_id)
+
+
+def _noted(row: Row, at: float | None) -> list[dict[str, Any]]:
+    """Who had it to no end: those of before, and its holder. `at`: when it was given back; it ran out otherwise."""
+    holder = {
+        "worker": row.worker,
+        "delivery": row.deliveries,
+        "claimed_at": int(row.claimed_at * 1000),
+        "lease_until": int(row.lease_until * 1000),
+    }
+    return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-KEPT_LOST:]
+
+
+def _plain(value: Any) -> Any:
+    """As it is kept: nobody shares it, and it is what comes back from JSON."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _kept(event: Event) -> Event:
+    return replace(event, payload=_plain(event.payload))
+
+
+def _frame(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["step"], row["generation"], row["start"]
+
+
+def _pointer(row: dict[str, Any]) -> tuple[str, CommandKey]:
+    return row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"])

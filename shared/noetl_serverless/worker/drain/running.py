@@ -1,0 +1,18 @@
+"""A command that runs, or is about to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ...protocol import ClaimedCommand
+from ..execution.lease import Lease
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    command: ClaimedCommand
+    lease: Lease
+    task: asyncio.Task[None] | None = None
+    # no longer this worker's: its outcome is not wanted
+    lost: bool = False

@@ -1,0 +1,93 @@
+"""Running ahead: what follows from an outcome, decided here as the control plane will decide it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ...commands.fact import fact_of
+from ...commands.issued_command import Hold, command_of, digest_of, needed
+from ...engine import events as e
+from ...engine.decide import advance
+from ...engine.events import Event
+from ...engine.state import State
+from ...errors import InvalidRequest
+from ...playbook.plan import Plan, Step
+from ...protocol import ClaimedCommand, Outcome
+
+logger = logging.getLogger(__name__)
+
+# decisions beside which a worker may go on: they concern steps that are over or never run
+QUIET = frozenset({e.STEP_EXIT, e.STEP_SKIPPED})
+
+
+@dataclass(slots=True)
+class Ahead:
+    """The state of one execution after all that this worker has done, and how far its log will then have come.
+
+    `runs`: whether this worker may run a step at all.
+    """
+
+    plan: Plan
+    state: State
+    head: int
+    worker: str
+    runs: Callable[[Step], bool]
+
+    @classmethod
+    def of(cls, command: ClaimedCommand, plan: Plan, worker: str, runs: Callable[[Step], bool]) -> Ahead | None:
+        if command.ahead is None or plan.durability != "pipelined":
+            return None
+        given = command.ahead
+        return cls(plan, State.restore(given.state, given.workload), given.head, worker, runs)
+
+    def follow(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
+        """The one step that follows, under the hold of `command`; None if something else does, or nothing: then it
+        is for the control plane to go on, and this is of no use any more."""
+        if outcome.status not in ("done", "error"):
+            return None
+        try:
+            issued = self._advance(outcome)
+            return None if issued is None else self._command(command, issued)
+        except InvalidRequest:
+            # the control plane will say what is wrong with the outcome
+            return None
+        except Exception:
+            logger.exception("deciding ahead failed")
+            return None
+
+    def _advance(self, outcome: Outcome) -> Event | None:
+        fact = fact_of(outcome, self.state.commands[outcome.command_id], outcome.at or 0, self.worker)
+        self.state, decisions = advance(self.plan, self.state, fact.numbered(self.head + 1))
+        self.head += 1 + len(decisions)
+        issued = [event for event in decisions if event.type == e.ISSUED]
+        others = {event.type for event in decisions if event.type != e.ISSUED} - QUIET
+        if len(issued) != 1 or others or issued[0].payload["kind"] != "step":
+            return None
+        state = self.state
+        alone = list(state.commands) == [issued[0].command_id] and not (state.timers or state.children or state.loops)
+        return issued[0] if alone and self.runs(self.plan.steps[issued[0].step or ""]) else None
+
+    def _command(self, before: ClaimedCommand, issued: Event) -> ClaimedCommand:
+        order = issued.payload
+        hold = Hold(before.fence, 1, before.lease_until)
+        names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
+        workload = needed(self.plan, names[2], self.state.workload)
+        scope, workload = _apart(order["scope"]), _apart(workload)
+        more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
+        return command_of(self.plan, before.path, names, order, workload, hold, more)
+
+
+def _apart(value: Any) -> Any:
+    """A copy. It is in the domain of values already, but its parts are those of the state, and a template gives a tool
+    the very list that it names: a tool that changes what it is given would change what all later steps decide on."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def as_sent(outcome: Outcome) -> Outcome:
+    """What the control plane will see; ValueError for what cannot be sent."""
+    return Outcome.model_validate_json(outcome.model_dump_json(exclude_defaults=True))

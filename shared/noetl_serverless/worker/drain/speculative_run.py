@@ -1,0 +1,184 @@
+"""The commands of one execution that a worker runs one after the other, the first under a lease, the others ahead.
+
+Nothing here waits or asks the time: `Chains` drives it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from ...protocol import ClaimedCommand, Order, Outcome
+from ..execution.lease import Lease
+from .keys import Key, key_of
+from .retry import Retry
+from .speculation import Ahead
+
+# so much may be unreported: steps, the seconds since the oldest of them ended, bytes of JSON
+MOST_STEPS = 64
+MOST_SECONDS = 1.0
+MOST_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    command: ClaimedCommand
+    begun: bool = False
+    outcome: Outcome | None = None
+    # when it ended, in seconds of the loop's clock
+    ended: float = 0.0
+    bytes: int = 0
+
+
+class Chain:
+    """`links` from the command whose lease is in the database, the anchor, to the newest. All but the newest have
+    their outcome."""
+
+    def __init__(self, anchor: ClaimedCommand, ahead: Ahead, lease: Lease) -> None:
+        self.execution_id = anchor.execution_id
+        # the anchor's: what is run ahead has no other
+        self.lease = lease
+        self.links = deque([Link(anchor, begun=True)])
+        # how many of them are in the report under way
+        self.sent = 0
+        # its report may have been taken in, and the answer lost
+        self.doubtful = False
+        # what the control plane failed at is sent again
+        self.retry: Retry | None = None
+        self._ahead: Ahead | None = ahead
+        # how many outcomes a report may hold: fewer, once one was too large
+        self._most = MOST_STEPS
+
+    @property
+    def anchor(self) -> ClaimedCommand:
+        return self.links[0].command
+
+    @property
+    def newest(self) -> Link:
+        return self.links[-1]
+
+    @property
+    def over(self) -> bool:
+        """Whether all of it has ended."""
+        return self.newest.outcome is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to report, and no report under way."""
+        return not (self.sent or self.doubtful) and self.links[0].outcome is not None
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the anchor's lease may be gone, for a report may have been taken in."""
+        return bool(self.sent) or self.doubtful or (self.retry is not None and self.retry.doubtful)
+
+    def due(self, enough: int, latest: float) -> bool:
+        """Whether what is ready should wait no longer for more: there is enough, or none to come, or the oldest ended
+        at `latest` or before."""
+        return self.over or not self.newest.begun or len(self.links) > enough or self.links[0].ended <= latest
+
+    def has(self, key: Key) -> bool:
+        return any(key_of(link.command) == key for link in self.links)
+
+    # -- running
+
+    def end(self, outcome: Outcome, now: float) -> None:
+        """The newest has ended."""
+        link = self.newest
+        link.outcome, link.ended, link.bytes = outcome, now, _size(outcome)
+
+    def follow(self) -> ClaimedCommand | None:
+        """What to run ahead after the newest, which has ended. It is a link, and not begun."""
+        if self._ahead is None:
+            return None
+        link = self.newest
+        assert link.outcome is not None
+        command = self._ahead.follow(link.command, link.outcome)
+        if command is None:
+            self.stop()
+            return None
+        self.links.append(Link(command))
+        return command
+
+    def may_begin(self, now: float) -> bool:
+        """Whether the newest waits to begin, and what is unreported is within bounds."""
+        if self.newest.begun or self.doubtful:
+            return False
+        ended = [link for link in self.links if link.outcome is not None]
+        if not ended:
+            return True
+        within = len(ended) < MOST_STEPS and now - ended[0].ended < MOST_SECONDS
+        return within and sum(link.bytes for link in ended) < MOST_BYTES
+
+    def take_back(self) -> None:
+        """The newest is not run here, or not to its end."""
+        self.links.pop()
+        self.stop()
+
+    def stop(self) -> None:
+        """Nothing more is run ahead."""
+        self._ahead = None
+
+    # -- reporting
+
+    def send(self) -> list[Outcome]:
+        """The outcomes to report now, under the anchor's fence."""
+        outcomes: list[Outcome] = []
+        size = 0
+        for link in self.links:
+            size += link.bytes
+            if link.outcome is None or len(outcomes) >= self._most or (outcomes and size > MOST_BYTES):
+                break
+            link.outcome.fence = self.anchor.fence
+            link.outcome.order = link.command.order if outcomes else None
+            outcomes.append(link.outcome)
+        self.sent = len(outcomes)
+        return outcomes
+
+    def unsent(self) -> Order | None:
+        """The first that is not in the report, which names what its anchor will be."""
+        if self.sent >= len(self.links):
+            return None
+        command = self.links[self.sent].command
+        assert command.order is not None
+        return Order(execution_id=command.execution_id, command_id=command.command_id, order=command.order)
+
+    def halve(self) -> bool:
+        """The report was too large; False if there is no smaller one."""
+        self._most = self.sent // 2
+        self.sent = 0
+        return self._most > 0
+
+    def settle(self, statuses: Mapping[Key, str]) -> list[Outcome]:
+        """The report is answered: drops and gives what was accepted, up to the first that was not."""
+        taken: list[Outcome] = []
+        for _ in range(self.sent):
+            link = self.links[0]
+            if link.outcome is None or statuses.get(key_of(link.command)) != "accepted":
+                break
+            taken.append(link.outcome)
+            self.links.popleft()
+        self.sent = 0
+        self.retry = None
+        return taken
+
+    def anchor_at(self, command: ClaimedCommand) -> list[Outcome] | None:
+        """The lease of `command` is ours: gives what stood before it, which is in the log by then; None if it is none
+        of these, or was issued with something else."""
+        for index, link in enumerate(self.links):
+            if key_of(link.command) == key_of(command):
+                if link.command.order != command.order:
+                    return None
+                taken = [self.links.popleft().outcome for _ in range(index)]
+                link.command.fence = command.fence
+                link.command.lease_until = command.lease_until
+                self.doubtful = False
+                return [outcome for outcome in taken if outcome is not None]
+        return None
+
+
+def _size(outcome: Outcome) -> int:
+    return len(orjson.dumps([outcome.data, outcome.set, outcome.set_refs, outcome.extra, outcome.error], default=str))

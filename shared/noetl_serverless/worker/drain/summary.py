@@ -1,0 +1,34 @@
+"""What a drain did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...protocol import Outcome
+
+
+@dataclass(slots=True)
+class Summary:
+    """`more`: work may be left that nobody will ring for; `ahead`: of all these, what was run before it was claimed."""
+
+    claimed: int = 0
+    done: int = 0
+    failed: int = 0
+    suspended: int = 0
+    released: int = 0
+    lost: int = 0
+    refused: int = 0
+    unreported: int = 0
+    ahead: int = 0
+    more: bool = False
+
+    def count(self, outcome: Outcome) -> None:
+        match outcome.status:
+            case "done":
+                self.done += 1
+            case "error":
+                self.failed += 1
+            case "deferred" | "parked":
+                self.suspended += 1
+            case "released":
+                self.released += 1

@@ -1,0 +1,58 @@
+"""A loop's collection: rendered and stored by a worker when the control plane cannot or should not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...engine import events as e
+from ...errors import Problem
+from ...playbook.plan import Loop
+from ...playbook.scope import build_scope
+from ...playbook.template_error import TemplateError
+from ...protocol import ClaimedCommand
+from .errors import from_problem, from_template, step_error
+from .job import End
+from .rendering import Lazy
+
+
+async def render_collection(command: ClaimedCommand, loop: Loop, lazy: Lazy, line: int) -> End:
+    """`data` is the list of the loop's items."""
+    try:
+        value = await lazy.rendering(
+            lambda fetch: loop.items.render(
+                build_scope(
+                    workload=command.workload,
+                    ctx=command.scope.get("ctx") or {},
+                    ctx_refs=command.scope.get(e.CTX_REFS),
+                    steps=command.scope.get("steps") or {},
+                    execution_id=command.execution_id,
+                    fetch=fetch,
+                )
+            )
+        )
+    except TemplateError as error:
+        return End("error", error=from_template(error, line))
+    except Problem as problem:
+        return End("error", error={**from_problem(problem, "loop"), "at": line})
+    items = as_items(value)
+    if items is None:
+        message = f"loop.in must give a list, not {type(value).__name__}"
+        return End("error", error=step_error("loop", "loop.not_iterable", message, at=line))
+    return End("ok", data=items)
+
+
+def as_items(value: Any) -> list[Any] | None:
+    """A list as it is, null as no items, an object as one; None for what is no collection."""
+    match value:
+        case None:
+            return []
+        case dict():
+            return [value]
+        case list():
+            return value
+        case tuple() | range():
+            return list(value)
+        case set() | frozenset():
+            return sorted(value, key=repr)
+        case _:
+            return None

@@ -1,0 +1,140 @@
+"""What a worker reports is in the domain of values (see playbook.values) and within its limits, or it is an error.
+
+What a task gives is looked at as it comes, so that its rules see the error, and of a loop the item fails alone.
+Outcomes are looked at once more as they leave (`fit`): nothing else may change or refuse them on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from ... import limits
+from ...limits import RESULT_DEPTH, VALUE_DEPTH
+from ...playbook.values import InvalidValue, as_read, stored
+from ...protocol import Outcome
+from ...tools.encoding import NATIVE, foreign
+from .errors import step_error
+
+# above so many bytes of JSON it takes milliseconds: beside the event loop
+LIGHT = 512 * 1024
+_OTHERWISE = object()
+# of what a tool says of its run: the worker has to say something of it too
+TOOL_META_BYTES = limits.META_BYTES // 2
+
+# what a sub-playbook is started with, and what it is called where people read of it
+CHILD_PAYLOAD = "child.payload"
+CALLED = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
+
+# of an outcome, what does not come from `admitted` or out of the result store
+PARTS = {
+    "error": limits.ERROR_BYTES,
+    "extra": limits.EXTRA_BYTES,
+    "set": limits.SET_BYTES,
+    "set_refs": limits.SET_BYTES,
+    "meta": limits.META_BYTES,
+    "resume": limits.RESUME_BYTES,
+}
+
+
+# what the worker itself writes into the meta of every outcome: numbers, and instants last of all
+OF_EVERY_RUN = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
+
+
+class TooLong(ValueError):
+    """A part of an outcome that is larger than it may be."""
+
+
+async def admitted(value: Any, name: str) -> Any:
+    """`value`, of any size, as it is stored; raises InvalidValue, with a path from `name` on."""
+    content = _written(value)
+    if content is not None and len(content) < LIGHT:
+        return _admitted(value, content, name)
+    return await asyncio.to_thread(_admitted, value, content, name)
+
+
+def _admitted(value: Any, content: bytes | None, name: str) -> Any:
+    if content is not None and (made := _read(value, content, RESULT_DEPTH)) is not _OTHERWISE:
+        return made
+    try:
+        return stored(value, foreign, RESULT_DEPTH)
+    except InvalidValue as error:
+        error.path.insert(0, name)
+        raise
+
+
+def _written(value: Any) -> bytes | None:
+    """As JSON by orjson; None if there is something in it that orjson does not know, or takes for something else."""
+    try:
+        return orjson.dumps(value, option=NATIVE)
+    except TypeError:
+        return None
+
+
+def _read(value: Any, content: bytes, depth: int) -> Any:
+    """What `stored` would make of `value`, but several times as fast; _OTHERWISE where it takes `stored` to tell."""
+    made = orjson.loads(content)
+    # NaN and the infinities are written as null
+    if b"null" in content and made != value:
+        return _OTHERWISE
+    return made if as_read(made, content, depth) else _OTHERWISE
+
+
+def size_of(value: Any) -> int:
+    """In bytes of JSON."""
+    return len(orjson.dumps(value))
+
+
+def within(value: Any, name: str, limit: int) -> None:
+    """Raises TooLong for what has more than `limit` bytes of JSON."""
+    _check(size_of(value), name, limit)
+
+
+def _check(size: int, name: str, limit: int) -> None:
+    if size > limit:
+        called = CALLED.get(name, f"'{name}'")
+        raise TooLong(f"{called} has {size} bytes of JSON, and may have {limit}")
+
+
+def value_error(error: InvalidValue | TooLong, **more: Any) -> dict[str, Any]:
+    """`more`: who made the value."""
+    if isinstance(error, TooLong):
+        return step_error("value", "value.too_large", str(error), **more)
+    called = CALLED.get(str(next(iter(error.path), "")), "the value")
+    return step_error("value", "value.invalid", f"{called} cannot be stored: at {error}", **more)
+
+
+def fit(outcome: Outcome) -> None:
+    """Brings what an outcome carries into the domain; raises InvalidValue or TooLong."""
+    for name, limit in PARTS.items():
+        value = getattr(outcome, name)
+        if not value or (name == "meta" and value.keys() <= OF_EVERY_RUN):
+            continue
+        setattr(outcome, name, _fitted(value, name, limit))
+    if outcome.child is not None:
+        outcome.child.payload = _fitted(outcome.child.payload, CHILD_PAYLOAD, limits.WORKLOAD_BYTES)
+    if outcome.frame is not None and outcome.frame.errors:
+        outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")[0]
+        for index, error in outcome.frame.errors.items():
+            within(error, f"frame.errors.{index}", limits.ERROR_BYTES)
+
+
+def _fitted(value: Any, name: str, limit: int) -> Any:
+    made, size = _named(value, name)
+    _check(size, name, limit)
+    return made
+
+
+def _named(value: Any, name: str) -> tuple[Any, int]:
+    """As it is stored, and its bytes of JSON."""
+    content = _written(value)
+    if content is not None and (made := _read(value, content, VALUE_DEPTH)) is not _OTHERWISE:
+        return made, len(content)
+    try:
+        made = stored(value, foreign)
+        return made, size_of(made)
+    except InvalidValue as error:
+        error.path.insert(0, name)
+        raise

@@ -1,0 +1,108 @@
+"""What is wrong with a step, in the shape of its envelope: {kind, code, retryable, message, at}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from ...errors import Problem
+from ...limits import ERROR_BYTES
+from ...playbook.template_error import TemplateError
+from ...playbook.values import GREATEST, LEAST
+from ...telemetry.masking import masking
+from ...tools.encoding import foreign
+
+MESSAGE_LIMIT = 4000
+TEXT_LIMIT = 8000
+MEMBERS_LIMIT = 100
+DEPTH_LIMIT = 20
+# what an error is told apart by, first of all
+_NAMING = ("kind", "code", "retryable", "message", "at")
+
+
+def step_error(kind: str, code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
+    error = {"kind": kind, "code": code, "retryable": retryable, "message": message, **more}
+    return clean(error)
+
+
+def from_template(error: TemplateError, line: int | None = None) -> dict[str, Any]:
+    """`line` is the task's, for a template that does not know its own."""
+    body = {key: value for key, value in error.to_dict().items() if value is not None}
+    return clean({**body, "retryable": False, "at": error.line or line})
+
+
+def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
+    retryable = problem.status >= 500 or problem.code == "REFERENCE_NOT_AVAILABLE"
+    return step_error(kind, problem.code, problem.detail, retryable=retryable)
+
+
+def clean(error: dict[str, Any]) -> dict[str, Any]:
+    """Secrets masked, texts cut: an error goes into the log and onto screens. It is never refused, but made fit."""
+    masked: dict[str, Any] = masking.tree(_cut(error))
+    if len(str(masked.get("message", ""))) > MESSAGE_LIMIT:
+        masked["message"] = f"{masked['message'][:MESSAGE_LIMIT]}…"
+    return brief(masked, ERROR_BYTES)
+
+
+def bounded(extra: dict[str, Any]) -> dict[str, Any]:
+    """The http, pg and py parts of an envelope, as small as an event wants them, and in the domain of values."""
+    cut: dict[str, Any] = _cut(extra)
+    return cut
+
+
+def brief(error: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """An error within `limit` bytes of JSON: first what names it, its texts cut, and of the rest what there is room
+    for."""
+    if _size(error) <= limit:
+        return dict(error)
+    made: dict[str, Any] = {}
+    for name in (*_NAMING, *(name for name in error if name not in _NAMING)):
+        if name not in error:
+            continue
+        value = error[name]
+        length = len(value) if isinstance(value, str) else 0
+        while _size({**made, name: value}) > limit and length:
+            length //= 2
+            value = f"{error[name][:length]}…"
+        if _size({**made, name: value}) <= limit:
+            made[name] = value
+    return made
+
+
+def _size(value: Any) -> int:
+    return len(orjson.dumps(value))
+
+
+def _cut(value: Any, depth: int = 0) -> Any:
+    """A copy in the domain of values: what has no place in it becomes null, or a text that has."""
+    match value:
+        case str():
+            text = _text(value)
+            return f"{text[:TEXT_LIMIT]}…" if len(text) > TEXT_LIMIT else text
+        case None | bool():
+            return value
+        case int():
+            return value if LEAST <= value <= GREATEST else str(value)[:TEXT_LIMIT]
+        case float():
+            # orjson knows no kind of float beside it
+            return float(value) if isfinite(value) else None
+        case Mapping() if depth < DEPTH_LIMIT:
+            return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MEMBERS_LIMIT)}
+        case list() | tuple() if depth < DEPTH_LIMIT:
+            return [_cut(item, depth + 1) for item in value[:MEMBERS_LIMIT]]
+        case set() | frozenset():
+            return _cut(sorted(value, key=repr), depth)
+    try:
+        return _cut(foreign(value), depth + 1) if depth < DEPTH_LIMIT else _text(str(value))[:TEXT_LIMIT]
+    except Exception:
+        return _text(repr(value))[:TEXT_LIMIT]
+
+
+def _text(value: str) -> str:
+    if value.isascii() and "\0" not in value:
+        return value
+    return value.replace("\0", "\ufffd").encode(errors="replace").decode()

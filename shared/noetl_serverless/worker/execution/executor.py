@@ -1,0 +1,247 @@
+"""From a claimed command to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from ...engine.digest import items_digest, lasting_digest
+from ...errors import Problem
+from ...limits import META_BYTES
+from ...playbook.plan import Plan, Step
+from ...playbook.values import InvalidValue
+from ...protocol import ClaimedCommand, Outcome
+from ...results.offload import dump, selection
+from ...telemetry.logs import log_context
+from ...telemetry.masking import masking
+from ...tools.fair_queue import Share
+from .attempts import Attempts
+from .collection import render_collection
+from .domain import OF_EVERY_RUN, TooLong, fit, value_error
+from .errors import clean, from_problem, step_error
+from .frame import FrameRun
+from .job import End, Job
+from .lease import Lease
+from .pipeline import Pipeline
+from .rendering import Lazy
+from .set_values import put_set
+from .stopwatch import Stopwatch
+from .store_result import put_away
+from .time_budget import Budget
+from .toolbox import Toolbox
+
+logger = logging.getLogger(__name__)
+
+# a command that had this much of the longest run there is, and did not end, will not end next time either
+WHOLE_BUDGET = 0.8
+
+
+class Executor:
+    def __init__(self, toolbox: Toolbox, worker: str = "") -> None:
+        """`worker`: who runs the commands."""
+        self._toolbox = toolbox
+        self._worker = worker
+
+    async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget, lease: Lease | None = None) -> Outcome:
+        """`lease`: no task begins once it is over; without one there is nobody to take the command away.
+
+        Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
+        stopwatch, attempts = Stopwatch(), Attempts(self._worker)
+        lease = lease or Lease()
+        started_at = _now()
+        with log_context(execution_id=command.execution_id, command_id=command.command_id):
+            try:
+                outcome = await self._run(command, plan, budget, attempts, stopwatch, lease)
+            except asyncio.CancelledError:
+                outcome = _handed_back(command, stopwatch.ran + stopwatch.waited, budget, lease)
+                if outcome.error is not None:
+                    attempts.cut(outcome.error)
+                if (task := asyncio.current_task()) is not None:
+                    task.uncancel()
+            except Problem as problem:
+                outcome = failed(command, from_problem(problem, "worker"))
+            except Exception as error:
+                outcome = _unexpected(command, error)
+        outcome.meta = {**outcome.meta, "started_at": started_at, "ended_at": _now(), **_times(stopwatch)}
+        if command.delivery > 1:
+            outcome.meta["delivery"] = command.delivery
+        if command.lost:
+            outcome.meta["lost"] = command.lost
+        if attempts.any:
+            suspended = outcome.status in ("deferred", "parked")
+            outcome.meta.update(attempts.told(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
+        try:
+            fit(outcome)
+        except (InvalidValue, TooLong) as error:
+            meta = {name: value for name, value in outcome.meta.items() if name in OF_EVERY_RUN}
+            outcome = failed(command, value_error(error, step=command.step))
+            outcome.meta = meta
+        return outcome
+
+    async def _run(
+        self,
+        command: ClaimedCommand,
+        plan: Plan,
+        budget: Budget,
+        attempts: Attempts,
+        stopwatch: Stopwatch,
+        lease: Lease,
+    ) -> Outcome:
+        step = plan.steps.get(command.step)
+        if step is None:
+            return failed(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
+        lazy = Lazy(self._toolbox.resolver)
+        ctx = command.scope.get("ctx") or {}
+        job = Job(
+            command,
+            step,
+            self._toolbox,
+            lazy,
+            budget,
+            ctx,
+            resume=command.resume,
+            attempts=attempts,
+            stopwatch=stopwatch,
+            lease=lease,
+            share=Share(command.plan, plan.weight),
+        )
+        if command.kind == "step":
+            return await self._step_outcome(job, await Pipeline(job).run())
+        if step.loop is None:
+            return failed(command, step_error("worker", "no_loop", f"step '{command.step}' has no loop"))
+        if command.kind == "open":
+            end = await render_collection(command, step.loop, lazy, step.place.line)
+            outcome = await self._step_outcome(job, end, select=False)
+            if end.status == "ok":
+                outcome.count = len(end.data)
+            return outcome
+        return await self._frame_outcome(job, step)
+
+    async def _step_outcome(self, job: Job, end: End, *, select: bool = True) -> Outcome:
+        stored = {"ref": end.ref} if end.ref is not None else await self._store(job, end.data, select=select)
+        return Outcome(
+            execution_id=job.command.execution_id,
+            command_id=job.command.command_id,
+            fence=job.command.fence,
+            status="done" if end.status == "ok" else end.status,
+            error=end.error,
+            extra=masking.tree(end.extra) if end.extra else {},
+            meta=end.meta if _of_numbers(end.meta) else masking.tree(end.meta),
+            delay=end.delay,
+            resume=end.resume,
+            child=end.child,
+            **stored,
+            **await put_set(end.set, job.command, self._toolbox),
+        )
+
+    async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
+        command = job.command
+        if step.loop is None or command.frame is None:
+            raise _Malformed("a frame command came without its frame")
+        end = await FrameRun(job, step.loop, command.frame).run()
+        stored = await self._store(job, end.data) if end.outcome is not None else {}
+        if end.outcome is not None and "ref" in stored:
+            end.outcome.digest = await asyncio.to_thread(_digest, end.outcome.start, end.data)
+        return Outcome(
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            fence=command.fence,
+            status=end.status,
+            error=clean(end.error) if end.error is not None else None,
+            frame=end.outcome,
+            delay=end.delay,
+            resume=end.resume,
+            child=end.child,
+            **stored,
+            **await put_set(end.set, job.command, self._toolbox),
+        )
+
+    async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
+        """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
+        command = job.command
+        chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
+        stored = await put_away(data, command, self._toolbox.store, select=chosen)
+        if "ref" in stored:
+            self._toolbox.resolver.keep(stored["ref"], data)
+            if (digest := lasting_digest(data)) is not None:
+                stored["ref"]["meta"]["digest"] = digest
+        return stored
+
+
+def _of_numbers(meta: dict[str, Any]) -> bool:
+    """Nothing in it can be secret: a tool that writes of its run what the worker does may write anything."""
+    return meta.keys() <= OF_EVERY_RUN and all(isinstance(value, int | float) for value in meta.values())
+
+
+def _selection(step: Step) -> list[tuple[str, str]]:
+    if not step.is_pipeline:
+        return selection(step.tasks[0].output)
+    return [pair for task in step.tasks for pair in selection(task.output, task.name)]
+
+
+def _digest(start: int, items: list[Any]) -> str:
+    """Of the items as JSON gives them back, which is how a log with small results has them."""
+    return f"{items_digest(start, orjson.loads(dump(items))):064x}"
+
+
+class _Malformed(Problem):
+    status, code, title = 500, "malformed_command", "The command is not what it should be"
+
+
+def released(command: ClaimedCommand) -> Outcome:
+    return Outcome(
+        execution_id=command.execution_id,
+        command_id=command.command_id,
+        fence=command.fence,
+        status="released",
+    )
+
+
+def failed(command: ClaimedCommand, error: dict[str, Any]) -> Outcome:
+    outcome = released(command)
+    outcome.status, outcome.error = "error", error
+    return outcome
+
+
+def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
+    logger.error("the command failed in the worker", exc_info=error)
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return failed(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
+
+
+def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget, lease: Lease) -> Outcome:
+    if budget.stopped or lease.over or seconds < WHOLE_BUDGET * budget.run_time:
+        return released(command)
+    message = (
+        f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "
+        "split the step, or give the function more time"
+    )
+    return failed(command, step_error("worker", "time_budget", message))
+
+
+def _times(stopwatch: Stopwatch) -> dict[str, float]:
+    """`duration_ms`, which is billed and counts against budgets, is what ran; what was slept between attempts, or spent
+    in the queue for a python process, if anything, is `waited_ms`. Together they are the time from `started_at` to
+    `ended_at`."""
+    times = {"duration_ms": round(1000 * stopwatch.ran, 3)}
+    if waited := round(1000 * stopwatch.waited, 3):
+        times["waited_ms"] = waited
+    return times
+
+
+def _now() -> str:
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1_000_000:03d}Z"
+
+
+# most of what is run is shorter
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,273 @@
+"""A frame: the tasks of a step, run for a run of loop items, some at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...errors import InvalidRequest, Problem
+from ...playbook.plan import Loop
+from ...protocol import ChildRequest, Frame, FrameOutcome
+from .domain import TooLong, size_of, value_error
+from .errors import brief, from_problem, step_error
+from .job import End, Job
+from .pipeline import HELD, LOCALS_LIMIT, Pipeline
+from .set_values import check_sizes
+from .store_result import put_away
+
+# so many errors of items are told one by one
+ERRORS_SHOWN = 10
+# each in so many bytes of JSON
+ERROR_BYTES = 8 * 1024
+
+
+@dataclass(slots=True)
+class FrameEnd:
+    """`status` as in Outcome. `data`: the results of the items from `outcome.start` to `outcome.end`, in order."""
+
+    status: str
+    data: list[Any] = field(default_factory=list)
+    outcome: FrameOutcome | None = None
+    error: dict[str, Any] | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    delay: float | None = None
+    resume: dict[str, Any] | None = None
+    child: ChildRequest | None = None
+
+
+class FrameRun:
+    """Runs the items in order of their index, `frame.concurrency` at a time."""
+
+    def __init__(self, job: Job, loop: Loop, frame: Frame) -> None:
+        self.job = job
+        self.loop = loop
+        self.frame = frame
+        self.count = job.command.count if job.command.count is not None else frame.end
+        # item index -> how it ended; a deferred or parked one has an end too, which is not final
+        self.ends: dict[int, End] = {}
+        self.seconds: dict[int, float] = {}
+        self._next = frame.start
+        self._items: list[Any] = []
+        self._waiting: dict[int, dict[str, Any]] = {}
+        self._ctx: dict[str, Any] = dict(job.ctx)
+        self._failed = False
+        # ctx keys that items have set, in bytes of JSON
+        self._set_sizes: dict[str, int] = {}
+
+    async def run(self) -> FrameEnd:
+        """Cancelled, it hands back what it has not done, if it has done anything."""
+        self._items = await self._slice()
+        await self._restore()
+        try:
+            await self._run_all()
+            # a task group passes over those of its tasks that were cancelled
+            self.job.lease.check()
+        except asyncio.CancelledError:
+            end = await self._partial()
+            if end is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            return end
+        return await self._ended()
+
+    async def _run_all(self) -> None:
+        width = min(self.frame.concurrency, self.frame.end - self.frame.start)
+        if width <= 1 or self.loop.mode == "sequential":
+            await self._run_some()
+            return
+        with self.job.stopwatch.resting():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(width):
+                    group.create_task(self._run_beside())
+
+    async def _run_beside(self) -> None:
+        with self.job.stopwatch.working():
+            await self._run_some()
+
+    async def _run_some(self) -> None:
+        """Take the next item until there is none, or none may begin."""
+        while (index := self._take()) is not None:
+            started = time.perf_counter()
+            end = self._set_within(await self._whole(await Pipeline(self._item_job(index)).run()))
+            self.seconds[index] = time.perf_counter() - started
+            self.ends[index] = end
+            if end.status == "error" and not self.loop.best_effort:
+                self._failed = True
+            if self.loop.mode == "sequential":
+                self._ctx.update(end.set)
+
+    async def _whole(self, end: End) -> End:
+        """The frame's results are a list of values: what an item has by reference is read."""
+        if end.status != "ok" or end.ref is None:
+            return end
+        try:
+            return replace(end, data=await self.job.lazy.load(end.ref), ref=None)
+        except Problem as problem:
+            return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
+
+    def _set_within(self, end: End) -> End:
+        """The item fails with which the frame would set more than one event may."""
+        if not end.set:
+            return end
+        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
+        try:
+            check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        except TooLong as error:
+            return replace(end, status="error", error=value_error(error, step=self.job.step.name), set={})
+        self._set_sizes = sizes
+        return end
+
+    def _take(self) -> int | None:
+        while self._next in self.ends:
+            self._next += 1
+        if self._next >= self.frame.end or self._failed:
+            return None
+        if self.job.budget.closing and self.ends:
+            return None
+        if self.loop.mode == "sequential" and any(end.status == "deferred" for end in self.ends.values()):
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def _item_job(self, index: int) -> Job:
+        first, last = index == 0, index + 1 == self.count
+        return self.job.of_item(
+            ctx=self._ctx,
+            iter={
+                self.loop.iterator: self._items[index - self.frame.start],
+                "_index": index,
+                "_first": first,
+                "_last": last,
+            },
+            loop={"index": index, "first": first, "last": last, "length": self.count},
+            resume=self._waiting.get(index),
+        )
+
+    async def _slice(self) -> list[Any]:
+        command, frame = self.job.command, self.frame
+        if command.items is not None:
+            items = command.items
+        elif command.collection is not None:
+            items = (await self.job.lazy.load(command.collection))[frame.start : frame.end]
+        else:
+            items = []
+        if len(items) != frame.end - frame.start:
+            raise InvalidRequest(f"the frame has {frame.end - frame.start} items, but {len(items)} came with it")
+        return list(items)
+
+    # -- ending
+
+    async def _ended(self) -> FrameEnd:
+        parked = next((end for end in self.ends.values() if end.status == "parked"), None)
+        waiting = [end for end in self.ends.values() if end.status == "deferred"]
+        if parked is not None and len(self.ends) == 1 and self.frame.end - self.frame.start == 1:
+            return replace(await self._suspended("parked"), child=parked.child)
+        if parked is not None:
+            error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")
+            return FrameEnd("error", error=error)
+        if waiting and not self._failed:
+            return replace(await self._suspended("deferred"), delay=min(end.delay or 0.0 for end in waiting))
+        return self._finished()
+
+    async def _partial(self) -> FrameEnd | None:
+        if not any(end.status in ("ok", "error") for end in self.ends.values()):
+            return None
+        if any(end.status == "deferred" for end in self.ends.values()):
+            return replace(await self._suspended("deferred"), delay=0.0)
+        end = self._finished()
+        return end if end.outcome is not None and end.outcome.end > self.frame.start else None
+
+    def _finished(self) -> FrameEnd:
+        end = self.frame.start
+        while end in self.ends and self.ends[end].status in ("ok", "error"):
+            end += 1
+        return FrameEnd(
+            "error" if self._failed else "done",
+            data=[self._value(index) for index in range(self.frame.start, end)],
+            outcome=self._count(end),
+            error=self._first_error() if self._failed else None,
+            set=self._set(end),
+        )
+
+    def _first_error(self) -> dict[str, Any]:
+        index = min(index for index, end in self.ends.items() if end.status == "error")
+        return {**(self.ends[index].error or {}), "index": index}
+
+    def _value(self, index: int) -> Any:
+        end = self.ends[index]
+        return end.data if end.status == "ok" else None
+
+    def _errors(self, end: int) -> dict[str, dict[str, Any]]:
+        failed = [index for index in range(self.frame.start, end) if self.ends[index].status == "error"]
+        return {str(index): brief(self.ends[index].error or {}, ERROR_BYTES) for index in failed[:ERRORS_SHOWN]}
+
+    def _count(self, end: int) -> FrameOutcome:
+        done = range(self.frame.start, end)
+        ok = sum(1 for index in done if self.ends[index].status == "ok")
+        times = [self.seconds[index] for index in done if index in self.seconds]
+        return FrameOutcome(
+            start=self.frame.start,
+            end=end,
+            ok=ok,
+            failed=len(done) - ok,
+            errors=self._errors(end),
+            item_ms=round(1000 * sum(times) / len(times), 3) if times else 0.0,
+        )
+
+    def _set(self, end: int) -> dict[str, Any]:
+        """In the order of the items, whatever order they ended in."""
+        merged: dict[str, Any] = {}
+        for index in range(self.frame.start, end):
+            merged.update(self.ends[index].set)
+        return merged
+
+    # -- suspending
+
+    async def _suspended(self, status: str) -> FrameEnd:
+        """What is done and what waits, to be taken up by whoever gets the frame next."""
+        held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
+        packed = await self._put_away(held, "/frame")
+        resume = {"items": packed}
+        if failed := self.job.attempts.held():
+            resume["attempts"] = await self._put_away(failed, "/attempts")
+        return FrameEnd(status, set=self._set_so_far(), resume=resume)
+
+    async def _put_away(self, held: dict[str, Any], part: str) -> dict[str, Any]:
+        store = self.job.toolbox.store
+        return await put_away(held, self.job.command, store, part=part, limit=LOCALS_LIMIT, called=HELD)
+
+    async def _held(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
+        held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
+        return held
+
+    def _set_so_far(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for _, end in sorted(self.ends.items()):
+            merged.update(end.set)
+        return merged
+
+    async def _restore(self) -> None:
+        resume = self.job.resume
+        if not resume or "items" not in resume:
+            return
+        if "attempts" in resume:
+            self.job.attempts.take_up(await self._held(resume["attempts"]))
+        for name, item in (await self._held(resume["items"])).items():
+            if item["status"] in ("ok", "error"):
+                self.ends[int(name)] = End(item["status"], data=item.get("data"), error=item.get("error"))
+                self._failed |= item["status"] == "error" and not self.loop.best_effort
+            else:
+                child = resume.get("child")
+                self._waiting[int(name)] = {**item["resume"], **({"child": child} if child else {})}
+
+
+def _pack(end: End) -> dict[str, Any]:
+    # what an item has set is in ctx by the time the frame goes on
+    if end.status in ("deferred", "parked"):
+        return {"status": end.status, "resume": end.resume}
+    return {"status": end.status, "data": end.data, **({"error": end.error} if end.error else {})}

@@ -1,0 +1,78 @@
+"""What a run of tasks starts from, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ...playbook.plan import Step
+from ...protocol import ChildRequest, ClaimedCommand
+from ...tools.fair_queue import NOBODYS, Share
+from .attempts import Attempts
+from .lease import Lease
+from .rendering import Lazy
+from .stopwatch import Stopwatch
+from .time_budget import Budget
+from .toolbox import Toolbox
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the tasks run on: a command, or one item of its frame."""
+
+    command: ClaimedCommand
+    step: Step
+    toolbox: Toolbox
+    lazy: Lazy
+    budget: Budget
+    ctx: Mapping[str, Any]
+    iter: Mapping[str, Any] | None = None
+    loop: Mapping[str, Any] | None = None
+    resume: Mapping[str, Any] | None = None
+    # of the whole command
+    attempts: Attempts = field(default_factory=Attempts)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    lease: Lease = field(default_factory=Lease)
+    # of what is short in a worker, as processes are
+    share: Share = NOBODYS
+
+    def of_item(
+        self,
+        ctx: Mapping[str, Any],
+        iter: Mapping[str, Any],
+        loop: Mapping[str, Any],
+        resume: Mapping[str, Any] | None,
+    ) -> Job:
+        """That of one item of the frame."""
+        return Job(
+            self.command,
+            self.step,
+            self.toolbox,
+            self.lazy,
+            self.budget,
+            ctx,
+            iter,
+            loop,
+            resume,
+            self.attempts,
+            self.stopwatch,
+            self.lease,
+            self.share,
+        )
+
+
+@dataclass(slots=True)
+class End:
+    """How it went. deferred: go on from `resume` after `delay`; parked: go on from it once `child` has ended."""
+
+    status: Literal["ok", "error", "deferred", "parked"]
+    data: Any = None
+    ref: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    delay: float | None = None
+    resume: dict[str, Any] | None = None
+    child: ChildRequest | None = None

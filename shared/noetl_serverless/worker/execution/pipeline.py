@@ -1,0 +1,421 @@
+"""The one executor of tasks: a step with a single tool is a pipeline of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ...engine import events as e
+from ...engine.digest import lasting_digest
+from ...errors import InvalidRequest, Problem
+from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_STORED_BYTES, WORKLOAD_BYTES
+from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.scope import build_scope
+from ...playbook.template import render_tree, truthy
+from ...playbook.template_error import TemplateError
+from ...playbook.values import InvalidValue
+from ...playbook.views import Fetch
+from ...protocol import ChildRequest
+from ...tools.port import ToolCall, ToolOutcome
+from .attempts import Attempt
+from .backoff import backoff
+from .domain import CALLED, CHILD_PAYLOAD, TOOL_META_BYTES, TooLong, admitted, size_of, value_error, within
+from .envelope import child_output, envelope
+from .errors import from_problem, from_template, step_error
+from .job import End, Job
+from .set_values import check_sizes
+from .store_result import put_away
+from .toolbox import Identity, call_tool
+
+JUMPS_LIMIT = 100_000
+# a longer wait gives the worker back
+SLEEP_LIMIT = 5.0
+# what a suspended pipeline remembers stays in the event up to this size
+LOCALS_LIMIT = 8 * 1024
+HELD = "what is to be remembered while it waits"
+SCOPES = ("ctx", "iter", "step")
+PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
+
+
+class Pipeline:
+    """One run through the tasks of a step. `results` holds what each task gave, by its name."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.tasks = job.step.tasks
+        self.ctx = dict(job.ctx)
+        self.iter = dict(job.iter) if job.iter is not None else None
+        self.step: dict[str, Any] = {}
+        # what rules have set in ctx, and of each the bytes of JSON
+        self.set: dict[str, Any] = {}
+        self._set_sizes: dict[str, int] = {}
+        self.results: dict[str, Any] = {}
+        self.previous: Any = None
+        self.input: dict[str, Any] = {}
+        self.position = 0
+        self.attempt = 1
+        # how many tasks were left for another one: a second visit to a task is a new call, a retry is not
+        self.visits = 0
+        # the call under way, or followed by the rules
+        self._call_begun: Attempt | None = None
+        self._progressed = False
+
+    async def run(self) -> End:
+        resume = self.job.resume
+        try:
+            if resume and "task" in resume:
+                await self._restore(resume)
+            else:
+                self.input = await self._render_input()
+            child = (resume or {}).get("child")
+            while True:
+                task = self.tasks[self.position]
+                if child is None and self._progressed and self.job.budget.closing:
+                    return await self._suspend(End("deferred", delay=0.0))
+                if child is None:
+                    self._begin(task)
+                    output = await self._call(task)
+                else:
+                    output = child_output(child, self.attempt, self._line())
+                child = None
+                self._progressed = True
+                if isinstance(output, ChildRequest):
+                    return await self._suspend(End("parked", child=output))
+                if (end := await self._follow(task, output)) is not None:
+                    return end
+        except TemplateError as error:
+            return self._failed(self.tasks[self.position], from_template(error, self._line()))
+        except (InvalidValue, TooLong) as error:
+            task = self.tasks[self.position]
+            return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
+        except Problem as problem:
+            kind = "reference" if problem.code == "REFERENCE_NOT_AVAILABLE" else "result"
+            return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
+
+    # -- calling
+
+    def _begin(self, task: Task, started_at: int | None = None) -> None:
+        index = self.job.loop["index"] if self.job.loop is not None else None
+        self._call_begun = self.job.attempts.begin(self.attempt, task.name, index, started_at)
+
+    def _call_ended(self, error: Mapping[str, Any] | None = None) -> None:
+        """`error`: what it failed with."""
+        if self._call_begun is None:
+            return
+        if error is None:
+            self.job.attempts.end(self._call_begun)
+        else:
+            self.job.attempts.fail(self._call_begun, error)
+        self._call_begun = None
+
+    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
+        """The task's envelope, or the child it asks for."""
+        try:
+            rendered = await self._render(lambda scope: render_tree(task.config, scope))
+        except TemplateError as error:
+            return envelope("error", self.attempt, error=from_template(error, task.place.line))
+        except Problem as problem:
+            return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
+        config = dict(rendered or {})
+        own = config.pop("input", None) or {}
+        if not isinstance(own, Mapping):
+            message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
+            return envelope(
+                "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
+            )
+        call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
+        self.job.lease.check()
+        called = await call_tool(self.job.toolbox, call, self._identity(task), self.job.stopwatch)
+        outcome = called.outcome
+        try:
+            if outcome.child is not None:
+                return await self._child(outcome.child)
+            if not outcome.stored:
+                outcome.data = await admitted(outcome.data, "data")
+            if outcome.extra:
+                within(outcome.extra, "extra", EXTRA_BYTES)
+            if outcome.meta:
+                within(outcome.meta, "meta", TOOL_META_BYTES)
+        except (InvalidValue, TooLong) as error:
+            return self._not_admitted(task, outcome, error, called.duration_ms)
+        wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
+        meta = {**outcome.meta, "duration_ms": called.duration_ms}
+        return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
+
+    async def _child(self, child: ChildRequest) -> ChildRequest:
+        toolbox = self.job.toolbox
+        payload = await admitted(child.payload, CHILD_PAYLOAD)
+        within(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
+        if not toolbox.speaks(2):
+            # a control plane of the release before knows no references, and takes it whole
+            return child.model_copy(update={"payload": payload})
+        put = await put_away(
+            payload,
+            self.job.command,
+            toolbox.store,
+            part="/child",
+            limit=PAYLOAD_BYTES,
+            called=CALLED[CHILD_PAYLOAD],
+        )
+        if "ref" not in put:
+            return child.model_copy(update={"payload": payload})
+        if (digest := lasting_digest(payload)) is not None:
+            put["ref"]["meta"]["digest"] = digest
+        return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
+
+    def _not_admitted(
+        self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLong, duration_ms: float
+    ) -> dict[str, Any]:
+        """What the task gave cannot be reported: an error, unless it is one already, which is told without the rest."""
+        place = {"at": task.place.line, "step": self.job.step.name, "task": task.name}
+        wrong = value_error(error, **place)
+        if outcome.error is not None:
+            wrong = {"at": task.place.line, **outcome.error, "left_out": wrong["message"]}
+        return envelope("error", self.attempt, error=wrong, meta={"duration_ms": duration_ms})
+
+    def _identity(self, task: Task) -> Identity:
+        command = self.job.command
+        item = f"/{self.iter['_index']}" if self.iter is not None else ""
+        return Identity(
+            command.execution_id,
+            command.command_id,
+            command.step,
+            self.attempt,
+            # the same for every attempt at, and every delivery of, the same call
+            f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
+            self.job.share,
+        )
+
+    # -- following the rules
+
+    async def _follow(self, task: Task, output: dict[str, Any]) -> End | None:
+        """What the task's rules make of its output; None: go on with the task at `position`."""
+        if self.job.step.is_pipeline:
+            data = output["data"]
+            if output["ref"] is not None:
+                data = await self.job.lazy.load(output["ref"])
+            # replaced, not changed: a template may have given it away whole
+            self.results = {**self.results, task.name: data}
+        rule = await self._match(task, output)
+        if rule is not None and rule.set:
+            await self._assign(rule.set, output)
+        failed = output["status"] == "error"
+        match rule.do if rule is not None else ("fail" if failed else "continue"):
+            case "retry":
+                assert rule is not None
+                return await self._retry(task, rule, output)
+            case "jump":
+                assert rule is not None
+                return self._jump(task, rule, output)
+            case "break":
+                return self._ended(output, "break")
+            case "fail":
+                return self._failed(task, output["error"] or _failed_by_rule(task), output)
+            case _:
+                return self._continue(output)
+
+    async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
+        for rule in task.rules:
+            when = rule.when
+            if when is None or truthy(await self._render(when.render, output)):
+                return rule
+        return None
+
+    def _continue(self, output: dict[str, Any]) -> End | None:
+        if self.position + 1 == len(self.tasks):
+            return self._ended(output, "ok")
+        self._go(self.position + 1, output)
+        return None
+
+    async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+        if self.attempt >= rule.attempts:
+            error = output["error"] or step_error(
+                "rule", "retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
+            )
+            return self._failed(task, {**error, "attempts": self.attempt}, output)
+        self._call_ended(output["error"])
+        delay = backoff(rule, self.attempt)
+        self.attempt += 1
+        if delay > SLEEP_LIMIT or delay >= self.job.budget.until_closing():
+            return await self._suspend(End("deferred", delay=delay))
+        if delay:
+            with self.job.stopwatch.resting():
+                await asyncio.sleep(delay)
+        return None
+
+    def _jump(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+        target = self._target(rule)
+        if target is None:
+            error = step_error("rule", "rule.no_target", f"jump from '{task.name}': no task '{rule.to}'")
+            return self._failed(task, error, output)
+        if self.visits >= JUMPS_LIMIT:
+            message = f"more than {JUMPS_LIMIT} tasks were visited; is there a jump that never ends?"
+            return self._failed(task, step_error("rule", "rule.endless", message), output)
+        self._call_ended(output["error"])
+        self._go(target, output)
+        return None
+
+    def _target(self, rule: Rule) -> int | None:
+        for index, task in enumerate(self.tasks):
+            if task.name == rule.to:
+                return index
+        if rule.to in PREVIOUS and self.position > 0:
+            return self.position - 1
+        return None
+
+    def _go(self, position: int, output: dict[str, Any]) -> None:
+        self._call_ended()
+        self.previous = self.results.get(self.tasks[self.position].name, output["data"])
+        self.position = position
+        self.attempt = 1
+        self.visits += 1
+
+    async def _assign(self, assignments: tuple[Assignment, ...], output: dict[str, Any]) -> None:
+        """All values are rendered before any takes effect."""
+        values = await self._render(
+            lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
+        )
+        # a value that is no template has not been looked at yet
+        values = [(where, key, await admitted(value, f"set.{where}.{key}")) for where, key, value in values]
+        for where, key, value in values:
+            if where != "ctx":
+                # of what goes into no event: it is kept beside where the pipeline goes on
+                within(value, f"set.{where}.{key}", SET_STORED_BYTES)
+        # replaced, not changed: a template may have given a scope away whole
+        new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
+        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
+        check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        self._set_sizes = sizes
+        self.ctx = {**self.ctx, **new["ctx"]}
+        self.set = {**self.set, **new["ctx"]}
+        self.step = {**self.step, **new["step"]}
+        if self.iter is not None:
+            self.iter = {**self.iter, **new["iter"]}
+
+    # -- ending
+
+    def _ended(self, output: dict[str, Any], status: str) -> End:
+        self._call_ended()
+        end = End("ok", set=self.set, extra=output["extra"], meta=output["meta"])
+        if self.job.step.is_pipeline:
+            end.data = self._summary(output, status)
+        else:
+            end.data, end.ref = output["data"], output["ref"]
+        return end
+
+    def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
+        """The last task's fields, and beside them what each task gave."""
+        last = self.results.get(self.tasks[self.position].name, output["data"])
+        data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
+        return {**data, "results": self.results, "status": status}
+
+    def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> End:
+        error = {"at": task.place.line, **error}
+        self._call_ended(error)
+        output = output or {"data": None, "ref": None, "extra": {}, "meta": {"attempt": self.attempt}}
+        end = End("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
+        if self.job.step.is_pipeline:
+            error["failed_task"] = task.name
+            end.data = {"results": self.results, "status": "failed", "failed_task": task.name}
+        else:
+            end.data, end.ref = output["data"], output["ref"]
+        return end
+
+    # -- suspending
+
+    async def _suspend(self, end: End) -> End:
+        held = {
+            "input": self.input,
+            "results": self.results,
+            "previous": self.previous,
+            "step": self.step,
+            "iter": self._iter_set(),
+        }
+        if self._call_begun is not None:
+            # of a sub-playbook, which goes on
+            held["begun"] = self._call_begun.started_at
+            self._call_ended()
+        if self.job.loop is None and (failed := self.job.attempts.held()):
+            held["attempts"] = failed
+        packed = await put_away(
+            held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT, called=HELD
+        )
+        end.set = self.set
+        end.resume = {
+            "task": self.tasks[self.position].name,
+            "attempt": self.attempt,
+            "visits": self.visits,
+            "locals": packed,
+        }
+        return end
+
+    async def _restore(self, resume: Mapping[str, Any]) -> None:
+        packed = resume["locals"]
+        held = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
+        names = [task.name for task in self.tasks]
+        self.position = names.index(resume["task"])
+        self.attempt = resume["attempt"]
+        self.visits = resume["visits"]
+        self.input = held["input"]
+        self.results = dict(held["results"])
+        self.previous = held["previous"]
+        self.step = dict(held["step"])
+        if self.iter is not None:
+            self.iter.update(held["iter"])
+        if self.job.loop is None:
+            self.job.attempts.take_up(held.get("attempts") or {})
+        if "child" in resume:
+            self._begin(self.tasks[self.position], held.get("begun"))
+
+    def _iter_set(self) -> dict[str, Any]:
+        """What rules have set in `iter`, as opposed to what it began with."""
+        begun = self.job.iter or {}
+        return {key: value for key, value in (self.iter or {}).items() if key not in begun or begun[key] is not value}
+
+    # -- rendering
+
+    async def _render_input(self) -> dict[str, Any]:
+        template = self.job.step.input
+        if template is None:
+            return {}
+        given = await self._render(lambda scope: render_tree(template, scope))
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidRequest(f"the input of step '{self.job.step.name}' must give an object")
+        return dict(given or {})
+
+    async def _render(self, produce: Any, output: dict[str, Any] | None = None) -> Any:
+        def with_scope(fetch: Fetch) -> Any:
+            return produce(self._scope(fetch, output))
+
+        return await self.job.lazy.rendering(with_scope)
+
+    def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
+        command = self.job.command
+        return build_scope(
+            workload=command.workload,
+            ctx=self.ctx,
+            # but for what has been set since
+            ctx_refs=command.scope.get(e.CTX_REFS),
+            steps=command.scope.get("steps") or {},
+            execution_id=command.execution_id,
+            fetch=fetch,
+            iter=self.iter,
+            loop=self.job.loop,
+            output=output,
+            extra={
+                **self.results,
+                "results": self.results,
+                "step": self.step,
+                "_prev": self.previous,
+                "_task": self.tasks[self.position].name,
+                "_attempt": self.attempt,
+            },
+        )
+
+    def _line(self) -> int:
+        return self.tasks[self.position].place.line
+
+
+def _failed_by_rule(task: Task) -> dict[str, Any]:
+    return step_error("rule", "rule.fail", f"a rule of task '{task.name}' says fail")

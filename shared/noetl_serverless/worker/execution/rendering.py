@@ -1,0 +1,61 @@
+"""Rendering with lazy results: what a template asks for is fetched, and the template rendered again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ...playbook.views import Fetch
+from ...results.reader import Resolver
+
+T = TypeVar("T")
+
+# above this many bytes of results, rendering may take long: do it beside the event loop
+INLINE_BYTES = 1024 * 1024
+
+
+class _Wanted(Exception):
+    """Breaks a rendering off; never leaves this module."""
+
+
+class Lazy:
+    """The results by reference of one command: each is fetched at most once, and only if a template needs it."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._loaded: dict[str, Any] = {}
+        self._bytes = 0
+
+    async def rendering(self, produce: Callable[[Fetch], T]) -> T:
+        """`produce(fetch)`, which must be pure; the errors of templates and of the resolver come through."""
+        while True:
+            wanted: list[dict[str, Any]] = []
+
+            def fetch(ref: dict[str, Any], wanted: list[dict[str, Any]] = wanted) -> Any:
+                name = str(ref.get("ref"))
+                if name not in self._loaded:
+                    wanted.append(ref)
+                    raise _Wanted
+                return self._loaded[name]
+
+            try:
+                if self._bytes > INLINE_BYTES:
+                    value = await asyncio.to_thread(produce, fetch)
+                else:
+                    value = produce(fetch)
+            except Exception:
+                if not wanted:
+                    raise
+            else:
+                if not wanted:
+                    return value
+            for ref in wanted:
+                await self.load(ref)
+
+    async def load(self, ref: dict[str, Any]) -> Any:
+        name = str(ref.get("ref"))
+        if name not in self._loaded:
+            self._loaded[name] = await self._resolver.load(ref)
+            self._bytes += int(ref.get("meta", {}).get("bytes", 0))
+        return self._loaded[name]

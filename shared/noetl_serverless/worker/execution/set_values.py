@@ -1,0 +1,72 @@
+"""What rules set in ctx, on its way into an event: what is too large for one goes into the result store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...engine.digest import lasting_digest
+from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
+from ...protocol import ClaimedCommand
+from .domain import TooLong, size_of
+from .store_result import put_away
+from .toolbox import Toolbox
+
+# of a reference, what is left out of one that is too large: it is read to be looked into, then
+_SPARED: Mapping[str, Any] = {"extracted": {}, "preview": None}
+
+
+def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
+    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLong for what does not go into one
+    event: not even by reference, or, if the control plane is of a release that knows none, as it is."""
+    if not by_reference:
+        for name, size in sizes.items():
+            _within(f"'set.{name}' has", size, SET_VALUE_BYTES)
+        _within("'set' has", _together(sizes), SET_BYTES)
+        return
+    _within("'set' has", _together(sizes), SET_STORED_BYTES)
+    least = {name: min(size, SET_REF_BYTES) for name, size in sizes.items()}
+    _within("'set' has, with all that can be by reference,", _together(least), SET_BYTES)
+
+
+async def put_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
+    """`set` and `set_refs` of an outcome. By reference are those above SET_VALUE_BYTES, and the largest of the others
+    while all of it would be too much for an event. StoreFailed when the store is away for too long."""
+    if not values:
+        return {"set": {}, "set_refs": {}}
+    sizes = {name: size_of(value) for name, value in values.items()}
+    chosen = _by_reference(sizes)
+    refs: dict[str, Any] = {}
+    for name in chosen:
+        put = await put_away(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
+        if (ref := put.get("ref")) is None:
+            # of a number: it is smaller than its reference
+            continue
+        if (digest := lasting_digest(values[name])) is not None:
+            ref["meta"]["digest"] = digest
+        refs[name] = {**ref, **_SPARED} if size_of(ref) > SET_REF_BYTES else ref
+        # for whoever reads it next
+        toolbox.resolver.keep(ref, values[name])
+    return {"set": {name: value for name, value in values.items() if name not in refs}, "set_refs": refs}
+
+
+def _by_reference(sizes: Mapping[str, int]) -> list[str]:
+    chosen = {name for name, size in sizes.items() if size > SET_VALUE_BYTES}
+    taken = {name: SET_REF_BYTES if name in chosen else size for name, size in sizes.items()}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if _together(taken) <= SET_BYTES:
+            break
+        if sizes[name] > SET_REF_BYTES:
+            chosen.add(name)
+            taken[name] = SET_REF_BYTES
+    return [name for name in sizes if name in chosen]
+
+
+def _together(sizes: Mapping[str, int]) -> int:
+    """Of an object of values of these sizes: each with its key, a colon and a comma, in braces."""
+    return 1 + sum(size_of(name) + size + 2 for name, size in sizes.items())
+
+
+def _within(what: str, size: int, most: int) -> None:
+    if size > most:
+        raise TooLong(f"{what} {size} bytes of JSON, and may have {most}")

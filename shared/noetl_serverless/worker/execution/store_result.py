@@ -1,0 +1,40 @@
+"""Putting into the result store what is too large for an event, in spite of a store that stumbles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...limits import INLINE_BYTES
+from ...ports import ResultStore
+from ...protocol import ClaimedCommand
+from ...results.offload import externalise
+from ...results.retry import patiently
+
+
+async def put_away(
+    data: Any,
+    command: ClaimedCommand,
+    store: ResultStore,
+    *,
+    part: str = "",
+    select: Sequence[tuple[str, str]] = (),
+    limit: int = INLINE_BYTES,
+    called: str = "the result",
+) -> dict[str, Any]:
+    """{"data"} or {"ref"}, as `externalise` gives it; StoreFailed when the store is away for too long.
+
+    `part` tells apart what one command puts away beside its result; `called` is what an error calls it.
+    """
+    return await patiently(
+        lambda: externalise(
+            data,
+            execution_id=command.execution_id,
+            step=command.step,
+            suffix=f"{command.command_id}{part}",
+            store=store,
+            select=select,
+            limit=limit,
+        ),
+        f"{called} could not be stored",
+    )

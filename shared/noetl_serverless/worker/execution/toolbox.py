@@ -1,0 +1,134 @@
+"""What every command of a worker is run with, and the call of one tool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import Problem
+from ...ports import ResultStore
+from ...results.reader import Resolver
+from ...telemetry import metrics
+from ...telemetry.masking import masking
+from ...tools.fair_queue import Share
+from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
+from ...tools.python_pool import PythonPool
+from .errors import bounded, clean, step_error
+from .stopwatch import Stopwatch
+
+logger = logging.getLogger(__name__)
+
+LoadTool = Callable[[str], Tool]
+
+# a tool enforces its own timeout, and knows better what to say; this much later it is cut off from outside
+OVERTIME = 1.0
+# their time begins when a process is free for them, which cannot be seen from outside
+_QUEUED = frozenset({"python"})
+# of a credential, what an error message may show
+_PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    load_tool: LoadTool
+    python: PythonPool
+    credential: Callable[[str], Awaitable[Credential]]
+    store: ResultStore
+    resolver: Resolver
+    scratch: Path
+    allow_private_http: bool = False
+    # whether the control plane knows a version of the protocol
+    speaks: Callable[[int], bool] = lambda version: True
+
+    async def fetch_credential(self, name: str) -> Credential:
+        credential = await self.credential(name)
+        for key, value in credential.data.items():
+            if isinstance(value, str) and key not in _PUBLIC:
+                masking.register(value)
+        return credential
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls a tool: names the call in logs, and tells a repeated call from a new one."""
+
+    execution_id: str
+    command_id: str
+    step: str
+    attempt: int
+    idempotency_key: str
+    # of the playbook
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    outcome: ToolOutcome
+    duration_ms: float
+
+
+async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> Called:
+    """Run the tool. Whatever goes wrong, other than being cancelled, is in the outcome."""
+    started = time.perf_counter()
+    outcome = await _run(toolbox, call, identity, stopwatch)
+    if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
+        # a tool that stumbles over being cancelled has not failed: the command is handed back
+        raise asyncio.CancelledError
+    seconds = time.perf_counter() - started
+    metrics.tool_seconds.labels(call.kind, outcome.status).observe(seconds)
+    if outcome.status == "error":
+        error = outcome.error or {"message": f"the {call.kind} tool gave no reason"}
+        outcome.error = clean({"kind": call.kind, "code": "failed", "retryable": False, **error})
+    if outcome.extra:
+        outcome.extra = bounded(outcome.extra)
+    if outcome.meta:
+        outcome.meta = bounded(outcome.meta)
+    return Called(outcome, round(seconds * 1000, 3))
+
+
+async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> ToolOutcome:
+    try:
+        tool = toolbox.load_tool(call.kind)
+        context = ToolContext(
+            execution_id=identity.execution_id,
+            command_id=identity.command_id,
+            step=identity.step,
+            attempt=identity.attempt,
+            idempotency_key=identity.idempotency_key,
+            credential=toolbox.fetch_credential,
+            python=toolbox.python,
+            scratch=toolbox.scratch,
+            allow_private_http=toolbox.allow_private_http,
+            waiting=stopwatch.resting,
+            share=identity.share,
+        )
+        if call.timeout is None or call.kind in _QUEUED:
+            return await tool.run(call, context)
+        limit = asyncio.timeout(call.timeout + OVERTIME)
+        try:
+            async with limit:
+                return await tool.run(call, context)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            message = f"{call.kind} did not end within {call.timeout:g} s"
+            return _failed(step_error(call.kind, "timeout", message, retryable=True))
+    except ToolFailure as failure:
+        return failure.outcome()
+    except Problem as problem:
+        return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
+    except LookupError as error:
+        # no such tool here: the playbook was registered where there is one
+        return _failed(step_error(call.kind, "unavailable", str(error)))
+    except Exception as error:
+        logger.exception("the %s tool raised", call.kind)
+        return _failed(step_error(call.kind, "internal_error", f"{type(error).__name__}: {error}"))
+
+
+def _failed(error: dict[str, Any]) -> ToolOutcome:
+    return ToolOutcome("error", error=error)

@@ -1,0 +1,155 @@
+"""`Worker`: what lives as long as the process; each `drain` is one shift of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..ports import Notifier, ResultStore
+from ..protocol import ClaimedCommand, CommandKey, Outcome
+from ..results.reader import Resolver
+from ..settings import Settings
+from ..tools.python_pool import PythonPool
+from .archive import Archivist
+from .client import ControlPlane
+from .drain.drain import Shift
+from .execution.errors import step_error
+from .execution.executor import Executor, failed, released
+from .execution.lease import Lease
+from .execution.time_budget import GRACE, Budget
+from .execution.toolbox import LoadTool, Toolbox
+from .plans import Compile, PlanCache
+
+logger = logging.getLogger(__name__)
+
+
+def wall_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        client: ControlPlane,
+        notifier: Notifier,
+        result_store: ResultStore,
+        load_tool: LoadTool,
+        python_pool: PythonPool,
+        compile_plan: Compile,
+        *,
+        grace: float = GRACE,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
+        running commands get once the worker is told to stop; `clock`: milliseconds since 1970."""
+        self.settings = settings
+        self.client = client
+        self.notifier = notifier
+        self.plans = PlanCache(compile_plan)
+        # one name for the process, so that what a lost answer gave it can be asked for again
+        self.id = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.python = python_pool
+        self.clock = clock
+        self._grace = grace
+        self._scratch = Path(settings.scratch or tempfile.gettempdir())
+        self.archivist = Archivist(client, result_store, self._scratch, self.id)
+        toolbox = Toolbox(
+            load_tool,
+            python_pool,
+            client.credential,
+            result_store,
+            Resolver(result_store, client.manifest),
+            self._scratch,
+            settings.http_allow_private,
+            client.speaks,
+        )
+        self._executor = Executor(toolbox, self.id)
+        self._shift: Shift | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rung = False
+        self._sweep = False
+        self._stopped = False
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def draining(self) -> bool:
+        return self._shift is not None
+
+    async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
+        """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
+
+        One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
+        pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it.
+        """
+        self._sweep |= sweep
+        if self._stopped:
+            return {"status": "stopped"}
+        if self._shift is not None:
+            self._rung = True
+            return {"status": "draining"}
+        self._loop = asyncio.get_running_loop()
+        self._shift = Shift(self, Budget(seconds, grace=self._grace), named)
+        self._ended.clear()
+        try:
+            summary = await self._shift.run()
+        finally:
+            self._shift = None
+            self._ended.set()
+        more = summary.more or self._rung or self._sweep
+        self._rung = self._sweep = False
+        return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
+
+    def warm(self) -> None:
+        """Have the python processes ready before the first command asks for one."""
+        self.python.start()
+
+    def stop(self) -> None:
+        """Claim nothing more, give what runs a moment to end, hand the rest back. May be called from a signal."""
+        self._stopped = True
+        shift, loop = self._shift, self._loop
+        if shift is not None and loop is not None:
+            shift.budget.stop()
+            loop.call_soon_threadsafe(shift.wake)
+
+    async def close(self) -> None:
+        """Stop, wait for the drain to end, and close what belongs to this worker."""
+        self.stop()
+        await self._ended.wait()
+        await self.python.close()
+        await self.client.close()
+
+    async def execute(self, command: ClaimedCommand, budget: Budget, lease: Lease) -> Outcome:
+        plan = self.plans.get(command.plan)
+        if plan is None and (fault := self.plans.fault(command.plan)) is not None:
+            message = f"this worker cannot compile the playbook: {fault}"
+            return failed(command, step_error("worker", "no_plan", message))
+        if plan is None:
+            # it will be named unknown with the next claim, and come along
+            logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
+            return released(command)
+        return await self._executor.run(command, plan, budget, lease)
+
+    async def learn(self, texts: Mapping[str, str]) -> None:
+        """Compile playbooks that came with commands."""
+        await self.plans.add(texts)
+
+    def rung(self) -> bool:
+        """Whether somebody rang since the last time this was asked."""
+        rung, self._rung = self._rung, False
+        return rung
+
+    def sweep_wanted(self) -> bool:
+        wanted, self._sweep = self._sweep, False
+        return wanted

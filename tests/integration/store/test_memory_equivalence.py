@@ -1,0 +1,558 @@
+"""The log in memory held against the SQL: the same calls, made up at random, on both; the answers and every row of
+every table must be the same after each.
+
+A failure prints the story, call by call; its seed tells it again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from tests.integration.store.rows import difference, remembered, stored
+
+from noetl_serverless import limits
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.state import Command
+from noetl_serverless.hosts.local.postgres import Postgres, create_database
+from noetl_serverless.orchestrator.start import open_child, open_root
+from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.protocol import CommandKey, Held
+from noetl_serverless.store.connection import Database, connect
+from noetl_serverless.store.event_store import Claimant, Lease, Log, Part, Reported, Unwritable
+from noetl_serverless.store.migrate import migrate
+from noetl_serverless.testing.event_store import MemoryLog
+
+TEXT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+executor: {spec: {weight: 30}}
+workload: {items: [1, 2, 3]}
+workflow:
+  - step: a
+    tool: {kind: noop}
+    set: {ctx.last: "{{ output.data }}"}
+    next: {spec: {mode: inclusive}, arcs: [{step: each}, {step: b}, {step: below}]}
+  - step: each
+    loop: {in: "{{ workload['items'] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
+    tool: {kind: noop}
+    next: {arcs: [{step: c}]}
+  - {step: b, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.data is mapping }}"}, {step: c}]}}
+  - {step: below, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+  - {step: c, tool: {kind: noop}, next: {arcs: [{step: a}]}}
+"""
+PLAN = load_plan(TEXT)
+TABLES = ("execution", "event", "inbox", "command", "stage", "frame", "result_ref", "quarantine")
+WORKERS = ("w-1", "w-2", "w-3")
+SEEDS = range(24)
+CALLS = 50
+# what the domain of values lets through, and JSON readers and databases like to change
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -0.0,
+    1.0,
+    1e16,
+    1e300,
+    5e-324,
+    0.1,
+    2**63 - 1,
+    -(2**63),
+    2**64 - 1,
+    "",
+    '\\u0000 \\ " / \x7f   é 𝄞',
+    "x" * 40_000,
+    [],
+    {},
+    [[[[[[[[[]]]]]]]]],
+    {"b": 1, "aa": 2, "a": 3, "": {"z": 1, "y": {"10": 1, "9": 2}}},
+    {"1": "one", "true": False, "null": None},
+]
+# what it does not, should it ever come so far
+UNSTORABLE: list[Any] = [2**64, "\ud800", b"x", {1: 2}, object()]
+
+
+class Entry:
+    catalog_id, path, version, hash, content = 5, "t/t", 1, PLAN.hash, TEXT
+
+
+@dataclass
+class Both:
+    """What one call gave on either side."""
+
+    sql: Any
+    memory: Any
+
+
+def odd(chance: Random, depth: int = 2) -> Any:
+    if depth and chance.random() < 0.3:
+        keys = chance.sample(["b", "aa", "a", "10", "9", "é"], chance.randint(1, 4))
+        return {key: odd(chance, depth - 1) for key in keys}
+    if depth and chance.random() < 0.2:
+        return [odd(chance, depth - 1) for _ in range(chance.randint(0, 3))]
+    return chance.choice(ODD)
+
+
+class Story:
+    def __init__(self, database: Database, seed: int) -> None:
+        self.chance = Random(seed)
+        self.database = database
+        self.sql = Log(database)
+        self.memory = MemoryLog(time.time)
+        self.told: list[str] = []
+        self.ids: list[str] = []
+        self.keys: list[str] = []
+        # leases as both gave them, current ones and stale
+        self.leases: list[Both] = []
+        # cases of before, on which a commit comes too late
+        self.old: list[Both] = []
+
+    async def both(self, name: str, sql: Callable[[], Awaitable[Any]], memory: Callable[[], Awaitable[Any]]) -> Both:
+        """Call both; what they give and every row must be the same."""
+        self.told.append(name)
+        gave = Both(await _outcome(sql), await _outcome(memory))
+        left, right = _plain(gave.sql), _plain(gave.memory)
+        assert left == right, self._failed(f"PostgreSQL gave {left!r}\n  memory gave     {right!r}")
+        self.remember(gave)
+        fences = {lease.sql.fence: lease.memory.fence for lease in self.leases}
+        changed = difference(await stored(self.database, fences), remembered(self.memory, time.time()))
+        assert not changed, self._failed(changed)
+        return gave
+
+    async def call(self, method: str, *args: Any) -> Both:
+        return await self.both(
+            f"{method}{args!r}"[:300],
+            lambda: getattr(self.sql, method)(*args),
+            lambda: getattr(self.memory, method)(*args),
+        )
+
+    def _failed(self, what: str) -> str:
+        return "\n".join([*self.told[-12:], what])
+
+    # -- calls
+
+    async def step(self) -> None:
+        calls: list[tuple[int, Callable[[], Awaitable[Any]]]] = [
+            (3, self.start),
+            (8, self.claim),
+            (12, self.commit),
+            (5, self.append),
+            (3, self.extend),
+            (3, self.release),
+            (3, self.expire),
+            (2, self.poison),
+            (2, self.recover),
+            (4, self.look),
+            (2, self.quarantine),
+            (2, self.spoil),
+        ]
+        weights, verbs = zip(*calls, strict=True)
+        if not self.ids:
+            await self.start()
+        await self.chance.choices(verbs, weights)[0]()
+
+    async def start(self) -> None:
+        known = bool(self.keys) and self.chance.random() < 0.3
+        key = self.chance.choice(self.keys) if known else self.chance.choice([None, f"k-{len(self.ids)}"])
+        parts = [self.opening(key)]
+        if key is not None and self.chance.random() < 0.3:
+            # two that ask for one key at once
+            parts.append(self.opening(key))
+        if self.ids and self.chance.random() < 0.1:
+            # an id that is taken
+            taken = self.opening(None)
+            parts.append(replace(taken, case=replace(taken.case, execution_id=self.chance.choice(self.ids))))
+        gave = await self.commit_parts(f"start {key}", Both(parts, parts), None)
+        if not isinstance(gave.sql, Exception) and gave.sql.good:
+            self.ids += gave.sql.good
+            self.keys += [key] if key else []
+
+    async def claim(self) -> None:
+        worker, lease = self.chance.choice(WORKERS), self.chance.choice([3600.0, -1.0])
+        pending = [CommandKey(execution_id=id, command_id=name) for id, name in self.memory.commands]
+        keys = None
+        if self.chance.random() < 0.5:
+            keys = self.chance.choices(pending, k=self.chance.randint(1, 6)) if pending else []
+            keys.append(CommandKey(execution_id="1", command_id="nobody"))
+        # among commands of one instant a choice is open: all of them, or none
+        room = 1000 if self.chance.random() < 0.9 else 0
+        await self.call("claim", Claimant(worker, "shared", lease, room), keys)
+
+    async def recover(self) -> None:
+        held = [CommandKey(execution_id=key[0], command_id=key[1]) for key in self.memory.commands]
+        holding = self.chance.sample(held, self.chance.randint(0, len(held)))
+        await self.call("held", self.chance.choice(WORKERS), 3600.0, holding)
+
+    async def extend(self) -> None:
+        await self.with_held("extend", 3600.0)
+
+    async def release(self) -> None:
+        if not self.leases:
+            return
+        some = [self.some_lease() for _ in range(self.chance.randint(1, 5))]
+        worker, begun = some[0][1], self.chance.randint(0, len(some))
+        sql, memory = ([_held(getattr(lease, side)) for lease, _ in some] for side in ("sql", "memory"))
+        await self.both(
+            f"release {worker} {[key.command_id for key in sql]}, {begun} begun",
+            lambda: self.sql.release(worker, sql[begun:], sql[:begun]),
+            lambda: self.memory.release(worker, memory[begun:], memory[:begun]),
+        )
+
+    async def expire(self) -> None:
+        await self.call("expire", self.chance.choice([1, 2, 3]), 1000)
+
+    async def poison(self) -> None:
+        most = self.chance.choice([1, 2])
+        gave = await self.both(
+            f"poisoned {most}", lambda: self.sql.poisoned(most, 1000), lambda: self.memory.poisoned(most, 1000)
+        )
+        if gave.sql and self.chance.random() < 0.5:
+            place = self.chance.randrange(len(gave.sql))
+            dead = sorted(gave.sql, key=_named)[place], sorted(gave.memory, key=_named)[place]
+            await self.both(f"bury {dead[1]}", lambda: self.sql.bury(dead[0]), lambda: self.memory.bury(dead[1]))
+
+    async def look(self) -> None:
+        id, other = self.chance.choice(self.ids), self.chance.choice([*self.ids, "77"])
+        for method, *args in (
+            ("load", [id, other]),
+            ("events", other, self.chance.randint(0, 5), 7),
+            ("lagging", 1000),
+            ("lagging", 2, id),
+            ("due", 1000),
+            ("is_below", other, id),
+            ("pulse", 60.0),
+            ("started", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
+            ("quarantined", 10),
+            ("quarantined", 10, other),
+            ("quarantine_of", other),
+            ("discard", other),
+        ):
+            await self.call(method, *args)
+        for method, given in (("children", other), ("waiting_pools", self.chance.choice([0.0, 60.0]))):
+            # in no order
+            sql, memory = getattr(self.sql, method), getattr(self.memory, method)
+            await self.both(f"{method} {given}", lambda: _sorted(sql(given)), lambda: _sorted(memory(given)))  # noqa: B023
+        await self.inbox(id)
+
+    async def commit(self) -> None:
+        ids = self.chance.sample(self.ids, min(len(self.ids), self.chance.randint(1, 3)))
+        cases = await self.call("load", ids)
+        if self.chance.random() < 0.3:
+            self.old.append(cases)
+        if self.old and self.chance.random() < 0.15:
+            cases = self.chance.choice(self.old)
+        parts: Both = Both([], [])
+        for id in cases.sql:
+            await self.decide(id, cases.sql[id].state.ended, Both(cases.sql[id], cases.memory[id]), parts)
+        worker = self.chance.choice(WORKERS)
+        claimant = Claimant(worker, "shared", 3600.0, self.chance.randint(1, 4)) if self.chance.random() < 0.5 else None
+        if parts.sql:
+            await self.commit_parts(f"commit {ids} {claimant}", parts, claimant)
+
+    async def append(self) -> None:
+        facts: Both = Both([], [])
+        for _ in range(self.chance.randint(1, 4)):
+            if not self.leases:
+                return
+            lease, worker = self.some_lease()
+            event = Event(
+                e.CALL_DONE, _now(), 0, None, lease.sql.step, 1, lease.sql.command_id, {"data": odd(self.chance)}
+            )
+            refs = [self.ref()] if self.chance.random() < 0.5 else []
+            facts.sql.append(Reported(lease.sql.execution_id, event, lease.sql.fence, worker, refs))
+            facts.memory.append(Reported(lease.sql.execution_id, event, lease.memory.fence, worker, refs))
+            if self.chance.random() < 0.2:
+                twice = replace(facts.sql[-1], event=replace(event, payload={"data": "twice"}))
+                facts.sql.append(twice)
+                facts.memory.append(replace(twice, fence=lease.memory.fence))
+        names = [(fact.event.command_id, fact.worker) for fact in facts.sql]
+        await self.both(f"append {names}", lambda: self.sql.append(facts.sql), lambda: self.memory.append(facts.memory))
+
+    async def quarantine(self) -> None:
+        id = self.chance.choice(self.ids)
+        cases = await self.call("load", [id])
+        apart = {
+            "seq": 1,
+            "at": _now(),
+            "error": {"b": 1, "a": odd(self.chance)},
+            "facts": [_waiting(odd(self.chance))],
+        }
+        parts = Both([], [])
+        for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
+            part = Turn(case, PLAN).part()
+            part.quarantined = apart if id not in self.memory.quarantine else {}
+            into.append(part)
+        await self.commit_parts(f"quarantine {id}", parts, None)
+
+    async def spoil(self) -> None:
+        """A commit of several that raises in the middle leaves nothing of any."""
+        ids = self.chance.sample(self.ids, min(len(self.ids), 3))
+        cases = await self.call("load", ids)
+        parts = Both([], [])
+        for id in ids:
+            for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
+                turn = Turn(case, PLAN)
+                turn.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+                into.append(turn.part())
+        how = self.chance.choice(["again", "unstorable", "state", "ref"])
+        value = self.chance.choice(UNSTORABLE)
+        for side in (parts.sql, parts.memory):
+            last: Part = side[-1]
+            if not last.events:
+                return
+            if how == "again":
+                last.events[0] = replace(last.events[0], seq=1)
+            elif how == "unstorable":
+                last.events[-1] = replace(last.events[-1], payload={"value": value})
+            elif how == "ref":
+                last.refs.append({**self.ref(), "sha256": value})
+            else:
+                last.appends.append({"id": ids[0], "type": "t", "at": NOW, "payload": {"value": value}})
+        gave = await self.commit_parts(f"spoil {how} {value!r}", parts, None)
+        assert isinstance(gave.sql, Unwritable), gave.sql
+
+    # -- parts of them
+
+    def opening(self, key: str | None) -> Part:
+        payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
+        opening = open_root(Entry(), PLAN, payload, _now(), key, {"kind": "user", "name": "é"})  # type: ignore[arg-type]
+        turn = Turn(opening.case, PLAN)
+        turn.take(opening.fact)
+        return turn.part(opening.row)
+
+    async def decide(self, id: str, ended: bool, case: Both, parts: Both) -> None:
+        """A turn of either side on the same facts."""
+        inbox = await self.inbox(id)
+        worker = self.chance.choice(WORKERS)
+        turns = Both(Turn(case.sql, PLAN, worker), Turn(case.memory, PLAN, worker))
+        if not ended and self.chance.random() < 0.06:
+            self.take(turns, Event(e.CANCELLED, _now(), payload={"reason": "enough"}))
+        if self.chance.random() < 0.4:
+            for (left, fact), (right, _) in zip(inbox.sql, inbox.memory, strict=True):
+                turns.sql.take(fact, taken=left)
+                turns.memory.take(fact, taken=right)
+        mine = [lease for lease in self.leases if lease.sql.execution_id == id]
+        current = [lease for lease in mine if self.is_current(lease)]
+        chosen = self.chance.sample(current, min(len(current), self.chance.randint(0, 3)))
+        if mine and self.chance.random() < 0.1:
+            chosen.append(self.chance.choice(mine))
+        for lease in chosen:
+            command = turns.sql.state.commands.get(lease.sql.command_id)
+            if command is not None:
+                holder = self.memory.commands.get((id, lease.sql.command_id))
+                if holder is not None and holder.worker and self.chance.random() < 0.8:
+                    turns.sql.worker = turns.memory.worker = holder.worker
+                fact = self.fact(command, lease.sql)
+                turns.sql.take(fact, (lease.sql.command_id, lease.sql.fence))
+                turns.memory.take(fact, (lease.sql.command_id, lease.memory.fence))
+        for name, timer in list(turns.sql.state.timers.items()):
+            if self.chance.random() < 0.5:
+                step, _, generation = timer.key.rpartition("#")
+                fired = Event(e.TIMER_FIRED, _now(), 0, None, step, int(generation), None, {"timer": name})
+                turns.sql.take(fired, (name, 0))
+                turns.memory.take(fired, (name, 0))
+                turns.sql.worker = turns.memory.worker = None
+        if not turns.sql.events:
+            return
+        ref = self.ref()
+        if self.chance.random() < 0.4:
+            # to one that runs, has ended or is not there
+            told = {"execution_id": "77", "resumes": None, "status": "ok", "data": odd(self.chance)}
+            fact = {"type": e.CHILD_ENDED, "step": "a", "generation": 1, "at": _now(), "payload": told}
+            fact["id"] = self.chance.choice([*self.ids, "77"])
+            turns.sql.appends.append(fact)
+            turns.memory.appends.append(fact)
+        for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
+            turn.refs += [ref]
+            into.append(turn.part())
+            for started in turn.children:
+                opening = open_child(turn.case, started, PLAN, started.payload.get("payload") or {})
+                child = Turn(opening.case, PLAN)
+                child.take(opening.fact)
+                into.append(child.part(opening.row))
+
+    def is_current(self, lease: Both) -> bool:
+        row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))
+        return row is not None and row.status == "claimed" and row.fence == lease.memory.fence
+
+    def take(self, turns: Both, fact: Event) -> None:
+        turns.sql.take(fact)
+        turns.memory.take(fact)
+
+    def fact(self, command: Command, lease: Lease) -> Event:
+        data, names = odd(self.chance), (lease.step, lease.generation, lease.command_id)
+        if command.frame is not None:
+            _, start, end, _ = command.frame
+            payload = {"start": start, "end": end, "ok": end - start, "failed": 0, "data": [data] * (end - start)}
+            return Event(e.FRAME_COMMITTED, _now(), 0, None, *names, payload)
+        if command.key.startswith("below") and self.chance.random() < 0.7:
+            child = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {"z": data}}
+            return Event(e.CALL_PARKED, _now(), 0, None, *names, {"child": child})
+        if self.chance.random() < 0.2:
+            delay = self.chance.choice([0.0, 3600.0])
+            return Event(e.CALL_DEFERRED, _now(), 0, None, *names, {"delay": delay, "resume": {"at": data}})
+        return Event(e.CALL_DONE, _now(), 0, None, *names, {"data": data})
+
+    async def commit_parts(self, told: str, parts: Both, claimant: Claimant | None) -> Both:
+        gave = await self.both(
+            told,
+            lambda: self.sql.commit(parts.sql, claimant),
+            lambda: self.memory.commit(parts.memory, claimant),
+        )
+        if not isinstance(gave.sql, Exception):
+            opened = [part.case.execution_id for part in parts.sql if part.row and part.row["parent_execution_id"]]
+            self.ids += [id for id in opened if id in gave.sql.good]
+        return gave
+
+    async def inbox(self, id: str) -> Both:
+        inbox = Both(await self.sql.inbox(id), await self.memory.inbox(id))
+        sql, memory = inbox.sql.facts, inbox.memory.facts
+        assert [fact for _, fact in sql] == [fact for _, fact in memory], self._failed(f"inbox of {id}")
+        assert inbox.sql.more == inbox.memory.more, self._failed(f"what waits behind the inbox of {id}")
+        return Both(sql, memory)
+
+    def some_lease(self) -> tuple[Both, str]:
+        """One that was given some time, and mostly the worker that has it."""
+        lease = self.chance.choice(self.leases[-12:])
+        row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))
+        holder = row.worker if row is not None else None
+        return lease, holder if holder and self.chance.random() < 0.8 else self.chance.choice(WORKERS)
+
+    async def with_held(self, method: str, *args: Any) -> None:
+        if not self.leases:
+            return
+        some = [self.some_lease() for _ in range(self.chance.randint(1, 5))]
+        worker = some[0][1]
+        sql, memory = ([_held(getattr(lease, side)) for lease, _ in some] for side in ("sql", "memory"))
+        await self.both(
+            f"{method} {worker} {[key.command_id for key in sql]}",
+            lambda: getattr(self.sql, method)(worker, sql, *args),
+            lambda: getattr(self.memory, method)(worker, memory, *args),
+        )
+
+    def remember(self, gave: Both) -> None:
+        """The leases in what both gave."""
+        sql, memory = _leases(gave.sql), _leases(gave.memory)
+        self.leases += [Both(*pair) for pair in zip(sql, memory, strict=True)]
+
+    def ref(self) -> dict[str, Any]:
+        number = self.chance.randint(0, 5)
+        return {
+            "ref": f"noetl://{self.chance.randint(0, 99)}",
+            "step": self.chance.choice([None, "a"]),
+            "store": "memory",
+            "key": f"k{number}",
+            "bytes": number,
+            "sha256": "0" * 64,
+            "content_type": "a/b",
+            "scope": "execution",
+            "expires_at": None,
+        }
+
+
+NOW = time.time_ns() // 1_000_000
+
+
+async def _sorted(answer: Awaitable[list[str]]) -> list[str]:
+    return sorted(await answer)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _named(item: Any) -> tuple[str, str]:
+    return item.execution_id, item.command_id
+
+
+def _leases(gave: Any) -> list[Lease]:
+    found = getattr(gave, "claimed", gave)
+    return sorted((item for item in found if isinstance(item, Lease)), key=_named) if isinstance(found, list) else []
+
+
+def _held(lease: Lease) -> Held:
+    return Held(execution_id=lease.execution_id, command_id=lease.command_id, fence=lease.fence)
+
+
+def _waiting(value: Any) -> dict[str, Any]:
+    fact = {"type": e.CALL_DONE, "step": "a", "generation": 1, "command": "a#1", "at": NOW}
+    return {**fact, "payload": {"data": value}}
+
+
+async def _outcome(call: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await call()
+    except (Unwritable, LookupError, orjson.JSONEncodeError) as error:
+        return error
+
+
+def _plain(value: Any) -> Any:
+    """An answer without what each side draws by itself, and in an order where none is promised."""
+    match value:
+        case Exception():
+            return type(value).__mro__[-3].__name__
+        case Lease():
+            kept = (value.execution_id, value.command_id, value.delivery, value.seq, value.step, value.generation)
+            lost = [(one["worker"], one["delivery"], "given_back_at" in one) for one in value.lost or ()]
+            return (*kept, orjson.dumps([value.order, value.opening]), lost)
+        case set() | frozenset():
+            # with fences, in appends and extensions
+            return sorted(item[:2] if isinstance(item, tuple) else item for item in value)
+        case dict():
+            return [(key, repr(value[key])) for key in sorted(value)]
+        case list() if value and isinstance(value[0], Lease):
+            return [_plain(item) for item in value]
+        case list() if value and isinstance(value[0], tuple) and isinstance(value[0][1], CommandKey):
+            return sorted((pool, key.execution_id, key.command_id) for pool, key in value)
+        case list() if value and hasattr(value[0], "fence"):
+            return sorted(repr(replace(item, fence=0)) for item in value)
+        case _ if hasattr(value, "good"):
+            waiting = [(pool, key.execution_id, key.command_id) for pool, key in value.waiting]
+            return sorted(value.good), [_plain(lease) for lease in value.claimed], waiting, value.appended
+        case _:
+            return repr(value)
+
+
+@pytest.fixture(scope="module")
+def url(postgres_server: Postgres) -> str:
+    name = f"t_{secrets.token_hex(6)}"
+    create_database(postgres_server.url, name)
+    url = postgres_server.url_of(name)
+    migrate(url)
+    with closing(connect(url)) as connection:
+        # of which the log in memory knows nothing
+        connection.run("DELETE FROM noetl.chore")
+    return url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = Database(url, 1)
+    yield database
+    await database.close()
+    with closing(connect(url)) as connection:
+        for table in TABLES:
+            connection.run(f"DELETE FROM noetl.{table}")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_the_same_calls_give_the_same_answers_and_the_same_rows(
+    database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seed % 2:
+        monkeypatch.setattr(limits, "INBOX_FACTS", 3)
+        monkeypatch.setattr(limits, "INBOX_BYTES", 200)
+    story = Story(database, seed)
+    for _ in range(CALLS):
+        await story.step()

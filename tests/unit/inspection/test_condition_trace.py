@@ -1,0 +1,59 @@
+"""The conditions of a log, asked once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.engine.plays import CHAIN, WORKFLOWS, play
+
+from noetl_serverless.inspection.condition_trace import LONGEST, shortened, witness
+
+
+def asked(run: Any) -> list[tuple[Any, ...]]:
+    return [
+        (one.seq, one.step, one.about, one.index, one.target, one.when, one.holds, one.values)
+        for one in witness("7", run.log, run.plan)
+    ]
+
+
+def test_each_is_told_with_its_place_and_what_it_saw(start: Any) -> None:
+    run = play(
+        start(CHAIN.replace("{step: d}]", "{step: d, when: '{{ ctx.x == 0 }}'}]").replace("ctx.x > 0", "ctx.x < 0")),
+        1,
+        defer=0,
+    )
+    a, b = (event.seq for event in run.log[2:5:2])
+    assert asked(run) == [
+        (a, "a", "arc", 0, "b", None, True, {}),
+        (b, "b", "arc", 0, "c", "{{ ctx.x < 0 }}", False, {"ctx.x": 1}),
+        (b, "b", "arc", 1, "d", "{{ ctx.x == 0 }}", False, {"ctx.x": 1}),
+    ]
+
+
+def test_admission_is_asked_rule_by_rule(start: Any) -> None:
+    run = play(start(WORKFLOWS["admission"]), 1)
+    rules = [
+        (one.index, one.target, one.when, one.holds)
+        for one in witness("7", run.log, run.plan)
+        if one.about == "admission"
+    ]
+    assert rules == [(0, None, "{{ a.v > 100 }}", False), (1, None, None, True)]
+
+
+def test_a_document_leaves_out_what_there_is_not(start: Any) -> None:
+    run = play(start(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
+    first, last = witness("7", run.log, run.plan)
+    assert first.document() == {"about": "arc", "index": 0, "target": "b", "holds": True, "values": {}}
+    told = last.document()
+    assert (told["line"], told["error"], "holds" in told) == (7, last.error, False)
+    assert told["values"]["ctx.gone"] == f"({last.error})"
+
+
+@pytest.mark.parametrize("length", [LONGEST - 2, LONGEST - 1])
+def test_long_values_are_shortened(length: int) -> None:
+    text = "x" * length
+    told = shortened(text)
+    assert told == (text if length == LONGEST - 2 else f'"{"x" * (LONGEST - 1)}... ({LONGEST + 1} characters)')
+    assert shortened(object()).startswith("<object")
+    assert shortened({"a": [1]}) == {"a": [1]}

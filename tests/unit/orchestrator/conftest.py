@@ -1,0 +1,136 @@
+"""A ledger over the in-memory log, and a worker's hand to drive it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from noetl_serverless.errors import NotFound
+from noetl_serverless.orchestrator.notifications import Doorbell
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
+from noetl_serverless.store.connection import Database
+from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.migrate import migrate
+from noetl_serverless.testing.event_store import MemoryLog
+
+
+@dataclass
+class Entry:
+    catalog_id: int
+    path: str
+    version: int
+    hash: str
+    content: str
+
+
+@dataclass
+class Catalog:
+    """Playbooks by path, one version each."""
+
+    found: dict[str, Entry] = field(default_factory=dict)
+
+    def add(self, path: str, workflow: str, head: str = "") -> None:
+        text = f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(head)}"
+        text += "workflow:\n" + dedent(workflow)
+        self.found[path] = Entry(len(self.found) + 1, path, 1, load_plan(text).hash, text)
+
+    async def get(self, path: str, version: int | None = None) -> Entry:
+        if path not in self.found or version not in (None, 1):
+            raise NotFound(f"there is no playbook {path}")
+        return self.found[path]
+
+    async def by_id(self, catalog_id: int) -> Entry:
+        return next(entry for entry in self.found.values() if entry.catalog_id == catalog_id)
+
+    async def text(self, hash: str) -> str:
+        return next(entry.content for entry in self.found.values() if entry.hash == hash)
+
+
+class Bell:
+    """Hears what the doorbell is asked to tell."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    async def publish(self, pool: str, commands: Any) -> None:
+        self.told += [(pool, command.command_id) for command in commands]
+
+    async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
+        self.told.append((function, "ring"))
+
+
+class Engine:
+    def __init__(self, log: Any = None, results: Any = None) -> None:
+        self.results = results
+        self.seconds = 1_800_000_000.0
+        self.catalog = Catalog()
+        self.log = log or MemoryLog(lambda: self.seconds)
+        self.bell = Bell()
+        self.doorbell = Doorbell(self.bell, self.bell, background=False)  # type: ignore[arg-type]
+        self.ledger = self.another()
+
+    def another(self) -> Ledger:
+        """One more instance of the control plane: it shares the log and nothing else."""
+        clock = lambda: int(self.seconds * 1000)  # noqa: E731
+        playbooks = Playbooks(self.catalog)  # type: ignore[arg-type]
+        return Ledger(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
+
+    async def start(self, path: str = "t/t", **more: Any) -> str:
+        return (await self.ledger.start(path=path, **more)).execution_id
+
+    async def claim(self, limit: int = 10, worker: str = "w-1", **more: Any) -> list[ClaimedCommand]:
+        request = ClaimRequest(worker_id=worker, limit=limit, **more)
+        return (await self.ledger.claim(request)).commands
+
+    async def report(
+        self, *outcomes: Outcome, capacity: int = 0, turn: bool = False, worker: str = "w-1", by: Any = None
+    ) -> ReportResponse:
+        request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, turn=turn)
+        return await (by or self.ledger).report(request)
+
+    def status(self, execution_id: str) -> str:
+        return self.log.executions[execution_id].status
+
+    def types(self, execution_id: str) -> list[str]:
+        return [event.type for event in self.log.executions[execution_id].events]
+
+
+def outcome(command: ClaimedCommand, data: Any = None, status: str = "done", **more: Any) -> Outcome:
+    return Outcome(
+        execution_id=command.execution_id,
+        command_id=command.command_id,
+        fence=command.fence,
+        status=status,  # type: ignore[arg-type]
+        data=data,
+        **more,
+    )
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """Over the log in memory, and over PostgreSQL."""
+    if request.param == "memory":
+        yield Engine()
+        return
+    url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    database = Database(url)
+    yield Engine(Log(database))
+    await database.close()
+
+
+@pytest.fixture
+def done() -> Any:
+    return outcome

@@ -1,0 +1,189 @@
+"""Commits: their races, who hears of them, what is at hand after them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.errors import Busy, Unavailable
+from noetl_serverless.orchestrator import commits
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.protocol import ClaimRequest
+from noetl_serverless.store.event_store import Committed, Part
+from noetl_serverless.telemetry import metrics
+
+from .conftest import Engine, outcome
+from .playbooks import LOOP, ONLY, beside_a_child
+
+
+def covers(command: Any) -> dict[str, Any]:
+    return {"start": command.frame.start, "end": command.frame.end, "ok": 1, "failed": 0, "item_ms": 100}
+
+
+async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(outcome(command, status="deferred", delay=5.0))
+    (timer,) = (await engine.ledger.state(id)).timers
+    tries: list[int] = []
+
+    async def lost(parts: Any, claimant: Any = None) -> Committed:
+        tries.append(len(parts))
+        return Committed(frozenset(), [], [], [])
+
+    commit = engine.log.commit
+    monkeypatch.setattr(engine.log, "commit", lost)
+    with pytest.raises(Busy, match=id):
+        await engine.ledger.fire(id, timer, "only", 1)
+    assert tries == [1, 1, 1]
+    monkeypatch.setattr(engine.log, "commit", commit)
+    assert await engine.ledger.fire(id, timer, "only", 1)
+
+
+async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ended(engine: Engine) -> None:
+    heard: list[tuple[str, bool]] = []
+    engine.ledger = Ledger(
+        engine.log,
+        Playbooks(engine.catalog),
+        engine.doorbell,
+        on_commit=lambda id, ended: heard.append((id, ended)),
+    )
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(outcome(command))
+    assert heard == [(id, False), (id, True)]
+
+
+async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    id, _ = await beside_a_child(engine)
+    setbacks = metrics.setbacks.labels("follow")
+    before = setbacks._value.get()
+    (only,) = await engine.claim()
+    inbox = engine.log.inbox
+
+    async def down(execution_id: str) -> Any:
+        raise Unavailable("the database is gone")
+
+    async def wrong(execution_id: str) -> Any:
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(engine.log, "inbox", down)
+    with caplog.at_level(logging.WARNING):
+        answer = await engine.report(outcome(only, {"n": 1}))
+    assert answer.results[0].status == "accepted"
+    assert setbacks._value.get() == before, "what is down now is no fault of ours"
+    assert f"execution {id} goes on later" in caplog.text
+    monkeypatch.setattr(engine.log, "inbox", wrong)
+    await engine.ledger._commits.follow([id])
+    assert setbacks._value.get() == before + 1
+    monkeypatch.setattr(engine.log, "inbox", inbox)
+    assert await engine.ledger.advance(id)
+    assert engine.status(id) == "COMPLETED"
+
+
+async def test_outcomes_and_commands_are_counted(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    await engine.start()
+    counts = [metrics.outcomes.labels("accepted"), metrics.outcomes.labels("stale")]
+    claimed = metrics.commands_claimed.labels("step")
+    before = [count._value.get() for count in (*counts, claimed)]
+    answer = await engine.ledger.claim(ClaimRequest(worker_id="w-1"))
+    (command,) = answer.commands
+    await engine.report(outcome(command))
+    await engine.report(outcome(command))
+    assert [count._value.get() for count in (*counts, claimed)] == [count + 1 for count in before]
+
+
+async def test_a_report_decides_on_the_case_at_hand_and_asks_nobody(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", LOOP)
+    await engine.start()
+    asked: list[str] = []
+    for name in ("load", "extend"):
+        monkeypatch.setattr(engine.log, name, noting(getattr(engine.log, name), name, asked))
+    (a,) = await engine.claim()
+    commands = (await engine.report(outcome(a), capacity=5)).commands
+    await engine.report(outcome(commands[0], [1], frame=covers(commands[0])))
+    assert asked == [], "every report would cost two more statements"
+
+
+def noting(call: Any, name: str, asked: list[str]) -> Any:
+    async def noted(*given: Any) -> Any:
+        asked.append(name)
+        return await call(*given)
+
+    return noted
+
+
+async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.catalog.add("t/t", ONLY)
+    counts = [metrics.commits.labels("committed"), metrics.commits.labels("lost")]
+    before = [count._value.get() for count in counts]
+    await engine.start()
+    (command,) = await engine.claim()
+    commit = engine.log.commit
+    tries: list[int] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        tries.append(1)
+        return await commit(parts, claimant) if len(tries) > 1 else Committed(frozenset(), [], [], [])
+
+    monkeypatch.setattr(engine.log, "commit", race)
+    await engine.report(outcome(command))
+    assert [count._value.get() - was for count, was in zip(counts, before, strict=True)] == [2, 1]
+
+
+@pytest.mark.parametrize("races", [0, commits.CANCELS - 1, commits.CANCELS])
+async def test_a_cancellation_that_loses_its_races_locks_the_row(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, races: int
+) -> None:
+    id, child = await beside_a_child(engine)
+    commit, exclusively = engine.log.commit, engine.log.exclusively
+    left = [None] * races
+    locked: list[str] = []
+
+    async def race(parts: Any, claimant: Any = None) -> Any:
+        if left and not locked:
+            left.pop()
+            return Committed(frozenset(), [], [], [])
+        return await commit(parts, claimant)
+
+    async def note(execution_id: str, decide: Any) -> Any:
+        locked.append(execution_id)
+        return await exclusively(execution_id, decide)
+
+    monkeypatch.setattr(engine.log, "commit", race)
+    monkeypatch.setattr(engine.log, "exclusively", note)
+    heard: list[tuple[str, bool]] = []
+    monkeypatch.setattr(engine.ledger._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
+    fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})
+    assert await engine.ledger._commits.cancel(id, fact) is True
+    assert locked == ([id] if races == commits.CANCELS else [])
+    assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
+    assert heard == [(id, True), (child, True)]
+    assert await engine.ledger._commits.cancel(id, fact) is False
+
+
+async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    asked: list[str] = []
+    monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", asked))
+    known = engine.ledger._commits
+    (case,) = (await known.cases.get([id])).values()
+    assert asked == []
+    committed = await known.write([Part(case, [], case.head - 1)])
+    assert committed.good == frozenset()
+    await known.cases.get([id])
+    assert asked == ["load"], "it is old"

@@ -1,0 +1,279 @@
+"""What one execution's part of a commit writes: when its state, when its end, and what it tells others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from noetl_serverless.engine import decide
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.state import State
+from noetl_serverless.orchestrator.start import open_root
+from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY, Turn, ending
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.store.loaded_execution import Case
+
+from .conftest import Catalog
+
+AT = 1_800_000_000_000
+AGAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: a, when: '{{ output.data.more }}'}]}}\n"
+CALL = "- {step: a, tool: {kind: playbook, path: t/child}}\n"
+CHILD = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}
+
+
+def begun(workflow: str = AGAIN) -> tuple[Turn, Plan, dict[str, Any]]:
+    catalog = Catalog()
+    catalog.add("t/t", workflow)
+    entry = catalog.found["t/t"]
+    plan = load_plan(entry.content)
+    opening = open_root(entry, plan, {"ctx": {"n": 1}}, AT, None)
+    turn = Turn(opening.case, plan)
+    turn.take(opening.fact)
+    return turn, plan, opening.row
+
+
+def done(generation: int, more: bool = True, at: int = AT + 5) -> Event:
+    return Event(e.CALL_DONE, at, 0, None, "a", generation, f"a#{generation}", {"data": {"more": more}})
+
+
+def test_the_beginning_is_written_with_its_state_and_expects_nobody_before() -> None:
+    turn, plan, row = begun()
+    part = turn.part(row)
+    assert (part.expect, part.row, part.snapshots) == (None, row, True)
+    assert (part.case.head, part.case.snapshot, part.case.state.seq) == (2, 2, 2)
+    assert [(event.seq, event.cause) for event in part.events] == [(1, None), (2, 1)]
+    assert (part.worker, part.closes, part.taken, part.ended_at, part.quarantined) == (None, [], [], None, None)
+    assert part.pool is not None and part.pool("a") == plan.pool("a")
+
+
+def test_the_state_is_written_every_so_often_and_expects_what_it_was_loaded_as() -> None:
+    turn, plan, row = begun()
+    case = turn.part(row).case
+    written = []
+    for generation in range(1, SNAPSHOT_EVERY + 2):
+        turn = Turn(case, plan, "w-1")
+        turn.take(done(generation), (f"a#{generation}", generation))
+        part = turn.part()
+        assert (part.expect, part.worker, part.closes) == (case.head, "w-1", [(f"a#{generation}", generation)])
+        assert part.case.state.seq == part.case.head == case.head + 2
+        if part.snapshots:
+            written.append(part.case.head)
+        case = part.case
+    assert written == [2 + SNAPSHOT_EVERY, 2 + 2 * SNAPSHOT_EVERY]
+
+
+def test_the_end_is_written_with_its_state_and_says_when() -> None:
+    turn, plan, row = begun()
+    case = turn.part(row).case
+    turn = Turn(case, plan)
+    turn.take(done(1, more=False), ("a#1", 1), taken=9)
+    part = turn.part()
+    assert (part.snapshots, part.ended_at, part.taken) == (True, AT + 5, [9])
+    assert part.case.state.status == "completed"
+    late = Turn(part.case, plan)
+    late.take(done(1, more=False, at=AT + 99))
+    part = late.part()
+    assert (part.ended_at, part.appends, part.events[0].payload[e.IGNORED]) == (None, [], "the command is not out")
+
+
+def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
+    turn, plan, row = begun()
+    turn = Turn(turn.part(row).case, plan)
+    fact = done(7)
+    fact.payload["set"] = {"x": 1}
+    turn.take(fact)
+    (event,) = turn.events
+    assert event.payload == {"data": {"more": True}, e.IGNORED: "the command is not out"}
+    assert turn.state.ctx == {"n": 1}
+
+
+def test_what_follows_is_known_by_its_command_but_not_from_the_inbox() -> None:
+    turn, plan, row = begun()
+    case = turn.part(row).case
+    turn = Turn(case, plan)
+    turn.take(done(1))
+    assert turn.issued.keys() == {"a#2"}
+    assert turn.issued["a#2"]["kind"] == "step"
+    turn = Turn(case, plan)
+    turn.take(done(1), taken=3)
+    assert turn.issued == {}
+
+
+LINK = {"execution_id": "5", "command_id": "c#1", "step": "c", "generation": 2, "resumes": True, "return_step": None}
+
+
+def with_parent(case: Case, **link: Any) -> Case:
+    return Case(
+        case.execution_id, "1", "t/t", 1, case.plan_hash, {**LINK, **link}, 1, case.head, case.snapshot, case.state
+    )
+
+
+def test_its_parent_is_told_of_the_end_once() -> None:
+    turn, plan, row = begun()
+    case = with_parent(turn.part(row).case)
+    turn = Turn(case, plan)
+    turn.take(done(1, more=False))
+    assert turn.part().appends == [
+        {
+            "id": "5",
+            "type": e.CHILD_ENDED,
+            "step": "c",
+            "generation": 2,
+            "at": AT + 5,
+            "payload": {"execution_id": case.execution_id, "resumes": True, "status": "ok", "data": {"more": False}},
+        }
+    ]
+
+
+def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> None:
+    both = """
+- {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}
+- {step: a, tool: {kind: playbook, path: t/child}}
+- {step: b, tool: {kind: playbook, path: t/child}}
+"""
+    turn, plan, row = begun(both)
+    turn.take(Event(e.CALL_DONE, AT, 0, None, "split", 1, "split#1", {}))
+    for step in ("a", "b"):
+        turn.take(Event(e.CALL_PARKED, AT + 1, 0, None, step, 1, f"{step}#1", {"child": CHILD}))
+    first, second = turn.state.children
+    assert [event.payload["execution_id"] for event in turn.children] == [first, second]
+    assert turn.part(row).appends == []
+    case = turn.part(row).case
+    failed = {"execution_id": first, "resumes": False, "status": "error", "error": {"code": "x", "message": "y"}}
+    turn = Turn(case, plan)
+    turn.take(Event(e.CHILD_ENDED, AT + 2, 0, None, "a", 1, None, failed))
+    assert turn.state.status == "failed"
+    reason = f"the parent execution {case.execution_id} has ended"
+    assert turn.appends == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": {"reason": reason}}]
+    for cascade, ended in ((True, [first, second]), (False, [])):
+        turn = Turn(case, None)
+        turn.take(Event(e.CANCELLED, AT + 3, payload={"reason": "enough", "cascade": cascade}))
+        assert [fact["id"] for fact in turn.appends] == ended
+
+
+class Mistake(Exception):
+    """Stands for a mistake in the engine."""
+
+
+@pytest.fixture
+def mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(decider: decide.Decider) -> None:
+        raise Mistake("x" * 600 + "\ud800\0")
+
+    monkeypatch.setitem(decide.DECIDE, e.CALL_DONE, broken)
+
+
+def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None) -> None:
+    turn, plan, row = begun()
+    turn = Turn(with_parent(turn.part(row).case), plan)
+    turn.take(done(1), ("a#1", 1))
+    turn.take(done(2), taken=4)
+    part = turn.part()
+    (failed,) = part.events
+    error = failed.payload["error"]
+    assert (failed.type, failed.at, failed.seq, failed.cause) == (e.FAILED, AT + 5, 3, None)
+    assert (failed.step, failed.generation, failed.command_id) == ("a", 1, "a#1")
+    assert (error["kind"], error["code"], error["retryable"]) == ("engine", e.UNDECIDABLE, False)
+    assert error["message"].startswith("what follows from call.done cannot be decided: Mistake: xxx")
+    assert len(error["message"]) < 600
+    assert error["place"].startswith("engine/decide.py:") and error["place"].endswith(" in decide")
+    first = {
+        "type": e.CALL_DONE,
+        "step": "a",
+        "generation": 1,
+        "command": "a#1",
+        "at": AT + 5,
+        "payload": {"data": {"more": True}},
+    }
+    assert failed.payload[e.QUARANTINED] == first
+    second = {**first, "generation": 2, "command": "a#2"}
+    assert part.quarantined == {"seq": 3, "at": AT + 5, "error": error, "facts": [first, second]}
+    assert (part.closes, part.taken, part.ended_at, part.snapshots) == ([("a#1", 1)], [4], AT + 5, True)
+    (told,) = part.appends
+    assert told["payload"]["error"]["cause"]["code"] == e.UNDECIDABLE
+
+
+def test_what_an_error_shows_can_always_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(decider: decide.Decider) -> None:
+        raise Mistake("half \ud800 and nothing \0")
+
+    monkeypatch.setitem(decide.DECIDE, e.CALL_DONE, broken)
+    turn, plan, row = begun()
+    turn = Turn(turn.part(row).case, plan)
+    turn.take(done(1))
+    assert turn.events[-1].payload["error"]["message"].endswith("Mistake: half ? and nothing ?")
+
+
+def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> None:
+    turn, plan, row = begun()
+    case = turn.part(row).case
+    turn = Turn(case, plan, "w-1")
+    turn.take(done(1), ("a#1", 1))
+    turn.take(done(2), ("a#2", 1), taken=4)
+    turn.refs.append({"key": "k"})
+    kept = turn.give_up(ValueError("no")).part()
+    assert kept.quarantined is not None
+    assert [fact["command"] for fact in kept.quarantined["facts"]] == ["a#1", "a#2"]
+    assert (kept.refs, kept.worker, kept.closes, kept.taken) == ([{"key": "k"}], "w-1", [("a#1", 1), ("a#2", 1)], [4])
+    assert kept.events[-1].payload[e.QUARANTINED]["payload"] == {"data": {"more": True}}
+    assert kept.quarantined["error"]["place"] == "", "no line of ours is to blame"
+    bare = turn.give_up(ValueError("no"), keep=False).part()
+    assert bare.quarantined is not None
+    assert (bare.quarantined["facts"], bare.refs) == ([], [])
+    assert bare.events[-1].payload[e.QUARANTINED]["payload"] == {}
+    assert (bare.closes, bare.taken) == ([("a#1", 1), ("a#2", 1)], [4])
+
+
+def ended(status: str, **state: Any) -> State:
+    return State("9", status=status, **state)  # type: ignore[arg-type]
+
+
+OUTCOMES = {
+    "a": {"status": "ok", "data": {"n": 1}, "unmatched": True},
+    "b": {"status": "ok", "ref": {"key": "k"}},
+    "c": {"status": "skipped"},
+}
+
+
+@pytest.mark.parametrize(
+    ("last", "step", "told"),
+    [
+        ("a", None, {"data": {"n": 1}}),
+        ("a", "b", {"ref": {"key": "k"}}),
+        ("b", "c", {}),
+        ("gone", None, {}),
+        (None, None, {}),
+    ],
+)
+def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(last: Any, step: Any, told: Any) -> None:
+    assert ending(ended("completed", outcomes=OUTCOMES, last=last), step, "9") == {"status": "ok", **told}
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "code", "message"),
+    [
+        (
+            ended("completed", outcomes=OUTCOMES, last="a"),
+            "gone",
+            "child.no_result",
+            "the child execution 9 ended without running its step 'gone'",
+        ),
+        (ended("cancelled"), None, "child.cancelled", "the child execution 9 was cancelled"),
+        (
+            ended("failed", error={"code": "boom", "message": "it broke"}),
+            None,
+            "child.failed",
+            "the child execution 9 failed: it broke",
+        ),
+        (ended("failed"), None, "child.failed", "the child execution 9 failed: no reason given"),
+    ],
+)
+def test_one_that_does_not_says_why(state: State, step: Any, code: str, message: str) -> None:
+    told = ending(state, step, "9")
+    assert told["status"] == "error"
+    error = {name: value for name, value in told["error"].items() if name != "cause"}
+    assert error == {"kind": "playbook", "code": code, "message": message, "retryable": False, "execution_id": "9"}
+    assert told["error"].get("cause") == ((state.error or {}) if state.status == "failed" else None)

@@ -1,0 +1,198 @@
+"""Deciding ahead: the step that follows, or nothing where something else does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from noetl_serverless.commands.issued_command import digest_of
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.decide import advance
+from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.state import State
+from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.protocol import Ahead as Given
+from noetl_serverless.protocol import ClaimedCommand, Outcome
+from noetl_serverless.worker.drain.speculation import Ahead, as_sent
+
+HEAD = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+executor: {spec: {durability: DURABILITY}}
+workload: {limit: 2, unused: 1}
+workflow:
+"""
+CHAIN = """
+- step: a
+  tool: {kind: noop}
+  set: {ctx.seen: "{{ (output.data.n, 1.0) }}"}
+  next: {arcs: [{step: b}]}
+- step: b
+  tool: {kind: noop, input: {n: "{{ a.n }}", seen: "{{ ctx.seen }}", limit: "{{ workload.limit }}"}}
+  next: {arcs: [{step: c}]}
+- {step: c, tool: {kind: noop}}
+"""
+
+
+def begun(workflow: str, durability: str = "pipelined") -> tuple[Plan, State, Event]:
+    """An execution of `workflow` as its first command is out."""
+    plan = load_plan(HEAD.replace("DURABILITY", durability) + dedent(workflow))
+    payload = {"entry": plan.entry, "workload": dict(plan.workload)}
+    state, decisions = advance(plan, State("7"), Event(e.STARTED, 5, 1, payload=payload))
+    return plan, replace(state, seq=1 + len(decisions)), decisions[-1]
+
+
+def claimed(plan: Plan, state: State, issued: Event) -> ClaimedCommand:
+    command = ClaimedCommand(
+        execution_id="7",
+        command_id=issued.command_id or "",
+        step=issued.step or "",
+        generation=1,
+        kind=issued.payload["kind"],
+        attempt=1,
+        delivery=1,
+        fence=9,
+        lease_until="2030-01-01T00:00:00Z",
+        plan="as the control plane calls it",
+        path="t/t",
+        workload={},
+        scope={"ctx": {}, "steps": {}},
+        order="o",
+        ahead=Given(head=state.seq, state=state.snapshot(), workload=dict(state.workload)),
+    )
+    return ClaimedCommand.model_validate_json(command.model_dump_json())
+
+
+def done(command: ClaimedCommand, data: Any = None, status: Any = "done", **more: Any) -> Outcome:
+    names = {"execution_id": command.execution_id, "command_id": command.command_id}
+    return Outcome(**names, fence=command.fence, status=status, data=data, at=6, **more)
+
+
+def start(workflow: str, runs: bool = True) -> tuple[Ahead, ClaimedCommand]:
+    plan, state, issued = begun(workflow)
+    command = claimed(plan, state, issued)
+    ahead = Ahead.of(command, plan, "w", lambda step: runs)
+    assert ahead is not None
+    return ahead, command
+
+
+def test_the_step_that_follows_is_ready_to_run() -> None:
+    ahead, command = start(CHAIN)
+    follows = ahead.follow(command, done(command, {"n": 4}))
+
+    assert follows is not None
+    assert (follows.execution_id, follows.command_id, follows.step, follows.kind) == ("7", "b#1", "b", "step")
+    assert (follows.fence, follows.delivery, follows.plan, follows.path) == (9, 1, command.plan, "t/t")
+    assert follows.workload == {"limit": 2}
+    # as it would have come over the wire
+    steps = {"a": {"status": "ok", "data": {"n": 4}}}
+    assert follows.scope == {"ctx": {"seen": [4, 1.0]}, "steps": steps}
+    again = ahead.follow(follows, done(follows, {}))
+    assert again is not None
+    assert again.command_id == "c#1"
+    assert ahead.head == 6
+
+
+def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> None:
+    shown = '"{{ ctx.seen }}", limit: "{{ workload.limit }}"'
+    third = "- {step: c, tool: {kind: noop}}"
+    assert third in CHAIN
+    reading = third.replace("noop", f"noop, input: {{x: {shown}}}")
+    ahead, command = start(CHAIN.replace(third, reading))
+    ahead.state = replace(ahead.state, workload={"limit": [2]})
+    follows = ahead.follow(command, done(command, {"n": 4}))
+    assert follows is not None
+    follows.scope["ctx"]["seen"].append("more")
+    follows.scope["steps"]["a"]["data"]["n"] = "other"
+    follows.workload["limit"].append("more")
+
+    again = ahead.follow(follows, done(follows, {}))
+
+    assert again is not None
+    assert (again.scope["ctx"], again.workload) == ({"seen": [4, 1.0]}, {"limit": [2]})
+    assert ahead.state.outcomes["a"]["data"] == {"n": 4}
+
+
+def test_its_order_is_that_of_the_control_plane() -> None:
+    plan, state, issued = begun(CHAIN)
+    command = claimed(plan, state, issued)
+    ahead = Ahead.of(command, plan, "w", lambda step: True)
+    assert ahead is not None
+    follows = ahead.follow(command, done(command, {"n": 4}))
+    fact = Event(e.CALL_DONE, 99, 3, None, "a", 1, "a#1", {"data": {"n": 4}, "bytes": 7, "meta": {}})
+    _, decisions = advance(plan, state, fact)
+
+    assert follows is not None
+    assert follows.order == digest_of(decisions[-1].payload)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "status"),
+    [
+        ("- {step: a, tool: {kind: noop}}", "done"),
+        ("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}", "error"),
+        (
+            "- {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}\n"
+            "- {step: b, tool: {kind: noop}}\n- {step: c, tool: {kind: noop}}",
+            "done",
+        ),
+        (
+            "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n"
+            '- {step: b, tool: {kind: noop}, loop: {in: "{{ [1] }}", iterator: x}}',
+            "done",
+        ),
+        (CHAIN, "deferred"),
+        (CHAIN, "parked"),
+    ],
+    ids=["the end", "a failure", "a fork", "a loop", "a delay", "a child"],
+)
+def test_nothing_is_run_ahead_of(workflow: str, status: str) -> None:
+    ahead, command = start(workflow)
+    assert ahead.follow(command, done(command, {"n": 1}, status)) is None
+
+
+def test_a_failure_that_is_handled_is_gone_on_from() -> None:
+    ahead, command = start(
+        """
+        - step: a
+          tool: {kind: noop}
+          next: {arcs: [{step: b, when: "{{ event.name == 'call.error' }}"}, {step: c}]}
+        - {step: b, tool: {kind: noop}}
+        - {step: c, tool: {kind: noop}}
+        """
+    )
+    follows = ahead.follow(command, done(command, status="error", error={"message": "oops"}))
+    assert follows is not None
+    assert follows.step == "b"
+
+
+def test_a_result_that_the_log_will_not_have_is_left_to_the_control_plane() -> None:
+    ahead, command = start(CHAIN)
+    assert ahead.follow(command, done(command, {"n": "x" * 70_000})) is None
+
+
+def test_a_step_for_others_is_left_to_them() -> None:
+    ahead, command = start(CHAIN, runs=False)
+    assert ahead.follow(command, done(command, {"n": 1})) is None
+
+
+def test_a_playbook_that_does_not_ask_for_it_is_not_run_ahead() -> None:
+    plan, state, issued = begun(CHAIN, "step")
+    command = claimed(plan, state, issued)
+    assert Ahead.of(command, plan, "w", lambda step: True) is None
+    command.ahead = None
+    assert Ahead.of(command, begun(CHAIN)[0], "w", lambda step: True) is None
+
+
+def test_an_outcome_is_decided_on_as_it_is_sent() -> None:
+    command = start(CHAIN)[1]
+    assert as_sent(done(command, {"pair": (1, 2), "no": float("nan"), 3: None})).data == {
+        "pair": [1, 2],
+        "no": None,
+        "3": None,
+    }

@@ -1,0 +1,123 @@
+"""The call of one tool: whatever goes wrong is in its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noetl_serverless.errors import NotFound, Unavailable
+from noetl_serverless.telemetry import metrics
+from noetl_serverless.telemetry.masking import masking
+from noetl_serverless.tools.fair_queue import Share
+from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
+from noetl_serverless.worker.execution import toolbox as module
+from noetl_serverless.worker.execution.stopwatch import Stopwatch
+from noetl_serverless.worker.execution.toolbox import Called, Identity, Toolbox, call_tool
+
+from ..conftest import FakeTool
+
+IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0", Share("hash", 30))
+
+
+def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
+    async def credential(name: str) -> Credential:
+        return Credential(name, "fake", {"password": "hunter-two-2", "user": "ann-of-users", "port": 5432})
+
+    anything: Any = None
+    return Toolbox(tools.__getitem__, anything, credential, anything, anything, tmp_path, True)
+
+
+async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None) -> Called:
+    call = ToolCall(kind, "a", {}, {}, timeout)
+    return await call_tool(toolbox(tmp_path, **{kind: FakeTool(given)}), call, IDENTITY, Stopwatch())
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (
+            ToolFailure("http", "x", "m", retryable=True),
+            {"kind": "http", "code": "x", "retryable": True, "message": "m"},
+        ),
+        (
+            NotFound("no such thing"),
+            {"kind": "fake", "code": "not_found", "retryable": False, "message": "no such thing"},
+        ),
+        (Unavailable("away"), {"kind": "fake", "code": "unavailable", "retryable": True, "message": "away"}),
+        (KeyError("k"), {"kind": "fake", "code": "unavailable", "retryable": False, "message": "'k'"}),
+        (
+            RuntimeError("oh"),
+            {"kind": "fake", "code": "internal_error", "retryable": False, "message": "RuntimeError: oh"},
+        ),
+        (
+            TimeoutError("slow"),
+            {"kind": "fake", "code": "internal_error", "message": "TimeoutError: slow", "retryable": False},
+        ),
+        (
+            ToolOutcome("error"),
+            {"kind": "fake", "code": "failed", "retryable": False, "message": "the fake tool gave no reason"},
+        ),
+        (
+            ToolOutcome("error", error={"message": "m", "sqlstate": "1"}),
+            {"kind": "fake", "code": "failed", "retryable": False, "message": "m", "sqlstate": "1"},
+        ),
+    ],
+)
+async def test_what_goes_wrong_is_told(tmp_path: Path, given: Any, error: dict[str, Any]) -> None:
+    found = (await called(tmp_path, given, timeout=5.0)).outcome
+    assert (found.status, found.error) == ("error", error)
+
+
+async def test_a_tool_that_does_not_end_is_cut_off_later_than_it_should_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OVERTIME", 0.05)
+
+    async def slow(call: Any, context: Any) -> ToolOutcome:
+        await asyncio.sleep(call.config.get("seconds", 0.1))
+        return ToolOutcome("ok", data=1)
+
+    found = (await called(tmp_path, slow, timeout=0.01)).outcome
+    assert found.error is not None
+    assert (found.error["code"], found.error["retryable"]) == ("timeout", True)
+    assert found.error["message"] == "fake did not end within 0.01 s"
+    assert (await called(tmp_path, slow, timeout=0.5)).outcome.status == "ok"
+    assert (await called(tmp_path, slow)).outcome.status == "ok"
+    assert (await called(tmp_path, slow, kind="python", timeout=0.01)).outcome.status == "ok", "it may stand in a queue"
+
+
+async def test_a_tool_is_told_where_it_runs(tmp_path: Path) -> None:
+    tool = FakeTool(ToolOutcome("ok"))
+    box = toolbox(tmp_path, fake=tool)
+    stopwatch = Stopwatch()
+    await call_tool(box, ToolCall("fake", "a", {}, {}, None), IDENTITY, stopwatch)
+    (context,) = tool.contexts
+    assert (context.execution_id, context.command_id, context.step) == ("7", "a#1", "a")
+    assert (context.attempt, context.idempotency_key) == (2, "7/a/1/a/0")
+    assert (context.scratch, context.allow_private_http, context.python) == (tmp_path, True, box.python)
+    with context.waiting():
+        await asyncio.sleep(0.01)
+    assert stopwatch.waited >= 0.01
+
+
+async def test_of_a_credential_only_what_is_secret_is_masked(tmp_path: Path) -> None:
+    credential = await toolbox(tmp_path).fetch_credential("db")
+    assert (credential.name, credential.data["port"]) == ("db", 5432)
+    masked = masking.tree({"x": "hunter-two-2 of ann-of-users"})["x"]
+    assert "hunter-two-2" not in masked and "ann-of-users" in masked
+
+
+async def test_how_long_it_took_is_told_and_measured(tmp_path: Path) -> None:
+    async def slow(call: Any, context: Any) -> ToolOutcome:
+        await asyncio.sleep(0.02)
+        return ToolOutcome("ok", extra={"http": {"at": float("nan")}}, meta={"stdout": "a\0b"})
+
+    measured = metrics.tool_seconds.labels("fake", "ok")
+    before = measured._sum.get()
+    found = await called(tmp_path, slow)
+    assert 20 <= found.duration_ms < 20_000
+    assert measured._sum.get() - before >= 0.02
+    assert (found.outcome.extra, found.outcome.meta) == ({"http": {"at": None}}, {"stdout": "a\ufffdb"})
