@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.unit.engine.conftest import Run
 from tests.unit.engine.plays import WORKFLOWS, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.capsule.recording import line_of
 from noetl_serverless.engine.canonical import plain

@@ -15,7 +15,7 @@ from tests.simulation.faults import Faults, Limits
 from tests.simulation.playbooks import SHARE
 from tests.simulation.seeds import none, simulate
 from tests.simulation.world import World
-from tests.unit.engine.conftest import HEAD, Run
+from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless.engine.events import Event
 

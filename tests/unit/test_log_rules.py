@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 from tests.log_rules import audit_decisions, audit_log, audit_state, ends
-from tests.unit.engine.conftest import Run
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event

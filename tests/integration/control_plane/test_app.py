@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from tests.integration.control_plane.conftest import Client
 
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.routes import OPERATIONS
@@ -22,7 +23,7 @@ def path_of(operation: Any) -> str:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-async def test_no_operation_runs_without_a_token_or_for_another_role(user: Any, operation: Any) -> None:
+async def test_no_operation_runs_without_a_token_or_for_another_role(user: Client, operation: Any) -> None:
     path = path_of(operation)
     for header in ("", "Basic abc", "Bearer", "Bearer nonsense"):
         answer = await user.call(operation.method, path, headers={"authorization": header})
@@ -33,7 +34,7 @@ async def test_no_operation_runs_without_a_token_or_for_another_role(user: Any, 
         assert (answer.status, answer.json["code"]) == (403, "forbidden")
 
 
-async def test_only_the_gateway_speaks_for_users(user: Any, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_the_gateway_speaks_for_users(user: Client, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     headers = {"x_noetl_user": "ada@example.org"}
     assert (await user.post("/api/catalog/register", {"content": playbook}, **headers)).status == 200
@@ -44,21 +45,21 @@ async def test_only_the_gateway_speaks_for_users(user: Any, playbook: str, caplo
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_too_large_is_refused(user: Any, announced: bool) -> None:
+async def test_a_body_too_large_is_refused(user: Client, announced: bool) -> None:
     chunk = b" " * (1 << 20)
     headers = {"content-length": str(11 << 20)} if announced else {}
     answer = await user.call("POST", "/api/catalog/register", [chunk] * 11, headers=headers)
     assert (answer.status, answer.json["code"]) == (413, "too_large")
 
 
-async def test_a_body_nested_too_deeply_is_refused(user: Any) -> None:
+async def test_a_body_nested_too_deeply_is_refused(user: Client) -> None:
     deep = b'{"path": "x", "payload": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}"
     answer = await user.call("POST", "/api/execute", deep)
     assert (answer.status, answer.json["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'"x"', b"\xff", b'{"path": "a", "odd": 1}'])
-async def test_a_body_of_another_shape_is_refused(user: Any, body: bytes) -> None:
+async def test_a_body_of_another_shape_is_refused(user: Client, body: bytes) -> None:
     answer = await user.call("POST", "/api/execute", body)
     assert (answer.status, answer.json["code"]) == (400, "invalid_request")
     assert answer.json["errors"]
@@ -66,14 +67,14 @@ async def test_a_body_of_another_shape_is_refused(user: Any, body: bytes) -> Non
 
 @pytest.mark.parametrize("payload", [b'"\\u0000"', b'{"\\u0000": 1}', b"NaN", b"-Infinity", b"1" * 40, b'"\\ud800"'])
 async def test_what_cannot_be_stored_is_the_caller_s_fault(
-    user: Any, registered: dict[str, Any], payload: bytes
+    user: Client, registered: dict[str, Any], payload: bytes
 ) -> None:
     answer = await user.call("POST", "/api/execute", b'{"path": "demo/two", "payload": {"x": %s}}' % payload)
     assert (answer.status, answer.json["code"]) == (400, "invalid_request")
     assert (await user.get("/api/executions")).json == []
 
 
-async def test_texts_that_only_look_odd_are_stored(user: Any, registered: dict[str, Any]) -> None:
+async def test_texts_that_only_look_odd_are_stored(user: Client, registered: dict[str, Any]) -> None:
     odd = {"x": "NaN", "y": "\\u0000", "z": [18446744073709551615, -9223372036854775808, "\U0001f642"]}
     started = await user.post("/api/execute", {"path": "demo/two", "payload": odd})
     event = (await user.get(f"/api/executions/{started.json['execution_id']}/events", limit=1)).json[0]
@@ -94,24 +95,24 @@ async def test_texts_that_only_look_odd_are_stored(user: Any, registered: dict[s
         ("/api/catalog/plans/\x00", {}),
     ],
 )
-async def test_no_odd_value_in_path_or_query_is_our_failure(user: Any, path: str, query: dict[str, Any]) -> None:
+async def test_no_odd_value_in_path_or_query_is_our_failure(user: Client, path: str, query: dict[str, Any]) -> None:
     answer = await user.of("operator").call("GET", path, query=query)
     assert answer.status in (400, 404)
 
 
-async def test_a_query_of_another_shape_is_refused(user: Any) -> None:
+async def test_a_query_of_another_shape_is_refused(user: Client) -> None:
     answer = await user.get("/api/executions", page="zero", odd=1)
     assert answer.status == 400
     assert {fault["pointer"] for fault in answer.json["errors"]} == {"/page", "/odd"}
 
 
-async def test_what_has_no_route_is_a_problem_too(user: Any) -> None:
+async def test_what_has_no_route_is_a_problem_too(user: Client) -> None:
     missing = await user.get("/api/nothing")
     assert (missing.status, missing.json["instance"]) == (404, "/api/nothing")
     assert (await user.delete("/api/execute")).status == 405
 
 
-async def test_probes_and_the_document_need_no_token(user: Any, database: Database) -> None:
+async def test_probes_and_the_document_need_no_token(user: Client, database: Database) -> None:
     stranger = replace(user, token="none")
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         assert (await stranger.get(path)).status == 200

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client
 
 from noetl_serverless.control_plane.registration import document_of
 from noetl_serverless.control_plane.routes import catalog
@@ -22,7 +23,7 @@ async def test_registering_answers_in_the_original_s_shape(registered: dict[str,
 
 
 async def test_the_same_text_again_even_in_base64_is_the_same_version(
-    user: Any, registered: dict[str, Any], playbook: str
+    user: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     again = await user.post("/api/catalog/register", {"content": base64.b64encode(playbook.encode()).decode()})
     assert again.json["catalog_id"] == registered["catalog_id"]
@@ -30,7 +31,7 @@ async def test_the_same_text_again_even_in_base64_is_the_same_version(
     assert changed.json["version"] == 2
 
 
-async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Any, playbook: str) -> None:
+async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Client, playbook: str) -> None:
     answer = await user.post("/api/catalog/register", {"content": playbook.replace("step: second}", "step: nowhere}")})
     assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json["code"] == "invalid_playbook"
@@ -40,7 +41,7 @@ async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Any, pla
 
 
 async def test_others_are_answered_while_a_playbook_is_looked_at(
-    user: Any, playbook: str, monkeypatch: pytest.MonkeyPatch
+    user: Client, playbook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
 
@@ -54,7 +55,7 @@ async def test_others_are_answered_while_a_playbook_is_looked_at(
 
 
 async def test_entries_are_listed_without_and_read_with_their_text(
-    user: Any, registered: dict[str, Any], playbook: str
+    user: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     [entry] = (await user.post("/api/catalog/list", {"resource_type": "Playbook"})).json["entries"]
     assert (entry["path"], entry["content"], entry["payload"]) == ("demo/two", None, {"a": {"b": 1, "c": 2}})
@@ -69,14 +70,14 @@ async def test_entries_are_listed_without_and_read_with_their_text(
 
 
 async def test_a_worker_reads_a_plan_s_text_by_its_hash(
-    user: Any, worker: Any, registered: dict[str, Any], playbook: str
+    user: Client, worker: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     hash = (await user.post("/api/catalog/resource", {"path": "demo/two"})).json["hash"]
     assert (await worker.get(f"/api/catalog/plans/{hash}")).json == {"hash": hash, "content": playbook}
     assert (await worker.get("/api/catalog/plans/unknown")).status == 404
 
 
-async def test_asking_for_nothing_or_for_both_is_refused(user: Any) -> None:
+async def test_asking_for_nothing_or_for_both_is_refused(user: Client) -> None:
     for body in ({}, {"path": "a", "catalog_id": "1"}):
         assert (await user.post("/api/catalog/resource", body)).status == 400
     assert (await user.post("/api/catalog/resource", {"path": "nowhere"})).status == 404

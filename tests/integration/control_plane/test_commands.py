@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.integration.control_plane.conftest import Client, FakeWorker
+
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.store import FsspecResultStore
 
 
-async def test_a_heartbeat_tells_what_is_lost(user: Any, worker: Any, hands: Any, started: str) -> None:
+async def test_a_heartbeat_tells_what_is_lost(user: Client, worker: Client, hands: FakeWorker, started: str) -> None:
     [command] = await hands.claim()
     held = {key: command[key] for key in ("execution_id", "command_id", "fence")}
     body = {"worker_id": "w-1", "commands": [held, {**held, "command_id": "gone"}]}
@@ -19,7 +21,7 @@ async def test_a_heartbeat_tells_what_is_lost(user: Any, worker: Any, hands: Any
     assert len(lost) == 1
 
 
-async def test_a_stale_fence_changes_nothing(hands: Any, started: str, user: Any) -> None:
+async def test_a_stale_fence_changes_nothing(hands: FakeWorker, started: str, user: Client) -> None:
     [command] = await hands.claim()
     answer = await hands.report({**command, "fence": command["fence"] + 1}, data=1)
     assert [result["status"] for result in answer["results"]] == ["stale"]
@@ -27,7 +29,7 @@ async def test_a_stale_fence_changes_nothing(hands: Any, started: str, user: Any
 
 
 async def test_a_claim_carries_the_plan_only_when_it_is_not_known(
-    worker: Any, user: Any, registered: dict[str, Any], playbook: str
+    worker: Client, user: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     for _ in range(2):
         await user.post("/api/execute", {"path": "demo/two"})
@@ -38,14 +40,16 @@ async def test_a_claim_carries_the_plan_only_when_it_is_not_known(
     assert (await worker.post("/api/commands/claim", known)).json["plans"] == {}
 
 
-async def test_a_malformed_report_is_refused_with_pointers(worker: Any) -> None:
+async def test_a_malformed_report_is_refused_with_pointers(worker: Client) -> None:
     body = {"worker_id": "w-1", "outcomes": [{"execution_id": "1", "command_id": "x", "fence": 1, "status": "odd"}]}
     answer = await worker.post("/api/commands/report", body)
     assert answer.status == 400
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/outcomes/0/status"]
 
 
-async def test_what_was_claimed_reported_and_committed_is_counted(user: Any, hands: Any, started: str) -> None:
+async def test_what_was_claimed_reported_and_committed_is_counted(
+    user: Client, hands: FakeWorker, started: str
+) -> None:
     async def counted() -> dict[str, float]:
         lines = (await user.get("/metrics")).body.decode().splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("noetl_")]
@@ -79,7 +83,7 @@ MOST_ANSWER = 5_000_000
 
 
 async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_does_not_fit(
-    worker: Any, user: Any
+    worker: Client, user: Client
 ) -> None:
     register = {"content": LARGE, "resource_type": "Playbook"}
     assert (await user.post("/api/catalog/register", register)).status < 300
@@ -96,7 +100,7 @@ async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_doe
     assert {command["execution_id"] for command in got} == ids
 
 
-async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane(worker: Any) -> None:
+async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane(worker: Client) -> None:
     body = {"worker_id": "w-1", "commands": []}
     told = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
     assert told.headers["noetl-wire"] == str(VERSION)
@@ -114,7 +118,7 @@ workflow:
 
 
 async def test_a_worker_of_the_release_before_is_given_values_of_ctx_and_no_references(
-    worker: Any, user: Any, hands: Any, results_url: str
+    worker: Client, user: Client, hands: FakeWorker, results_url: str
 ) -> None:
     await user.post("/api/catalog/register", {"content": HELD, "resource_type": "Playbook"})
     text = "x" * 100_000

@@ -4,12 +4,13 @@ import logging
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client
 
 SECRET = "s3cret-word"
 BODY = {"name": "wh", "type": "postgres", "data": {"password": SECRET}, "tags": "a, b"}
 
 
-async def test_the_secret_is_for_workers_and_operators_alone(user: Any, worker: Any) -> None:
+async def test_the_secret_is_for_workers_and_operators_alone(user: Client, worker: Client) -> None:
     stored = await user.post("/api/credentials", BODY)
     assert (stored.status, stored.json["data"], stored.json["tags"]) == (200, None, ["a", "b"])
     assert (await user.get("/api/credentials/wh")).json["data"] is None
@@ -20,7 +21,7 @@ async def test_the_secret_is_for_workers_and_operators_alone(user: Any, worker: 
         assert (await allowed.get("/api/credentials/wh")).json["data"] is None
 
 
-async def test_a_list_never_has_secrets_and_can_be_narrowed(user: Any) -> None:
+async def test_a_list_never_has_secrets_and_can_be_narrowed(user: Client) -> None:
     await user.post("/api/credentials", BODY)
     await user.post("/api/credentials", {"name": "other", "credential_type": "bearer", "data": {}})
     listed = await user.get("/api/credentials", type="postgres")
@@ -29,7 +30,7 @@ async def test_a_list_never_has_secrets_and_can_be_narrowed(user: Any) -> None:
     assert [item["name"] for item in (await user.get("/api/credentials", q="oth")).json["items"]] == ["other"]
 
 
-async def test_a_deleted_credential_is_gone(user: Any) -> None:
+async def test_a_deleted_credential_is_gone(user: Client) -> None:
     stored = await user.post("/api/credentials", BODY)
     gone = await user.delete(f"/api/credentials/{stored.json['id']}")
     assert gone.json == {"status": "deleted", "name": "wh"}
@@ -40,13 +41,13 @@ async def test_a_deleted_credential_is_gone(user: Any) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"data": SECRET}, {"name": ""}, {"name": "a/b"}, {"surprise": SECRET}, {"meta": SECRET}]
 )
-async def test_a_refusal_does_not_repeat_what_was_sent(user: Any, wrong: dict[str, Any]) -> None:
+async def test_a_refusal_does_not_repeat_what_was_sent(user: Client, wrong: dict[str, Any]) -> None:
     answer = await user.post("/api/credentials", {**BODY, **wrong})
     assert answer.status == 400
     assert SECRET not in answer.body.decode()
 
 
-async def test_nothing_secret_is_logged(user: Any, worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_secret_is_logged(user: Client, worker: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     await user.post("/api/credentials", BODY)
     await user.post("/api/credentials", {**BODY, "tags": 5})

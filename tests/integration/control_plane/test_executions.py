@@ -5,11 +5,13 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
+from tests.integration.control_plane.conftest import Client, FakeWorker
+
 from noetl_serverless.control_plane.watchers import Wakeups
 from noetl_serverless.store.connection import Database
 
 
-async def test_starting_answers_with_the_id_and_the_commands(user: Any, registered: dict[str, Any]) -> None:
+async def test_starting_answers_with_the_id_and_the_commands(user: Client, registered: dict[str, Any]) -> None:
     for body in ({"path": "demo/two", "version": 1}, {"catalog_id": registered["catalog_id"]}):
         answer = await user.post("/api/execute", body)
         assert answer.json.keys() == {"execution_id", "status", "commands_generated"}
@@ -17,7 +19,7 @@ async def test_starting_answers_with_the_id_and_the_commands(user: Any, register
         assert isinstance(answer.json["execution_id"], str)
 
 
-async def test_an_idempotency_key_starts_one_execution(user: Any, registered: dict[str, Any]) -> None:
+async def test_an_idempotency_key_starts_one_execution(user: Client, registered: dict[str, Any]) -> None:
     bodies = [(await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")).json for _ in range(2)]
     assert bodies[0]["execution_id"] == bodies[1]["execution_id"]
     assert len((await user.get("/api/executions")).json) == 1
@@ -26,20 +28,20 @@ async def test_an_idempotency_key_starts_one_execution(user: Any, registered: di
     assert (await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k" * 256)).status == 400
 
 
-async def test_starting_at_once_under_one_key_starts_one(user: Any, registered: dict[str, Any]) -> None:
+async def test_starting_at_once_under_one_key_starts_one(user: Client, registered: dict[str, Any]) -> None:
     answers = await asyncio.gather(
         *(user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k") for _ in range(5))
     )
     assert len({answer.json["execution_id"] for answer in answers}) == 1
 
 
-async def test_what_is_not_registered_is_not_started(user: Any) -> None:
+async def test_what_is_not_registered_is_not_started(user: Client) -> None:
     answer = await user.post("/api/execute", {"path": "nowhere"})
     assert (answer.status, answer.json["code"]) == (404, "not_found")
     assert (await user.post("/api/execute", {})).status == 400
 
 
-async def test_a_run_shows_from_start_to_end(user: Any, hands: Any, started: str) -> None:
+async def test_a_run_shows_from_start_to_end(user: Client, hands: FakeWorker, started: str) -> None:
     status = (await user.get(f"/api/executions/{started}/status")).json
     assert (status["status"], status["current_step"], status["completed_steps"]) == ("RUNNING", "first", [])
     [command] = await hands.claim()
@@ -58,7 +60,7 @@ async def test_a_run_shows_from_start_to_end(user: Any, hands: Any, started: str
     assert (status["completed"], status["failed"], status["current_steps"]) == (True, False, [])
 
 
-async def test_a_failed_run_shows_its_error(user: Any, hands: Any, started: str) -> None:
+async def test_a_failed_run_shows_its_error(user: Client, hands: FakeWorker, started: str) -> None:
     [command] = await hands.claim()
     error = {"kind": "python", "code": "boom", "message": "it broke", "retryable": False}
     await hands.report(command, status="error", error=error)
@@ -67,7 +69,7 @@ async def test_a_failed_run_shows_its_error(user: Any, hands: Any, started: str)
     assert (await user.get(f"/api/executions/{started}/status")).json["failed"]
 
 
-async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: dict[str, Any]) -> None:
+async def test_lists_are_paged_and_filtered(user: Client, hands: FakeWorker, registered: dict[str, Any]) -> None:
     ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(3)]
     # those of one millisecond are in no order
     ids.sort(key=int)
@@ -87,7 +89,7 @@ async def test_lists_are_paged_and_filtered(user: Any, hands: Any, registered: d
     assert (await user.get("/api/executions", status="ODD")).status == 400
 
 
-async def test_a_path_with_a_slash_around_it_is_the_path(user: Any, started: str) -> None:
+async def test_a_path_with_a_slash_around_it_is_the_path(user: Client, started: str) -> None:
     for path in ("demo/", "/demo", "/demo/two/", "demo/two"):
         assert [entry["execution_id"] for entry in (await user.get("/api/executions", path=path)).json] == [started], (
             path
@@ -100,7 +102,7 @@ async def test_a_path_with_a_slash_around_it_is_the_path(user: Any, started: str
         assert "give a path, such as team/load" in str(answer.json), answer.json
 
 
-async def test_a_time_that_ends_before_it_begins_is_refused(user: Any, started: str) -> None:
+async def test_a_time_that_ends_before_it_begins_is_refused(user: Client, started: str) -> None:
     for since, until in (("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"), ("2026-01-01T00:00:00Z",) * 2):
         answer = await user.get("/api/executions", since=since, until=until)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
@@ -108,7 +110,7 @@ async def test_a_time_that_ends_before_it_begins_is_refused(user: Any, started: 
         assert fault["message"] == "until has to be later than since: nothing begins between the two"
 
 
-async def test_lists_are_narrowed_to_a_time_and_to_who_started_them(user: Any, registered: dict[str, Any]) -> None:
+async def test_lists_are_narrowed_to_a_time_and_to_who_started_them(user: Client, registered: dict[str, Any]) -> None:
     started = []
     for name in ("ada", "ada", "eve", "ada"):
         user.headers["x-noetl-user"] = name
@@ -134,7 +136,7 @@ async def test_lists_are_narrowed_to_a_time_and_to_who_started_them(user: Any, r
         assert (await user.get("/api/executions", **wrong)).status == 400, wrong
 
 
-async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, registered: dict[str, Any]) -> None:
+async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Client, registered: dict[str, Any]) -> None:
     await asyncio.gather(*(user.post("/api/execute", {"path": "demo/two"}) for _ in range(101)))
     first = await user.get("/api/executions")
     last = first.json[-1]["execution_id"]
@@ -142,7 +144,7 @@ async def test_a_page_has_a_hundred_unless_it_is_asked_for_another(user: Any, re
     assert len((await user.get("/api/executions", before=last)).json) == 1
 
 
-async def test_the_detail_has_a_page_of_events_the_newest_first(user: Any, hands: Any, started: str) -> None:
+async def test_the_detail_has_a_page_of_events_the_newest_first(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     detail = (await user.get(f"/api/executions/{started}", page_size=2)).json
     seqs = [event["seq"] for event in detail["events"]]
@@ -154,7 +156,7 @@ async def test_the_detail_has_a_page_of_events_the_newest_first(user: Any, hands
     assert (without["events"], without["pagination"], without["events_included"]) == ([], None, False)
 
 
-async def test_events_come_in_order_after_a_position(user: Any, hands: Any, started: str) -> None:
+async def test_events_come_in_order_after_a_position(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     every = await user.get(f"/api/executions/{started}/events")
     assert [event["seq"] for event in every.json] == list(range(1, len(every.json) + 1))
@@ -168,7 +170,7 @@ async def test_events_come_in_order_after_a_position(user: Any, hands: Any, star
 
 
 async def test_waiting_ends_when_something_happens(
-    user: Any, hands: Any, started: str, wakeups: Wakeups, database: Database
+    user: Client, hands: FakeWorker, started: str, wakeups: Wakeups, database: Database
 ) -> None:
     head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
@@ -181,7 +183,7 @@ async def test_waiting_ends_when_something_happens(
 
 
 async def test_waiting_ends_without_a_wake_up_too(
-    user: Any, hands: Any, started: str, wakeups: Wakeups, monkeypatch: Any
+    user: Client, hands: FakeWorker, started: str, wakeups: Wakeups, monkeypatch: Any
 ) -> None:
     """As when another instance commits."""
     monkeypatch.setattr(wakeups, "_waiting", {})
@@ -195,19 +197,19 @@ async def test_waiting_ends_without_a_wake_up_too(
     assert [event["event_type"] for event in found.json] == ["execution.cancelled"]
 
 
-async def test_waiting_for_what_has_ended_answers_at_once(user: Any, hands: Any, started: str) -> None:
+async def test_waiting_for_what_has_ended_answers_at_once(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     last = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     found = await asyncio.wait_for(user.get(f"/api/executions/{started}/events", after=last, wait=60), 10)
     assert (found.json, found.headers["noetl-execution-status"]) == ([], "COMPLETED")
 
 
-async def test_waiting_is_bounded(user: Any, started: str) -> None:
+async def test_waiting_is_bounded(user: Client, started: str) -> None:
     assert (await user.get(f"/api/executions/{started}/events", wait=61)).status == 400
     assert (await user.get(f"/api/executions/{started}/events", after=99, wait=0.05)).json == []
 
 
-async def test_a_cancelled_run_is_cancelled_once(user: Any, hands: Any, started: str) -> None:
+async def test_a_cancelled_run_is_cancelled_once(user: Client, hands: FakeWorker, started: str) -> None:
     answer = (await user.post(f"/api/executions/{started}/cancel", {"reason": "enough"})).json
     assert (answer["status"], answer["cancelled_executions"]) == ("cancelled", [started])
     again = (await user.post(f"/api/executions/{started}/cancel")).json
@@ -217,7 +219,7 @@ async def test_a_cancelled_run_is_cancelled_once(user: Any, hands: Any, started:
 
 
 async def test_running_again_takes_the_first_input_and_what_is_laid_over_it(
-    user: Any, registered: dict[str, Any], playbook: str
+    user: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     payload = {"a": {"b": 5}, "z": 1, "ctx": {"k": "v"}}
     first = (await user.post("/api/execute", {"path": "demo/two", "payload": payload})).json["execution_id"]
@@ -231,7 +233,7 @@ async def test_running_again_takes_the_first_input_and_what_is_laid_over_it(
     assert (await user.get(f"/api/executions/{second}")).json["version"] == 1
 
 
-async def test_what_is_not_there_is_not_found(user: Any) -> None:
+async def test_what_is_not_there_is_not_found(user: Client) -> None:
     for path in ("1", "1/status", "1/events", "abc", "abc/events", "99999999999999999999"):
         answer = await user.get(f"/api/executions/{path}")
         assert (answer.status, answer.json["code"]) == (404, "not_found"), path
@@ -239,12 +241,12 @@ async def test_what_is_not_there_is_not_found(user: Any) -> None:
     assert (await user.post("/api/executions/1/rerun")).status == 404
 
 
-async def test_finalizing_by_force_does_not_exist(user: Any, started: str) -> None:
+async def test_finalizing_by_force_does_not_exist(user: Client, started: str) -> None:
     assert (await user.post(f"/api/executions/{started}/finalize")).status == 404
 
 
 async def test_a_key_answers_as_before_when_a_new_version_was_registered_meanwhile(
-    user: Any, registered: dict[str, Any], playbook: str
+    user: Client, registered: dict[str, Any], playbook: str
 ) -> None:
     first = (await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")).json
     newer = await user.post("/api/catalog/register", {"content": playbook + "  - {step: more, tool: {kind: noop}}\n"})
@@ -255,7 +257,9 @@ async def test_a_key_answers_as_before_when_a_new_version_was_registered_meanwhi
     assert asked.status == 409, "that is another request: it names the version that did not run"
 
 
-async def test_a_payload_that_cannot_be_stored_is_refused_with_its_place(user: Any, registered: dict[str, Any]) -> None:
+async def test_a_payload_that_cannot_be_stored_is_refused_with_its_place(
+    user: Client, registered: dict[str, Any]
+) -> None:
     for payload, pointer in (
         ({"deep": [{"n": 2**64}]}, "/payload/deep/0/n"),
         ({"text": "a\0b"}, "/payload/text"),

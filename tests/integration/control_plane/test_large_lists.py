@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 import pytest
+from tests.integration.control_plane.conftest import Client
 
 from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
 from noetl_serverless.protocol import WIRE
@@ -20,7 +21,7 @@ HUGE = 17
 
 
 @pytest.fixture
-async def large(user: Any, database: Database, started: str) -> str:
+async def large(user: Client, database: Database, started: str) -> str:
     """An execution whose log is much larger than an answer may be."""
     payload = orjson.dumps({"data": "x" * 900_000}).decode()
     huge = orjson.dumps({"data": "y" * (PAGE_BYTES + 1000)}).decode()
@@ -38,7 +39,7 @@ async def large(user: Any, database: Database, started: str) -> str:
     return started
 
 
-async def pages(user: Any, path: str, **query: Any) -> list[list[Any]]:
+async def pages(user: Client, path: str, **query: Any) -> list[list[Any]]:
     """All pages of a list, by their links."""
     found: list[list[Any]] = []
     while True:
@@ -53,7 +54,7 @@ async def pages(user: Any, path: str, **query: Any) -> list[list[Any]]:
         query = dict(parse_qsl(match[1]))
 
 
-async def test_a_log_is_read_page_by_page(user: Any, large: str) -> None:
+async def test_a_log_is_read_page_by_page(user: Client, large: str) -> None:
     found = await pages(user, f"/api/executions/{large}/events", limit=5000)
     assert [event["seq"] for page in found for event in page] == list(range(1, EVENTS + 1))
     assert len(found) > EVENTS * 900_000 // PAGE_BYTES
@@ -68,12 +69,12 @@ async def test_a_page_does_not_read_what_it_has_no_room_for(database: Database, 
     assert count == 2 + PAGE_BYTES // 900_000 + 1
 
 
-async def test_of_one_type_too(user: Any, large: str) -> None:
+async def test_of_one_type_too(user: Client, large: str) -> None:
     found = await pages(user, f"/api/executions/{large}/events", event_type="call.done")
     assert [event["seq"] for page in found for event in page] == list(range(3, EVENTS + 1))
 
 
-async def test_a_payload_that_a_list_leaves_out_is_read_in_parts(user: Any, large: str) -> None:
+async def test_a_payload_that_a_list_leaves_out_is_read_in_parts(user: Client, large: str) -> None:
     path = f"/api/executions/{large}/events/{HUGE}/payload"
     content = b""
     while True:
@@ -86,7 +87,7 @@ async def test_a_payload_that_a_list_leaves_out_is_read_in_parts(user: Any, larg
         assert (await user.get(f"/api/executions/{large}/events/{seq}/payload")).status == 404
 
 
-async def test_the_detail_names_every_event_of_its_page(user: Any, large: str) -> None:
+async def test_the_detail_names_every_event_of_its_page(user: Client, large: str) -> None:
     answer = await user.get(f"/api/executions/{large}")
     assert len(answer.body) < ANSWER_BYTES
     events = answer.json["events"]
@@ -97,7 +98,7 @@ async def test_the_detail_names_every_event_of_its_page(user: Any, large: str) -
 
 
 async def test_a_list_of_executions_with_large_results_is_read_page_by_page(
-    user: Any, database: Database, registered: dict[str, Any]
+    user: Client, database: Database, registered: dict[str, Any]
 ) -> None:
     ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(12)]
     # those of one millisecond are in no order
@@ -109,7 +110,7 @@ async def test_a_list_of_executions_with_large_results_is_read_page_by_page(
     assert [len(page) for page in found] == [4, 4, 4]
 
 
-async def test_a_catalog_with_large_workloads_is_read_page_by_page(user: Any, database: Database) -> None:
+async def test_a_catalog_with_large_workloads_is_read_page_by_page(user: Client, database: Database) -> None:
     for number in range(6):
         text = (
             f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: p, path: big/p{number}}}\n"
@@ -129,7 +130,7 @@ async def test_a_catalog_with_large_workloads_is_read_page_by_page(user: Any, da
 
 
 async def test_a_recording_has_room_for_some_results_and_commands_and_lists_give_the_rest(
-    user: Any, database: Database, started: str
+    user: Client, database: Database, started: str
 ) -> None:
     await database.run(
         "INSERT INTO noetl.result_ref (execution_id, key, ref, store, bytes, sha256, content_type, scope) "
@@ -174,7 +175,7 @@ async def looping(database: Database, started: str) -> str:
     return started
 
 
-async def test_a_manifest_is_read_page_by_page(user: Any, worker: Any, looping: str) -> None:
+async def test_a_manifest_is_read_page_by_page(user: Client, worker: Client, looping: str) -> None:
     path = f"/api/results/manifest/{looping}/each/1"
     for caller, headers in ((worker, {WIRE: "2"}), (user, {})):
         after, items = 0, []
@@ -188,7 +189,7 @@ async def test_a_manifest_is_read_page_by_page(user: Any, worker: Any, looping: 
 
 
 async def test_a_worker_that_knows_no_pages_gets_a_manifest_whole_or_waits_for_one_that_does(
-    worker: Any, database: Database, looping: str
+    worker: Client, database: Database, looping: str
 ) -> None:
     path = f"/api/results/manifest/{looping}/each/1"
     answer = await worker.get(path)
@@ -202,7 +203,7 @@ async def test_a_worker_that_knows_no_pages_gets_a_manifest_whole_or_waits_for_o
     assert answer.json["next"] is None
 
 
-async def test_the_results_of_a_loop_are_read_page_by_page(user: Any, database: Database, looping: str) -> None:
+async def test_the_results_of_a_loop_are_read_page_by_page(user: Client, database: Database, looping: str) -> None:
     started = looping
     after, lengths = 0, []
     while after is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
@@ -36,14 +37,14 @@ def fault() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture
-async def quarantined(user: Any, hands: Any, started: str, fault: pytest.MonkeyPatch) -> str:
+async def quarantined(user: Client, hands: FakeWorker, started: str, fault: pytest.MonkeyPatch) -> str:
     [command] = await hands.claim()
     answer = await hands.report(command, data={"rows": "x" * 10_000})
     assert answer["results"][0]["status"] == "accepted"
     return started
 
 
-async def test_it_is_listed_and_shown_with_what_is_kept(user: Any, quarantined: str) -> None:
+async def test_it_is_listed_and_shown_with_what_is_kept(user: Client, quarantined: str) -> None:
     [listed] = (await user.get("/api/quarantine")).json
     error = listed.pop("error")
     assert listed.pop("at")
@@ -59,7 +60,9 @@ async def test_it_is_listed_and_shown_with_what_is_kept(user: Any, quarantined: 
     assert fact["beginning"].startswith('{"data":{"rows":"xxx')
 
 
-async def test_a_page_leads_to_the_next(user: Any, hands: Any, registered: Any, fault: pytest.MonkeyPatch) -> None:
+async def test_a_page_leads_to_the_next(
+    user: Client, hands: FakeWorker, registered: dict[str, Any], fault: pytest.MonkeyPatch
+) -> None:
     ids = [(await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"] for _ in range(3)]
     for command in await hands.claim():
         await hands.report(command, data=1)
@@ -73,7 +76,7 @@ async def test_a_page_leads_to_the_next(user: Any, hands: Any, registered: Any, 
     assert (await user.get("/api/quarantine", limit=101)).status == 400
 
 
-async def test_the_execution_says_that_it_is_in_quarantine(user: Any, quarantined: str) -> None:
+async def test_the_execution_says_that_it_is_in_quarantine(user: Client, quarantined: str) -> None:
     for place in ("", "/status"):
         entry = (await user.get(f"/api/executions/{quarantined}{place}")).json
         assert (entry["status"], entry["quarantined"]) == ("FAILED", True)
@@ -83,7 +86,7 @@ async def test_the_execution_says_that_it_is_in_quarantine(user: Any, quarantine
 
 
 async def test_a_retry_once_the_fault_is_gone_goes_on(
-    user: Any, hands: Any, quarantined: str, fault: pytest.MonkeyPatch
+    user: Client, hands: FakeWorker, quarantined: str, fault: pytest.MonkeyPatch
 ) -> None:
     place = f"/api/quarantine/{quarantined}/retry"
     again = (await user.post(place)).json
@@ -98,7 +101,7 @@ async def test_a_retry_once_the_fault_is_gone_goes_on(
     assert (answer.status, answer.json["code"]) == (409, "conflict")
 
 
-async def test_what_is_dropped_stays_failed(user: Any, quarantined: str) -> None:
+async def test_what_is_dropped_stays_failed(user: Client, quarantined: str) -> None:
     before = (await user.get(f"/api/executions/{quarantined}")).json
     user.headers["x-noetl-user"] = "ada"
     dropped = await user.delete(f"/api/quarantine/{quarantined}")
@@ -113,13 +116,13 @@ async def test_what_is_dropped_stays_failed(user: Any, quarantined: str) -> None
     assert (await user.delete(f"/api/quarantine/{quarantined}")).status == 404
 
 
-async def test_it_can_be_cancelled(user: Any, quarantined: str) -> None:
+async def test_it_can_be_cancelled(user: Client, quarantined: str) -> None:
     answer = (await user.post(f"/api/executions/{quarantined}/cancel", {})).json
     assert (answer["status"], answer["cancelled_executions"]) == ("cancelled", [quarantined])
     assert (await user.get("/api/quarantine")).json == []
 
 
-async def test_what_is_not_in_quarantine_is_not_found(user: Any, started: str) -> None:
+async def test_what_is_not_in_quarantine_is_not_found(user: Client, started: str) -> None:
     for id in (started, "7", "nonsense"):
         assert (await user.get(f"/api/quarantine/{id}")).status == 404, id
         assert (await user.delete(f"/api/quarantine/{id}")).status == 404, id
@@ -128,7 +131,7 @@ async def test_what_is_not_in_quarantine_is_not_found(user: Any, started: str) -
 
 
 async def test_workers_may_not_and_every_change_is_audited(
-    user: Any, worker: Any, quarantined: str, caplog: pytest.LogCaptureFixture
+    user: Client, worker: Client, quarantined: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for answer in (
         await worker.get("/api/quarantine"),
@@ -144,7 +147,7 @@ async def test_workers_may_not_and_every_change_is_audited(
     assert audited == ["retryQuarantined", "dropQuarantined"]
 
 
-async def test_an_end_that_no_arc_fitted_warns(user: Any, hands: Any) -> None:
+async def test_an_end_that_no_arc_fitted_warns(user: Client, hands: FakeWorker) -> None:
     await user.post("/api/catalog/register", {"content": TEXT.format(path="t/unmatched", workflow=UNMATCHED)})
     id = (await user.post("/api/execute", {"path": "t/unmatched"})).json["execution_id"]
     assert (await user.get(f"/api/executions/{id}")).json["warnings"] == []
@@ -156,7 +159,7 @@ async def test_an_end_that_no_arc_fitted_warns(user: Any, hands: Any) -> None:
         assert "no arc of step 'first' was taken" in warning["message"]
 
 
-async def test_an_execution_tells_who_started_it(user: Any, hands: Any, registered: Any) -> None:
+async def test_an_execution_tells_who_started_it(user: Client, hands: FakeWorker, registered: dict[str, Any]) -> None:
     own = (await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"]
     user.headers["x-noetl-user"] = "ada"
     hers = (await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"]
@@ -167,7 +170,7 @@ async def test_an_execution_tells_who_started_it(user: Any, hands: Any, register
 
 
 async def test_its_projections_are_those_of_its_log(
-    user: Any, hands: Any, started: str, fault: pytest.MonkeyPatch
+    user: Client, hands: FakeWorker, started: str, fault: pytest.MonkeyPatch
 ) -> None:
     async def differences() -> Any:
         return (await user.get("/api/replay/validate", execution_id=started)).json["differences"]
@@ -190,7 +193,7 @@ async def test_its_projections_are_those_of_its_log(
 
 
 async def test_a_rebuild_leaves_it_in_quarantine(
-    user: Any, hands: Any, quarantined: str, fault: pytest.MonkeyPatch
+    user: Client, hands: FakeWorker, quarantined: str, fault: pytest.MonkeyPatch
 ) -> None:
     answer = await user.of("operator").post("/api/replay/rebuild", {"execution_id": quarantined})
     assert answer.status == 200, answer.body

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.engine.events import CALL_DONE, Event
 from noetl_serverless.orchestrator.notifications import Doorbell
@@ -31,30 +33,30 @@ workflow:
 
 
 @pytest.fixture
-async def looping(user: Any) -> str:
+async def looping(user: Client) -> str:
     """An execution with two frames out, of which nothing has come back."""
     assert (await user.post("/api/catalog/register", {"content": LOOP})).status == 200
     return str((await user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
 
 
-def operator(user: Any) -> Any:
+def operator(user: Client) -> Any:
     return user.of("operator")
 
 
-async def validate(user: Any, id: str) -> list[dict[str, Any]]:
+async def validate(user: Client, id: str) -> list[dict[str, Any]]:
     answer = await user.get("/api/replay/validate", execution_id=id)
     assert answer.status == 200, answer.body
     assert answer.json["valid"] is (answer.json["differences"] == [])
     return answer.json["differences"]  # type: ignore[no-any-return]
 
 
-async def rebuild(user: Any, id: str) -> dict[str, Any]:
+async def rebuild(user: Client, id: str) -> dict[str, Any]:
     answer = await operator(user).post("/api/replay/rebuild", {"execution_id": id})
     assert answer.status == 200, answer.body
     return answer.json["executions"][0]  # type: ignore[no-any-return]
 
 
-async def work(hands: Any, *commands: dict[str, Any]) -> list[dict[str, Any]]:
+async def work(hands: FakeWorker, *commands: dict[str, Any]) -> list[dict[str, Any]]:
     """Do these; gives what came with the answers."""
     more: list[dict[str, Any]] = []
     for command in commands:
@@ -69,12 +71,12 @@ async def work(hands: Any, *commands: dict[str, Any]) -> list[dict[str, Any]]:
     return more
 
 
-async def work_all(hands: Any, *commands: dict[str, Any]) -> None:
+async def work_all(hands: FakeWorker, *commands: dict[str, Any]) -> None:
     while commands:
         commands = tuple(await work(hands, *commands))
 
 
-async def test_the_state_is_what_it_was_at_any_event(user: Any, started: str, hands: Any) -> None:
+async def test_the_state_is_what_it_was_at_any_event(user: Client, started: str, hands: FakeWorker) -> None:
     await hands.finish()
     whole = (await user.get("/api/replay/state", execution_id=started)).json
     assert whole["surfaces"]["execution"]["status"] == "COMPLETED"
@@ -91,7 +93,7 @@ async def test_the_state_is_what_it_was_at_any_event(user: Any, started: str, ha
     assert same["checksums"]["commands"] == before["checksums"]["commands"]
 
 
-async def test_the_state_is_what_it_was_at_an_instant(user: Any, started: str, hands: Any) -> None:
+async def test_the_state_is_what_it_was_at_an_instant(user: Client, started: str, hands: FakeWorker) -> None:
     await hands.finish()
     first = (await user.get(f"/api/executions/{started}/events", limit=1)).json[0]["timestamp"]
     early = (datetime.fromisoformat(first) - timedelta(seconds=1)).isoformat()
@@ -102,7 +104,7 @@ async def test_the_state_is_what_it_was_at_an_instant(user: Any, started: str, h
     assert everything["surfaces"]["execution"]["status"] == "COMPLETED"
 
 
-async def test_a_limit_that_cuts_says_so(user: Any, started: str) -> None:
+async def test_a_limit_that_cuts_says_so(user: Client, started: str) -> None:
     cut = (await user.get("/api/replay/state", execution_id=started, limit=1)).json
     assert (cut["event_count"], cut["complete"]) == (1, False)
 
@@ -117,22 +119,22 @@ async def test_a_limit_that_cuts_says_so(user: Any, started: str) -> None:
         {"limit": 100_001},
     ],
 )
-async def test_what_cannot_be_replayed_is_refused(user: Any, started: str, wrong: dict[str, Any]) -> None:
+async def test_what_cannot_be_replayed_is_refused(user: Client, started: str, wrong: dict[str, Any]) -> None:
     assert (await user.get("/api/replay/state", execution_id=started, **wrong)).status == 400
 
 
-async def test_an_execution_that_is_not_there_is_not_found(user: Any) -> None:
+async def test_an_execution_that_is_not_there_is_not_found(user: Client) -> None:
     for path in ("/api/replay/state", "/api/replay/validate"):
         assert (await user.get(path, execution_id="5")).status == 404
     assert (await user.get("/api/executions/5/recording")).status == 404
     assert (await operator(user).post("/api/replay/rebuild", {"execution_id": "5"})).status == 404
 
 
-async def test_only_an_operator_may_rebuild(user: Any, started: str) -> None:
+async def test_only_an_operator_may_rebuild(user: Client, started: str) -> None:
     assert (await user.post("/api/replay/rebuild", {"execution_id": started})).status == 403
 
 
-async def test_projections_are_what_the_log_says(user: Any, looping: str, hands: Any) -> None:
+async def test_projections_are_what_the_log_says(user: Client, looping: str, hands: FakeWorker) -> None:
     assert await validate(user, looping) == []
     one, two = await hands.claim()
     assert await validate(user, looping) == []
@@ -160,7 +162,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-async def test_damage_is_found_and_mended(user: Any, looping: str, hands: Any, database: Database, what: str) -> None:
+async def test_damage_is_found_and_mended(
+    user: Client, looping: str, hands: FakeWorker, database: Database, what: str
+) -> None:
     await work(hands, (await hands.claim())[0])
     await database.run(DAMAGE[what])
     found = await validate(user, looping)
@@ -171,7 +175,7 @@ async def test_damage_is_found_and_mended(user: Any, looping: str, hands: Any, d
 
 
 async def test_a_lost_row_of_an_execution_comes_back_and_it_goes_on(
-    user: Any, looping: str, hands: Any, database: Database
+    user: Client, looping: str, hands: FakeWorker, database: Database
 ) -> None:
     await database.run("DELETE FROM noetl.execution")
     assert [entry["projection"] for entry in await validate(user, looping)] == ["execution"]
@@ -182,7 +186,7 @@ async def test_a_lost_row_of_an_execution_comes_back_and_it_goes_on(
 
 
 async def test_everything_is_rebuilt_from_nothing_while_it_runs(
-    user: Any, looping: str, started: str, hands: Any, database: Database
+    user: Client, looping: str, started: str, hands: FakeWorker, database: Database
 ) -> None:
     held = await hands.claim()
     for table in ("command", "stage", "frame", "result_ref"):
@@ -208,7 +212,9 @@ async def test_everything_is_rebuilt_from_nothing_while_it_runs(
         assert await validate(user, id) == []
 
 
-async def test_what_is_rebuilt_weighs_what_its_playbook_says(user: Any, hands: Any, database: Database) -> None:
+async def test_what_is_rebuilt_weighs_what_its_playbook_says(
+    user: Client, hands: FakeWorker, database: Database
+) -> None:
     heavy = LOOP.replace("workflow:", "executor: {spec: {weight: 70}}\nworkflow:", 1)
     assert (await user.post("/api/catalog/register", {"content": heavy})).status == 200
     id = str((await user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
@@ -218,13 +224,13 @@ async def test_what_is_rebuilt_weighs_what_its_playbook_says(user: Any, hands: A
     assert await database.run(weights) == [[70], [70]]
 
 
-async def test_a_rebuild_counts_the_leases_it_costs(user: Any, looping: str, hands: Any) -> None:
+async def test_a_rebuild_counts_the_leases_it_costs(user: Client, looping: str, hands: FakeWorker) -> None:
     assert len(await hands.claim()) == 2
     assert (await rebuild(user, looping))["leases"] == 2
     assert (await rebuild(user, looping))["leases"] == 0
 
 
-async def test_a_recording_holds_the_playbook_that_ran(user: Any, started: str, playbook: str) -> None:
+async def test_a_recording_holds_the_playbook_that_ran(user: Client, started: str, playbook: str) -> None:
     await user.post("/api/catalog/register", {"content": playbook.replace("result = 2", "result = 3")})
     found = (await user.get(f"/api/executions/{started}/recording")).json
     assert found["playbook"] == playbook
@@ -235,7 +241,7 @@ async def test_a_recording_holds_the_playbook_that_ran(user: Any, started: str, 
     ]
 
 
-async def test_a_recording_says_who_has_what_is_out(user: Any, started: str, hands: Any) -> None:
+async def test_a_recording_says_who_has_what_is_out(user: Client, started: str, hands: FakeWorker) -> None:
     await hands.claim()
     (row,) = (await user.get(f"/api/executions/{started}/recording")).json["commands"]
     assert (row["status"], row["worker"], row["deliveries"]) == ("running", "w-1", 1)
@@ -243,7 +249,7 @@ async def test_a_recording_says_who_has_what_is_out(user: Any, started: str, han
 
 
 async def test_a_stored_result_is_read_in_parts(
-    user: Any, started: str, hands: Any, app: Any, results_url: str, monkeypatch: Any
+    user: Client, started: str, hands: FakeWorker, app: Starlette, results_url: str, monkeypatch: Any
 ) -> None:
     store = FsspecResultStore(results_url)
     stored = await store.put(f"{started}/first/0.json", b'"0123456789"')
@@ -268,7 +274,7 @@ async def test_a_stored_result_is_read_in_parts(
 
 
 async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_a_rebuild(
-    user: Any, started: str, hands: Any, database: Database
+    user: Client, started: str, hands: FakeWorker, database: Database
 ) -> None:
     (command,) = await hands.claim()
     uri = f"noetl://execution/{started}/result/first/00000000"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client, FakeWorker
 
 LOOP = """\
 apiVersion: noetl.io/v2
@@ -16,14 +17,14 @@ workflow:
 
 
 @pytest.fixture
-async def looping(user: Any) -> str:
+async def looping(user: Client) -> str:
     answer = await user.post("/api/catalog/register", {"content": LOOP})
     assert answer.status == 200, answer.body
     return str((await user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
 
 
 async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
-    user: Any, worker: Any, hands: Any, looping: str
+    user: Client, worker: Client, hands: FakeWorker, looping: str
 ) -> None:
     ref = {
         "kind": "result_ref",
@@ -56,7 +57,7 @@ async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
     assert [part["start"] for part in answer["refs"]] == [1]
 
 
-async def test_a_step_that_is_no_loop_has_no_loop_results(user: Any, started: str) -> None:
+async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:
     answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="first")
     assert answer.status == 404
     assert (await user.get("/api/aggregate/loop/results", execution_id=started)).status == 400

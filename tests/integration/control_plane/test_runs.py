@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.store.connection import Database
 
@@ -26,19 +27,19 @@ JOIN = """\
 """
 
 
-async def start(user: Any, workflow: str, path: str = "demo/t") -> str:
+async def start(user: Client, workflow: str, path: str = "demo/t") -> str:
     text = TEXT.format(path=path, workflow=workflow)
     assert (await user.post("/api/catalog/register", {"content": text})).status == 200
     return str((await user.post("/api/execute", {"path": path})).json["execution_id"])
 
 
-async def under_way(user: Any, execution_id: str) -> list[dict[str, Any]]:
+async def under_way(user: Client, execution_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (await user.get(f"/api/executions/{execution_id}/status")).json["under_way"]
     return found
 
 
 async def test_a_step_is_queued_then_running_then_delayed_then_queued_again(
-    user: Any, hands: Any, started: str, database: Database
+    user: Client, hands: FakeWorker, started: str, database: Database
 ) -> None:
     [step] = await under_way(user, started)
     assert (step["step"], step["status"], step["queued"], step["worker"]) == ("first", "queued", 1, None)
@@ -59,7 +60,9 @@ async def test_a_step_is_queued_then_running_then_delayed_then_queued_again(
     assert timedelta(seconds=30) < due - datetime.now(UTC) <= timedelta(seconds=60)
 
 
-async def test_a_step_that_waits_for_its_sub_playbook_is_parked(user: Any, hands: Any, registered: Any) -> None:
+async def test_a_step_that_waits_for_its_sub_playbook_is_parked(
+    user: Client, hands: FakeWorker, registered: dict[str, Any]
+) -> None:
     parent = await start(user, CALL)
     [command] = await hands.claim()
     await hands.report(command, status="parked", child={"path": "demo/two", "payload": {}})
@@ -70,7 +73,7 @@ async def test_a_step_that_waits_for_its_sub_playbook_is_parked(user: Any, hands
     assert [step["status"] for step in await under_way(user, child)] == ["running"]
 
 
-async def test_a_loop_tells_how_many_of_its_frames_wait_and_run(user: Any, hands: Any) -> None:
+async def test_a_loop_tells_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     [step] = await under_way(user, execution_id)
     assert (step["status"], step["queued"], step["running"]) == ("queued", 2, 0)
@@ -80,7 +83,7 @@ async def test_a_loop_tells_how_many_of_its_frames_wait_and_run(user: Any, hands
     assert (step["status"], step["queued"], step["running"]) == ("running", 1, 1)
 
 
-async def test_a_join_waits(user: Any, hands: Any) -> None:
+async def test_a_join_waits(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, JOIN)
     [command] = await hands.claim()
     following = (await hands.report(command, data=1))["commands"]
@@ -89,7 +92,7 @@ async def test_a_join_waits(user: Any, hands: Any) -> None:
     assert statuses == {"right": "running", "join": "waiting"}
 
 
-async def test_of_what_has_ended_nothing_is_under_way(user: Any, hands: Any, started: str) -> None:
+async def test_of_what_has_ended_nothing_is_under_way(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     assert await under_way(user, started) == []
 
@@ -112,7 +115,9 @@ def attempt(number: int, **more: Any) -> dict[str, Any]:
     return {"attempt": number, "task": "first", "error": error, **times, "worker": "w-1", **more}
 
 
-async def test_the_failed_attempts_of_a_step_are_told_with_its_times(user: Any, hands: Any, started: str) -> None:
+async def test_the_failed_attempts_of_a_step_are_told_with_its_times(
+    user: Client, hands: FakeWorker, started: str
+) -> None:
     [command] = await hands.claim()
     lost = [{"worker": "w-0", "delivery": 1, "claimed_at": 1_700_000_000_000, "lease_until": 1_700_000_030_000}]
     await hands.report(command, data=1, meta=meta([attempt(1), attempt(2)], attempts_dropped=5, lost=lost))
@@ -130,7 +135,7 @@ async def test_the_failed_attempts_of_a_step_are_told_with_its_times(user: Any, 
     assert [(entry["worker"], entry["delivery"]) for entry in run["lost"]] == [("w-0", 1)]
 
 
-async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user: Any, hands: Any) -> None:
+async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     while frames := await hands.claim():
         for frame in frames:
@@ -148,7 +153,7 @@ async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user:
     assert [entry["index"] for entry in run["attempts"]] == [0]
 
 
-async def test_runs_are_paged(user: Any, hands: Any, started: str) -> None:
+async def test_runs_are_paged(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     first = await user.get(f"/api/executions/{started}/runs", limit=1)
     [run] = first.json
@@ -160,7 +165,7 @@ async def test_runs_are_paged(user: Any, hands: Any, started: str) -> None:
 
 
 @pytest.mark.parametrize("query", [{"step": "second"}, {"failed": "true"}])
-async def test_runs_are_filtered(user: Any, hands: Any, started: str, query: dict[str, str]) -> None:
+async def test_runs_are_filtered(user: Client, hands: FakeWorker, started: str, query: dict[str, str]) -> None:
     await hands.finish()
     found = (await user.get(f"/api/executions/{started}/runs", **query)).json
     assert [run["step"] for run in found] == (["second"] if "step" in query else [])

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.conftest import Client
 
 pytestmark = pytest.mark.usefixtures("registered")
 
 BODY = {"name": "daily", "playbook_path": "demo/two", "cron": "30 6 * * *", "timezone": "Europe/Berlin"}
 
 
-async def test_a_schedule_lives_from_creation_to_deletion(user: Any) -> None:
+async def test_a_schedule_lives_from_creation_to_deletion(user: Client) -> None:
     made = await user.post("/api/schedules", {**BODY, "payload": {"z": 1}})
     assert made.status == 201
     assert (made.json["enabled"], made.json["missed_policy"]) == (True, "fire_once")
@@ -28,7 +29,7 @@ async def test_a_schedule_lives_from_creation_to_deletion(user: Any) -> None:
     assert (await user.get("/api/schedules/daily")).status == 404
 
 
-async def test_a_trigger_runs_the_playbook_now(user: Any) -> None:
+async def test_a_trigger_runs_the_playbook_now(user: Client) -> None:
     made = (await user.post("/api/schedules", {**BODY, "input_payload": {"z": 1, "a": {"b": 9}}})).json
     answer = await user.post("/api/schedules/daily/trigger", {"payload": {"z": 2}})
     execution_id = answer.json["execution_id"]
@@ -39,12 +40,12 @@ async def test_a_trigger_runs_the_playbook_now(user: Any) -> None:
     assert shown["next_run_at"] == made["next_run_at"]
 
 
-async def test_a_schedule_of_what_is_not_there_is_refused(user: Any) -> None:
+async def test_a_schedule_of_what_is_not_there_is_refused(user: Client) -> None:
     assert (await user.post("/api/schedules", {**BODY, "playbook_path": "nowhere"})).status == 404
     assert (await user.post("/api/schedules", {**BODY, "playbook_version": 7})).status == 404
 
 
-async def test_a_name_is_taken_once(user: Any) -> None:
+async def test_a_name_is_taken_once(user: Client) -> None:
     await user.post("/api/schedules", BODY)
     again = await user.post("/api/schedules", BODY)
     assert (again.status, again.json["code"]) == (409, "conflict")
@@ -63,12 +64,12 @@ async def test_a_name_is_taken_once(user: Any) -> None:
         {"surprise": 1},
     ],
 )
-async def test_what_cannot_run_is_refused(user: Any, wrong: dict[str, Any]) -> None:
+async def test_what_cannot_run_is_refused(user: Client, wrong: dict[str, Any]) -> None:
     answer = await user.post("/api/schedules", {**BODY, **wrong})
     assert (answer.status, answer.json["code"]) == (400, "invalid_request")
 
 
-async def test_what_is_not_there_is_not_found(user: Any) -> None:
+async def test_what_is_not_there_is_not_found(user: Client) -> None:
     for verb in ("enable", "disable", "trigger"):
         assert (await user.post(f"/api/schedules/nothing/{verb}")).status == 404
     assert (await user.delete("/api/schedules/nothing")).status == 404

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.integration.worker.conftest import own
+from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
 from noetl_serverless.worker.drain import drain, reporter
@@ -31,7 +31,7 @@ async def eventually(condition: Any) -> None:
 # -- claiming and reporting
 
 
-async def test_what_the_bus_points_to_is_run_and_reported(yard: Any) -> None:
+async def test_what_the_bus_points_to_is_run_and_reported(yard: Yard) -> None:
     await yard.send("a", "b", "c")
     summary = await yard.worker().drain(10)
     assert (summary["status"], summary["claimed"], summary["done"], summary["more"]) == ("drained", 3, 3, False)
@@ -41,13 +41,13 @@ async def test_what_the_bus_points_to_is_run_and_reported(yard: Any) -> None:
     assert yard.plane.unauthorised == 0
 
 
-async def test_pointers_are_acknowledged(yard: Any) -> None:
+async def test_pointers_are_acknowledged(yard: Yard) -> None:
     await yard.send("a")
     await yard.worker().drain(10)
     assert yard.notifier._taken == {}
 
 
-async def test_what_the_ring_names_is_claimed_before_the_bus_points_to_it(yard: Any) -> None:
+async def test_what_the_ring_names_is_claimed_before_the_bus_points_to_it(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     draining = asyncio.create_task(yard.worker().drain(10, named=named))
     await eventually(lambda: yard.plane.claims)
@@ -58,7 +58,7 @@ async def test_what_the_ring_names_is_claimed_before_the_bus_points_to_it(yard: 
     assert await yard.notifier.pull("shared", 10, 0) == []
 
 
-async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Any) -> None:
+async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     await yard.notifier.publish("shared", named)
     worker = yard.worker()
@@ -70,7 +70,7 @@ async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Any) -> N
     assert len(yard.plane.claims) == 2
 
 
-async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_pointed_to(yard: Any) -> None:
+async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_pointed_to(yard: Yard) -> None:
     held = asyncio.Event()
 
     async def hang_once(n: Any) -> Any:
@@ -93,7 +93,7 @@ async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_poi
     assert yard.notifier._taken == {}
 
 
-async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it_is_pointed_to(yard: Any) -> None:
+async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it_is_pointed_to(yard: Yard) -> None:
     held = asyncio.Event()
 
     async def hold(n: Any) -> Any:
@@ -119,7 +119,7 @@ async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it
     assert [claim.commands for claim in yard.plane.claims].count(named) == 2
 
 
-async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_when_it_is_pointed_to(yard: Any) -> None:
+async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_when_it_is_pointed_to(yard: Yard) -> None:
     held = asyncio.Event()
 
     async def hold(n: Any) -> Any:
@@ -136,21 +136,21 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
     assert (summary["done"], yard.tool.ran) == (2, ["a", "b"]), "its pointer was acknowledged unread"
 
 
-async def test_a_ring_that_names_what_another_took_leads_to_nothing(yard: Any) -> None:
+async def test_a_ring_that_names_what_another_took_leads_to_nothing(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     yard.plane.pending.clear()
     summary = await yard.worker().drain(10, named=named)
     assert (summary["status"], summary["claimed"], summary["more"]) == ("drained", 0, False)
 
 
-async def test_no_more_is_claimed_by_name_than_it_may_run_at_once(yard: Any) -> None:
+async def test_no_more_is_claimed_by_name_than_it_may_run_at_once(yard: Yard) -> None:
     named = yard.plane.add(*(yard.plane.command(name, own(name)) for name in "abcde"))
     await yard.notifier.publish("shared", named)
     assert (await yard.worker(max_in_flight=2).drain(10, named=named))["done"] == 5
     assert len(yard.plane.claims[0].commands) == 2
 
 
-async def test_a_pointer_to_what_is_gone_is_acknowledged(yard: Any) -> None:
+async def test_a_pointer_to_what_is_gone_is_acknowledged(yard: Yard) -> None:
     await yard.send("a")
     yard.plane.pending.clear()
     summary = await yard.worker().drain(10)
@@ -158,7 +158,7 @@ async def test_a_pointer_to_what_is_gone_is_acknowledged(yard: Any) -> None:
     assert yard.notifier._taken == {}
 
 
-async def test_a_chain_needs_one_claim_and_a_report_per_step(yard: Any) -> None:
+async def test_a_chain_needs_one_claim_and_a_report_per_step(yard: Yard) -> None:
     yard.plane.follow = chain(yard.plane, 30)
     await yard.send("0", execution="7")
     await yard.worker().drain(10)
@@ -167,7 +167,7 @@ async def test_a_chain_needs_one_claim_and_a_report_per_step(yard: Any) -> None:
     assert len(yard.plane.reports) == 30
 
 
-async def test_a_playbook_is_sent_once(yard: Any) -> None:
+async def test_a_playbook_is_sent_once(yard: Yard) -> None:
     yard.plane.follow = chain(yard.plane, 3)
     worker = yard.worker()
     await yard.send("0", execution="7")
@@ -179,7 +179,7 @@ async def test_a_playbook_is_sent_once(yard: Any) -> None:
     assert {tuple(report.plans) for report in yard.plane.reports} == {("h",)}
 
 
-async def test_no_more_run_at_once_than_allowed(yard: Any) -> None:
+async def test_no_more_run_at_once_than_allowed(yard: Yard) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(0.01)
 
@@ -190,7 +190,7 @@ async def test_no_more_run_at_once_than_allowed(yard: Any) -> None:
     assert 1 < yard.tool.most <= 4
 
 
-async def test_outcomes_that_are_ready_together_go_together(yard: Any) -> None:
+async def test_outcomes_that_are_ready_together_go_together(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def together(n: Any) -> Any:
@@ -205,7 +205,7 @@ async def test_outcomes_that_are_ready_together_go_together(yard: Any) -> None:
     assert len(yard.plane.reports) <= 3
 
 
-async def test_an_errors_outcome_is_an_error(yard: Any) -> None:
+async def test_an_errors_outcome_is_an_error(yard: Yard) -> None:
     def fail(n: Any) -> Any:
         raise RuntimeError("oops")
 
@@ -216,7 +216,7 @@ async def test_an_errors_outcome_is_an_error(yard: Any) -> None:
     assert yard.plane.outcomes[0].error["message"] == "RuntimeError: oops"
 
 
-async def test_a_playbook_that_does_not_compile_here_fails_its_commands(yard: Any) -> None:
+async def test_a_playbook_that_does_not_compile_here_fails_its_commands(yard: Yard) -> None:
     yard.plane.plans["bad"] = "kind: Nonsense"
     await yard.notifier.publish("shared", yard.plane.add(yard.plane.command("a", plan="bad")))
     await yard.worker().drain(10)
@@ -226,7 +226,7 @@ async def test_a_playbook_that_does_not_compile_here_fails_its_commands(yard: An
 # -- trouble on the way
 
 
-async def test_a_lost_report_answer_loses_nothing(yard: Any) -> None:
+async def test_a_lost_report_answer_loses_nothing(yard: Yard) -> None:
     yard.plane.follow = chain(yard.plane, 6)
     yard.plane.lose = {"report": 2}
     await yard.send("0", execution="7")
@@ -237,7 +237,7 @@ async def test_a_lost_report_answer_loses_nothing(yard: Any) -> None:
     assert summary["unreported"] == 0
 
 
-async def test_a_lost_claim_answer_loses_nothing(yard: Any) -> None:
+async def test_a_lost_claim_answer_loses_nothing(yard: Yard) -> None:
     yard.plane.lose = {"claim": 1}
     await yard.send("a", "b")
     await yard.worker().drain(10)
@@ -245,7 +245,7 @@ async def test_a_lost_claim_answer_loses_nothing(yard: Any) -> None:
     assert sorted(yard.tool.ran) == ["a", "b"]
 
 
-async def test_recovery_does_not_run_twice_what_runs(yard: Any) -> None:
+async def test_recovery_does_not_run_twice_what_runs(yard: Yard) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(0.3 if n == "slow" else 0)
 
@@ -259,14 +259,14 @@ async def test_recovery_does_not_run_twice_what_runs(yard: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["claim", "report"])
-async def test_a_busy_control_plane_is_asked_again(yard: Any, path: str) -> None:
+async def test_a_busy_control_plane_is_asked_again(yard: Yard, path: str) -> None:
     yard.plane.refuse = {path: [503, 500]}
     await yard.send("a")
     await yard.worker().drain(10)
     assert yard.plane.done() == ["a"]
 
 
-async def test_a_control_plane_that_is_gone_ends_the_drain(yard: Any) -> None:
+async def test_a_control_plane_that_is_gone_ends_the_drain(yard: Yard) -> None:
     await yard.send("a")
     worker = yard.worker()
     worker.client._url = "http://127.0.0.1:9"
@@ -277,7 +277,7 @@ async def test_a_control_plane_that_is_gone_ends_the_drain(yard: Any) -> None:
     assert len(yard.notifier._taken) == 1
 
 
-async def test_a_report_that_is_too_large_is_sent_in_parts(yard: Any) -> None:
+async def test_a_report_that_is_too_large_is_sent_in_parts(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def together(n: Any) -> Any:
@@ -293,7 +293,7 @@ async def test_a_report_that_is_too_large_is_sent_in_parts(yard: Any) -> None:
     assert len(yard.plane.done()) == 8
 
 
-async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(yard: Any) -> None:
+async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(yard: Yard) -> None:
     yard.plane.refuse = {"report": [413]}
     await yard.send("a")
     await yard.worker().drain(10)
@@ -318,7 +318,7 @@ workflow:
 
 @pytest.mark.parametrize(("times", "status"), [(3, "done"), (100, "error")])
 async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_behind_its_address(
-    yard: Any, times: int, status: str, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, times: int, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporter, "FIRST_PAUSE", 0.01)
     yard.plane.plans = {"h": SETS}
@@ -340,7 +340,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
 
 
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
-    yard: Any, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "TURN", 0.0)
     asked: list[bool] = []
@@ -357,13 +357,13 @@ async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
     assert asked == [True, False] * 2
 
 
-async def test_a_refused_outcome_is_counted(yard: Any) -> None:
+async def test_a_refused_outcome_is_counted(yard: Yard) -> None:
     yard.plane.refused = {(own("a"), "a")}
     await yard.send("a")
     assert (await yard.worker().drain(10))["refused"] == 1
 
 
-async def test_without_a_bus_pending_commands_are_claimed(yard: Any) -> None:
+async def test_without_a_bus_pending_commands_are_claimed(yard: Yard) -> None:
     class Broken:
         async def pull(self, pool: str, limit: int, wait: float) -> Any:
             raise ConnectionError("no bus")
@@ -375,7 +375,7 @@ async def test_without_a_bus_pending_commands_are_claimed(yard: Any) -> None:
     assert summary["done"] == 6
 
 
-async def test_a_sweep_claims_what_nobody_pointed_to(yard: Any) -> None:
+async def test_a_sweep_claims_what_nobody_pointed_to(yard: Yard) -> None:
     yard.plane.add(yard.plane.command("a"))
     worker = yard.worker()
     assert (await worker.drain(10))["claimed"] == 0
@@ -385,7 +385,7 @@ async def test_a_sweep_claims_what_nobody_pointed_to(yard: Any) -> None:
 # -- leases
 
 
-async def test_heartbeats_keep_what_runs_and_what_is_reported(yard: Any) -> None:
+async def test_heartbeats_keep_what_runs_and_what_is_reported(yard: Yard) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(0.35)
 
@@ -398,7 +398,7 @@ async def test_heartbeats_keep_what_runs_and_what_is_reported(yard: Any) -> None
     assert yard.plane.done() == ["a", "b"]
 
 
-async def test_a_lost_command_is_stopped_and_not_reported(yard: Any) -> None:
+async def test_a_lost_command_is_stopped_and_not_reported(yard: Yard) -> None:
     async def hang(n: Any) -> Any:
         await asyncio.sleep(60 if n == "a" else 0.3)
 
@@ -413,7 +413,7 @@ async def test_a_lost_command_is_stopped_and_not_reported(yard: Any) -> None:
     assert yard.tool.running == 0
 
 
-async def test_a_command_claimed_again_under_a_new_fence_replaces_the_old_one(yard: Any) -> None:
+async def test_a_command_claimed_again_under_a_new_fence_replaces_the_old_one(yard: Yard) -> None:
     first = asyncio.Event()
 
     async def hang_once(n: Any) -> Any:
@@ -432,7 +432,7 @@ async def test_a_command_claimed_again_under_a_new_fence_replaces_the_old_one(ya
     assert [(outcome.status, outcome.fence) for outcome in yard.plane.outcomes] == [("done", 2)]
 
 
-async def test_what_is_claimed_a_second_time_under_the_same_fence_runs_once(yard: Any) -> None:
+async def test_what_is_claimed_a_second_time_under_the_same_fence_runs_once(yard: Yard) -> None:
     done = asyncio.Event()
 
     async def wait(n: Any) -> Any:
@@ -454,7 +454,7 @@ async def test_what_is_claimed_a_second_time_under_the_same_fence_runs_once(yard
     assert (summary["claimed"], summary["done"], summary["lost"]) == (2, 2, 0)
 
 
-async def test_a_late_lost_does_not_take_what_has_come_back_under_a_new_fence(yard: Any) -> None:
+async def test_a_late_lost_does_not_take_what_has_come_back_under_a_new_fence(yard: Yard) -> None:
     done = asyncio.Event()
 
     async def wait(n: Any) -> Any:
@@ -482,7 +482,7 @@ async def test_a_late_lost_does_not_take_what_has_come_back_under_a_new_fence(ya
 # -- ending
 
 
-async def test_stopped_it_claims_no_more_and_lets_short_things_end(yard: Any) -> None:
+async def test_stopped_it_claims_no_more_and_lets_short_things_end(yard: Yard) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(0.1)
 
@@ -500,7 +500,7 @@ async def test_stopped_it_claims_no_more_and_lets_short_things_end(yard: Any) ->
     assert await worker.drain(10) == {"status": "stopped"}
 
 
-async def test_stopped_it_hands_back_what_does_not_end(yard: Any) -> None:
+async def test_stopped_it_hands_back_what_does_not_end(yard: Yard) -> None:
     async def hang(n: Any) -> Any:
         await asyncio.sleep(60)
 
@@ -516,13 +516,13 @@ async def test_stopped_it_hands_back_what_does_not_end(yard: Any) -> None:
     assert set(yard.plane.pending) == {(own("a"), "a"), (own("b"), "b")}
 
 
-async def test_closing_closes_the_python_processes(yard: Any) -> None:
+async def test_closing_closes_the_python_processes(yard: Yard) -> None:
     worker = yard.worker()
     await worker.close()
     assert yard.pool.closed
 
 
-async def test_near_the_end_of_its_budget_it_hands_back(yard: Any) -> None:
+async def test_near_the_end_of_its_budget_it_hands_back(yard: Yard) -> None:
     async def hang(n: Any) -> Any:
         await asyncio.sleep(60 if n == "late" else 0.5)
 
@@ -540,7 +540,7 @@ async def test_near_the_end_of_its_budget_it_hands_back(yard: Any) -> None:
     }
 
 
-async def test_a_command_that_needs_more_than_a_whole_budget_fails(yard: Any) -> None:
+async def test_a_command_that_needs_more_than_a_whole_budget_fails(yard: Yard) -> None:
     async def hang(n: Any) -> Any:
         await asyncio.sleep(60)
 
@@ -550,7 +550,7 @@ async def test_a_command_that_needs_more_than_a_whole_budget_fails(yard: Any) ->
     assert yard.plane.outcomes[0].error["code"] == "time_budget"
 
 
-async def test_a_second_ring_makes_the_first_look_again(yard: Any) -> None:
+async def test_a_second_ring_makes_the_first_look_again(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def wait(n: Any) -> Any:
@@ -569,14 +569,14 @@ async def test_a_second_ring_makes_the_first_look_again(yard: Any) -> None:
     assert (await drain)["done"] == 2
 
 
-async def test_a_worker_drains_again(yard: Any) -> None:
+async def test_a_worker_drains_again(yard: Yard) -> None:
     worker = yard.worker()
     for name in ("a", "b"):
         await yard.send(name)
         assert (await worker.drain(10))["done"] == 1
 
 
-async def test_in_a_wide_fan_out_each_command_runs_once(yard: Any) -> None:
+async def test_in_a_wide_fan_out_each_command_runs_once(yard: Yard) -> None:
     names = [f"n{i}" for i in range(200)]
     yard.plane.follow = lambda outcome: (
         [yard.plane.command(name, "7") for name in names] if outcome.command_id == "root" else []

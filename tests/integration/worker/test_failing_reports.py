@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.integration.worker.conftest import own
+from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
 from noetl_serverless.worker.client import REPORT_TRIES
@@ -21,7 +21,7 @@ async def eventually(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-async def together(yard: Any, worker: Any, seconds: float = 60) -> dict[str, Any]:
+async def together(yard: Yard, worker: Any, seconds: float = 60) -> dict[str, Any]:
     """A drain whose commands all end at once, and so are reported in one call."""
     gate = asyncio.Event()
 
@@ -40,7 +40,7 @@ def names(request: ReportRequest) -> list[str]:
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-async def test_one_that_the_control_plane_stumbles_over_holds_up_no_others(yard: Any, status: int) -> None:
+async def test_one_that_the_control_plane_stumbles_over_holds_up_no_others(yard: Yard, status: int) -> None:
     accepted: dict[str, float] = {}
     began = time.monotonic()
 
@@ -62,7 +62,7 @@ async def test_one_that_the_control_plane_stumbles_over_holds_up_no_others(yard:
     assert [key.command_id for key in yard.plane.heartbeats[-1].commands] in (["c3"], [])
 
 
-async def test_none_of_an_execution_overtakes_another(yard: Any) -> None:
+async def test_none_of_an_execution_overtakes_another(yard: Yard) -> None:
     seen: list[list[str]] = []
 
     def stumble(request: ReportRequest) -> int | None:
@@ -82,7 +82,7 @@ async def test_none_of_an_execution_overtakes_another(yard: Any) -> None:
     assert summary["unreported"] == 0
 
 
-async def test_while_the_control_plane_is_away_nothing_is_split(yard: Any) -> None:
+async def test_while_the_control_plane_is_away_nothing_is_split(yard: Yard) -> None:
     seen: list[list[str]] = []
 
     def away(request: ReportRequest) -> int | None:
@@ -96,7 +96,7 @@ async def test_while_the_control_plane_is_away_nothing_is_split(yard: Any) -> No
     assert len({tuple(batch) for batch in seen if len(batch) > 1}) == 1, f"it was asked for parts: {seen}"
 
 
-async def test_one_that_makes_a_healthy_control_plane_busy_is_told_apart_from_an_outage(yard: Any) -> None:
+async def test_one_that_makes_a_healthy_control_plane_busy_is_told_apart_from_an_outage(yard: Yard) -> None:
     yard.plane.stumble = lambda request: 503 if "c3" in names(request) else None
     await yard.send(*SEVERAL)
     summary = await together(yard, yard.worker(lease=1.5))
@@ -104,14 +104,14 @@ async def test_one_that_makes_a_healthy_control_plane_busy_is_told_apart_from_an
     assert summary["unreported"] == 1
 
 
-async def test_what_is_not_answered_in_time_is_counted(yard: Any) -> None:
+async def test_what_is_not_answered_in_time_is_counted(yard: Yard) -> None:
     yard.plane.stumble = lambda request: 503
     await yard.send(*SEVERAL)
     summary = await together(yard, yard.worker(), seconds=3)
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 
 
-async def test_what_was_under_way_at_the_end_is_counted(yard: Any) -> None:
+async def test_what_was_under_way_at_the_end_is_counted(yard: Yard) -> None:
     yard.plane.hang.add("report")
     await yard.send(*SEVERAL)
     worker = yard.worker()
@@ -125,7 +125,7 @@ async def test_what_was_under_way_at_the_end_is_counted(yard: Any) -> None:
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 
 
-async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_claimed_again(yard: Any) -> None:
+async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_claimed_again(yard: Yard) -> None:
     away, again = True, asyncio.Event()
     seen: list[tuple[str, int]] = []
 
@@ -159,7 +159,7 @@ async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_clai
     assert (summary["done"], summary["unreported"]) == (1, 0)
 
 
-async def test_what_a_doubtful_report_brought_is_asked_for(yard: Any) -> None:
+async def test_what_a_doubtful_report_brought_is_asked_for(yard: Yard) -> None:
     """The report is carried out, but answered with a failure: what was claimed with it is ours."""
     plane = yard.plane
     plane.follow = lambda outcome: [plane.command("b", outcome.execution_id)] if outcome.command_id == "a" else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.integration.worker.conftest import own
+from tests.integration.worker.conftest import Yard, own
 
 LAST = 3
 
@@ -16,12 +16,12 @@ async def eventually(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-async def send(yard: Any, **deliveries: int) -> None:
+async def send(yard: Yard, **deliveries: int) -> None:
     commands = [yard.plane.command(name, own(name), delivery=count) for name, count in deliveries.items()]
     await yard.notifier.publish("shared", yard.plane.add(*commands))
 
 
-async def test_it_waits_for_the_others_and_the_others_for_it(yard: Any) -> None:
+async def test_it_waits_for_the_others_and_the_others_for_it(yard: Yard) -> None:
     beside: dict[str, int] = {}
 
     async def look(n: Any) -> None:
@@ -41,7 +41,7 @@ async def test_it_waits_for_the_others_and_the_others_for_it(yard: Any) -> None:
     assert beside["a"] == beside["b"] == 2
 
 
-async def test_of_several_one_is_kept_and_the_rest_handed_back_before_it_begins(yard: Any) -> None:
+async def test_of_several_one_is_kept_and_the_rest_handed_back_before_it_begins(yard: Yard) -> None:
     begun: list[tuple[str, int]] = []
 
     def look(n: Any) -> None:
@@ -62,7 +62,7 @@ async def test_of_several_one_is_kept_and_the_rest_handed_back_before_it_begins(
     assert {held for _, held in begun} == {1}
 
 
-async def test_what_follows_from_others_does_not_make_it_wait(yard: Any) -> None:
+async def test_what_follows_from_others_does_not_make_it_wait(yard: Yard) -> None:
     yard.plane.follow = lambda outcome: (
         [yard.plane.command(f"{outcome.command_id}'", outcome.execution_id)] if len(outcome.command_id) < 50 else []
     )
@@ -72,7 +72,7 @@ async def test_what_follows_from_others_does_not_make_it_wait(yard: Any) -> None
     assert yard.tool.ran.index("suspect") == 1
 
 
-async def test_it_is_handed_back_by_a_worker_that_is_told_to_stop(yard: Any) -> None:
+async def test_it_is_handed_back_by_a_worker_that_is_told_to_stop(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def wait(n: Any) -> None:
@@ -91,7 +91,7 @@ async def test_it_is_handed_back_by_a_worker_that_is_told_to_stop(yard: Any) -> 
     assert list(yard.plane.pending) == [(own("suspect"), "suspect")]
 
 
-async def test_one_that_is_lost_while_it_waits_holds_nobody_up(yard: Any) -> None:
+async def test_one_that_is_lost_while_it_waits_holds_nobody_up(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def wait(n: Any) -> None:
@@ -111,7 +111,7 @@ async def test_one_that_is_lost_while_it_waits_holds_nobody_up(yard: Any) -> Non
     assert yard.tool.ran == ["a", "b"]
 
 
-async def test_a_first_delivery_is_never_set_apart(yard: Any) -> None:
+async def test_a_first_delivery_is_never_set_apart(yard: Yard) -> None:
     await send(yard, a=1, b=1)
     await yard.worker(max_deliveries=1).drain(10)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.worker.chains import PIPELINED, Adder, chain, eventually
-from tests.integration.worker.conftest import own
+from tests.integration.worker.conftest import Yard, own
 from tests.integration.worker.stack import Stack
 
 from noetl_serverless.errors import Unavailable
@@ -31,7 +31,7 @@ async def never_heard(request: HeartbeatRequest, *, within: float) -> Any:
     raise Unavailable("the control plane does not answer")
 
 
-async def test_what_runs_is_stopped_when_its_lease_is_over(yard: Any) -> None:
+async def test_what_runs_is_stopped_when_its_lease_is_over(yard: Yard) -> None:
     stopped: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -50,7 +50,7 @@ async def test_what_runs_is_stopped_when_its_lease_is_over(yard: Any) -> None:
     assert 0.5 <= stopped[0] - began < 2.5, "it outlived its lease"
 
 
-async def test_no_attempt_begins_after_the_lease(yard: Any) -> None:
+async def test_no_attempt_begins_after_the_lease(yard: Yard) -> None:
     began: list[float] = []
     loop = asyncio.get_running_loop()
     yard.plane.plans["h"] = RETRIES
@@ -65,7 +65,7 @@ async def test_no_attempt_begins_after_the_lease(yard: Any) -> None:
     assert began[-1] - start < 1.0, "it went on after its lease"
 
 
-async def test_what_waits_for_its_turn_after_the_others_is_let_go(yard: Any) -> None:
+async def test_what_waits_for_its_turn_after_the_others_is_let_go(yard: Yard) -> None:
     yard.plane.hang.add("heartbeat")
     held = asyncio.Event()
 
@@ -81,7 +81,7 @@ async def test_what_waits_for_its_turn_after_the_others_is_let_go(yard: Any) -> 
     assert yard.plane.outcomes == []
 
 
-async def test_one_heartbeat_in_vain_leaves_time_for_another(yard: Any) -> None:
+async def test_one_heartbeat_in_vain_leaves_time_for_another(yard: Yard) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(2.5)
 
@@ -97,7 +97,7 @@ async def test_one_heartbeat_in_vain_leaves_time_for_another(yard: Any) -> None:
     assert (summary["lost"], summary["done"]) == (0, 1)
 
 
-async def test_what_a_report_brought_long_after_it_was_sent_is_given_back(yard: Any) -> None:
+async def test_what_a_report_brought_long_after_it_was_sent_is_given_back(yard: Yard) -> None:
     """Its lease began when the report was sent, for all the worker knows."""
     yard.plane.follow = lambda outcome: [yard.plane.command("b", "7")] if outcome.command_id == "a" else []
     yard.plane.hold["report"] = asyncio.Event()

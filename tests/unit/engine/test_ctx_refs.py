@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.unit.engine.run import Run
 
 from noetl_serverless import limits
 from noetl_serverless.engine import events as e
@@ -47,8 +48,8 @@ def setting(arc: str, *, head: str = "") -> str:
     """
 
 
-def test_a_step_that_reads_it_is_given_the_reference_and_others_are_not(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_step_that_reads_it_is_given_the_reference_and_others_are_not() -> None:
+    run = Run(CHAIN)
     run.done("a", set={"small": 1}, set_refs={"big": ref()})
     assert (run.state.ctx, run.state.ctx_refs) == ({"small": 1}, {"big": ref()})
     assert run.issued("b")[0].payload["scope"] == {"ctx": {}, "steps": {}, "ctx_refs": {"big": ref()}}
@@ -57,8 +58,8 @@ def test_a_step_that_reads_it_is_given_the_reference_and_others_are_not(start: A
 
 
 @pytest.mark.parametrize("first", ["value", "reference"])
-def test_what_is_set_later_takes_the_place_of_what_was_set_before(start: Any, first: str) -> None:
-    run = start(CHAIN)
+def test_what_is_set_later_takes_the_place_of_what_was_set_before(first: str) -> None:
+    run = Run(CHAIN)
     value, reference = {"set": {"big": 1}}, {"set_refs": {"big": ref()}}
     run.done("a", **(value if first == "value" else reference))
     run.done("b", **(reference if first == "value" else value))
@@ -68,9 +69,9 @@ def test_what_is_set_later_takes_the_place_of_what_was_set_before(start: Any, fi
 
 @pytest.mark.parametrize("kind", ["{{ a }}", "{{ a.result }}", "{{ output.data }}", "{{ ctx.old }}", "{{ old }}"])
 @pytest.mark.parametrize("where", ["step", "arc"])
-def test_a_whole_value_by_reference_is_passed_on_as_a_reference(start: Any, kind: str, where: str) -> None:
+def test_a_whole_value_by_reference_is_passed_on_as_a_reference(kind: str, where: str) -> None:
     given = f'set: {{ctx.big: "{kind}"}}'
-    run = start(setting(given) if where == "arc" else setting("when: true", head=given))
+    run = Run(setting(given) if where == "arc" else setting("when: true", head=given))
     run.done("a", None, ref=ref("1"), set_refs={"old": ref("1")})
     assert run.state.ctx_refs["big"] == ref("1")
     (issued,) = run.issued("b")
@@ -79,8 +80,8 @@ def test_a_whole_value_by_reference_is_passed_on_as_a_reference(start: Any, kind
     assert (route.get("set"), route["set_refs"]) == (None, {"big": ref("1")})
 
 
-def test_a_whole_loop_is_passed_on(start: Any) -> None:
-    run = start(
+def test_a_whole_loop_is_passed_on() -> None:
+    run = Run(
         """
         - step: a
           loop: {in: "{{ [1] }}", iterator: n}
@@ -98,15 +99,15 @@ def test_a_whole_loop_is_passed_on(start: Any) -> None:
 @pytest.mark.parametrize(
     "template", ["{{ a.rows }}", "{{ a | length }}", "{{ [a] }}", "{{ ctx.old.rows }}", "rows: {{ a }}", "{{ ctx }}"]
 )
-def test_what_would_have_to_be_made_of_it_is_refused_by_name(start: Any, template: str) -> None:
-    run = start(setting(f'set: {{ctx.big: "{template}"}}'))
+def test_what_would_have_to_be_made_of_it_is_refused_by_name(template: str) -> None:
+    run = Run(setting(f'set: {{ctx.big: "{template}"}}'))
     run.done("a", None, ref=ref(), set_refs={"old": ref()})
     assert (run.state.status, run.state.error["step"]) == ("failed", "a")
     assert "is stored by reference and cannot be read here; " in run.state.error["message"]
 
 
-def test_a_condition_that_asks_for_it_says_what_to_do_instead(start: Any) -> None:
-    run = start(setting('when: "{{ ctx.old.rows | length > 2 }}"'))
+def test_a_condition_that_asks_for_it_says_what_to_do_instead() -> None:
+    run = Run(setting('when: "{{ ctx.old.rows | length > 2 }}"'))
     run.done("a", None, set_refs={"old": ref()})
     assert run.state.error["message"].endswith("set what routing needs by a name of its own, beside it")
     assert "'ctx.old'" in run.state.error["message"]
@@ -116,21 +117,21 @@ def test_a_condition_that_asks_for_it_says_what_to_do_instead(start: Any) -> Non
     "when",
     ["{{ ctx.old.n == 3 }}", "{{ ctx.get('n') == 4 }}", "{{ ctx.n == 4 }}", "{{ n == 4 and ctx.old is defined }}"],
 )
-def test_a_condition_reads_what_needs_no_fetch(start: Any, when: str) -> None:
-    run = start(setting(f'when: "{when}"'))
+def test_a_condition_reads_what_needs_no_fetch(when: str) -> None:
+    run = Run(setting(f'when: "{when}"'))
     run.done("a", None, set={"n": 4}, set_refs={"old": ref(extracted={"n": 3})})
     assert run.running == {"b"}, run.state.error
 
 
-def test_an_arc_sees_what_the_step_has_passed_on(start: Any) -> None:
+def test_an_arc_sees_what_the_step_has_passed_on() -> None:
     head = 'set: {ctx.old: "{{ a }}"}'
-    run = start(setting('when: "{{ ctx.old.n == 3 }}", set: {ctx.big: "{{ ctx.old }}", ctx.old: 1}', head=head))
+    run = Run(setting('when: "{{ ctx.old.n == 3 }}", set: {ctx.big: "{{ ctx.old }}", ctx.old: 1}', head=head))
     run.done("a", None, ref=ref(extracted={"n": 3}), set={"old": 0})
     assert (run.state.ctx, list(run.state.ctx_refs)) == ({"old": 1}, ["big"])
 
 
-def test_a_loop_over_it_is_opened_by_a_worker_and_its_frames_are_given_the_reference(start: Any) -> None:
-    run = start(
+def test_a_loop_over_it_is_opened_by_a_worker_and_its_frames_are_given_the_reference() -> None:
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
         - step: b
@@ -149,13 +150,13 @@ def test_a_loop_over_it_is_opened_by_a_worker_and_its_frames_are_given_the_refer
         assert {**opened["scope"], **frame["scope"]}["ctx_refs"] == {"big": ref()}
 
 
-def test_the_references_count_as_what_they_are(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_references_count_as_what_they_are() -> None:
+    run = Run(CHAIN)
     some = {f"k{n}": ref(preview="x" * 60_000) for n in range(20)}
     run.done("a", set_refs=some)
     assert run.state.status == "failed"
     assert run.state.error["message"].startswith("ctx would have ")
-    run = start(setting('set: {ctx.big: "{{ a }}"}'))
+    run = Run(setting('set: {ctx.big: "{{ a }}"}'))
     run.done("a", None, ref=ref(preview="x" * limits.SET_VALUE_BYTES))
     assert run.state.error["message"].startswith("ctx.big would have ")
 
@@ -163,8 +164,8 @@ def test_the_references_count_as_what_they_are(start: Any) -> None:
 # -- as it is kept
 
 
-def test_the_release_before_restores_a_state_that_has_references(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_release_before_restores_a_state_that_has_references() -> None:
+    run = Run(CHAIN)
     run.done("a", set={"small": 1}, set_refs={"big": ref()})
     kept = orjson.loads(orjson.dumps(run.state.snapshot()))
     assert "ctx_refs" not in kept, "it refuses a part that it does not know"
@@ -176,8 +177,8 @@ def test_the_release_before_restores_a_state_that_has_references(start: Any) -> 
     assert (restored.ctx["big"], restored.ctx_refs) == (1, {}), "what that release has set since is lost"
 
 
-def test_a_state_that_changes_leaves_alone_the_one_before(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_state_that_changes_leaves_alone_the_one_before() -> None:
+    run = Run(CHAIN)
     run.done("a", set_refs={"big": ref()})
     before = run.state
     report = next(event for event in run.log if event.type == e.CALL_DONE)
@@ -191,8 +192,8 @@ def test_a_state_that_changes_leaves_alone_the_one_before(start: Any) -> None:
 # -- what is told of it
 
 
-def test_projections_list_each_stored_value_once(start: Any) -> None:
-    run = start(CHAIN)
+def test_projections_list_each_stored_value_once() -> None:
+    run = Run(CHAIN)
     run.done("a", None, ref=ref("3"), set_refs={"big": ref("1"), "same": ref("1"), "other": ref("2")})
     found = surfaces("7", run.log)
     assert [row["key"] for row in found.results] == ["7/a/1.json", "7/a/2.json", "7/a/3.json"]
@@ -200,15 +201,15 @@ def test_projections_list_each_stored_value_once(start: Any) -> None:
     assert [row["step"] for row in found.steps] == ["a", "b"], "a reference is taken for a step"
 
 
-def test_a_stored_value_of_a_suspended_step_is_listed(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_stored_value_of_a_suspended_step_is_listed() -> None:
+    run = Run(CHAIN)
     run.report(run.open("a"), e.CALL_DEFERRED, delay=1.0, set_refs={"big": ref()})
     assert [row["key"] for row in surfaces("7", run.log).results] == ["7/a/1.json"]
 
 
-def test_the_digest_tells_what_was_set_by_reference_and_not_where_it_is(start: Any) -> None:
+def test_the_digest_tells_what_was_set_by_reference_and_not_where_it_is() -> None:
     def digest_with(**given: Any) -> str:
-        run = start(CHAIN)
+        run = Run(CHAIN)
         run.done("a", set_refs={"big": ref(**given)})
         run.done("b")
         run.done("c")
@@ -218,9 +219,9 @@ def test_the_digest_tells_what_was_set_by_reference_and_not_where_it_is(start: A
     assert digest_with() != digest_with(meta={"bytes": 1, "sha256": "b" * 64})
 
 
-def test_another_version_that_passes_on_something_else_differs(start: Any) -> None:
-    run = start(setting('set: {ctx.big: "{{ a }}"}'))
-    other = start(setting('set: {ctx.big: "{{ ctx.old }}"}'))
+def test_another_version_that_passes_on_something_else_differs() -> None:
+    run = Run(setting('set: {ctx.big: "{{ a }}"}'))
+    other = Run(setting('set: {ctx.big: "{{ ctx.old }}"}'))
     run.done("a", None, ref=ref("1"), set_refs={"old": ref("2")})
     run.done("b")
     found = diff("7", run.log, run.plan, other.plan)
@@ -230,7 +231,7 @@ def test_another_version_that_passes_on_something_else_differs(start: Any) -> No
     assert not diff("7", run.log, run.plan, run.plan).reparameterised
 
 
-def test_what_it_takes_in_the_store_is_counted(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_it_takes_in_the_store_is_counted() -> None:
+    run = Run(CHAIN)
     run.done("a", None, ref=ref("1", 5), set_refs={"big": ref("2", 7)})
     assert cost("7", run.log, load())["total"]["bytes"]["memory"] == 12

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.limits import DECISION_BYTES, DECISION_EVENTS
@@ -27,28 +26,28 @@ TWO_BACK = """
 
 
 @pytest.mark.parametrize("turns", [500, 100_000])
-def test_a_loop_of_nothing_turns_as_often_as_it_is_told_to_in_one_decision(start: Any, turns: int) -> None:
+def test_a_loop_of_nothing_turns_as_often_as_it_is_told_to_in_one_decision(turns: int) -> None:
     head = "executor: {spec: {max_turns: 100000}}\n"
-    run = start(EMPTY_LOOP.replace("TURNS", str(turns)), head)
+    run = Run(EMPTY_LOOP.replace("TURNS", str(turns)), head)
     assert run.state.error is None, run.state.error
     assert (run.running, run.state.ctx["n"]) == ({"done"}, turns)
 
 
-def test_turns_have_a_limit_that_names_the_step(start: Any) -> None:
-    run = start(EMPTY_LOOP.replace("TURNS", "50"), "executor: {spec: {max_turns: 20}}\n")
+def test_turns_have_a_limit_that_names_the_step() -> None:
+    run = Run(EMPTY_LOOP.replace("TURNS", "50"), "executor: {spec: {max_turns: 20}}\n")
     assert run.state.status == "failed"
     assert (run.state.error["code"], run.state.error["step"]) == ("turns.exceeded", "turn")
 
 
-def test_without_being_told_otherwise_a_step_begins_ten_thousand_times_at_most(start: Any) -> None:
-    run = start(EMPTY_LOOP.replace("TURNS", "20000"))
+def test_without_being_told_otherwise_a_step_begins_ten_thousand_times_at_most() -> None:
+    run = Run(EMPTY_LOOP.replace("TURNS", "20000"))
     assert run.state.error["code"] == "turns.exceeded"
     assert run.state.generations["turn"] == 10_000
 
 
 @pytest.mark.parametrize("first", ["left", "right"])
-def test_two_branches_that_lead_back_make_one_round(start: Any, first: str) -> None:
-    run = start(TWO_BACK)
+def test_two_branches_that_lead_back_make_one_round(first: str) -> None:
+    run = Run(TWO_BACK)
     second = "right" if first == "left" else "left"
     for round in range(1, 6):
         run.done("head")
@@ -60,8 +59,8 @@ def test_two_branches_that_lead_back_make_one_round(start: Any, first: str) -> N
         assert run.state.generations == {"head": round + 1, "left": round, "right": round}
 
 
-def test_a_branch_that_turns_by_itself_does_not_wait_for_the_other(start: Any) -> None:
-    run = start(
+def test_a_branch_that_turns_by_itself_does_not_wait_for_the_other() -> None:
+    run = Run(
         """
         - step: head
           tool: {kind: noop}
@@ -83,8 +82,8 @@ def test_a_branch_that_turns_by_itself_does_not_wait_for_the_other(start: Any) -
     assert run.running == {"head"}, "the round after the join"
 
 
-def test_cycles_that_are_woven_into_each_other_do_not_wait_for_each_other_for_ever(start: Any) -> None:
-    run = start(
+def test_cycles_that_are_woven_into_each_other_do_not_wait_for_each_other_for_ever() -> None:
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -102,8 +101,8 @@ def test_cycles_that_are_woven_into_each_other_do_not_wait_for_each_other_for_ev
     assert run.state.error["code"] == "turns.exceeded"
 
 
-def test_a_fact_whose_command_is_not_out_is_kept_and_changes_nothing(start: Any) -> None:
-    run = start(
+def test_a_fact_whose_command_is_not_out_is_kept_and_changes_nothing() -> None:
+    run = Run(
         """
         - step: pay
           tool: {kind: noop}
@@ -123,8 +122,8 @@ def test_a_fact_whose_command_is_not_out_is_kept_and_changes_nothing(start: Any)
     assert len(run.issued("once")) == 1, "what follows was decided twice"
 
 
-def test_a_deferral_keeps_the_milliseconds_it_asked_for(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}")
+def test_a_deferral_keeps_the_milliseconds_it_asked_for() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}")
     run.report("a#1", e.CALL_DEFERRED, delay=1.2345)
     (timer,) = [event for event in run.log if event.type == e.TIMER_SET]
     assert timer.payload["due"] - timer.at == 1234
@@ -141,8 +140,8 @@ WOVEN = """
 """
 
 
-def test_woven_cycles_do_not_wait_for_a_branch_that_has_nothing_to_do_with_them(start: Any) -> None:
-    run = start(WOVEN, "executor: {spec: {max_turns: 30}}\n")
+def test_woven_cycles_do_not_wait_for_a_branch_that_has_nothing_to_do_with_them() -> None:
+    run = Run(WOVEN, "executor: {spec: {max_turns: 30}}\n")
     run.done("both")
     for _ in range(20):
         assert run.running > {"slow"}, "they wait for a step that cannot lead to them"
@@ -163,16 +162,16 @@ RING = """
 """
 
 
-def test_a_ring_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written(start: Any) -> None:
-    run = start(RING.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
+def test_a_ring_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written() -> None:
+    run = Run(RING.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
     assert run.types() == [e.STARTED, e.FAILED], "of what came to nothing, nothing is kept"
     assert run.state.error["code"] == "decision.too_large"
     assert run.state.error["step"] in ("first", "second", "third")
     assert f"more than {DECISION_EVENTS} events" in run.state.error["message"]
 
 
-def test_so_does_one_that_sets_large_values(start: Any) -> None:
-    run = start(RING.replace("TEXT", "'x' * 60000"))
+def test_so_does_one_that_sets_large_values() -> None:
+    run = Run(RING.replace("TEXT", "'x' * 60000"))
     assert run.types() == [e.STARTED, e.FAILED]
     assert run.state.error["code"] == "decision.too_large"
     assert f"more than {DECISION_BYTES} bytes" in run.state.error["message"]
@@ -188,8 +187,8 @@ TWICE = """
 """
 
 
-def test_the_arcs_of_a_loop_that_was_overtaken_see_its_own_results(start: Any) -> None:
-    run = start(TWICE.replace("WORK", 'loop: {in: "{{ [1] }}", iterator: x}\n  tool: {kind: noop}'))
+def test_the_arcs_of_a_loop_that_was_overtaken_see_its_own_results() -> None:
+    run = Run(TWICE.replace("WORK", 'loop: {in: "{{ [1] }}", iterator: x}\n  tool: {kind: noop}'))
     run.done("head")
     run.done("head")
     run.frame("often#2.0", ["new"])
@@ -199,8 +198,8 @@ def test_the_arcs_of_a_loop_that_was_overtaken_see_its_own_results(start: Any) -
     assert run.state.outcomes["often"]["data"]["results"] == ["new"]
 
 
-def test_a_step_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any) -> None:
-    run = start(TWICE.replace("WORK", "tool: {kind: noop}"))
+def test_a_step_that_was_overtaken_does_not_replace_the_newer_outcome() -> None:
+    run = Run(TWICE.replace("WORK", "tool: {kind: noop}"))
     run.done("head")
     run.done("head")
     for generation, data in ((2, "new"), (1, "old")):
@@ -208,8 +207,8 @@ def test_a_step_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any
     assert run.state.outcomes["often"]["data"] == "new", "the older run ended last, and took the newer one's place"
 
 
-def test_a_sub_playbook_that_was_overtaken_does_not_replace_the_newer_outcome(start: Any) -> None:
-    run = start(TWICE.replace("WORK", "tool: {kind: playbook, path: t/child}"))
+def test_a_sub_playbook_that_was_overtaken_does_not_replace_the_newer_outcome() -> None:
+    run = Run(TWICE.replace("WORK", "tool: {kind: playbook, path: t/child}"))
     child = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}
     children = []
     for generation in (1, 2):
@@ -223,8 +222,8 @@ def test_a_sub_playbook_that_was_overtaken_does_not_replace_the_newer_outcome(st
     assert run.state.outcomes["often"]["data"] == "new", "the older run ended last, and took the newer one's place"
 
 
-def test_a_join_keeps_once_who_led_to_it(start: Any) -> None:
-    run = start(
+def test_a_join_keeps_once_who_led_to_it() -> None:
+    run = Run(
         """
         - {step: both, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: turn}, {step: slow}]}}
         - step: turn
@@ -241,8 +240,8 @@ def test_a_join_keeps_once_who_led_to_it(start: Any) -> None:
 
 
 @pytest.mark.parametrize("arcs", ["{step: meet}, {step: again}", "{step: again}, {step: meet}"])
-def test_whether_a_join_waits_does_not_depend_on_the_order_of_arcs(start: Any, arcs: str) -> None:
-    run = start(
+def test_whether_a_join_waits_does_not_depend_on_the_order_of_arcs(arcs: str) -> None:
+    run = Run(
         f"""
         - step: head
           tool: {{kind: noop}}
@@ -271,8 +270,8 @@ COSTLY = """
 """
 
 
-def test_conditions_that_cost_much_end_a_ring_long_before_its_turns_do(start: Any) -> None:
-    run = start(COSTLY, "executor: {spec: {max_turns: 500}}\n")
+def test_conditions_that_cost_much_end_a_ring_long_before_its_turns_do() -> None:
+    run = Run(COSTLY, "executor: {spec: {max_turns: 500}}\n")
     assert run.types() == [e.STARTED, e.FAILED]
     assert (run.state.error["code"], run.state.error["step"]) == ("decision.too_large", "turn")
     assert "units of work" in run.state.error["message"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.engine.conftest import HEAD
 from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS
+from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless import limits
 from noetl_serverless.engine import events as e
@@ -23,8 +23,8 @@ def told(event: Event) -> tuple[str, Any, Any, Any]:
     return event.type, event.step, event.generation, event.command_id
 
 
-def test_a_command_is_issued_with_what_it_is_and_where_it_came_from(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_command_is_issued_with_what_it_is_and_where_it_came_from() -> None:
+    run = Run(CHAIN)
     assert (run.log[1].at, run.log[1].cause) == (run.log[0].at, 1)
     assert run.log[1].payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}}
     run.done("a", {"v": 1})
@@ -34,8 +34,8 @@ def test_a_command_is_issued_with_what_it_is_and_where_it_came_from(start: Any) 
     assert issued.payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}, "routes": [route]}
 
 
-def test_an_end_carries_the_last_routes_and_the_step_whose_outcome_is_the_result(start: Any) -> None:
-    run = start(CHAIN)
+def test_an_end_carries_the_last_routes_and_the_step_whose_outcome_is_the_result() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1})
     run.done("b")
     run.done("c")
@@ -44,16 +44,16 @@ def test_an_end_carries_the_last_routes_and_the_step_whose_outcome_is_the_result
     assert run.log[-1].payload == {"result_step": "c", "routes": [route]}
 
 
-def test_where_nothing_begins_the_step_s_exit_carries_its_route(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_where_nothing_begins_the_step_s_exit_carries_its_route() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     (exit_,) = run.done("left")
     assert told(exit_) == (e.STEP_EXIT, "left", 1, None)
     assert exit_.payload == {"routes": [{"step": "left", "generation": 1, "event": "call.done", "arcs": ["join"]}]}
 
 
-def test_a_delay_of_a_frame_goes_on_with_the_same_items(start: Any) -> None:
-    run = start(WORKFLOWS["two loops"])
+def test_a_delay_of_a_frame_goes_on_with_the_same_items() -> None:
+    run = Run(WORKFLOWS["two loops"])
     run.done("split")
     (timer,) = run.report("one#1.1", e.CALL_DEFERRED, delay=2, resume={"items": {}})
     assert told(timer) == (e.TIMER_SET, "one", 1, "one#1.1")
@@ -73,8 +73,8 @@ def test_a_delay_of_a_frame_goes_on_with_the_same_items(start: Any) -> None:
     }
 
 
-def test_a_child_is_started_one_level_deeper_under_an_id_of_its_own(start: Any) -> None:
-    run = start(WORKFLOWS["parent"])
+def test_a_child_is_started_one_level_deeper_under_an_id_of_its_own() -> None:
+    run = Run(WORKFLOWS["parent"])
     run.state = replace(run.state, depth=3)
     run.log[0].payload["depth"] = 3
     (started,) = run.report("call#1", e.CALL_PARKED, child=CHILD, resume={"task": "call"})
@@ -101,19 +101,19 @@ def test_a_child_is_started_one_level_deeper_under_an_id_of_its_own(start: Any) 
         ),
     ],
 )
-def test_a_worker_goes_on_if_there_is_more_to_do(start: Any, tool: str, resumes: bool) -> None:
-    run = start(f"- {{step: call, tool: {tool}}}\n")
+def test_a_worker_goes_on_if_there_is_more_to_do(tool: str, resumes: bool) -> None:
+    run = Run(f"- {{step: call, tool: {tool}}}\n")
     (started,) = run.report("call#1", e.CALL_PARKED, child=CHILD)
     assert started.payload["resumes"] is resumes
 
 
-def test_of_many_steps_that_took_no_arc_the_first_are_told(start: Any) -> None:
+def test_of_many_steps_that_took_no_arc_the_first_are_told() -> None:
     names = [f"s{n:02}" for n in range(MOST_WARNINGS + 3)]
     arcs = ", ".join(f"{{step: {name}}}" for name in names)
     lines = [f"- {{step: a, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}"]
     never = "next: {arcs: [{step: never, when: '{{ false }}'}]}"
     lines += [f"- {{step: {name}, tool: {{kind: noop}}, {never}}}" for name in names]
-    run = start("\n".join([*lines, "- {step: never, tool: {kind: noop}}"]) + "\n")
+    run = Run("\n".join([*lines, "- {step: never, tool: {kind: noop}}"]) + "\n")
     run.done("a")
     for name in names:
         run.done(name)
@@ -153,27 +153,27 @@ def test_of_many_steps_that_took_no_arc_the_first_are_told(start: Any) -> None:
         ),
     ],
 )
-def test_an_execution_that_cannot_go_on_says_why(start: Any, workflow: str, head: str, error: Any) -> None:
-    run = start(workflow, head)
+def test_an_execution_that_cannot_go_on_says_why(workflow: str, head: str, error: Any) -> None:
+    run = Run(workflow, head)
     run.done("a")
     assert told(run.log[-1]) == (e.FAILED, "a", None, None)
     assert run.log[-1].payload["error"] == error == run.state.error
 
 
-def test_a_step_that_fails_without_an_error_fails_all_the_same(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_a_step_that_fails_without_an_error_fails_all_the_same() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", e.CALL_ERROR)
     assert run.state.error == {"kind": "step", "code": "step.failed", "message": "failed", "step": "a"}
 
 
 @pytest.mark.parametrize("no_next_is_error", [True, False])
-def test_a_step_without_arcs_may_end_it_and_so_may_one_that_is_skipped(start: Any, no_next_is_error: bool) -> None:
+def test_a_step_without_arcs_may_end_it_and_so_may_one_that_is_skipped(no_next_is_error: bool) -> None:
     head = f"executor: {{spec: {{no_next_is_error: {str(no_next_is_error).lower()}}}}}\n"
-    run = start("- {step: a, tool: {kind: noop}}\n", head)
+    run = Run("- {step: a, tool: {kind: noop}}\n", head)
     run.done("a")
     assert run.state.status == "completed"
     refused = "spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}"
-    run = start(
+    run = Run(
         f"- {{step: a, tool: {{kind: noop}}, {refused}, next: {{arcs: [{{step: b}}]}}}}\n"
         "- {step: b, tool: {kind: noop}}\n",
         head,
@@ -185,8 +185,8 @@ def test_a_step_without_arcs_may_end_it_and_so_may_one_that_is_skipped(start: An
     ]
 
 
-def test_what_comes_back_from_quarantine_begins_if_it_came_to_nothing(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_comes_back_from_quarantine_begins_if_it_came_to_nothing() -> None:
+    run = Run(CHAIN)
     kept = {"type": e.STARTED}
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea"}
     first = Event(e.STARTED, 1, 1, payload=run.log[0].payload)
@@ -213,15 +213,15 @@ def test_without_a_word_on_it_the_workload_is_empty() -> None:
     assert state.ctx == {"x": "none"}
 
 
-def test_an_error_of_a_value_is_not_worth_a_retry(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ 'x' * 100000 }}\"}}\n")
+def test_an_error_of_a_value_is_not_worth_a_retry() -> None:
+    run = Run("- {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ 'x' * 100000 }}\"}}\n")
     run.done("a")
     error = run.state.error
     assert (error["kind"], error["code"], error["retryable"], error["step"]) == ("value", "value.invalid", False, "a")
 
 
-def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once(start: Any) -> None:
-    run = start(
+def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once() -> None:
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: aside, when: "{{ false }}"}, {step: nothing}]}}
         - step: nothing
@@ -238,20 +238,20 @@ def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once(start:
     assert run.skipped() == ["aside", "behind"]
 
 
-def test_an_admission_that_cannot_be_told_fails_the_execution(start: Any) -> None:
-    run = start(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
+def test_an_admission_that_cannot_be_told_fails_the_execution() -> None:
+    run = Run(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
     run.done("a", {"v": 1})
     error = run.state.error
     assert (run.state.status, error["code"], error["name"], error["step"]) == ("failed", "template_error", "gone", "b")
     assert run.skipped() == []
 
 
-def test_what_a_step_reads_may_be_too_large_when_it_goes_on(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_step_reads_may_be_too_large_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = """
         - {step: a, tool: {kind: noop}, set: {ctx.x: "{{ output.data }}"}, next: {arcs: [{step: b}]}}
         - {step: b, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}
         """
-    run = start(flow)
+    run = Run(flow)
     run.done("a", "x" * 1000)
     run.report("b#1", e.CALL_DEFERRED, delay=1)
     (timer,) = run.state.timers
@@ -260,12 +260,12 @@ def test_what_a_step_reads_may_be_too_large_when_it_goes_on(start: Any, monkeypa
     assert (failed.type, failed.payload["error"]["code"]) == (e.FAILED, "value.invalid")
 
 
-def test_so_may_what_a_loop_reads_when_it_opens(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_may_what_a_loop_reads_when_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = """
         - {step: a, tool: {kind: noop}, set: {ctx.x: "{{ output.data }}"}, next: {arcs: [{step: each}]}}
         - {step: each, loop: {in: "{{ [1] }}", iterator: i}, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}
         """
-    run = start(flow)
+    run = Run(flow)
     monkeypatch.setattr(limits, "SCOPE_BYTES", 500)
     run.done("a", "x" * 1000)
     assert run.types()[-2:] == [e.CALL_DONE, e.FAILED]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHILD, LOOP, WORKFLOWS, answers, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest, items_digest, lasting_digest, raw_digest
@@ -19,33 +20,33 @@ def of(run: Any) -> str:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_order_cut_place_and_retries_do_not_matter(start: Any, name: str) -> None:
-    digests = {of(play(start(WORKFLOWS[name]), seed)) for seed in range(12)}
+def test_order_cut_place_and_retries_do_not_matter(name: str) -> None:
+    digests = {of(play(Run(WORKFLOWS[name]), seed)) for seed in range(12)}
     assert len(digests) == 1
     assert digests.pop().startswith("c1:")
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_another_answer_gives_another_digest(start: Any, name: str) -> None:
+def test_another_answer_gives_another_digest(name: str) -> None:
     def other(step: str, generation: int, index: int | None) -> Any:
         found = answers(step, generation, index)
         return {**found, "error": {"kind": "tool", "code": "other"}} if "error" in found else {**found, "more": 1}
 
-    assert of(play(start(WORKFLOWS[name]), 1)) != of(play(start(WORKFLOWS[name]), 1, other))
+    assert of(play(Run(WORKFLOWS[name]), 1)) != of(play(Run(WORKFLOWS[name]), 1, other))
 
 
-def test_one_item_of_a_loop_counts(start: Any) -> None:
+def test_one_item_of_a_loop_counts() -> None:
     def other(step: str, generation: int, index: int | None) -> Any:
         return {"changed": True} if index == 17 else answers(step, generation, index)
 
-    assert of(play(start(LOOP), 1)) != of(play(start(LOOP), 1, other))
+    assert of(play(Run(LOOP), 1)) != of(play(Run(LOOP), 1, other))
 
 
-def test_two_items_that_change_places_count(start: Any) -> None:
+def test_two_items_that_change_places_count() -> None:
     def other(step: str, generation: int, index: int | None) -> Any:
         return answers(step, generation, {1: 2, 2: 1}.get(index, index) if index is not None else None)
 
-    assert of(play(start(LOOP), 1)) != of(play(start(LOOP), 1, other))
+    assert of(play(Run(LOOP), 1)) != of(play(Run(LOOP), 1, other))
 
 
 def http(date: str, **more: Any) -> dict[str, Any]:
@@ -59,15 +60,15 @@ def http(date: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_the_headers_of_an_http_answer_do_not_count_and_its_content_does(start: Any) -> None:
+def test_the_headers_of_an_http_answer_do_not_count_and_its_content_does() -> None:
     flow = "- {step: a, tool: {kind: noop}}\n"
-    single = {of(play(start(flow), 1, lambda *_, date=date: http(date))) for date in ("Monday", "Tuesday")}
+    single = {of(play(Run(flow), 1, lambda *_, date=date: http(date))) for date in ("Monday", "Tuesday")}
     piped = {
-        of(play(start(flow), 1, lambda *_, date=date: http(date, results={"b": http(date), "c": {"headers": 1}})))
+        of(play(Run(flow), 1, lambda *_, date=date: http(date, results={"b": http(date), "c": {"headers": 1}})))
         for date in ("Monday", "Tuesday")
     }
     assert len(single) == len(piped) == 1
-    assert of(play(start(flow), 1, lambda *_: http("Monday", data=[2]))) not in single
+    assert of(play(Run(flow), 1, lambda *_: http("Monday", data=[2]))) not in single
 
 
 def test_a_stored_answer_is_known_by_what_is_lasting_in_it() -> None:
@@ -77,36 +78,36 @@ def test_a_stored_answer_is_known_by_what_is_lasting_in_it() -> None:
         assert lasting_digest(whole) is None
 
 
-def test_the_playbook_and_its_input_count(start: Any) -> None:
-    first = of(play(start("- {step: a, tool: {kind: noop}}\n"), 1))
-    assert of(play(start("- {step: a, tool: {kind: noop, input: {x: 1}}}\n"), 1)) != first
-    assert of(play(start("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)) != first
+def test_the_playbook_and_its_input_count() -> None:
+    first = of(play(Run("- {step: a, tool: {kind: noop}}\n"), 1))
+    assert of(play(Run("- {step: a, tool: {kind: noop, input: {x: 1}}}\n"), 1)) != first
+    assert of(play(Run("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)) != first
 
 
-def test_the_execution_s_own_id_in_an_answer_does_not_matter(start: Any) -> None:
+def test_the_execution_s_own_id_in_an_answer_does_not_matter() -> None:
     def played(id: str) -> str:
-        run = play(start("- {step: a, tool: {kind: noop}}\n"), 1, lambda *_: {"url": f"/results/{id}/x"})
+        run = play(Run("- {step: a, tool: {kind: noop}}\n"), 1, lambda *_: {"url": f"/results/{id}/x"})
         return digest(id, run.log).value
 
     assert played("384000000000000001") == played("384000000000000002")
 
 
-def test_while_it_runs_the_digest_is_that_of_what_is_over(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
+def test_while_it_runs_the_digest_is_that_of_what_is_over() -> None:
+    run = Run("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
     run.done("a")
     found = digest("7", run.log)
     assert not found.ended
     assert [link.name for link in found.links] == ["start", "a#1"]
 
 
-def test_the_entries_stand_in_the_order_of_cause_and_effect(start: Any) -> None:
-    found = digest("7", play(start(WORKFLOWS["diamond"]), 3).log)
+def test_the_entries_stand_in_the_order_of_cause_and_effect() -> None:
+    found = digest("7", play(Run(WORKFLOWS["diamond"]), 3).log)
     assert [link.name for link in found.links] == ["start", "split#1", "left#1", "right#1", "more#1", "join#1", "end"]
     assert found.value == "c1:" + found.links[-1].chain
 
 
-def test_the_raw_digest_tells_of_every_change(start: Any) -> None:
-    log = play(start(LOOP), 5).log
+def test_the_raw_digest_tells_of_every_change() -> None:
+    log = play(Run(LOOP), 5).log
     whole = raw_digest(log)
     assert whole == raw_digest(reversed(log))
     changed = [replace(event, at=event.at + 1) if event.seq == 3 else event for event in log]
@@ -134,15 +135,15 @@ def test_of_a_childs_payload_by_reference_the_content_counts_and_not_the_place()
     assert lasting[0] == lasting[1]
 
 
-def test_a_digest_says_how_it_was_made_and_is_a_sum(start: Any) -> None:
-    log = play(start(LOOP), 1).log
+def test_a_digest_says_how_it_was_made_and_is_a_sum() -> None:
+    log = play(Run(LOOP), 1).log
     assert re.fullmatch(r"r1:[0-9a-f]{64}", raw_digest(log))
     assert re.fullmatch(r"c1:[0-9a-f]{64}", digest("7", log).value)
     assert raw_digest([]) == "r1:"
 
 
-def test_the_raw_digest_sees_each_part_of_an_event(start: Any) -> None:
-    log = play(start(LOOP), 1).log
+def test_the_raw_digest_sees_each_part_of_an_event() -> None:
+    log = play(Run(LOOP), 1).log
     whole = raw_digest(log)
     event = next(event for event in log if event.cause is not None and event.command_id is not None)
     for part in (
@@ -158,16 +159,16 @@ def test_the_raw_digest_sees_each_part_of_an_event(start: Any) -> None:
         assert raw_digest([replace(event, **part) if one is event else one for one in log]) != whole, part
 
 
-def failed_with(start: Any, **error: Any) -> str:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def failed_with(**error: Any) -> str:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", e.CALL_ERROR, error={"kind": "tool", "code": "boom", "message": "x", **error})
     return of(run)
 
 
 @pytest.mark.parametrize("part", ["kind", "code", "at", "failed_task", "name", "template"])
-def test_of_an_error_its_kind_its_code_and_its_place_count(start: Any, part: str) -> None:
-    assert failed_with(start, **{part: "other"}) != failed_with(start)
-    assert failed_with(start, message="y", retryable=True, line=7) == failed_with(start)
+def test_of_an_error_its_kind_its_code_and_its_place_count(part: str) -> None:
+    assert failed_with(**{part: "other"}) != failed_with()
+    assert failed_with(message="y", retryable=True, line=7) == failed_with()
 
 
 def content(run: Any, name: str) -> dict[str, Any]:
@@ -175,8 +176,8 @@ def content(run: Any, name: str) -> dict[str, Any]:
     return link.content
 
 
-def test_an_entry_says_what_led_to_it_what_came_of_it_and_where_it_led(start: Any) -> None:
-    run = play(start(WORKFLOWS["chain"]), 1)
+def test_an_entry_says_what_led_to_it_what_came_of_it_and_where_it_led() -> None:
+    run = play(Run(WORKFLOWS["chain"]), 1)
     assert content(run, "start") == {"playbook": run.plan.hash, "workload": {}, "ctx": {}}
     assert content(run, "a#1") == {
         "step": "a",
@@ -190,8 +191,8 @@ def test_an_entry_says_what_led_to_it_what_came_of_it_and_where_it_led(start: An
     assert content(run, "end") == {"status": "completed", "error": None}
 
 
-def test_a_workload_beside_the_log_counts_as_one_within(start: Any) -> None:
-    run = play(start("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)
+def test_a_workload_beside_the_log_counts_as_one_within() -> None:
+    run = play(Run("- {step: a, tool: {kind: noop}}\n", payload={"x": 1}), 1)
     kept = {name: value for name, value in run.log[0].payload.items() if name != "workload"}
     log = [replace(run.log[0], payload=kept), *run.log[1:]]
     assert digest("7", log, {"x": 1}).value == of(run)
@@ -199,8 +200,8 @@ def test_a_workload_beside_the_log_counts_as_one_within(start: Any) -> None:
     assert digest("7", log).links[0].content["workload"] == {}
 
 
-def test_of_a_failed_execution_counts_what_led_to_the_failure(start: Any) -> None:
-    run = start(WORKFLOWS["failing"])
+def test_of_a_failed_execution_counts_what_led_to_the_failure() -> None:
+    run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.done("slow", {"v": 1})
     run.error("bad")
@@ -210,8 +211,8 @@ def test_of_a_failed_execution_counts_what_led_to_the_failure(start: Any) -> Non
     assert content(run, "bad#1")["outcome"]["error"] == {"kind": "tool", "code": "boom"}
 
 
-def test_of_a_cancelled_one_counts_what_was_over(start: Any) -> None:
-    run = start(WORKFLOWS["failing"])
+def test_of_a_cancelled_one_counts_what_was_over() -> None:
+    run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.done("slow")
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
@@ -219,20 +220,20 @@ def test_of_a_cancelled_one_counts_what_was_over(start: Any) -> None:
     assert content(run, "end") == {"status": "cancelled", "error": None}
 
 
-def test_what_comes_after_the_end_does_not_count(start: Any) -> None:
-    run = play(start(WORKFLOWS["chain"]), 1)
+def test_what_comes_after_the_end_does_not_count() -> None:
+    run = play(Run(WORKFLOWS["chain"]), 1)
     before = digest("7", run.log)
     run.fact(e.CANCELLED, payload={})
     assert digest("7", run.log) == before
 
 
-def test_a_loop_counts_with_its_collection_and_its_results_and_as_failed_only_that_it_did(start: Any) -> None:
+def test_a_loop_counts_with_its_collection_and_its_results_and_as_failed_only_that_it_did() -> None:
     flow = """
         - step: each
           loop: {in: "{{ ['p', 'q'] }}", iterator: x, spec: {mode: sequential}}
           tool: {kind: noop}
         """
-    run = start(flow)
+    run = Run(flow)
     run.frame("each#1.0", ["r"], item_ms=1000)
     run.frame("each#1.1", ["s"], item_ms=1000)
     assert content(run, "each#1")["loop"] == {
@@ -241,14 +242,14 @@ def test_a_loop_counts_with_its_collection_and_its_results_and_as_failed_only_th
         "failed": 0,
         "items": f"{items_digest(0, ['r', 's']):064x}",
     }
-    run = start(flow)
+    run = Run(flow)
     run.frame("each#1.0", [None], failed=1, error={"kind": "tool", "code": "boom", "message": "x", "index": 0})
     entry = content(run, "each#1")
     assert entry["loop"] == {"count": 2, "collection": ["p", "q"]}
     assert entry["outcome"]["error"] == {"kind": "loop", "code": "loop.item_failed"}
 
 
-def test_items_count_with_their_place(start: Any) -> None:
+def test_items_count_with_their_place() -> None:
     whole = items_digest(0, ["a", "b", "c"])
     assert (items_digest(0, ["a"]) + items_digest(1, ["b", "c"])) % 2**256 == whole
     assert items_digest(1, ["a", "b", "c"]) != whole != items_digest(0, ["b", "a", "c"])
@@ -264,14 +265,14 @@ def test_items_count_with_their_place(start: Any) -> None:
         ({"kind": "manifest", "count": 3, "extracted": {"n": 1}}, {"manifest": 3, "extracted": {"n": 1}}),
     ],
 )
-def test_a_stored_result_counts_by_its_sum(start: Any, ref: dict[str, Any], value: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_a_stored_result_counts_by_its_sum(ref: dict[str, Any], value: Any) -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", ref={"ref": "noetl://execution/7/result/a/0", "key": "k", **ref})
     assert content(run, "a#1")["outcome"]["value"] == value
 
 
-def test_what_a_command_set_before_it_was_suspended_counts(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_what_a_command_set_before_it_was_suspended_counts() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", e.CALL_DEFERRED, delay=1, set={"x": 1, "y": 1})
     (timer,) = run.state.timers
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
@@ -279,32 +280,32 @@ def test_what_a_command_set_before_it_was_suspended_counts(start: Any) -> None:
     assert content(run, "a#1")["set"] == {"x": 2, "y": 1}
 
 
-def test_a_sub_playbook_counts_with_what_it_was_given_and_how_it_ended(start: Any) -> None:
-    run = play(start(WORKFLOWS["parent"]), 1)
+def test_a_sub_playbook_counts_with_what_it_was_given_and_how_it_ended() -> None:
+    run = play(Run(WORKFLOWS["parent"]), 1)
     entry = content(run, "call#1")
     assert entry["children"] == [{name: CHILD[name] for name in ("path", "plan_hash", "payload", "return_step")}]
     assert entry["outcome"] == {"status": "ok", "error": None, "value": answers("call", 1, None)}
 
 
-def test_a_step_that_was_not_admitted_counts_as_skipped(start: Any) -> None:
-    run = play(start(WORKFLOWS["admission"]), 1)
+def test_a_step_that_was_not_admitted_counts_as_skipped() -> None:
+    run = play(Run(WORKFLOWS["admission"]), 1)
     assert content(run, "b#1")["outcome"] == {"status": "skipped", "error": None, "value": None}
     assert content(run, "c#1")["after"] == ["b#1"]
 
 
-def test_what_nothing_led_to_stands_by_name(start: Any) -> None:
+def test_what_nothing_led_to_stands_by_name() -> None:
     for final in (f"{letter}{n}" for n in range(8) for letter in "ax"):
         flow = f"- {{step: m, tool: {{kind: noop}}}}\n- {{step: {final}, tool: {{kind: noop}}}}\n"
-        run = start(flow, f"executor: {{spec: {{final_step: {final}}}}}\n")
+        run = Run(flow, f"executor: {{spec: {{final_step: {final}}}}}\n")
         run.done("m")
         run.done(final)
         names = [link.name for link in digest("7", run.log).links]
         assert names == ["start", *sorted([f"{final}#1", "m#1"]), "end"]
 
 
-def test_stored_items_count_by_their_own_sum_or_by_the_reference(start: Any) -> None:
+def test_stored_items_count_by_their_own_sum_or_by_the_reference() -> None:
     def each(**frame: Any) -> str:
-        run = start(
+        run = Run(
             '- {step: each, loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}, tool: {kind: noop}}\n'
         )
         counts = {"start": 0, "end": 2, "ok": 2, "failed": 0, "item_ms": 1.0}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHAIN
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import ignored
@@ -25,8 +26,8 @@ ERROR = {"kind": "tool", "code": "boom", "message": "it broke"}
         (e.FRAME_COMMITTED, {"start": 0, "end": 1, "ok": 1, "failed": 0, "data": [1]}),
     ],
 )
-def test_a_command_that_is_no_longer_out_changes_nothing(start: Any, kind: str, payload: dict[str, Any]) -> None:
-    run = start(CHAIN)
+def test_a_command_that_is_no_longer_out_changes_nothing(kind: str, payload: dict[str, Any]) -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1})
     before = run.state
     fact = Event(kind, run.now + 1, before.seq + 1, None, "a", 1, "a#1", payload)
@@ -40,8 +41,8 @@ def test_a_command_that_is_no_longer_out_changes_nothing(start: Any, kind: str, 
     assert ignored(run.state, Event(kind, 0, 0, None, "b", 1, run.open("b"), payload)) is None
 
 
-def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for(start: Any) -> None:
-    run = start(CHAIN)
+def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> None:
+    run = Run(CHAIN)
     before = run.state
     fired = {"timer": "a#1~1"}
     ended = {"execution_id": "9", "status": "completed", "command_id": "a#1"}

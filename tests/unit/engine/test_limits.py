@@ -6,13 +6,12 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from tests.unit.engine.run import Run
 
 from noetl_serverless import limits
 from noetl_serverless.engine import loops
 from noetl_serverless.engine.limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set, size_of
 from noetl_serverless.playbook.values import InvalidValue
-
-from .conftest import Run
 
 
 def text(size: int) -> str:
@@ -164,8 +163,8 @@ def test_what_a_step_reads_has_its_limit_to_the_byte() -> None:
         check_scope({"ctx": {"x": scope["ctx"]["x"] + "x"}})
 
 
-def test_a_range_that_is_refused_is_told_as_such_and_not_as_a_ring(start: Any) -> None:
-    run = start(
+def test_a_range_that_is_refused_is_told_as_such_and_not_as_a_ring() -> None:
+    run = Run(
         '- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ range(10 ** 10) | sum > 3 }}"}]}}\n'
         "- {step: b, tool: {kind: noop}}\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import loops
 from noetl_serverless.engine.frames import width_of
@@ -33,8 +34,8 @@ def drain(run, item_ms=1.0, value=lambda index: index):
     return frames
 
 
-def test_results_come_in_the_order_of_the_items(start):
-    run = start(loop())
+def test_results_come_in_the_order_of_the_items():
+    run = Run(loop())
     assert len(run.state.commands) == 3, "no more than max_in_flight are out"
     run.frame("each#1.1", [1])
     run.frame("each#1.0", [0])
@@ -47,46 +48,46 @@ def test_results_come_in_the_order_of_the_items(start):
 
 
 @pytest.mark.parametrize("width", ["", ', max_in_flight: "{{ none }}"'], ids=["not said", "said to be none"])
-def test_sixteen_run_at_once_unless_a_loop_says_otherwise(start, width):
-    run = start(loop("range(40) | list").replace(", max_in_flight: 3", width))
+def test_sixteen_run_at_once_unless_a_loop_says_otherwise(width):
+    run = Run(loop("range(40) | list").replace(", max_in_flight: 3", width))
     assert len(run.state.commands) == 16
 
 
-def test_an_empty_collection_is_done_at_once(start):
-    run = start(loop("[]"))
+def test_an_empty_collection_is_done_at_once():
+    run = Run(loop("[]"))
     assert run.running == {"after"}
     assert run.state.outcomes["each"]["data"]["results"] == []
 
 
-def test_sequential_has_one_frame_out(start):
-    run = start(loop(mode="sequential"))
+def test_sequential_has_one_frame_out():
+    run = Run(loop(mode="sequential"))
     assert list(run.state.commands) == ["each#1.0"]
     drain(run, item_ms=100)
     assert [event.payload["frame"][1:3] for event in run.issued("each")] == [[n, n + 1] for n in range(6)]
 
 
-def test_short_items_travel_in_frames_that_grow(start):
-    run = start(loop("range(5000) | list", width=16))
+def test_short_items_travel_in_frames_that_grow():
+    run = Run(loop("range(5000) | list", width=16))
     frames = drain(run, item_ms=0.5)
     assert frames < 150, "five thousand short items are not five thousand commands"
     assert run.state.outcomes["each"]["ref"]["count"] == 5000
 
 
-def test_a_wide_loop_is_filled_without_counting_anew_for_each_frame(start, monkeypatch):
+def test_a_wide_loop_is_filled_without_counting_anew_for_each_frame(monkeypatch):
     looked_at = []
     monkeypatch.setattr(loops, "width_of", lambda frame: looked_at.append(frame) or width_of(frame))
-    run = start(loop("range(4000) | list", width=2000))
+    run = Run(loop("range(4000) | list", width=2000))
     assert len(run.state.commands) == 2000
     assert len(looked_at) <= 2 * 2000, "all that is out was looked at for each that goes out"
 
 
-def test_slow_items_travel_alone(start):
-    run = start(loop("range(40) | list", width=4))
+def test_slow_items_travel_alone():
+    run = Run(loop("range(40) | list", width=4))
     assert drain(run, item_ms=400) == 40
 
 
-def test_large_results_leave_the_state(start):
-    run = start(loop("range(40) | list", width=4))
+def test_large_results_leave_the_state():
+    run = Run(loop("range(40) | list", width=4))
     drain(run, value=lambda index: "x" * 1000)
     ref = run.state.outcomes["each"]["ref"]
     assert ref["kind"] == "manifest"
@@ -94,8 +95,8 @@ def test_large_results_leave_the_state(start):
     assert ref["extracted"]["stats"]["success"] == 40
 
 
-def test_a_frame_hands_back_what_it_did_not_get_to(start):
-    run = start(loop("range(100) | list", mode="sequential"))
+def test_a_frame_hands_back_what_it_did_not_get_to():
+    run = Run(loop("range(100) | list", mode="sequential"))
     run.frame("each#1.0", [0])
     _, begin, end, _ = run.state.commands["each#1.1"].frame
     assert (begin, end) == (1, 100)
@@ -105,8 +106,8 @@ def test_a_frame_hands_back_what_it_did_not_get_to(start):
     assert run.state.outcomes["each"]["data"]["results"] == list(range(100))
 
 
-def test_a_failing_item_stops_the_loop_and_fails_the_step(start):
-    run = start(loop("range(20) | list", width=3))
+def test_a_failing_item_stops_the_loop_and_fails_the_step():
+    run = Run(loop("range(20) | list", width=3))
     error = {"code": "boom", "message": "it broke", "index": 1}
     run.frame("each#1.1", [None], failed=1, error=error)
     run.frame("each#1.0", [0])
@@ -117,9 +118,9 @@ def test_a_failing_item_stops_the_loop_and_fails_the_step(start):
     assert "1 of 20 items failed; the first: it broke" in run.state.error["message"]
 
 
-def test_a_failed_loop_is_recovered_under_each_of_its_names(start):
+def test_a_failed_loop_is_recovered_under_each_of_its_names():
     for name in ("loop.failed", "call.error", "step.failed"):
-        run = start(
+        run = Run(
             f"""
             - step: each
               loop: {{in: "{{{{ [1] }}}}", iterator: x}}
@@ -132,16 +133,16 @@ def test_a_failed_loop_is_recovered_under_each_of_its_names(start):
         assert run.running == {"alert"}, name
 
 
-def test_best_effort_goes_on_and_counts(start):
-    run = start(loop(width=1, more="spec: {policy: {failure: {mode: best_effort}}}"))
+def test_best_effort_goes_on_and_counts():
+    run = Run(loop(width=1, more="spec: {policy: {failure: {mode: best_effort}}}"))
     run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
     drain(run)
     assert run.running == {"after"}
     assert run.state.outcomes["each"]["data"]["stats"] == {"total": 6, "success": 5, "failed": 1}
 
 
-def test_a_collection_by_reference_is_opened_by_a_worker(start):
-    run = start(
+def test_a_collection_by_reference_is_opened_by_a_worker():
+    run = Run(
         """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
         - step: each
@@ -160,27 +161,27 @@ def test_a_collection_by_reference_is_opened_by_a_worker(start):
     assert run.state.status == "completed"
 
 
-def test_a_collection_too_large_for_the_log_is_opened_by_a_worker(start):
-    run = start(loop("range(50000) | list"))
+def test_a_collection_too_large_for_the_log_is_opened_by_a_worker():
+    run = Run(loop("range(50000) | list"))
     assert list(run.state.commands) == ["each#1.open"]
 
 
-def test_a_loop_has_a_bound(start):
-    run = start(loop("range(50000) | list"))
+def test_a_loop_has_a_bound():
+    run = Run(loop("range(50000) | list"))
     run.report("each#1.open", count=10_000_001, ref={"kind": "result_ref", "ref": "r"})
     assert run.state.status == "failed"
     assert "at most 10000000 items" in run.state.error["message"]
 
 
 @pytest.mark.parametrize("items", ["5", "'text'", "missing"])
-def test_what_is_no_list_fails_the_step(start, items):
-    run = start(loop(items))
+def test_what_is_no_list_fails_the_step(items):
+    run = Run(loop(items))
     assert run.state.status == "failed"
     assert run.state.error["step"] == "each"
 
 
-def test_a_loop_entered_again_is_a_new_generation(start):
-    run = start(
+def test_a_loop_entered_again_is_a_new_generation():
+    run = Run(
         """
         - step: each
           loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}
@@ -195,8 +196,8 @@ def test_a_loop_entered_again_is_a_new_generation(start):
     assert [event.generation for event in run.log if event.type == "loop.done"] == [1, 2]
 
 
-def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame(start):
-    run = start(
+def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame():
+    run = Run(
         """
         - step: each
           loop: {in: "{{ [1, 2] }}", iterator: x, spec: {mode: sequential}}
@@ -211,8 +212,8 @@ def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame(start):
     assert run.issued("each")[1].payload["scope"] == {"ctx": {"total": 5}}
 
 
-def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_report(start):
-    run = start(
+def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_report():
+    run = Run(
         """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
         - {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}
@@ -227,8 +228,8 @@ def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_re
     assert run.state.outcomes["each"]["data"]["stats"]["total"] == 2
 
 
-def test_a_collection_that_a_worker_could_not_render_fails_the_step(start):
-    run = start(loop("range(50000) | list"))
+def test_a_collection_that_a_worker_could_not_render_fails_the_step():
+    run = Run(loop("range(50000) | list"))
     error = {"kind": "tool", "code": "boom", "message": "it broke"}
     run.report("each#1.open", "call.error", error=error)
     assert run.state.error == {**error, "step": "each"}
@@ -242,8 +243,8 @@ def test_a_collection_that_a_worker_could_not_render_fails_the_step(start):
         ("'text'", "loop.not_iterable", "loop.in must give a list, not str ('text')"),
     ],
 )
-def test_what_is_no_list_is_told_with_its_template(start, items, code, message):
-    run = start(loop(items))
+def test_what_is_no_list_is_told_with_its_template(items, code, message):
+    run = Run(loop(items))
     assert run.state.error == {
         "kind": "loop",
         "code": code,
@@ -261,25 +262,25 @@ def test_what_is_no_list_is_told_with_its_template(start, items, code, message):
         ("'many'", "max_in_flight is a whole number, not 'many'", "{{ 'many' }}"),
     ],
 )
-def test_a_width_that_cannot_be_is_told_with_its_template(start, width, message, template):
-    run = start(loop(width=f'"{{{{ {width} }}}}"'))
+def test_a_width_that_cannot_be_is_told_with_its_template(width, message, template):
+    run = Run(loop(width=f'"{{{{ {width} }}}}"'))
     error = run.state.error
     assert (error["code"], error["message"], error["template"]) == ("loop.invalid", message, template)
 
 
 @pytest.mark.parametrize(("width", "out"), [("0", 1), ("-3", 1), ("'2'", 2), ("5", 5)])
-def test_a_width_may_be_rendered_and_is_one_at_least(start, width, out):
-    run = start(loop(width=f'"{{{{ {width} }}}}"'))
+def test_a_width_may_be_rendered_and_is_one_at_least(width, out):
+    run = Run(loop(width=f'"{{{{ {width} }}}}"'))
     assert len(run.state.commands) == out
 
 
-def test_an_object_is_one_item_and_none_is_none(start):
-    assert start(loop("{'a': 1}")).log[1].payload["data"] == [{"a": 1}]
-    assert start(loop("none")).running == {"after"}
+def test_an_object_is_one_item_and_none_is_none():
+    assert Run(loop("{'a': 1}")).log[1].payload["data"] == [{"a": 1}]
+    assert Run(loop("none")).running == {"after"}
 
 
-def test_what_is_handed_back_goes_out_again_the_first_items_first(start):
-    run = start(loop("range(100) | list", width=4))
+def test_what_is_handed_back_goes_out_again_the_first_items_first():
+    run = Run(loop("range(100) | list", width=4))
     for name in list(run.state.commands):
         run.frame(name, [0])
     first, _, _, last = list(run.state.commands.values())
@@ -291,8 +292,8 @@ def test_what_is_handed_back_goes_out_again_the_first_items_first(start):
     assert run.state.outcomes["each"]["data"]["stats"]["success"] == 100
 
 
-def test_a_failed_loop_says_what_its_first_item_said(start):
-    run = start(loop("range(3) | list", width=1))
+def test_a_failed_loop_says_what_its_first_item_said():
+    run = Run(loop("range(3) | list", width=1))
     error = {"code": "boom", "message": "it broke", "index": 0}
     run.frame("each#1.0", [None], failed=1, error=error)
     assert run.state.error == {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tests.unit.engine.run import Run
+
 NOOP = "tool: {kind: noop}"
 
 
-def test_a_sequential_step_costs_two_events(start):
-    run = start(
+def test_a_sequential_step_costs_two_events():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
         - {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
@@ -29,8 +31,8 @@ def test_a_sequential_step_costs_two_events(start):
     assert run.state.status == "completed"
 
 
-def test_exclusive_takes_the_first_true_arc_and_skips_the_others(start):
-    run = start(
+def test_exclusive_takes_the_first_true_arc_and_skips_the_others():
+    run = Run(
         """
         - step: a
           tool: {kind: python, code: "result = 1"}
@@ -61,23 +63,23 @@ ONE_OF_TWO = """
 """
 
 
-def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins(start):
-    run = start(ONE_OF_TWO.replace("LOOP", "").replace("WHEN", "true"))
+def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins():
+    run = Run(ONE_OF_TWO.replace("LOOP", "").replace("WHEN", "true"))
     run.done("a")
     (issued,) = run.issued("b")
     assert issued.payload["scope"]["steps"] == {"c": {"status": "skipped"}}, "b cannot tell that c is skipped"
     assert [event.type for event in run.log[-2:]] == ["command.issued", "step.skipped"], "the log has another order"
 
 
-def test_and_for_what_follows_from_it_at_once(start):
+def test_and_for_what_follows_from_it_at_once():
     loop = 'loop: {in: "{{ [] }}", iterator: n},'
-    run = start(ONE_OF_TWO.replace("LOOP", loop).replace("WHEN", "\"{{ c.status == 'skipped' }}\""))
+    run = Run(ONE_OF_TWO.replace("LOOP", loop).replace("WHEN", "\"{{ c.status == 'skipped' }}\""))
     run.done("a")
     assert run.running == {"d"}, run.log[-1].payload
 
 
-def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all(start):
-    run = start(
+def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all():
+    run = Run(
         """
         - step: split
           tool: {kind: noop}
@@ -102,8 +104,8 @@ def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all(start):
     assert run.state.status == "completed"
 
 
-def test_a_join_waits_for_a_source_that_is_still_far_away(start):
-    run = start(
+def test_a_join_waits_for_a_source_that_is_still_far_away():
+    run = Run(
         """
         - step: split
           tool: {kind: noop}
@@ -121,8 +123,8 @@ def test_a_join_waits_for_a_source_that_is_still_far_away(start):
     assert run.running == {"join"}
 
 
-def test_a_join_begins_when_its_other_source_is_skipped_later(start):
-    run = start(
+def test_a_join_begins_when_its_other_source_is_skipped_later():
+    run = Run(
         """
         - step: split
           tool: {kind: noop}
@@ -139,8 +141,8 @@ def test_a_join_begins_when_its_other_source_is_skipped_later(start):
     assert run.running == {"elsewhere", "join"}
 
 
-def test_a_back_edge_begins_a_new_generation_and_is_no_join(start):
-    run = start(
+def test_a_back_edge_begins_a_new_generation_and_is_no_join():
+    run = Run(
         """
         - {step: first, tool: {kind: noop}, next: {arcs: [{step: poll}]}}
         - step: poll
@@ -160,8 +162,8 @@ def test_a_back_edge_begins_a_new_generation_and_is_no_join(start):
     assert run.skipped() == []
 
 
-def test_the_state_does_not_grow_with_the_history(start):
-    run = start(
+def test_the_state_does_not_grow_with_the_history():
+    run = Run(
         """
         - step: tick
           tool: {kind: noop}
@@ -177,8 +179,8 @@ def test_the_state_does_not_grow_with_the_history(start):
     assert max(sizes) - min(sizes[:100]) < 64
 
 
-def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where(start):
-    run = start(
+def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where():
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -196,8 +198,8 @@ def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where(star
     assert run.state.error["step"] == "a"
 
 
-def test_routing_never_fetches(start):
-    run = start(
+def test_routing_never_fetches():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.data.n == 3 }}"}, {step: c}]}}
         - {step: b, tool: {kind: noop}, next: {arcs: [{step: c, when: "{{ a.rows | length > 1 }}"}]}}
@@ -212,8 +214,8 @@ def test_routing_never_fetches(start):
     assert "output.select" in str(run.state.error)
 
 
-def test_failure_is_recovered_by_an_arc_that_asks_for_it(start):
-    run = start(
+def test_failure_is_recovered_by_an_arc_that_asks_for_it():
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -231,8 +233,8 @@ def test_failure_is_recovered_by_an_arc_that_asks_for_it(start):
     assert run.state.status == "completed", "a recovered run ends as completed"
 
 
-def test_a_failure_takes_no_arc_that_does_not_ask_for_it(start):
-    run = start("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
+def test_a_failure_takes_no_arc_that_does_not_ask_for_it():
+    run = Run("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
     run.error("a")
     assert run.state.status == "failed"
     assert run.state.error == {
@@ -244,8 +246,8 @@ def test_a_failure_takes_no_arc_that_does_not_ask_for_it(start):
     }
 
 
-def test_a_failure_ends_what_else_is_under_way(start):
-    run = start(
+def test_a_failure_ends_what_else_is_under_way():
+    run = Run(
         """
         - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}
         - {step: a, tool: {kind: noop}}
@@ -258,8 +260,8 @@ def test_a_failure_ends_what_else_is_under_way(start):
     assert not run.state.commands
 
 
-def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target(start):
-    run = start(
+def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target():
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -272,8 +274,8 @@ def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target(start
     assert run.issued("b")[0].payload["scope"]["ctx"] == {"y": 8}
 
 
-def test_a_command_carries_only_what_its_templates_name(start):
-    run = start(
+def test_a_command_carries_only_what_its_templates_name():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, set: {ctx.x: 1, ctx.z: 2}, next: {arcs: [{step: b}]}}
         - {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
@@ -285,8 +287,8 @@ def test_a_command_carries_only_what_its_templates_name(start):
     assert run.issued("c")[0].payload["scope"] == {"ctx": {"x": 1}, "steps": {"a": {"status": "ok", "data": {"n": 1}}}}
 
 
-def test_a_step_that_is_not_admitted_is_skipped_with_what_follows(start):
-    run = start(
+def test_a_step_that_is_not_admitted_is_skipped_with_what_follows():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: d}]}}
         - step: b
@@ -307,8 +309,8 @@ def test_a_step_that_is_not_admitted_is_skipped_with_what_follows(start):
     assert run.state.status == "completed"
 
 
-def test_a_skipped_step_may_be_routed_from(start):
-    run = start(
+def test_a_skipped_step_may_be_routed_from():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
         - step: b
@@ -322,8 +324,8 @@ def test_a_skipped_step_may_be_routed_from(start):
     assert run.running == {"c"}
 
 
-def test_the_final_step_runs_when_nothing_else_is_left(start):
-    run = start(
+def test_the_final_step_runs_when_nothing_else_is_left():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}
         - {step: b, tool: {kind: noop}}
@@ -342,23 +344,23 @@ def test_the_final_step_runs_when_nothing_else_is_left(start):
     assert run.state.last == "sum"
 
 
-def test_no_matching_arc_ends_the_branch_or_is_an_error_if_asked_for(start):
+def test_no_matching_arc_ends_the_branch_or_is_an_error_if_asked_for():
     workflow = """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ false }}"}]}}
         - {step: b, tool: {kind: noop}}
         """
-    run = start(workflow)
+    run = Run(workflow)
     run.done("a")
     assert run.state.status == "completed"
-    run = start(workflow, "executor: {spec: {no_next_is_error: true}}\n")
+    run = Run(workflow, "executor: {spec: {no_next_is_error: true}}\n")
     run.done("a")
     assert run.state.status == "failed"
     assert run.state.error is not None
     assert run.state.error["code"] == "routing.no_match"
 
 
-def test_what_comes_after_the_end_changes_nothing(start):
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_what_comes_after_the_end_changes_nothing():
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.fact("execution.cancelled", payload={"reason": "enough"})
     assert run.state.status == "cancelled"
     before = run.state.snapshot()
@@ -366,8 +368,8 @@ def test_what_comes_after_the_end_changes_nothing(start):
     assert {**run.state.snapshot(), "seq": 0} == {**before, "seq": 0}
 
 
-def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_failed_step(start):
-    run = start(
+def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_failed_step():
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -379,8 +381,8 @@ def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_fa
     assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
 
 
-def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed(start):
-    run = start(
+def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed():
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -393,25 +395,25 @@ def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed(st
     assert run.state.error["routing"]["code"] == "template_error"
 
 
-def test_an_end_to_which_no_arc_fitted_is_told_with_a_warning_unless_it_is_meant(start):
+def test_an_end_to_which_no_arc_fitted_is_told_with_a_warning_unless_it_is_meant():
     steps = """
         - step: a
           tool: {{kind: noop}}
           next: {{{spec} arcs: [{{step: b, when: "{{{{ false }}}}"}}]}}
         - {{step: b, tool: {{kind: noop}}}}
         """
-    silent = start(steps.format(spec=""))
+    silent = Run(steps.format(spec=""))
     silent.done("a")
     (warning,) = silent.log[-1].payload["warnings"]
     assert (silent.state.status, warning["code"], warning["step"]) == ("completed", "routing.no_match", "a")
     for meant in ("quiet", "complete"):
-        run = start(steps.format(spec=f"spec: {{on_no_match: {meant}}},"))
+        run = Run(steps.format(spec=f"spec: {{on_no_match: {meant}}},"))
         run.done("a")
         assert "warnings" not in run.log[-1].payload
 
 
-def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs(start):
-    run = start(
+def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: tidy}]}}
         - {step: b, tool: {kind: noop}}
@@ -427,8 +429,8 @@ def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs(start):
     assert run.running == {"tidy"}
 
 
-def test_on_leaving_a_cycle_its_other_ways_out_are_skipped(start):
-    run = start(
+def test_on_leaving_a_cycle_its_other_ways_out_are_skipped():
+    run = Run(
         """
         - {step: head, tool: {kind: noop}, next: {arcs: [{step: out, when: "{{ ctx.n is defined }}"}, {step: turn}]}}
         - step: turn
@@ -448,8 +450,8 @@ def test_on_leaving_a_cycle_its_other_ways_out_are_skipped(start):
     assert run.skipped() == ["other", "behind"]
 
 
-def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_them(start):
-    run = start(
+def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_them():
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: refused}, {step: nothing}]}}
         - step: refused
@@ -475,14 +477,14 @@ FAILURE_ONLY = """
     """
 
 
-def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none(start):
-    run = start(FAILURE_ONLY.replace("MORE", ""))
+def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none():
+    run = Run(FAILURE_ONLY.replace("MORE", ""))
     run.done("a")
     assert (run.state.status, run.log[-1].payload.get("warnings")) == ("completed", None)
-    run = start(FAILURE_ONLY.replace("MORE", ", {step: mend, when: '{{ false }}'}"))
+    run = Run(FAILURE_ONLY.replace("MORE", ", {step: mend, when: '{{ false }}'}"))
     run.done("a")
     assert [warning["step"] for warning in run.log[-1].payload["warnings"]] == ["a"], "one asks about its result"
-    run = start(FAILURE_ONLY.replace("MORE", ""))
+    run = Run(FAILURE_ONLY.replace("MORE", ""))
     run.error("a")
     run.done("mend")
     assert run.state.status == "completed"

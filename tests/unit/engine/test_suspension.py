@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.unit.engine.run import Run
+
 CHILD = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}
 PARENT = """
     - {step: call, tool: {kind: playbook, path: t/child}, next: {arcs: [{step: after}]}}
@@ -9,8 +11,8 @@ PARENT = """
     """
 
 
-def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was(start):
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was():
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.deferred", delay=60, resume={"task": "a", "attempt": 2})
     assert not run.state.commands
     (timer,) = run.state.timers
@@ -25,15 +27,15 @@ def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was(start):
     assert run.state.status == "completed"
 
 
-def test_a_fraction_of_a_second_is_waited_for_too(start):
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_a_fraction_of_a_second_is_waited_for_too():
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.deferred", delay=1.25)
     due = next(event for event in run.log if event.type == "timer.set")
     assert due.payload["due"] == due.at + 1250
 
 
-def test_a_sub_playbook_parks_its_step_until_it_ends(start):
-    run = start(PARENT)
+def test_a_sub_playbook_parks_its_step_until_it_ends():
+    run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     assert not run.state.commands
     (child,) = run.state.children
@@ -48,8 +50,8 @@ def test_a_sub_playbook_parks_its_step_until_it_ends(start):
     assert run.state.outcomes["call"] == {"status": "ok", "data": {"v": 3}}
 
 
-def test_a_parent_resumes_once(start):
-    run = start(PARENT)
+def test_a_parent_resumes_once():
+    run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     (child,) = run.state.children
     ended = {"execution_id": child, "resumes": False, "status": "ok", "data": {"v": 3}}
@@ -58,8 +60,8 @@ def test_a_parent_resumes_once(start):
     assert len(run.issued("after")) == 1
 
 
-def test_a_failed_child_fails_its_step(start):
-    run = start(PARENT)
+def test_a_failed_child_fails_its_step():
+    run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     (child,) = run.state.children
     error = {"kind": "playbook", "code": "child.failed", "message": "it broke"}
@@ -69,8 +71,8 @@ def test_a_failed_child_fails_its_step(start):
     assert run.state.error["code"] == "child.failed"
 
 
-def test_a_pipeline_goes_on_in_a_worker_after_its_child(start):
-    run = start(
+def test_a_pipeline_goes_on_in_a_worker_after_its_child():
+    run = Run(
         """
         - step: both
           tool:
@@ -90,8 +92,8 @@ def test_a_pipeline_goes_on_in_a_worker_after_its_child(start):
     assert run.state.status == "completed"
 
 
-def test_a_loop_over_sub_playbooks_waits_for_each(start):
-    run = start(
+def test_a_loop_over_sub_playbooks_waits_for_each():
+    run = Run(
         """
         - step: each
           loop: {in: "{{ [1, 2, 3] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
@@ -112,8 +114,8 @@ def test_a_loop_over_sub_playbooks_waits_for_each(start):
     assert run.state.outcomes["each"]["data"]["results"] == [1, 1, 1]
 
 
-def test_ids_are_derived_from_the_decision(start):
-    runs = [start(PARENT) for _ in range(2)]
+def test_ids_are_derived_from_the_decision():
+    runs = [Run(PARENT) for _ in range(2)]
     for run in runs:
         run.report("call#1", "call.parked", child=CHILD)
     assert list(runs[0].state.children) == list(runs[1].state.children)

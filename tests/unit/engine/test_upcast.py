@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHAIN, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
@@ -42,8 +43,8 @@ def test_a_type_without_upcasters_stays_as_it_is(third: Upcasters) -> None:
     assert third.current(event).payload == {"answer": 1, KEY: 3}
 
 
-def test_a_log_of_an_old_version_folds_to_what_a_new_one_folds_to(start: Any, third: Upcasters) -> None:
-    run = play(start(CHAIN), 2)
+def test_a_log_of_an_old_version_folds_to_what_a_new_one_folds_to(third: Upcasters) -> None:
+    run = play(Run(CHAIN), 2)
     old = [
         replace(event, payload=rename("data", "answer")(event.payload)) if event.type == e.CALL_DONE else event
         for event in run.log
@@ -74,8 +75,8 @@ def test_another_set_of_upcasters_has_another_digest(third: Upcasters) -> None:
     assert len(digests) == 3
 
 
-def test_a_state_passes_through_every_version_in_between(start: Any) -> None:
-    run = play(start(CHAIN), 2)
+def test_a_state_passes_through_every_version_in_between() -> None:
+    run = play(Run(CHAIN), 2)
     states = States(3)
     states.add(1, rename("depth", "level"))
     states.add(2, rename("level", "depth"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 import pytest
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine.replay import fold
 
@@ -21,8 +20,8 @@ FIRST = """
 """
 
 
-def test_the_order_of_keys_is_the_one_that_was_written_for_every_copy_of_a_state(start: Any) -> None:
-    run = start(FIRST)
+def test_the_order_of_keys_is_the_one_that_was_written_for_every_copy_of_a_state() -> None:
+    run = Run(FIRST)
     run.done("a", {"scores": {"winner": 2, "also": 1}})
     assert run.running == {"left"}
     kept = orjson.dumps(run.state.snapshot())
@@ -40,16 +39,16 @@ def test_the_order_of_keys_is_the_one_that_was_written_for_every_copy_of_a_state
         ("{{ 'x' * 70000 }}", "more than 65536"),
     ],
 )
-def test_a_value_that_cannot_be_stored_fails_the_step_that_sets_it(start: Any, value: str, rule: str) -> None:
-    run = start(f'- {{step: a, tool: {{kind: noop}}, set: {{ctx.total: "{value}"}}, next: {{arcs: [{{step: a}}]}}}}')
+def test_a_value_that_cannot_be_stored_fails_the_step_that_sets_it(value: str, rule: str) -> None:
+    run = Run(f'- {{step: a, tool: {{kind: noop}}, set: {{ctx.total: "{value}"}}, next: {{arcs: [{{step: a}}]}}}}')
     run.done("a", {"n": 10**9})
     assert run.state.status == "failed", "the execution went on with a value that cannot be stored"
     assert rule in run.state.error["message"]
     assert run.state.error["step"] == "a"
 
 
-def test_integers_as_keys_are_texts_for_whoever_decides(start: Any) -> None:
-    run = start(
+def test_integers_as_keys_are_texts_for_whoever_decides() -> None:
+    run = Run(
         """
         - step: a
           tool: {kind: noop}
@@ -63,8 +62,8 @@ def test_integers_as_keys_are_texts_for_whoever_decides(start: Any) -> None:
     assert run.running == {"good"}
 
 
-def test_a_loop_that_reads_a_large_value_writes_it_once(start: Any) -> None:
-    run = start(
+def test_a_loop_that_reads_a_large_value_writes_it_once() -> None:
+    run = Run(
         """
         - {step: a, tool: {kind: noop}, set: {ctx.big: "{{ output.data }}"}, next: {arcs: [{step: each}]}}
         - step: each
@@ -81,11 +80,11 @@ def test_a_loop_that_reads_a_large_value_writes_it_once(start: Any) -> None:
     assert opening.payload["scope"]["ctx"] == {"big": "x" * 60_000}, "the frames could not find it in the opening"
 
 
-def test_what_a_command_is_issued_with_is_the_same_in_every_process(start: Any) -> None:
+def test_what_a_command_is_issued_with_is_the_same_in_every_process() -> None:
     names = [f"k{number}" for number in range(20)]
     sets = ", ".join(f'ctx.{name}: "{{{{ output.data }}}}"' for name in names)
     reads = ", ".join(f'{name}: "{{{{ ctx.{name} }}}}"' for name in names)
-    run = start(
+    run = Run(
         f"""
         - {{step: a, tool: {{kind: noop}}, set: {{{sets}}}, next: {{arcs: [{{step: b}}]}}}}
         - {{step: b, tool: {{kind: python, input: {{{reads}}}, code: "result = 1"}}}}

@@ -6,7 +6,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 import pytest
-from tests.unit.engine.conftest import HEAD
+from tests.unit.engine.run import HEAD
 
 from noetl_serverless.inspection.changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
 from noetl_serverless.playbook.compile import load_plan

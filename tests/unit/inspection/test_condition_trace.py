@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHAIN, WORKFLOWS, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.inspection.condition_trace import LONGEST, shortened, witness
 
@@ -17,9 +18,9 @@ def asked(run: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_each_is_told_with_its_place_and_what_it_saw(start: Any) -> None:
+def test_each_is_told_with_its_place_and_what_it_saw() -> None:
     run = play(
-        start(CHAIN.replace("{step: d}]", "{step: d, when: '{{ ctx.x == 0 }}'}]").replace("ctx.x > 0", "ctx.x < 0")),
+        Run(CHAIN.replace("{step: d}]", "{step: d, when: '{{ ctx.x == 0 }}'}]").replace("ctx.x > 0", "ctx.x < 0")),
         1,
         defer=0,
     )
@@ -31,8 +32,8 @@ def test_each_is_told_with_its_place_and_what_it_saw(start: Any) -> None:
     ]
 
 
-def test_admission_is_asked_rule_by_rule(start: Any) -> None:
-    run = play(start(WORKFLOWS["admission"]), 1)
+def test_admission_is_asked_rule_by_rule() -> None:
+    run = play(Run(WORKFLOWS["admission"]), 1)
     rules = [
         (one.index, one.target, one.when, one.holds)
         for one in witness("7", run.log, run.plan)
@@ -41,8 +42,8 @@ def test_admission_is_asked_rule_by_rule(start: Any) -> None:
     assert rules == [(0, None, "{{ a.v > 100 }}", False), (1, None, None, True)]
 
 
-def test_a_document_leaves_out_what_there_is_not(start: Any) -> None:
-    run = play(start(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
+def test_a_document_leaves_out_what_there_is_not() -> None:
+    run = play(Run(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
     first, last = witness("7", run.log, run.plan)
     assert first.document() == {"about": "arc", "index": 0, "target": "b", "holds": True, "values": {}}
     told = last.document()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHAIN, LOOP, WORKFLOWS, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical
@@ -23,8 +24,8 @@ def meta(duration: float, worker: str = "w", second: int = 0) -> dict[str, Any]:
     return {"duration_ms": duration, "worker": worker, "started_at": f"2026-01-01T00:00:{second:02d}.000Z"}
 
 
-def test_each_command_is_billed_for_its_time_and_two_requests(start: Any) -> None:
-    run = start(CHAIN)
+def test_each_command_is_billed_for_its_time_and_two_requests() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1}, meta=meta(12.3))
     run.done("b", meta=meta(0.2))
     run.done("c", meta=meta(1000))
@@ -39,8 +40,8 @@ def test_each_command_is_billed_for_its_time_and_two_requests(start: Any) -> Non
     assert found["ended"]
 
 
-def test_time_is_billed_in_the_table_s_steps(start: Any) -> None:
-    run = start(CHAIN)
+def test_time_is_billed_in_the_table_s_steps() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1}, meta=meta(101))
     found = cost("7", run.log, load("gcp-2025-06"))
     assert found["total"]["billed_ms"] == 200
@@ -49,8 +50,8 @@ def test_time_is_billed_in_the_table_s_steps(start: Any) -> None:
     assert cost("7", run.log, table)["total"]["cost"] == pytest.approx(expected)
 
 
-def test_a_worker_that_runs_two_at_once_is_busy_once(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_a_worker_that_runs_two_at_once_is_busy_once() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split", meta=meta(1000, "w", 0))
     run.done("left", meta=meta(1000, "w", 5))
     run.done("right", meta=meta(1000, "w", 5))
@@ -59,8 +60,8 @@ def test_a_worker_that_runs_two_at_once_is_busy_once(start: Any) -> None:
     assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 3000
 
 
-def test_bytes_are_told_by_tier(start: Any) -> None:
-    run = start(CHAIN)
+def test_bytes_are_told_by_tier() -> None:
+    run = Run(CHAIN)
     ref = {
         "kind": "result_ref",
         "ref": "noetl://execution/7/result/a/00000000",
@@ -75,8 +76,8 @@ def test_bytes_are_told_by_tier(start: Any) -> None:
     assert found["total"]["cost"] == pytest.approx(1 + 5_000_000 / 1024**3)
 
 
-def test_the_steps_and_what_no_step_made_come_to_the_total(start: Any) -> None:
-    run = play(start(LOOP), 1)
+def test_the_steps_and_what_no_step_made_come_to_the_total() -> None:
+    run = play(Run(LOOP), 1)
     found = cost("7", run.log, load())
     assert found["total"]["invocations"] == sum(row["invocations"] for row in found["steps"])
     assert found["total"]["cost"] >= sum(row["cost"] for row in found["steps"])
@@ -110,8 +111,8 @@ def test_a_table_without_a_price_is_refused() -> None:
         parse(table)
 
 
-def test_the_time_of_a_step_is_from_its_first_event_to_its_last_and_the_total_over_all(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_time_of_a_step_is_from_its_first_event_to_its_last_and_the_total_over_all() -> None:
+    run = Run(CHAIN)
     for step, took in {"a": 300, "b": 20, "c": 5}.items():
         run.now += took - 1
         run.done(step, {"v": 1}, meta=meta(10))
@@ -120,8 +121,8 @@ def test_the_time_of_a_step_is_from_its_first_event_to_its_last_and_the_total_ov
     assert found["total"]["wall_ms"] == 325
 
 
-def test_what_stands_in_no_step_is_weighed_and_paid_for_too(start: Any) -> None:
-    run = start(CHAIN, payload={"given": "x" * 1000})
+def test_what_stands_in_no_step_is_weighed_and_paid_for_too() -> None:
+    run = Run(CHAIN, payload={"given": "x" * 1000})
     table = replace(PLAIN, request=0.0, log_gb_month=float(1024**3))
     found = cost("7", run.log, table)
     sizes = [len(canonical(event.payload)) for event in run.log]
@@ -130,23 +131,23 @@ def test_what_stands_in_no_step_is_weighed_and_paid_for_too(start: Any) -> None:
     assert found["steps"][0]["cost"] == sizes[1]
 
 
-def test_who_began_first_may_be_told_last(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_who_began_first_may_be_told_last() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split", meta=meta(1000, "w", 0))
     run.done("left", meta=meta(1000, "w", 12))
     run.done("right", meta=meta(5000, "w", 10))
     assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 6000
 
 
-def test_times_are_told_to_the_microsecond(start: Any) -> None:
-    run = start(CHAIN)
+def test_times_are_told_to_the_microsecond() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1}, meta=meta(1.23456))
     total = cost("7", run.log, PLAIN)["total"]
     assert (total["duration_ms"], total["busy_ms"]) == (1.235, 1.235)
 
 
-def test_a_report_with_times_that_cannot_be_read_counts_as_an_invocation(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_report_with_times_that_cannot_be_read_counts_as_an_invocation() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1}, meta={"started_at": "yesterday", "duration_ms": "long", "worker": "w"})
     run.done("b", meta={"started_at": 5, "duration_ms": True})
     total = cost("7", run.log, PLAIN)["total"]
@@ -154,8 +155,8 @@ def test_a_report_with_times_that_cannot_be_read_counts_as_an_invocation(start: 
 
 
 @pytest.mark.parametrize(("store", "written"), [("s3", 1), ("disk", 1), ("postgres", 0), ("kv", 0)])
-def test_what_is_kept_in_a_database_is_priced_as_the_log_is(start: Any, store: str, written: int) -> None:
-    run = start(CHAIN)
+def test_what_is_kept_in_a_database_is_priced_as_the_log_is(store: str, written: int) -> None:
+    run = Run(CHAIN)
     ref = {"ref": "noetl://execution/7/result/a/00000000", "key": "7/a/0.json", "store": store}
     run.report("a#1", ref={**ref, "meta": {"bytes": 1000}}, meta=meta(1))
     table = replace(PLAIN, request=0.0, object_put=0.5, object_gb_month=2.0 * 1024**3, log_gb_month=3.0 * 1024**3)
@@ -169,16 +170,16 @@ def test_of_no_events_nothing_was_used() -> None:
     assert (found["ended"], found["steps"], found["total"]["wall_ms"]) == (False, [], 0)
 
 
-def test_while_it_runs_its_time_is_up_to_the_last_event(start: Any) -> None:
-    run = start(CHAIN)
+def test_while_it_runs_its_time_is_up_to_the_last_event() -> None:
+    run = Run(CHAIN)
     run.now += 400
     run.done("a", {"v": 1})
     found = cost("7", run.log, PLAIN)
     assert (found["ended"], found["total"]["wall_ms"]) == (False, 401)
 
 
-def test_what_comes_after_the_end_does_not_make_it_longer(start: Any) -> None:
-    run = start(WORKFLOWS["failing"])
+def test_what_comes_after_the_end_does_not_make_it_longer() -> None:
+    run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.error("bad")
     ended = cost("7", run.log, PLAIN)["total"]["wall_ms"]
@@ -202,8 +203,8 @@ def test_a_command_is_a_worker_for_its_time_and_the_control_plane_for_an_estimat
     assert table.command(2000) == 2 * 0.5 + 2.0 * (4 * 2 + 5 * 3) + 0.5 * (6 * 2 + 7 * 3)
 
 
-def test_a_reference_to_what_something_else_has_stored_costs_nothing_more(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_reference_to_what_something_else_has_stored_costs_nothing_more() -> None:
+    run = Run(CHAIN)
     manifest = {
         "kind": "manifest",
         "ref": "noetl://execution/8/manifest/each/1",
@@ -216,8 +217,8 @@ def test_a_reference_to_what_something_else_has_stored_costs_nothing_more(start:
     assert found["total"]["cost"] == 0.0
 
 
-def test_the_time_is_told_to_the_end_of_what_left_quarantine(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_time_is_told_to_the_end_of_what_left_quarantine() -> None:
+    run = Run(CHAIN)
     began = run.now
     run.fact(e.FAILED, payload={"error": {"code": e.UNDECIDABLE}, e.QUARANTINED: {"type": e.CALL_DONE}})
     apart = run.now

@@ -7,8 +7,8 @@ from textwrap import dedent, indent
 from typing import Any
 
 import pytest
-from tests.unit.engine.conftest import HEAD
 from tests.unit.engine.plays import CHAIN, DIAMOND, LOOP, RECOVERY, WORKFLOWS, answers, play
+from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.inspection.diff import Diff, diff
@@ -31,9 +31,9 @@ def names(found: Diff, what: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_with_its_own_playbook_nothing_differs(start: Any, name: str) -> None:
+def test_with_its_own_playbook_nothing_differs(name: str) -> None:
     for seed in range(10):
-        run = play(start(WORKFLOWS[name]), seed)
+        run = play(Run(WORKFLOWS[name]), seed)
         found = diff("7", run.log, run.plan, run.plan)
         assert found.empty, (seed, found.document())
         assert not found.undetermined
@@ -41,8 +41,8 @@ def test_with_its_own_playbook_nothing_differs(start: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_nor_does_it_in_the_middle_of_an_execution(start: Any, name: str) -> None:
-    whole = play(start(WORKFLOWS[name]), 4)
+def test_nor_does_it_in_the_middle_of_an_execution(name: str) -> None:
+    whole = play(Run(WORKFLOWS[name]), 4)
     facts = [event.seq for event in whole.log if event.cause is None]
     for seq in facts:
         found = diff("7", whole.log[: seq - 1], whole.plan, whole.plan)
@@ -56,9 +56,9 @@ SIBLING = """
 """
 
 
-def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped(start: Any) -> None:
+def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped() -> None:
     """As the first releases wrote it."""
-    run = start(SIBLING)
+    run = Run(SIBLING)
     run.done("a")
     run.done("b", 1)
     (issued,) = run.issued("b")
@@ -72,20 +72,20 @@ def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped(start:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_nor_with_another_layout_of_it(start: Any, name: str) -> None:
-    run = play(start(WORKFLOWS[name]), 2)
+def test_nor_with_another_layout_of_it(name: str) -> None:
+    run = play(Run(WORKFLOWS[name]), 2)
     assert against(run, "# a comment\n\n" + dedent(WORKFLOWS[name])).empty
 
 
-def test_a_step_that_is_not_reached_may_change(start: Any) -> None:
-    run = play(start(CHAIN), 1)
+def test_a_step_that_is_not_reached_may_change() -> None:
+    run = play(Run(CHAIN), 1)
     assert against(
         run, CHAIN.replace("{step: d, tool: {kind: noop}}", "{step: d, tool: {kind: python, code: x = 1}}")
     ).empty
 
 
-def test_another_condition_leads_another_way(start: Any) -> None:
-    found = against(play(start(CHAIN), 1), CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
+def test_another_condition_leads_another_way() -> None:
+    found = against(play(Run(CHAIN), 1), CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
     assert names(found, "added") == ["d#1"]
     assert names(found, "removed") == ["c#1"]
     (rerouted,) = found.rerouted
@@ -99,63 +99,63 @@ def test_another_condition_leads_another_way(start: Any) -> None:
     assert (found.ending[0]["result_step"], found.ending[1]["result_step"]) == ("c", "d")
 
 
-def test_what_was_not_recorded_cannot_be_told(start: Any) -> None:
+def test_what_was_not_recorded_cannot_be_told() -> None:
     edited = CHAIN.replace("ctx.x > 0", "ctx.x > 5").replace(
         "{step: d, tool: {kind: noop}}", "{step: d, tool: {kind: python, code: x = 1}}"
     )
-    found = against(play(start(CHAIN), 1), edited)
+    found = against(play(Run(CHAIN), 1), edited)
     assert found.undetermined == {"d#1": "no outcome was recorded"}
     assert found.ending[1]["status"] == "running"
 
 
-def test_a_step_in_between_is_added_and_what_lies_behind_it_cannot_be_told(start: Any) -> None:
-    found = against(play(start(CHAIN), 1), WITH_A_STEP_MORE)
+def test_a_step_in_between_is_added_and_what_lies_behind_it_cannot_be_told() -> None:
+    found = against(play(Run(CHAIN), 1), WITH_A_STEP_MORE)
     assert names(found, "added") == ["new#1"]
     assert found.removed == []
     assert set(found.undetermined) == {"new#1", "b#1", "c#1"}
 
 
-def test_unless_it_is_assumed_to_end_well(start: Any) -> None:
-    found = against(play(start(CHAIN), 1), WITH_A_STEP_MORE, assume=True)
+def test_unless_it_is_assumed_to_end_well() -> None:
+    found = against(play(Run(CHAIN), 1), WITH_A_STEP_MORE, assume=True)
     assert names(found, "added") == ["new#1"]
     assert found.removed == []
     assert set(found.undetermined) == {"new#1"}
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_step_that_is_gone_is_removed_and_the_rest_goes_on_with_what_was_recorded(start: Any) -> None:
+def test_a_step_that_is_gone_is_removed_and_the_rest_goes_on_with_what_was_recorded() -> None:
     edited = CHAIN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: c}]}")
-    found = against(play(start(CHAIN), 1), edited)
+    found = against(play(Run(CHAIN), 1), edited)
     assert names(found, "removed") == ["b#1"]
     assert found.added == []
     assert found.ending[1]["status"] == "completed"
     assert not found.undetermined
 
 
-def test_a_failure_arc_that_is_added_shows_what_would_have_been_done(start: Any) -> None:
+def test_a_failure_arc_that_is_added_shows_what_would_have_been_done() -> None:
     bad = "- {step: bad, tool: {kind: noop}}\n"
     edited = """
         - {step: bad, tool: {kind: noop}, next: {arcs: [{step: mend, when: "{{ event.name == 'call.error' }}"}]}}
         - {step: mend, tool: {kind: noop}}
         """
-    found = against(play(start(bad), 1), edited)
+    found = against(play(Run(bad), 1), edited)
     assert names(found, "added") == ["mend#1"]
     assert found.ending[0]["error"] == "boom"
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_failure_arc_that_is_gone_fails(start: Any) -> None:
+def test_a_failure_arc_that_is_gone_fails() -> None:
     def failing(step: str, generation: int, index: int | None) -> Any:
         return {"error": {"kind": "tool", "code": "down", "message": "x"}} if step == "a" else answers(step, 1, index)
 
-    run = play(start(RECOVERY), 1, failing)
+    run = play(Run(RECOVERY), 1, failing)
     found = against(run, RECOVERY.replace("event.name == 'call.error'", "event.name == 'loop.done'"))
     assert names(found, "removed") == ["mend#1"]
     assert found.ending[1] == {"status": "failed", "result_step": None, "error": "down", "message": "x"}
 
 
-def test_another_config_of_a_tool_is_told_by_its_place(start: Any) -> None:
-    run = play(start("- {step: a, tool: {kind: python, code: x = 1}}\n"), 1)
+def test_another_config_of_a_tool_is_told_by_its_place() -> None:
+    run = play(Run("- {step: a, tool: {kind: python, code: x = 1}}\n"), 1)
     found = against(run, "- {step: a, tool: {kind: python, code: x = 2}, spec: {timeout: 5}}\n")
     changes = {change.where: (change.recorded, change.now) for change in found.reparameterised["a"]}
     assert changes == {"tool.code": ("x = 1", "x = 2"), "tool.timeout": ("(absent)", 5)}
@@ -164,9 +164,9 @@ def test_another_config_of_a_tool_is_told_by_its_place(start: Any) -> None:
     assert not (found.added or found.removed or found.rerouted)
 
 
-def test_another_set_changes_what_later_steps_are_given(start: Any) -> None:
+def test_another_set_changes_what_later_steps_are_given() -> None:
     reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
-    found = against(play(start(reading), 1), reading.replace("output.data.v", "output.data.v + 1"))
+    found = against(play(Run(reading), 1), reading.replace("output.data.v", "output.data.v + 1"))
     changes = [
         (step, change.where, change.recorded, change.now)
         for step, made in found.reparameterised.items()
@@ -175,61 +175,61 @@ def test_another_set_changes_what_later_steps_are_given(start: Any) -> None:
     assert changes == [("a", "set.x", 1, 2), ("c", "ctx.x", 1, 2)]
 
 
-def test_a_condition_that_reads_another_default_says_so(start: Any) -> None:
+def test_a_condition_that_reads_another_default_says_so() -> None:
     flow = CHAIN.replace("ctx.x > 0", "ctx.x > workload.least")
-    found = against(play(start(flow, head="workload: {least: 0}\n"), 1), flow, head="workload: {least: 9}\n")
+    found = against(play(Run(flow, head="workload: {least: 0}\n"), 1), flow, head="workload: {least: 9}\n")
     (rerouted,) = found.rerouted
     assert [(change.where, change.recorded, change.now) for change in rerouted.because] == [("workload.least", 0, 9)]
 
 
-def test_another_default_changes_the_steps_that_read_it_unless_it_was_given(start: Any) -> None:
+def test_another_default_changes_the_steps_that_read_it_unless_it_was_given() -> None:
     flow = '- {step: a, tool: {kind: noop, input: {n: "{{ workload.n }}", m: "{{ workload.m }}"}}}\n'
-    run = play(start(flow, head="workload: {n: 1, m: 1}\n", payload={"m": 7}), 1)
+    run = play(Run(flow, head="workload: {n: 1, m: 1}\n", payload={"m": 7}), 1)
     found = against(run, flow, head="workload: {n: 2, m: 2}\n")
     assert [(change.where, change.recorded, change.now) for change in found.reparameterised["a"]] == [
         ("workload.n", 1, 2)
     ]
 
 
-def test_a_loop_with_an_item_more_takes_the_recorded_ones_and_waits_for_the_new_one(start: Any) -> None:
+def test_a_loop_with_an_item_more_takes_the_recorded_ones_and_waits_for_the_new_one() -> None:
     flow = LOOP.replace("range(40) | list", "['x', 'y', 'z']")
-    found = against(play(start(flow), 1), flow.replace("['x', 'y', 'z']", "['w', 'x', 'y', 'z']"))
+    found = against(play(Run(flow), 1), flow.replace("['x', 'y', 'z']", "['w', 'x', 'y', 'z']"))
     assert list(found.reparameterised) == ["each"]
     assert any(why == "item 0 was not recorded" for why in found.undetermined.values())
     assert "after#1" in found.undetermined
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_loop_with_items_less_or_in_another_order_goes_on(start: Any, seed: int) -> None:
+def test_a_loop_with_items_less_or_in_another_order_goes_on(seed: int) -> None:
     flow = LOOP.replace("range(40) | list", "['x', 'y', 'z', 'x']")
-    found = against(play(start(flow), seed), flow.replace("['x', 'y', 'z', 'x']", "['z', 'x', 'x']"))
+    found = against(play(Run(flow), seed), flow.replace("['x', 'y', 'z', 'x']", "['z', 'x', 'x']"))
     assert found.ending[1]["status"] == "completed"
     assert not (found.added or found.removed or found.undetermined)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_loop_that_is_cut_otherwise_goes_on(start: Any, seed: int) -> None:
-    found = against(play(start(LOOP), seed), LOOP.replace("max_in_flight: 8", "max_in_flight: 3"))
+def test_a_loop_that_is_cut_otherwise_goes_on(seed: int) -> None:
+    found = against(play(Run(LOOP), seed), LOOP.replace("max_in_flight: 8", "max_in_flight: 3"))
     assert found.ending[1]["status"] == "completed"
     assert [change.where for change in found.reparameterised["each"]] == ["loop.max_in_flight"]
     assert not found.undetermined
 
 
-def test_a_branch_less_in_a_diamond(start: Any) -> None:
-    found = against(play(start(DIAMOND), 1), DIAMOND.replace(", {step: right}", ""))
+def test_a_branch_less_in_a_diamond() -> None:
+    found = against(play(Run(DIAMOND), 1), DIAMOND.replace(", {step: right}", ""))
     assert names(found, "removed") == ["right#1", "more#1"]
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_sub_playbook_that_ended_ends_again(start: Any) -> None:
+def test_a_sub_playbook_that_ended_ends_again() -> None:
     flow = WORKFLOWS["parent"]
-    found = against(play(start(flow), 1), flow.replace("path: t/child", "path: t/other"))
+    found = against(play(Run(flow), 1), flow.replace("path: t/child", "path: t/other"))
     assert [change.where for change in found.reparameterised["call"]] == ["tool.path"]
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_document_tells_all_of_it(start: Any) -> None:
-    run = play(start(CHAIN), 1, defer=0.0)
+def test_a_document_tells_all_of_it() -> None:
+    run = play(Run(CHAIN), 1, defer=0.0)
     found = against(run, CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
     (c,) = [{"step": "c", "generation": 1, "after": ["b#1"], "skipped": False}]
     condition = {"where": "next.arcs[0].when", "recorded": "{{ ctx.x > 0 }}", "now": "{{ ctx.x > 5 }}"}
@@ -268,9 +268,9 @@ def test_a_document_tells_all_of_it(start: Any) -> None:
     }
 
 
-def test_a_change_within_one_run_says_which(start: Any) -> None:
+def test_a_change_within_one_run_says_which() -> None:
     flow = WORKFLOWS["again"]
-    found = against(play(start(flow), 1), flow.replace("default(0) + 1", "default(0) + 2"))
+    found = against(play(Run(flow), 1), flow.replace("default(0) + 1", "default(0) + 2"))
     (poll,) = found.document()["reparameterised"]
     assert {"where": "set.n", "recorded": 1, "now": 2, "generation": 1} in poll["changes"]
     (rerouted,) = found.document()["rerouted"]
@@ -278,10 +278,10 @@ def test_a_change_within_one_run_says_which(start: Any) -> None:
     assert names(found, "removed") == ["poll#3"]
 
 
-def test_a_change_that_each_run_has_is_told_once(start: Any) -> None:
+def test_a_change_that_each_run_has_is_told_once() -> None:
     flow = WORKFLOWS["again"]
     edited = flow.replace("tool: {kind: noop}\n", "tool: {kind: noop, wait: 1}\n", 1)
-    found = against(play(start(flow), 1), edited)
+    found = against(play(Run(flow), 1), edited)
     assert [change.where for change in found.reparameterised["poll"]] == ["tool.wait"]
     assert found.divergence is not None
     assert (found.divergence["seq"], found.divergence["now"]) == (2, ["the same step with other tool.wait"])
@@ -294,38 +294,38 @@ GIVEN = CHAIN.replace(
 PAST = GIVEN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: c}]}")
 
 
-def test_an_outcome_that_a_step_reads_and_no_longer_finds_is_told(start: Any) -> None:
-    found = against(play(start(GIVEN), 1), PAST)
+def test_an_outcome_that_a_step_reads_and_no_longer_finds_is_told() -> None:
+    found = against(play(Run(GIVEN), 1), PAST)
     (change,) = found.reparameterised["c"]
     assert (change.where, change.now, change.generation) == ("b", "(absent)", 1)
     assert change.recorded["data"]["of"] == "b"
 
 
-def test_what_one_version_alone_reads_is_told_with_the_template_that_reads_it(start: Any) -> None:
+def test_what_one_version_alone_reads_is_told_with_the_template_that_reads_it() -> None:
     for was, now in ((GIVEN, CHAIN), (CHAIN, GIVEN)):
-        found = against(play(start(was), 1), now)
+        found = against(play(Run(was), 1), now)
         assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
     reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
     for was, now in ((reading, CHAIN), (CHAIN, reading)):
-        found = against(play(start(was), 1), now)
+        found = against(play(Run(was), 1), now)
         assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
 
 
-def test_a_value_of_ctx_that_is_no_longer_set_is_told_to_who_reads_it(start: Any) -> None:
+def test_a_value_of_ctx_that_is_no_longer_set_is_told_to_who_reads_it() -> None:
     flow = CHAIN.replace(
         "{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {y: "{{ ctx.y | default(0) }}"}}}'
     )
     setting = flow.replace("ctx.x: ", "ctx.y: 5, ctx.x: ")
-    (change,) = against(play(start(setting), 1), flow).reparameterised["c"]
+    (change,) = against(play(Run(setting), 1), flow).reparameterised["c"]
     assert (change.where, change.recorded, change.now) == ("ctx.y", 5, "(absent)")
-    (change,) = against(play(start(flow), 1), setting).reparameterised["c"]
+    (change,) = against(play(Run(flow), 1), setting).reparameterised["c"]
     assert (change.where, change.recorded, change.now) == ("ctx.y", "(absent)", 5)
 
 
-def test_decisions_that_look_alike_are_told_by_what_is_in_them(start: Any) -> None:
+def test_decisions_that_look_alike_are_told_by_what_is_in_them() -> None:
     flow = CHAIN.replace("ctx.x > 0", "ctx.gone > 0")
     edited = flow.replace("ctx.gone > 0", f"ctx.away == '{'a' * 300}'")
-    found = against(play(start(flow), 1, defer=0.0), edited)
+    found = against(play(Run(flow), 1, defer=0.0), edited)
     assert found.divergence is not None
     assert (found.divergence["step"], found.divergence["event"]) == ("b", "call.done")
     was, now = found.divergence["recorded"], found.divergence["now"]
@@ -336,15 +336,15 @@ def test_decisions_that_look_alike_are_told_by_what_is_in_them(start: Any) -> No
     assert len(long.partition(" = ")[2]) == 200
 
 
-def test_an_end_in_failure_is_told_by_its_code(start: Any) -> None:
-    found = against(play(start(CHAIN), 1, defer=0.0), CHAIN.replace("ctx.x > 0", "ctx.gone > 0"))
+def test_an_end_in_failure_is_told_by_its_code() -> None:
+    found = against(play(Run(CHAIN), 1, defer=0.0), CHAIN.replace("ctx.x > 0", "ctx.gone > 0"))
     assert found.divergence is not None
     assert found.divergence["now"] == ["playbook.failed b template_error"]
     assert set(names(found, "removed")) == {"c#1"}
 
 
-def test_what_a_running_one_waits_for_is_no_difference(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_what_a_running_one_waits_for_is_no_difference() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     run.done("left")
     found = against(run, DIAMOND.replace("{step: more, tool: {kind: noop}", "{step: more, tool: {kind: noop, x: 1}"))
@@ -358,8 +358,8 @@ def test_what_a_running_one_waits_for_is_no_difference(start: Any) -> None:
     assert found.undetermined == {}, "the recorded one waits for the same command"
 
 
-def test_no_log_and_no_log_are_the_same(start: Any) -> None:
-    run = start(CHAIN)
+def test_no_log_and_no_log_are_the_same() -> None:
+    run = Run(CHAIN)
     found = diff("7", [], run.plan, run.plan)
     assert found.empty
     assert found.document()["added"] == []
@@ -377,20 +377,20 @@ def test_no_log_and_no_log_are_the_same(start: Any) -> None:
         ("{{ execution_id }}", []),
     ],
 )
-def test_of_the_workload_only_what_is_read_counts(start: Any, template: str, told: list[str]) -> None:
+def test_of_the_workload_only_what_is_read_counts(template: str, told: list[str]) -> None:
     flow = f'- {{step: a, tool: {{kind: noop, input: {{x: "{template}"}}}}}}\n'
     was = "workload: {n: 1, m: 1, deep: {x: 1}, rows: [1, 2], same: 1}\n"
-    run = play(start(flow, head=was), 1)
+    run = play(Run(flow, head=was), 1)
     found = against(run, flow, head="workload: {n: 2, m: 2, deep: {x: 2}, rows: [2, 2], same: 1}\n")
     assert [change.where for change in found.reparameterised.get("a", [])] == told
 
 
-def test_of_a_stored_collection_the_sum_is_told(start: Any) -> None:
+def test_of_a_stored_collection_the_sum_is_told() -> None:
     flow = """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
         - {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}
         """
-    run = start(flow)
+    run = Run(flow)
     run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
     ref = {"kind": "result_ref", "ref": "noetl://execution/7/result/each/0", "meta": {"sha256": "s"}}
     run.report("each#1.open", count=2, ref=ref)

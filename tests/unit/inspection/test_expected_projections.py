@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from tests.unit.engine.plays import LOOP, WORKFLOWS, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical, checksum, plain
@@ -27,8 +28,8 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_what_is_out_is_what_the_state_says_is_out(start: Any, name: str) -> None:
-    whole = play(start(WORKFLOWS[name]), 6).log
+def test_what_is_out_is_what_the_state_says_is_out(name: str) -> None:
+    whole = play(Run(WORKFLOWS[name]), 6).log
     for length in range(1, len(whole) + 1):
         said = surfaces("7", whole[:length])
         out = {row["command_id"] for row in said.commands}
@@ -40,8 +41,8 @@ def test_what_is_out_is_what_the_state_says_is_out(start: Any, name: str) -> Non
             assert len(items) == len(set(items)) <= stage["count"]
 
 
-def test_a_document_has_a_checksum_of_every_surface_and_of_the_state(start: Any) -> None:
-    log = play(start(LOOP), 3).log
+def test_a_document_has_a_checksum_of_every_surface_and_of_the_state() -> None:
+    log = play(Run(LOOP), 3).log
     whole = document("7", log)
     assert (whole["execution_id"], whole["event_count"], whole["last_event_id"]) == ("7", len(log), log[-1].seq)
     assert whole["surfaces"].keys() == set(NAMES)
@@ -54,13 +55,13 @@ def test_a_document_has_a_checksum_of_every_surface_and_of_the_state(start: Any)
     assert document("7", log[:-1])["checksums"]["state"] != whole["checksums"]["state"]
 
 
-def test_the_order_in_which_events_come_does_not_matter(start: Any) -> None:
-    log = play(start(LOOP), 3).log
+def test_the_order_in_which_events_come_does_not_matter() -> None:
+    log = play(Run(LOOP), 3).log
     assert document("7", reversed(log)) == document("7", log)
 
 
-def test_as_of_an_instant_is_before_the_first_fact_that_is_later(start: Any) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_as_of_an_instant_is_before_the_first_fact_that_is_later() -> None:
+    run = Run(WORKFLOWS["chain"])
     run.done("a", {"v": 1})
     run.done("b")
     second = run.log[2]
@@ -72,8 +73,8 @@ def test_as_of_an_instant_is_before_the_first_fact_that_is_later(start: Any) -> 
     assert [event.seq for event in up_to(run.log, seq=3)] == [1, 2, 3]
 
 
-def test_what_is_dropped_from_quarantine_ended_when_it_went_there(start: Any) -> None:
-    run = start("- {step: only, tool: {kind: noop}}\n")
+def test_what_is_dropped_from_quarantine_ended_when_it_went_there() -> None:
+    run = Run("- {step: only, tool: {kind: noop}}\n")
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
     kept = {"type": e.CALL_DONE, "step": "only", "generation": 1, "command": "only#1", "at": run.now, "payload": {}}
     run.fact(e.FAILED, payload={"error": error, e.QUARANTINED: kept})
@@ -84,8 +85,8 @@ def test_what_is_dropped_from_quarantine_ended_when_it_went_there(start: Any) ->
     assert (row["status"], row["ended_at"], row["head"]) == ("FAILED", ended, len(run.log))
 
 
-def test_what_was_in_quarantine_ended_when_it_did_at_last(start: Any) -> None:
-    run = start("- {step: only, tool: {kind: noop}}\n")
+def test_what_was_in_quarantine_ended_when_it_did_at_last() -> None:
+    run = Run("- {step: only, tool: {kind: noop}}\n")
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
 
     def ended_at() -> Any:
@@ -114,8 +115,8 @@ def test_what_was_in_quarantine_ended_when_it_did_at_last(start: Any) -> None:
     assert ended_at() == run.now, "it went on, and completed"
 
 
-def test_an_execution_says_what_it_is_how_it_stands_and_what_came_of_it(start: Any) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_an_execution_says_what_it_is_how_it_stands_and_what_came_of_it() -> None:
+    run = Run(WORKFLOWS["chain"])
     run.log[0].payload.update(path="t/t", version=3)
     row = surfaces("7", run.log).execution
     assert row == {
@@ -149,8 +150,8 @@ def test_of_no_events_there_is_an_execution_that_has_not_begun() -> None:
     assert (row["status"], row["head"], row["created_at"], row["ended_at"]) == ("RUNNING", 0, None, None)
 
 
-def test_steps_stand_by_name_with_their_latest_run(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_steps_stand_by_name_with_their_latest_run() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split", {"v": 1})
     run.done("right")
     run.done("left", {"v": 2})
@@ -169,18 +170,18 @@ def test_steps_stand_by_name_with_their_latest_run(start: Any) -> None:
     assert "join" not in rows
 
 
-def test_a_step_that_the_end_cut_off_is_lost_and_one_that_runs_again_has_no_outcome(start: Any) -> None:
-    run = start(WORKFLOWS["failing"])
+def test_a_step_that_the_end_cut_off_is_lost_and_one_that_runs_again_has_no_outcome() -> None:
+    run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.error("bad")
     assert {"step": "slow", "generation": 1, "status": "lost"} in surfaces("7", run.log).steps
-    run = start(WORKFLOWS["again"])
+    run = Run(WORKFLOWS["again"])
     run.done("poll", {"v": 1})
     assert surfaces("7", run.log).steps == [{"step": "poll", "generation": 2, "status": "running"}]
 
 
-def test_loops_stages_and_frames(start: Any) -> None:
-    run = start(WORKFLOWS["two loops"])
+def test_loops_stages_and_frames() -> None:
+    run = Run(WORKFLOWS["two loops"])
     run.done("split")
     run.frame("two#1.0", ["r"], item_ms=1000)
     run.frame("one#1.0", ["r"], item_ms=1000)
@@ -202,15 +203,15 @@ def test_loops_stages_and_frames(start: Any) -> None:
     assert [(row["step"], row["status"]) for row in said.stages] == [("one", "open"), ("two", "ok")]
 
 
-def test_loops_stand_by_name(start: Any) -> None:
+def test_loops_stand_by_name() -> None:
     flow = WORKFLOWS["two loops"].replace("step: one", "step: zwei")
-    run = start(flow)
+    run = Run(flow)
     run.done("split")
     assert [row["step"] for row in surfaces("7", run.log).loops] == ["two", "zwei"]
 
 
-def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings(start: Any) -> None:
-    run = start(WORKFLOWS["two loops"])
+def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings() -> None:
+    run = Run(WORKFLOWS["two loops"])
     run.done("split")
     buried = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
     run.frame("one#1.0", [None], failed=1, error=buried)
@@ -231,18 +232,18 @@ def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginning
 
 
 @pytest.mark.parametrize("change", [{"code": "other"}, {"kind": "tool"}])
-def test_a_command_that_failed_by_itself_is_not_dead(start: Any, change: dict[str, str]) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_a_command_that_failed_by_itself_is_not_dead(change: dict[str, str]) -> None:
+    run = Run(WORKFLOWS["chain"])
     error = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
     run.report("a#1", e.CALL_ERROR, error={**error, **change})
     assert surfaces("7", run.log).commands == []
-    run = start(WORKFLOWS["chain"])
+    run = Run(WORKFLOWS["chain"])
     run.report("a#1", e.CALL_ERROR, error=error)
     assert [row["status"] for row in surfaces("7", run.log).commands] == ["dead"]
 
 
-def test_a_delay_is_out_until_it_is_over(start: Any) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_a_delay_is_out_until_it_is_over() -> None:
+    run = Run(WORKFLOWS["chain"])
     run.report("a#1", e.CALL_DEFERRED, delay=2)
     (timer,) = run.state.timers
     assert surfaces("7", run.log).commands == [
@@ -263,8 +264,8 @@ def test_a_delay_is_out_until_it_is_over(start: Any) -> None:
     assert surfaces("7", run.log).commands == []
 
 
-def test_stored_results_stand_by_key_each_once(start: Any) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_stored_results_stand_by_key_each_once() -> None:
+    run = Run(WORKFLOWS["chain"])
     ref = {"ref": "noetl://execution/7/result/a/0", "key": "7/z/0.json", "store": "s3"}
     run.report("a#1", ref={**ref, "extracted": {"v": 1}})
     more = {"meta": {"bytes": 7, "sha256": "s", "content_type": "text/csv"}, "scope": "step", "expires_at": 9}
@@ -296,8 +297,8 @@ def test_stored_results_stand_by_key_each_once(start: Any) -> None:
     ]
 
 
-def test_a_result_of_a_report_that_could_not_be_decided_is_kept_too(start: Any) -> None:
-    run = start(WORKFLOWS["chain"])
+def test_a_result_of_a_report_that_could_not_be_decided_is_kept_too() -> None:
+    run = Run(WORKFLOWS["chain"])
     ref = {"ref": "noetl://execution/7/result/a/0", "key": "7/a/0.json", "store": "s3"}
     kept = {"type": e.CALL_DONE, "step": "a", "generation": 1, "command": "a#1", "at": 5, "payload": {"ref": ref}}
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.engine.plays import CHAIN, CHILD, WORKFLOWS, answers, play
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical
@@ -30,8 +31,8 @@ def conditions(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_every_step_of_every_log_has_a_reason_at_any_time(start: Any, name: str) -> None:
-    run = play(start(WORKFLOWS[name]), 3)
+def test_every_step_of_every_log_has_a_reason_at_any_time(name: str) -> None:
+    run = play(Run(WORKFLOWS[name]), 3)
     whole = run.log
     for length in range(1, len(whole) + 1):
         found = explain("7", whole[:length], run.plan)
@@ -44,8 +45,8 @@ def test_every_step_of_every_log_has_a_reason_at_any_time(start: Any, name: str)
             assert seqs == sorted(seqs)
 
 
-def test_a_step_that_ran_names_the_condition_that_led_to_it(start: Any) -> None:
-    found = step_of(play(start(CHAIN), 1), "c")
+def test_a_step_that_ran_names_the_condition_that_led_to_it() -> None:
+    found = step_of(play(Run(CHAIN), 1), "c")
     assert found["status"] == "ok"
     (asked,) = conditions(found)
     assert asked["when"] == "{{ ctx.x > 0 }}"
@@ -53,31 +54,31 @@ def test_a_step_that_ran_names_the_condition_that_led_to_it(start: Any) -> None:
     assert asked["line"] == 7
 
 
-def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold(start: Any) -> None:
-    found = step_of(play(start(CHAIN.replace("ctx.x > 0", "ctx.x > 5")), 1), "c")
+def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold() -> None:
+    found = step_of(play(Run(CHAIN.replace("ctx.x > 0", "ctx.x > 5")), 1), "c")
     assert found["status"] == "skipped"
     (asked,) = conditions(found)
     assert (asked["holds"], asked["values"]) == (False, {"ctx.x": 1})
     assert "its condition is not met" in found["chain"][0]["text"]
 
 
-def test_a_step_behind_the_arc_that_was_taken_was_not_asked(start: Any) -> None:
-    found = step_of(play(start(CHAIN), 1), "d")
+def test_a_step_behind_the_arc_that_was_taken_was_not_asked() -> None:
+    found = step_of(play(Run(CHAIN), 1), "d")
     assert found["status"] == "skipped"
     assert "b#1 leads to c, and only the first arc that fits is taken: not d" in found["chain"][0]["text"]
     assert (found["chain"][0]["event"], found["chain"][0]["step"]) == (e.CALL_DONE, "b"), "told where b ended"
     assert found["chain"][-1]["text"] == "is skipped: not taken"
 
 
-def test_a_step_that_was_not_admitted_names_the_rule(start: Any) -> None:
-    found = step_of(play(start(WORKFLOWS["admission"]), 1), "b")
+def test_a_step_that_was_not_admitted_names_the_rule() -> None:
+    found = step_of(play(Run(WORKFLOWS["admission"]), 1), "b")
     assert (found["status"], found["why"]) == ("skipped", "its admission rules said no")
     asked = conditions(found)[0]
     assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
 
 
-def test_a_failed_step_says_how_and_after_how_many_attempts(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_a_failed_step_says_how_and_after_how_many_attempts() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     error = {"kind": "http", "code": "http.status", "message": "503", "at": 12}
     run.report("a#1", "call.error", error=error, meta={"attempt": 4, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
@@ -86,23 +87,23 @@ def test_a_failed_step_says_how_and_after_how_many_attempts(start: Any) -> None:
     assert "fails: http.status: 503 (line 12) (ran for 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
 
 
-def test_an_arc_that_does_not_ask_about_failures_is_named(start: Any) -> None:
-    run = start(CHAIN)
+def test_an_arc_that_does_not_ask_about_failures_is_named() -> None:
+    run = Run(CHAIN)
     run.error("a")
     found = step_of(run, "b")
     assert found["status"] == "not reached"
     assert "a#1 ended with call.error, and this arc does not ask about that: not b" in found["chain"][0]["text"]
 
 
-def test_a_condition_that_cannot_be_told_says_what_is_missing(start: Any) -> None:
-    run = play(start(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
+def test_a_condition_that_cannot_be_told_says_what_is_missing() -> None:
+    run = play(Run(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
     asked = conditions(step_of(run, "b"))[-1]
     assert "holds" not in asked
     assert "no 'gone'" in asked["error"] and "no 'gone'" in asked["values"]["ctx.gone"]
 
 
-def test_a_deferred_step_waits_for_its_timer(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_deferred_step_waits_for_its_timer() -> None:
+    run = Run(CHAIN)
     run.report("a#1", "call.deferred", delay=60, resume={"task": "a", "attempt": 2})
     (wait,) = of(run)["waits"]
     assert (wait["for"], wait["step"]) == ("timer", "a")
@@ -112,8 +113,8 @@ def test_a_deferred_step_waits_for_its_timer(start: Any) -> None:
     assert "is to go on in 60 s, for attempt 2" in found["chain"][-1]["text"]
 
 
-def test_a_join_waits_for_what_can_still_reach_it(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_a_join_waits_for_what_can_still_reach_it() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     run.done("left")
     found = step_of(run, "join")
@@ -135,45 +136,45 @@ def test_a_join_waits_for_what_can_still_reach_it(start: Any) -> None:
     assert [wait["step"] for wait in of(run, "right")["waits"]] == ["right"]
 
 
-def test_a_parent_waits_for_its_child(start: Any) -> None:
-    run = start(WORKFLOWS["parent"])
+def test_a_parent_waits_for_its_child() -> None:
+    run = Run(WORKFLOWS["parent"])
     run.report("call#1", "call.parked", child=CHILD)
     (wait,) = of(run)["waits"]
     assert (wait["for"], wait["child"]) == ("child", next(iter(run.state.children)))
     assert any("starts t/child version 1" in entry["text"] for entry in step_of(run, "call")["chain"])
 
 
-def test_a_step_that_may_still_be_reached_says_from_where(start: Any) -> None:
-    found = step_of(start(CHAIN), "c")
+def test_a_step_that_may_still_be_reached_says_from_where() -> None:
+    found = step_of(Run(CHAIN), "c")
     assert (found["status"], found["why"]) == ("not reached yet", "it may still be reached from a")
 
 
-def test_a_step_of_a_branch_that_the_end_cut_off_was_stopped(start: Any) -> None:
-    run = start(WORKFLOWS["failing"])
+def test_a_step_of_a_branch_that_the_end_cut_off_was_stopped() -> None:
+    run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.error("bad")
     assert step_of(run, "slow")["status"] == "stopped"
 
 
-def test_each_run_of_a_step_has_its_own_reasons(start: Any) -> None:
-    found = of(play(start(WORKFLOWS["again"]), 1), "poll")["steps"]
+def test_each_run_of_a_step_has_its_own_reasons() -> None:
+    found = of(play(Run(WORKFLOWS["again"]), 1), "poll")["steps"]
     assert [entry["generation"] for entry in found] == [1, 2, 3]
     assert [conditions(entry)[-1]["values"] for entry in found] == [{"ctx.n": 1}, {"ctx.n": 2}, {"ctx.n": 3}]
 
 
-def test_a_loop_s_failed_items_are_told(start: Any) -> None:
+def test_a_loop_s_failed_items_are_told() -> None:
     def failing(step: str, generation: int, index: int | None) -> Any:
         broken = {"error": {"kind": "tool", "code": "bad", "message": "no"}}
         return broken if (step, index) == ("one", 3) else answers(step, generation, index)
 
-    found = step_of(play(start(WORKFLOWS["two loops"]), 1, failing, 0.0), "one")
+    found = step_of(play(Run(WORKFLOWS["two loops"]), 1, failing, 0.0), "one")
     assert found["status"] == "failed"
     assert any(entry["text"].endswith(("fails: bad: no", "fail; the first: bad: no")) for entry in found["chain"])
 
 
-def test_a_step_that_there_is_not_is_refused(start: Any) -> None:
+def test_a_step_that_there_is_not_is_refused() -> None:
     with pytest.raises(KeyError):
-        of(start(CHAIN), "nowhere")
+        of(Run(CHAIN), "nowhere")
 
 
 QUARANTINED = {"type": e.CALL_DONE, "step": "a", "generation": 1, "command": "a#1", "at": 5, "payload": {"n": "big"}}
@@ -184,8 +185,8 @@ def set_apart(run: Any) -> None:
     run.fact(e.FAILED, payload={"error": UNDECIDED, e.QUARANTINED: QUARANTINED})
 
 
-def test_what_is_in_quarantine_says_what_could_not_be_decided_and_waits_for_nobody(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_is_in_quarantine_says_what_could_not_be_decided_and_waits_for_nobody() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     found = of(run)
     assert (found["status"], found["error"]) == ("failed", UNDECIDED)
@@ -193,8 +194,8 @@ def test_what_is_in_quarantine_says_what_could_not_be_decided_and_waits_for_nobo
     assert found["waits"] == [], "its commands are out no more, though they are kept for a retry"
 
 
-def test_what_was_under_way_stands_still_in_quarantine(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_what_was_under_way_stands_still_in_quarantine() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     run.done("left")
     set_apart(run)
@@ -210,8 +211,8 @@ def test_what_was_under_way_stands_still_in_quarantine(start: Any) -> None:
     assert not any("quarantine" in entry["text"] for entry in told["left"]["chain"]), "it had ended before"
 
 
-def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     run.done("left")
     set_apart(run)
@@ -226,8 +227,8 @@ def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped(start: 
     assert told["more"]["why"] == "nothing has led to it, and the execution has failed"
 
 
-def test_what_was_kept_in_quarantine_is_told_when_it_took_effect(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     came = run.now
     run.now += 60_000
@@ -249,8 +250,8 @@ def test_what_was_kept_in_quarantine_is_told_when_it_took_effect(start: Any) -> 
     ]
 
 
-def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     run.now += 60_000
     run.fact(e.RETRIED, payload={"seq": len(run.log)})
@@ -262,8 +263,8 @@ def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued(start: Any
     assert told["queued_ms"] == 30
 
 
-def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_left_quarantine_is_told_to_its_end() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     run.fact(e.RETRIED, payload={"seq": len(run.log)})
     assert (of(run)["status"], of(run)["quarantined"]) == ("running", None)
@@ -275,8 +276,8 @@ def test_what_left_quarantine_is_told_to_its_end(start: Any) -> None:
     assert [entry["status"] for entry in found["steps"]] == ["ok", "ok", "ok", "skipped"]
 
 
-def test_the_failed_items_of_a_best_effort_loop_are_named(start: Any) -> None:
-    run = start(WORKFLOWS["best effort"])
+def test_the_failed_items_of_a_best_effort_loop_are_named() -> None:
+    run = Run(WORKFLOWS["best effort"])
     frames = 0
     while run.state.status == "running":
         command = next(iter(run.state.commands))
@@ -294,8 +295,8 @@ def test_the_failed_items_of_a_best_effort_loop_are_named(start: Any) -> None:
     assert (item["index"], item["error"]["code"], item["attempts"]) == (0, "boom", 2)
 
 
-def test_what_was_dropped_says_when_and_by_whom_and_is_no_longer_in_quarantine(start: Any) -> None:
-    run = start(CHAIN)
+def test_what_was_dropped_says_when_and_by_whom_and_is_no_longer_in_quarantine() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     assert of(run)["dropped"] is None
     run.fact(e.DROPPED, payload={"seq": len(run.log), "by": {"kind": "user", "name": "ada"}})
@@ -304,16 +305,16 @@ def test_what_was_dropped_says_when_and_by_whom_and_is_no_longer_in_quarantine(s
     assert found["dropped"] == {"at": run.now, "by": {"kind": "user", "name": "ada"}}
 
 
-def test_a_cancelled_one_is_no_longer_in_quarantine(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_cancelled_one_is_no_longer_in_quarantine() -> None:
+    run = Run(CHAIN)
     set_apart(run)
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
     found = of(run)
     assert (found["status"], found["quarantined"], found["error"]["code"]) == ("cancelled", None, "cancelled")
 
 
-def test_an_end_that_no_arc_fitted_warns(start: Any) -> None:
-    run = start(
+def test_an_end_that_no_arc_fitted_warns() -> None:
+    run = Run(
         "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: '{{ false }}'}]}}\n"
         "- {step: b, tool: {kind: noop}}\n"
     )
@@ -324,8 +325,8 @@ def test_an_end_that_no_arc_fitted_warns(start: Any) -> None:
 ATTEMPT = {"attempt": 1, "task": "a", "error": {"code": "http.status", "message": "503"}, "worker": "w-3"}
 
 
-def test_the_attempts_of_a_step_stand_beside_its_end(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_the_attempts_of_a_step_stand_beside_its_end() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     meta = {"attempt": 2, "duration_ms": 1500, "attempts": [ATTEMPT], "attempts_dropped": 3}
     run.report("a#1", "call.done", data=1, meta=meta)
     [end] = [entry for entry in step_of(run, "a")["chain"] if "attempts" in entry]
@@ -333,8 +334,8 @@ def test_the_attempts_of_a_step_stand_beside_its_end(start: Any) -> None:
     assert end["run_ms"] == 1500
 
 
-def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_are(start: Any) -> None:
-    run = play(start(WORKFLOWS["loop"]), 1)
+def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_are() -> None:
+    run = play(Run(WORKFLOWS["loop"]), 1)
     frames = [event for event in run.log if event.type == e.FRAME_COMMITTED]
     assert len(frames) > 5, "they are not told one by one"
     frames[0].payload["meta"]["attempts"] = [{**ATTEMPT, "index": 0}]
@@ -344,16 +345,16 @@ def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_
     assert found["why"] == "it ran to its end; attempts of its items that came to nothing: 1"
 
 
-def test_what_comes_after_the_end_is_not_told(start: Any) -> None:
-    run = play(start(CHAIN), 1)
+def test_what_comes_after_the_end_is_not_told() -> None:
+    run = play(Run(CHAIN), 1)
     before = of(run)
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "late"}})
     after = of(run)
     assert (after["status"], after["error"], after["steps"]) == ("completed", None, before["steps"])
 
 
-def test_while_it_runs_there_are_no_warnings(start: Any) -> None:
-    found = of(start(CHAIN))
+def test_while_it_runs_there_are_no_warnings() -> None:
+    found = of(Run(CHAIN))
     assert (found["status"], found["error"], found["warnings"]) == ("running", None, [])
 
 
@@ -361,8 +362,8 @@ def texts(found: dict[str, Any]) -> list[str]:
     return [entry["text"] for entry in found["chain"]]
 
 
-def test_the_first_attempt_is_not_worth_a_word(start: Any) -> None:
-    run = start(CHAIN)
+def test_the_first_attempt_is_not_worth_a_word() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
     assert found["why"] == "it ran to its end"
@@ -370,22 +371,22 @@ def test_the_first_attempt_is_not_worth_a_word(start: Any) -> None:
 
 
 @pytest.mark.parametrize(("waited", "told"), [(0.04, False), (4994.0, True)])
-def test_what_a_worker_only_waited_is_told_if_it_is_anything(start: Any, waited: float, told: bool) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_what_a_worker_only_waited_is_told_if_it_is_anything(waited: float, told: bool) -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.done", data=1, meta={"attempt": 1, "duration_ms": 2, "waited_ms": waited})
     assert ("a#1 ends well (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
     assert ("a#1 ends well (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
 
 
-def test_what_a_step_has_printed_stands_beside_its_end(start: Any) -> None:
-    run = start("- {step: a, tool: {kind: noop}}\n")
+def test_what_a_step_has_printed_stands_beside_its_end() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.error", error={"code": "x", "message": "m"}, meta={"stdout": "found 3 rows\n"})
     [told] = [entry["stdout"] for entry in step_of(run, "a")["chain"] if "stdout" in entry]
     assert told == "found 3 rows\n"
 
 
-def test_a_report_without_a_word_about_itself(start: Any) -> None:
-    run = start(CHAIN)
+def test_a_report_without_a_word_about_itself() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1})
     assert texts(step_of(run, "a"))[:3] == ["the playbook begins here", "a#1 is given to a worker", "a#1 ends well"]
 
@@ -398,8 +399,8 @@ def test_a_report_without_a_word_about_itself(start: Any) -> None:
         ({"attempt": 2}, "a#1 is to go on in 1.5 s, for attempt 2"),
     ],
 )
-def test_a_delay_and_what_comes_of_it(start: Any, resume: Any, told: str) -> None:
-    run = start(CHAIN)
+def test_a_delay_and_what_comes_of_it(resume: Any, told: str) -> None:
+    run = Run(CHAIN)
     run.report("a#1", e.CALL_DEFERRED, delay=1.5, **({"resume": resume} if resume else {}))
     (timer,) = run.state.timers
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
@@ -417,8 +418,8 @@ def test_a_delay_and_what_comes_of_it(start: Any, resume: Any, told: str) -> Non
         ({"status": "error", "error": {"code": "down", "message": "x", "line": 3}}, "down: x (line 3)", "failed"),
     ],
 )
-def test_a_sub_playbook_and_its_end(start: Any, ending: dict[str, Any], told: str, status: str) -> None:
-    run = start(WORKFLOWS["parent"])
+def test_a_sub_playbook_and_its_end(ending: dict[str, Any], told: str, status: str) -> None:
+    run = Run(WORKFLOWS["parent"])
     run.report("call#1", e.CALL_PARKED, child=CHILD)
     (child,) = run.state.children
     payload = {"execution_id": child, "resumes": False, **ending}
@@ -429,10 +430,10 @@ def test_a_sub_playbook_and_its_end(start: Any, ending: dict[str, Any], told: st
     assert line.endswith(told)
 
 
-def test_a_few_frames_are_told_one_by_one_and_many_as_one(start: Any) -> None:
+def test_a_few_frames_are_told_one_by_one_and_many_as_one() -> None:
     def lines(width: int) -> list[str]:
         flow = WORKFLOWS["two loops"].replace("range(9)", f"range({width})")
-        run = start(flow.replace("max_in_flight: 3", "max_in_flight: 50"))
+        run = Run(flow.replace("max_in_flight: 3", "max_in_flight: 50"))
         run.done("split")
         for command in [name for name in run.state.commands if name.startswith("one")]:
             run.frame(command, [1])
@@ -445,8 +446,8 @@ def test_a_few_frames_are_told_one_by_one_and_many_as_one(start: Any) -> None:
     assert lines(6) == ["6 items end well"]
 
 
-def test_a_sequential_loop_and_an_item_of_it_that_fails(start: Any) -> None:
-    run = start(WORKFLOWS["two loops"])
+def test_a_sequential_loop_and_an_item_of_it_that_fails() -> None:
+    run = Run(WORKFLOWS["two loops"])
     run.done("split")
     run.frame("two#1.0", [None], failed=1, error={"code": "bad", "message": "no", "index": 0})
     found = texts(step_of(run, "two"))
@@ -456,8 +457,8 @@ def test_a_sequential_loop_and_an_item_of_it_that_fails(start: Any) -> None:
     assert not [text for text in found if text.startswith("two#1.0")], "that a frame is issued is not told"
 
 
-def test_a_worker_that_is_to_render_a_collection(start: Any) -> None:
-    run = start(
+def test_a_worker_that_is_to_render_a_collection() -> None:
+    run = Run(
         "- {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}\n"
         '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
     )
@@ -465,8 +466,8 @@ def test_a_worker_that_is_to_render_a_collection(start: Any) -> None:
     assert "each#1.open is given to a worker to render its collection" in texts(step_of(run, "each"))
 
 
-def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel(start: Any) -> None:
-    run = start(
+def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel() -> None:
+    run = Run(
         "- {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}\n"
         '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
     )
@@ -478,8 +479,8 @@ def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel(start: Any) -> None
     assert found["status"] == "stopped", f"{found['why']}: what opened the loop is not its end"
 
 
-def test_a_step_that_goes_on_after_its_sub_playbook_was_stopped_by_a_cancel(start: Any) -> None:
-    run = start(WORKFLOWS["parent"])
+def test_a_step_that_goes_on_after_its_sub_playbook_was_stopped_by_a_cancel() -> None:
+    run = Run(WORKFLOWS["parent"])
     run.report("call#1", e.CALL_PARKED, child=CHILD, resume={"task": "call"})
     (child,) = run.state.children
     payload = {"execution_id": child, "resumes": True, "status": "ok", "data": 1}
@@ -489,15 +490,15 @@ def test_a_step_that_goes_on_after_its_sub_playbook_was_stopped_by_a_cancel(star
     assert step_of(run, "call")["status"] == "stopped", "the end of its sub-playbook is not its end"
 
 
-def test_a_failure_without_an_error_has_no_reason(start: Any) -> None:
-    run = start(WORKFLOWS["recovery"])
+def test_a_failure_without_an_error_has_no_reason() -> None:
+    run = Run(WORKFLOWS["recovery"])
     run.report("a#1", e.CALL_ERROR)
     assert "a#1 fails: no reason given" in texts(step_of(run, "a"))
 
 
-def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule(start: Any) -> None:
+def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule() -> None:
     flow = WORKFLOWS["admission"].replace("a.v > 100", "a.v > 0")
-    run = start(flow)
+    run = Run(flow)
     run.done("a", {"v": 1})
     run.done("b")
     found = step_of(run, "b")
@@ -508,24 +509,24 @@ def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule(start
     assert found["chain"][-1]["text"] == "b#1 leads to no other step"
 
 
-def test_a_step_behind_an_end_that_failed_the_execution_says_so(start: Any) -> None:
+def test_a_step_behind_an_end_that_failed_the_execution_says_so() -> None:
     flow = """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b, when: "{{ false }}"}, ARC]}}
         - {step: b, tool: {kind: noop}}
         - {step: c, tool: {kind: noop}}
         """
-    run = start(flow.replace("ARC", "{step: c}"), "executor: {spec: {no_next_is_error: true}}\n")
+    run = Run(flow.replace("ARC", "{step: c}"), "executor: {spec: {no_next_is_error: true}}\n")
     run.done("a")
     assert step_of(run, "b")["chain"][0]["text"] == "a#1 does not lead to b: its condition is not met"
-    run = start(flow.replace("ARC", '{step: c, when: "{{ false }}"}'), "executor: {spec: {no_next_is_error: true}}\n")
+    run = Run(flow.replace("ARC", '{step: c, when: "{{ false }}"}'), "executor: {spec: {no_next_is_error: true}}\n")
     run.done("a")
     found = step_of(run, "c")
     assert found["why"].startswith("nothing has led to it, and the execution has failed")
     assert step_of(run, "a")["status"] == "ok"
 
 
-def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names(start: Any) -> None:
-    run = start(WORKFLOWS["best effort"].replace("range(12)", "range(400)"))
+def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names() -> None:
+    run = Run(WORKFLOWS["best effort"].replace("range(12)", "range(400)"))
     broken = {"code": "boom", "message": "it broke"}
     while "each" in run.running:
         command = next(iter(run.state.commands))
@@ -541,8 +542,8 @@ def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names(start: Any
     assert len(whole["first"]) + sum(frame["failed"] for frame in whole["unnamed"]) == 400
 
 
-def test_a_step_that_could_not_begin_says_why_and_what_led_to_it(start: Any) -> None:
-    run = start(WORKFLOWS["admission"].replace("a.v > 100", "ctx.gone > 100"))
+def test_a_step_that_could_not_begin_says_why_and_what_led_to_it() -> None:
+    run = Run(WORKFLOWS["admission"].replace("a.v > 100", "ctx.gone > 100"))
     run.done("a", {"v": 1})
     found = step_of(run, "b")
     assert found["status"] == "failed"

@@ -7,8 +7,8 @@ from textwrap import dedent, indent
 from typing import Any
 
 import pytest
-from tests.unit.engine.conftest import HEAD
 from tests.unit.engine.plays import CHAIN, CHILD, LOOP, WORKFLOWS, play
+from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.inspection.diff import Diff, diff
@@ -37,8 +37,8 @@ READS = """
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["in the log", "beside the log"])
-def test_defaults_are_the_new_ones_and_what_was_given_stays(start: Any, beside: bool) -> None:
-    run = play(start(READS, head="workload: {n: 1, m: {k: 1, l: 1}}\n", payload={"m": {"k": 7, "l": 1}}), 1)
+def test_defaults_are_the_new_ones_and_what_was_given_stays(beside: bool) -> None:
+    run = play(Run(READS, head="workload: {n: 1, m: {k: 1, l: 1}}\n", payload={"m": {"k": 7, "l": 1}}), 1)
     log, workload = run.log, run.log[0].payload["workload"]
     if beside:
         kept = {name: value for name, value in log[0].payload.items() if name != "workload"}
@@ -75,9 +75,9 @@ PIPED = """
 ALONE = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
 
 
-def parked(start: Any, workflow: str, resumes: bool) -> Any:
+def parked(workflow: str, resumes: bool) -> Run:
     """Up to the end of the sub-playbook."""
-    run = start(workflow)
+    run = Run(workflow)
     run.report("call#1", e.CALL_PARKED, child=CHILD)
     (child,) = run.state.children
     payload = {"execution_id": child, "resumes": resumes, "status": "ok", "data": {"v": 3}}
@@ -85,8 +85,8 @@ def parked(start: Any, workflow: str, resumes: bool) -> Any:
     return run
 
 
-def test_where_a_task_comes_after_the_sub_playbook_now_a_worker_has_to_go_on(start: Any) -> None:
-    run = parked(start, ALONE, resumes=False)
+def test_where_a_task_comes_after_the_sub_playbook_now_a_worker_has_to_go_on() -> None:
+    run = parked(ALONE, resumes=False)
     assert run.state.status == "completed"
     found = again(run, PIPED)
     assert found.state.status == "running"
@@ -94,28 +94,28 @@ def test_where_a_task_comes_after_the_sub_playbook_now_a_worker_has_to_go_on(sta
     assert found.log[-1].payload["resume"]["child"]["data"] == {"v": 3}
 
 
-def test_where_none_comes_any_more_the_end_of_the_sub_playbook_is_that_of_the_step(start: Any) -> None:
-    run = parked(start, PIPED, resumes=True)
+def test_where_none_comes_any_more_the_end_of_the_sub_playbook_is_that_of_the_step() -> None:
+    run = parked(PIPED, resumes=True)
     assert run.running == {"call"}
     found = again(run, ALONE)
     assert (found.state.status, found.missing) == ("completed", {})
     assert found.state.outcomes["call"] == {"status": "ok", "data": {"v": 3}}
 
 
-def test_a_sub_playbook_that_runs_and_a_delay_that_is_not_over_are_missing(start: Any) -> None:
-    run = start(ALONE)
+def test_a_sub_playbook_that_runs_and_a_delay_that_is_not_over_are_missing() -> None:
+    run = Run(ALONE)
     run.report("call#1", e.CALL_PARKED, child=CHILD)
     found = again(run, ALONE)
     assert found.divergence is None
     assert found.missing == dict.fromkeys(run.state.children, "the end of this sub-playbook was not recorded")
-    run = start(CHAIN)
+    run = Run(CHAIN)
     run.report("a#1", e.CALL_DEFERRED, delay=9)
     assert again(run, CHAIN).missing == dict.fromkeys(run.state.timers, "no such delay was recorded")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_fact_has_a_number_of_its_own(start: Any, seed: int) -> None:
-    run = play(start(LOOP), seed)
+def test_each_fact_has_a_number_of_its_own(seed: int) -> None:
+    run = play(Run(LOOP), seed)
     found = again(run, LOOP.replace("max_in_flight: 8", "max_in_flight: 3"))
     seqs = [event.seq for event in found.log if event.cause is None]
     assert seqs[0] == 1 and len(seqs) == len(set(seqs))
@@ -127,11 +127,11 @@ def test_each_fact_has_a_number_of_its_own(start: Any, seed: int) -> None:
     assert all(event.at <= run.log[-1].at for event in made)
 
 
-def test_a_step_that_does_nothing_needs_no_record(start: Any) -> None:
+def test_a_step_that_does_nothing_needs_no_record() -> None:
     longer = dedent(
         CHAIN.replace("{step: c, tool: {kind: noop}}", "{step: c, tool: {kind: noop}, next: {arcs: [{step: e}]}}")
     )
-    found = again(play(start(CHAIN), 1), longer + "- {step: e, tool: {kind: noop}}\n")
+    found = again(play(Run(CHAIN), 1), longer + "- {step: e, tool: {kind: noop}}\n")
     assert (found.state.status, found.state.last, found.missing) == ("completed", "e", {})
     assert found.state.outcomes["e"] == {"status": "ok", "data": {"status": "ok"}}
 
@@ -145,10 +145,10 @@ def test_a_step_that_does_nothing_needs_no_record(start: Any) -> None:
         "{step: e, tool: {kind: python, code: x = 1}}",
     ],
 )
-def test_any_other_does_unless_its_good_end_is_assumed(start: Any, step: str) -> None:
+def test_any_other_does_unless_its_good_end_is_assumed(step: str) -> None:
     longer = CHAIN.replace("{step: c, tool: {kind: noop}}", "{step: c, tool: {kind: noop}, next: {arcs: [{step: e}]}}")
     workflow = dedent(longer) + f"- {step}\n"
-    run = play(start(CHAIN), 1)
+    run = play(Run(CHAIN), 1)
     found = again(run, workflow)
     assert (found.state.status, found.missing) == ("running", {"e#1": "no outcome was recorded"})
     found = again(run, workflow, assume=True)
@@ -156,8 +156,8 @@ def test_any_other_does_unless_its_good_end_is_assumed(start: Any, step: str) ->
     assert found.state.outcomes["e"] == {"status": "ok"}
 
 
-def test_nothing_is_assumed_before_the_paths_part(start: Any) -> None:
-    run = start(CHAIN)
+def test_nothing_is_assumed_before_the_paths_part() -> None:
+    run = Run(CHAIN)
     run.done("a", {"v": 1})
     found = again(run, CHAIN, assume=True)
     assert found.divergence is None
@@ -167,11 +167,11 @@ def test_nothing_is_assumed_before_the_paths_part(start: Any) -> None:
 EACH = '\n- {step: each, loop: {in: "{{ [5, 6] }}", iterator: n, spec: {mode: sequential}}, tool: {kind: noop}}\n'
 
 
-def test_items_that_were_not_recorded_are_assumed_to_give_nothing(start: Any) -> None:
+def test_items_that_were_not_recorded_are_assumed_to_give_nothing() -> None:
     flow = dedent(CHAIN).replace(
         "{step: c, tool: {kind: noop}}", "{step: c, tool: {kind: noop}, next: {arcs: [{step: each}]}}"
     )
-    run = play(start(CHAIN), 1)
+    run = play(Run(CHAIN), 1)
     found = again(run, flow + EACH)
     assert found.missing == {"each#1.0": "item 0 was not recorded"}
     found = again(run, flow + EACH, assume=True)
@@ -190,9 +190,9 @@ STORED = """
 """
 
 
-def opened(start: Any) -> Any:
+def opened() -> Any:
     """A loop whose collection a worker has rendered."""
-    run = start(STORED)
+    run = Run(STORED)
     run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
     run.report("each#1.open", count=2, data=["p", "q"])
     for name in list(run.state.commands):
@@ -201,8 +201,8 @@ def opened(start: Any) -> Any:
     return run
 
 
-def test_a_collection_that_a_worker_rendered_is_taken_for_the_same_template_alone(start: Any) -> None:
-    run = opened(start)
+def test_a_collection_that_a_worker_rendered_is_taken_for_the_same_template_alone() -> None:
+    run = opened(Run)
     cut = again(run, STORED.replace("max_in_flight: 2", "max_in_flight: 1"))
     assert (cut.state.status, cut.missing) == ("completed", {})
     other = again(run, STORED.replace("load.rows", "load.lines"))
@@ -210,24 +210,24 @@ def test_a_collection_that_a_worker_rendered_is_taken_for_the_same_template_alon
     assert again(run, STORED.replace("load.rows", "load.lines"), assume=True).state.status == "running"
 
 
-def test_a_loop_that_was_none_takes_nothing_of_the_step(start: Any) -> None:
-    run = play(start("- {step: each, tool: {kind: noop}}\n"), 1)
+def test_a_loop_that_was_none_takes_nothing_of_the_step() -> None:
+    run = play(Run("- {step: each, tool: {kind: noop}}\n"), 1)
     found = again(run, EACH)
     assert found.missing == {"each#1.0": "item 0 was not recorded"}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_cancelled_one_is_cancelled_again(start: Any, name: str) -> None:
-    run = start(WORKFLOWS[name])
+def test_a_cancelled_one_is_cancelled_again(name: str) -> None:
+    run = Run(WORKFLOWS[name])
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
     found = again(run, WORKFLOWS[name])
     assert (found.state.status, found.missing, found.divergence) == ("cancelled", {}, None)
     assert found.log == [replace(event, seq=0) if event.cause else event for event in run.log]
 
 
-def test_a_line_above_moves_the_place_of_an_error_and_changes_nothing(start: Any) -> None:
+def test_a_line_above_moves_the_place_of_an_error_and_changes_nothing() -> None:
     flow = CHAIN.replace("ctx.x > 0", "ctx.gone > 0")
-    run = play(start(flow), 1)
+    run = play(Run(flow), 1)
     assert run.state.status == "failed"
     found = again(run, "\n# a line more\n\n" + dedent(flow))
     assert found.divergence is None
@@ -236,24 +236,24 @@ def test_a_line_above_moves_the_place_of_an_error_and_changes_nothing(start: Any
     assert other.divergence is not None
 
 
-def test_what_a_command_is_given_is_part_of_its_decision(start: Any) -> None:
+def test_what_a_command_is_given_is_part_of_its_decision() -> None:
     reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
-    found = again(play(start(CHAIN), 1), reading)
+    found = again(play(Run(CHAIN), 1), reading)
     assert found.divergence is not None
     assert (found.divergence.fact.step, found.divergence.fact.type) == ("b", e.CALL_DONE)
     assert found.state.status == "completed"
 
 
-def test_what_the_items_of_a_loop_are_given_is_not(start: Any) -> None:
+def test_what_the_items_of_a_loop_are_given_is_not() -> None:
     flow = LOOP.replace("{step: a, tool: {kind: noop},", "{step: a, tool: {kind: noop}, set: {ctx.x: 1},")
     reading = flow.replace("      tool: {kind: noop}\n", '      tool: {kind: noop, input: {x: "{{ ctx.x }}"}}\n')
     assert reading != flow
-    found = again(play(start(flow), 1), reading)
+    found = again(play(Run(flow), 1), reading)
     assert (found.divergence, found.state.status) == (None, "completed"), "older releases put it elsewhere"
 
 
-def test_of_what_comes_at_once_each_command_takes_its_own(start: Any) -> None:
-    run = start(WORKFLOWS["diamond"])
+def test_of_what_comes_at_once_each_command_takes_its_own() -> None:
+    run = Run(WORKFLOWS["diamond"])
     run.done("split")
     run.done("right", {"v": 1})
     run.done("more", {"v": 2})
@@ -277,8 +277,8 @@ BESIDE = """
 """
 
 
-def test_items_are_taken_though_another_step_beside_them_was_not_recorded(start: Any) -> None:
-    run = play(start(BESIDE), 1, defer=0.0)
+def test_items_are_taken_though_another_step_beside_them_was_not_recorded() -> None:
+    run = play(Run(BESIDE), 1, defer=0.0)
     edited = BESIDE.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
     edited = edited.replace("step: a, tool: {kind: noop}", "step: b, tool: {kind: python, code: x = 1}")
     found = again(run, edited)

@@ -129,8 +129,3 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     database = Database(url)
     yield Engine(Log(database))
     await database.close()
-
-
-@pytest.fixture
-def done() -> Any:
-    return outcome

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.unit.orchestrator.conftest import Engine
 
-async def test_a_command_whose_execution_is_gone_keeps_no_other_from_its_worker(engine: Any) -> None:
+
+async def test_a_command_whose_execution_is_gone_keeps_no_other_from_its_worker(engine: Engine) -> None:
     engine.catalog.add("t/t", "- {step: a, tool: {kind: noop}}\n")
     gone, left = [await engine.start() for _ in range(2)]
     engine.ledger = engine.another()

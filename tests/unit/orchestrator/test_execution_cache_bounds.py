@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.unit.orchestrator.conftest import Engine
+
 from noetl_serverless.orchestrator import execution_cache
 
 CHAIN = "- {step: a, tool: {kind: noop}}\n"
 
 
-async def test_only_so_many_executions_are_at_hand_those_used_last(engine: Any, monkeypatch: Any) -> None:
+async def test_only_so_many_executions_are_at_hand_those_used_last(engine: Engine, monkeypatch: Any) -> None:
     monkeypatch.setattr(execution_cache, "MOST", 2)
     engine.catalog.add("t/t", CHAIN)
     first, second, third = [await engine.start() for _ in range(3)]

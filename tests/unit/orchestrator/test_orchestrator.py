@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from tests.unit.orchestrator.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import outcome as done
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -29,7 +30,7 @@ PARENT = """
 """
 
 
-async def test_a_chain_costs_one_report_per_step_and_no_message(engine, done):
+async def test_a_chain_costs_one_report_per_step_and_no_message(engine: Engine):
     engine.catalog.add("t/t", CHAIN, "workload: {x: 1, unused: 2}\n")
     id = await engine.start()
     assert engine.bell.told == [("shared", "ring"), ("shared", "a#1")]
@@ -44,7 +45,7 @@ async def test_a_chain_costs_one_report_per_step_and_no_message(engine, done):
     assert len(engine.bell.told) == 2, "nothing is told that the worker already holds"
 
 
-async def test_a_worker_without_room_gets_nothing_and_others_are_told(engine, done):
+async def test_a_worker_without_room_gets_nothing_and_others_are_told(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -53,7 +54,7 @@ async def test_a_worker_without_room_gets_nothing_and_others_are_told(engine, do
     assert engine.bell.told[-2:] == [("shared", "ring"), ("shared", "b#1")]
 
 
-async def test_plans_are_sent_once(engine, done):
+async def test_plans_are_sent_once(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     from noetl_serverless.protocol import ClaimRequest
@@ -65,7 +66,7 @@ async def test_plans_are_sent_once(engine, done):
     assert (await engine.ledger.claim(ClaimRequest(worker_id="w-1", plans=[plan]))).plans == {}
 
 
-async def test_a_report_twice_is_stale_the_second_time(engine, done):
+async def test_a_report_twice_is_stale_the_second_time(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -75,7 +76,7 @@ async def test_a_report_twice_is_stale_the_second_time(engine, done):
     assert engine.types(id).count("call.done") == 1
 
 
-async def test_a_worker_whose_lease_was_given_away_is_refused(engine, done):
+async def test_a_worker_whose_lease_was_given_away_is_refused(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (slow,) = await engine.claim(lease=1.0)
@@ -86,7 +87,7 @@ async def test_a_worker_whose_lease_was_given_away_is_refused(engine, done):
     assert (await engine.report(done(fast, {"n": 2}), worker="w-2")).results[0].status == "accepted"
 
 
-async def test_another_instance_knows_what_the_first_decided(engine, done):
+async def test_another_instance_knows_what_the_first_decided(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     other = engine.another()
@@ -97,7 +98,7 @@ async def test_another_instance_knows_what_the_first_decided(engine, done):
     assert engine.status(id) == "COMPLETED"
 
 
-async def test_many_outcomes_of_many_executions_go_in_one_report(engine, done):
+async def test_many_outcomes_of_many_executions_go_in_one_report(engine: Engine):
     engine.catalog.add("t/t", LOOP)
     ids = [await engine.start() for _ in range(3)]
     commands = await engine.claim(limit=100)
@@ -119,14 +120,14 @@ async def test_many_outcomes_of_many_executions_go_in_one_report(engine, done):
     assert {engine.status(id) for id in ids} == {"RUNNING"}
 
 
-async def test_a_frame_gets_its_slice_of_the_collection(engine):
+async def test_a_frame_gets_its_slice_of_the_collection(engine: Engine):
     engine.catalog.add("t/t", LOOP)
     await engine.start()
     commands = await engine.claim()
     assert [(c.items, c.frame.index, c.count) for c in commands] == [([10], 0, 3), ([20], 1, 3)]
 
 
-async def test_an_outcome_that_does_not_fit_fails_its_step_with_the_reason(engine, done):
+async def test_an_outcome_that_does_not_fit_fails_its_step_with_the_reason(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -136,7 +137,7 @@ async def test_an_outcome_that_does_not_fit_fails_its_step_with_the_reason(engin
     assert engine.status(id) == "FAILED"
 
 
-async def test_a_result_by_reference_is_registered_with_its_outcome(engine, done):
+async def test_a_result_by_reference_is_registered_with_its_outcome(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -147,7 +148,7 @@ async def test_a_result_by_reference_is_registered_with_its_outcome(engine, done
     assert engine.log.refs[(first.execution_id, ref["key"])]["bytes"] == 9
 
 
-async def test_a_released_command_waits_for_another_worker(engine, done):
+async def test_a_released_command_waits_for_another_worker(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -158,7 +159,7 @@ async def test_a_released_command_waits_for_another_worker(engine, done):
     assert (again.command_id, again.lost) == ("a#1", None)
 
 
-async def test_a_command_that_is_released_when_it_had_begun_says_so_to_the_next(engine, done):
+async def test_a_command_that_is_released_when_it_had_begun_says_so_to_the_next(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -167,7 +168,7 @@ async def test_a_command_that_is_released_when_it_had_begun_says_so_to_the_next(
     assert [(lost["worker"], "given_back_at" in lost) for lost in again.lost] == [("w-1", True)]
 
 
-async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine, done):
+async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -178,7 +179,7 @@ async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine, done):
     assert await engine.claim(recover=True, holding=holding) == []
 
 
-async def test_a_heartbeat_names_what_is_lost(engine):
+async def test_a_heartbeat_names_what_is_lost(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -189,7 +190,7 @@ async def test_a_heartbeat_names_what_is_lost(engine):
     assert [key.command_id for key in lost] == ["a#1"]
 
 
-async def test_an_idempotency_key_starts_once_and_refuses_another_request(engine):
+async def test_an_idempotency_key_starts_once_and_refuses_another_request(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     first = await engine.ledger.start(path="t/t", payload={"x": 1}, idempotency_key="k")
     again = await engine.ledger.start(path="t/t", payload={"x": 1}, idempotency_key="k")
@@ -198,7 +199,7 @@ async def test_an_idempotency_key_starts_once_and_refuses_another_request(engine
         await engine.ledger.start(path="t/t", payload={"x": 2}, idempotency_key="k")
 
 
-async def test_a_payload_is_merged_over_the_workload(engine):
+async def test_a_payload_is_merged_over_the_workload(engine: Engine):
     engine.catalog.add("t/t", CHAIN, "workload: {x: 1, deep: {a: 1, b: 2}}\n")
     id = await engine.start(payload={"deep": {"b": 3}, "ctx": {"seen": True}})
     state = (await engine.log.load([id]))[id].state
@@ -206,7 +207,7 @@ async def test_a_payload_is_merged_over_the_workload(engine):
     assert state.ctx == {"seen": True}
 
 
-async def test_a_large_workload_stands_beside_the_log(engine):
+async def test_a_large_workload_stands_beside_the_log(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": "y" * 100_000})
     assert "workload" not in engine.log.executions[id].events[0].payload
@@ -215,7 +216,7 @@ async def test_a_large_workload_stands_beside_the_log(engine):
         await engine.start(payload={"x": "y" * 9_000_000})
 
 
-async def test_a_child_runs_and_its_parent_goes_on(engine, done):
+async def test_a_child_runs_and_its_parent_goes_on(engine: Engine):
     engine.catalog.add("t/t", PARENT)
     engine.catalog.add("t/child", CHAIN)
     id = await engine.start()
@@ -232,7 +233,7 @@ async def test_a_child_runs_and_its_parent_goes_on(engine, done):
     assert engine.types(id).count("child.ended") == 1
 
 
-async def test_a_batch_may_end_a_child_and_report_for_its_parent_at_once(engine, done):
+async def test_a_batch_may_end_a_child_and_report_for_its_parent_at_once(engine: Engine):
     both = """
     - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: other}]}}
     - {step: call, tool: {kind: playbook, path: t/child}}
@@ -251,7 +252,7 @@ async def test_a_batch_may_end_a_child_and_report_for_its_parent_at_once(engine,
     assert engine.status(id) == "COMPLETED"
 
 
-async def test_a_missing_child_fails_the_step(engine, done):
+async def test_a_missing_child_fails_the_step(engine: Engine):
     engine.catalog.add("t/t", PARENT)
     id = await engine.start()
     (call,) = await engine.claim()
@@ -260,7 +261,7 @@ async def test_a_missing_child_fails_the_step(engine, done):
     assert (await engine.log.load([id]))[id].state.error["code"] == "child.not_found"
 
 
-async def test_a_missing_child_fails_its_item_of_a_loop(engine, done):
+async def test_a_missing_child_fails_its_item_of_a_loop(engine: Engine):
     engine.catalog.add(
         "t/t",
         """
@@ -284,7 +285,7 @@ async def test_a_missing_child_fails_its_item_of_a_loop(engine, done):
 
 
 @pytest.mark.parametrize("ctx", [[1], "text", None])
-async def test_a_child_that_cannot_begin_with_its_payload_is_an_error_of_the_step(engine, done, ctx):
+async def test_a_child_that_cannot_begin_with_its_payload_is_an_error_of_the_step(engine: Engine, ctx):
     engine.catalog.add("t/t", PARENT)
     engine.catalog.add("t/child", CHAIN)
     id = await engine.start()
@@ -297,7 +298,7 @@ async def test_a_child_that_cannot_begin_with_its_payload_is_an_error_of_the_ste
     assert await engine.log.lagging(10) == [], "nothing is stuck"
 
 
-async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine, done):
+async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine: Engine):
     engine.catalog.add("t/t", "- {step: again, tool: {kind: playbook, path: t/t}}\n")
     id = await engine.start()
     for _ in range(40):
@@ -309,7 +310,7 @@ async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine, done)
     assert "child.too_deep" in str((await engine.log.load([id]))[id].state.error)
 
 
-async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_their_depth(engine, done):
+async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_their_depth(engine: Engine):
     engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/t}}\n")
     ids = [await engine.start()]
     for _ in range(12):
@@ -338,7 +339,7 @@ async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_t
     assert first["message"].startswith(f"the child execution {ids[1]} failed: the child execution {ids[2]} failed: ")
 
 
-async def test_cancelling_ends_the_children_too(engine, done):
+async def test_cancelling_ends_the_children_too(engine: Engine):
     engine.catalog.add("t/t", PARENT)
     engine.catalog.add("t/child", CHAIN)
     id = await engine.start()
@@ -352,7 +353,7 @@ async def test_cancelling_ends_the_children_too(engine, done):
         await engine.ledger.cancel("404", "nobody")
 
 
-async def test_a_failed_parent_takes_its_children_with_it(engine, done):
+async def test_a_failed_parent_takes_its_children_with_it(engine: Engine):
     engine.catalog.add(
         "t/t",
         """
@@ -371,7 +372,7 @@ async def test_a_failed_parent_takes_its_children_with_it(engine, done):
     assert engine.status(child) == "CANCELLED"
 
 
-async def test_a_poisoned_command_fails_its_step_and_is_kept(engine):
+async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     await engine.claim(lease=1.0)
@@ -385,7 +386,7 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine):
     assert engine.log.commands[(id, "a#1")].status == "dead"
 
 
-async def test_a_poisoned_frame_fails_its_items(engine):
+async def test_a_poisoned_frame_fails_its_items(engine: Engine):
     engine.catalog.add("t/t", LOOP)
     id = await engine.start()
     await engine.claim(lease=1.0)
@@ -395,7 +396,7 @@ async def test_a_poisoned_frame_fails_its_items(engine):
     assert engine.status(id) == "FAILED"
 
 
-async def test_who_loses_the_row_twice_leaves_the_outcome_for_whoever_holds_it(engine, done):
+async def test_who_loses_the_row_twice_leaves_the_outcome_for_whoever_holds_it(engine: Engine):
     """Another instance goes on with the loop between each read and each commit of this one."""
     engine.catalog.add("t/t", LOOP)
     id = await engine.start()
@@ -423,7 +424,7 @@ async def test_who_loses_the_row_twice_leaves_the_outcome_for_whoever_holds_it(e
     assert engine.types(id).count("frame.committed") == 1
 
 
-async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engine, done):
+async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tests.unit.orchestrator.conftest import Engine
+from tests.unit.orchestrator.conftest import outcome as done
 
 from noetl_serverless.engine import events as e
 
@@ -11,7 +12,7 @@ CHILD = "- {step: only, tool: {kind: noop}}\n"
 ALICE = {"kind": "user", "name": "alice"}
 
 
-async def test_children_and_what_is_tried_again_keep_the_principal_of_the_start(engine: Any, done: Any) -> None:
+async def test_children_and_what_is_tried_again_keep_the_principal_of_the_start(engine: Engine) -> None:
     engine.catalog.add("t/t", PARENT)
     engine.catalog.add("t/child", CHILD)
     id = await engine.start(principal=ALICE)
@@ -25,7 +26,7 @@ async def test_children_and_what_is_tried_again_keep_the_principal_of_the_start(
         assert (await engine.log.events(execution))[0].payload["principal"] == ALICE, "the log does not tell"
 
 
-async def test_a_start_that_names_nobody_has_no_principal(engine: Any) -> None:
+async def test_a_start_that_names_nobody_has_no_principal(engine: Engine) -> None:
     engine.catalog.add("t/t", CHILD)
     id = await engine.start()
     assert (await engine.log.load([id]))[id].principal is None

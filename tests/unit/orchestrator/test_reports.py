@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.unit.orchestrator.conftest import Engine
+from tests.unit.orchestrator.conftest import outcome as done
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
@@ -18,7 +20,7 @@ PAY = """
 """
 
 
-async def reclaimed(engine: Any) -> tuple[Any, Any]:
+async def reclaimed(engine: Engine) -> tuple[Any, Any]:
     """One command, claimed twice by one worker: its lease ran out between."""
     (first,) = await engine.claim()
     engine.seconds += 60
@@ -30,7 +32,7 @@ async def reclaimed(engine: Any) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 async def test_of_two_reports_of_one_command_the_one_with_the_present_fence_counts(
-    engine: Any, done: Any, order: tuple[int, int]
+    engine: Engine, order: tuple[int, int]
 ) -> None:
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
@@ -43,7 +45,7 @@ async def test_of_two_reports_of_one_command_the_one_with_the_present_fence_coun
     assert engine.types(id).count(e.ISSUED) == 2, "what follows was decided twice"
 
 
-async def test_of_two_reports_left_in_the_inbox_one_counts_too(engine: Any, done: Any, monkeypatch: Any) -> None:
+async def test_of_two_reports_left_in_the_inbox_one_counts_too(engine: Engine, monkeypatch: Any) -> None:
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
     first, second = await reclaimed(engine)
@@ -53,7 +55,7 @@ async def test_of_two_reports_left_in_the_inbox_one_counts_too(engine: Any, done
     assert engine.types(id).count(e.CALL_DONE) == 1
 
 
-async def test_the_leases_that_ran_out_are_told_to_the_next_holder(engine: Any) -> None:
+async def test_the_leases_that_ran_out_are_told_to_the_next_holder(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     await engine.start()
     first, second = await reclaimed(engine)
@@ -77,7 +79,7 @@ async def test_the_leases_that_ran_out_are_told_to_the_next_holder(engine: Any) 
     ],
 )
 async def test_an_outcome_with_a_part_that_cannot_be_stored_fails_its_step_alone(
-    engine: Any, done: Any, part: dict[str, Any], rule: str
+    engine: Engine, part: dict[str, Any], rule: str
 ) -> None:
     engine.catalog.add("t/t", PAY)
     ids = [await engine.start(), await engine.start()]
@@ -91,7 +93,7 @@ async def test_an_outcome_with_a_part_that_cannot_be_stored_fails_its_step_alone
     assert engine.status(good.execution_id) == "RUNNING"
 
 
-async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_whole(engine: Any, done: Any) -> None:
+async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_whole(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     engine.catalog.add("t/child", PAY)
     id = await engine.start()
@@ -103,7 +105,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     assert (await engine.ledger.state(child)).workload == given
 
 
-async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Any, done: Any) -> None:
+async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
     (command,) = await engine.claim()
@@ -121,7 +123,7 @@ FORK = """
 """
 
 
-async def forked(engine: Any, done: Any) -> tuple[str, Any, Any]:
+async def forked(engine: Engine) -> tuple[str, Any, Any]:
     engine.catalog.add("t/t", FORK)
     id = await engine.start()
     (split,) = await engine.claim()
@@ -129,8 +131,8 @@ async def forked(engine: Any, done: Any) -> tuple[str, Any, Any]:
     return id, one, two
 
 
-async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Any, done: Any) -> None:
-    id, one, two = await forked(engine, done)
+async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine) -> None:
+    id, one, two = await forked(engine)
     commit, append = engine.log.commit, engine.log.append
     tries: list[int] = []
     left: list[Any] = []
@@ -157,8 +159,8 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Any, do
     assert engine.log.commands[id, two.command_id].worker == "w-2"
 
 
-async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Any, done: Any) -> None:
-    id, one, _ = await forked(engine, done)
+async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Engine) -> None:
+    id, one, _ = await forked(engine)
     commit = engine.log.commit
     until: list[float] = []
 
@@ -173,9 +175,9 @@ async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Any, done: 
 
 
 async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refused(
-    engine: Any, done: Any, monkeypatch: Any, caplog: Any
+    engine: Engine, monkeypatch: Any, caplog: Any
 ) -> None:
-    id, one, two = await forked(engine, done)
+    id, one, two = await forked(engine)
     monkeypatch.setattr("noetl_serverless.orchestrator.reports.RACES", 0)
     append = engine.log.append
     sizes: list[int] = []
@@ -195,8 +197,8 @@ async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refuse
     assert engine.log.commands[id, two.command_id].status == "claimed", "its lease runs out"
 
 
-async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine: Any, done: Any) -> None:
-    _, one, two = await forked(engine, done)
+async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine: Engine) -> None:
+    _, one, two = await forked(engine)
     commit, load = engine.log.commit, engine.log.load
     lost: list[bool] = []
 
@@ -219,7 +221,7 @@ async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine
 
 @pytest.mark.parametrize(("capacity", "claimed"), [(0, 0), (1, 1), (2, 2), (5, 3)])
 async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_for(
-    engine: Any, done: Any, capacity: int, claimed: int
+    engine: Engine, capacity: int, claimed: int
 ) -> None:
     engine.catalog.add("t/t", PAY)
     for _ in range(4):
@@ -242,7 +244,7 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
     assert len(await engine.claim()) == 3 - claimed, "the others wait for whoever comes"
 
 
-async def test_a_turn_is_for_another_execution_that_waits_and_what_follows_waits_for_it(either: Any, done: Any) -> None:
+async def test_a_turn_is_for_another_execution_that_waits_and_what_follows_waits_for_it(either: Engine) -> None:
     either.catalog.add("t/t", PAY)
     await either.start()
     (first,) = await either.claim()
@@ -253,7 +255,7 @@ async def test_a_turn_is_for_another_execution_that_waits_and_what_follows_waits
     assert [command.step for command in await either.claim()] == ["after"], "what followed was lost"
 
 
-async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Any, done: Any) -> None:
+async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Engine) -> None:
     either.catalog.add("t/t", PAY)
     id = await either.start()
     (first,) = await either.claim()
@@ -263,7 +265,7 @@ async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Any, don
     assert not either.bell.told, "others were told of what is taken"
 
 
-async def test_a_report_that_takes_nothing_gives_no_turn(either: Any, done: Any) -> None:
+async def test_a_report_that_takes_nothing_gives_no_turn(either: Engine) -> None:
     either.catalog.add("t/t", PAY)
     await either.start()
     (first,) = await either.claim()
@@ -273,7 +275,7 @@ async def test_a_report_that_takes_nothing_gives_no_turn(either: Any, done: Any)
     assert other in {command.execution_id for command in await either.claim()}
 
 
-async def test_a_turn_that_cannot_be_given_costs_nothing(engine: Any, done: Any, monkeypatch: Any) -> None:
+async def test_a_turn_that_cannot_be_given_costs_nothing(engine: Engine, monkeypatch: Any) -> None:
     async def away(*_: Any) -> Any:
         raise Unavailable("the database is away")
 

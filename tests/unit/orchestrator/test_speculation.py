@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.unit.orchestrator.conftest import Engine
+from tests.unit.orchestrator.conftest import outcome as done
 
 from noetl_serverless.commands.issued_command import digest_of
 from noetl_serverless.engine import events as e
@@ -59,7 +61,7 @@ def sent(command: ClaimedCommand) -> ClaimedCommand:
 
 
 @pytest.fixture
-async def first(engine: Any) -> ClaimedCommand:
+async def first(engine: Engine) -> ClaimedCommand:
     engine.catalog.add("t/t", CHAIN, PIPELINED)
     await engine.start()
     (first,) = await engine.claim()
@@ -69,7 +71,7 @@ async def first(engine: Any) -> ClaimedCommand:
 # -- offered
 
 
-async def test_a_command_that_is_the_only_one_brings_the_state(engine: Any, first: ClaimedCommand) -> None:
+async def test_a_command_that_is_the_only_one_brings_the_state(engine: Engine, first: ClaimedCommand) -> None:
     assert first.ahead is not None
     assert (first.ahead.head, first.ahead.workload, first.workload) == (2, {"x": 1, "y": 2}, {})
     given = ClaimedCommand.model_validate_json(first.model_dump_json()).ahead
@@ -80,7 +82,7 @@ async def test_a_command_that_is_the_only_one_brings_the_state(engine: Any, firs
     assert first.order == digest_of(engine.log.executions[first.execution_id].events[1].payload)
 
 
-async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(engine: Any, done: Any) -> None:
+async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(engine: Engine) -> None:
     body = """
     - step: a
       tool: {kind: noop}
@@ -111,14 +113,14 @@ async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(e
     assert list(claimed.scope["steps"]["a"]["data"]) == ["n", "c"], "not as it was written"
 
 
-async def test_without_the_playbooks_word_it_does_not(engine: Any) -> None:
+async def test_without_the_playbooks_word_it_does_not(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     await engine.start()
     (first,) = await engine.claim()
     assert (first.ahead, first.order) == (None, None)
 
 
-async def test_one_of_several_does_not(engine: Any, done: Any) -> None:
+async def test_one_of_several_does_not(engine: Engine) -> None:
     engine.catalog.add("t/t", FORK, PIPELINED)
     await engine.start()
     (first,) = await engine.claim()
@@ -129,7 +131,7 @@ async def test_one_of_several_does_not(engine: Any, done: Any) -> None:
     assert answer.commands == []
 
 
-async def test_a_large_workload_does_not_travel(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_workload_does_not_travel(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "AHEAD_BYTES", 10)
     engine.catalog.add("t/t", CHAIN, PIPELINED)
     await engine.start()
@@ -141,7 +143,7 @@ async def test_a_large_workload_does_not_travel(engine: Any, monkeypatch: pytest
 # -- taken in
 
 
-async def test_outcomes_of_a_chain_are_one_commit(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_outcomes_of_a_chain_are_one_commit(engine: Engine, first: ClaimedCommand) -> None:
     answer = await engine.report(
         done(first, {"n": 1}), ahead(first, "b", "a", 1), ahead(first, "c", "b", 2), capacity=1
     )
@@ -156,16 +158,14 @@ async def test_outcomes_of_a_chain_are_one_commit(engine: Any, first: ClaimedCom
     assert types == [e.STARTED, e.ISSUED, *[e.CALL_DONE, e.ISSUED] * 3, e.CALL_DONE, e.COMPLETED]
 
 
-async def test_all_of_a_chain_to_its_end(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_all_of_a_chain_to_its_end(engine: Engine, first: ClaimedCommand) -> None:
     rest = [ahead(first, "b", "a", 1), ahead(first, "c", "b", 2), ahead(first, "d", "c", 3)]
     await engine.report(done(first, {"n": 1}), *rest)
     assert engine.status(first.execution_id) == "COMPLETED"
     assert engine.log.commands == {}
 
 
-async def test_what_the_worker_runs_already_brings_its_lease_alone(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_what_the_worker_runs_already_brings_its_lease_alone(engine: Engine, first: ClaimedCommand) -> None:
     async def report(order: str) -> ClaimedCommand:
         key = Order(execution_id=first.execution_id, command_id="b#1", order=order)
         request = ReportRequest(worker_id="w-1", outcomes=[done(first, {"n": 1})], capacity=1, running=[key])
@@ -177,9 +177,7 @@ async def test_what_the_worker_runs_already_brings_its_lease_alone(
     assert command.fence > first.fence
 
 
-async def test_what_the_worker_runs_with_something_else_brings_all(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_what_the_worker_runs_with_something_else_brings_all(engine: Engine, first: ClaimedCommand) -> None:
     key = Order(execution_id=first.execution_id, command_id="b#1", order=order_of("b", "a", 7))
     request = ReportRequest(worker_id="w-1", outcomes=[done(first, {"n": 1})], capacity=1, running=[key])
     (command,) = (await engine.ledger.report(request)).commands
@@ -187,7 +185,7 @@ async def test_what_the_worker_runs_with_something_else_brings_all(
     assert command.ahead is not None
 
 
-async def test_each_step_ends_when_its_worker_says(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_each_step_ends_when_its_worker_says(engine: Engine, first: ClaimedCommand) -> None:
     now = int(engine.seconds * 1000)
     began = engine.log.executions[first.execution_id].events[0].at
     engine.seconds += 10
@@ -205,9 +203,7 @@ async def test_each_step_ends_when_its_worker_says(engine: Any, first: ClaimedCo
 # -- refused
 
 
-async def test_a_command_that_was_run_with_something_else_is_refused(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_a_command_that_was_run_with_something_else_is_refused(engine: Engine, first: ClaimedCommand) -> None:
     answer = await engine.report(
         done(first, {"n": 1}), ahead(first, "b", "a", 7), ahead(first, "c", "b", 8), capacity=1
     )
@@ -216,15 +212,13 @@ async def test_a_command_that_was_run_with_something_else_is_refused(
     assert (command.command_id, command.scope["steps"]["a"]["data"]) == ("b#1", {"n": 1})
 
 
-async def test_a_command_that_was_not_issued_is_refused(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_a_command_that_was_not_issued_is_refused(engine: Engine, first: ClaimedCommand) -> None:
     answer = await engine.report(done(first, {"n": 1}), ahead(first, "d", "a", 1), capacity=1)
     assert statuses(answer) == ["accepted", "stale"]
     assert [command.command_id for command in answer.commands] == ["b#1"]
 
 
-async def test_nothing_is_taken_under_a_lease_that_went_to_another(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_nothing_is_taken_under_a_lease_that_went_to_another(engine: Engine, first: ClaimedCommand) -> None:
     engine.seconds += 100
     await engine.log.expire(3, 10)
     (other,) = await engine.claim(worker="w-2")
@@ -235,9 +229,7 @@ async def test_nothing_is_taken_under_a_lease_that_went_to_another(
     assert statuses(await engine.report(done(other, {"n": 5}), worker="w-2")) == ["accepted"]
 
 
-async def test_nothing_is_taken_without_the_outcome_it_follows_from(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_nothing_is_taken_without_the_outcome_it_follows_from(engine: Engine, first: ClaimedCommand) -> None:
     answer = await engine.report(done(first, {"n": 1}), capacity=0)
     assert statuses(answer) == ["accepted"]
     # b waits for whoever claims it: the fence of a is worth nothing any more
@@ -245,7 +237,7 @@ async def test_nothing_is_taken_without_the_outcome_it_follows_from(
     assert [command.command_id for command in await engine.claim()] == ["b#1"]
 
 
-async def test_a_report_that_is_sent_again_is_stale_as_a_whole(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_a_report_that_is_sent_again_is_stale_as_a_whole(engine: Engine, first: ClaimedCommand) -> None:
     outcomes = [done(first, {"n": 1}), ahead(first, "b", "a", 1)]
     assert statuses(await engine.report(*outcomes, capacity=1)) == ["accepted", "accepted"]
     again = await engine.report(*outcomes, capacity=1)
@@ -256,7 +248,7 @@ async def test_a_report_that_is_sent_again_is_stale_as_a_whole(engine: Any, firs
     assert (held.command_id, held.order, held.ahead is not None) == ("c#1", order_of("c", "b", 2), True)
 
 
-async def test_who_loses_the_race_decides_once_more(engine: Any, first: ClaimedCommand, done: Any) -> None:
+async def test_who_loses_the_race_decides_once_more(engine: Engine, first: ClaimedCommand) -> None:
     commit, tries = engine.log.commit, []
 
     async def once(parts: Any, claimant: Any = None) -> Any:
@@ -276,9 +268,7 @@ async def test_who_loses_the_race_decides_once_more(engine: Any, first: ClaimedC
     assert len(tries) == 2
 
 
-async def test_of_a_busy_execution_the_first_outcome_goes_to_the_inbox(
-    engine: Any, first: ClaimedCommand, done: Any
-) -> None:
+async def test_of_a_busy_execution_the_first_outcome_goes_to_the_inbox(engine: Engine, first: ClaimedCommand) -> None:
     commit, tries = engine.log.commit, []
 
     async def third(parts: Any, claimant: Any = None) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.unit.engine.conftest import Run
 from tests.unit.engine.plays import CHAIN
+from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.telemetry.masking import masking
@@ -25,13 +27,13 @@ def told(outcome: Any) -> list[tuple[int, str, str]]:
 # -- of a step
 
 
-async def test_a_success_at_once_tells_of_no_attempts(bench: Any, make: Any) -> None:
+async def test_a_success_at_once_tells_of_no_attempts(bench: Bench) -> None:
     bench.tool("a", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR))))
     assert not {"attempts", "attempts_dropped", "delivery", "waited_ms"} & outcome.meta.keys()
 
 
-async def test_the_attempts_before_a_success_are_told_with_error_times_and_worker(bench: Any, make: Any) -> None:
+async def test_the_attempts_before_a_success_are_told_with_error_times_and_worker(bench: Bench) -> None:
     bench.tool("a", make.failed("first"), make.failed("second"), make.ok({"n": 1}))
     before = time.time_ns() // 1_000_000
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=3))))
@@ -50,48 +52,48 @@ async def test_the_attempts_before_a_success_are_told_with_error_times_and_worke
     assert "index" not in first
 
 
-async def test_the_attempt_that_fails_the_step_is_told_too(bench: Any, make: Any) -> None:
+async def test_the_attempt_that_fails_the_step_is_told_too(bench: Bench) -> None:
     bench.tool("a", make.failed("first"), make.failed("last"))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=2))))
     assert outcome.status == "error"
     assert told(outcome) == [(1, "a", "first"), (2, "a", "last")]
 
 
-async def test_an_attempt_that_timed_out_is_told(bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_timed_out_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR), timeout=0.01)))
     assert (outcome.status, told(outcome)) == ("done", [(1, "a", "timeout")])
 
 
-async def test_an_attempt_that_a_jump_follows_is_told(bench: Any, make: Any) -> None:
+async def test_an_attempt_that_a_jump_follows_is_told(bench: Bench) -> None:
     bench.tool("a", make.ok())
     bench.tool("b", make.failed("jumped"), make.ok())
     outcome = await bench.run(make.step(make.task("a"), make.task("b", make.rule("jump", ERROR, to="a"))))
     assert (outcome.status, told(outcome)) == ("done", [(1, "b", "jumped")])
 
 
-async def test_an_error_that_a_rule_goes_on_from_is_no_failed_attempt(bench: Any, make: Any) -> None:
+async def test_an_error_that_a_rule_goes_on_from_is_no_failed_attempt(bench: Bench) -> None:
     bench.tool("a", make.failed("expected"))
     bench.tool("b", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("continue")), make.task("b")))
     assert (outcome.status, told(outcome)) == ("done", [])
 
 
-async def test_waiting_for_something_to_be_ready_is_no_failed_attempt(bench: Any, make: Any) -> None:
+async def test_waiting_for_something_to_be_ready_is_no_failed_attempt(bench: Bench) -> None:
     bench.tool("a", make.ok({"ready": False}), make.ok({"ready": True}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", "{{ not output.data.ready }}"))))
     assert (outcome.status, outcome.meta["attempt"], told(outcome)) == ("done", 2, [])
 
 
-async def test_the_first_and_the_last_are_told_and_the_rest_are_counted(bench: Any, make: Any) -> None:
+async def test_the_first_and_the_last_are_told_and_the_rest_are_counted(bench: Bench) -> None:
     bench.tool("a", *(make.failed(f"e{n}") for n in range(1, 31)), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=50))))
     assert [number for number, _, _ in told(outcome)] == [*range(1, 11), *range(21, 31)]
     assert outcome.meta["attempts_dropped"] == 10
 
 
-async def test_a_long_error_is_cut(bench: Any, make: Any) -> None:
+async def test_a_long_error_is_cut(bench: Bench) -> None:
     long = ToolOutcome("error", error={"code": "long", "message": "é\u0001" * 5000, "more": ["x" * 900] * 50})
     bench.tool("a", long, make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR))))
@@ -101,14 +103,14 @@ async def test_a_long_error_is_cut(bench: Any, make: Any) -> None:
     assert entry["error"]["message"].endswith("…")
 
 
-async def test_secrets_are_masked_in_attempts(bench: Any, make: Any) -> None:
+async def test_secrets_are_masked_in_attempts(bench: Bench) -> None:
     masking.register("tops3cret-attempt")
     bench.tool("a", ToolOutcome("error", error={"message": "with tops3cret-attempt"}), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR))))
     assert outcome.meta["attempts"][0]["error"]["message"] == "with ***"
 
 
-async def test_attempts_leave_room_for_what_else_is_known_of_the_run(bench: Any, make: Any) -> None:
+async def test_attempts_leave_room_for_what_else_is_known_of_the_run(bench: Bench) -> None:
     failures = [ToolOutcome("error", error={"code": f"e{n}", "message": "x" * 3000}) for n in range(25)]
     bench.tool("a", *failures, ToolOutcome("ok", meta={f"stdout{n}": "y" * 7000 for n in range(4)}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=50))))
@@ -122,7 +124,7 @@ async def test_attempts_leave_room_for_what_else_is_known_of_the_run(bench: Any,
 # -- across suspensions
 
 
-async def test_attempts_before_a_deferral_are_told_at_once_and_again_at_the_end(bench: Any, make: Any) -> None:
+async def test_attempts_before_a_deferral_are_told_at_once_and_again_at_the_end(bench: Bench) -> None:
     each = make.step(make.task("a", make.rule("retry", ERROR, attempts=4, backoff="fixed", delay=600)))
     bench.tool("a", make.failed("one"), make.failed("two"), make.ok())
     first = await bench.run(each)
@@ -133,7 +135,7 @@ async def test_attempts_before_a_deferral_are_told_at_once_and_again_at_the_end(
     assert (last.status, told(last)) == ("done", [(1, "a", "one"), (2, "a", "two")])
 
 
-async def test_what_was_left_out_is_counted_across_a_deferral(bench: Any, make: Any) -> None:
+async def test_what_was_left_out_is_counted_across_a_deferral(bench: Bench) -> None:
     short = make.rule("retry", "{{ output.error.code != 'long' }}", attempts=99)
     long = make.rule("retry", ERROR, attempts=99, backoff="fixed", delay=600)
     codes = ["e"] * 24 + ["long"] + ["e"] * 6
@@ -146,7 +148,7 @@ async def test_what_was_left_out_is_counted_across_a_deferral(bench: Any, make: 
     assert outcome.meta["attempts_dropped"] == 11
 
 
-async def test_a_resume_of_a_worker_that_kept_no_attempts_is_taken_up(bench: Any, make: Any) -> None:
+async def test_a_resume_of_a_worker_that_kept_no_attempts_is_taken_up(bench: Bench) -> None:
     each = make.step(make.task("a", make.rule("retry", ERROR, attempts=4, backoff="fixed", delay=600)))
     bench.tool("a", make.failed(), make.ok())
     resume = (await bench.run(each)).resume
@@ -154,7 +156,7 @@ async def test_a_resume_of_a_worker_that_kept_no_attempts_is_taken_up(bench: Any
     assert (await bench.run(each, resume=resume)).status == "done"
 
 
-async def test_the_attempt_of_a_sub_playbook_begins_where_it_was_parked(bench: Any, make: Any) -> None:
+async def test_the_attempt_of_a_sub_playbook_begins_where_it_was_parked(bench: Bench) -> None:
     bench.tool("a", make.failed("early"), make.ok())
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
     each = make.step(make.task("a", make.rule("retry", ERROR)), make.task("sub"))
@@ -170,7 +172,7 @@ async def test_the_attempt_of_a_sub_playbook_begins_where_it_was_parked(bench: A
 # -- of loop items
 
 
-async def test_the_attempts_of_items_are_told_with_their_index(bench: Any, make: Any) -> None:
+async def test_the_attempts_of_items_are_told_with_their_index(bench: Bench) -> None:
     def sometimes(call: Any, context: Any) -> Any:
         return make.failed(f"e{call.config['i']}") if call.config["i"] % 2 and context.attempt == 1 else make.ok()
 
@@ -182,7 +184,7 @@ async def test_the_attempts_of_items_are_told_with_their_index(bench: Any, make:
     assert found == {(9, 1, "e1"), (11, 1, "e3")}
 
 
-async def test_a_frame_tells_of_no_more_attempts_than_a_step(bench: Any, make: Any) -> None:
+async def test_a_frame_tells_of_no_more_attempts_than_a_step(bench: Bench) -> None:
     bench.tool("a", make.failed())
     each = make.step(make.task("a"), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, list(range(100)))
@@ -190,7 +192,7 @@ async def test_a_frame_tells_of_no_more_attempts_than_a_step(bench: Any, make: A
     assert outcome.meta["attempts_dropped"] == 80
 
 
-async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(bench: Any, make: Any) -> None:
+async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(bench: Bench) -> None:
     def behave(call: Any, context: Any) -> Any:
         return make.failed("early") if call.config["i"] == 0 and context.attempt < 3 else make.ok()
 
@@ -208,7 +210,7 @@ async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(benc
 # -- the run
 
 
-async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Any, make: Any) -> None:
+async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Bench) -> None:
     bench.budget = Budget(0.05)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
@@ -218,7 +220,7 @@ async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Any, make
 
 
 async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleep = asyncio.sleep
     monkeypatch.setattr(pipeline.asyncio, "sleep", lambda seconds: sleep(0.05))
@@ -229,7 +231,7 @@ async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
     assert meta["started_at"] < meta["ended_at"]
 
 
-async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Any, make: Any) -> None:
+async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Bench) -> None:
     async def queued(call: Any, context: Any) -> Any:
         with context.waiting():
             await asyncio.sleep(0.05)
@@ -241,7 +243,7 @@ async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Any, m
     assert meta["waited_ms"] != int(meta["waited_ms"]), "it is told to the microsecond, as what ran is"
 
 
-async def test_a_second_delivery_is_told(bench: Any, make: Any) -> None:
+async def test_a_second_delivery_is_told(bench: Bench) -> None:
     bench.tool("a")
     each = make.step(make.task("a"))
     assert "delivery" not in (await bench.run(each)).meta

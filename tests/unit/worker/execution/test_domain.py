@@ -11,6 +11,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless import limits
 from noetl_serverless.playbook.values import InvalidValue, stored
@@ -64,9 +66,7 @@ def wire(outcome: Any) -> Any:
 
 
 @pytest.mark.parametrize(("value", "place"), BAD)
-async def test_a_result_that_cannot_be_stored_is_an_error_of_the_step(
-    bench: Any, make: Any, value: Any, place: str
-) -> None:
+async def test_a_result_that_cannot_be_stored_is_an_error_of_the_step(bench: Bench, value: Any, place: str) -> None:
     bench.tool("a", make.ok(value))
     outcome = await bench.run(make.step(make.task("a", line=33)))
     assert outcome.status == "error", f"it was taken, as {outcome.data}"
@@ -76,14 +76,14 @@ async def test_a_result_that_cannot_be_stored_is_an_error_of_the_step(
     assert (error["step"], error["task"], error["at"]) == ("work", "a", 33)
 
 
-async def test_a_large_result_is_looked_at_too(bench: Any, make: Any) -> None:
+async def test_a_large_result_is_looked_at_too(bench: Bench) -> None:
     bench.tool("a", make.ok({"rows": [{"n": number} for number in range(30_000)] + [{"n": NAN}]}))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.status == "error", "it went into the store"
     assert "data.rows[30000].n: NaN" in outcome.error["message"]
 
 
-async def test_rules_see_a_result_that_cannot_be_stored_as_an_error(bench: Any, make: Any) -> None:
+async def test_rules_see_a_result_that_cannot_be_stored_as_an_error(bench: Bench) -> None:
     bench.tool("a", make.ok(NAN), make.ok(1.5))
     retry = make.rule("retry", "{{ output.error.code == 'value.invalid' }}")
     outcome = await bench.run(make.step(make.task("a", retry)))
@@ -91,7 +91,7 @@ async def test_rules_see_a_result_that_cannot_be_stored_as_an_error(bench: Any, 
     assert [entry["error"]["code"] for entry in outcome.meta["attempts"]] == ["value.invalid"]
 
 
-async def test_the_item_fails_and_not_the_frame(bench: Any, make: Any) -> None:
+async def test_the_item_fails_and_not_the_frame(bench: Bench) -> None:
     bench.tool("a", lambda call, context: make.ok(NAN if call.config["i"] == 1 else call.config["i"]))
     each = make.step(make.task("a", config={"i": "{{ item }}"}), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, [0, 1, 2])
@@ -100,14 +100,14 @@ async def test_the_item_fails_and_not_the_frame(bench: Any, make: Any) -> None:
     assert outcome.frame.errors["1"]["code"] == "value.invalid"
 
 
-async def test_what_a_failed_tool_gave_hides_its_error_no_more(bench: Any, make: Any) -> None:
+async def test_what_a_failed_tool_gave_hides_its_error_no_more(bench: Bench) -> None:
     bench.tool("a", make.failed("boom", data={"body": "\0"}))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.error["code"], outcome.data) == ("boom", None)
     assert "data.body: a text holds the character NUL" in outcome.error["left_out"]
 
 
-async def test_every_task_of_a_pipeline_is_looked_at_by_name(bench: Any, make: Any) -> None:
+async def test_every_task_of_a_pipeline_is_looked_at_by_name(bench: Bench) -> None:
     bench.tool("a", make.ok({"x": NAN}))
     bench.tool("b", make.ok())
     outcome = await bench.run(make.step(make.task("a"), make.task("b")))
@@ -115,7 +115,7 @@ async def test_every_task_of_a_pipeline_is_looked_at_by_name(bench: Any, make: A
 
 
 @pytest.mark.parametrize("large", [False, True])
-async def test_a_result_is_reported_in_the_form_in_which_it_is_stored(bench: Any, make: Any, large: bool) -> None:
+async def test_a_result_is_reported_in_the_form_in_which_it_is_stored(bench: Bench, large: bool) -> None:
     pad = "x" * 70_000 if large else "x"
     bench.tool("a", make.ok({3: (1, 2), "b": datetime.date(2024, 1, 2), "a": {"z", "y"}, "pad": pad}))
     outcome = await bench.run(make.step(make.task("a")))
@@ -124,7 +124,7 @@ async def test_a_result_is_reported_in_the_form_in_which_it_is_stored(bench: Any
     assert json.dumps(data) == json.dumps(expected)
 
 
-async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: Any, make: Any) -> None:
+async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: Bench) -> None:
     """Of a loop over a pipeline that goes on later, as an event has it."""
     levels = limits.RESULT_DEPTH
     bench.tool("a", make.ok(nested(levels)))
@@ -141,7 +141,7 @@ async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: 
 
 
 @pytest.mark.parametrize("levels", [limits.RESULT_DEPTH + 1, limits.VALUE_DEPTH + 1, 100_000])
-async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Any, make: Any, levels: int) -> None:
+async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Bench, levels: int) -> None:
     bench.tool("a", make.ok(nested(levels)))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.status == "error"
@@ -152,14 +152,14 @@ async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Any
 
 
 @pytest.mark.parametrize("name", ["ctx.bad", "step.bad"])
-async def test_what_a_rule_sets_is_looked_at(bench: Any, make: Any, name: str) -> None:
+async def test_what_a_rule_sets_is_looked_at(bench: Bench, name: str) -> None:
     bench.tool("a", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("continue", set={name: {"x": NAN}}))))
     assert (outcome.status, outcome.error["code"], outcome.set) == ("error", "value.invalid", {})
     assert f"set.{name}.x: NaN" in outcome.error["message"]
 
 
-async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Any, make: Any) -> None:
+async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Bench) -> None:
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child", payload={"x": NAN})))
     outcome = await bench.run(make.step(make.task("sub")))
     assert (outcome.status, outcome.child) == ("error", None)
@@ -167,7 +167,7 @@ async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Any, make
     assert outcome.error["task"] == "sub"
 
 
-async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_step(bench: Any, make: Any) -> None:
+async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_step(bench: Bench) -> None:
     extra = {"http": {"headers": {"x": "a\0b"}, "elapsed": NAN}}
     bench.tool("a", ToolOutcome("ok", data=1, extra=extra, meta={"stdout": "\0\ud800"}))
     outcome = await bench.run(make.step(make.task("a")))
@@ -176,7 +176,7 @@ async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_st
     assert outcome.meta["stdout"] == "\ufffd?"
 
 
-async def test_the_message_of_an_error_is_made_fit(bench: Any, make: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_message_of_an_error_is_made_fit(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     # what is logged of it becomes part of the test's report, which such a text cannot be sent in
     caplog.set_level(logging.CRITICAL, "noetl_serverless")
     bench.tool("a", RuntimeError("a\0b\ud800"))
@@ -185,7 +185,7 @@ async def test_the_message_of_an_error_is_made_fit(bench: Any, make: Any, caplog
     assert wire(outcome).error == outcome.error
 
 
-async def test_what_is_nobody_elses_is_looked_at_as_it_leaves(bench: Any, make: Any) -> None:
+async def test_what_is_nobody_elses_is_looked_at_as_it_leaves(bench: Bench) -> None:
     bench.tool("a", make.failed())
     each = make.step(
         make.task("a", make.rule("retry", ERROR, attempts=3, backoff="fixed", delay=600)), input={"x": NAN}
@@ -212,7 +212,7 @@ async def test_what_is_nobody_elses_is_looked_at_as_it_leaves(bench: Any, make: 
     ],
 )
 async def test_a_part_that_is_too_large_is_named_with_its_size_and_limit(
-    bench: Any, make: Any, given: ToolOutcome, part: str, limit: int
+    bench: Bench, given: ToolOutcome, part: str, limit: int
 ) -> None:
     bench.tool("a", given)
     outcome = await bench.run(make.step(make.task("a")))
@@ -221,7 +221,7 @@ async def test_a_part_that_is_too_large_is_named_with_its_size_and_limit(
     assert outcome.error["message"].endswith(f" bytes of JSON, and may have {limit}")
 
 
-async def test_long_errors_of_many_items_do_not_fail_the_frame(bench: Any, make: Any) -> None:
+async def test_long_errors_of_many_items_do_not_fail_the_frame(bench: Bench) -> None:
     bench.tool("a", ToolOutcome("error", error={"code": "c", "message": "m", "sql": "x" * 8000, "more": ["y" * 8000]}))
     each = make.step(make.task("a"), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, list(range(30)))
@@ -230,7 +230,7 @@ async def test_long_errors_of_many_items_do_not_fail_the_frame(bench: Any, make:
     assert len(orjson.dumps(outcome.frame.errors)) <= 2 * limits.INLINE_BYTES
 
 
-async def test_no_delay_is_longer_than_a_timer_may_be(bench: Any, make: Any) -> None:
+async def test_no_delay_is_longer_than_a_timer_may_be(bench: Bench) -> None:
     bench.tool("a", make.failed())
     retry = make.rule("retry", ERROR, attempts=9, backoff="linear", delay=1e12)
     outcome = await bench.run(make.step(make.task("a", retry)))
@@ -253,14 +253,14 @@ async def test_the_fast_way_makes_of_a_value_what_the_slow_one_does(value: Any) 
 
 
 @pytest.mark.parametrize("name", ["attempt", "waited_ms", "delivery"])
-async def test_a_secret_of_a_tool_is_masked_under_any_name(bench: Any, make: Any, name: str) -> None:
+async def test_a_secret_of_a_tool_is_masked_under_any_name(bench: Bench, name: str) -> None:
     masking.register("tops3cret-of-a-run")
     bench.tool("a", ToolOutcome("ok", meta={name: "with tops3cret-of-a-run"}))
     outcome = await bench.run(make.step(make.task("a")))
     assert "tops3cret-of-a-run" not in outcome.model_dump_json()
 
 
-async def test_a_kind_of_float_is_a_float(bench: Any, make: Any) -> None:
+async def test_a_kind_of_float_is_a_float(bench: Bench) -> None:
     class Measured(float):
         """As that of numpy is one."""
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
+
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.tools.port import ToolOutcome
@@ -10,28 +13,28 @@ from noetl_serverless.tools.port import ToolOutcome
 ERROR = "{{ output.status == 'error' }}"
 
 
-def each(make: Any, *rules: Any, config: Any = None, **loop: Any) -> Any:
+def each(*rules: Any, config: Any = None, **loop: Any) -> Any:
     return make.step(make.task("a", *rules, config=config or {"x": "{{ item }}"}), loop=make.loop(**loop))
 
 
-def echo(make: Any) -> Any:
+def echo() -> Any:
     return lambda call, context: make.ok(call.config["x"])
 
 
-async def test_results_are_in_the_order_of_the_items(bench: Any, make: Any) -> None:
+async def test_results_are_in_the_order_of_the_items(bench: Bench) -> None:
     async def slow_first(call: Any, context: Any) -> ToolOutcome:
         await asyncio.sleep(0.02 if call.config["x"] == "p" else 0)
         return make.ok(call.config["x"])
 
     bench.tool("a", slow_first)
-    outcome = await bench.frame(each(make), ["p", "q", "r"], concurrency=3)
+    outcome = await bench.frame(each(), ["p", "q", "r"], concurrency=3)
     assert outcome.status == "done"
     assert outcome.data == ["p", "q", "r"]
     assert (outcome.frame.start, outcome.frame.end, outcome.frame.ok, outcome.frame.failed) == (0, 3, 3, 0)
     assert outcome.frame.item_ms > 0
 
 
-async def test_no_more_than_the_concurrency_run_at_once(bench: Any, make: Any) -> None:
+async def test_no_more_than_the_concurrency_run_at_once(bench: Bench) -> None:
     running = most = 0
 
     async def count(call: Any, context: Any) -> ToolOutcome:
@@ -43,11 +46,11 @@ async def test_no_more_than_the_concurrency_run_at_once(bench: Any, make: Any) -
         return make.ok()
 
     bench.tool("a", count)
-    await bench.frame(each(make), list(range(20)), concurrency=4)
+    await bench.frame(each(), list(range(20)), concurrency=4)
     assert most == 4
 
 
-async def test_items_see_where_they_are(bench: Any, make: Any) -> None:
+async def test_items_see_where_they_are(bench: Bench) -> None:
     tool = bench.tool("a", make.ok())
     config = {
         "bare": "{{ user.id }}",
@@ -58,7 +61,7 @@ async def test_items_see_where_they_are(bench: Any, make: Any) -> None:
         "loop": "{{ loop.index }}/{{ loop.length }}",
     }
     await bench.frame(
-        each(make, config=config, iterator="user"), [{"id": "m"}, {"id": "n"}], start=8, concurrency=1, count=10
+        each(config=config, iterator="user"), [{"id": "m"}, {"id": "n"}], start=8, concurrency=1, count=10
     )
     assert [call.config for call in tool.calls] == [
         {"bare": "m", "iter": "m", "index": 8, "first": False, "last": False, "loop": "8/10"},
@@ -67,18 +70,18 @@ async def test_items_see_where_they_are(bench: Any, make: Any) -> None:
     assert len({context.idempotency_key for context in tool.contexts}) == 2
 
 
-async def test_the_slice_comes_out_of_a_stored_collection(bench: Any, make: Any) -> None:
-    bench.tool("a", echo(make))
+async def test_the_slice_comes_out_of_a_stored_collection(bench: Bench) -> None:
+    bench.tool("a", echo())
     ref = (await externalise(list("abcdef"), execution_id="42", step="work", suffix="s", store=bench.store, limit=0))[
         "ref"
     ]
-    outcome = await bench.frame(each(make), [None, None], start=2, items=None, collection=ref, count=6)
+    outcome = await bench.frame(each(), [None, None], start=2, items=None, collection=ref, count=6)
     assert outcome.data == ["c", "d"]
 
 
-async def test_a_failed_item_stops_the_frame(bench: Any, make: Any) -> None:
+async def test_a_failed_item_stops_the_frame(bench: Bench) -> None:
     tool = bench.tool("a", make.ok(1), make.failed("boom"), make.ok(3))
-    outcome = await bench.frame(each(make), [1, 2, 3, 4], start=10, count=20)
+    outcome = await bench.frame(each(), [1, 2, 3, 4], start=10, count=20)
     assert outcome.status == "error"
     assert len(tool.calls) == 2
     assert outcome.data == [1, None]
@@ -87,30 +90,30 @@ async def test_a_failed_item_stops_the_frame(bench: Any, make: Any) -> None:
     assert (outcome.error["code"], outcome.error["index"]) == ("boom", 11)
 
 
-async def test_best_effort_goes_on(bench: Any, make: Any) -> None:
+async def test_best_effort_goes_on(bench: Bench) -> None:
     bench.tool("a", make.ok(1), make.failed("boom"), make.ok(3))
-    outcome = await bench.frame(each(make, best_effort=True), [1, 2, 3])
+    outcome = await bench.frame(each(best_effort=True), [1, 2, 3])
     assert outcome.status == "done"
     assert outcome.data == [1, None, 3]
     assert (outcome.frame.ok, outcome.frame.failed, list(outcome.frame.errors)) == (2, 1, ["1"])
 
 
-async def test_only_the_first_errors_are_told(bench: Any, make: Any) -> None:
+async def test_only_the_first_errors_are_told(bench: Bench) -> None:
     bench.tool("a", make.failed())
-    outcome = await bench.frame(each(make, best_effort=True), list(range(30)))
+    outcome = await bench.frame(each(best_effort=True), list(range(30)))
     assert outcome.frame.failed == 30
     assert list(outcome.frame.errors) == [str(index) for index in range(10)]
 
 
-async def test_iter_does_not_leave_its_item(bench: Any, make: Any) -> None:
+async def test_iter_does_not_leave_its_item(bench: Bench) -> None:
     tool = bench.tool("a", make.ok())
     sets = make.rule("continue", set={"iter.mark": "{{ item }}"})
-    work = each(make, sets, config={"x": "{{ iter.mark | default('none') }}"}, mode="sequential")
+    work = each(sets, config={"x": "{{ iter.mark | default('none') }}"}, mode="sequential")
     await bench.frame(work, [1, 2])
     assert [call.config["x"] for call in tool.calls] == ["none", "none"]
 
 
-async def test_iter_set_by_one_task_is_seen_by_the_next(bench: Any, make: Any) -> None:
+async def test_iter_set_by_one_task_is_seen_by_the_next(bench: Bench) -> None:
     bench.tool("a", make.ok())
     b = bench.tool("b", make.ok())
     work = make.step(
@@ -122,78 +125,78 @@ async def test_iter_set_by_one_task_is_seen_by_the_next(bench: Any, make: Any) -
     assert sorted(call.config["x"] for call in b.calls) == [2, 4]
 
 
-async def test_items_in_sequence_see_what_those_before_have_set(bench: Any, make: Any) -> None:
+async def test_items_in_sequence_see_what_those_before_have_set(bench: Bench) -> None:
     bench.tool("a", make.ok())
     add = make.rule("continue", set={"ctx.total": "{{ ctx.total + item }}"})
-    outcome = await bench.frame(each(make, add, mode="sequential"), [1, 2, 3], ctx={"total": 10})
+    outcome = await bench.frame(each(add, mode="sequential"), [1, 2, 3], ctx={"total": 10})
     assert outcome.set == {"total": 16}
 
 
-async def test_parallel_items_begin_alike_and_the_last_one_wins(bench: Any, make: Any) -> None:
+async def test_parallel_items_begin_alike_and_the_last_one_wins(bench: Bench) -> None:
     bench.tool("a", make.ok())
     add = make.rule("continue", set={"ctx.total": "{{ ctx.total + item }}"})
-    outcome = await bench.frame(each(make, add), [1, 2, 3], ctx={"total": 10}, concurrency=2)
+    outcome = await bench.frame(each(add), [1, 2, 3], ctx={"total": 10}, concurrency=2)
     assert outcome.set == {"total": 13}
 
 
-async def test_out_of_time_the_rest_is_handed_back(bench: Any, make: Any) -> None:
+async def test_out_of_time_the_rest_is_handed_back(bench: Bench) -> None:
     def stop_at_two(call: Any, context: Any) -> ToolOutcome:
         if call.config["x"] == 2:
             bench.budget.stop()
         return make.ok(call.config["x"])
 
     bench.tool("a", stop_at_two)
-    outcome = await bench.frame(each(make), [1, 2, 3, 4])
+    outcome = await bench.frame(each(), [1, 2, 3, 4])
     assert outcome.status == "done"
     assert outcome.data == [1, 2]
     assert (outcome.frame.end, outcome.frame.ok) == (2, 2)
 
 
-async def test_cancelled_what_is_done_is_reported(bench: Any, make: Any) -> None:
+async def test_cancelled_what_is_done_is_reported(bench: Bench) -> None:
     async def hang_at_two(call: Any, context: Any) -> ToolOutcome:
         await asyncio.sleep(60 if call.config["x"] == 2 else 0)
         return make.ok(call.config["x"])
 
     bench.tool("a", hang_at_two)
-    running = asyncio.create_task(bench.frame(each(make), [0, 1, 2, 3], concurrency=2))
+    running = asyncio.create_task(bench.frame(each(), [0, 1, 2, 3], concurrency=2))
     await asyncio.sleep(0.02)
     running.cancel()
     outcome = await running
     assert (outcome.status, outcome.data, outcome.frame.end) == ("done", [0, 1], 2)
 
 
-async def test_cancelled_with_nothing_done_it_is_released(bench: Any, make: Any) -> None:
+async def test_cancelled_with_nothing_done_it_is_released(bench: Bench) -> None:
     bench.tool("a", lambda call, context: asyncio.sleep(60))
-    running = asyncio.create_task(bench.frame(each(make), [0, 1], concurrency=2))
+    running = asyncio.create_task(bench.frame(each(), [0, 1], concurrency=2))
     await asyncio.sleep(0.02)
     running.cancel()
     assert (await running).status == "released"
 
 
-async def test_a_long_retry_defers_the_frame_and_keeps_what_is_done(bench: Any, make: Any) -> None:
+async def test_a_long_retry_defers_the_frame_and_keeps_what_is_done(bench: Bench) -> None:
     def second_fails(call: Any, context: Any) -> ToolOutcome:
         return make.failed() if call.config["x"] == 1 else make.ok(call.config["x"])
 
     bench.tool("a", second_fails)
-    work = each(make, make.rule("retry", ERROR, backoff="fixed", delay=600))
+    work = each(make.rule("retry", ERROR, backoff="fixed", delay=600))
     outcome = await bench.frame(work, [0, 1, 2])
     assert (outcome.status, outcome.delay, outcome.frame) == ("deferred", 600, None)
 
-    again = bench.tool("a", echo(make))
+    again = bench.tool("a", echo())
     outcome = await bench.frame(work, [0, 1, 2], resume=outcome.resume)
     assert (outcome.status, outcome.data) == ("done", [0, 1, 2])
     assert [call.config["x"] for call in again.calls] == [1]
     assert again.contexts[0].attempt == 2
 
 
-async def test_in_sequence_nothing_overtakes_an_item_that_waits(bench: Any, make: Any) -> None:
+async def test_in_sequence_nothing_overtakes_an_item_that_waits(bench: Bench) -> None:
     tool = bench.tool("a", make.failed())
-    work = each(make, make.rule("retry", ERROR, backoff="fixed", delay=600), mode="sequential")
+    work = each(make.rule("retry", ERROR, backoff="fixed", delay=600), mode="sequential")
     assert (await bench.frame(work, [0, 1])).status == "deferred"
     assert len(tool.calls) == 1
 
 
-async def test_a_sub_playbook_parks_a_frame_of_one(bench: Any, make: Any) -> None:
+async def test_a_sub_playbook_parks_a_frame_of_one(bench: Bench) -> None:
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
     b = bench.tool("b", make.ok({"done": 1}))
     work = make.step(make.task("sub"), make.task("b", config={"x": "{{ sub.y }}-{{ item }}"}), loop=make.loop())
@@ -206,7 +209,7 @@ async def test_a_sub_playbook_parks_a_frame_of_one(bench: Any, make: Any) -> Non
     assert outcome.data[0]["results"] == {"sub": {"y": 5}, "b": {"done": 1}}
 
 
-async def test_an_items_result_by_reference_is_read_into_the_list(bench: Any, make: Any) -> None:
+async def test_an_items_result_by_reference_is_read_into_the_list(bench: Bench) -> None:
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
     ref = (await externalise([1, 2], execution_id="7", step="e", suffix="s", store=bench.store, limit=0))["ref"]
     work = make.step(make.task("sub"), loop=make.loop())
@@ -215,24 +218,24 @@ async def test_an_items_result_by_reference_is_read_into_the_list(bench: Any, ma
     assert outcome.data == [[1, 2]]
 
 
-async def test_big_results_of_a_frame_go_by_reference(bench: Any, make: Any) -> None:
+async def test_big_results_of_a_frame_go_by_reference(bench: Bench) -> None:
     bench.tool("a", make.ok("x" * 10_000))
-    outcome = await bench.frame(each(make), list(range(10)))
+    outcome = await bench.frame(each(), list(range(10)))
     assert outcome.data is None
     assert outcome.ref["meta"]["row_count"] == 10
 
 
-async def test_a_frame_without_its_items_is_an_error(bench: Any, make: Any) -> None:
+async def test_a_frame_without_its_items_is_an_error(bench: Bench) -> None:
     bench.tool("a")
-    outcome = await bench.frame(each(make), [1, 2], items=[1])
+    outcome = await bench.frame(each(), [1, 2], items=[1])
     assert outcome.status == "error"
 
 
-async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Any, make: Any) -> None:
+async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Bench) -> None:
     tool = bench.tool("a", make.ok())
     config = {"last": "{{ iter._last }}", "also": "{{ loop.last }}", "length": "{{ loop.length }}"}
-    await bench.frame(each(make, config=config), [1, 2], count=3)
-    await bench.frame(each(make, config=config), [1, 2], count=None)
+    await bench.frame(each(config=config), [1, 2], count=3)
+    await bench.frame(each(config=config), [1, 2], count=None)
     assert [call.config for call in tool.calls] == [
         {"last": False, "also": False, "length": 3},
         {"last": False, "also": False, "length": 3},

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution.lease import Lease
@@ -15,7 +17,7 @@ from noetl_serverless.worker.execution.lease import Lease
 ERROR = "{{ output.status == 'error' }}"
 
 
-def running_out(bench: Any, after: int, outcome: ToolOutcome) -> Callable[..., ToolOutcome]:
+def running_out(bench: Bench, after: int, outcome: ToolOutcome) -> Callable[..., ToolOutcome]:
     """A tool during whose how-many-eth call the lease runs out."""
     calls = 0
 
@@ -30,20 +32,20 @@ def running_out(bench: Any, after: int, outcome: ToolOutcome) -> Callable[..., T
     return behave
 
 
-async def test_no_step_begins_after_its_lease(bench: Any, make: Any) -> None:
+async def test_no_step_begins_after_its_lease(bench: Bench) -> None:
     tool = bench.tool("a")
     bench.lease.until = asyncio.get_running_loop().time()
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, len(tool.calls)) == ("released", 0)
 
 
-async def test_no_retry_begins_after_the_lease(bench: Any, make: Any) -> None:
+async def test_no_retry_begins_after_the_lease(bench: Bench) -> None:
     tool = bench.tool("a", running_out(bench, 2, make.failed()))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=9))))
     assert (outcome.status, len(tool.calls)) == ("released", 2)
 
 
-async def test_no_task_begins_after_the_lease(bench: Any, make: Any) -> None:
+async def test_no_task_begins_after_the_lease(bench: Bench) -> None:
     bench.tool("a", running_out(bench, 1, make.ok()))
     second = bench.tool("b")
     outcome = await bench.run(make.step(make.task("a"), make.task("b")))
@@ -51,9 +53,7 @@ async def test_no_task_begins_after_the_lease(bench: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-async def test_no_item_begins_after_the_lease_and_what_is_done_is_reported(
-    bench: Any, make: Any, concurrency: int
-) -> None:
+async def test_no_item_begins_after_the_lease_and_what_is_done_is_reported(bench: Bench, concurrency: int) -> None:
     tool = bench.tool("a", running_out(bench, 4, make.ok(1)))
     each = make.step(make.task("a"), loop=make.loop())
     outcome = await bench.frame(each, list(range(20)), concurrency=concurrency)
@@ -61,14 +61,14 @@ async def test_no_item_begins_after_the_lease_and_what_is_done_is_reported(
     assert (outcome.status, outcome.frame.end, outcome.data) == ("done", 4, [1, 1, 1, 1])
 
 
-async def test_a_frame_without_anything_done_is_released(bench: Any, make: Any) -> None:
+async def test_a_frame_without_anything_done_is_released(bench: Bench) -> None:
     tool = bench.tool("a")
     bench.lease.until = 0.0
     outcome = await bench.frame(make.step(make.task("a"), loop=make.loop()), [1, 2, 3], concurrency=2)
     assert (outcome.status, outcome.frame, len(tool.calls)) == ("released", None, 0)
 
 
-async def test_what_outlived_its_lease_did_not_use_up_the_time_of_the_function(bench: Any, make: Any) -> None:
+async def test_what_outlived_its_lease_did_not_use_up_the_time_of_the_function(bench: Bench) -> None:
     bench.budget._over = bench.budget._start
     bench.lease.until = 0.0
     outcome = await bench.run(make.step(make.task("a")))

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
@@ -25,7 +27,7 @@ ERROR = "{{ output.status == 'error' }}"
 # -- one task, no rules
 
 
-async def test_a_single_tool_gives_its_data(bench: Any, make: Any) -> None:
+async def test_a_single_tool_gives_its_data(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.data, outcome.error) == ("done", {"n": 1}, None)
@@ -33,7 +35,7 @@ async def test_a_single_tool_gives_its_data(bench: Any, make: Any) -> None:
     assert {"duration_ms", "started_at"} <= outcome.meta.keys()
 
 
-async def test_a_tool_is_told_in_whose_name_it_waits_and_what_that_weighs(bench: Any, make: Any) -> None:
+async def test_a_tool_is_told_in_whose_name_it_waits_and_what_that_weighs(bench: Bench) -> None:
     tool = bench.tool("a")
     single, looped = make.step(make.task("a")), make.step(make.task("a"), loop=make.loop())
     frame = {"frame": Frame(index=0, start=0, end=1, concurrency=1), "count": 1, "items": [1]}
@@ -42,7 +44,7 @@ async def test_a_tool_is_told_in_whose_name_it_waits_and_what_that_weighs(bench:
     assert [context.share for context in tool.contexts] == [Share("h", 30)] * 2
 
 
-async def test_an_error_fails_the_step_and_says_where(bench: Any, make: Any) -> None:
+async def test_an_error_fails_the_step_and_says_where(bench: Bench) -> None:
     bench.tool("a", make.failed("boom", http={"status": 503}))
     outcome = await bench.run(make.step(make.task("a", line=33)))
     assert outcome.status == "error"
@@ -56,7 +58,7 @@ async def test_an_error_fails_the_step_and_says_where(bench: Any, make: Any) -> 
     assert outcome.extra == {"http": {"status": 503}}
 
 
-async def test_input_of_the_task_wins_over_that_of_the_step(bench: Any, make: Any) -> None:
+async def test_input_of_the_task_wins_over_that_of_the_step(bench: Bench) -> None:
     tool = bench.tool("a")
     each = make.step(
         make.task("a", config={"input": {"x": "{{ workload.n + 1 }}"}, "url": "{{ ctx.base }}/y"}),
@@ -68,7 +70,7 @@ async def test_input_of_the_task_wins_over_that_of_the_step(bench: Any, make: An
     assert tool.calls[0].config == {"url": "http://b/y"}
 
 
-async def test_a_missing_name_fails_the_step_with_its_place(bench: Any, make: Any) -> None:
+async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> None:
     tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", config={"x": "{{ workload.nix }}"}, line=12)))
     assert outcome.status == "error"
@@ -79,7 +81,7 @@ async def test_a_missing_name_fails_the_step_with_its_place(bench: Any, make: An
     assert tool.calls == []
 
 
-async def test_rules_see_a_template_error_as_an_error(bench: Any, make: Any) -> None:
+async def test_rules_see_a_template_error_as_an_error(bench: Bench) -> None:
     bench.tool("a")
     each = make.step(
         make.task("a", make.rule("continue", "{{ output.error.code == 'template_error' }}"), config={"x": "{{ nix }}"})
@@ -95,22 +97,18 @@ async def test_rules_see_a_template_error_as_an_error(bench: Any, make: Any) -> 
         (NotFound("no credential x"), "a", "not_found"),
     ],
 )
-async def test_what_a_tool_raises_becomes_its_error(
-    bench: Any, make: Any, raised: Exception, kind: str, code: str
-) -> None:
+async def test_what_a_tool_raises_becomes_its_error(bench: Bench, raised: Exception, kind: str, code: str) -> None:
     bench.tool("a", raised)
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error["kind"], outcome.error["code"]) == ("error", kind, code)
 
 
-async def test_an_unknown_kind_is_an_error(bench: Any, make: Any) -> None:
+async def test_an_unknown_kind_is_an_error(bench: Bench) -> None:
     outcome = await bench.run(make.step(make.task("a", kind="nix")))
     assert outcome.error["code"] == "unavailable"
 
 
-async def test_a_tool_that_ignores_its_timeout_is_cut_off(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tool_that_ignores_its_timeout_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     outcome = await bench.run(make.step(make.task("a", timeout=0.01)))
@@ -118,7 +116,7 @@ async def test_a_tool_that_ignores_its_timeout_is_cut_off(
     assert outcome.error["retryable"] is True
 
 
-async def test_secrets_of_a_credential_do_not_get_into_errors(bench: Any, make: Any) -> None:
+async def test_secrets_of_a_credential_do_not_get_into_errors(bench: Bench) -> None:
     async def leak(call: Any, context: Any) -> ToolOutcome:
         credential = await context.credential("db")
         raise RuntimeError(f"cannot log in as {credential.data['user']} with {credential.data['password']}")
@@ -132,21 +130,21 @@ async def test_secrets_of_a_credential_do_not_get_into_errors(bench: Any, make: 
 # -- several tasks
 
 
-async def test_a_pipeline_gives_the_last_data_and_that_of_each(bench: Any, make: Any) -> None:
+async def test_a_pipeline_gives_the_last_data_and_that_of_each(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     bench.tool("b", make.ok({"m": 2}))
     outcome = await bench.run(make.step(make.task("a"), make.task("b")))
     assert outcome.data == {"m": 2, "results": {"a": {"n": 1}, "b": {"m": 2}}, "status": "ok"}
 
 
-async def test_data_that_is_no_object_is_under_prev(bench: Any, make: Any) -> None:
+async def test_data_that_is_no_object_is_under_prev(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     bench.tool("b", make.ok([1, 2]))
     outcome = await bench.run(make.step(make.task("a"), make.task("b")))
     assert outcome.data == {"_prev": [1, 2], "results": {"a": {"n": 1}, "b": [1, 2]}, "status": "ok"}
 
 
-async def test_tasks_see_what_came_before(bench: Any, make: Any) -> None:
+async def test_tasks_see_what_came_before(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     bench.tool("b", make.ok([7]))
     c = bench.tool("c")
@@ -167,7 +165,7 @@ async def test_tasks_see_what_came_before(bench: Any, make: Any) -> None:
     }
 
 
-async def test_a_failed_task_ends_the_pipeline(bench: Any, make: Any) -> None:
+async def test_a_failed_task_ends_the_pipeline(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     bench.tool("b", make.failed())
     c = bench.tool("c")
@@ -182,7 +180,7 @@ async def test_a_failed_task_ends_the_pipeline(bench: Any, make: Any) -> None:
 # -- rules
 
 
-async def test_the_first_rule_that_matches_wins(bench: Any, make: Any) -> None:
+async def test_the_first_rule_that_matches_wins(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 5}))
     rules = [
         make.rule("fail", "{{ output.data.n > 9 }}"),
@@ -194,13 +192,13 @@ async def test_the_first_rule_that_matches_wins(bench: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["false", "no", "0", ""])
-async def test_a_text_that_says_no_does_not_match(bench: Any, make: Any, text: str) -> None:
+async def test_a_text_that_says_no_does_not_match(bench: Bench, text: str) -> None:
     bench.tool("a", make.ok({"answer": text}))
     outcome = await bench.run(make.step(make.task("a", make.rule("fail", "{{ output.data.answer }}"))))
     assert outcome.status == "done"
 
 
-async def test_if_no_rule_matches_an_error_fails_and_ok_goes_on(bench: Any, make: Any) -> None:
+async def test_if_no_rule_matches_an_error_fails_and_ok_goes_on(bench: Bench) -> None:
     never = make.rule("break", "{{ false }}")
     bench.tool("a", make.ok(1))
     bench.tool("b", make.failed())
@@ -208,7 +206,7 @@ async def test_if_no_rule_matches_an_error_fails_and_ok_goes_on(bench: Any, make
     assert (await bench.run(make.step(make.task("b", never)))).status == "error"
 
 
-async def test_continue_forgives_an_error(bench: Any, make: Any) -> None:
+async def test_continue_forgives_an_error(bench: Bench) -> None:
     bench.tool("a", make.failed(data={"partial": 1}))
     bench.tool("b", make.ok({"m": 2}))
     outcome = await bench.run(make.step(make.task("a", make.rule("continue", ERROR)), make.task("b")))
@@ -216,7 +214,7 @@ async def test_continue_forgives_an_error(bench: Any, make: Any) -> None:
     assert outcome.data["results"] == {"a": {"partial": 1}, "b": {"m": 2}}
 
 
-async def test_fail_fails_what_went_well(bench: Any, make: Any) -> None:
+async def test_fail_fails_what_went_well(bench: Bench) -> None:
     bench.tool("a", make.ok({"rows": []}))
     outcome = await bench.run(make.step(make.task("a", make.rule("fail", "{{ output.data.rows | length == 0 }}"))))
     assert outcome.status == "error"
@@ -224,7 +222,7 @@ async def test_fail_fails_what_went_well(bench: Any, make: Any) -> None:
     assert outcome.data == {"rows": []}
 
 
-async def test_break_ends_the_pipeline_well(bench: Any, make: Any) -> None:
+async def test_break_ends_the_pipeline_well(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 1}))
     b = bench.tool("b")
     outcome = await bench.run(make.step(make.task("a", make.rule("break")), make.task("b")))
@@ -233,7 +231,7 @@ async def test_break_ends_the_pipeline_well(bench: Any, make: Any) -> None:
     assert b.calls == []
 
 
-async def test_a_rule_whose_condition_cannot_be_told_fails_the_step(bench: Any, make: Any) -> None:
+async def test_a_rule_whose_condition_cannot_be_told_fails_the_step(bench: Bench) -> None:
     bench.tool("a", make.ok({}))
     each = make.step(make.task("a", make.rule("continue", "{{ output.data.nix > 1 }}"), line=44))
     outcome = await bench.run(each)
@@ -241,7 +239,7 @@ async def test_a_rule_whose_condition_cannot_be_told_fails_the_step(bench: Any, 
     assert outcome.error["code"] == "template_error"
 
 
-async def test_rules_see_http_and_error_details(bench: Any, make: Any) -> None:
+async def test_rules_see_http_and_error_details(bench: Bench) -> None:
     bench.tool("a", make.failed("http.status", http={"status": 429, "headers": {}}))
     when = "{{ output.http.status == 429 and output.error.retryable and error.code == 'http.status' }}"
     assert (await bench.run(make.step(make.task("a", make.rule("continue", when))))).status == "done"
@@ -250,14 +248,14 @@ async def test_rules_see_http_and_error_details(bench: Any, make: Any) -> None:
 # -- retry
 
 
-async def test_retry_calls_again_until_it_works(bench: Any, make: Any) -> None:
+async def test_retry_calls_again_until_it_works(bench: Bench) -> None:
     tool = bench.tool("a", make.failed(), make.failed(), make.ok({"n": 1}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=5))))
     assert (outcome.status, outcome.meta["attempt"]) == ("done", 3)
     assert [context.attempt for context in tool.contexts] == [1, 2, 3]
 
 
-async def test_attempts_count_the_first_one(bench: Any, make: Any) -> None:
+async def test_attempts_count_the_first_one(bench: Bench) -> None:
     tool = bench.tool("a", make.failed())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=3))))
     assert len(tool.calls) == 3
@@ -266,13 +264,13 @@ async def test_attempts_count_the_first_one(bench: Any, make: Any) -> None:
     assert outcome.error["attempts"] == 3
 
 
-async def test_retrying_what_went_well_fails_when_exhausted(bench: Any, make: Any) -> None:
+async def test_retrying_what_went_well_fails_when_exhausted(bench: Bench) -> None:
     bench.tool("a", make.ok({"state": "pending"}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", attempts=2))))
     assert (outcome.status, outcome.error["code"]) == ("error", "retry_exhausted")
 
 
-async def test_a_retried_call_has_the_same_key_and_renders_anew(bench: Any, make: Any) -> None:
+async def test_a_retried_call_has_the_same_key_and_renders_anew(bench: Bench) -> None:
     tool = bench.tool("a", make.failed(), make.ok())
     retry = make.rule("retry", ERROR, set={"ctx.seen": "{{ _attempt }}"})
     await bench.run(make.step(make.task("a", retry, config={"x": "{{ ctx.seen }}"})), ctx={"seen": 0})
@@ -293,7 +291,7 @@ def test_backoff_does_not_overflow() -> None:
     assert backoff(Rule(None, "retry", backoff="exponential", delay=1.0), 10_000) == 86_400
 
 
-async def test_short_delays_are_slept(bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_short_delays_are_slept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -307,7 +305,7 @@ async def test_short_delays_are_slept(bench: Any, make: Any, monkeypatch: pytest
     assert slept == [0.5, 1.0, 1.5]
 
 
-async def test_a_long_delay_gives_the_worker_back(bench: Any, make: Any) -> None:
+async def test_a_long_delay_gives_the_worker_back(bench: Bench) -> None:
     bench.tool("a", make.failed())
     retry = make.rule("retry", ERROR, backoff="fixed", delay=600, set={"ctx.tries": "{{ _attempt }}"})
     each = make.step(make.task("a", retry))
@@ -325,7 +323,7 @@ async def test_a_long_delay_gives_the_worker_back(bench: Any, make: Any) -> None
     ("delay", "budget"), [(5.5, 600.0), (2.0, 1.0)], ids=["more than is slept", "more than is left"]
 )
 async def test_a_wait_is_given_back_if_it_is_long_or_if_the_time_is_short(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch, delay: float, budget: float
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, delay: float, budget: float
 ) -> None:
     async def sleep(seconds: float) -> None:
         raise AssertionError(f"{seconds} s were slept")
@@ -363,7 +361,7 @@ workflow:
     ],
 )
 async def test_a_retry_waits_as_its_rule_says(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch, then: str, waits: list[float], loop: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, then: str, waits: list[float], loop: bool
 ) -> None:
     slept: list[float] = []
 
@@ -379,7 +377,7 @@ async def test_a_retry_waits_as_its_rule_says(
     assert slept == waits, f"a rule with '{then}' waits otherwise"
 
 
-async def test_attempts_go_on_counting_after_a_deferral(bench: Any, make: Any) -> None:
+async def test_attempts_go_on_counting_after_a_deferral(bench: Bench) -> None:
     bench.tool("a", make.failed())
     each = make.step(make.task("a", make.rule("retry", ERROR, attempts=2, backoff="fixed", delay=600)))
     outcome = await bench.run(each, resume=(await bench.run(each)).resume)
@@ -389,7 +387,7 @@ async def test_attempts_go_on_counting_after_a_deferral(bench: Any, make: Any) -
 # -- jump
 
 
-async def test_jump_goes_to_a_label(bench: Any, make: Any) -> None:
+async def test_jump_goes_to_a_label(bench: Bench) -> None:
     page = bench.tool("page", lambda call, context: make.ok({"n": call.config["p"], "more": call.config["p"] < 3}))
     store = bench.tool("store", make.ok())
     each = make.step(
@@ -410,7 +408,7 @@ async def test_jump_goes_to_a_label(bench: Any, make: Any) -> None:
     assert len({context.idempotency_key for context in page.contexts}) == 3
 
 
-async def test_jump_to_the_previous_task(bench: Any, make: Any) -> None:
+async def test_jump_to_the_previous_task(bench: Bench) -> None:
     a = bench.tool("a", make.ok())
     bench.tool("b", make.failed(), make.ok())
     outcome = await bench.run(make.step(make.task("a"), make.task("b", make.rule("jump", ERROR, to="previous"))))
@@ -418,13 +416,13 @@ async def test_jump_to_the_previous_task(bench: Any, make: Any) -> None:
     assert len(a.calls) == 2
 
 
-async def test_a_jump_to_nowhere_is_an_error(bench: Any, make: Any) -> None:
+async def test_a_jump_to_nowhere_is_an_error(bench: Bench) -> None:
     bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", make.rule("jump", to="nix"))))
     assert outcome.error["code"] == "rule.no_target"
 
 
-async def test_attempts_begin_anew_after_a_jump(bench: Any, make: Any) -> None:
+async def test_attempts_begin_anew_after_a_jump(bench: Bench) -> None:
     a = bench.tool("a", make.failed(), make.ok(), make.failed(), make.ok())
     bench.tool("b", make.ok({"again": True}), make.ok({"again": False}))
     each = make.step(
@@ -435,7 +433,7 @@ async def test_attempts_begin_anew_after_a_jump(bench: Any, make: Any) -> None:
     assert [context.attempt for context in a.contexts] == [1, 2, 1, 2]
 
 
-async def test_a_jump_that_never_ends_is_ended(bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_jump_that_never_ends_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "JUMPS_LIMIT", 20)
     bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", make.rule("jump", to="a"))))
@@ -445,7 +443,7 @@ async def test_a_jump_that_never_ends_is_ended(bench: Any, make: Any, monkeypatc
 # -- set
 
 
-async def test_ctx_set_by_a_rule_is_seen_later_and_reported(bench: Any, make: Any) -> None:
+async def test_ctx_set_by_a_rule_is_seen_later_and_reported(bench: Bench) -> None:
     bench.tool("a", make.ok({"n": 3}))
     b = bench.tool("b")
     sets = {"ctx.total": "{{ ctx.total + output.data.n }}", "step.half": "{{ output.data.n / 2 }}"}
@@ -458,14 +456,14 @@ async def test_ctx_set_by_a_rule_is_seen_later_and_reported(bench: Any, make: An
     assert outcome.set == {"total": 7}
 
 
-async def test_all_values_are_rendered_before_any_takes_effect(bench: Any, make: Any) -> None:
+async def test_all_values_are_rendered_before_any_takes_effect(bench: Bench) -> None:
     bench.tool("a")
     swap = make.rule("continue", set={"ctx.x": "{{ ctx.y }}", "ctx.y": "{{ ctx.x }}"})
     outcome = await bench.run(make.step(make.task("a", swap)), ctx={"x": 1, "y": 2})
     assert outcome.set == {"x": 2, "y": 1}
 
 
-async def test_what_was_set_before_a_failure_is_reported(bench: Any, make: Any) -> None:
+async def test_what_was_set_before_a_failure_is_reported(bench: Bench) -> None:
     bench.tool("a", make.failed())
     outcome = await bench.run(make.step(make.task("a", make.rule("fail", set={"ctx.why": "{{ error.code }}"}))))
     assert (outcome.status, outcome.set) == ("error", {"why": "boom"})
@@ -474,7 +472,7 @@ async def test_what_was_set_before_a_failure_is_reported(bench: Any, make: Any) 
 # -- results by reference
 
 
-async def test_a_big_result_goes_by_reference(bench: Any, make: Any) -> None:
+async def test_a_big_result_goes_by_reference(bench: Bench) -> None:
     bench.tool("a", make.ok({"rows": ["x" * 100] * 1000, "n": 1000}))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.data is None
@@ -482,14 +480,14 @@ async def test_a_big_result_goes_by_reference(bench: Any, make: Any) -> None:
     assert (await bench.resolver.load(outcome.ref))["n"] == 1000
 
 
-async def test_selected_fields_are_extracted(bench: Any, make: Any) -> None:
+async def test_selected_fields_are_extracted(bench: Bench) -> None:
     bench.tool("a", make.ok({"page": {"next": 7}}))
     output = {"select": [{"path": "$.page.next", "as": "cursor"}]}
     outcome = await bench.run(make.step(make.task("a", output=output)))
     assert outcome.ref["extracted"] == {"cursor": 7}
 
 
-async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Any, make: Any) -> None:
+async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Bench) -> None:
     bench.tool("a", make.ok({"page": {"next": 7}}))
     bench.tool("b", make.ok([{"id": 8}]))
     a = make.task("a", output={"select": [{"path": "$.page.next", "as": "cursor"}]})
@@ -498,7 +496,7 @@ async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Any, make: 
     assert outcome.ref["extracted"] == {"status": "ok", "cursor": 7, "first": 8}
 
 
-async def test_a_template_reads_through_a_reference(bench: Any, make: Any) -> None:
+async def test_a_template_reads_through_a_reference(bench: Bench) -> None:
     ref = (
         await externalise(
             {"rows": [1, 2, 3], "n": 3}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0
@@ -513,7 +511,7 @@ async def test_a_template_reads_through_a_reference(bench: Any, make: Any) -> No
     assert tool.calls[0].input == {"all": {"rows": [1, 2, 3], "n": 3}}
 
 
-async def test_extracted_fields_need_no_store(bench: Any, make: Any) -> None:
+async def test_extracted_fields_need_no_store(bench: Bench) -> None:
     ref = (await externalise({"n": 3}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))["ref"]
     await bench.store.delete(ref["key"])
     tool = bench.tool("a")
@@ -523,7 +521,7 @@ async def test_extracted_fields_need_no_store(bench: Any, make: Any) -> None:
     assert tool.calls[0].config == {"n": 3}
 
 
-async def test_a_reference_that_is_gone_is_a_retryable_error(bench: Any, make: Any) -> None:
+async def test_a_reference_that_is_gone_is_a_retryable_error(bench: Bench) -> None:
     ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))[
         "ref"
     ]
@@ -537,7 +535,7 @@ async def test_a_reference_that_is_gone_is_a_retryable_error(bench: Any, make: A
     assert outcome.error["at"] == 9
 
 
-async def test_a_store_that_fails_for_good_is_an_error(bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_fails_for_good_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     async def put(key: str, data: bytes) -> Any:
         raise OSError("no space left")
 
@@ -548,7 +546,7 @@ async def test_a_store_that_fails_for_good_is_an_error(bench: Any, make: Any, mo
     assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)
 
 
-async def test_a_result_that_is_no_json_is_an_error(bench: Any, make: Any) -> None:
+async def test_a_result_that_is_no_json_is_an_error(bench: Bench) -> None:
     bench.tool("a", make.ok({"x": object()}))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.status == "error"
@@ -562,7 +560,7 @@ def child(**payload: Any) -> ToolOutcome:
     return ToolOutcome("ok", child=ChildRequest(path="demo/child", payload=payload))
 
 
-async def test_a_sub_playbook_parks_the_step(bench: Any, make: Any) -> None:
+async def test_a_sub_playbook_parks_the_step(bench: Bench) -> None:
     bench.tool("sub", child(n=1))
     outcome = await bench.run(make.step(make.task("sub")))
     assert outcome.status == "parked"
@@ -570,7 +568,7 @@ async def test_a_sub_playbook_parks_the_step(bench: Any, make: Any) -> None:
     assert outcome.child.payload == {"n": 1}
 
 
-async def test_a_large_payload_goes_by_reference(bench: Any, make: Any) -> None:
+async def test_a_large_payload_goes_by_reference(bench: Bench) -> None:
     bench.tool("sub", child(text="x" * PAYLOAD_BYTES))
     outcome = await bench.run(make.step(make.task("sub")))
     assert (outcome.status, outcome.child.payload) == ("parked", {})
@@ -578,7 +576,7 @@ async def test_a_large_payload_goes_by_reference(bench: Any, make: Any) -> None:
     assert outcome.child.payload_ref["ref"].startswith("noetl://execution/42/")
 
 
-async def test_a_large_payload_goes_whole_where_the_control_plane_knows_no_references(bench: Any, make: Any) -> None:
+async def test_a_large_payload_goes_whole_where_the_control_plane_knows_no_references(bench: Bench) -> None:
     bench.wire = 1
     bench.tool("sub", child(text="x" * PAYLOAD_BYTES))
     outcome = await bench.run(make.step(make.task("sub")))
@@ -586,7 +584,7 @@ async def test_a_large_payload_goes_whole_where_the_control_plane_knows_no_refer
     assert outcome.child.payload == {"text": "x" * PAYLOAD_BYTES}
 
 
-async def test_the_childs_end_is_the_tasks_output(bench: Any, make: Any) -> None:
+async def test_the_childs_end_is_the_tasks_output(bench: Bench) -> None:
     bench.tool("a", make.ok({"x": 1}))
     sub = bench.tool("sub", child())
     c = bench.tool("c", make.ok({"done": True}))
@@ -606,7 +604,7 @@ async def test_the_childs_end_is_the_tasks_output(bench: Any, make: Any) -> None
     assert outcome.set == {}
 
 
-async def test_a_childs_failure_meets_the_rules(bench: Any, make: Any) -> None:
+async def test_a_childs_failure_meets_the_rules(bench: Bench) -> None:
     bench.tool("sub", child())
     forgiving = make.step(make.task("sub", make.rule("continue", "{{ output.error.code == 'x' }}")))
     strict = make.step(make.task("sub"))
@@ -617,7 +615,7 @@ async def test_a_childs_failure_meets_the_rules(bench: Any, make: Any) -> None:
     assert (outcome.status, outcome.error["code"], outcome.error["kind"]) == ("error", "x", "playbook")
 
 
-async def test_a_childs_result_by_reference_is_passed_on(bench: Any, make: Any) -> None:
+async def test_a_childs_result_by_reference_is_passed_on(bench: Bench) -> None:
     ref = (await externalise([1, 2], execution_id="77", step="end", suffix="s", store=bench.store, limit=0))["ref"]
     bench.tool("sub", child())
     each = make.step(make.task("sub", make.rule("continue", "{{ output.data | length == 2 }}")))
@@ -626,7 +624,7 @@ async def test_a_childs_result_by_reference_is_passed_on(bench: Any, make: Any) 
     assert (outcome.status, outcome.ref, outcome.data) == ("done", ref, None)
 
 
-async def test_what_a_parked_pipeline_remembers_may_be_big(bench: Any, make: Any) -> None:
+async def test_what_a_parked_pipeline_remembers_may_be_big(bench: Bench) -> None:
     bench.tool("a", make.ok({"big": "x" * 100_000}))
     bench.tool("sub", child())
     each = make.step(make.task("a"), make.task("sub"))
@@ -639,7 +637,7 @@ async def test_what_a_parked_pipeline_remembers_may_be_big(bench: Any, make: Any
 # -- the budget
 
 
-async def test_a_pipeline_out_of_time_is_handed_on_between_tasks(bench: Any, make: Any) -> None:
+async def test_a_pipeline_out_of_time_is_handed_on_between_tasks(bench: Bench) -> None:
     bench.tool("a", lambda call, context: bench.budget.stop() or make.ok({"n": 1}))
     b = bench.tool("b", make.ok({"m": 2}))
     each = make.step(make.task("a"), make.task("b", config={"n": "{{ a.n }}"}))
@@ -652,9 +650,7 @@ async def test_a_pipeline_out_of_time_is_handed_on_between_tasks(bench: Any, mak
 
 
 @pytest.mark.parametrize("stumble", [RuntimeError("a socket is gone"), ToolFailure("fake", "interrupted", "stopped")])
-async def test_a_tool_that_stumbles_over_being_cancelled_has_not_failed(
-    bench: Any, make: Any, stumble: Exception
-) -> None:
+async def test_a_tool_that_stumbles_over_being_cancelled_has_not_failed(bench: Bench, stumble: Exception) -> None:
     async def clumsy(*given: Any) -> ToolOutcome:
         try:
             await asyncio.Event().wait()
@@ -670,7 +666,7 @@ async def test_a_tool_that_stumbles_over_being_cancelled_has_not_failed(
     assert (outcome.status, outcome.error) == ("released", None)
 
 
-async def test_a_cancelled_command_is_released(bench: Any, make: Any) -> None:
+async def test_a_cancelled_command_is_released(bench: Bench) -> None:
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
     await asyncio.sleep(0.01)
@@ -678,7 +674,7 @@ async def test_a_cancelled_command_is_released(bench: Any, make: Any) -> None:
     assert (await running).status == "released"
 
 
-async def test_a_command_that_had_the_whole_budget_fails(bench: Any, make: Any) -> None:
+async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
     from noetl_serverless.worker.execution.time_budget import Budget
 
     bench.budget = Budget(0.01)

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench, plan
 
 from noetl_serverless import limits
@@ -27,7 +28,7 @@ def size_of(value: Any) -> int:
     return len(orjson.dumps(value))
 
 
-async def sets(bench: Bench, make: Any, **values: Any) -> Any:
+async def sets(bench: Bench, **values: Any) -> Any:
     bench.tool("a", make.ok(values))
     rule = make.rule("continue", set={f"ctx.{name}": f"{{{{ output.data.{name} }}}}" for name in values})
     return await bench.run(make.step(make.task("a", rule)))
@@ -38,11 +39,9 @@ async def read_cold(bench: Bench, ref: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("more", "stored"), [(-1, False), (0, False), (1, True)])
-async def test_a_value_goes_by_reference_from_one_byte_above_the_limit(
-    bench: Bench, make: Any, more: int, stored: bool
-) -> None:
+async def test_a_value_goes_by_reference_from_one_byte_above_the_limit(bench: Bench, more: int, stored: bool) -> None:
     value = text(SET_VALUE_BYTES + more)
-    outcome = await sets(bench, make, big=value, n=1)
+    outcome = await sets(bench, big=value, n=1)
     assert outcome.status == "done", outcome.error
     if not stored:
         assert (outcome.set, outcome.set_refs) == ({"big": value, "n": 1}, {})
@@ -52,9 +51,9 @@ async def test_a_value_goes_by_reference_from_one_byte_above_the_limit(
     assert await read_cold(bench, outcome.set_refs["big"]) == value
 
 
-async def test_of_many_values_the_largest_go_by_reference_while_there_is_no_room(bench: Bench, make: Any) -> None:
+async def test_of_many_values_the_largest_go_by_reference_while_there_is_no_room(bench: Bench) -> None:
     values = {f"k{n}": text(20_000 + n) for n in range(10)} | {"small": text(7_000)}
-    outcome = await sets(bench, make, **values)
+    outcome = await sets(bench, **values)
     assert outcome.status == "done", outcome.error
     assert size_of({**outcome.set, **outcome.set_refs}) <= SET_BYTES
     least = min(size_of(values[name]) for name in outcome.set_refs)
@@ -64,9 +63,9 @@ async def test_of_many_values_the_largest_go_by_reference_while_there_is_no_room
         assert await read_cold(bench, ref) == values[name]
 
 
-async def test_what_fits_not_even_by_reference_is_refused(bench: Bench, make: Any) -> None:
+async def test_what_fits_not_even_by_reference_is_refused(bench: Bench) -> None:
     most = SET_BYTES // SET_REF_BYTES
-    outcome = await sets(bench, make, **{f"k{n}": text(SET_REF_BYTES) for n in range(most + 1)})
+    outcome = await sets(bench, **{f"k{n}": text(SET_REF_BYTES) for n in range(most + 1)})
     assert (outcome.status, outcome.error["code"], outcome.set, outcome.set_refs) == (
         "error",
         "value.too_large",
@@ -77,7 +76,7 @@ async def test_what_fits_not_even_by_reference_is_refused(bench: Bench, make: An
     assert (outcome.error["task"], outcome.error["message"].endswith(f"may have {SET_BYTES}")) == ("a", True)
 
 
-async def test_what_the_tasks_of_a_step_set_one_after_the_other_is_bounded_together(bench: Bench, make: Any) -> None:
+async def test_what_the_tasks_of_a_step_set_one_after_the_other_is_bounded_together(bench: Bench) -> None:
     bench.wire = 1
     rules = [make.rule("continue", set={f"ctx.{name}": "{{ output.data }}"}) for name in "abc"]
     tasks = [make.task(name, rule) for name, rule in zip("abc", rules, strict=True)]
@@ -95,27 +94,27 @@ def test_all_that_is_set_together_is_bounded() -> None:
         check_sizes({"a": most - 4, "b": 5}, by_reference=True)
 
 
-async def test_a_control_plane_of_the_release_before_is_sent_no_references(bench: Bench, make: Any) -> None:
+async def test_a_control_plane_of_the_release_before_is_sent_no_references(bench: Bench) -> None:
     bench.wire = 1
-    outcome = await sets(bench, make, k=text(SET_VALUE_BYTES))
+    outcome = await sets(bench, k=text(SET_VALUE_BYTES))
     assert (outcome.status, len(outcome.set), outcome.set_refs) == ("done", 1, {})
-    outcome = await sets(bench, make, k=text(SET_VALUE_BYTES + 1))
+    outcome = await sets(bench, k=text(SET_VALUE_BYTES + 1))
     assert (outcome.status, outcome.set_refs) == ("error", {}), "it refuses what it does not know"
     assert outcome.error["message"].startswith(f"'set.k' has {SET_VALUE_BYTES + 1} bytes")
-    outcome = await sets(bench, make, **{f"k{n}": text(30_000) for n in range(MOST + 1)})
+    outcome = await sets(bench, **{f"k{n}": text(30_000) for n in range(MOST + 1)})
     assert outcome.error["message"].startswith("'set' has ")
     assert (outcome.error["task"], outcome.set, outcome.set_refs) == ("a", {}, {})
 
 
-async def test_a_reference_with_many_fields_is_kept_short(bench: Bench, make: Any) -> None:
+async def test_a_reference_with_many_fields_is_kept_short(bench: Bench) -> None:
     value = {**{f"{n}": 1 for n in range(2_000)}, "text": "\u0001" * 70_000}
-    outcome = await sets(bench, make, big=value)
+    outcome = await sets(bench, big=value)
     (ref,) = outcome.set_refs.values()
     assert size_of(ref) <= SET_REF_BYTES, "a few of these would not go into one event"
     assert await read_cold(bench, ref) == value
 
 
-async def test_a_later_task_reads_the_value_itself(bench: Bench, make: Any) -> None:
+async def test_a_later_task_reads_the_value_itself(bench: Bench) -> None:
     bench.tool("a", make.ok({"rows": [text(70_000), 7]}))
     b = bench.tool("b")
     rule = make.rule("continue", set={"ctx.rows": "{{ output.data.rows }}"})
@@ -125,7 +124,7 @@ async def test_a_later_task_reads_the_value_itself(bench: Bench, make: Any) -> N
     assert list(outcome.set_refs) == ["rows"]
 
 
-async def test_what_is_set_again_is_not_read_from_the_reference(bench: Bench, make: Any) -> None:
+async def test_what_is_set_again_is_not_read_from_the_reference(bench: Bench) -> None:
     bench.tool("a")
     b = bench.tool("b")
     each = make.step(
@@ -135,7 +134,7 @@ async def test_what_is_set_again_is_not_read_from_the_reference(bench: Bench, ma
     assert b.calls[0].config == {"n": 1}
 
 
-async def test_a_suspended_step_reports_by_reference_what_it_has_set(bench: Bench, make: Any) -> None:
+async def test_a_suspended_step_reports_by_reference_what_it_has_set(bench: Bench) -> None:
     bench.tool("a", make.failed(data={"t": text(70_000)}))
     retry = make.rule(
         "retry", "{{ output.status == 'error' }}", backoff="fixed", delay=600, set={"ctx.t": "{{ output.data.t }}"}
@@ -144,7 +143,7 @@ async def test_a_suspended_step_reports_by_reference_what_it_has_set(bench: Benc
     assert (outcome.status, outcome.set, list(outcome.set_refs)) == ("deferred", {}, ["t"])
 
 
-async def test_the_items_of_a_frame_set_by_reference_together(bench: Bench, make: Any) -> None:
+async def test_the_items_of_a_frame_set_by_reference_together(bench: Bench) -> None:
     bench.tool("a", make.ok({"v": text(70_000)}))
     same = make.rule("continue", set={"ctx.same": "{{ output.data.v }}", "ctx.last": "{{ item }}"})
     each = make.step(make.task("a", same), loop=make.loop())
@@ -153,7 +152,7 @@ async def test_the_items_of_a_frame_set_by_reference_together(bench: Bench, make
     assert len(await all_of(bench)) == 2, "beside the results, what a later item has set over is stored, too"
 
 
-async def test_the_item_that_makes_a_frames_set_too_large_fails_alone(bench: Bench, make: Any) -> None:
+async def test_the_item_that_makes_a_frames_set_too_large_fails_alone(bench: Bench) -> None:
     bench.tool("a", make.ok({"v": text(30_000)}))
     most = SET_BYTES // (SET_REF_BYTES + len('"k00":,'))
     count = most + 2
@@ -168,13 +167,13 @@ async def test_the_item_that_makes_a_frames_set_too_large_fails_alone(bench: Ben
     assert size_of({**outcome.set, **outcome.set_refs}) <= SET_BYTES
 
 
-async def test_a_store_that_is_away_fails_the_step(bench: Bench, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_is_away_fails_the_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     async def put(key: str, data: bytes) -> Any:
         raise OSError("no space")
 
     monkeypatch.setattr(bench.store, "put", put)
     monkeypatch.setattr(retry, "PATIENCE", 0.0)
-    outcome = await sets(bench, make, big=text(70_000), small=1)
+    outcome = await sets(bench, big=text(70_000), small=1)
     assert (outcome.status, outcome.set, outcome.set_refs) == ("error", {}, {})
     assert "no space" in outcome.error["message"]
 
@@ -197,7 +196,7 @@ async def run_with(bench: Bench, each: Any, refs: dict[str, Any], ctx: Any = Non
     return await bench.executor.run(command, plan(each), bench.budget, bench.lease)
 
 
-async def test_templates_read_what_is_by_reference_as_if_it_were_there(bench: Bench, make: Any) -> None:
+async def test_templates_read_what_is_by_reference_as_if_it_were_there(bench: Bench) -> None:
     value = {"rows": [1, 2, 3], "text": "x" * INLINE_BYTES, "n": 5}
     a = bench.tool("a")
     templates = {
@@ -231,7 +230,7 @@ async def test_templates_read_what_is_by_reference_as_if_it_were_there(bench: Be
     }
 
 
-async def test_only_what_is_asked_for_is_fetched(bench: Bench, make: Any) -> None:
+async def test_only_what_is_asked_for_is_fetched(bench: Bench) -> None:
     value = {"n": 5, "text": "x" * INLINE_BYTES}
     a = bench.tool("a")
     each = make.step(make.task("a", config={"n": "{{ ctx.big.n }}", "s": "{{ ctx.small }}", "t": "{{ small }}"}))
@@ -240,14 +239,14 @@ async def test_only_what_is_asked_for_is_fetched(bench: Bench, make: Any) -> Non
     assert bench.resolver.misses == 0, "a field that the reference tells was fetched"
 
 
-async def test_a_loop_goes_over_what_is_by_reference(bench: Bench, make: Any) -> None:
+async def test_a_loop_goes_over_what_is_by_reference(bench: Bench) -> None:
     rows = [text(40_000), text(40_001)]
     each = make.step(make.task("a"), loop=make.loop(items="{{ ctx.rows }}"))
     outcome = await run_with(bench, each, {"rows": await held(bench, rows)}, kind="open")
     assert (outcome.status, outcome.count) == ("done", 2)
 
 
-async def test_a_reference_to_what_is_gone_is_an_error_that_says_so(bench: Bench, make: Any) -> None:
+async def test_a_reference_to_what_is_gone_is_an_error_that_says_so(bench: Bench) -> None:
     bench.tool("a")
     ref = await held(bench, text(70_000))
     await bench.store.delete(ref["key"])

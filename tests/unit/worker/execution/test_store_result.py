@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import PAYLOAD_BYTES
@@ -14,7 +16,7 @@ ERROR = "{{ output.status == 'error' }}"
 LARGE = "x" * 9000
 
 
-def stumbling(bench: Any, times: int, error: Exception | None = None) -> None:
+def stumbling(bench: Bench, times: int, error: Exception | None = None) -> None:
     put = bench.store.put
 
     async def stumbles(key: str, data: bytes) -> Any:
@@ -27,7 +29,7 @@ def stumbling(bench: Any, times: int, error: Exception | None = None) -> None:
     bench.store.put = stumbles
 
 
-async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Any, make: Any) -> None:
+async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Bench) -> None:
     stumbling(bench, 2)
     bench.tool("a", make.ok(LARGE))
     bench.tool("b", make.failed())
@@ -37,7 +39,7 @@ async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Any, m
     assert "ref" in outcome.resume["locals"]
 
 
-async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Any, make: Any) -> None:
+async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Bench) -> None:
     stumbling(bench, 2)
     bench.tool("a", lambda call, context: make.failed() if call.config["x"] else make.ok(LARGE))
     task = make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=600), config={"x": "{{ iter.item }}"})
@@ -47,7 +49,7 @@ async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Any, make
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is full"), Unavailable("the bucket does not answer")])
-async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any, error: Exception) -> None:
+async def test_a_result_waits_for_a_store_that_is_away(bench: Bench, error: Exception) -> None:
     stumbling(bench, 4, error)
     tool = bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
@@ -56,7 +58,7 @@ async def test_a_result_waits_for_a_store_that_is_away(bench: Any, make: Any, er
 
 
 async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "PATIENCE", 0.2)
     stumbling(bench, 100)
@@ -67,7 +69,7 @@ async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
 
 
 async def test_a_store_that_stays_away_fails_the_step_and_is_named(
-    bench: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "PATIENCE", 0.2)
     stumbling(bench, 100)

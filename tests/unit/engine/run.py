@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from textwrap import dedent, indent
 from typing import Any
 
 import orjson
-import pytest
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import advance
@@ -93,8 +91,3 @@ class Run:
 
 def plain(state: State) -> dict[str, Any]:
     return {**orjson.loads(orjson.dumps(state.snapshot())), "workload": dict(state.workload)}
-
-
-@pytest.fixture
-def start() -> Callable[..., Run]:
-    return Run
