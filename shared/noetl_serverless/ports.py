@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
-from .protocol import CommandKey
+from .engine.events import Event
+from .protocol import CommandKey, Held
+from .records import (
+    EPOCH,
+    Case,
+    Claimant,
+    Committed,
+    Dead,
+    Inbox,
+    Known,
+    Lease,
+    Part,
+    Pulse,
+    Quarantined,
+    Reported,
+    Timer,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,187 @@ class Notifier(Protocol):
     async def ack(self, pointers: Sequence[Pointer]) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class LockedExecution(Protocol):
+    """An execution that nobody else can commit to, until the transaction ends."""
+
+    @property
+    def case(self) -> Case: ...
+
+    def inbox(self) -> Inbox:
+        """As `EventStore.inbox`."""
+        ...
+
+    def quarantined(self) -> Quarantined | None: ...
+
+    def issued(self) -> list[Event]:
+        """What the rows of all commands and timers that are out are made of: see `projections.project`."""
+        ...
+
+    def ended_children(self) -> list[Case]:
+        """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
+        ...
+
+    def running_children(self) -> list[str]:
+        """Of all that it has started, those that have not ended."""
+        ...
+
+
+class EventStore(Protocol):
+    """The logs of executions, and what is made of them: states, commands with their leases, timers, inboxes.
+
+    Ids are decimal texts. Every method raises errors.Unavailable while the store is away.
+    """
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+        """Those of the executions that exist, each with all events folded into its state."""
+        ...
+
+    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+        """At most `limit` events behind the seq `after`, in order; none if there is no such execution."""
+        ...
+
+    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+        """What those of the idempotency keys have started that have started anything."""
+        ...
+
+    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+        """Write each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
+        Unwritable if one of them cannot be stored; then none is written."""
+        ...
+
+    async def exclusively(
+        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
+    ) -> tuple[Part, Committed] | None:
+        """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
+        it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
+        ...
+
+    # -- inboxes
+
+    async def inbox(self, execution_id: str) -> Inbox:
+        """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
+        ...
+
+    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+        """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
+        (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
+        ...
+
+    async def discard(self, execution_id: str) -> None:
+        """Forget the inbox of an execution that has ended."""
+        ...
+
+    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+        """At most `limit` executions with facts in their inbox, by id, those behind the id `after`."""
+        ...
+
+    # -- leases
+
+    async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
+        """Lease pending commands of the pool: those named, or with None whatever waits, in turn among executions."""
+        ...
+
+    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+        """Everything the worker holds beside `holding`, each lease prolonged to `lease` seconds from now."""
+        ...
+
+    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        """The payload of the event that opened the loop, which must exist."""
+        ...
+
+    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+        """Prolong leases to `lease` seconds from now; returns (execution id, command id, fence) of those that are
+        still the worker's."""
+        ...
+
+    async def release(
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
+    ) -> list[tuple[str, CommandKey]]:
+        """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
+        returns (pool, key) of what waits again."""
+        ...
+
+    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+        """Give back what is held beyond its lease and was delivered fewer than `deliveries` times, at most `limit`
+        commands; returns (pool, key) of each."""
+        ...
+
+    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+        """At most `limit` commands held beyond their lease that were delivered `deliveries` times or more."""
+        ...
+
+    async def bury(self, dead: Dead) -> None:
+        """Keep the command in the dead-letter state, for people to look at."""
+        ...
+
+    # -- what there is to do
+
+    async def waiting_pools(self, age: float) -> list[str]:
+        """Pools with commands that have waited for `age` seconds or more."""
+        ...
+
+    async def pulse(self, age: float) -> Pulse:
+        """What there is to do; commands count as waiting after `age` seconds."""
+        ...
+
+    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
+        """The timers whose time has come, those due first in front, from `after` on."""
+        ...
+
+    # -- quarantine
+
+    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+        """What is in quarantine, by id, behind the id `after`; without facts, which may be many and large."""
+        ...
+
+    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+        """The execution with its facts, if it is in quarantine."""
+        ...
+
+    # -- children
+
+    async def children(self, execution_id: str) -> list[str]:
+        """The executions that it has started and that have not ended."""
+        ...
+
+    async def is_below(self, execution_id: str, above: str) -> bool:
+        """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
+        ...
+
+    async def ensure_partitions(self) -> None:
+        """Make the partitions of this month and the next."""
+        ...
+
+
+class CatalogEntry(Protocol):
+    """A version of a playbook."""
+
+    @property
+    def catalog_id(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+class Catalog(Protocol):
+    """Playbooks that are registered. Each raises errors.NotFound."""
+
+    async def get(self, path: str, version: int | None = None) -> CatalogEntry:
+        """The version, or the latest."""
+        ...
+
+    async def by_id(self, catalog_id: int) -> CatalogEntry: ...
+
+    async def text(self, hash: str) -> str:
+        """The playbook whose canonical text has this hash."""
+        ...
 
 
 class KeyValue(Protocol):

@@ -34,7 +34,7 @@ from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
 
 from .conftest import FUZZ, TOKEN_KEY, Serve
@@ -92,7 +92,7 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
 
     async def make() -> Starlette:
         catalog = Catalog(database)
-        ledger = Ledger(Log(database), Playbooks(catalog), Doorbell(None, None))
+        ledger = Ledger(PostgresEventStore(database), Playbooks(catalog), Doorbell(None, None))
         given = replace(SETTINGS, result_url=results.as_uri())
         return create_app(given, database=database, ledger=ledger, catalog=catalog)
 

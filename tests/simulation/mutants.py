@@ -22,33 +22,33 @@ from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.schedules import Fire
 from noetl_serverless.testing import event_store
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.worker.drain.drain import Shift
 
 Mutant = Callable[[], Any]
 
 
 def skip_the_fence_check() -> Any:
-    def closes(self: MemoryLog, id: str, command: str, fence: int, worker: str | None) -> bool:
+    def closes(self: MemoryEventStore, id: str, command: str, fence: int, worker: str | None) -> bool:
         return (id, command) in self.commands
 
-    return patch.object(MemoryLog, "_closes", closes)
+    return patch.object(MemoryEventStore, "_closes", closes)
 
 
 def drop_the_compare_and_set() -> Any:
-    def may(self: MemoryLog, part: Any) -> bool:
+    def may(self: MemoryEventStore, part: Any) -> bool:
         execution = self.executions.get(part.case.execution_id)
         id = part.case.execution_id
         return execution is not None and all(self._closes(id, *close, part.worker) for close in part.closes)
 
-    return patch.object(MemoryLog, "_may", may)
+    return patch.object(MemoryEventStore, "_may", may)
 
 
 @contextmanager
 def write_without_looking_at_the_sequence() -> Iterator[None]:
-    store = MemoryLog._store
+    store = MemoryEventStore._store
 
-    def blind(self: MemoryLog, execution: Any, event: Any) -> None:
+    def blind(self: MemoryEventStore, execution: Any, event: Any) -> None:
         kept = list(execution.events)
         execution.events[:] = kept[: event.seq - 1] + kept[:0]
         while len(execution.events) < event.seq - 1:
@@ -56,8 +56,8 @@ def write_without_looking_at_the_sequence() -> Iterator[None]:
         store(self, execution, event)
         execution.events += kept[event.seq :]
 
-    fits = patch.object(MemoryLog, "_fits", lambda self, each: None)
-    with drop_the_compare_and_set(), fits, patch.object(MemoryLog, "_store", blind):
+    fits = patch.object(MemoryEventStore, "_fits", lambda self, each: None)
+    with drop_the_compare_and_set(), fits, patch.object(MemoryEventStore, "_store", blind):
         yield
 
 
@@ -98,17 +98,17 @@ def lose_the_rest_of_a_frame() -> Any:
 
 
 def never_expire_a_lease() -> Any:
-    async def expire(self: MemoryLog, deliveries: int, limit: int) -> list[Any]:
+    async def expire(self: MemoryEventStore, deliveries: int, limit: int) -> list[Any]:
         return []
 
-    return patch.object(MemoryLog, "expire", expire)
+    return patch.object(MemoryEventStore, "expire", expire)
 
 
 def expire_leases_early() -> Any:
-    def overdue(self: MemoryLog) -> list[Any]:
+    def overdue(self: MemoryEventStore) -> list[Any]:
         return [row for row in self.commands.values() if row.status == "claimed"]
 
-    return patch.object(MemoryLog, "_overdue", overdue)
+    return patch.object(MemoryEventStore, "_overdue", overdue)
 
 
 def tell_the_parent_twice() -> Any:
@@ -150,10 +150,10 @@ def take_in_a_fact_twice() -> Any:
 
 
 def leave_the_inbox_to_itself() -> Any:
-    async def lagging(self: MemoryLog, limit: int, after: str = "0") -> list[str]:
+    async def lagging(self: MemoryEventStore, limit: int, after: str = "0") -> list[str]:
         return []
 
-    return patch.object(MemoryLog, "lagging", lagging)
+    return patch.object(MemoryEventStore, "lagging", lagging)
 
 
 def leave_a_timer_open() -> Any:
@@ -166,12 +166,12 @@ def leave_a_timer_open() -> Any:
 
 
 def ignore_the_idempotency_key() -> Any:
-    async def started(self: MemoryLog, key: str) -> None:
+    async def started(self: MemoryEventStore, key: str) -> None:
         return None
 
-    may_open = MemoryLog._may_open
+    may_open = MemoryEventStore._may_open
 
-    def may(self: MemoryLog, part: Any, good: Any) -> bool:
+    def may(self: MemoryEventStore, part: Any, good: Any) -> bool:
         key, part.row["idempotency_key"] = part.row.get("idempotency_key"), None
         try:
             return may_open(self, part, good)
@@ -180,7 +180,7 @@ def ignore_the_idempotency_key() -> Any:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryLog, "started", started), patch.object(MemoryLog, "_may_open", may):
+        with patch.object(MemoryEventStore, "started", started), patch.object(MemoryEventStore, "_may_open", may):
             yield
 
     return both()
@@ -254,10 +254,10 @@ def draw_a_key_for_each_fire() -> Any:
 
 
 def do_not_keep_leases_alive() -> Any:
-    async def extend(self: MemoryLog, worker: str, held: Any, lease: float) -> Any:
+    async def extend(self: MemoryEventStore, worker: str, held: Any, lease: float) -> Any:
         return {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
 
-    return patch.object(MemoryLog, "extend", extend)
+    return patch.object(MemoryEventStore, "extend", extend)
 
 
 def widen_the_loop_without_end() -> Any:
@@ -318,28 +318,28 @@ def _sorted(value: Any) -> Any:
 
 def store_events_as_jsonb() -> Any:
     """Which sorts the keys of objects, the shortest first."""
-    store = MemoryLog._store
+    store = MemoryEventStore._store
 
-    def sorting(self: MemoryLog, execution: Any, event: Any) -> None:
+    def sorting(self: MemoryEventStore, execution: Any, event: Any) -> None:
         store(self, execution, replace(event, payload=_sorted(event.payload)))
 
-    return patch.object(MemoryLog, "_store", sorting)
+    return patch.object(MemoryEventStore, "_store", sorting)
 
 
 def store_states_as_jsonb() -> Any:
-    write = MemoryLog._write
+    write = MemoryEventStore._write
 
-    def sorting(self: MemoryLog, part: Any) -> None:
+    def sorting(self: MemoryEventStore, part: Any) -> None:
         write(self, part)
         execution = self.executions[part.case.execution_id]
         execution.state = orjson.dumps(_sorted(orjson.loads(execution.state)))
 
-    return patch.object(MemoryLog, "_write", sorting)
+    return patch.object(MemoryEventStore, "_write", sorting)
 
 
 def store_numbers_as_jsonb() -> Any:
     """Which knows no difference between 1.0 and 1."""
-    store = MemoryLog._store
+    store = MemoryEventStore._store
 
     def whole(value: Any) -> Any:
         if isinstance(value, dict):
@@ -348,27 +348,27 @@ def store_numbers_as_jsonb() -> Any:
             return [whole(item) for item in value]
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    def blunt(self: MemoryLog, execution: Any, event: Any) -> None:
+    def blunt(self: MemoryEventStore, execution: Any, event: Any) -> None:
         store(self, execution, replace(event, payload=whole(event.payload)))
 
-    return patch.object(MemoryLog, "_store", blunt)
+    return patch.object(MemoryEventStore, "_store", blunt)
 
 
 def claim_in_another_order() -> Any:
     """A command that is claimed has its scope in another order than one that follows from a report."""
-    claim = MemoryLog.claim
+    claim = MemoryEventStore.claim
 
-    async def sorting(self: MemoryLog, claimant: Any, keys: Any) -> Any:
+    async def sorting(self: MemoryEventStore, claimant: Any, keys: Any) -> Any:
         return [replace(lease, order=_sorted(lease.order)) for lease in await claim(self, claimant, keys)]
 
-    return patch.object(MemoryLog, "claim", sorting)
+    return patch.object(MemoryEventStore, "claim", sorting)
 
 
 def decide_from_an_old_copy() -> Any:
     """A commit is written onto the head that there is, whatever it was decided on."""
-    may = MemoryLog._may
+    may = MemoryEventStore._may
 
-    def moved(self: MemoryLog, part: Any) -> bool:
+    def moved(self: MemoryEventStore, part: Any) -> bool:
         execution = self.executions.get(part.case.execution_id)
         if execution is not None and part.expect is not None and execution.head > part.expect:
             shift = execution.head - part.expect
@@ -377,28 +377,28 @@ def decide_from_an_old_copy() -> Any:
             part.case = replace(part.case, head=part.case.head + shift)
         return may(self, part)
 
-    return patch.object(MemoryLog, "_may", moved)
+    return patch.object(MemoryEventStore, "_may", moved)
 
 
 def take_an_outcome_under_any_fence() -> Any:
     """Of a worker that holds the command, though it held it twice and reports what it did the first time."""
-    append, extend = MemoryLog.append, MemoryLog.extend
+    append, extend = MemoryEventStore.append, MemoryEventStore.extend
 
-    async def blind(self: MemoryLog, facts: Any) -> Any:
+    async def blind(self: MemoryEventStore, facts: Any) -> Any:
         for fact in facts:
             row = self.commands.get((fact.execution_id, fact.event.command_id))
             if row is not None and row.status == "claimed" and row.worker == fact.worker:
                 row.fence = fact.fence
         return await append(self, facts)
 
-    async def held(self: MemoryLog, worker: str, keys: Any, lease: float) -> Any:
+    async def held(self: MemoryEventStore, worker: str, keys: Any, lease: float) -> Any:
         await extend(self, worker, keys, lease)
         rows = ((key, self.commands.get((key.execution_id, key.command_id))) for key in keys)
         return {(key.execution_id, key.command_id, key.fence) for key, row in rows if row and row.worker == worker}
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryLog, "append", blind), patch.object(MemoryLog, "extend", held):
+        with patch.object(MemoryEventStore, "append", blind), patch.object(MemoryEventStore, "extend", held):
             yield
 
     return both()

@@ -15,11 +15,11 @@ from typing import Any
 
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 from .faults import stream
 from .poison import Poisoned, poisoned
 from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
-from .twins import Entry
 
 MAIN = "sim/main"
 # so many seeds share a book: compiling one costs as much as running it
@@ -39,7 +39,7 @@ class Block:
 class Book:
     """The playbooks of a world, and what the executions of `sim/main` are started with."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[MemoryCatalogEntry, ...]
     payloads: tuple[dict[str, Any], ...]
     tame: bool
     # playbooks that hurt, to be run beside them
@@ -73,7 +73,8 @@ def book(number: int) -> Book:
     for each in some:
         texts.update({each.path: each.text, **dict(each.more)})
     entries = tuple(
-        Entry(index, path, 1, plan_of(text).hash, text) for index, (path, text) in enumerate(texts.items(), 1)
+        MemoryCatalogEntry(catalog_id=index, path=path, version=1, hash=plan_of(text).hash, content=text)
+        for index, (path, text) in enumerate(texts.items(), 1)
     )
     return Book(entries, payloads, tame, some)
 

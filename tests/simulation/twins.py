@@ -1,4 +1,4 @@
-"""Twins in memory of what the engine keeps elsewhere: catalog and schedules."""
+"""Schedules in memory."""
 
 from __future__ import annotations
 
@@ -7,35 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from noetl_serverless.errors import NotFound, Problem
+from noetl_serverless.errors import Problem
 from noetl_serverless.store.schedule_spec import Clockwork, MissedPolicy, fires, next_due
 from noetl_serverless.store.schedules import LEASE, Fire
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    catalog_id: int
-    path: str
-    version: int
-    hash: str
-    content: str
-
-
-class Catalog:
-    def __init__(self, entries: list[Entry]) -> None:
-        self._by_path = {entry.path: entry for entry in entries}
-        self._by_hash = {entry.hash: entry for entry in entries}
-
-    async def get(self, path: str, version: int | None = None) -> Entry:
-        if path not in self._by_path:
-            raise NotFound(f"there is no playbook {path}")
-        return self._by_path[path]
-
-    async def by_id(self, catalog_id: int) -> Entry:
-        return next(entry for entry in self._by_path.values() if entry.catalog_id == catalog_id)
-
-    async def text(self, hash: str) -> str:
-        return self._by_hash[hash].content
 
 
 @dataclass(slots=True)

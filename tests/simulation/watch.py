@@ -17,9 +17,8 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import apply
 from noetl_serverless.engine.state import State
 from noetl_serverless.protocol import CommandKey, Held, ReportRequest, ReportResponse
-from noetl_serverless.store.event_store import Claimant, Committed, Lease, Part, Pulse, Reported
-from noetl_serverless.store.loaded_execution import Case
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.records import Case, Claimant, Committed, Lease, Part, Pulse, Reported
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 from .exact import differing, same
 from .rules import Diary, EventRules, Key, Note
@@ -28,10 +27,10 @@ from .rules import Diary, EventRules, Key, Note
 SETTLING = 90.0
 
 
-class WatchedLog(EventRules, MemoryLog):
+class WatchedLog(EventRules, MemoryEventStore):
     def __init__(self, clock: Callable[[], float], note: Note) -> None:
         EventRules.__init__(self, note)
-        MemoryLog.__init__(self, clock)
+        MemoryEventStore.__init__(self, clock)
         self.diaries: dict[str, Diary] = {}
         # command -> the fence it is held under, for as long as it is
         self.holds: dict[Key, int] = {}

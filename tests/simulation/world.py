@@ -18,13 +18,14 @@ from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
+from noetl_serverless.testing.catalog import MemoryCatalog
 
 from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
 from .links import Wire, never
 from .loop import Loop, Process
 from .playbooks import SHARE, Book, book, stepwise
-from .twins import Catalog, MemorySchedules
+from .twins import MemorySchedules
 from .users import Order, serve
 from .watch import WatchedLog
 
@@ -82,7 +83,8 @@ class World:
         self.log = WatchedLog(self.loop.wall, self.note)
         self.setting = setting or Setting(stream(seed, "setting").choice(CACHES))
         self.book: Book = book(seed // SHARE) if self.setting.ahead else stepwise(seed // SHARE)
-        self.catalog = Catalog(list(self.book.entries))
+        self.catalog = MemoryCatalog()
+        self.catalog.entries += self.book.entries
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
         self.asked: dict[str, bytes] = {}

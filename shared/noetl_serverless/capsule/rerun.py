@@ -16,19 +16,17 @@ from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
 from ..engine.events import Event
-from ..errors import NotFound
 from ..inspection.redecide import given_workload
 from ..orchestrator.notifications import Doorbell
 from ..orchestrator.orchestrator import Ledger
 from ..orchestrator.plans import Playbooks
-from ..playbook.plan import Plan
 from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
 from ..results.reader import Resolver
 from ..results.store import FsspecResultStore
-from ..testing.event_store import MemoryLog
+from ..testing.catalog import MemoryCatalog
+from ..testing.event_store import MemoryEventStore
 from ..tools import registry
 from ..tools.config import ToolConfig
-from ..tools.plans import load_plan
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
 from ..worker.execution.executor import Executor
 from ..worker.execution.time_budget import Budget
@@ -92,13 +90,12 @@ class _Stage:
     def __init__(self, recording: Recording, playbook: str | None, scratch: Path) -> None:
         self.recording = recording
         self.now = recording.events[0].at / 1000 if recording.events else 0.0
-        self.log = MemoryLog(lambda: self.now)
-        self.catalog = _Catalog(recording, playbook)
+        self.log = MemoryEventStore(lambda: self.now)
+        self.catalog = _catalog_of(recording, playbook)
+        self.playbooks = Playbooks(self.catalog)
         clock = lambda: int(self.now * 1000)  # noqa: E731
         store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
-        self.ledger = Ledger(
-            cast(Any, self.log), Playbooks(self.catalog), Doorbell(None, None), clock=clock, results=lambda: store
-        )
+        self.ledger = Ledger(self.log, self.playbooks, Doorbell(None, None), clock=clock, results=lambda: store)
         self.stub = _Stub(self)
         toolbox = Toolbox(
             self.tool, cast(Any, None), _no_credential, store, Resolver(store, self.manifest), scratch, False
@@ -150,7 +147,7 @@ class _Stage:
 
     async def _run(self, command: ClaimedCommand) -> Outcome | None:
         """None for a command that the recording says nothing of: it stays out."""
-        plan = await self.catalog.plan(command.plan)
+        plan = await self.playbooks.plan(command.plan)
         outcome = await self.executor.run(command, plan, _AtOnce())
         return None if outcome.status == "released" else outcome
 
@@ -239,41 +236,13 @@ class _AtOnce(Budget):
         return 0.0
 
 
-@dataclass(frozen=True)
-class _Entry:
-    catalog_id: int
-    path: str
-    version: int
-    hash: str
-    content: str
-
-
-class _Catalog:
+def _catalog_of(recording: Recording, playbook: str | None) -> MemoryCatalog:
     """The playbooks of the recording, each under the path and the version that it had."""
-
-    def __init__(self, recording: Recording, playbook: str | None) -> None:
-        self._entries: list[_Entry] = []
-        self._plans: dict[str, Plan] = {}
-        for found in recording.family():
-            text = playbook if playbook is not None and found is recording else found.playbook
-            plan = load_plan(text)
-            self._plans[plan.hash] = plan
-            self._entries.append(_Entry(len(self._entries) + 1, found.path, found.version, plan.hash, text))
-
-    async def plan(self, hash: str) -> Plan:
-        return self._plans[hash]
-
-    async def get(self, path: str, version: int | None = None) -> _Entry:
-        for entry in self._entries:
-            if entry.path == path and version in (None, entry.version):
-                return entry
-        raise NotFound(f"the recording has no playbook {path}")
-
-    async def by_id(self, catalog_id: int) -> _Entry:
-        return self._entries[catalog_id - 1]
-
-    async def text(self, hash: str) -> str:
-        return next(entry.content for entry in self._entries if entry.hash == hash)
+    catalog = MemoryCatalog()
+    for found in recording.family():
+        text = playbook if playbook is not None and found is recording else found.playbook
+        catalog.register(text, path=found.path, version=found.version)
+    return catalog
 
 
 async def _no_credential(name: str) -> Credential:

@@ -12,9 +12,9 @@ import orjson
 from ..commands.issued_command import Hold, command_of, digest_of
 from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
+from ..ports import EventStore
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
-from ..store.event_store import Lease, Log
-from ..store.loaded_execution import Case
+from ..records import Case, Lease
 from ..telemetry import metrics
 from .plans import Playbooks
 
@@ -25,7 +25,7 @@ MOST_OPENINGS = 64
 
 
 class Dispatch:
-    def __init__(self, log: Log, playbooks: Playbooks) -> None:
+    def __init__(self, log: EventStore, playbooks: Playbooks) -> None:
         self._log = log
         self._playbooks = playbooks
         self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()

@@ -12,10 +12,9 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
+from ..ports import EventStore, LockedExecution
 from ..protocol import ClaimedCommand, Held
-from ..store.event_store import Claimant, Committed, Lease, Log, Part, Unwritable
-from ..store.loaded_execution import Case, Inbox
-from ..store.locked_execution import Locked
+from ..records import Case, Claimant, Committed, Inbox, Lease, Part, Unwritable
 from ..telemetry import metrics
 from .children import again
 from .execution_cache import Cases
@@ -37,7 +36,7 @@ CANCELS = 3
 class Commits:
     def __init__(
         self,
-        log: Log,
+        log: EventStore,
         playbooks: Playbooks,
         payloads: Payloads,
         doorbell: Doorbell,
@@ -259,7 +258,7 @@ class Commits:
     async def drop(self, execution_id: str, at: int, by: Mapping[str, Any] | None) -> bool:
         """Take an execution out of quarantine, and leave it as it ended; `at` in ms. False if it is not there."""
 
-        def part(locked: Locked) -> Part | None:
+        def part(locked: LockedExecution) -> Part | None:
             turn = dropped(locked, at, by)
             return None if turn is None else turn.part()
 
@@ -335,7 +334,7 @@ def _end(case: Case, inbox: Inbox, fact: Event) -> Part | None:
     return None if turn is None else turn.part()
 
 
-def _end_of(locked: Locked, fact: Event) -> Part | None:
+def _end_of(locked: LockedExecution, fact: Event) -> Part | None:
     if locked.case.state.quarantined and locked.quarantined() is None:
         return None
     return _end(locked.case, locked.inbox(), fact)

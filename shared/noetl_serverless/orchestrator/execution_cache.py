@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 import orjson
 
 from ..limits import MIB
-from ..store.event_store import Log
-from ..store.loaded_execution import Case
+from ..ports import EventStore
+from ..records import Case
 
 MOST = 2048
 # of memory that they may take together, by `weight_of`
@@ -26,7 +26,7 @@ CHARACTER_BYTES = 4
 
 
 class Cases:
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: EventStore) -> None:
         self._log = log
         self._kept: OrderedDict[str, Case] = OrderedDict()
         self._weights: dict[str, int] = {}

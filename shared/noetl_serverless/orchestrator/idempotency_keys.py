@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ..store.event_store import Known
+from ..records import Known
 
 
 def names_of(key: str, principal: Mapping[str, Any] | None) -> list[str]:

@@ -11,7 +11,7 @@ from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..playbook.plan import Plan
-from ..ports import ResultStore
+from ..ports import CatalogEntry, EventStore, ResultStore
 from ..protocol import (
     ClaimedCommand,
     ClaimRequest,
@@ -24,15 +24,14 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..store.event_store import Claimant, Dead, Known, Lease, Log, Unwritable
-from ..store.loaded_execution import Quarantined
+from ..records import Claimant, Dead, Known, Lease, Quarantined, Unwritable
 from .claims import Dispatch
 from .commits import Commits
 from .idempotency_keys import names_of, place_of
 from .notifications import Doorbell
 from .older_workers import Elders
 from .payloads import Payloads
-from .plans import Entry, Playbooks
+from .plans import Playbooks
 from .reports import Batch, Reporting
 from .start import Started, as_stored, open_root, replay_of
 from .transition import Turn
@@ -49,7 +48,7 @@ def wall_clock() -> int:
 class Ledger:
     def __init__(
         self,
-        log: Log,
+        log: EventStore,
         playbooks: Playbooks,
         doorbell: Doorbell,
         *,
@@ -98,7 +97,7 @@ class Ledger:
         raise Unavailable("the execution's id was taken; try again")
 
     async def _open(
-        self, entry: Entry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
+        self, entry: CatalogEntry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
     ) -> Started | None:
         """None if its id or its key is taken."""
         plan = await self._playbooks.plan(entry.hash)

@@ -4,37 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Protocol
 
 from ..playbook.plan import Plan
+from ..ports import Catalog, CatalogEntry
 from ..tools.plans import load_plan
 
 MOST = 500
-
-
-class Entry(Protocol):
-    """What the ledger needs of a catalog entry."""
-
-    @property
-    def catalog_id(self) -> int: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def hash(self) -> str: ...
-    @property
-    def content(self) -> str: ...
-
-
-class Catalog(Protocol):
-    """Each raises errors.NotFound."""
-
-    async def get(self, path: str, version: int | None = None) -> Entry: ...
-
-    async def by_id(self, catalog_id: int) -> Entry: ...
-
-    async def text(self, hash: str) -> str: ...
 
 
 class Playbooks:
@@ -44,7 +19,7 @@ class Playbooks:
         self._pools = dict(pools or {})
         self._known: OrderedDict[str, tuple[Plan, str]] = OrderedDict()
 
-    async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> Entry:
+    async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> CatalogEntry:
         """Raises NotFound."""
         if catalog_id is not None:
             return await self._catalog.by_id(int(catalog_id))

@@ -9,14 +9,13 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..errors import Conflict
 from ..playbook.plan import Plan
-from ..store.event_store import still_open
-from ..store.loaded_execution import Case
-from ..store.locked_execution import Locked
-from ..store.projections import project
+from ..ports import LockedExecution
+from ..records import Case
+from ..store.projections import project, still_open
 from .transition import Turn, ending
 
 
-def released(locked: Locked, plan: Plan, at: int) -> Turn:
+def released(locked: LockedExecution, plan: Plan, at: int) -> Turn:
     """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
     which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
     all that was kept stays."""
@@ -38,7 +37,7 @@ def released(locked: Locked, plan: Plan, at: int) -> Turn:
     return turn
 
 
-def dropped(locked: Locked, at: int, by: Mapping[str, Any] | None) -> Turn | None:
+def dropped(locked: LockedExecution, at: int, by: Mapping[str, Any] | None) -> Turn | None:
     """The turn that takes it out of quarantine and leaves it as it ended, when it did, without what was kept; None if
     it is not there."""
     row = locked.quarantined()

@@ -19,9 +19,9 @@ from ..engine.events import Event
 from ..engine.ids import started_at
 from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStoreAway
 from ..limits import PAYLOADS_BYTES
+from ..ports import EventStore
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
-from ..store.event_store import Claimant, Log, Reported, Unwritable
-from ..store.loaded_execution import Case
+from ..records import Case, Claimant, Reported, Unwritable
 from ..telemetry import metrics
 from .children import resolve
 from .claims import Dispatch
@@ -118,7 +118,7 @@ class Batch:
 class Reporting:
     def __init__(
         self,
-        log: Log,
+        log: EventStore,
         playbooks: Playbooks,
         payloads: Payloads,
         commits: Commits,

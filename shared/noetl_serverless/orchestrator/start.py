@@ -18,10 +18,9 @@ from ..errors import Conflict, Fault, InvalidRequest
 from ..limits import INLINE_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, stored
+from ..ports import CatalogEntry
 from ..prices import budget_of
-from ..store.event_store import Known
-from ..store.loaded_execution import Case
-from .plans import Entry
+from ..records import Case, Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Opening:
 
 
 def open_root(
-    entry: Entry,
+    entry: CatalogEntry,
     plan: Plan,
     payload: Mapping[str, Any],
     at: int,

@@ -16,8 +16,8 @@ from ..engine.evolve import evolve
 from ..engine.state import State
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
-from ..store.event_store import Part
-from ..store.loaded_execution import Case, as_kept
+from ..records import Case, Part
+from ..store.loaded_execution import as_kept
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
 SNAPSHOT_EVERY = 32

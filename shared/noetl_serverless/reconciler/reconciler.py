@@ -12,8 +12,8 @@ from typing import TypeVar
 from ..errors import Busy, Problem, ResultStoreAway, Unavailable
 from ..orchestrator.notifications import Doorbell
 from ..orchestrator.orchestrator import Ledger
-from ..ports import KeyValue
-from ..store.event_store import BEGINNING, Dead, Log, Timer
+from ..ports import EventStore, KeyValue
+from ..records import EPOCH, Dead, Timer
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
 from .outages import Outages
@@ -36,7 +36,7 @@ KEEP_RUNS = timedelta(days=90)
 class Reconciler:
     def __init__(
         self,
-        log: Log,
+        log: EventStore,
         ledger: Ledger,
         schedules: Schedules,
         doorbell: Doorbell,
@@ -57,7 +57,7 @@ class Reconciler:
         self._housekept: float | None = None
         # where a pass that found more than it may do goes on the next time
         self._lagging_after = "0"
-        self._due_after = BEGINNING
+        self._due_after = EPOCH
         self._outages = Outages(now, notes)
 
     async def reconcile(self) -> dict[str, int]:
@@ -161,7 +161,7 @@ class Reconciler:
 
     async def _fire_timers(self) -> int:
         found = await self._log.due(LIMIT, self._due_after)
-        self._due_after = found[-1].due_at if len(found) == LIMIT else BEGINNING
+        self._due_after = found[-1].due_at if len(found) == LIMIT else EPOCH
         return await self._each("fire_timer", found, self._fire)
 
     async def _fire(self, timer: Timer) -> int:

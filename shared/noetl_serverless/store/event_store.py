@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -14,151 +13,32 @@ from pg8000.exceptions import DatabaseError
 
 from .. import limits
 from ..engine.events import Event
-from ..engine.state import State
-from ..engine.upcast import STATE_VERSION
-from ..limits import WEIGHT
+from ..ports import EventStore, LockedExecution
 from ..protocol import CommandKey, Held
+from ..records import (
+    EPOCH,
+    Case,
+    Claimant,
+    Committed,
+    Dead,
+    Inbox,
+    Known,
+    Lease,
+    Part,
+    Pulse,
+    Quarantined,
+    Reported,
+    Timer,
+    Unwritable,
+)
 from .connection import Connection, Database, sqlstate
-from .loaded_execution import Case, Inbox, Quarantined, case_of, event_of, inbox_of
-from .locked_execution import Locked, lock
-from .projections import Rows, project
+from .loaded_execution import case_of, event_of, inbox_of
+from .locked_execution import lock
+from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
 
 # of the rows of a commit, as JSON
 ROWS_AT_ONCE = 1000
-BEGINNING = datetime.fromtimestamp(0, UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Claimant:
-    """The worker that is to hold what a commit issues, `room` commands at most; `lease` in seconds. With `turn`, one
-    more is for whoever's turn it is once that is committed."""
-
-    worker: str
-    pool: str
-    lease: float
-    room: int
-    turn: bool = False
-
-
-@dataclass(slots=True)
-class Part:
-    """What one execution's commit writes. `expect` is the head it was decided on; None opens the execution."""
-
-    case: Case
-    events: list[Event]
-    expect: int | None
-    row: dict[str, Any] | None = None
-    closes: list[tuple[str, int]] = field(default_factory=list)
-    # who must hold what it closes; None for a timer
-    worker: str | None = None
-    refs: list[dict[str, Any]] = field(default_factory=list)
-    # facts that were taken from the inbox
-    taken: list[int] = field(default_factory=list)
-    # facts for other executions: {id, type, step, generation, at, payload}
-    appends: list[dict[str, Any]] = field(default_factory=list)
-    # when the execution came to its end, in ms
-    ended_at: int | None = None
-    # step -> the pool that runs it
-    pool: Callable[[str], str] | None = None
-    weight: int = WEIGHT
-    # into quarantine: {seq, at, error, facts}, to which the inbox is added; out of it, back into the inbox: {}
-    quarantined: dict[str, Any] | None = None
-    # rows of commands that are to be out again, beside those that its events issue
-    again: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def snapshots(self) -> bool:
-        """Whether the state is written with it."""
-        return self.case.snapshot == self.case.head
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A command's end, to be appended without its decision."""
-
-    execution_id: str
-    event: Event
-    fence: int
-    worker: str
-    refs: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A claimed command; `lease_until` is RFC 3339, `seq` that of the event it was issued by."""
-
-    execution_id: str
-    command_id: str
-    fence: int
-    lease_until: str
-    delivery: int
-    seq: int
-    step: str
-    generation: int
-    # the payload of that event, and for a frame that of its loop's opening, unless the caller has it already
-    order: dict[str, Any] | None = None
-    opening: dict[str, Any] | None = None
-    # the leases that ran out before: [{worker, delivery, claimed_at, lease_until}], instants in ms
-    lost: list[dict[str, Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    good: frozenset[str]
-    claimed: list[Lease]
-    # commands that wait for a worker: (pool, key)
-    waiting: list[tuple[str, CommandKey]]
-    # executions that have a new fact in their inbox
-    appended: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an idempotency key has started, the hash of the request, and who sent it, if that is known."""
-
-    execution_id: str
-    version: int
-    request_hash: str | None
-    principal: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """A command that was delivered too often and never came back."""
-
-    execution_id: str
-    command_id: str
-    fence: int
-    worker: str | None
-    deliveries: int
-    step: str
-    generation: int
-    kind: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    execution_id: str
-    name: str
-    step: str
-    generation: int
-    due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    expired: bool
-    waiting: bool
-    due: bool
-    lagging: bool
-    scheduled: bool
-    chores: bool
-
-
-class Unwritable(Exception):
-    """What is to be committed holds something that cannot be stored: it will not be better the next time."""
 
 
 # data that does not fit its column, a broken constraint, a row or an index entry that is too large
@@ -178,7 +58,7 @@ def _writing() -> Iterator[None]:
         raise Unwritable(f"PostgreSQL error {state}" if state else str(error)) from error
 
 
-class Log:
+class PostgresEventStore(EventStore):
     def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
         self._database = database
         self._pool = pool
@@ -225,13 +105,13 @@ class Log:
         Unwritable if one of them cannot be stored; then none is."""
         rows = self._project(parts)
         if claimant is not None:
-            _claim(rows.commands, claimant)
+            claim_issued(rows.commands, claimant)
         with _writing():
             answer = (await self._database.run(self._sql["commit"], **_params(parts, rows)))[0][0]
         return _committed(answer, rows.commands, parts)
 
     async def exclusively(
-        self, execution_id: str, decide: Callable[[Locked], Part | None]
+        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
     ) -> tuple[Part, Committed] | None:
         """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
         it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
@@ -319,7 +199,7 @@ class Log:
         """What there is to do; commands count as waiting after `age` seconds."""
         return Pulse(**(await self._database.rows(self._sql["pulse"], age=age))[0])
 
-    async def due(self, limit: int, after: datetime = BEGINNING) -> list[Timer]:
+    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
         """The timers whose time has come, those due first in front, from `after` on."""
         return [Timer(*row) for row in await self._database.run(self._sql["due"], limit=limit, after=after)]
 
@@ -382,42 +262,6 @@ def _row(execution_id: str, event: Event) -> dict[str, Any]:
         "at": event.at,
         "payload": event.payload,
     }
-
-
-def execution_row(part: Part) -> dict[str, Any]:
-    """The row of `execution` that a part writes."""
-    state = part.case.state
-    row: dict[str, Any] = {
-        "id": part.case.execution_id,
-        "expect": part.expect,
-        "head": part.case.head,
-        "status": state.status.upper(),
-        "finished": len(state.outcomes),
-    }
-    if part.snapshots:
-        row["state"] = state.snapshot()
-        row["state_version"] = STATE_VERSION
-    if part.row is not None:
-        row["row"] = part.row
-    if state.ended:
-        outcome = state.outcomes.get(state.last or "", {})
-        row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
-        row["error"] = state.error
-        row["ended"] = part.ended_at
-    return row
-
-
-def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
-    """Without those that the same commit already saw the end of."""
-    return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
-
-
-def _claim(commands: list[dict[str, Any]], claimant: Claimant) -> None:
-    room = claimant.room
-    for row in commands:
-        if room > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
-            row.update(status="claimed", worker=claimant.worker, lease=claimant.lease)
-            room -= 1
 
 
 def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Sequence[Part]) -> Committed:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from ..engine import events as e
@@ -12,64 +11,8 @@ from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
-from ..engine.upcast import STATES, UPCASTERS, NewerSchema
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An execution as loaded: who it is, how it stands, and how far its log has come."""
-
-    execution_id: str
-    catalog_id: str
-    path: str
-    version: int
-    plan_hash: str
-    parent: dict[str, Any] | None
-    depth: int
-    # the last seq of the log, and that of the state as it is stored
-    head: int
-    snapshot: int
-    state: State
-    # who or what started it
-    principal: dict[str, Any] | None = None
-    # why its state could not be made of what is stored: `state` then says no more than who it is
-    broken: Exception | None = None
-
-    @property
-    def newer(self) -> bool:
-        """Whether a newer release has written what this one cannot read: it is left to that one."""
-        return isinstance(self.broken, NewerSchema)
-
-    def after(self, state: State, head: int, snapshot: int) -> Case:
-        """The same execution, further on."""
-        return Case(
-            self.execution_id,
-            self.catalog_id,
-            self.path,
-            self.version,
-            self.plan_hash,
-            self.parent,
-            self.depth,
-            head,
-            snapshot,
-            state,
-            self.principal,
-            self.broken,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """An execution that could not be decided about; `facts` as `Part.quarantined` has them, none of them in a list."""
-
-    execution_id: str
-    path: str
-    version: int
-    seq: int
-    at: datetime
-    error: dict[str, Any]
-    fact_count: int
-    facts: list[dict[str, Any]] = field(default_factory=list)
+from ..engine.upcast import STATES, UPCASTERS
+from ..records import Case, Inbox
 
 
 def case_of(row: Sequence[Any]) -> Case:
@@ -118,15 +61,6 @@ def as_kept(fact: Event) -> dict[str, Any]:
         "at": fact.at,
         "payload": fact.payload,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Inbox:
-    """The first facts that have no place in the log yet, each with what `Part.taken` names it by; `more`: whether
-    others wait behind them."""
-
-    facts: list[tuple[int, Event]]
-    more: bool = False
 
 
 def inbox_of(rows: Sequence[Sequence[Any]]) -> Inbox:

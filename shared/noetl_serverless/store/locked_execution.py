@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from .. import limits
 from ..engine.events import Event
+from ..ports import LockedExecution
+from ..records import Case, Inbox, Quarantined
 from .connection import Connection
-from .loaded_execution import Case, Inbox, Quarantined, case_of, inbox_of
+from .loaded_execution import case_of, inbox_of
 
 
-class Locked(Protocol):
-    @property
-    def case(self) -> Case: ...
-
-    def inbox(self) -> Inbox:
-        """As `Log.inbox`."""
-
-    def quarantined(self) -> Quarantined | None: ...
-
-    def issued(self) -> list[Event]:
-        """What the rows of all commands and timers that are out are made of: see `projections.project`."""
-
-    def ended_children(self) -> list[Case]:
-        """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
-
-    def running_children(self) -> list[str]:
-        """Of all that it has started, those that have not ended."""
-
-
-def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> Locked | None:
+def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> LockedExecution | None:
     """None if there is no such execution. `sql`: the statements of the log."""
     connection.run(sql["lock"], id=int(execution_id))
     found = connection.run(sql["load"], ids=[int(execution_id)])

@@ -8,7 +8,10 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.state import State
+from ..engine.upcast import STATE_VERSION
 from ..limits import WEIGHT
+from ..records import Claimant, Part
 from .shares import playbook_of
 
 
@@ -81,3 +84,39 @@ def _command(
 
 def _loop(execution_id: str, event: Event) -> dict[str, Any]:
     return {"id": execution_id, "step": event.step, "generation": event.generation, "seq": event.seq}
+
+
+def execution_row(part: Part) -> dict[str, Any]:
+    """The row of `execution` that a part writes."""
+    state = part.case.state
+    row: dict[str, Any] = {
+        "id": part.case.execution_id,
+        "expect": part.expect,
+        "head": part.case.head,
+        "status": state.status.upper(),
+        "finished": len(state.outcomes),
+    }
+    if part.snapshots:
+        row["state"] = state.snapshot()
+        row["state_version"] = STATE_VERSION
+    if part.row is not None:
+        row["row"] = part.row
+    if state.ended:
+        outcome = state.outcomes.get(state.last or "", {})
+        row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
+        row["error"] = state.error
+        row["ended"] = part.ended_at
+    return row
+
+
+def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
+    """Without those that the same commit already saw the end of."""
+    return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
+
+
+def claim_issued(commands: list[dict[str, Any]], claimant: Claimant) -> None:
+    room = claimant.room
+    for row in commands:
+        if room > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
+            row.update(status="claimed", worker=claimant.worker, lease=claimant.lease)
+            room -= 1

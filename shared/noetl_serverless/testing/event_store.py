@@ -19,26 +19,26 @@ from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
+from ..ports import EventStore, LockedExecution
 from ..protocol import CommandKey, Held
-from ..store.event_store import (
-    BEGINNING,
+from ..records import (
+    EPOCH,
+    Case,
     Claimant,
     Committed,
     Dead,
+    Inbox,
     Known,
     Lease,
     Part,
     Pulse,
+    Quarantined,
     Reported,
     Timer,
     Unwritable,
-    _claim,
-    execution_row,
-    still_open,
 )
-from ..store.loaded_execution import Case, Inbox, Quarantined, as_kept, unread
-from ..store.locked_execution import Locked
-from ..store.projections import Rows, project
+from ..store.loaded_execution import as_kept, unread
+from ..store.projections import Rows, claim_issued, execution_row, project, still_open
 from .fair_claims import Key, Queue, Turns
 
 # of the leases of a command that ran out
@@ -105,7 +105,7 @@ class Prepared:
         return self.part.case.execution_id
 
 
-class MemoryLog:
+class MemoryEventStore(EventStore):
     """`clock` gives seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float], pool: Callable[[str], str] = lambda step: "shared") -> None:
@@ -157,10 +157,10 @@ class MemoryLog:
         }
 
     async def exclusively(
-        self, execution_id: str, decide: Callable[[Locked], Part | None]
+        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
     ) -> tuple[Part, Committed] | None:
         execution = self.executions.get(execution_id)
-        part = decide(LockedMemory(self, execution)) if execution else None
+        part = decide(_LockedInMemory(self, execution)) if execution else None
         return None if part is None else (part, await self.commit([part]))
 
     async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
@@ -170,7 +170,7 @@ class MemoryLog:
             raise Unwritable(str(error)) from error
         commands = [row for each in prepared for row in each.rows.commands]
         if claimant is not None:
-            _claim(commands, claimant)
+            claim_issued(commands, claimant)
         good = {part.case.execution_id for part in parts if part.row is None and self._may(part)}
         good |= self._openings(parts, good)
         writing = [each for each in prepared if each.id in good]
@@ -277,7 +277,7 @@ class MemoryLog:
             {row.row["pool"] for row in self.commands.values() if row.status == "pending" and row.issued_at < latest}
         )
 
-    async def due(self, limit: int, after: datetime = BEGINNING) -> list[Timer]:
+    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
         now, since = self._clock() * 1000, after.timestamp() * 1000
         rows = [row.row for row in self.commands.values() if row.status == "timer" and since <= row.row["due"] <= now]
         return [
@@ -557,10 +557,10 @@ def _first(inbox: Mapping[int, Event]) -> Inbox:
     return Inbox(facts)
 
 
-class LockedMemory:
+class _LockedInMemory:
     """An execution while a call is under way: nobody else does anything then."""
 
-    def __init__(self, log: MemoryLog, execution: Execution) -> None:
+    def __init__(self, log: MemoryEventStore, execution: Execution) -> None:
         self.case = log._case(execution)
         self._log = log
         self._execution = execution

@@ -20,7 +20,7 @@ from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.worker import Worker
@@ -31,7 +31,7 @@ class Studio:
 
     def __init__(self, scratch: Path, processes: int = 2, at_once: int = 16, workers: int = 1) -> None:
         self.catalog = Catalog()
-        self.log = MemoryLog(time.time)
+        self.log = MemoryEventStore(time.time)
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         log: Any = self.log
@@ -66,7 +66,7 @@ class Studio:
 
     async def recording(self, id: str) -> Recording:
         execution = self.log.executions[id]
-        entry = next(entry for entry in self.catalog.found.values() if entry.hash == execution.case.plan_hash)
+        entry = next(entry for entry in self.catalog.entries if entry.hash == execution.case.plan_hash)
         refs = [ref for ref in self.log.refs.values() if ref["execution_id"] == id]
         children = [child for child, other in self.log.executions.items() if other.parent_id == id]
         return Recording(

@@ -31,11 +31,12 @@ from noetl_serverless.protocol import (
     ReportResponse,
 )
 from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.records import Claimant, Committed, Part
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog, Document
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Claimant, Committed, Log, Part
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.plans import load_plan
@@ -49,7 +50,7 @@ MAX_DELIVERIES = 5
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n"
 
 
-class BusyLog(Log):
+class BusyLog(PostgresEventStore):
     """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them."""
 
     def __init__(self, database: Database) -> None:

@@ -10,7 +10,7 @@ from tests.integration.concurrency.bed import Bed
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.protocol import CommandKey
-from noetl_serverless.store.event_store import Claimant, Lease
+from noetl_serverless.records import Claimant, Lease
 
 WIDE = """
 workflow:

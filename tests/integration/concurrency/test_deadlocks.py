@@ -20,8 +20,8 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.protocol import ClaimedCommand, Held
+from noetl_serverless.records import Reported
 from noetl_serverless.store.connection import Connection, Database
-from noetl_serverless.store.event_store import Reported
 
 # in the heap the last key comes first
 FORK = """

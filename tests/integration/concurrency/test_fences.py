@@ -11,7 +11,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import ClaimedCommand
-from noetl_serverless.store.event_store import Reported
+from noetl_serverless.records import Reported
 
 PAY = """
 workflow:

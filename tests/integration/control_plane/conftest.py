@@ -23,7 +23,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
 
 TOKEN_KEY = "k" * 32
@@ -125,7 +125,9 @@ def app(database: Database, wakeups: Wakeups, results_url: str) -> Starlette:
     catalog = Catalog(database)
     results = FsspecResultStore(results_url)
     bell = Doorbell(None, None)
-    ledger = Ledger(Log(database), Playbooks(catalog), bell, on_commit=wakeups.wake, results=lambda: results)
+    ledger = Ledger(
+        PostgresEventStore(database), Playbooks(catalog), bell, on_commit=wakeups.wake, results=lambda: results
+    )
     return create_app(
         replace(SETTINGS, result_url=results_url), database=database, ledger=ledger, catalog=catalog, wakeups=wakeups
     )

@@ -13,7 +13,7 @@ from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
 
 MADE = "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'noetl.event'::regclass"
@@ -31,7 +31,7 @@ async def test_a_pass_makes_the_partitions_of_this_month_and_the_next(database: 
     wanted = await names(database, THIS_AND_NEXT)
     for name in wanted:
         await database.run(f"DROP TABLE noetl.{name}")
-    log, doorbell = Log(database), Doorbell(None, None)
+    log, doorbell = PostgresEventStore(database), Doorbell(None, None)
     ledger = Ledger(log, Playbooks(Catalog(database)), doorbell)
     await Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=5).reconcile()
     assert await names(database, MADE) >= wanted

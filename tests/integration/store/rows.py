@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from noetl_serverless.store.connection import Database
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 Tables = dict[str, dict[str, bytes]]
 
@@ -66,7 +66,7 @@ async def stored(database: Database, fences: Mapping[int, int]) -> Tables:
     return _tables(rows)
 
 
-def remembered(log: MemoryLog, now: float) -> Tables:
+def remembered(log: MemoryEventStore, now: float) -> Tables:
     return _tables([*_executions(log), *_commands(log, now), *_refs(log), *_quarantined(log)])
 
 
@@ -87,7 +87,7 @@ def _tables(rows: Iterable[tuple[str, str, Any]]) -> Tables:
     return tables
 
 
-def _executions(log: MemoryLog) -> Iterable[tuple[str, str, Any]]:
+def _executions(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
     for id, kept in log.executions.items():
         case = kept.case
         yield (
@@ -132,7 +132,7 @@ def _fact(event: Any) -> dict[str, Any]:
     return {name: getattr(event, name) for name in names}
 
 
-def _commands(log: MemoryLog, now: float) -> Iterable[tuple[str, str, Any]]:
+def _commands(log: MemoryEventStore, now: float) -> Iterable[tuple[str, str, Any]]:
     instants = sorted({kept.issued_at for kept in log.commands.values()})
     for (id, command), kept in log.commands.items():
         names = ("step", "generation", "kind", "attempt", "pool", "playbook", "weight")
@@ -154,12 +154,12 @@ def _commands(log: MemoryLog, now: float) -> Iterable[tuple[str, str, Any]]:
         )
 
 
-def _refs(log: MemoryLog) -> Iterable[tuple[str, str, Any]]:
+def _refs(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
     names = ("ref", "step", "store", "bytes", "sha256", "content_type", "scope")
     for (id, key), ref in log.refs.items():
         yield "result_ref", f"{id}/{key}", {name: ref[name] for name in names}
 
 
-def _quarantined(log: MemoryLog) -> Iterable[tuple[str, str, Any]]:
+def _quarantined(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
     for id, row in log.quarantine.items():
         yield "quarantine", id, {name: row[name] for name in ("seq", "at", "error", "facts")}

@@ -17,11 +17,12 @@ from noetl_serverless.orchestrator.start import open_child, open_root
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
+from noetl_serverless.records import Claimant, Committed, Inbox, Known, Part, Reported
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Claimant, Committed, Known, Log, Part, Reported
-from noetl_serverless.store.loaded_execution import Inbox
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 TEXT = """
 apiVersion: noetl.io/v2
@@ -44,24 +45,23 @@ WORKER = Claimant("w-1", "shared", 30.0, 10)
 NOW = time.time_ns() // 1_000_000
 
 
-class Entry:
-    catalog_id, path, version, hash, content = 5, "t/t", 1, PLAN.hash, TEXT
+ENTRY = MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT)
 
 
 @pytest.fixture(params=["postgres", "memory"])
 async def log(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "memory":
-        yield MemoryLog(time.time)
+        yield MemoryEventStore(time.time)
         return
     url = request.getfixturevalue("postgres_url")
     migrate(url)
     database = Database(url)
-    yield Log(database)
+    yield PostgresEventStore(database)
     await database.close()
 
 
 async def begin(log: Any, key: str | None = None, payload: dict[str, Any] | None = None) -> Turn:
-    opening = open_root(Entry(), PLAN, payload or {}, NOW, key)  # type: ignore[arg-type]
+    opening = open_root(ENTRY, PLAN, payload or {}, NOW, key)
     turn = Turn(opening.case, PLAN)
     turn.take(opening.fact)
     committed = await log.commit([turn.part(opening.row)])
@@ -274,7 +274,7 @@ async def test_a_lease_brings_the_payload_its_command_was_issued_with(log: Any) 
 
 async def test_a_frames_lease_brings_its_loops_opening(log: Any) -> None:
     plan = load_plan(LOOP)
-    opening = open_root(Entry(), plan, {}, NOW, None)  # type: ignore[arg-type]
+    opening = open_root(ENTRY, plan, {}, NOW, None)
     turn = Turn(opening.case, plan)
     turn.take(opening.fact)
     await log.commit([turn.part(opening.row)])
@@ -286,7 +286,7 @@ async def test_a_frames_lease_brings_its_loops_opening(log: Any) -> None:
 
 async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:
     turn = await begin(log, key="k")
-    opening = open_root(Entry(), PLAN, {}, NOW, "k")  # type: ignore[arg-type]
+    opening = open_root(ENTRY, PLAN, {}, NOW, "k")
     again = Turn(opening.case, PLAN)
     again.take(opening.fact)
     assert not (await log.commit([again.part(opening.row)])).good

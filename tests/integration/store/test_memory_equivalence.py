@@ -27,10 +27,12 @@ from noetl_serverless.orchestrator.start import open_child, open_root
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
+from noetl_serverless.records import Claimant, Lease, Part, Reported, Unwritable
 from noetl_serverless.store.connection import Database, connect
-from noetl_serverless.store.event_store import Claimant, Lease, Log, Part, Reported, Unwritable
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 TEXT = """
 apiVersion: noetl.io/v2
@@ -83,8 +85,7 @@ ODD: list[Any] = [
 UNSTORABLE: list[Any] = [2**64, "\ud800", b"x", {1: 2}, object()]
 
 
-class Entry:
-    catalog_id, path, version, hash, content = 5, "t/t", 1, PLAN.hash, TEXT
+ENTRY = MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT)
 
 
 @dataclass
@@ -108,8 +109,8 @@ class Story:
     def __init__(self, database: Database, seed: int) -> None:
         self.chance = Random(seed)
         self.database = database
-        self.sql = Log(database)
-        self.memory = MemoryLog(time.time)
+        self.sql = PostgresEventStore(database)
+        self.memory = MemoryEventStore(time.time)
         self.told: list[str] = []
         self.ids: list[str] = []
         self.keys: list[str] = []
@@ -326,7 +327,7 @@ class Story:
 
     def opening(self, key: str | None) -> Part:
         payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
-        opening = open_root(Entry(), PLAN, payload, _now(), key, {"kind": "user", "name": "é"})  # type: ignore[arg-type]
+        opening = open_root(ENTRY, PLAN, payload, _now(), key, {"kind": "user", "name": "é"})
         turn = Turn(opening.case, PLAN)
         turn.take(opening.fact)
         return turn.part(opening.row)

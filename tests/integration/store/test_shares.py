@@ -13,10 +13,12 @@ from noetl_serverless.orchestrator.start import open_root
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.records import Claimant, Part
 from noetl_serverless.store.connection import Connection, Database
-from noetl_serverless.store.event_store import Claimant, Log, Part
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.shares import CIRCLE, Waiting, shares
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 SHARES = """
     SELECT noetl.shares(
@@ -172,10 +174,8 @@ def test_shares_are_the_same_in_memory(connection: Connection) -> None:
 
 
 def opening(plan: Plan, playbook: str) -> Part:
-    class Entry:
-        catalog_id, path, version, hash, content = 5, playbook, 1, plan.hash, ""
-
-    begun = open_root(Entry(), plan, {}, time.time_ns() // 1_000_000, None)
+    entry = MemoryCatalogEntry(catalog_id=5, path=playbook, version=1, hash=plan.hash, content="")
+    begun = open_root(entry, plan, {}, time.time_ns() // 1_000_000, None)
     turn = Turn(begun.case, plan)
     turn.take(begun.fact)
     return turn.part(begun.row)
@@ -184,7 +184,7 @@ def opening(plan: Plan, playbook: str) -> Part:
 @pytest.mark.parametrize("seed", range(6))
 async def test_sweeps_take_the_same_in_memory(database: Database, seed: int) -> None:
     chance = Random(seed)
-    sql, memory = Log(database), MemoryLog(time.time)
+    sql, memory = PostgresEventStore(database), MemoryEventStore(time.time)
     some = chance.sample((1, 3, 10, 40, 100), 1 + seed % 3)
     for _ in range(chance.randint(3, 12)):
         text = PLAYBOOK.format(weight=chance.choice(some), items=chance.choice((1, 2, 30)))

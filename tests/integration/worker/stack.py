@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -20,46 +19,25 @@ from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, R
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
+from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.client import Answer
 from noetl_serverless.worker.worker import Worker
 
 
-@dataclass
-class Entry:
-    catalog_id: int
-    path: str
-    version: int
-    hash: str
-    content: str
-
-
-@dataclass
-class Catalog:
-    found: dict[str, Entry] = field(default_factory=dict)
-
-    def add(self, path: str, body: str) -> None:
-        text = f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(body)}"
-        self.found[path] = Entry(len(self.found) + 1, path, 1, load_plan(text).hash, text)
-
-    async def get(self, path: str, version: int | None = None) -> Entry:
-        if path not in self.found:
-            raise NotFound(f"there is no playbook {path}")
-        return self.found[path]
-
-    async def by_id(self, catalog_id: int) -> Entry:
-        return next(entry for entry in self.found.values() if entry.catalog_id == catalog_id)
-
-    async def text(self, hash: str) -> str:
-        return next(entry.content for entry in self.found.values() if entry.hash == hash)
+class Catalog(MemoryCatalog):
+    def add(self, path: str, body: str) -> MemoryCatalogEntry:
+        return self.register(
+            f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(body)}"
+        )
 
 
 class Direct:
     """The control plane without HTTP, but with everything put into JSON and back."""
 
-    def __init__(self, ledger: Ledger, log: MemoryLog) -> None:
+    def __init__(self, ledger: Ledger, log: MemoryEventStore) -> None:
         self.ledger = ledger
         self.log = log
         self.reports: list[ReportRequest] = []
@@ -115,7 +93,7 @@ class Stack:
         self.scratch = scratch
         self.load = load
         self.catalog = Catalog()
-        self.log = MemoryLog(time.time)
+        self.log = MemoryEventStore(time.time)
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")

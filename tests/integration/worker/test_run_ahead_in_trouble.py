@@ -95,8 +95,8 @@ async def test_a_control_plane_that_decides_otherwise_is_obeyed(stack: Stack, to
       - {step: right, tool: {kind: python, code: "", input: {n: 1}}, next: {arcs: [{step: end}]}}
       - {step: end, tool: {kind: python, code: "", input: {n: 1}}}
     """
-    stack.catalog.add("t/other", pipelined(body.replace("WHERE", "left")))
-    left = stack.worker.plans._compile(stack.catalog.found["t/other"].content)
+    other = stack.catalog.add("t/other", pipelined(body.replace("WHERE", "left")))
+    left = stack.worker.plans._compile(other.content)
     stack.worker.plans._compile = lambda text: left if "path: t/t" in text else None  # type: ignore[assignment, return-value]
     state = await stack.run(pipelined(body.replace("WHERE", "right")))
 
@@ -117,8 +117,8 @@ async def test_a_step_that_was_issued_with_something_else_is_run_again_with_that
       - {step: b, tool: {kind: python, code: "", input: {n: "{{ ctx.x }}"}}, next: {arcs: [{step: c}]}}
       - {step: c, tool: {kind: python, code: "", input: {n: "{{ b.n }}"}}}
     """
-    stack.catalog.add("t/other", pipelined(body.replace("FIX", "100")))
-    wrong = stack.worker.plans._compile(stack.catalog.found["t/other"].content)
+    other = stack.catalog.add("t/other", pipelined(body.replace("FIX", "100")))
+    wrong = stack.worker.plans._compile(other.content)
     stack.worker.plans._compile = lambda text: wrong  # type: ignore[assignment]
     state = await stack.run(pipelined(body.replace("FIX", "0")))
 

@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator.notifications import Doorbell
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
-from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 
-@dataclass
-class Entry:
-    catalog_id: int
-    path: str
-    version: int
-    hash: str
-    content: str
-
-
-@dataclass
-class Catalog:
-    """Playbooks by path, one version each."""
-
-    found: dict[str, Entry] = field(default_factory=dict)
-
+class Catalog(MemoryCatalog):
     def add(self, path: str, workflow: str, head: str = "") -> None:
         text = f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(head)}"
-        text += "workflow:\n" + dedent(workflow)
-        self.found[path] = Entry(len(self.found) + 1, path, 1, load_plan(text).hash, text)
+        self.register(text + "workflow:\n" + dedent(workflow))
 
-    async def get(self, path: str, version: int | None = None) -> Entry:
-        if path not in self.found or version not in (None, 1):
-            raise NotFound(f"there is no playbook {path}")
-        return self.found[path]
-
-    async def by_id(self, catalog_id: int) -> Entry:
-        return next(entry for entry in self.found.values() if entry.catalog_id == catalog_id)
-
-    async def text(self, hash: str) -> str:
-        return next(entry.content for entry in self.found.values() if entry.hash == hash)
+    @property
+    def found(self) -> dict[str, MemoryCatalogEntry]:
+        """The latest version of each playbook, by path."""
+        return {entry.path: entry for entry in self.entries}
 
 
 class Bell:
@@ -71,7 +48,7 @@ class Engine:
         self.results = results
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
-        self.log = log or MemoryLog(lambda: self.seconds)
+        self.log = log or MemoryEventStore(lambda: self.seconds)
         self.bell = Bell()
         self.doorbell = Doorbell(self.bell, self.bell, background=False)  # type: ignore[arg-type]
         self.ledger = self.another()
@@ -127,5 +104,5 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     url = request.getfixturevalue("postgres_url")
     migrate(url)
     database = Database(url)
-    yield Engine(Log(database))
+    yield Engine(PostgresEventStore(database))
     await database.close()

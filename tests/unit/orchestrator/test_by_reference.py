@@ -12,8 +12,8 @@ from tests.unit.orchestrator.test_payloads import Store, call_key
 from noetl_serverless.engine.state import OF_CTX
 from noetl_serverless.errors import Busy
 from noetl_serverless.limits import ANSWER_BYTES
+from noetl_serverless.records import Committed
 from noetl_serverless.results.offload import externalise
-from noetl_serverless.store.event_store import Committed
 
 WORKFLOW = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}

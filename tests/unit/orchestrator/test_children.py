@@ -46,7 +46,7 @@ async def test_a_version_that_there_is_not_is_an_error_of_the_step(engine: Engin
     assert fact.payload["error"] == {
         "kind": "playbook",
         "code": "child.not_found",
-        "message": "there is no playbook t/child",
+        "message": f"the catalog has no t/child version {version}",
         "retryable": False,
     }
 

@@ -14,7 +14,7 @@ from noetl_serverless.orchestrator import commits
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import ClaimRequest
-from noetl_serverless.store.event_store import Committed, Part
+from noetl_serverless.records import Committed, Part
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome

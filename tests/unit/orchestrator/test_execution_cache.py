@@ -12,7 +12,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.limits import WORKLOAD_BYTES
 from noetl_serverless.orchestrator import execution_cache as kept_cases
 from noetl_serverless.orchestrator.execution_cache import Cases, weight_of
-from noetl_serverless.store.loaded_execution import Case
+from noetl_serverless.records import Case
 
 
 def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> Case:

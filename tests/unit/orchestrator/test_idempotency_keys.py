@@ -10,7 +10,7 @@ from tests.unit.orchestrator.conftest import Engine
 from tests.unit.orchestrator.quarantined import CHILD
 
 from noetl_serverless.errors import Conflict
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 ALICE, BOB = {"kind": "user", "name": "alice"}, {"kind": "user", "name": "bob"}
 
@@ -26,7 +26,7 @@ async def start(engine: Engine, principal: Any, n: int = 1) -> str:
 
 
 async def forget(engine: Engine, id: str) -> None:
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         del engine.log.executions[id]
     else:
         await engine.log._database.run("DELETE FROM noetl.execution WHERE execution_id = :id", id=int(id))

@@ -16,6 +16,7 @@ from noetl_serverless.store.connection import Connection
 from noetl_serverless.store.event_store import _params
 from noetl_serverless.store.projections import project
 from noetl_serverless.store.queries import load
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 TURNS = 4000
 TEXT = f"""
@@ -34,8 +35,7 @@ workflow:
 PLAN = load_plan(TEXT)
 
 
-class Entry:
-    catalog_id, path, version, hash, content = 5, "t/t", 1, PLAN.hash, TEXT
+ENTRY = MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, int, int]:
 
 
 def test_a_decision_of_many_events_holds_each_once_and_is_written_and_sent_in_one_copy() -> None:
-    opening = open_root(Entry(), PLAN, {}, 1_800_000_000_000, None)  # type: ignore[arg-type]
+    opening = open_root(ENTRY, PLAN, {}, 1_800_000_000_000, None)
 
     def decided() -> Turn:
         turn = Turn(opening.case, PLAN)

@@ -10,7 +10,7 @@ from tests.unit.orchestrator.quarantined import CHAIN, CHILD, status, types, wor
 
 from noetl_serverless.errors import Busy
 from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 NEWER = 99
 
@@ -22,7 +22,7 @@ def engine(either: Engine) -> Engine:
 
 async def of_form(engine: Engine, id: str, form: int) -> Ledger:
     """Another instance, which finds the state in this version."""
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         engine.log.executions[id].form = form
     else:
         sql = "UPDATE noetl.execution SET state_version = CAST(:form AS smallint) WHERE execution_id = :id"

@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
-from noetl_serverless.store.event_store import Committed
+from noetl_serverless.records import Committed
 
 CHAIN = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}

@@ -21,8 +21,8 @@ from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import LONGEST_WAIT
 from noetl_serverless.orchestrator.start import begins_with
 from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.records import Committed, Reported
 from noetl_serverless.results.offload import externalise
-from noetl_serverless.store.event_store import Committed, Reported
 
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
 LOOP = """

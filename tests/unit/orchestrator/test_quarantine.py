@@ -28,7 +28,7 @@ from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
 from noetl_serverless.orchestrator import children, reports
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.telemetry import metrics
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 FORK = """
 - {step: first, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}}
@@ -44,7 +44,7 @@ def engine(either: Engine) -> Engine:
 
 async def weights(engine: Engine) -> list[int]:
     """Of all commands that are out."""
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         return [row.row["weight"] for row in engine.log.commands.values()]
     return [weight for (weight,) in await engine.log._database.run("SELECT weight FROM noetl.command")]
 
@@ -212,7 +212,7 @@ async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty
 
 async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
     """Another instance, which has to read the state, and cannot."""
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         engine.log.executions[id].state = state.encode()
     else:
         sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"

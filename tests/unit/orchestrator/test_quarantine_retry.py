@@ -27,8 +27,8 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound
 from noetl_serverless.orchestrator.commits import Commits
-from noetl_serverless.store.event_store import Reported, Unwritable
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.records import Reported, Unwritable
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_the_log_tells_when_and_by_whom_it_was_dropped(engine: Engine, fau
     *_, failed, dropped = await engine.log.events(id)
     assert (dropped.type, dropped.cause, dropped.seq) == (e.DROPPED, None, failed.seq + 1)
     assert dropped.payload == {"seq": failed.seq, "by": {"kind": "user", "name": "ada"}}
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         assert engine.log.executions[id].ended_at == failed.at, "it ended when it went into quarantine"
 
 
@@ -176,7 +176,7 @@ async def kept(engine: Engine, id: str) -> list[str]:
 
 async def out(engine: Engine, id: str) -> list[str]:
     """The rows of commands and timers."""
-    if isinstance(engine.log, MemoryLog):
+    if isinstance(engine.log, MemoryEventStore):
         return sorted(command for execution, command in engine.log.commands if execution == id)
     sql = "SELECT command_id FROM noetl.command WHERE execution_id = :id ORDER BY command_id"
     return [row[0] for row in await engine.log._database.run(sql, id=int(id))]

@@ -12,7 +12,7 @@ from tests.unit.orchestrator.conftest import outcome as done
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import INLINE_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
-from noetl_serverless.store.event_store import Committed, Unwritable
+from noetl_serverless.records import Committed, Unwritable
 
 PAY = """
 - {step: pay, tool: {kind: noop}, next: {arcs: [{step: after}]}}

@@ -14,15 +14,16 @@ from noetl_serverless.limits import INLINE_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator.start import begins_with, open_child, open_root, replay_of
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.store.event_store import Known
+from noetl_serverless.records import Known
+from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
-from .conftest import Catalog, Engine, Entry
+from .conftest import Catalog, Engine
 
 ONLY = "- {step: only, tool: {kind: noop}}\n"
 AT = 1_800_000_000_000
 
 
-def opened(head: str = "") -> tuple[Entry, Plan]:
+def opened(head: str = "") -> tuple[MemoryCatalogEntry, Plan]:
     catalog = Catalog()
     catalog.add("t/t", ONLY, head)
     entry = catalog.found["t/t"]

@@ -14,7 +14,7 @@ from noetl_serverless.orchestrator.start import open_root
 from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY, Turn, ending
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.store.loaded_execution import Case
+from noetl_serverless.records import Case
 
 from .conftest import Catalog
 

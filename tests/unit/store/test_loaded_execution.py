@@ -13,7 +13,8 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.upcast import STATE_VERSION, VERSION, NewerSchema
-from noetl_serverless.store.loaded_execution import Case, case_of, event_of, inbox_of
+from noetl_serverless.records import Case
+from noetl_serverless.store.loaded_execution import case_of, event_of, inbox_of
 
 
 def row_of(event: Event) -> list[Any]:

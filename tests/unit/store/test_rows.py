@@ -14,23 +14,13 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
-from noetl_serverless.store.event_store import (
-    Claimant,
-    Part,
-    Unwritable,
-    _claim,
-    _committed,
-    _params,
-    _writing,
-    execution_row,
-    still_open,
-)
+from noetl_serverless.records import Case, Claimant, Part, Unwritable
+from noetl_serverless.store.event_store import _committed, _params, _writing
 from noetl_serverless.store.executions import Part as Results
 from noetl_serverless.store.executions import together
-from noetl_serverless.store.loaded_execution import Case
-from noetl_serverless.store.projections import Rows
+from noetl_serverless.store.projections import Rows, claim_issued, execution_row, still_open
 from noetl_serverless.store.schedules import Fire
-from noetl_serverless.testing.event_store import MemoryLog
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 ISSUED = Event(e.ISSUED, 5, 2, 1, "a", 1, "a#1", {"kind": "step", "attempt": 1, "scope": {}})
 
@@ -83,11 +73,11 @@ def test_of_its_pool_a_claimant_gets_what_there_is_room_for() -> None:
     commands = rows_of(
         ("pending", "gpu"), ("timer", "shared"), ("pending", "shared"), ("pending", "shared"), ("pending", "shared")
     )
-    _claim(commands, Claimant("w-1", "shared", 30.0, 2))
+    claim_issued(commands, Claimant("w-1", "shared", 30.0, 2))
     assert [row["command"] for row in commands if row["status"] == "claimed"] == ["c2", "c3"]
     assert (commands[2]["worker"], commands[2]["lease"]) == ("w-1", 30.0)
     assert "worker" not in commands[4]
-    _claim(commands, Claimant("w-2", "shared", 30.0, 0))
+    claim_issued(commands, Claimant("w-2", "shared", 30.0, 0))
     assert commands[4]["status"] == "pending"
 
 
@@ -176,7 +166,7 @@ def test_a_run_that_is_owed_has_a_key_of_its_own() -> None:
 
 
 async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
-    log = MemoryLog(lambda: 5.0, pool=lambda step: f"pool of {step}")
+    log = MemoryEventStore(lambda: 5.0, pool=lambda step: f"pool of {step}")
     row = {"workload": {}, "parent_execution_id": None, "at": 1}
     state = State("7", status="running", commands={"a#1": Command("a#1", "step", 1)})
     begun = Event(e.STARTED, 5, 1, payload={"entry": "a"})

@@ -12,8 +12,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import CommandKey
-from noetl_serverless.store.event_store import Claimant, Part, Pulse, Reported, Unwritable
-from noetl_serverless.store.loaded_execution import Inbox
+from noetl_serverless.records import Claimant, Inbox, Part, Pulse, Reported, Unwritable
 from noetl_serverless.testing import event_store
 
 ONLY = "- {step: only, tool: {kind: noop}}\n"

@@ -18,7 +18,7 @@ from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import Outcome, ReportRequest
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.event_store import Log
+from noetl_serverless.store.event_store import PostgresEventStore
 
 AGAIN = """
     INSERT INTO noetl.inbox (execution_id, type, step, generation, command_id, at, payload)
@@ -32,7 +32,7 @@ def broken(decider: decide.Decider) -> None:
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
     database = Database(url)
-    ledger = Ledger(Log(database), Playbooks(Catalog(database), {}), Doorbell(None, None))
+    ledger = Ledger(PostgresEventStore(database), Playbooks(Catalog(database), {}), Doorbell(None, None))
     sound = decide.DECIDE[e.CALL_DONE]
     for report in reports:
         decide.DECIDE[e.CALL_DONE] = broken if report["how"] == "undecidable" else sound

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, Field
 
-from ...store.loaded_execution import Quarantined
+from ...records import Quarantined
 from . import Given, Id
 
 # of each fact that is shown, in bytes of JSON, and of how many

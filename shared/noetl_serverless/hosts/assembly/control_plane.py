@@ -13,7 +13,7 @@ from ...orchestrator.orchestrator import Ledger
 from ...orchestrator.plans import Playbooks
 from ...store.catalog import Catalog
 from ...store.connection import Database
-from ...store.event_store import Log
+from ...store.event_store import PostgresEventStore
 from ...telemetry import logs
 from ..adapters import ARCHIVE, Platform
 from .service import Service
@@ -34,7 +34,7 @@ def control_plane(platform: Platform) -> Service:
     wakeups = Wakeups()
     results = cache(platform.results)
     playbooks = Playbooks(catalog, settings.pools)
-    ledger = Ledger(Log(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
+    ledger = Ledger(PostgresEventStore(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
     return Service(
         create_app(
             settings,

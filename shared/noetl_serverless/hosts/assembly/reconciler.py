@@ -16,7 +16,7 @@ from ...reconciler.retention import Departures
 from ...store.archives import Archives
 from ...store.catalog import Catalog
 from ...store.connection import Database
-from ...store.event_store import Log
+from ...store.event_store import PostgresEventStore
 from ...store.maintenance import Chores
 from ...store.schedules import Schedules
 from ...telemetry import logs
@@ -34,7 +34,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tupl
     doorbell = Doorbell(
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
-    log = Log(database)
+    log = PostgresEventStore(database)
     results = cache(platform.results)
     ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell, results=results)
     departures = Departures(
