@@ -11,18 +11,18 @@ from .engine.events import Event
 from .protocol import CommandKey, Held
 from .records import (
     EPOCH,
-    Case,
     Claimant,
-    Committed,
-    Dead,
+    CommitResult,
+    DeadLetter,
+    DueTimer,
+    ExecutionCommit,
+    IdempotentStart,
     Inbox,
-    Known,
     Lease,
-    Part,
-    Pulse,
-    Quarantined,
-    Reported,
-    Timer,
+    LoadedExecution,
+    PendingWork,
+    QuarantinedExecution,
+    ReportedFact,
 )
 
 
@@ -52,19 +52,19 @@ class LockedExecution(Protocol):
     """An execution that nobody else can commit to, until the transaction ends."""
 
     @property
-    def case(self) -> Case: ...
+    def case(self) -> LoadedExecution: ...
 
     def inbox(self) -> Inbox:
         """As `EventStore.inbox`."""
         ...
 
-    def quarantined(self) -> Quarantined | None: ...
+    def quarantined(self) -> QuarantinedExecution | None: ...
 
     def issued(self) -> list[Event]:
         """What the rows of all commands and timers that are out are made of: see `projections.project`."""
         ...
 
-    def ended_children(self) -> list[Case]:
+    def ended_children(self) -> list[LoadedExecution]:
         """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
         ...
 
@@ -79,7 +79,7 @@ class EventStore(Protocol):
     Ids are decimal texts. Every method raises errors.Unavailable while the store is away.
     """
 
-    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         """Those of the executions that exist, each with all events folded into its state."""
         ...
 
@@ -87,38 +87,38 @@ class EventStore(Protocol):
         """At most `limit` events behind the seq `after`, in order; none if there is no such execution."""
         ...
 
-    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+    async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         """What those of the idempotency keys have started that have started anything."""
         ...
 
-    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
         Unwritable if one of them cannot be stored; then none is written."""
         ...
 
-    async def exclusively(
-        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
-    ) -> tuple[Part, Committed] | None:
+    async def commit_exclusively(
+        self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
+    ) -> tuple[ExecutionCommit, CommitResult] | None:
         """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
         it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
         ...
 
     # -- inboxes
 
-    async def inbox(self, execution_id: str) -> Inbox:
+    async def read_inbox(self, execution_id: str) -> Inbox:
         """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
         ...
 
-    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
         (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
         ...
 
-    async def discard(self, execution_id: str) -> None:
+    async def clear_inbox(self, execution_id: str) -> None:
         """Forget the inbox of an execution that has ended."""
         ...
 
-    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+    async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         """At most `limit` executions with facts in their inbox, by id, those behind the id `after`."""
         ...
 
@@ -128,70 +128,70 @@ class EventStore(Protocol):
         """Lease pending commands of the pool: those named, or with None whatever waits, in turn among executions."""
         ...
 
-    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+    async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         """Everything the worker holds beside `holding`, each lease prolonged to `lease` seconds from now."""
         ...
 
-    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         """The payload of the event that opened the loop, which must exist."""
         ...
 
-    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+    async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
         """Prolong leases to `lease` seconds from now; returns (execution id, command id, fence) of those that are
         still the worker's."""
         ...
 
-    async def release(
+    async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
         returns (pool, key) of what waits again."""
         ...
 
-    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+    async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         """Give back what is held beyond its lease and was delivered fewer than `deliveries` times, at most `limit`
         commands; returns (pool, key) of each."""
         ...
 
-    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+    async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
         """At most `limit` commands held beyond their lease that were delivered `deliveries` times or more."""
         ...
 
-    async def bury(self, dead: Dead) -> None:
+    async def add_dead_letter(self, dead: DeadLetter) -> None:
         """Keep the command in the dead-letter state, for people to look at."""
         ...
 
     # -- what there is to do
 
-    async def waiting_pools(self, age: float) -> list[str]:
+    async def pools_with_pending(self, age: float) -> list[str]:
         """Pools with commands that have waited for `age` seconds or more."""
         ...
 
-    async def pulse(self, age: float) -> Pulse:
+    async def pending_work(self, age: float) -> PendingWork:
         """What there is to do; commands count as waiting after `age` seconds."""
         ...
 
-    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
+    async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers whose time has come, those due first in front, from `after` on."""
         ...
 
     # -- quarantine
 
-    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+    async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """What is in quarantine, by id, behind the id `after`; without facts, which may be many and large."""
         ...
 
-    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+    async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         """The execution with its facts, if it is in quarantine."""
         ...
 
     # -- children
 
-    async def children(self, execution_id: str) -> list[str]:
+    async def running_children(self, execution_id: str) -> list[str]:
         """The executions that it has started and that have not ended."""
         ...
 
-    async def is_below(self, execution_id: str, above: str) -> bool:
+    async def is_descendant(self, execution_id: str, above: str) -> bool:
         """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
         ...
 

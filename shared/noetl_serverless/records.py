@@ -17,7 +17,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class LoadedExecution:
     """An execution as loaded: who it is, how it stands, and how far its log has come."""
 
     execution_id: str
@@ -34,16 +34,16 @@ class Case:
     # who or what started it
     principal: dict[str, Any] | None = None
     # why its state could not be made of what is stored: `state` then says no more than who it is
-    broken: Exception | None = None
+    read_error: Exception | None = None
 
     @property
-    def newer(self) -> bool:
+    def is_from_newer_release(self) -> bool:
         """Whether a newer release has written what this one cannot read: it is left to that one."""
-        return isinstance(self.broken, NewerSchema)
+        return isinstance(self.read_error, NewerSchema)
 
-    def after(self, state: State, head: int, snapshot: int) -> Case:
+    def advanced(self, state: State, head: int, snapshot: int) -> LoadedExecution:
         """The same execution, further on."""
-        return Case(
+        return LoadedExecution(
             self.execution_id,
             self.catalog_id,
             self.path,
@@ -55,7 +55,7 @@ class Case:
             snapshot,
             state,
             self.principal,
-            self.broken,
+            self.read_error,
         )
 
 
@@ -69,7 +69,7 @@ class Inbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantinedExecution:
     """An execution that could not be decided about; `facts` as `Part.quarantined` has them, none of them in a list."""
 
     execution_id: str
@@ -83,35 +83,35 @@ class Quarantined:
 
 
 @dataclass(slots=True)
-class Part:
+class ExecutionCommit:
     """What one execution's commit writes. `expect` is the head it was decided on; None opens the execution."""
 
-    case: Case
+    execution: LoadedExecution
     events: list[Event]
-    expect: int | None
-    row: dict[str, Any] | None = None
+    expected_head: int | None
+    new_row: dict[str, Any] | None = None
     closes: list[tuple[str, int]] = field(default_factory=list)
     # who must hold what it closes; None for a timer
     worker: str | None = None
     refs: list[dict[str, Any]] = field(default_factory=list)
     # facts that were taken from the inbox
-    taken: list[int] = field(default_factory=list)
+    consumed: list[int] = field(default_factory=list)
     # facts for other executions: {id, type, step, generation, at, payload}
-    appends: list[dict[str, Any]] = field(default_factory=list)
+    inbox_facts: list[dict[str, Any]] = field(default_factory=list)
     # when the execution came to its end, in ms
-    ended_at: int | None = None
+    ended_at_ms: int | None = None
     # step -> the pool that runs it
-    pool: Callable[[str], str] | None = None
+    pool_of: Callable[[str], str] | None = None
     weight: int = WEIGHT
     # into quarantine: {seq, at, error, facts}, to which the inbox is added; out of it, back into the inbox: {}
-    quarantined: dict[str, Any] | None = None
+    quarantine: dict[str, Any] | None = None
     # rows of commands that are to be out again, beside those that its events issue
-    again: list[dict[str, Any]] = field(default_factory=list)
+    reissued: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def snapshots(self) -> bool:
+    def writes_snapshot(self) -> bool:
         """Whether the state is written with it."""
-        return self.case.snapshot == self.case.head
+        return self.execution.snapshot == self.execution.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +121,19 @@ class Claimant:
 
     worker: str
     pool: str
-    lease: float
-    room: int
-    turn: bool = False
+    lease_seconds: float
+    limit: int
+    fair_claim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
-    good: frozenset[str]
-    claimed: list[Lease]
+class CommitResult:
+    committed: frozenset[str]
+    leases: list[Lease]
     # commands that wait for a worker: (pool, key)
-    waiting: list[tuple[str, CommandKey]]
+    pending: list[tuple[str, CommandKey]]
     # executions that have a new fact in their inbox
-    appended: list[str]
+    with_new_facts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,14 @@ class Lease:
     step: str
     generation: int
     # the payload of that event, and for a frame that of its loop's opening, unless the caller has it already
-    order: dict[str, Any] | None = None
-    opening: dict[str, Any] | None = None
+    issued: dict[str, Any] | None = None
+    loop_opened: dict[str, Any] | None = None
     # the leases that ran out before: [{worker, delivery, claimed_at, lease_until}], instants in ms
     lost: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ReportedFact:
     """A command's end, to be appended without its decision."""
 
     execution_id: str
@@ -167,7 +167,7 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class IdempotentStart:
     """What an idempotency key has started, the hash of the request, and who sent it, if that is known."""
 
     execution_id: str
@@ -177,7 +177,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadLetter:
     """A command that was delivered too often and never came back."""
 
     execution_id: str
@@ -192,7 +192,7 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
-class Timer:
+class DueTimer:
     execution_id: str
     name: str
     step: str
@@ -201,7 +201,7 @@ class Timer:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class PendingWork:
     expired: bool
     waiting: bool
     due: bool
@@ -210,5 +210,5 @@ class Pulse:
     chores: bool
 
 
-class Unwritable(Exception):
+class UnstorableCommit(Exception):
     """What is to be committed holds something that cannot be stored: it will not be better the next time."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from noetl_serverless.orchestrator.notifications import Doorbell
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.ports import EventStore
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.testing.host import MemoryHost
 from noetl_serverless.worker import service
@@ -32,7 +33,7 @@ class Plane:
     """A control plane."""
 
     process: Process
-    log: Any
+    log: EventStore
     ledger: Ledger
     server: Server
 
@@ -64,7 +65,7 @@ def boot_plane(world: World, index: int) -> Plane:
 
 def boot_keeper(world: World, index: int) -> Keeper:
     process = world.process("keeper", index)
-    log: Any = Statements(world.log, world, process)
+    log: EventStore = Statements(world.log, world, process)
     schedules: Any = SchedulesLink(world.schedules, world, process)
     reconciler = Reconciler(
         log,
@@ -96,12 +97,12 @@ def boot_hand(world: World, index: int) -> Hand:
     return Hand(process, worker, bell)
 
 
-def _ledger(world: World, process: Process, log: Any) -> Ledger:
+def _ledger(world: World, process: Process, log: EventStore) -> Ledger:
     playbooks = Playbooks(world.catalog)
     results: Any = ResultsLink(world, world.kept)
     ledger = Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000), results=lambda: results)
     if world.setting.caches == "off":
-        ledger._commits.cases.keep = lambda case: None  # type: ignore[method-assign]
+        ledger._commits.cases.keep = lambda execution: None  # type: ignore[method-assign]
         ledger._dispatch._openings = Forgetful()
     return ledger
 

@@ -20,6 +20,7 @@ from noetl_serverless.orchestrator.reports import Reporting
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.records import ExecutionCommit
 from noetl_serverless.store.schedules import Fire
 from noetl_serverless.testing import event_store
 from noetl_serverless.testing.event_store import MemoryEventStore
@@ -36,9 +37,9 @@ def skip_the_fence_check() -> Any:
 
 
 def drop_the_compare_and_set() -> Any:
-    def may(self: MemoryEventStore, part: Any) -> bool:
-        execution = self.executions.get(part.case.execution_id)
-        id = part.case.execution_id
+    def may(self: MemoryEventStore, part: ExecutionCommit) -> bool:
+        execution = self.executions.get(part.execution.execution_id)
+        id = part.execution.execution_id
         return execution is not None and all(self._closes(id, *close, part.worker) for close in part.closes)
 
     return patch.object(MemoryEventStore, "_may", may)
@@ -143,7 +144,7 @@ def take_in_a_fact_twice() -> Any:
 
     def leaving(self: Turn, row: Any = None) -> Any:
         made = part(self, row)
-        made.taken = []
+        made.consumed = []
         return made
 
     return patch.object(Turn, "part", leaving)
@@ -171,12 +172,12 @@ def ignore_the_idempotency_key() -> Any:
 
     may_open = MemoryEventStore._may_open
 
-    def may(self: MemoryEventStore, part: Any, good: Any) -> bool:
-        key, part.row["idempotency_key"] = part.row.get("idempotency_key"), None
+    def may(self: MemoryEventStore, part: ExecutionCommit, good: Any) -> bool:
+        key, part.new_row["idempotency_key"] = part.new_row.get("idempotency_key"), None
         try:
             return may_open(self, part, good)
         finally:
-            part.row["idempotency_key"] = key
+            part.new_row["idempotency_key"] = key
 
     @contextmanager
     def both() -> Iterator[None]:
@@ -329,9 +330,9 @@ def store_events_as_jsonb() -> Any:
 def store_states_as_jsonb() -> Any:
     write = MemoryEventStore._write
 
-    def sorting(self: MemoryEventStore, part: Any) -> None:
+    def sorting(self: MemoryEventStore, part: ExecutionCommit) -> None:
         write(self, part)
-        execution = self.executions[part.case.execution_id]
+        execution = self.executions[part.execution.execution_id]
         execution.state = orjson.dumps(_sorted(orjson.loads(execution.state)))
 
     return patch.object(MemoryEventStore, "_write", sorting)
@@ -359,7 +360,7 @@ def claim_in_another_order() -> Any:
     claim = MemoryEventStore.claim
 
     async def sorting(self: MemoryEventStore, claimant: Any, keys: Any) -> Any:
-        return [replace(lease, order=_sorted(lease.order)) for lease in await claim(self, claimant, keys)]
+        return [replace(lease, issued=_sorted(lease.issued)) for lease in await claim(self, claimant, keys)]
 
     return patch.object(MemoryEventStore, "claim", sorting)
 
@@ -368,13 +369,13 @@ def decide_from_an_old_copy() -> Any:
     """A commit is written onto the head that there is, whatever it was decided on."""
     may = MemoryEventStore._may
 
-    def moved(self: MemoryEventStore, part: Any) -> bool:
-        execution = self.executions.get(part.case.execution_id)
-        if execution is not None and part.expect is not None and execution.head > part.expect:
-            shift = execution.head - part.expect
+    def moved(self: MemoryEventStore, part: ExecutionCommit) -> bool:
+        execution = self.executions.get(part.execution.execution_id)
+        if execution is not None and part.expected_head is not None and execution.head > part.expected_head:
+            shift = execution.head - part.expected_head
             part.events[:] = [replace(event, seq=event.seq + shift) for event in part.events]
-            part.expect += shift
-            part.case = replace(part.case, head=part.case.head + shift)
+            part.expected_head += shift
+            part.execution = replace(part.execution, head=part.execution.head + shift)
         return may(self, part)
 
     return patch.object(MemoryEventStore, "_may", moved)
@@ -382,7 +383,7 @@ def decide_from_an_old_copy() -> Any:
 
 def take_an_outcome_under_any_fence() -> Any:
     """Of a worker that holds the command, though it held it twice and reports what it did the first time."""
-    append, extend = MemoryEventStore.append, MemoryEventStore.extend
+    append, extend = MemoryEventStore.append_to_inbox, MemoryEventStore.extend_leases
 
     async def blind(self: MemoryEventStore, facts: Any) -> Any:
         for fact in facts:

@@ -99,9 +99,9 @@ def calm(seed: int, expected: dict[str, Any]) -> tuple[World, Broken | None]:
 
 
 def _again(seed: int, first: World, setting: Setting) -> tuple[World, Broken | None]:
-    other, fault = simulate(seed, none(seed), Limits(), {}, set_values)
+    other, fault = simulate(seed, none(seed), Limits(), {}, setting)
     if fault is None and (where := unequal(first, other)) is not None:
-        fault = Broken("two copies of a state do not agree", f"{first.setting.caches} / {set_values.caches}: {where}")
+        fault = Broken("two copies of a state do not agree", f"{first.setting.caches} / {setting.caches}: {where}")
     return other, fault
 
 
@@ -109,8 +109,8 @@ def simulate(
     seed: int, faults: Faults, limits: Limits, expected: dict[str, Any], setting: Setting | None = None
 ) -> tuple[World, Broken | None]:
     """The world after its run, and the first rule that does not hold of it."""
-    with deterministic(seed, by_itself=set_values is not None and not set_values.ahead) as patched:
-        world = World(seed, limits, faults=faults, setting=set_values)
+    with deterministic(seed, by_itself=setting is not None and not setting.ahead) as patched:
+        world = World(seed, limits, faults=faults, setting=setting)
         patched.world = world
         try:
             world.run()

@@ -16,6 +16,7 @@ from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Dispatch
+from noetl_serverless.ports import EventStore
 from noetl_serverless.store.executions import Part
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 
@@ -75,7 +76,7 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
 
 
 class Server:
-    def __init__(self, ledger: Any, log: Any, process: Process, world: World) -> None:
+    def __init__(self, ledger: Any, log: EventStore, process: Process, world: World) -> None:
         self._process = process
         self._world = world
         services: Any = SimpleNamespace(ledger=LedgerLink(ledger, world), executions=History(log), verifier=VERIFIER)

@@ -17,7 +17,15 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import apply
 from noetl_serverless.engine.state import State
 from noetl_serverless.protocol import CommandKey, Held, ReportRequest, ReportResponse
-from noetl_serverless.records import Case, Claimant, Committed, Lease, Part, Pulse, Reported
+from noetl_serverless.records import (
+    Claimant,
+    CommitResult,
+    ExecutionCommit,
+    Lease,
+    LoadedExecution,
+    PendingWork,
+    ReportedFact,
+)
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 from .exact import differing, same
@@ -70,15 +78,15 @@ class WatchedLog(EventRules, MemoryEventStore):
 
     # -- statements
 
-    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         cases = await super().load(ids)
         for id, case in cases.items():
             diary = self.diaries[id]
             self._same(case.state, diary.shadow, "a loaded state is not the fold of its log")
         return cases
 
-    async def pulse(self, age: float) -> Pulse:
-        return replace(await super().pulse(age), scheduled=self.scheduled())
+    async def pulse(self, age: float) -> PendingWork:
+        return replace(await super().pending_work(age), scheduled=self.scheduled())
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         leases = await super().claim(claimant, keys)
@@ -89,7 +97,7 @@ class WatchedLog(EventRules, MemoryEventStore):
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         before = dict(self.holds.items())
-        waiting = await super().release(worker, held, begun)
+        waiting = await super().release_leases(worker, held, begun)
         fences = {(key.execution_id, key.command_id): key.fence for key in (*held, *begun)}
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
@@ -100,7 +108,7 @@ class WatchedLog(EventRules, MemoryEventStore):
     async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         late = {key for key, row in self.commands.items() if row.lease_until < self._clock()}
         well = {key for key, at in self.held_since.items() if at > self.well_since() + SETTLING}
-        waiting = await super().expire(deliveries, limit)
+        waiting = await super().expire_leases(deliveries, limit)
         for _, key in waiting:
             name = (key.execution_id, key.command_id)
             self._must(name in late, "a lease was taken away before its end", name)
@@ -126,26 +134,26 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.ever_held.add(key)
             self._note("claimed", lease.execution_id, f"{lease.command_id} fence {lease.fence} by {worker}")
 
-    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         heads = {id: len(execution.events) for id, execution in self.executions.items()}
         committed = await super().commit(parts, claimant)
         for part in parts:
-            id = part.case.execution_id
-            if id in committed.good:
-                self._must(part.expect == heads.get(id), "a commit on a head that has moved", id)
+            id = part.execution.execution_id
+            if id in committed.committed:
+                self._must(part.expected_head == heads.get(id), "a commit on a head that has moved", id)
                 self._follow(part)
             else:
-                self._note("lost", id, f"a commit on {part.expect}, the head is {heads.get(id)}")
-        self._take(committed.claimed, claimant.worker if claimant else "")
+                self._note("lost", id, f"a commit on {part.expected_head}, the head is {heads.get(id)}")
+        self._take(committed.leases, claimant.worker if claimant else "")
         for part in parts:
-            if part.case.execution_id in committed.good:
+            if part.execution.execution_id in committed.committed:
                 self._after(part)
-        for id in committed.appended:
+        for id in committed.with_new_facts:
             self._note("told", id, " ".join(event.type for event in self.executions[id].inbox.values()))
         return committed
 
-    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
-        accepted = await super().append(facts)
+    async def append(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+        accepted = await super().append_to_inbox(facts)
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")
             if (*key, fact.fence) in accepted:
@@ -164,13 +172,13 @@ class WatchedLog(EventRules, MemoryEventStore):
 
     # -- one commit
 
-    def _follow(self, part: Part) -> None:
-        id = part.case.execution_id
-        if part.row is not None:
+    def _follow(self, part: ExecutionCommit) -> None:
+        id = part.execution.execution_id
+        if part.new_row is not None:
             self._must(id not in self.diaries, "an execution begins twice", id)
-            self.diaries[id] = Diary(id, State(id, workload=part.row["workload"]))
+            self.diaries[id] = Diary(id, State(id, workload=part.new_row["workload"]))
         diary = self.diaries[id]
-        new = self.executions[id].events[diary.seen : part.case.head]
+        new = self.executions[id].events[diary.seen : part.execution.head]
         self._note("commit", id, *(describe(event) for event in part.events))
         for command, fence in part.closes:
             self._closing(diary, command, fence, "commit")
@@ -181,12 +189,12 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.read(diary, event)
         self._order(diary, new)
         diary.seen += len(new)
-        if part.case.state.ended:
+        if part.execution.state.ended:
             self._children(diary, part, new)
 
-    def _children(self, diary: Diary, part: Part, new: list[Event]) -> None:
+    def _children(self, diary: Diary, part: ExecutionCommit, new: list[Event]) -> None:
         """An end is told to the children that still run, unless it says to spare them."""
-        told = {fact["id"] for fact in part.appends if fact["type"] == e.CANCELLED}
+        told = {fact["id"] for fact in part.inbox_facts if fact["type"] == e.CANCELLED}
         spared = any(event.type == e.CANCELLED and not event.payload.get("cascade", True) for event in new)
         for child, how in diary.children.items():
             runs = how == "started" and self.executions[child].status == "RUNNING"
@@ -215,11 +223,11 @@ class WatchedLog(EventRules, MemoryEventStore):
         for event in sorted(new, key=lambda event: (event.cause or event.seq, event.seq)):
             apply(diary.shadow, event)
 
-    def _after(self, part: Part) -> None:
-        id = part.case.execution_id
-        diary, execution, state = self.diaries[id], self.executions[id], part.case.state
+    def _after(self, part: ExecutionCommit) -> None:
+        id = part.execution.execution_id
+        diary, execution, state = self.diaries[id], self.executions[id], part.execution.state
         self._same(state, diary.shadow, "the state that is kept is not the fold of the log")
-        if execution.folded == part.case.head:
+        if execution.folded == part.execution.head:
             # what is folded onto it later is the same as what is folded onto the shadow
             self._same(self._case(execution).state, diary.shadow, "the snapshot is not the fold of the log")
         out = {

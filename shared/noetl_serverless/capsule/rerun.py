@@ -117,14 +117,14 @@ class _Stage:
         self.answers[id] = Answers(recording)
         while await self._work() or await self._fire():
             pass
-        case = (await self.log.load([id]))[id]
+        execution = (await self.log.load([id]))[id]
         events = await self.log.events(id, limit=10_000_000)
         return Rerun(
-            case.state.status,
-            case.state.error,
+            execution.state.status,
+            execution.state.error,
             events,
             digest(recording.execution_id, self._recorded(), recording.workload),
-            digest(id, events, case.state.workload),
+            digest(id, events, execution.state.workload),
             self.calls,
             self.missing,
         )

@@ -14,7 +14,7 @@ from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
 from ..ports import EventStore
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
-from ..records import Case, Lease
+from ..records import Lease, LoadedExecution
 from ..telemetry import metrics
 from .plans import Playbooks
 
@@ -31,17 +31,17 @@ class Dispatch:
         self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
     async def commands(
-        self, leases: Sequence[Lease], cases: Mapping[str, Case], running: Iterable[Order] = ()
+        self, leases: Sequence[Lease], executions: Mapping[str, LoadedExecution], running: Iterable[Order] = ()
     ) -> list[ClaimedCommand]:
         """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
         it is told the lease alone."""
         known = {(key.execution_id, key.command_id): key.order for key in running}
         found = []
         for lease in leases:
-            if lease.execution_id not in cases:
+            if lease.execution_id not in executions:
                 continue
             try:
-                found.append(await self._command(lease, cases[lease.execution_id], known))
+                found.append(await self._command(lease, executions[lease.execution_id], known))
             except InvalidPlaybook as problem:
                 # its lease runs out, as that of a command that kills its worker
                 extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
@@ -53,21 +53,23 @@ class Dispatch:
         wanted = {command.plan for command in commands} - set(known)
         return {hash: await self._playbooks.text(hash) for hash in wanted}
 
-    async def _command(self, lease: Lease, case: Case, known: Mapping[tuple[str, str], str]) -> ClaimedCommand:
-        plan = await self._playbooks.plan(case.plan_hash)
-        order = lease.order
+    async def _command(
+        self, lease: Lease, execution: LoadedExecution, known: Mapping[tuple[str, str], str]
+    ) -> ClaimedCommand:
+        plan = await self._playbooks.plan(execution.plan_hash)
+        order = lease.issued
         assert order is not None
         metrics.commands_claimed.labels(order["kind"]).inc()
         more: dict[str, Any] = {}
         if order["kind"] == "frame":
             more = await self._frame(lease, order)
         elif order["kind"] == "step" and plan.durability == "pipelined":
-            more = _pipelined(lease, order, case, known)
+            more = _pipelined(lease, order, execution, known)
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
         if lease.lost:
             more["lost"] = lease.lost
         held = Hold(lease.fence, lease.delivery, lease.lease_until)
-        return command_of(plan, case.path, names, order, case.state.workload, held, more)
+        return command_of(plan, execution.path, names, order, execution.state.workload, held, more)
 
     async def _frame(self, lease: Lease, order: Mapping[str, Any]) -> dict[str, Any]:
         opening = await self._opening(lease)
@@ -83,7 +85,7 @@ class Dispatch:
 
     async def _opening(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
-        opening = lease.opening or self._openings.get(key) or await self._log.opening(*key)
+        opening = lease.loop_opened or self._openings.get(key) or await self._log.loop_opened(*key)
         self._openings[key] = opening
         while len(self._openings) > MOST_OPENINGS:
             self._openings.popitem(last=False)
@@ -91,12 +93,12 @@ class Dispatch:
 
 
 def _pipelined(
-    lease: Lease, order: Mapping[str, Any], case: Case, known: Mapping[tuple[str, str], str]
+    lease: Lease, order: Mapping[str, Any], execution: LoadedExecution, known: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
     digest = digest_of(order)
     if known.get((lease.execution_id, lease.command_id)) == digest:
         return {"order": digest, "scope": {}, "workload": {}}
-    state = case.state
+    state = execution.state
     # what comes again runs by itself: were it run ahead of, a later command that kills its worker would count as this
     alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
     if not alone or state.timers or state.children:
@@ -104,5 +106,5 @@ def _pipelined(
     snapshot = state.snapshot()
     if max(len(orjson.dumps(state.workload)), len(orjson.dumps(snapshot))) > AHEAD_BYTES:
         return {"order": digest}
-    ahead = Ahead.model_construct(head=case.head, state=snapshot, workload=dict(state.workload))
+    ahead = Ahead.model_construct(head=execution.head, state=snapshot, workload=dict(state.workload))
     return {"order": digest, "ahead": ahead}

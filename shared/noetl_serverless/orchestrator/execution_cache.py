@@ -15,7 +15,7 @@ import orjson
 
 from ..limits import MIB
 from ..ports import EventStore
-from ..records import Case
+from ..records import LoadedExecution
 
 MOST = 2048
 # of memory that they may take together, by `weight_of`
@@ -28,7 +28,7 @@ CHARACTER_BYTES = 4
 class Cases:
     def __init__(self, log: EventStore) -> None:
         self._log = log
-        self._kept: OrderedDict[str, Case] = OrderedDict()
+        self._kept: OrderedDict[str, LoadedExecution] = OrderedDict()
         self._weights: dict[str, int] = {}
         self._weight = 0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -44,7 +44,7 @@ class Cases:
                 await stack.enter_async_context(lock)
             yield
 
-    async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, Case]:
+    async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, LoadedExecution]:
         """The cases that exist; with `fresh`, as they stand in the store now."""
         wanted = list(dict.fromkeys(ids))
         # now, not after the load: another task may forget one meanwhile
@@ -53,21 +53,21 @@ class Cases:
         loaded = await self._log.load(missing) if missing else {}
         for id in missing:
             self.forget(id)
-        for case in loaded.values():
-            self.keep(case)
+        for execution in loaded.values():
+            self.keep(execution)
         return {**kept, **loaded}
 
-    def keep(self, case: Case) -> None:
+    def keep(self, execution: LoadedExecution) -> None:
         """Have it at hand, in place of those used longest ago; not at all what has ended, or is too heavy by itself."""
-        id = case.execution_id
+        id = execution.execution_id
         weight = self._weights.get(id)
         # with each snapshot, which costs as much as weighing; few events come between them
-        if weight is None or case.head == case.snapshot:
-            weight = weight_of(case)
+        if weight is None or execution.head == execution.snapshot:
+            weight = weight_of(execution)
         self.forget(id)
-        if case.state.ended or weight > MOST_BYTES:
+        if execution.state.ended or weight > MOST_BYTES:
             return
-        self._kept[id], self._weights[id] = case, weight
+        self._kept[id], self._weights[id] = execution, weight
         self._weight += weight
         while len(self._kept) > MOST or self._weight > MOST_BYTES:
             self.forget(next(iter(self._kept)))
@@ -77,11 +77,11 @@ class Cases:
             self._weight -= self._weights.pop(id)
 
 
-def weight_of(case: Case) -> int:
+def weight_of(execution: LoadedExecution) -> int:
     """About the bytes of memory of its workload and state, rather more than less. What is no JSON weighs more than
     there is room for."""
     try:
-        texts = [orjson.dumps(part) for part in (case.state.workload, case.state.snapshot())]
+        texts = [orjson.dumps(part) for part in (execution.state.workload, execution.state.snapshot())]
     except TypeError:
         return MOST_BYTES + 1
     marks = sum(text.count(mark) for text in texts for mark in (b"{", b"[", b","))

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ..records import Known
+from ..records import IdempotentStart
 
 
 def names_of(key: str, principal: Mapping[str, Any] | None) -> list[str]:
@@ -20,7 +20,9 @@ def names_of(key: str, principal: Mapping[str, Any] | None) -> list[str]:
     return [key] if principal is None else [key, _bound(key, principal)]
 
 
-def place_of(found: Mapping[str, Known], key: str, principal: Mapping[str, Any] | None) -> Known | str:
+def place_of(
+    found: Mapping[str, IdempotentStart], key: str, principal: Mapping[str, Any] | None
+) -> IdempotentStart | str:
     """What the key has started for this principal; if nothing, what it is to be written as. `found`: of `names_of`.
 
     What was started by nobody that is known may have been this principal's.

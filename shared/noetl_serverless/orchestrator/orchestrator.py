@@ -24,7 +24,7 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..records import Claimant, Dead, Known, Lease, Quarantined, Unwritable
+from ..records import Claimant, DeadLetter, IdempotentStart, Lease, QuarantinedExecution, UnstorableCommit
 from .claims import Dispatch
 from .commits import Commits
 from .idempotency_keys import names_of, place_of
@@ -87,9 +87,9 @@ class Ledger:
         for _ in range(STARTS):
             key: str | None = None
             if idempotency_key is not None:
-                found = await self._log.started(names_of(idempotency_key, principal))
+                found = await self._log.starts_by_key(names_of(idempotency_key, principal))
                 place = place_of(found, idempotency_key, principal)
-                if isinstance(place, Known):
+                if isinstance(place, IdempotentStart):
                     return replay_of(place, entry.path, asked, given)
                 key = place
             if (started := await self._open(entry, given, key, principal)) is not None:
@@ -106,18 +106,18 @@ class Ledger:
         turn.take(opening.fact)
         try:
             committed = await self._commits.write([turn.part(opening.row)])
-        except Unwritable as error:
+        except UnstorableCommit as error:
             raise InvalidRequest(f"the execution cannot be stored: {error}") from error
-        if not committed.good:
+        if not committed.committed:
             return None
         return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
 
     async def state(self, execution_id: str) -> State:
         """The execution as it stands now; raises NotFound."""
-        case = (await self._log.load([execution_id])).get(execution_id)
-        if case is None:
+        execution = (await self._log.load([execution_id])).get(execution_id)
+        if execution is None:
             raise NotFound(f"there is no execution {execution_id}")
-        return case.state
+        return execution.state
 
     async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
         """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
@@ -129,7 +129,7 @@ class Ledger:
             return "already_completed", []
         if cascade:
             # those that its end was not told: of a state that cannot be read nobody knows the children
-            for child in await self._log.children(execution_id):
+            for child in await self._log.running_children(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
 
@@ -137,7 +137,7 @@ class Ledger:
         found: list[str] = []
         queue = [execution_id]
         while queue:
-            children = await self._log.children(queue.pop())
+            children = await self._log.running_children(queue.pop())
             found += children
             queue += children
         return found
@@ -148,7 +148,7 @@ class Ledger:
         claimant = Claimant(request.worker_id, request.pool, request.lease, request.limit)
         leases: list[Lease] = []
         if request.recover:
-            leases = await self._log.held(request.worker_id, request.lease, request.holding)
+            leases = await self._log.recover_leases(request.worker_id, request.lease, request.holding)
         elif request.limit:
             leases = await self._log.claim(claimant, request.commands or None)
         commands = await self._dispatch.commands(*await self._commits.known(request.worker_id, leases))
@@ -161,7 +161,7 @@ class Ledger:
         return [readable for _, readable in found if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
-        kept = await self._log.extend(request.worker_id, request.commands, request.lease)
+        kept = await self._log.extend_leases(request.worker_id, request.commands, request.lease)
         lost = [key for key in request.commands if (key.execution_id, key.command_id, key.fence) not in kept]
         return HeartbeatResponse(
             lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
@@ -179,7 +179,7 @@ class Ledger:
     async def give_back(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
         """What was claimed for a worker, and is not sent to it after all."""
         held = [Held.of(command) for command in commands]
-        await self._doorbell.ring(await self._log.release(worker_id, held))
+        await self._doorbell.ring(await self._log.release_leases(worker_id, held))
 
     async def _release(self, batch: Batch, released: list[Outcome]) -> None:
         held: list[Held] = []
@@ -187,7 +187,7 @@ class Ledger:
         for outcome in released:
             # the worker says when it began what it had begun
             (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
-        waiting = await self._log.release(batch.request.worker_id, held, begun)
+        waiting = await self._log.release_leases(batch.request.worker_id, held, begun)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:
             batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")
@@ -202,10 +202,10 @@ class Ledger:
 
     async def plan(self, execution_id: str) -> Plan | None:
         """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
-        cases = await self._log.load([execution_id])
-        return await self._playbooks.plan(cases[execution_id].plan_hash) if cases else None
+        executions = await self._log.load([execution_id])
+        return await self._playbooks.plan(executions[execution_id].plan_hash) if executions else None
 
-    async def bury(self, dead: Dead) -> bool:
+    async def bury(self, dead: DeadLetter) -> bool:
         """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
         message = (
             f"the command was given to {dead.deliveries} workers and none came back; "
@@ -223,7 +223,7 @@ class Ledger:
         await self._reporting.report(batch)
         if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
             return False
-        await self._log.bury(dead)
+        await self._log.add_dead_letter(dead)
         return True
 
     async def advance(self, execution_id: str) -> bool:
@@ -232,13 +232,13 @@ class Ledger:
 
     # -- quarantine
 
-    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+    async def quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """As `Log.quarantined`."""
-        return await self._log.quarantined(limit, after)
+        return await self._log.list_quarantined(limit, after)
 
-    async def quarantine_of(self, execution_id: str) -> Quarantined:
+    async def quarantine_of(self, execution_id: str) -> QuarantinedExecution:
         """With its facts. Raises NotFound."""
-        found = await self._log.quarantine_of(execution_id)
+        found = await self._log.get_quarantined(execution_id)
         if found is None:
             raise NotFound(f"execution {execution_id} is not in quarantine")
         return found

@@ -10,7 +10,7 @@ from ..engine.events import Event
 from ..errors import Conflict
 from ..playbook.plan import Plan
 from ..ports import LockedExecution
-from ..records import Case
+from ..records import LoadedExecution
 from ..store.projections import project, still_open
 from .transition import Turn, ending
 
@@ -19,21 +19,23 @@ def released(locked: LockedExecution, plan: Plan, at: int) -> Turn:
     """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
     which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
     all that was kept stays."""
-    case, row = locked.case, locked.quarantined()
-    if row is None or not case.state.quarantined:
-        raise Conflict(f"execution {case.execution_id} is not in quarantine")
-    if case.broken is not None:
-        raise Conflict(f"the state of execution {case.execution_id} still cannot be read: {case.broken}")
-    turn = Turn(case, plan)
+    execution, row = locked.case, locked.quarantined()
+    if row is None or not execution.state.quarantined:
+        raise Conflict(f"execution {execution.execution_id} is not in quarantine")
+    if execution.read_error is not None:
+        raise Conflict(f"the state of execution {execution.execution_id} still cannot be read: {execution.read_error}")
+    turn = Turn(execution, plan)
     turn.take(Event(e.RETRIED, at, payload={"seq": row.seq}))
     if turn.quarantined:
-        raise Conflict(f"execution {case.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
+        raise Conflict(f"execution {execution.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
     kept = {_closed_by(fact) for fact in row.facts}
-    issued = project(case.execution_id, locked.issued(), plan.pool, case.path, plan.weight).commands
-    rows = still_open(issued, case.state)
+    issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands
+    rows = still_open(issued, execution.state)
     turn.again = [row for row in rows if row["command"] not in kept]
     told = {fact["payload"].get("execution_id") for fact in row.facts}
-    turn.appends += [_ended(case, child, at) for child in locked.ended_children() if child.execution_id not in told]
+    turn.appends += [
+        _ended(execution, child, at) for child in locked.ended_children() if child.execution_id not in told
+    ]
     return turn
 
 
@@ -57,13 +59,13 @@ def _closed_by(fact: Mapping[str, Any]) -> Any:
     return fact["payload"].get("timer") if fact["type"] == e.TIMER_FIRED else fact["command"]
 
 
-def _ended(case: Case, child: Case, at: int) -> dict[str, Any]:
+def _ended(execution: LoadedExecution, child: LoadedExecution, at: int) -> dict[str, Any]:
     """A child's end as a fact for the inbox: while the execution stood still nobody told it. Raises Conflict."""
-    if child.broken is not None:
-        raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.broken}")
+    if child.read_error is not None:
+        raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.read_error}")
     link = child.parent
     assert link is not None
     payload = {"execution_id": child.execution_id, "resumes": link["resumes"]}
     payload.update(ending(child.state, link.get("return_step"), child.execution_id))
-    names = {"id": case.execution_id, "step": link["step"], "generation": link["generation"]}
+    names = {"id": execution.execution_id, "step": link["step"], "generation": link["generation"]}
     return {**names, "type": e.CHILD_ENDED, "at": at, "payload": payload}

@@ -21,7 +21,7 @@ from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStore
 from ..limits import PAYLOADS_BYTES
 from ..ports import EventStore
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
-from ..records import Case, Claimant, Reported, Unwritable
+from ..records import Claimant, LoadedExecution, ReportedFact, UnstorableCommit
 from ..telemetry import metrics
 from .children import resolve
 from .claims import Dispatch
@@ -141,7 +141,7 @@ class Reporting:
         await self._commits.follow(batch.follow)
         if batch.withheld:
             # an error brings no commands
-            await self._log.release(batch.request.worker_id, [Held.of(command) for command in batch.commands])
+            await self._log.release_leases(batch.request.worker_id, [Held.of(command) for command in batch.commands])
             raise batch.withheld[0]
 
     async def _settle(self, batch: Batch) -> None:
@@ -154,12 +154,12 @@ class Reporting:
 
     async def _decide(self, batch: Batch, fresh: bool) -> None:
         """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
-        cases = await self._cases(batch, fresh)
+        executions = await self._cases(batch, fresh)
         held = await self._held(batch) if fresh else None
         turns: dict[str, Turn] = {}
         for id, outcomes in list(batch.work.items()):
             try:
-                turn = await self._commits.turn(cases[id], batch.request.worker_id) if id in cases else None
+                turn = await self._commits.turn(executions[id], batch.request.worker_id) if id in executions else None
             except InvalidPlaybook as problem:
                 # it waits in the inbox for a release that can read the playbook
                 logger.error("the playbook of execution %s cannot be read: %s", id, problem)
@@ -175,33 +175,33 @@ class Reporting:
                 del batch.work[id]
         if not turns:
             return
-        committed, cases = await self._commits.commit(list(turns.values()), batch.claimant())
-        batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
-        batch.follow += committed.appended
+        committed, executions = await self._commits.commit(list(turns.values()), batch.claimant())
+        batch.commands += await self._dispatch.commands(committed.leases, executions, batch.request.running)
+        batch.follow += committed.with_new_facts
         # a commit that lost its races gave none
-        batch.turn &= not committed.good
-        for id in committed.good & turns.keys():
+        batch.turn &= not committed.committed
+        for id in committed.committed & turns.keys():
             for outcome in batch.work.pop(id):
                 batch.settle(outcome, "accepted")
 
-    async def _cases(self, batch: Batch, fresh: bool) -> dict[str, Case]:
+    async def _cases(self, batch: Batch, fresh: bool) -> dict[str, LoadedExecution]:
         """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
-        cases = await self._commits.cases.get(batch.work, fresh)
+        executions = await self._commits.cases.get(batch.work, fresh)
         if not fresh:
             odd = [
                 id
                 for id, outcomes in batch.work.items()
-                if id in cases
-                and any(item.command_id not in cases[id].state.commands for item in outcomes if item.order is None)
+                if id in executions
+                and any(item.command_id not in executions[id].state.commands for item in outcomes if item.order is None)
             ]
             if odd:
-                cases.update(await self._commits.cases.get(odd, fresh=True))
-        return cases
+                executions.update(await self._commits.cases.get(odd, fresh=True))
+        return executions
 
     async def _held(self, batch: Batch) -> set[tuple[str, str, int]]:
         """The commands of a batch that are still the worker's."""
         outcomes = [item for items in batch.work.values() for item in items if item.order is None]
-        return await self._log.extend(
+        return await self._log.extend_leases(
             batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
         )
 
@@ -209,9 +209,9 @@ class Reporting:
         self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
     ) -> None:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
-        if turn is not None and turn.case.newer:
-            batch.settle(outcome, "stale", f"the execution is left to a newer release: {turn.case.broken}")
-        elif turn is not None and turn.case.broken is not None and not turn.state.ended:
+        if turn is not None and turn.case.is_from_newer_release:
+            batch.settle(outcome, "stale", f"the execution is left to a newer release: {turn.case.read_error}")
+        elif turn is not None and turn.case.read_error is not None and not turn.state.ended:
             turn.set_apart(_unread(outcome, self._clock()))
             batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
         elif turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
@@ -253,7 +253,7 @@ class Reporting:
         sub-playbook's result may be its parent's."""
         refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
         for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
-            if not await self._log.is_below(id, outcome.execution_id):
+            if not await self._log.is_descendant(id, outcome.execution_id):
                 raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
     def _at(self, turn: Turn, outcome: Outcome) -> int:
@@ -271,10 +271,10 @@ class Reporting:
         reference, and what is set by reference. They are to be reported again.
         """
         facts = []
-        for id, case in (await self._commits.cases.get(batch.work, fresh=True)).items():
-            turn = Turn(case, None)
+        for id, execution in (await self._commits.cases.get(batch.work, fresh=True)).items():
+            turn = Turn(execution, None)
             for outcome in batch.work[id]:
-                if outcome.order is None and outcome.command_id in case.state.commands:
+                if outcome.order is None and outcome.command_id in execution.state.commands:
                     try:
                         fact = await self._fact(batch, turn, outcome)
                     except ResultStoreAway as away:
@@ -283,7 +283,7 @@ class Reporting:
                     if REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
                         batch.withhold(outcome, Busy("others always came first; report it again"))
                         continue
-                    facts.append(Reported(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
+                    facts.append(ReportedFact(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
         accepted = await self._append(facts)
         for outcome in (item for items in batch.work.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
@@ -293,13 +293,13 @@ class Reporting:
         for id in sorted({id for id, _, _ in accepted}):
             await self._advance(batch, id)
 
-    async def _append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+    async def _append(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
         if not facts:
             return set()
         try:
-            return await self._log.append(facts)
-        except Unwritable as error:
+            return await self._log.append_to_inbox(facts)
+        except UnstorableCommit as error:
             if len(facts) > 1:
                 return set().union(*[await self._append([fact]) for fact in facts])
             names = {"execution_id": facts[0].execution_id, "command_id": facts[0].event.command_id}
@@ -319,8 +319,8 @@ class Reporting:
             return
         if taken is not None:
             batch.turn = False
-            committed, cases = taken
-            batch.commands += await self._dispatch.commands(committed.claimed, cases, batch.request.running)
+            committed, executions = taken
+            batch.commands += await self._dispatch.commands(committed.leases, executions, batch.request.running)
 
 
 def _follows(turn: Turn, outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, stored
 from ..ports import CatalogEntry
 from ..prices import budget_of
-from ..records import Case, Known
+from ..records import IdempotentStart, LoadedExecution
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    case: Case
+    case: LoadedExecution
     fact: Event
     row: dict[str, Any]
 
@@ -56,7 +56,7 @@ def open_root(
     )
 
 
-def replay_of(known: Known, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+def replay_of(known: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
     """What the same key has started, with whichever version was the latest then; raises Conflict if it was started with
     another request: `version` None asks for the latest."""
     other = version is not None and version != known.version
@@ -81,7 +81,7 @@ def _hash(path: str, version: int, payload: Any) -> str:
     return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def open_child(parent: Case, started: Event, plan: Plan, payload: Mapping[str, Any]) -> Opening:
+def open_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> Opening:
     """Raises InvalidRequest as `begins_with`."""
     order = started.payload
     link = {
@@ -167,8 +167,8 @@ def _opening(
         **keys,
     }
     state = State(id, workload=workload)
-    case = Case(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
-    return Opening(case, fact, row)
+    execution = LoadedExecution(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
+    return Opening(execution, fact, row)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

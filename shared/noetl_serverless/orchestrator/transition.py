@@ -16,7 +16,7 @@ from ..engine.evolve import evolve
 from ..engine.state import State
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
-from ..records import Case, Part
+from ..records import ExecutionCommit, LoadedExecution
 from ..store.loaded_execution import as_kept
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
@@ -39,12 +39,12 @@ class Turn:
     Without a plan only the end of an execution can be decided.
     """
 
-    def __init__(self, case: Case, plan: Plan | None, worker: str | None = None) -> None:
-        self.case = case
+    def __init__(self, execution: LoadedExecution, plan: Plan | None, worker: str | None = None) -> None:
+        self.case = execution
         self.worker = worker
         self.plan = plan
-        self.state: State = case.state
-        self.head = case.head
+        self.state: State = execution.state
+        self.head = execution.head
         self.given: list[Given] = []
         self.events: list[Event] = []
         self.closes: list[tuple[str, int]] = []
@@ -86,8 +86,8 @@ class Turn:
     def set_apart(self, fact: Event) -> None:
         """Into quarantine because its state cannot be read. Nor can be told, then, whether `fact` fits it: it is not
         kept, and what it was to end is out again after a retry."""
-        assert self.case.broken is not None
-        self._quarantine(fact, self.case.broken)
+        assert self.case.read_error is not None
+        self._quarantine(fact, self.case.read_error)
         assert self.quarantined is not None
         self.quarantined["facts"].clear()
 
@@ -120,8 +120,8 @@ class Turn:
             self.state, self.quarantined = evolve(self.state, fact), {}
             self._append(fact)
             return []
-        if self.case.broken is not None and fact.type != e.CANCELLED:
-            raise self.case.broken
+        if self.case.read_error is not None and fact.type != e.CANCELLED:
+            raise self.case.read_error
         if reason := ignored(self.state, fact):
             # a release before this one would take what it sets
             kept = {name: value for name, value in fact.payload.items() if name != "set"}
@@ -171,18 +171,18 @@ class Turn:
         facts = [] if fact.type == e.STARTED else [as_kept(fact)]
         self.quarantined = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
 
-    def part(self, row: dict[str, Any] | None = None) -> Part:
+    def part(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
         often = self.head - self.case.snapshot >= SNAPSHOT_EVERY
         # a release before this one would fold them to a ctx without what is by reference
         unread = any(_sets_by_reference(event) for event in self.events)
         due = row is not None or self.state.ended or self.quarantined is not None or often or unread
         # what could not be read stays as it is
-        writes = due and self.case.broken is None
-        case = self.case.after(self.state, self.head, self.head if writes else self.case.snapshot)
+        writes = due and self.case.read_error is None
+        execution = self.case.advanced(self.state, self.head, self.head if writes else self.case.snapshot)
         expect = None if row is not None else self.case.head
-        return Part(
-            case,
+        return ExecutionCommit(
+            execution,
             self.events,
             expect,
             row,

@@ -13,7 +13,7 @@ from ..errors import Busy, Problem, ResultStoreAway, Unavailable
 from ..orchestrator.notifications import Doorbell
 from ..orchestrator.orchestrator import Ledger
 from ..ports import EventStore, KeyValue
-from ..records import EPOCH, Dead, Timer
+from ..records import EPOCH, DeadLetter, DueTimer
 from ..store.schedules import Fire, Schedules
 from ..telemetry import metrics
 from .outages import Outages
@@ -72,7 +72,7 @@ class Reconciler:
     async def _pass(self) -> dict[str, int]:
         started = perf_counter()
         await self._do("keep_house", self._keep_house)
-        pulse = await self._log.pulse(PATIENCE)
+        pulse = await self._log.pending_work(PATIENCE)
         done: dict[str, int] = {}
         # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
         # outage would count against all that ran
@@ -125,7 +125,7 @@ class Reconciler:
     # -- what there is to do
 
     async def _expire(self) -> int:
-        waiting = await self._log.expire(self._max_deliveries, LIMIT)
+        waiting = await self._log.expire_leases(self._max_deliveries, LIMIT)
         for _, key in waiting:
             logger.warning(
                 "a worker's lease ran out; its command is given to another",
@@ -135,9 +135,9 @@ class Reconciler:
         return len(waiting)
 
     async def _bury(self) -> int:
-        return await self._each("bury", await self._log.poisoned(self._max_deliveries, LIMIT), self._bury_one)
+        return await self._each("bury", await self._log.undeliverable(self._max_deliveries, LIMIT), self._bury_one)
 
-    async def _bury_one(self, dead: Dead) -> int:
+    async def _bury_one(self, dead: DeadLetter) -> int:
         if not await self._ledger.bury(dead):
             return 0
         extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
@@ -146,7 +146,7 @@ class Reconciler:
 
     async def _advance(self) -> int:
         """In turn: what cannot go on now does not keep others from it."""
-        found = await self._log.lagging(LIMIT, self._lagging_after)
+        found = await self._log.executions_with_inbox(LIMIT, self._lagging_after)
         # each may wait for a result store that does not answer
         until = monotonic() + ADVANCING
         done = 0
@@ -160,11 +160,11 @@ class Reconciler:
         return done
 
     async def _fire_timers(self) -> int:
-        found = await self._log.due(LIMIT, self._due_after)
+        found = await self._log.due_timers(LIMIT, self._due_after)
         self._due_after = found[-1].due_at if len(found) == LIMIT else EPOCH
         return await self._each("fire_timer", found, self._fire)
 
-    async def _fire(self, timer: Timer) -> int:
+    async def _fire(self, timer: DueTimer) -> int:
         return await self._ledger.fire(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
@@ -191,7 +191,7 @@ class Reconciler:
         return 1
 
     async def _ring(self) -> int:
-        pools = await self._log.waiting_pools(PATIENCE)
+        pools = await self._log.pools_with_pending(PATIENCE)
         for pool in pools:
             await self._doorbell.sweep(pool)
         return len(pools)

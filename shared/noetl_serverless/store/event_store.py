@@ -17,19 +17,19 @@ from ..ports import EventStore, LockedExecution
 from ..protocol import CommandKey, Held
 from ..records import (
     EPOCH,
-    Case,
     Claimant,
-    Committed,
-    Dead,
+    CommitResult,
+    DeadLetter,
+    DueTimer,
+    ExecutionCommit,
+    IdempotentStart,
     Inbox,
-    Known,
     Lease,
-    Part,
-    Pulse,
-    Quarantined,
-    Reported,
-    Timer,
-    Unwritable,
+    LoadedExecution,
+    PendingWork,
+    QuarantinedExecution,
+    ReportedFact,
+    UnstorableCommit,
 )
 from .connection import Connection, Database, sqlstate
 from .loaded_execution import case_of, event_of, inbox_of
@@ -55,7 +55,7 @@ def _writing() -> Iterator[None]:
         state = sqlstate(error)
         if isinstance(error, DatabaseError) and not (state or "").startswith(UNWRITABLE):
             raise
-        raise Unwritable(f"PostgreSQL error {state}" if state else str(error)) from error
+        raise UnstorableCommit(f"PostgreSQL error {state}" if state else str(error)) from error
 
 
 class PostgresEventStore(EventStore):
@@ -64,19 +64,19 @@ class PostgresEventStore(EventStore):
         self._pool = pool
         self._sql = load("log")
 
-    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
         return {row[0]: case_of(row) for row in rows}
 
-    async def inbox(self, execution_id: str) -> Inbox:
+    async def read_inbox(self, execution_id: str) -> Inbox:
         """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
         rows = await self._database.run(
             self._sql["inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
         )
         return inbox_of(rows)
 
-    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
         (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
         rows = [
@@ -87,7 +87,7 @@ class PostgresEventStore(EventStore):
             answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
         return {(id, command, fence) for id, command, fence in answer}
 
-    async def discard(self, execution_id: str) -> None:
+    async def clear_inbox(self, execution_id: str) -> None:
         """Forget the inbox of an execution that has ended."""
         await self._database.run(self._sql["discard"], id=int(execution_id))
 
@@ -95,12 +95,12 @@ class PostgresEventStore(EventStore):
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
         return [event_of(row) for row in rows]
 
-    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+    async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         """What those of the idempotency keys have started that have started anything."""
         rows = await self._database.run(self._sql["started"], keys=list(keys))
-        return {key: Known(*row) for key, *row in rows}
+        return {key: IdempotentStart(*row) for key, *row in rows}
 
-    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
         Unwritable if one of them cannot be stored; then none is."""
         rows = self._project(parts)
@@ -110,13 +110,13 @@ class PostgresEventStore(EventStore):
             answer = (await self._database.run(self._sql["commit"], **_params(parts, rows)))[0][0]
         return _committed(answer, rows.commands, parts)
 
-    async def exclusively(
-        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
-    ) -> tuple[Part, Committed] | None:
+    async def commit_exclusively(
+        self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
+    ) -> tuple[ExecutionCommit, CommitResult] | None:
         """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
         it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
 
-        def work(connection: Connection) -> tuple[Part, Committed] | None:
+        def work(connection: Connection) -> tuple[ExecutionCommit, CommitResult] | None:
             locked = lock(connection, self._sql, execution_id)
             part = None if locked is None else decide(locked)
             if part is None:
@@ -128,13 +128,15 @@ class PostgresEventStore(EventStore):
         with _writing():
             return await self._database.transaction(work)
 
-    def _project(self, parts: Sequence[Part]) -> Rows:
+    def _project(self, parts: Sequence[ExecutionCommit]) -> Rows:
         rows = Rows()
         for part in parts:
-            made = project(part.case.execution_id, part.events, part.pool or self._pool, part.case.path, part.weight)
+            made = project(
+                part.execution.execution_id, part.events, part.pool_of or self._pool, part.execution.path, part.weight
+            )
             rows.stages += made.stages
             rows.frames += made.frames
-            rows.commands += [*still_open(made.commands, part.case.state), *part.again]
+            rows.commands += [*still_open(made.commands, part.execution.state), *part.reissued]
         return rows
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
@@ -143,27 +145,27 @@ class PostgresEventStore(EventStore):
             self._sql["claim"],
             worker=claimant.worker,
             pool=claimant.pool,
-            lease=claimant.lease,
-            limit=claimant.room,
+            lease=claimant.lease_seconds,
+            limit=claimant.limit,
             keys=None if keys is None else _keys(keys),
         )
         return _leases(rows)
 
-    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+    async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         """Everything the worker holds beside `holding`, its lease prolonged."""
         rows = await self._database.run(self._sql["held"], worker=worker, lease=lease, holding=_keys(holding))
         return _leases(rows)
 
-    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
         return rows[0][0]  # type: ignore[no-any-return]
 
-    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+    async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
         """Prolong leases; returns (execution id, command id, fence) of those that are still the worker's."""
         rows = await self._database.run(self._sql["extend"], worker=worker, held=_held(held), lease=lease)
         return {(row[0], row[1], row[2]) for row in rows}
 
-    async def release(
+    async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
@@ -172,15 +174,15 @@ class PostgresEventStore(EventStore):
         rows = _json([{**key.model_dump(), "begun": had_begun} for keys, had_begun in lists for key in keys])
         return _waiting(await self._database.run(self._sql["release"], worker=worker, held=rows))
 
-    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+    async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""
         return _waiting(await self._database.run(self._sql["expire"], deliveries=deliveries, limit=limit))
 
-    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+    async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
         rows = await self._database.run(self._sql["poisoned"], deliveries=deliveries, limit=limit)
-        return [Dead(*row) for row in rows]
+        return [DeadLetter(*row) for row in rows]
 
-    async def bury(self, dead: Dead) -> None:
+    async def add_dead_letter(self, dead: DeadLetter) -> None:
         """Keep the command in the dead-letter state, for people to look at."""
         await self._database.run(
             self._sql["bury"],
@@ -191,36 +193,36 @@ class PostgresEventStore(EventStore):
             worker=dead.worker,
         )
 
-    async def waiting_pools(self, age: float) -> list[str]:
+    async def pools_with_pending(self, age: float) -> list[str]:
         """Pools with commands that have waited for `age` seconds or more."""
         return [row[0] for row in await self._database.run(self._sql["pools"], age=age)]
 
-    async def pulse(self, age: float) -> Pulse:
+    async def pending_work(self, age: float) -> PendingWork:
         """What there is to do; commands count as waiting after `age` seconds."""
-        return Pulse(**(await self._database.rows(self._sql["pulse"], age=age))[0])
+        return PendingWork(**(await self._database.rows(self._sql["pulse"], age=age))[0])
 
-    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
+    async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers whose time has come, those due first in front, from `after` on."""
-        return [Timer(*row) for row in await self._database.run(self._sql["due"], limit=limit, after=after)]
+        return [DueTimer(*row) for row in await self._database.run(self._sql["due"], limit=limit, after=after)]
 
-    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+    async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         """Executions with facts in their inbox, in order, those behind `after`."""
         return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit, after=int(after))]
 
-    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+    async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """What is in quarantine, in order, behind `after`; without facts, which may be many and large."""
         rows = await self._database.run(self._sql["quarantined"], after=int(after), limit=limit)
-        return [Quarantined(*row) for row in rows]
+        return [QuarantinedExecution(*row) for row in rows]
 
-    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+    async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         """The execution with its facts, if it is in quarantine."""
         rows = await self._database.run(self._sql["quarantine_of"], id=int(execution_id))
-        return Quarantined(*rows[0]) if rows else None
+        return QuarantinedExecution(*rows[0]) if rows else None
 
-    async def children(self, execution_id: str) -> list[str]:
+    async def running_children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
 
-    async def is_below(self, execution_id: str, above: str) -> bool:
+    async def is_descendant(self, execution_id: str, above: str) -> bool:
         """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
         return bool(await self._database.run(self._sql["is_below"], id=int(execution_id), above=int(above)))
 
@@ -228,24 +230,30 @@ class PostgresEventStore(EventStore):
         await self._database.run(self._sql["partitions"])
 
 
-def _params(parts: Sequence[Part], rows: Rows) -> dict[str, str]:
+def _params(parts: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:
     """The arguments of `noetl.commit`."""
     closes = [
-        {"id": part.case.execution_id, "command": command, "fence": fence, "worker": part.worker}
+        {"id": part.execution.execution_id, "command": command, "fence": fence, "worker": part.worker}
         for part in parts
         for command, fence in part.closes
     ]
-    quarantined = [{**part.quarantined, "id": part.case.execution_id} for part in parts if part.quarantined is not None]
+    quarantined = [
+        {**part.quarantine, "id": part.execution.execution_id} for part in parts if part.quarantine is not None
+    ]
     return {
         "executions": _json([execution_row(part) for part in parts]),
-        "events": _array(_row(part.case.execution_id, event) for part in parts for event in part.events),
+        "events": _array(_row(part.execution.execution_id, event) for part in parts for event in part.events),
         "closes": _json(closes),
         "commands": _json(rows.commands),
         "stages": _array(rows.stages),
         "frames": _json(rows.frames),
-        "refs": _json([{**ref, "id": part.case.execution_id} for part in parts for ref in part.refs]),
-        "taken": _json([{"id": part.case.execution_id, "inbox": taken} for part in parts for taken in part.taken]),
-        "appends": _json([{**fact, "from": part.case.execution_id} for part in parts for fact in part.appends]),
+        "refs": _json([{**ref, "id": part.execution.execution_id} for part in parts for ref in part.refs]),
+        "taken": _json(
+            [{"id": part.execution.execution_id, "inbox": taken} for part in parts for taken in part.consumed]
+        ),
+        "appends": _json(
+            [{**fact, "from": part.execution.execution_id} for part in parts for fact in part.inbox_facts]
+        ),
         "quarantined": _json(quarantined),
     }
 
@@ -264,10 +272,12 @@ def _row(execution_id: str, event: Event) -> dict[str, Any]:
     }
 
 
-def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Sequence[Part]) -> Committed:
+def _committed(
+    answer: dict[str, Any], commands: list[dict[str, Any]], parts: Sequence[ExecutionCommit]
+) -> CommitResult:
     good = frozenset(answer["good"])
     issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
-    orders = {(part.case.execution_id, event.seq): event.payload for part in parts for event in part.events}
+    orders = {(part.execution.execution_id, event.seq): event.payload for part in parts for event in part.events}
     claimed = []
     for id, command, fence, until in answer["claimed"]:
         row = issued[(id, command)]
@@ -278,7 +288,7 @@ def _committed(answer: dict[str, Any], commands: list[dict[str, Any]], parts: Se
         for row in issued.values()
         if row["status"] == "pending"
     ]
-    return Committed(good, claimed, waiting, answer["appended"])
+    return CommitResult(good, claimed, waiting, answer["appended"])
 
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:

@@ -12,10 +12,10 @@ from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.state import State
 from ..engine.upcast import STATES, UPCASTERS
-from ..records import Case, Inbox
+from ..records import Inbox, LoadedExecution
 
 
-def case_of(row: Sequence[Any]) -> Case:
+def case_of(row: Sequence[Any]) -> LoadedExecution:
     id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
     events, broken = [_as_written(item) for item in newer or ()], None
     try:
@@ -24,7 +24,9 @@ def case_of(row: Sequence[Any]) -> Case:
             apply(state, event)
     except Exception as error:
         state, broken = unread(id, head, workload, kept, events), error
-    return Case(id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken)
+    return LoadedExecution(
+        id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken
+    )
 
 
 def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:

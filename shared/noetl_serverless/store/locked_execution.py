@@ -8,7 +8,7 @@ from typing import Any
 from .. import limits
 from ..engine.events import Event
 from ..ports import LockedExecution
-from ..records import Case, Inbox, Quarantined
+from ..records import Inbox, LoadedExecution, QuarantinedExecution
 from .connection import Connection
 from .loaded_execution import case_of, inbox_of
 
@@ -21,19 +21,19 @@ def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> L
 
 
 class LockedRows:
-    def __init__(self, connection: Connection, sql: Mapping[str, str], case: Case) -> None:
-        self.case = case
+    def __init__(self, connection: Connection, sql: Mapping[str, str], execution: LoadedExecution) -> None:
+        self.case = execution
         self._sql = sql
         self._connection = connection
-        self._id = int(case.execution_id)
+        self._id = int(execution.execution_id)
 
     def inbox(self) -> Inbox:
         rows = self._run("inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
         return inbox_of(rows)
 
-    def quarantined(self) -> Quarantined | None:
+    def quarantined(self) -> QuarantinedExecution | None:
         rows = self._run("quarantine_of", id=self._id)
-        return Quarantined(*rows[0]) if rows else None
+        return QuarantinedExecution(*rows[0]) if rows else None
 
     def issued(self) -> list[Event]:
         state = self.case.state
@@ -43,7 +43,7 @@ class LockedRows:
             for seq, kind, step, generation, command, payload in rows
         ]
 
-    def ended_children(self) -> list[Case]:
+    def ended_children(self) -> list[LoadedExecution]:
         ids = [int(id) for id in self.case.state.children]
         # who is about to end one is waited for: it cannot know that this execution goes on
         ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]

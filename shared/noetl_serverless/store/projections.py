@@ -11,7 +11,7 @@ from ..engine.events import Event
 from ..engine.state import State
 from ..engine.upcast import STATE_VERSION
 from ..limits import WEIGHT
-from ..records import Claimant, Part
+from ..records import Claimant, ExecutionCommit
 from .shares import playbook_of
 
 
@@ -86,26 +86,26 @@ def _loop(execution_id: str, event: Event) -> dict[str, Any]:
     return {"id": execution_id, "step": event.step, "generation": event.generation, "seq": event.seq}
 
 
-def execution_row(part: Part) -> dict[str, Any]:
+def execution_row(part: ExecutionCommit) -> dict[str, Any]:
     """The row of `execution` that a part writes."""
-    state = part.case.state
+    state = part.execution.state
     row: dict[str, Any] = {
-        "id": part.case.execution_id,
-        "expect": part.expect,
-        "head": part.case.head,
+        "id": part.execution.execution_id,
+        "expect": part.expected_head,
+        "head": part.execution.head,
         "status": state.status.upper(),
         "finished": len(state.outcomes),
     }
-    if part.snapshots:
+    if part.writes_snapshot:
         row["state"] = state.snapshot()
         row["state_version"] = STATE_VERSION
-    if part.row is not None:
-        row["row"] = part.row
+    if part.new_row is not None:
+        row["row"] = part.new_row
     if state.ended:
         outcome = state.outcomes.get(state.last or "", {})
         row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
         row["error"] = state.error
-        row["ended"] = part.ended_at
+        row["ended"] = part.ended_at_ms
     return row
 
 
@@ -115,8 +115,8 @@ def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, A
 
 
 def claim_issued(commands: list[dict[str, Any]], claimant: Claimant) -> None:
-    room = claimant.room
+    room = claimant.limit
     for row in commands:
         if room > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
-            row.update(status="claimed", worker=claimant.worker, lease=claimant.lease)
+            row.update(status="claimed", worker=claimant.worker, lease=claimant.lease_seconds)
             room -= 1

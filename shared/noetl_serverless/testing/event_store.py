@@ -23,19 +23,19 @@ from ..ports import EventStore, LockedExecution
 from ..protocol import CommandKey, Held
 from ..records import (
     EPOCH,
-    Case,
     Claimant,
-    Committed,
-    Dead,
+    CommitResult,
+    DeadLetter,
+    DueTimer,
+    ExecutionCommit,
+    IdempotentStart,
     Inbox,
-    Known,
     Lease,
-    Part,
-    Pulse,
-    Quarantined,
-    Reported,
-    Timer,
-    Unwritable,
+    LoadedExecution,
+    PendingWork,
+    QuarantinedExecution,
+    ReportedFact,
+    UnstorableCommit,
 )
 from ..store.loaded_execution import as_kept, unread
 from ..store.projections import Rows, claim_issued, execution_row, project, still_open
@@ -47,7 +47,7 @@ KEPT_LOST = 10
 
 @dataclass(slots=True)
 class Execution:
-    case: Case
+    case: LoadedExecution
     workload: dict[str, Any]
     parent_id: str | None
     idempotency_key: str | None
@@ -91,7 +91,7 @@ class Row:
 class Prepared:
     """A part as it is to be written, with everything in the form in which it is kept."""
 
-    part: Part
+    part: ExecutionCommit
     row: dict[str, Any]
     rows: Rows
     events: list[Event]
@@ -102,7 +102,7 @@ class Prepared:
 
     @property
     def id(self) -> str:
-        return self.part.case.execution_id
+        return self.part.execution.execution_id
 
 
 class MemoryEventStore(EventStore):
@@ -120,14 +120,14 @@ class MemoryEventStore(EventStore):
         self.refs: dict[Key, dict[str, Any]] = {}
         self.quarantine: dict[str, dict[str, Any]] = {}
 
-    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
 
-    async def inbox(self, execution_id: str) -> Inbox:
+    async def read_inbox(self, execution_id: str) -> Inbox:
         execution = self.executions.get(execution_id)
         return _first(execution.inbox) if execution else Inbox([])
 
-    async def append(self, facts: Sequence[Reported]) -> set[tuple[str, str, int]]:
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         accepted = set()
         for fact, event, refs in [(fact, _kept(fact.event), _plain(fact.refs)) for fact in facts]:
             key = (fact.execution_id, event.command_id or "")
@@ -140,7 +140,7 @@ class MemoryEventStore(EventStore):
             accepted.add((*key, fact.fence))
         return accepted
 
-    async def discard(self, execution_id: str) -> None:
+    async def clear_inbox(self, execution_id: str) -> None:
         execution = self.executions.get(execution_id)
         if execution is not None and execution.status != "RUNNING":
             execution.inbox.clear()
@@ -149,29 +149,29 @@ class MemoryEventStore(EventStore):
         execution = self.executions.get(execution_id)
         return [event for event in execution.events if event.seq > after][:limit] if execution else []
 
-    async def started(self, keys: Sequence[str]) -> dict[str, Known]:
+    async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         return {
-            key: Known(id, execution.case.version, execution.request_hash, execution.case.principal)
+            key: IdempotentStart(id, execution.case.version, execution.request_hash, execution.case.principal)
             for id, execution in self.executions.items()
             if (key := execution.idempotency_key) is not None and key in keys
         }
 
-    async def exclusively(
-        self, execution_id: str, decide: Callable[[LockedExecution], Part | None]
-    ) -> tuple[Part, Committed] | None:
+    async def commit_exclusively(
+        self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
+    ) -> tuple[ExecutionCommit, CommitResult] | None:
         execution = self.executions.get(execution_id)
         part = decide(_LockedInMemory(self, execution)) if execution else None
         return None if part is None else (part, await self.commit([part]))
 
-    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         try:
             prepared = [self._prepare(part) for part in parts]
         except orjson.JSONEncodeError as error:
-            raise Unwritable(str(error)) from error
+            raise UnstorableCommit(str(error)) from error
         commands = [row for each in prepared for row in each.rows.commands]
         if claimant is not None:
             claim_issued(commands, claimant)
-        good = {part.case.execution_id for part in parts if part.row is None and self._may(part)}
+        good = {part.execution.execution_id for part in parts if part.new_row is None and self._may(part)}
         good |= self._openings(parts, good)
         writing = [each for each in prepared if each.id in good]
         for each in writing:
@@ -184,7 +184,7 @@ class MemoryEventStore(EventStore):
         appended = {id for each in writing for id, fact in each.appends if self._append(id, fact)}
         for each in writing:
             self._set_apart(each)
-        return Committed(frozenset(good), claimed, waiting, sorted(appended))
+        return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         wanted = None if keys is None else {(key.execution_id, key.command_id) for key in keys}
@@ -194,13 +194,13 @@ class MemoryEventStore(EventStore):
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
         found = self._in_order(found)
-        taken = found[: claimant.room] if keys is not None else self._in_turn(found, claimant.room)
-        until = self._clock() + claimant.lease
+        taken = found[: claimant.limit] if keys is not None else self._in_turn(found, claimant.limit)
+        until = self._clock() + claimant.lease_seconds
         for key in taken:
             self._lease(key, claimant.worker, until)
         return self._leases(taken)
 
-    async def held(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+    async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         known = {(key.execution_id, key.command_id) for key in holding}
         until = self._clock() + lease
         found = [
@@ -212,19 +212,19 @@ class MemoryEventStore(EventStore):
             self.commands[key].lease_until = until
         return self._leases(found)
 
-    async def opening(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+    async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         execution = self.executions[execution_id]
         seq: int = execution.stages[(step, generation)]["seq"]
         return execution.events[seq - 1].payload
 
-    async def extend(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+    async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
         kept = {(key.execution_id, key.command_id, key.fence) for key in held if self._holds(worker, key)}
         until = self._clock() + lease
         for id, command, _ in kept:
             self.commands[id, command].lease_until = until
         return kept
 
-    async def release(
+    async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
@@ -238,7 +238,7 @@ class MemoryEventStore(EventStore):
                 waiting.append(_pointer(row.row))
         return waiting
 
-    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+    async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
@@ -247,9 +247,9 @@ class MemoryEventStore(EventStore):
                 waiting.append(_pointer(row.row))
         return waiting
 
-    async def poisoned(self, deliveries: int, limit: int) -> list[Dead]:
+    async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
         return [
-            Dead(
+            DeadLetter(
                 row.row["id"],
                 row.row["command"],
                 row.fence,
@@ -264,24 +264,24 @@ class MemoryEventStore(EventStore):
             if row.deliveries >= deliveries
         ][:limit]
 
-    async def bury(self, dead: Dead) -> None:
+    async def add_dead_letter(self, dead: DeadLetter) -> None:
         execution = self.executions.get(dead.execution_id)
         issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
         for row in project(dead.execution_id, issued, self._pool).commands:
             buried = Row({**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries)
             self.commands.setdefault((row["id"], row["command"]), buried)
 
-    async def waiting_pools(self, age: float) -> list[str]:
+    async def pools_with_pending(self, age: float) -> list[str]:
         latest = self._clock() - age
         return sorted(
             {row.row["pool"] for row in self.commands.values() if row.status == "pending" and row.issued_at < latest}
         )
 
-    async def due(self, limit: int, after: datetime = EPOCH) -> list[Timer]:
+    async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         now, since = self._clock() * 1000, after.timestamp() * 1000
         rows = [row.row for row in self.commands.values() if row.status == "timer" and since <= row.row["due"] <= now]
         return [
-            Timer(
+            DueTimer(
                 row["id"],
                 row["command"],
                 row["step"],
@@ -291,24 +291,24 @@ class MemoryEventStore(EventStore):
             for row in sorted(rows, key=lambda row: row["due"])[:limit]
         ]
 
-    async def lagging(self, limit: int, after: str = "0") -> list[str]:
+    async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         waiting = [int(id) for id, execution in self.executions.items() if execution.inbox and int(id) > int(after)]
         return [str(id) for id in sorted(waiting)[:limit]]
 
-    async def quarantined(self, limit: int, after: str = "0") -> list[Quarantined]:
+    async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         ids = [id for id in self.quarantine if int(id) > int(after)]
         return [replace(self.kept_apart(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
 
-    async def quarantine_of(self, execution_id: str) -> Quarantined | None:
+    async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         return self.kept_apart(execution_id) if execution_id in self.quarantine else None
 
-    async def is_below(self, execution_id: str, above: str) -> bool:
+    async def is_descendant(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)
         if execution is None or execution.parent_id is None:
             return False
-        return execution.parent_id == above or await self.is_below(execution.parent_id, above)
+        return execution.parent_id == above or await self.is_descendant(execution.parent_id, above)
 
-    async def children(self, execution_id: str) -> list[str]:
+    async def running_children(self, execution_id: str) -> list[str]:
         return self._running_children(execution_id)
 
     def _running_children(self, execution_id: str) -> list[str]:
@@ -318,12 +318,12 @@ class MemoryEventStore(EventStore):
             if execution.parent_id == execution_id and execution.status == "RUNNING"
         ]
 
-    async def pulse(self, age: float) -> Pulse:
-        return Pulse(
+    async def pending_work(self, age: float) -> PendingWork:
+        return PendingWork(
             expired=any(True for _ in self._overdue()),
-            waiting=bool(await self.waiting_pools(age)),
-            due=bool(await self.due(1)),
-            lagging=bool(await self.lagging(1)),
+            waiting=bool(await self.pools_with_pending(age)),
+            due=bool(await self.due_timers(1)),
+            lagging=bool(await self.executions_with_inbox(1)),
             scheduled=False,
             chores=False,
         )
@@ -333,11 +333,11 @@ class MemoryEventStore(EventStore):
 
     # -- commit
 
-    def _prepare(self, part: Part) -> Prepared:
+    def _prepare(self, part: ExecutionCommit) -> Prepared:
         """Raises JSONEncodeError."""
-        id = part.case.execution_id
-        rows = project(id, part.events, part.pool or self._pool, part.case.path, part.weight)
-        rows.commands = [*still_open(rows.commands, part.case.state), *part.again]
+        id = part.execution.execution_id
+        rows = project(id, part.events, part.pool_of or self._pool, part.execution.path, part.weight)
+        rows.commands = [*still_open(rows.commands, part.execution.state), *part.reissued]
         appends = [
             (
                 fact["id"],
@@ -345,7 +345,7 @@ class MemoryEventStore(EventStore):
                     fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
                 ),
             )
-            for fact in part.appends
+            for fact in part.inbox_facts
         ]
         return Prepared(
             part,
@@ -354,38 +354,38 @@ class MemoryEventStore(EventStore):
             [_kept(event) for event in part.events],
             _plain(part.refs),
             [(other, _kept(fact)) for other, fact in appends],
-            _plain(part.quarantined),
+            _plain(part.quarantine),
         )
 
-    def _may(self, part: Part) -> bool:
-        execution = self.executions.get(part.case.execution_id)
-        if execution is None or execution.head != part.expect:
+    def _may(self, part: ExecutionCommit) -> bool:
+        execution = self.executions.get(part.execution.execution_id)
+        if execution is None or execution.head != part.expected_head:
             return False
-        return all(self._closes(part.case.execution_id, *close, part.worker) for close in part.closes)
+        return all(self._closes(part.execution.execution_id, *close, part.worker) for close in part.closes)
 
     def _closes(self, id: str, command: str, fence: int, worker: str | None) -> bool:
         row = self.commands.get((id, command))
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
-    def _openings(self, parts: Sequence[Part], good: set[str]) -> set[str]:
+    def _openings(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
         """Those that are opened. Raises Unwritable if a parent would go on without its child."""
         opened: set[str] = set()
         keys: set[str] = set()
         for part in parts:
-            if part.row is None:
+            if part.new_row is None:
                 continue
-            id, key = part.case.execution_id, part.row.get("idempotency_key")
+            id, key = part.execution.execution_id, part.new_row.get("idempotency_key")
             if id not in opened and key not in keys and self._may_open(part, good):
                 opened.add(id)
                 keys |= {key} if key is not None else set()
-            elif part.row["parent_execution_id"] in good:
-                raise Unwritable(f"the id of the child execution {id} is taken")
+            elif part.new_row["parent_execution_id"] in good:
+                raise UnstorableCommit(f"the id of the child execution {id} is taken")
         return opened
 
-    def _may_open(self, part: Part, good: set[str]) -> bool:
-        assert part.row is not None
-        key, parent = part.row.get("idempotency_key"), part.row["parent_execution_id"]
-        taken = part.case.execution_id in self.executions
+    def _may_open(self, part: ExecutionCommit, good: set[str]) -> bool:
+        assert part.new_row is not None
+        key, parent = part.new_row.get("idempotency_key"), part.new_row["parent_execution_id"]
+        taken = part.execution.execution_id in self.executions
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
         return not taken and not known and (parent is None or parent in good)
 
@@ -395,23 +395,23 @@ class MemoryEventStore(EventStore):
         written = len(execution.events) if execution else 0
         for seq, event in enumerate(each.events, written + 1):
             if event.seq != seq:
-                raise Unwritable(f"event {event.seq} follows {seq - 1}")
+                raise UnstorableCommit(f"event {event.seq} follows {seq - 1}")
         frames = set(execution.frames) if execution else set()
         for frame in each.rows.frames:
             if _frame(frame) in frames:
-                raise Unwritable(f"the frame {_frame(frame)} is written twice")
+                raise UnstorableCommit(f"the frame {_frame(frame)} is written twice")
             frames.add(_frame(frame))
 
     def _write(self, each: Prepared) -> None:
         part, row = each.part, each.row
-        if part.row is not None:
+        if part.new_row is not None:
             self.executions[each.id] = Execution(
-                part.case,
-                _plain(part.row["workload"]),
-                part.row["parent_execution_id"],
-                part.row.get("idempotency_key"),
-                part.row.get("request_hash"),
-                part.row["at"],
+                part.execution,
+                _plain(part.new_row["workload"]),
+                part.new_row["parent_execution_id"],
+                part.new_row.get("idempotency_key"),
+                part.new_row.get("request_hash"),
+                part.new_row["at"],
             )
         execution = self.executions[each.id]
         execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]
@@ -421,7 +421,7 @@ class MemoryEventStore(EventStore):
             execution.form = row["state_version"]
         for command, _ in part.closes:
             self.commands.pop((each.id, command), None)
-        for taken in part.taken:
+        for taken in part.consumed:
             execution.inbox.pop(taken, None)
         for event in each.events:
             self._store(execution, event)
@@ -448,7 +448,7 @@ class MemoryEventStore(EventStore):
                 self._lease(key, row["worker"], now + row["lease"])
                 claimed.append(self._leased(key))
         # it brings what it was issued with; the opening of its loop is asked for
-        return [replace(lease, opening=None) for lease in claimed]
+        return [replace(lease, loop_opened=None) for lease in claimed]
 
     def _set_apart(self, each: Prepared) -> None:
         if each.quarantined:
@@ -478,7 +478,7 @@ class MemoryEventStore(EventStore):
 
     # -- rows
 
-    def _case(self, execution: Execution) -> Case:
+    def _case(self, execution: Execution) -> LoadedExecution:
         id, broken = execution.case.execution_id, None
         kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
         try:
@@ -487,13 +487,15 @@ class MemoryEventStore(EventStore):
                 apply(state, event)
         except Exception as error:
             state, broken = unread(id, execution.head, execution.workload, kept, newer), error
-        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, broken=broken)
+        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, read_error=broken)
 
-    def kept_apart(self, id: str) -> Quarantined:
-        row, case = self.quarantine[id], self.executions[id].case
+    def kept_apart(self, id: str) -> QuarantinedExecution:
+        row, execution = self.quarantine[id], self.executions[id].case
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
         facts = row["facts"]
-        return Quarantined(id, case.path, case.version, row["seq"], at, row["error"], len(facts), facts)
+        return QuarantinedExecution(
+            id, execution.path, execution.version, row["seq"], at, row["error"], len(facts), facts
+        )
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.commands.get((key.execution_id, key.command_id))
@@ -568,7 +570,7 @@ class _LockedInMemory:
     def inbox(self) -> Inbox:
         return _first(self._execution.inbox)
 
-    def quarantined(self) -> Quarantined | None:
+    def quarantined(self) -> QuarantinedExecution | None:
         id = self.case.execution_id
         return self._log.kept_apart(id) if id in self._log.quarantine else None
 
@@ -581,7 +583,7 @@ class _LockedInMemory:
             or (event.type == e.TIMER_SET and event.payload["timer"] in state.timers)
         ]
 
-    def ended_children(self) -> list[Case]:
+    def ended_children(self) -> list[LoadedExecution]:
         found = [self._log.executions[id] for id in self.case.state.children if id in self._log.executions]
         return [self._log._case(child) for child in found if child.status != "RUNNING"]
 

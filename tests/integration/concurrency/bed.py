@@ -31,7 +31,7 @@ from noetl_serverless.protocol import (
     ReportResponse,
 )
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.records import Claimant, Committed, Part
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog, Document
@@ -58,14 +58,14 @@ class BusyLog(PostgresEventStore):
         self.first: list[Callable[[], Awaitable[Any]]] = []
         self.handed_in = 0
 
-    async def commit(self, parts: Sequence[Part], claimant: Claimant | None = None) -> Committed:
+    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         if self.first:
             await self.first.pop(0)()
         return await super().commit(parts, claimant)
 
     async def append(self, facts: Any) -> set[tuple[str, str]]:
         self.handed_in += 1
-        return await super().append(facts)
+        return await super().append_to_inbox(facts)
 
 
 class Plane:

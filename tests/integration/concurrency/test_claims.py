@@ -113,7 +113,7 @@ async def test_a_command_that_is_reported_while_its_lease_is_expired_goes_one_wa
     elsewhere = sessions.begin()
     assert sessions.locks(elsewhere, lease.execution_id, lease.command_id)
 
-    expiring = await sessions.until_waiting(direct.planes[0].log.expire(5, 10))
+    expiring = await sessions.until_waiting(direct.planes[0].log.expire_leases(5, 10))
 
     waited = not expiring.done()
     elsewhere.run("DELETE FROM noetl.command WHERE command_id = :command", command=lease.command_id)

@@ -20,7 +20,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.protocol import ClaimedCommand, Held
-from noetl_serverless.records import Reported
+from noetl_serverless.records import ReportedFact
 from noetl_serverless.store.connection import Connection, Database
 
 # in the heap the last key comes first
@@ -40,18 +40,18 @@ def held(*commands: ClaimedCommand) -> list[Held]:
     return [Held(execution_id=c.execution_id, command_id=c.command_id, fence=c.fence) for c in commands]
 
 
-def reported(command: ClaimedCommand) -> Reported:
+def reported(command: ClaimedCommand) -> ReportedFact:
     at = time.time_ns() // 1_000_000
     event = Event(e.CALL_DONE, at, 0, None, command.step, command.generation, command.command_id, {"data": 1})
-    return Reported(command.execution_id, event, command.fence, "w", [])
+    return ReportedFact(command.execution_id, event, command.fence, "w", [])
 
 
 async def extend(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.log.extend("w", held(second, first), 30.0)
+    return await plane.log.extend_leases("w", held(second, first), 30.0)
 
 
 async def release(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.log.release("w", held(second, first))
+    return await plane.log.release_leases("w", held(second, first))
 
 
 async def append(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
@@ -59,7 +59,7 @@ async def append(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) ->
 
 
 async def recover(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.log.held("w", 30.0, [])
+    return await plane.log.recover_leases("w", 30.0, [])
 
 
 async def report(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
@@ -108,7 +108,7 @@ async def test_expiry_waits_for_nobody(direct: Bed, sessions: Sessions) -> None:
     sessions.ask("UPDATE noetl.command SET lease_until = now() - interval '1 s' RETURNING 1")
     we = sessions.begin()
     assert sessions.locks(we, first.execution_id, first.command_id)
-    expiring = await sessions.until_waiting(direct.planes[1].log.expire(5, 10))
+    expiring = await sessions.until_waiting(direct.planes[1].log.expire_leases(5, 10))
     done_already = expiring.done()
     we.run("ROLLBACK")
     given_back = {key.command_id for _, key in await expiring}

@@ -11,7 +11,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import ClaimedCommand
-from noetl_serverless.records import Reported
+from noetl_serverless.records import ReportedFact
 
 PAY = """
 workflow:
@@ -45,11 +45,11 @@ async def charged_twice(
     return id, first["charge"], second, [first["other"], first["third"]]
 
 
-def fact(command: ClaimedCommand, data: int) -> Reported:
+def fact(command: ClaimedCommand, data: int) -> ReportedFact:
     at = time.time_ns() // 1_000_000
     event = Event(e.CALL_DONE, at, 0, None, command.step, command.generation, command.command_id, {"data": data})
     ref = {**REF, "ref": f"noetl://{data}", "key": f"k{data}"}
-    return Reported(command.execution_id, event, command.fence, "w", [ref])
+    return ReportedFact(command.execution_id, event, command.fence, "w", [ref])
 
 
 @pytest.mark.parametrize("stale_first", [True, False])
@@ -62,7 +62,7 @@ async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_app
     accepted = await direct.planes[0].log.append(facts if stale_first else facts[::-1])
 
     assert accepted == {(id, "charge#1", current.fence)}
-    inbox = await direct.planes[0].log.inbox(id)
+    inbox = await direct.planes[0].log.read_inbox(id)
     assert [event.payload["data"] for _, event in inbox.facts] == [2], "the stale fact came in beside the current one"
     assert sessions.ask("SELECT key FROM noetl.result_ref") == [["k2"]], "the stale fact's result was registered"
 
@@ -71,7 +71,7 @@ async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, s
     id, _, current, _ = await charged_twice(direct, sessions)
     accepted = await direct.planes[0].log.append([fact(current, 2), fact(current, 2)])
     assert accepted == {(id, "charge#1", current.fence)}
-    assert len((await direct.planes[0].log.inbox(id)).facts) == 1
+    assert len((await direct.planes[0].log.read_inbox(id)).facts) == 1
 
 
 @pytest.mark.parametrize("stale_first", [True, False])

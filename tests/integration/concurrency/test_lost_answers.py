@@ -161,10 +161,10 @@ async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(bed: Bed, 
 
     async def release() -> Any:
         wire.cut()
-        return await plane.log.release("w", held)
+        return await plane.log.release_leases("w", held)
 
     await lose(plane, wire, release)
-    assert await plane.log.release("w", held) == []
+    assert await plane.log.release_leases("w", held) == []
     (again,) = await plane.claim()
     assert again.delivery == 1
 
@@ -177,7 +177,7 @@ async def test_a_child_is_started_once_and_its_end_told_once_though_both_answers
     parked = done(command, None, status="parked", child={"path": "t/fork"})
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.report(parked))
-    (child,) = await bed.planes[1].log.children(id)
+    (child,) = await bed.planes[1].log.running_children(id)
 
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.ledger.cancel(child, "enough"))

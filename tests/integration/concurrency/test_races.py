@@ -124,13 +124,13 @@ async def test_an_inbox_that_all_planes_and_reconcilers_take_in_at_once_is_taken
     slow.log.first = [overtake_with_c, overtake_with_d, nobody_goes_on]
     with pytest.raises(asyncio.CancelledError):
         await slow.tell(b)
-    assert await quick.log.lagging(10) == [id]
+    assert await quick.log.executions_with_inbox(10) == [id]
 
     await asyncio.gather(
         *(plane.ledger.advance(id) for plane in bed.planes), *(each.reconcile() for each in bed.reconcilers)
     )
 
-    assert await quick.log.lagging(10) == []
+    assert await quick.log.executions_with_inbox(10) == []
     assert Counter(event.command_id for event in await bed.events(id, e.ISSUED))["end#1"] == 1
     assert bed.findings() == []
 

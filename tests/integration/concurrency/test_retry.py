@@ -42,7 +42,7 @@ async def apart_from_its_child(direct: Bed) -> tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(decide.DECIDE, e.CALL_DONE, broken)
         await plane.report(done(both["b"]))
-    (child,) = await plane.log.children(id)
+    (child,) = await plane.log.running_children(id)
     return id, child
 
 
@@ -90,7 +90,7 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
 
     assert "b#1" in [event.command_id for event in await direct.events(id, e.CALL_DONE)]
     assert isinstance(dropped, NotFound), "it had left"
-    assert await direct.planes[0].log.children(id) == [child]
+    assert await direct.planes[0].log.running_children(id) == [child]
     assert direct.findings() == []
 
 

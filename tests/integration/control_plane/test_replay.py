@@ -14,7 +14,7 @@ from noetl_serverless.engine.events import CALL_DONE, Event
 from noetl_serverless.orchestrator.notifications import Doorbell
 from noetl_serverless.orchestrator.orchestrator import Ledger, wall_clock
 from noetl_serverless.orchestrator.plans import Playbooks
-from noetl_serverless.records import Reported
+from noetl_serverless.records import ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
@@ -285,7 +285,7 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     row |= {"content_type": "application/json", "scope": "execution", "expires_at": None}
     fact = Event(CALL_DONE, wall_clock(), 0, None, "first", 1, command["command_id"], {"ref": ref})
     log = PostgresEventStore(database)
-    assert await log.append([Reported(started, fact, command["fence"], "w-1", [row])])
+    assert await log.append_to_inbox([ReportedFact(started, fact, command["fence"], "w-1", [row])])
     assert await validate(user, started) == []
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []

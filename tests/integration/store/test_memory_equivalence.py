@@ -27,7 +27,7 @@ from noetl_serverless.orchestrator.start import open_child, open_root
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
-from noetl_serverless.records import Claimant, Lease, Part, Reported, Unwritable
+from noetl_serverless.records import Claimant, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
 from noetl_serverless.store.connection import Database, connect
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
@@ -173,7 +173,7 @@ class Story:
         if self.ids and self.chance.random() < 0.1:
             # an id that is taken
             taken = self.opening(None)
-            parts.append(replace(taken, case=replace(taken.case, execution_id=self.chance.choice(self.ids))))
+            parts.append(replace(taken, execution=replace(taken.execution, execution_id=self.chance.choice(self.ids))))
         gave = await self.commit_parts(f"start {key}", Both(parts, parts), None)
         if not isinstance(gave.sql, Exception) and gave.sql.good:
             self.ids += gave.sql.good
@@ -206,8 +206,8 @@ class Story:
         sql, memory = ([_held(getattr(lease, side)) for lease, _ in some] for side in ("sql", "memory"))
         await self.both(
             f"release {worker} {[key.command_id for key in sql]}, {begun} begun",
-            lambda: self.sql.release(worker, sql[begun:], sql[:begun]),
-            lambda: self.memory.release(worker, memory[begun:], memory[:begun]),
+            lambda: self.sql.release_leases(worker, sql[begun:], sql[:begun]),
+            lambda: self.memory.release_leases(worker, memory[begun:], memory[:begun]),
         )
 
     async def expire(self) -> None:
@@ -216,12 +216,18 @@ class Story:
     async def poison(self) -> None:
         most = self.chance.choice([1, 2])
         gave = await self.both(
-            f"poisoned {most}", lambda: self.sql.poisoned(most, 1000), lambda: self.memory.poisoned(most, 1000)
+            f"poisoned {most}",
+            lambda: self.sql.undeliverable(most, 1000),
+            lambda: self.memory.undeliverable(most, 1000),
         )
         if gave.sql and self.chance.random() < 0.5:
             place = self.chance.randrange(len(gave.sql))
             dead = sorted(gave.sql, key=_named)[place], sorted(gave.memory, key=_named)[place]
-            await self.both(f"bury {dead[1]}", lambda: self.sql.bury(dead[0]), lambda: self.memory.bury(dead[1]))
+            await self.both(
+                f"bury {dead[1]}",
+                lambda: self.sql.add_dead_letter(dead[0]),
+                lambda: self.memory.add_dead_letter(dead[1]),
+            )
 
     async def look(self) -> None:
         id, other = self.chance.choice(self.ids), self.chance.choice([*self.ids, "77"])
@@ -271,14 +277,18 @@ class Story:
                 e.CALL_DONE, _now(), 0, None, lease.sql.step, 1, lease.sql.command_id, {"data": odd(self.chance)}
             )
             refs = [self.ref()] if self.chance.random() < 0.5 else []
-            facts.sql.append(Reported(lease.sql.execution_id, event, lease.sql.fence, worker, refs))
-            facts.memory.append(Reported(lease.sql.execution_id, event, lease.memory.fence, worker, refs))
+            facts.sql.append(ReportedFact(lease.sql.execution_id, event, lease.sql.fence, worker, refs))
+            facts.memory.append(ReportedFact(lease.sql.execution_id, event, lease.memory.fence, worker, refs))
             if self.chance.random() < 0.2:
                 twice = replace(facts.sql[-1], event=replace(event, payload={"data": "twice"}))
                 facts.sql.append(twice)
                 facts.memory.append(replace(twice, fence=lease.memory.fence))
         names = [(fact.event.command_id, fact.worker) for fact in facts.sql]
-        await self.both(f"append {names}", lambda: self.sql.append(facts.sql), lambda: self.memory.append(facts.memory))
+        await self.both(
+            f"append {names}",
+            lambda: self.sql.append_to_inbox(facts.sql),
+            lambda: self.memory.append_to_inbox(facts.memory),
+        )
 
     async def quarantine(self) -> None:
         id = self.chance.choice(self.ids)
@@ -292,7 +302,7 @@ class Story:
         parts = Both([], [])
         for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
             part = Turn(case, PLAN).part()
-            part.quarantined = apart if id not in self.memory.quarantine else {}
+            part.quarantine = apart if id not in self.memory.quarantine else {}
             into.append(part)
         await self.commit_parts(f"quarantine {id}", parts, None)
 
@@ -309,7 +319,7 @@ class Story:
         how = self.chance.choice(["again", "unstorable", "state", "ref"])
         value = self.chance.choice(UNSTORABLE)
         for side in (parts.sql, parts.memory):
-            last: Part = side[-1]
+            last: ExecutionCommit = side[-1]
             if not last.events:
                 return
             if how == "again":
@@ -319,13 +329,13 @@ class Story:
             elif how == "ref":
                 last.refs.append({**self.ref(), "sha256": value})
             else:
-                last.appends.append({"id": ids[0], "type": "t", "at": NOW, "payload": {"value": value}})
+                last.inbox_facts.append({"id": ids[0], "type": "t", "at": NOW, "payload": {"value": value}})
         gave = await self.commit_parts(f"spoil {how} {value!r}", parts, None)
-        assert isinstance(gave.sql, Unwritable), gave.sql
+        assert isinstance(gave.sql, UnstorableCommit), gave.sql
 
     # -- parts of them
 
-    def opening(self, key: str | None) -> Part:
+    def opening(self, key: str | None) -> ExecutionCommit:
         payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
         opening = open_root(ENTRY, PLAN, payload, _now(), key, {"kind": "user", "name": "é"})
         turn = Turn(opening.case, PLAN)
@@ -417,7 +427,7 @@ class Story:
         return gave
 
     async def inbox(self, id: str) -> Both:
-        inbox = Both(await self.sql.inbox(id), await self.memory.inbox(id))
+        inbox = Both(await self.sql.read_inbox(id), await self.memory.read_inbox(id))
         sql, memory = inbox.sql.facts, inbox.memory.facts
         assert [fact for _, fact in sql] == [fact for _, fact in memory], self._failed(f"inbox of {id}")
         assert inbox.sql.more == inbox.memory.more, self._failed(f"what waits behind the inbox of {id}")
@@ -494,7 +504,7 @@ def _waiting(value: Any) -> dict[str, Any]:
 async def _outcome(call: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await call()
-    except (Unwritable, LookupError, orjson.JSONEncodeError) as error:
+    except (UnstorableCommit, LookupError, orjson.JSONEncodeError) as error:
         return error
 
 
@@ -506,7 +516,7 @@ def _plain(value: Any) -> Any:
         case Lease():
             kept = (value.execution_id, value.command_id, value.delivery, value.seq, value.step, value.generation)
             lost = [(one["worker"], one["delivery"], "given_back_at" in one) for one in value.lost or ()]
-            return (*kept, orjson.dumps([value.order, value.opening]), lost)
+            return (*kept, orjson.dumps([value.issued, value.loop_opened]), lost)
         case set() | frozenset():
             # with fences, in appends and extensions
             return sorted(item[:2] if isinstance(item, tuple) else item for item in value)

@@ -13,7 +13,7 @@ from noetl_serverless.orchestrator.start import open_root
 from noetl_serverless.orchestrator.transition import Turn
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.records import Claimant, Part
+from noetl_serverless.records import Claimant, ExecutionCommit
 from noetl_serverless.store.connection import Connection, Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.shares import CIRCLE, Waiting, shares
@@ -173,7 +173,7 @@ def test_shares_are_the_same_in_memory(connection: Connection) -> None:
         assert found == shares(waiting, room, draw), (waiting, room, draw)
 
 
-def opening(plan: Plan, playbook: str) -> Part:
+def opening(plan: Plan, playbook: str) -> ExecutionCommit:
     entry = MemoryCatalogEntry(catalog_id=5, path=playbook, version=1, hash=plan.hash, content="")
     begun = open_root(entry, plan, {}, time.time_ns() // 1_000_000, None)
     turn = Turn(begun.case, plan)

@@ -44,7 +44,7 @@ async def test_a_lease_that_went_to_another_takes_the_run_ahead_along(stack: Sta
         # the lease of the first is over, and the reconciler gives it to another worker
         for row in stack.log.commands.values():
             row.lease_until = 0.0
-        await stack.ledger._log.expire(5, 10)  # type: ignore[attr-defined]
+        await stack.ledger._log.expire_leases(5, 10)  # type: ignore[attr-defined]
         other = asyncio.create_task(stack.another(Direct(stack.ledger, stack.log)).drain(20, sweep=True))
         await eventually(lambda: tool.count()["s1#1"] == 2)
         tool.gates.pop("s4").set()
@@ -78,7 +78,7 @@ async def test_a_heartbeat_without_a_lease_stops_the_run_ahead(tmp_path: Path, t
     tool.gates.clear()
     for row in stack.log.commands.values():
         row.lease_until = 0.0
-    await stack.log.expire(5, 10)
+    await stack.log.expire_leases(5, 10)
     await worker.drain(20, sweep=True)
 
     assert (await stack.state(id)).status == "completed"
@@ -135,7 +135,7 @@ async def test_a_busy_execution_is_reported_through_its_inbox(stack: Stack, tool
     async def losing(parts: Any, claimant: Any = None) -> Any:
         if len(moved) < 2 and any(part.closes for part in parts):
             moved.append(1)
-            execution = stack.log.executions[parts[0].case.execution_id]
+            execution = stack.log.executions[parts[0].execution.execution_id]
             execution.head += 1
             try:
                 return await commit(parts, claimant)
@@ -182,7 +182,7 @@ async def test_a_control_plane_that_is_gone_leaves_it_to_others(stack: Stack, to
     down = False
     for row in stack.log.commands.values():
         row.lease_until = 0.0
-    await stack.log.expire(5, 10)
+    await stack.log.expire_leases(5, 10)
     await stack.worker.drain(20, sweep=True)
 
     assert (await stack.state(id)).status == "completed"
@@ -266,7 +266,7 @@ async def test_what_comes_again_is_not_run_ahead_of(stack: Stack) -> None:
     await stack.ledger.start(path="t/t")
     first = (await stack.ledger.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
     stack.log.commands[(first.execution_id, first.command_id)].lease_until = 0.0
-    await stack.log.expire(5, 10)
+    await stack.log.expire_leases(5, 10)
     again = (await stack.ledger.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
 
     assert first.ahead is not None

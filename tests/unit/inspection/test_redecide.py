@@ -202,7 +202,7 @@ def opened() -> Any:
 
 
 def test_a_collection_that_a_worker_rendered_is_taken_for_the_same_template_alone() -> None:
-    run = opened(Run)
+    run = opened()
     cut = again(run, STORED.replace("max_in_flight: 2", "max_in_flight: 1"))
     assert (cut.state.status, cut.missing) == ("completed", {})
     other = again(run, STORED.replace("load.rows", "load.lines"))

@@ -11,6 +11,7 @@ import pytest
 from noetl_serverless.orchestrator.notifications import Doorbell
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.ports import EventStore
 from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -44,7 +45,7 @@ class Bell:
 
 
 class Engine:
-    def __init__(self, log: Any = None, results: Any = None) -> None:
+    def __init__(self, log: EventStore | None = None, results: Any = None) -> None:
         self.results = results
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
@@ -56,7 +57,7 @@ class Engine:
     def another(self) -> Ledger:
         """One more instance of the control plane: it shares the log and nothing else."""
         clock = lambda: int(self.seconds * 1000)  # noqa: E731
-        playbooks = Playbooks(self.catalog)  # type: ignore[arg-type]
+        playbooks = Playbooks(self.catalog)
         return Ledger(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
 
     async def start(self, path: str = "t/t", **more: Any) -> str:
@@ -72,11 +73,21 @@ class Engine:
         request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, turn=turn)
         return await (by or self.ledger).report(request)
 
+    @property
+    def memory(self) -> MemoryEventStore:
+        assert isinstance(self.log, MemoryEventStore)
+        return self.log
+
+    @property
+    def postgres(self) -> PostgresEventStore:
+        assert isinstance(self.log, PostgresEventStore)
+        return self.log
+
     def status(self, execution_id: str) -> str:
-        return self.log.executions[execution_id].status
+        return self.memory.executions[execution_id].status
 
     def types(self, execution_id: str) -> list[str]:
-        return [event.type for event in self.log.executions[execution_id].events]
+        return [event.type for event in self.memory.executions[execution_id].events]
 
 
 def outcome(command: ClaimedCommand, data: Any = None, status: str = "done", **more: Any) -> Outcome:

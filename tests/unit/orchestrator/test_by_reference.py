@@ -12,7 +12,7 @@ from tests.unit.orchestrator.test_payloads import Store, call_key
 from noetl_serverless.engine.state import OF_CTX
 from noetl_serverless.errors import Busy
 from noetl_serverless.limits import ANSWER_BYTES
-from noetl_serverless.records import Committed
+from noetl_serverless.records import CommitResult
 from noetl_serverless.results.offload import externalise
 
 WORKFLOW = """
@@ -58,8 +58,8 @@ async def test_the_next_command_is_given_the_reference_and_the_store_knows_the_v
 ) -> None:
     id, second = await after_the_first(engine, store)
     assert (second.scope["ctx"], second.scope["ctx_refs"]["big"]["key"]) == ({"n": 1}, call_key(store))
-    assert [key for _, key in engine.log.refs] == list(store.kept)
-    events = engine.log.executions[id].events
+    assert [key for _, key in engine.memory.refs] == list(store.kept)
+    events = engine.memory.executions[id].events
     assert max(len(orjson.dumps(event.payload)) for event in events) < 8192
     assert store.reads == [], "the control plane reads what only workers need"
 
@@ -84,7 +84,7 @@ async def test_the_state_is_written_with_the_event_that_the_release_before_would
     (first,) = await engine.claim()
     ref = await held(store, id)
     await engine.report(outcome(first, **({"ref": ref} if workflow is PASSING else {"set_refs": {"big": ref}})))
-    kept = engine.log.executions[id]
+    kept = engine.memory.executions[id]
     snapshot = orjson.loads(kept.state)
     assert snapshot["seq"] == kept.head, "that release folds the event to a ctx without the value, and keeps it so"
     assert f"{OF_CTX}big" in snapshot["outcomes"]
@@ -96,14 +96,14 @@ async def test_it_is_not_left_in_the_inbox_where_the_release_before_may_take_it(
     outcomes = [outcome(commands[id], set_refs={"big": await held(store, id)}), outcome(commands[other], 1)]
     commit = engine.log.commit
 
-    async def lose(parts: Any, claimant: Any = None) -> Committed:
-        return Committed(frozenset(), [], [], [])
+    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
+        return CommitResult(frozenset(), [], [], [])
 
     engine.log.commit = lose
     with pytest.raises(Busy):
         await engine.report(*outcomes)
     engine.log.commit = commit
-    assert [(await engine.log.inbox(each)).facts == [] for each in (id, other)] == [True, False]
+    assert [(await engine.log.read_inbox(each)).facts == [] for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
     assert list((await engine.ledger.state(id)).ctx_refs) == ["big"]

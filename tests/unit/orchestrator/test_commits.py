@@ -14,7 +14,7 @@ from noetl_serverless.orchestrator import commits
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import ClaimRequest
-from noetl_serverless.records import Committed, Part
+from noetl_serverless.records import CommitResult, ExecutionCommit
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome
@@ -34,9 +34,9 @@ async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monk
     (timer,) = (await engine.ledger.state(id)).timers
     tries: list[int] = []
 
-    async def lost(parts: Any, claimant: Any = None) -> Committed:
+    async def lost(parts: Any, claimant: Any = None) -> CommitResult:
         tries.append(len(parts))
-        return Committed(frozenset(), [], [], [])
+        return CommitResult(frozenset(), [], [], [])
 
     commit = engine.log.commit
     monkeypatch.setattr(engine.log, "commit", lost)
@@ -69,7 +69,7 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     setbacks = metrics.setbacks.labels("follow")
     before = setbacks._value.get()
     (only,) = await engine.claim()
-    inbox = engine.log.inbox
+    inbox = engine.log.read_inbox
 
     async def down(execution_id: str) -> Any:
         raise Unavailable("the database is gone")
@@ -137,7 +137,7 @@ async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, m
 
     async def race(parts: Any, claimant: Any = None) -> Any:
         tries.append(1)
-        return await commit(parts, claimant) if len(tries) > 1 else Committed(frozenset(), [], [], [])
+        return await commit(parts, claimant) if len(tries) > 1 else CommitResult(frozenset(), [], [], [])
 
     monkeypatch.setattr(engine.log, "commit", race)
     await engine.report(outcome(command))
@@ -149,14 +149,14 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, races: int
 ) -> None:
     id, child = await beside_a_child(engine)
-    commit, exclusively = engine.log.commit, engine.log.exclusively
+    commit, exclusively = engine.log.commit, engine.log.commit_exclusively
     left = [None] * races
     locked: list[str] = []
 
     async def race(parts: Any, claimant: Any = None) -> Any:
         if left and not locked:
             left.pop()
-            return Committed(frozenset(), [], [], [])
+            return CommitResult(frozenset(), [], [], [])
         return await commit(parts, claimant)
 
     async def note(execution_id: str, decide: Any) -> Any:
@@ -183,7 +183,7 @@ async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monk
     known = engine.ledger._commits
     (case,) = (await known.cases.get([id])).values()
     assert asked == []
-    committed = await known.write([Part(case, [], case.head - 1)])
-    assert committed.good == frozenset()
+    committed = await known.write([ExecutionCommit(case, [], case.head - 1)])
+    assert committed.committed == frozenset()
     await known.cases.get([id])
     assert asked == ["load"], "it is old"

@@ -12,12 +12,12 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.limits import WORKLOAD_BYTES
 from noetl_serverless.orchestrator import execution_cache as kept_cases
 from noetl_serverless.orchestrator.execution_cache import Cases, weight_of
-from noetl_serverless.records import Case
+from noetl_serverless.records import LoadedExecution
 
 
-def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> Case:
+def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> LoadedExecution:
     state = State(id, status="running", workload=workload or {}, ctx=ctx or {})
-    return Case(id, "1", "t/t", 1, "h", None, 0, 1, 1, state)
+    return LoadedExecution(id, "1", "t/t", 1, "h", None, 0, 1, 1, state)
 
 
 class SlowLog:
@@ -26,7 +26,7 @@ class SlowLog:
     def __init__(self) -> None:
         self.meanwhile: Any = lambda: None
 
-    async def load(self, ids: Sequence[str]) -> dict[str, Case]:
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         self.meanwhile()
         return {id: case(id) for id in ids}
 
@@ -84,7 +84,7 @@ async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
     cases = Cases(log)
     cases.keep(case("1"))
 
-    async def nothing(ids: Sequence[str]) -> dict[str, Case]:
+    async def nothing(ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return {}
 
     log.load = nothing

@@ -29,7 +29,7 @@ async def forget(engine: Engine, id: str) -> None:
     if isinstance(engine.log, MemoryEventStore):
         del engine.log.executions[id]
     else:
-        await engine.log._database.run("DELETE FROM noetl.execution WHERE execution_id = :id", id=int(id))
+        await engine.postgres._database.run("DELETE FROM noetl.execution WHERE execution_id = :id", id=int(id))
 
 
 async def test_two_principals_with_the_same_key_each_start_their_own(engine: Engine) -> None:
@@ -50,7 +50,7 @@ async def test_who_uses_a_key_with_another_request_is_refused_for_the_own_alone(
 async def test_a_release_that_knows_no_principals_finds_what_the_first_has_started(engine: Engine) -> None:
     hers = await start(engine, ALICE)
     await start(engine, BOB)
-    assert (await engine.log.started(["k"]))["k"].execution_id == hers
+    assert (await engine.log.starts_by_key(["k"]))["k"].execution_id == hers
     assert await start(engine, None) == hers
 
 

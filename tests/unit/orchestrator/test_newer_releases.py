@@ -26,7 +26,7 @@ async def of_form(engine: Engine, id: str, form: int) -> Ledger:
         engine.log.executions[id].form = form
     else:
         sql = "UPDATE noetl.execution SET state_version = CAST(:form AS smallint) WHERE execution_id = :id"
-        await engine.log._database.run(sql, form=form, id=int(id))
+        await engine.postgres._database.run(sql, form=form, id=int(id))
     return engine.another()
 
 
@@ -41,8 +41,8 @@ async def test_one_of_many_that_a_newer_release_has_written_keeps_no_other_from_
     await of_form(engine, newer, NEWER)
     (cases,) = await asyncio.gather(engine.log.load([newer, own]), return_exceptions=True)
     assert not isinstance(cases, BaseException)
-    assert [cases[id].newer for id in (newer, own)] == [True, False]
-    assert cases[own].broken is None
+    assert [cases[id].is_from_newer_release for id in (newer, own)] == [True, False]
+    assert cases[own].read_error is None
 
 
 async def test_its_commands_are_given_back_and_others_are_handed_out(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
-from noetl_serverless.records import Committed
+from noetl_serverless.records import CommitResult
 
 CHAIN = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -81,7 +81,7 @@ async def test_a_worker_whose_lease_was_given_away_is_refused(engine: Engine):
     await engine.start(payload={"x": 1})
     (slow,) = await engine.claim(lease=1.0)
     engine.seconds += 5
-    await engine.log.expire(3, 10)
+    await engine.log.expire_leases(3, 10)
     (fast,) = await engine.claim(worker="w-2")
     assert (await engine.report(done(slow, {"n": 1}))).results[0].status == "stale"
     assert (await engine.report(done(fast, {"n": 2}), worker="w-2")).results[0].status == "accepted"
@@ -145,7 +145,7 @@ async def test_a_result_by_reference_is_registered_with_its_outcome(engine: Engi
     ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": f"{first.execution_id}/a/0"}
     ref["meta"] = {"bytes": 9, "sha256": "0" * 64}
     await engine.report(done(first, ref=ref))
-    assert engine.log.refs[(first.execution_id, ref["key"])]["bytes"] == 9
+    assert engine.memory.refs[(first.execution_id, ref["key"])]["bytes"] == 9
 
 
 async def test_a_released_command_waits_for_another_worker(engine: Engine):
@@ -210,7 +210,7 @@ async def test_a_payload_is_merged_over_the_workload(engine: Engine):
 async def test_a_large_workload_stands_beside_the_log(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": "y" * 100_000})
-    assert "workload" not in engine.log.executions[id].events[0].payload
+    assert "workload" not in engine.memory.executions[id].events[0].payload
     assert len((await engine.log.load([id]))[id].state.workload["x"]) == 100_000
     with pytest.raises(InvalidRequest, match="pass a URL instead"):
         await engine.start(payload={"x": "y" * 9_000_000})
@@ -277,7 +277,7 @@ async def test_a_missing_child_fails_its_item_of_a_loop(engine: Engine):
     assert (state.ended, state.loops["each#1"].failed, state.loops["each#1"].ok) == (False, 1, 0)
     await engine.report(done(second, status="parked", child={"path": "t/child"}))
     assert engine.status(id) == "FAILED"
-    told = [event.payload for event in engine.log.executions[id].events if event.type == "frame.committed"]
+    told = [event.payload for event in engine.memory.executions[id].events if event.type == "frame.committed"]
     assert [(one["start"], one["end"], one["failed"], one["error"]["code"]) for one in told] == [
         (0, 1, 1, "child.not_found"),
         (1, 2, 1, "child.not_found"),
@@ -295,7 +295,7 @@ async def test_a_child_that_cannot_begin_with_its_payload_is_an_error_of_the_ste
     state = (await engine.log.load([id]))[id].state
     assert (state.status, state.error["code"]) == ("failed", "child.invalid")
     assert state.error["message"] == "playbook t/child cannot be started: payload.ctx must be an object"
-    assert await engine.log.lagging(10) == [], "nothing is stuck"
+    assert await engine.log.executions_with_inbox(10) == [], "nothing is stuck"
 
 
 async def test_playbooks_that_call_each_other_for_ever_are_stopped(engine: Engine):
@@ -316,7 +316,7 @@ async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_t
     for _ in range(12):
         (call,) = await engine.claim()
         await engine.report(done(call, status="parked", child={"path": "t/t"}))
-        ids += await engine.log.children(call.execution_id)
+        ids += await engine.log.running_children(call.execution_id)
     (call,) = await engine.claim()
     # the message of each tells that of its child too
     failure = {"kind": "t", "code": "boom", "message": "x" * 9000, "retryable": False}
@@ -327,7 +327,7 @@ async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_t
     facts = [
         event.payload["error"]
         for id in ids[:-1]
-        for event in engine.log.executions[id].events
+        for event in engine.memory.executions[id].events
         if event.type == e.CHILD_ENDED
     ]
     assert len(facts) == 12
@@ -345,7 +345,7 @@ async def test_cancelling_ends_the_children_too(engine: Engine):
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
-    (child,) = await engine.log.children(id)
+    (child,) = await engine.log.running_children(id)
     assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id, child])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
     assert await engine.ledger.cancel(id, "again") == ("already_completed", [])
@@ -367,7 +367,7 @@ async def test_a_failed_parent_takes_its_children_with_it(engine: Engine):
     (split,) = await engine.claim()
     call, other = (await engine.report(done(split), capacity=5)).commands
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
-    (child,) = await engine.log.children(split.execution_id)
+    (child,) = await engine.log.running_children(split.execution_id)
     await engine.report(done(other, status="error", error={"kind": "t", "code": "boom", "message": "broke"}))
     assert engine.status(child) == "CANCELLED"
 
@@ -377,13 +377,13 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     id = await engine.start(payload={"x": 1})
     await engine.claim(lease=1.0)
     engine.seconds += 5
-    (dead,) = await engine.log.poisoned(1, 10)
+    (dead,) = await engine.log.undeliverable(1, 10)
     assert await engine.ledger.bury(dead)
     assert not await engine.ledger.bury(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
     assert error["code"] == "delivery_limit"
     assert "given to 1 workers and none came back" in error["message"]
-    assert engine.log.commands[(id, "a#1")].status == "dead"
+    assert engine.memory.commands[(id, "a#1")].status == "dead"
 
 
 async def test_a_poisoned_frame_fails_its_items(engine: Engine):
@@ -391,7 +391,7 @@ async def test_a_poisoned_frame_fails_its_items(engine: Engine):
     id = await engine.start()
     await engine.claim(lease=1.0)
     engine.seconds += 5
-    for dead in await engine.log.poisoned(1, 10):
+    for dead in await engine.log.undeliverable(1, 10):
         assert await engine.ledger.bury(dead)
     assert engine.status(id) == "FAILED"
 
@@ -401,7 +401,7 @@ async def test_who_loses_the_row_twice_leaves_the_outcome_for_whoever_holds_it(e
     engine.catalog.add("t/t", LOOP)
     id = await engine.start()
     commands = await engine.claim()
-    other, log = engine.another(), engine.log
+    other, log = engine.another(), engine.memory
     commit = log.commit
     interrupted = []
 
@@ -433,7 +433,7 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
         raise Unavailable("busy")
 
     async def lost(parts, claimant=None):
-        return Committed(frozenset(), [], [], [])
+        return CommitResult(frozenset(), [], [], [])
 
     commit, append = engine.log.commit, engine.ledger._commits.append
     engine.log.commit, engine.ledger._commits.append = lost, busy
@@ -456,6 +456,6 @@ async def test_why_a_child_cannot_be_started_is_told_within_bounds(
 
     monkeypatch.setattr(engine.catalog, "get", absent)
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    failed = [event.payload["error"] for event in engine.log.executions[id].events if event.type == e.CALL_ERROR]
+    failed = [event.payload["error"] for event in engine.memory.executions[id].events if event.type == e.CALL_ERROR]
     assert [error["code"] for error in failed] == ["child.not_found"]
     assert len(orjson.dumps(failed)) < ERROR_BYTES

@@ -21,7 +21,7 @@ from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import LONGEST_WAIT
 from noetl_serverless.orchestrator.start import begins_with
 from noetl_serverless.playbook.compile import load_plan
-from noetl_serverless.records import Committed, Reported
+from noetl_serverless.records import CommitResult, ReportedFact
 from noetl_serverless.results.offload import externalise
 
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
@@ -89,11 +89,11 @@ async def test_a_child_begins_with_a_payload_by_reference_and_the_log_stays_smal
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(parked(call, await reference(store, id, {**BIG, "ctx": {"c": 1}})))
-    (child,) = await engine.log.children(id)
+    (child,) = await engine.log.running_children(id)
     began = await state(engine, child)
     assert began.workload == {"n": 1, "kept": True, "rows": BIG["rows"]}
     assert began.ctx == {"c": 1}
-    events = [*engine.log.executions[id].events, *engine.log.executions[child].events]
+    events = [*engine.memory.executions[id].events, *engine.memory.executions[child].events]
     assert max(len(orjson.dumps(event.payload)) for event in events) < 8192
     assert store.reads == [call_key(store)]
 
@@ -167,7 +167,7 @@ async def test_a_reference_that_gives_no_payload_is_an_error_of_the_step(
     assert ended.status == "failed"
     assert ended.error["code"] == "child.invalid"
     assert BAD[how] in ended.error["message"]
-    assert await engine.log.children(id) == []
+    assert await engine.log.running_children(id) == []
 
 
 async def test_a_bad_reference_fails_its_item_of_a_loop_alone(engine: Engine, store: Store) -> None:
@@ -176,8 +176,8 @@ async def test_a_bad_reference_fails_its_item_of_a_loop_alone(engine: Engine, st
     first, second = await engine.claim()
     good, bad = await reference(store, id, BIG), await bad_reference(store, id, "another's")
     await engine.report(parked(first, good), parked(second, bad))
-    assert len(await engine.log.children(id)) == 1
-    committed = [event.payload for event in engine.log.executions[id].events if event.type == "frame.committed"]
+    assert len(await engine.log.running_children(id)) == 1
+    committed = [event.payload for event in engine.memory.executions[id].events if event.type == "frame.committed"]
     assert [(frame["failed"], frame["error"]["code"]) for frame in committed] == [(1, "child.invalid")]
 
 
@@ -197,7 +197,7 @@ async def test_a_store_that_is_away_is_no_failure(engine: Engine, store: Store, 
     store.fault = None
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted"] * 2
-    assert len(await engine.log.children(id)) == 1
+    assert len(await engine.log.running_children(id)) == 1
 
 
 async def test_a_store_that_hangs_is_away(engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ async def in_the_inbox(engine: Engine, *outcomes: Any) -> None:
     for each in outcomes:
         command = (await state(engine, each.execution_id)).commands[each.command_id]
         fact = fact_of(each, command, int(engine.seconds * 1000), "w-1")
-        assert await engine.log.append([Reported(each.execution_id, fact, each.fence, "w-1", [])])
+        assert await engine.log.append_to_inbox([ReportedFact(each.execution_id, fact, each.fence, "w-1", [])])
 
 
 async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(engine: Engine, store: Store) -> None:
@@ -228,17 +228,17 @@ async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(eng
     outcomes = [parked(calls[id], await reference(store, id, BIG)), outcome(calls[other], 1)]
     commit = engine.log.commit
 
-    async def lose(parts: Any, claimant: Any = None) -> Committed:
-        return Committed(frozenset(), [], [], [])
+    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
+        return CommitResult(frozenset(), [], [], [])
 
     engine.log.commit = lose
     with pytest.raises(Busy):
         await engine.report(*outcomes)
     engine.log.commit = commit
-    assert [not (await engine.log.inbox(each)).facts for each in (id, other)] == [True, False]
+    assert [not (await engine.log.read_inbox(each)).facts for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
-    assert len(await engine.log.children(id)) == 1
+    assert len(await engine.log.running_children(id)) == 1
 
 
 async def test_a_race_that_is_lost_often_is_won_in_the_end(engine: Engine, store: Store) -> None:
@@ -246,10 +246,10 @@ async def test_a_race_that_is_lost_often_is_won_in_the_end(engine: Engine, store
     (call,) = await engine.claim()
     commit, lost = engine.log.commit, 0
 
-    async def busy(parts: Any, claimant: Any = None) -> Committed:
+    async def busy(parts: Any, claimant: Any = None) -> CommitResult:
         nonlocal lost
         lost += 1
-        return Committed(frozenset(), [], [], []) if lost < 6 else await commit(parts, claimant)
+        return CommitResult(frozenset(), [], [], []) if lost < 6 else await commit(parts, claimant)
 
     engine.log.commit = busy
     answer = await engine.report(parked(call, await reference(store, id, BIG)))
@@ -267,7 +267,7 @@ async def test_what_waits_in_the_inbox_is_opened_by_whoever_comes_next(engine: E
         await other.advance(id)
     store.fault = None
     assert await other.advance(id)
-    (child,) = await engine.log.children(id)
+    (child,) = await engine.log.running_children(id)
     assert (await state(engine, child)).workload["rows"] == BIG["rows"]
 
 
@@ -307,7 +307,7 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
         assert await engine.another().advance(id)
     else:
         await engine.report(*outcomes)
-    assert len(await engine.log.children(id)) == len(outcomes) == 8
+    assert len(await engine.log.running_children(id)) == len(outcomes) == 8
     assert max(sizes) <= PAYLOADS_BYTES + INLINE_BYTES
     assert len(store.reads) == 8
 
@@ -409,22 +409,22 @@ async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, s
             raise PermissionError("not for you")
         return await read(key, *where)
 
-    async def lose(parts: Any, claimant: Any = None) -> Committed:
+    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
         nonlocal lost
         lost += 1
-        return Committed(frozenset(), [], [], []) if lost <= races else await commit(parts, claimant)
+        return CommitResult(frozenset(), [], [], []) if lost <= races else await commit(parts, claimant)
 
     store.get_range = refuse  # type: ignore[method-assign]
     engine.log.commit = lose
     with pytest.raises(ResultStoreAway):
         await engine.report(*outcomes, capacity=1)
-    assert [len(await engine.log.children(id)) for id in (bad, good)] == [0, 1]
+    assert [len(await engine.log.running_children(id)) for id in (bad, good)] == [0, 1]
     assert (engine.status(bad), engine.status(plain)) == ("RUNNING", "COMPLETED")
     assert len(await engine.claim(worker="w-2")) == 1, "what the error did not bring is there for others"
     store.get_range = read  # type: ignore[method-assign]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale", "stale"]
-    assert len(await engine.log.children(bad)) == 1
+    assert len(await engine.log.running_children(bad)) == 1
 
 
 async def test_a_store_that_hangs_is_waited_for_once(
@@ -456,4 +456,4 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
     first, second = await engine.claim()
     await engine.report(parked(first, await reference(store, id, BIG)))
     await engine.report(parked(second, await reference(store, id, BIG, bytes=1)))
-    assert len(await engine.log.children(id)) == 1
+    assert len(await engine.log.running_children(id)) == 1

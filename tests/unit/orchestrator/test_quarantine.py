@@ -46,7 +46,7 @@ async def weights(engine: Engine) -> list[int]:
     """Of all commands that are out."""
     if isinstance(engine.log, MemoryEventStore):
         return [row.row["weight"] for row in engine.log.commands.values()]
-    return [weight for (weight,) in await engine.log._database.run("SELECT weight FROM noetl.command")]
+    return [weight for (weight,) in await engine.postgres._database.run("SELECT weight FROM noetl.command")]
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_what_was_started_before_the_fact_that_cannot_be_decided_goes_on(e
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}), outcome(b))
     (row,) = await engine.ledger.quarantined(10)
     assert (row.execution_id, (await types(engine, id)).count("child.started")) == (id, 1)
-    assert len(await engine.log.children(id)) == 1, "what the log says has been started is there"
+    assert len(await engine.log.running_children(id)) == 1, "what the log says has been started is there"
     faulty.mend()
     await engine.ledger.retry(id)
     assert await work(engine) == ["only#1", "after#1"]
@@ -192,7 +192,7 @@ async def test_a_child_that_cannot_be_opened_sets_its_parent_apart_and_others_of
     (row,) = rows
     assert "payload.ctx must be an object" in row.error["message"]
     assert (await types(engine, bad))[-1] == "playbook.failed"
-    assert await engine.log.lagging(10) == [], "nothing is stuck"
+    assert await engine.log.executions_with_inbox(10) == [], "nothing is stuck"
     assert await work(engine) == ["only#1"]
     assert await status(engine, good) == "completed"
 
@@ -216,7 +216,7 @@ async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger
         engine.log.executions[id].state = state.encode()
     else:
         sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"
-        await engine.log._database.run(sql, state=state, id=int(id))
+        await engine.postgres._database.run(sql, state=state, id=int(id))
     return engine.another()
 
 
@@ -224,7 +224,7 @@ async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> 
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start()
     other = await spoil(engine, id)
-    assert (await engine.log.load([id]))[id].broken is not None
+    assert (await engine.log.load([id]))[id].read_error is not None
     assert await other.cancel(id, "enough") == ("cancelled", [id])
     assert (await types(engine, id))[-1] == "execution.cancelled"
     assert await engine.claim() == [], "nothing of it is out"
@@ -237,7 +237,7 @@ async def test_cancelling_what_cannot_be_read_ends_its_children_too(engine: Engi
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    (child,) = await engine.log.children(id)
+    (child,) = await engine.log.running_children(id)
     other = await spoil(engine, id)
     assert await other.cancel(id, "enough") == ("cancelled", [id, child])
     assert await status(engine, child) == "cancelled"
@@ -344,10 +344,10 @@ async def test_a_playbook_that_cannot_be_compiled_stops_nobody_else(
     answer = await engine.report(*(outcome(command) for command in commands), by=other)
     assert {result.status for result in answer.results} == {"accepted"}, "what was reported is kept"
     assert (await status(engine, bad), await status(engine, good)) == ("running", "completed")
-    assert await engine.log.lagging(10) == [bad], "it waits for a release that can read the playbook"
+    assert await engine.log.executions_with_inbox(10) == [bad], "it waits for a release that can read the playbook"
     assert await other.cancel(bad, "enough") == ("cancelled", [bad])
     assert await status(engine, bad) == "cancelled"
-    assert await engine.log.lagging(10) == []
+    assert await engine.log.executions_with_inbox(10) == []
 
 
 async def test_a_command_of_a_playbook_that_cannot_be_compiled_keeps_no_other_from_being_claimed(

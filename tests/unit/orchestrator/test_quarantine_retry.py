@@ -27,7 +27,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound
 from noetl_serverless.orchestrator.commits import Commits
-from noetl_serverless.records import Reported, Unwritable
+from noetl_serverless.records import ReportedFact, UnstorableCommit
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 
@@ -164,7 +164,7 @@ async def beside_another(engine: Engine, faulty: Faulty) -> tuple[str, Any]:
     (split,) = await engine.claim()
     b, other = (await engine.report(outcome(split), capacity=10)).commands
     fact = Event(e.CALL_DONE, int(engine.seconds * 1000), 0, None, "other", 1, "other#1", {"data": {"n": 2}})
-    assert await engine.log.append([Reported(id, fact, other.fence, "w-1", [])])
+    assert await engine.log.append_to_inbox([ReportedFact(id, fact, other.fence, "w-1", [])])
     faulty.at("b")
     await engine.report(outcome(b, {"n": 1}))
     return id, other
@@ -179,14 +179,14 @@ async def out(engine: Engine, id: str) -> list[str]:
     if isinstance(engine.log, MemoryEventStore):
         return sorted(command for execution, command in engine.log.commands if execution == id)
     sql = "SELECT command_id FROM noetl.command WHERE execution_id = :id ORDER BY command_id"
-    return [row[0] for row in await engine.log._database.run(sql, id=int(id))]
+    return [row[0] for row in await engine.postgres._database.run(sql, id=int(id))]
 
 
 async def test_what_waits_in_the_inbox_is_kept_too(engine: Engine, faulty: Faulty) -> None:
     id, _ = await beside_another(engine, faulty)
     await engine.ledger.advance(id)
     assert await kept(engine, id) == ["b#1", "other#1"]
-    assert await engine.log.lagging(10) == []
+    assert await engine.log.executions_with_inbox(10) == []
     faulty.mend()
     await engine.ledger.retry(id)
     assert await work(engine) == ["join#1"], "neither is done again"
@@ -302,13 +302,13 @@ async def test_a_child_that_ended_meanwhile_gives_the_step_that_was_asked_for(en
 
 async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
-    exclusively = engine.log.exclusively
+    exclusively = engine.log.commit_exclusively
 
     async def unwritable(*given: Any) -> Any:
-        raise Unwritable("half of a pair")
+        raise UnstorableCommit("half of a pair")
 
-    engine.log.exclusively = unwritable
+    engine.log.commit_exclusively = unwritable
     with pytest.raises(Conflict, match="cannot be stored as it would go on: half of a pair"):
         await engine.ledger.retry(id)
-    engine.log.exclusively = exclusively
+    engine.log.commit_exclusively = exclusively
     assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id]

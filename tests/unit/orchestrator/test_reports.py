@@ -12,7 +12,7 @@ from tests.unit.orchestrator.conftest import outcome as done
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import INLINE_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
-from noetl_serverless.records import Committed, Unwritable
+from noetl_serverless.records import CommitResult, UnstorableCommit
 
 PAY = """
 - {step: pay, tool: {kind: noop}, next: {arcs: [{step: after}]}}
@@ -24,7 +24,7 @@ async def reclaimed(engine: Engine) -> tuple[Any, Any]:
     """One command, claimed twice by one worker: its lease ran out between."""
     (first,) = await engine.claim()
     engine.seconds += 60
-    await engine.log.expire(5, 10)
+    await engine.log.expire_leases(5, 10)
     (second,) = await engine.claim()
     assert second.fence > first.fence
     return first, second
@@ -40,7 +40,7 @@ async def test_of_two_reports_of_one_command_the_one_with_the_present_fence_coun
     reports = [done(both[0], "old"), done(both[1], "new")]
     answer = await engine.report(*(reports[place] for place in order))
     assert [answer.results[place].status for place in order] == ["stale", "accepted"]
-    (fact,) = [event for event in engine.log.executions[id].events if event.type == e.CALL_DONE]
+    (fact,) = [event for event in engine.memory.executions[id].events if event.type == e.CALL_DONE]
     assert fact.payload["data"] == "new"
     assert engine.types(id).count(e.ISSUED) == 2, "what follows was decided twice"
 
@@ -89,7 +89,7 @@ async def test_an_outcome_with_a_part_that_cannot_be_stored_fails_its_step_alone
     assert rule in answer.results[0].detail
     failed = next(id for id in ids if id == bad.execution_id)
     assert engine.status(failed) == "FAILED"
-    assert engine.log.executions[failed].events[-1].payload["error"]["code"] == "outcome.refused"
+    assert engine.memory.executions[failed].events[-1].payload["error"]["code"] == "outcome.refused"
     assert engine.status(good.execution_id) == "RUNNING"
 
 
@@ -101,7 +101,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     given = {"text": "x" * PAYLOAD_BYTES}
     answer = await engine.report(done(command, status="parked", child={"path": "t/child", "payload": given}))
     assert [result.status for result in answer.results] == ["accepted"]
-    (child,) = await engine.log.children(id)
+    (child,) = await engine.log.running_children(id)
     assert (await engine.ledger.state(child)).workload == given
 
 
@@ -111,7 +111,7 @@ async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Engine) 
     (command,) = await engine.claim()
     error = {"kind": "tool", "code": "boom", "message": "m" * 50_000, "retryable": False, "trace": "t" * 50_000}
     await engine.report(done(command, status="error", error=error))
-    kept = engine.log.executions[id].events[-1].payload["error"]
+    kept = engine.memory.executions[id].events[-1].payload["error"]
     assert (kept["code"], len(kept["message"]), kept["truncated"]) == ("boom", 2000, True)
 
 
@@ -133,7 +133,7 @@ async def forked(engine: Engine) -> tuple[str, Any, Any]:
 
 async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine) -> None:
     id, one, two = await forked(engine)
-    commit, append = engine.log.commit, engine.log.append
+    commit, append = engine.log.commit, engine.log.append_to_inbox
     tries: list[int] = []
     left: list[Any] = []
 
@@ -142,21 +142,21 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine)
         if len(tries) > 1:
             return await commit(parts, claimant)
         # meanwhile a lease ran out, and went to another worker
-        engine.log._lease((id, two.command_id), "w-2", engine.seconds + 30)
-        return Committed(frozenset(), [], [], [])
+        engine.memory._lease((id, two.command_id), "w-2", engine.seconds + 30)
+        return CommitResult(frozenset(), [], [], [])
 
     async def note(facts: Any) -> Any:
         left.extend(facts)
         return await append(facts)
 
-    engine.log.commit, engine.log.append = race, note
+    engine.log.commit, engine.log.append_to_inbox = race, note
     engine.seconds += 20
     answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
     assert answer.results[1].detail == "the command is not this worker's any more"
     assert [command.command_id for command in answer.commands] == ["after#1"]
     assert (tries, left) == ([1, 1], []), "the other waits for nobody's inbox"
-    assert engine.log.commands[id, two.command_id].worker == "w-2"
+    assert engine.memory.commands[id, two.command_id].worker == "w-2"
 
 
 async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Engine) -> None:
@@ -165,8 +165,8 @@ async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Engine) -> 
     until: list[float] = []
 
     async def race(parts: Any, claimant: Any = None) -> Any:
-        until.append(engine.log.commands[id, one.command_id].lease_until)
-        return await commit(parts, claimant) if len(until) > 1 else Committed(frozenset(), [], [], [])
+        until.append(engine.memory.commands[id, one.command_id].lease_until)
+        return await commit(parts, claimant) if len(until) > 1 else CommitResult(frozenset(), [], [], [])
 
     engine.log.commit = race
     engine.seconds += 20
@@ -179,22 +179,22 @@ async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refuse
 ) -> None:
     id, one, two = await forked(engine)
     monkeypatch.setattr("noetl_serverless.orchestrator.reports.RACES", 0)
-    append = engine.log.append
+    append = engine.log.append_to_inbox
     sizes: list[int] = []
 
     async def picky(facts: Any) -> Any:
         sizes.append(len(facts))
         if any(fact.event.command_id == two.command_id for fact in facts):
-            raise Unwritable("half of a pair")
+            raise UnstorableCommit("half of a pair")
         return await append(facts)
 
-    engine.log.append = picky
+    engine.log.append_to_inbox = picky
     answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
     assert sizes == [2, 1, 1]
     (record,) = [record for record in caplog.records if "cannot be stored" in record.message]
     assert (record.execution_id, record.command_id) == (id, two.command_id)
-    assert engine.log.commands[id, two.command_id].status == "claimed", "its lease runs out"
+    assert engine.memory.commands[id, two.command_id].status == "claimed", "its lease runs out"
 
 
 async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine: Engine) -> None:
@@ -205,7 +205,7 @@ async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine
     async def slow(parts: Any, claimant: Any = None) -> Any:
         await asyncio.sleep(0.01)
         committed = await commit(parts, claimant)
-        lost.append(not committed.good)
+        lost.append(not committed.committed)
         return committed
 
     async def slowly(ids: Any) -> Any:
@@ -233,7 +233,7 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
     async def picky(parts: Any, claimant: Any = None) -> Any:
         told = [event for part in parts for event in part.events if part.case.execution_id == bad]
         if any(event.type == e.CALL_DONE for event in told):
-            raise Unwritable("half of a pair")
+            raise UnstorableCommit("half of a pair")
         return await commit(parts, claimant)
 
     engine.log.commit = picky

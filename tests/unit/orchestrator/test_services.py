@@ -50,8 +50,8 @@ async def test_a_cancellation_reaches_the_children_of_children(engine: Engine) -
     for path in ("t/child", "t/last"):
         (call,) = await engine.claim()
         await engine.report(outcome(call, status="parked", child={"path": path}))
-    (child,) = await engine.log.children(id)
-    (last,) = await engine.log.children(child)
+    (child,) = await engine.log.running_children(id)
+    (last,) = await engine.log.running_children(child)
     assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id, child, last])
     assert {engine.status(one) for one in (id, child, last)} == {"CANCELLED"}
 
@@ -99,7 +99,7 @@ async def test_a_heartbeat_keeps_what_is_held_and_names_what_is_not(engine: Engi
     kept = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys[:1], lease=10.0))
     assert kept.lost == []
     engine.seconds += 5
-    await engine.log.expire(3, 10)
+    await engine.log.expire_leases(3, 10)
     answer = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys, lease=10.0))
     assert answer.lost == [CommandKey(execution_id=second.execution_id, command_id="only#1")]
     old = keys[0].model_copy(update={"fence": first.fence - 1})
@@ -170,7 +170,7 @@ async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeyp
     monkeypatch.setattr(claims, "MOST_OPENINGS", 1)
     engine.catalog.add("t/t", LOOP.replace("max_in_flight: 2", "max_in_flight: 1"))
     asked: list[str] = []
-    opening, claim = engine.log.opening, engine.log.claim
+    opening, claim = engine.log.loop_opened, engine.log.claim
 
     async def note(id: str, *more: Any) -> Any:
         asked.append(id)
@@ -178,7 +178,7 @@ async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeyp
 
     async def bare(*given: Any) -> Any:
         # as of a frame whose opening the store does not send along
-        return [replace(lease, opening=None) for lease in await claim(*given)]
+        return [replace(lease, loop_opened=None) for lease in await claim(*given)]
 
     monkeypatch.setattr(engine.log, "opening", note)
     monkeypatch.setattr(engine.log, "claim", bare)
@@ -248,7 +248,7 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
     id = await engine.start()
     await engine.claim(lease=1.0)
     engine.seconds += 5
-    (dead,) = await engine.log.poisoned(1, 10)
+    (dead,) = await engine.log.undeliverable(1, 10)
     assert await engine.ledger.bury(dead) is True
     assert await engine.ledger.bury(dead) is False
     (fact,) = [event for event in await engine.log.events(id) if event.type == e.CALL_ERROR]

@@ -79,7 +79,7 @@ async def test_a_command_that_is_the_only_one_brings_the_state(engine: Engine, f
     state = State.restore(given.state, given.workload)
     case = (await engine.log.load([first.execution_id]))[first.execution_id]
     assert state == case.state
-    assert first.order == digest_of(engine.log.executions[first.execution_id].events[1].payload)
+    assert first.order == digest_of(engine.memory.executions[first.execution_id].events[1].payload)
 
 
 async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(engine: Engine) -> None:
@@ -151,7 +151,7 @@ async def test_outcomes_of_a_chain_are_one_commit(engine: Engine, first: Claimed
     (last,) = answer.commands
     assert (last.command_id, last.delivery, last.scope["steps"]["c"]["data"]) == ("d#1", 1, {"n": 3})
     assert last.ahead is not None
-    assert list(engine.log.commands) == [(first.execution_id, "d#1")]
+    assert list(engine.memory.commands) == [(first.execution_id, "d#1")]
     await engine.report(done(last, {"n": 4}))
     assert engine.status(first.execution_id) == "COMPLETED"
     types = engine.types(first.execution_id)
@@ -162,7 +162,7 @@ async def test_all_of_a_chain_to_its_end(engine: Engine, first: ClaimedCommand) 
     rest = [ahead(first, "b", "a", 1), ahead(first, "c", "b", 2), ahead(first, "d", "c", 3)]
     await engine.report(done(first, {"n": 1}), *rest)
     assert engine.status(first.execution_id) == "COMPLETED"
-    assert engine.log.commands == {}
+    assert engine.memory.commands == {}
 
 
 async def test_what_the_worker_runs_already_brings_its_lease_alone(engine: Engine, first: ClaimedCommand) -> None:
@@ -187,7 +187,7 @@ async def test_what_the_worker_runs_with_something_else_brings_all(engine: Engin
 
 async def test_each_step_ends_when_its_worker_says(engine: Engine, first: ClaimedCommand) -> None:
     now = int(engine.seconds * 1000)
-    began = engine.log.executions[first.execution_id].events[0].at
+    began = engine.memory.executions[first.execution_id].events[0].at
     engine.seconds += 10
     await engine.report(
         done(first, {"n": 1}, at=now + 2000),
@@ -195,7 +195,7 @@ async def test_each_step_ends_when_its_worker_says(engine: Engine, first: Claime
         ahead(first, "b", "a", 1, at=now - 50_000),
         ahead(first, "c", "b", 2, at=now + 99_000),
     )
-    events = engine.log.executions[first.execution_id].events
+    events = engine.memory.executions[first.execution_id].events
     at = [event.at - now for event in events if event.type == e.CALL_DONE]
     assert (began, at) == (now, [2000, 2000, 10_000])
 
@@ -220,7 +220,7 @@ async def test_a_command_that_was_not_issued_is_refused(engine: Engine, first: C
 
 async def test_nothing_is_taken_under_a_lease_that_went_to_another(engine: Engine, first: ClaimedCommand) -> None:
     engine.seconds += 100
-    await engine.log.expire(3, 10)
+    await engine.log.expire_leases(3, 10)
     (other,) = await engine.claim(worker="w-2")
     before = engine.types(first.execution_id)
     answer = await engine.report(done(first, {"n": 1}), ahead(first, "b", "a", 1))
@@ -253,7 +253,7 @@ async def test_who_loses_the_race_decides_once_more(engine: Engine, first: Claim
 
     async def once(parts: Any, claimant: Any = None) -> Any:
         tries.append(parts)
-        execution = engine.log.executions[first.execution_id]
+        execution = engine.memory.executions[first.execution_id]
         if len(tries) == 1:
             execution.head += 1
             try:
@@ -273,7 +273,7 @@ async def test_of_a_busy_execution_the_first_outcome_goes_to_the_inbox(engine: E
 
     async def third(parts: Any, claimant: Any = None) -> Any:
         tries.append(parts)
-        execution = engine.log.executions[first.execution_id]
+        execution = engine.memory.executions[first.execution_id]
         if len(tries) <= 2:
             execution.head += 1
             try:

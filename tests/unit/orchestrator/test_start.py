@@ -14,7 +14,7 @@ from noetl_serverless.limits import INLINE_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator.start import begins_with, open_child, open_root, replay_of
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.records import Known
+from noetl_serverless.records import IdempotentStart
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 from .conftest import Catalog, Engine
@@ -178,7 +178,7 @@ def test_a_key_is_for_one_request(path: str, version: int | None, payload: dict[
     entry, plan = opened()
     opening = open_root(entry, plan, {"x": 1, "y": 2}, AT, "k")
     assert opening.row["idempotency_key"] == "k"
-    known = Known("5", 1, opening.row["request_hash"], None)
+    known = IdempotentStart("5", 1, opening.row["request_hash"], None)
     if same:
         started = replay_of(known, path, version, payload)
         assert (started.execution_id, started.commands, started.replayed) == ("5", 0, True)

@@ -14,7 +14,7 @@ from noetl_serverless.orchestrator.start import open_root
 from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY, Turn, ending
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.records import Case
+from noetl_serverless.records import LoadedExecution
 
 from .conftest import Catalog
 
@@ -42,46 +42,50 @@ def done(generation: int, more: bool = True, at: int = AT + 5) -> Event:
 def test_the_beginning_is_written_with_its_state_and_expects_nobody_before() -> None:
     turn, plan, row = begun()
     part = turn.part(row)
-    assert (part.expect, part.row, part.snapshots) == (None, row, True)
-    assert (part.case.head, part.case.snapshot, part.case.state.seq) == (2, 2, 2)
+    assert (part.expected_head, part.new_row, part.writes_snapshot) == (None, row, True)
+    assert (part.execution.head, part.execution.snapshot, part.execution.state.seq) == (2, 2, 2)
     assert [(event.seq, event.cause) for event in part.events] == [(1, None), (2, 1)]
-    assert (part.worker, part.closes, part.taken, part.ended_at, part.quarantined) == (None, [], [], None, None)
-    assert part.pool is not None and part.pool("a") == plan.pool("a")
+    assert (part.worker, part.closes, part.consumed, part.ended_at_ms, part.quarantine) == (None, [], [], None, None)
+    assert part.pool_of is not None and part.pool_of("a") == plan.pool("a")
 
 
 def test_the_state_is_written_every_so_often_and_expects_what_it_was_loaded_as() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).case
+    case = turn.part(row).execution
     written = []
     for generation in range(1, SNAPSHOT_EVERY + 2):
         turn = Turn(case, plan, "w-1")
         turn.take(done(generation), (f"a#{generation}", generation))
         part = turn.part()
-        assert (part.expect, part.worker, part.closes) == (case.head, "w-1", [(f"a#{generation}", generation)])
-        assert part.case.state.seq == part.case.head == case.head + 2
-        if part.snapshots:
-            written.append(part.case.head)
-        case = part.case
+        assert (part.expected_head, part.worker, part.closes) == (case.head, "w-1", [(f"a#{generation}", generation)])
+        assert part.execution.state.seq == part.execution.head == case.head + 2
+        if part.writes_snapshot:
+            written.append(part.execution.head)
+        case = part.execution
     assert written == [2 + SNAPSHOT_EVERY, 2 + 2 * SNAPSHOT_EVERY]
 
 
 def test_the_end_is_written_with_its_state_and_says_when() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).case
+    case = turn.part(row).execution
     turn = Turn(case, plan)
     turn.take(done(1, more=False), ("a#1", 1), taken=9)
     part = turn.part()
-    assert (part.snapshots, part.ended_at, part.taken) == (True, AT + 5, [9])
-    assert part.case.state.status == "completed"
-    late = Turn(part.case, plan)
+    assert (part.writes_snapshot, part.ended_at_ms, part.consumed) == (True, AT + 5, [9])
+    assert part.execution.state.status == "completed"
+    late = Turn(part.execution, plan)
     late.take(done(1, more=False, at=AT + 99))
     part = late.part()
-    assert (part.ended_at, part.appends, part.events[0].payload[e.IGNORED]) == (None, [], "the command is not out")
+    assert (part.ended_at_ms, part.inbox_facts, part.events[0].payload[e.IGNORED]) == (
+        None,
+        [],
+        "the command is not out",
+    )
 
 
 def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
     turn, plan, row = begun()
-    turn = Turn(turn.part(row).case, plan)
+    turn = Turn(turn.part(row).execution, plan)
     fact = done(7)
     fact.payload["set"] = {"x": 1}
     turn.take(fact)
@@ -92,7 +96,7 @@ def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
 
 def test_what_follows_is_known_by_its_command_but_not_from_the_inbox() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).case
+    case = turn.part(row).execution
     turn = Turn(case, plan)
     turn.take(done(1))
     assert turn.issued.keys() == {"a#2"}
@@ -105,18 +109,18 @@ def test_what_follows_is_known_by_its_command_but_not_from_the_inbox() -> None:
 LINK = {"execution_id": "5", "command_id": "c#1", "step": "c", "generation": 2, "resumes": True, "return_step": None}
 
 
-def with_parent(case: Case, **link: Any) -> Case:
-    return Case(
+def with_parent(case: LoadedExecution, **link: Any) -> LoadedExecution:
+    return LoadedExecution(
         case.execution_id, "1", "t/t", 1, case.plan_hash, {**LINK, **link}, 1, case.head, case.snapshot, case.state
     )
 
 
 def test_its_parent_is_told_of_the_end_once() -> None:
     turn, plan, row = begun()
-    case = with_parent(turn.part(row).case)
+    case = with_parent(turn.part(row).execution)
     turn = Turn(case, plan)
     turn.take(done(1, more=False))
-    assert turn.part().appends == [
+    assert turn.part().inbox_facts == [
         {
             "id": "5",
             "type": e.CHILD_ENDED,
@@ -140,8 +144,8 @@ def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> 
         turn.take(Event(e.CALL_PARKED, AT + 1, 0, None, step, 1, f"{step}#1", {"child": CHILD}))
     first, second = turn.state.children
     assert [event.payload["execution_id"] for event in turn.children] == [first, second]
-    assert turn.part(row).appends == []
-    case = turn.part(row).case
+    assert turn.part(row).inbox_facts == []
+    case = turn.part(row).execution
     failed = {"execution_id": first, "resumes": False, "status": "error", "error": {"code": "x", "message": "y"}}
     turn = Turn(case, plan)
     turn.take(Event(e.CHILD_ENDED, AT + 2, 0, None, "a", 1, None, failed))
@@ -168,7 +172,7 @@ def mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None) -> None:
     turn, plan, row = begun()
-    turn = Turn(with_parent(turn.part(row).case), plan)
+    turn = Turn(with_parent(turn.part(row).execution), plan)
     turn.take(done(1), ("a#1", 1))
     turn.take(done(2), taken=4)
     part = turn.part()
@@ -190,9 +194,9 @@ def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None
     }
     assert failed.payload[e.QUARANTINED] == first
     second = {**first, "generation": 2, "command": "a#2"}
-    assert part.quarantined == {"seq": 3, "at": AT + 5, "error": error, "facts": [first, second]}
-    assert (part.closes, part.taken, part.ended_at, part.snapshots) == ([("a#1", 1)], [4], AT + 5, True)
-    (told,) = part.appends
+    assert part.quarantine == {"seq": 3, "at": AT + 5, "error": error, "facts": [first, second]}
+    assert (part.closes, part.consumed, part.ended_at_ms, part.writes_snapshot) == ([("a#1", 1)], [4], AT + 5, True)
+    (told,) = part.inbox_facts
     assert told["payload"]["error"]["cause"]["code"] == e.UNDECIDABLE
 
 
@@ -202,29 +206,34 @@ def test_what_an_error_shows_can_always_be_stored(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(decide.DECIDE, e.CALL_DONE, broken)
     turn, plan, row = begun()
-    turn = Turn(turn.part(row).case, plan)
+    turn = Turn(turn.part(row).execution, plan)
     turn.take(done(1))
     assert turn.events[-1].payload["error"]["message"].endswith("Mistake: half ? and nothing ?")
 
 
 def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).case
+    case = turn.part(row).execution
     turn = Turn(case, plan, "w-1")
     turn.take(done(1), ("a#1", 1))
     turn.take(done(2), ("a#2", 1), taken=4)
     turn.refs.append({"key": "k"})
     kept = turn.give_up(ValueError("no")).part()
-    assert kept.quarantined is not None
-    assert [fact["command"] for fact in kept.quarantined["facts"]] == ["a#1", "a#2"]
-    assert (kept.refs, kept.worker, kept.closes, kept.taken) == ([{"key": "k"}], "w-1", [("a#1", 1), ("a#2", 1)], [4])
+    assert kept.quarantine is not None
+    assert [fact["command"] for fact in kept.quarantine["facts"]] == ["a#1", "a#2"]
+    assert (kept.refs, kept.worker, kept.closes, kept.consumed) == (
+        [{"key": "k"}],
+        "w-1",
+        [("a#1", 1), ("a#2", 1)],
+        [4],
+    )
     assert kept.events[-1].payload[e.QUARANTINED]["payload"] == {"data": {"more": True}}
-    assert kept.quarantined["error"]["place"] == "", "no line of ours is to blame"
+    assert kept.quarantine["error"]["place"] == "", "no line of ours is to blame"
     bare = turn.give_up(ValueError("no"), keep=False).part()
-    assert bare.quarantined is not None
-    assert (bare.quarantined["facts"], bare.refs) == ([], [])
+    assert bare.quarantine is not None
+    assert (bare.quarantine["facts"], bare.refs) == ([], [])
     assert bare.events[-1].payload[e.QUARANTINED]["payload"] == {}
-    assert (bare.closes, bare.taken) == ([("a#1", 1), ("a#2", 1)], [4])
+    assert (bare.closes, bare.consumed) == ([("a#1", 1), ("a#2", 1)], [4])
 
 
 def ended(status: str, **state: Any) -> State:

@@ -112,7 +112,7 @@ async def behind(engine: Engine, count: int) -> list[str]:
     engine.ledger._commits.follow = crash  # type: ignore[method-assign]
     for only in await engine.claim():
         await engine.report(outcome(only))
-    assert await engine.log.lagging(10) == ids
+    assert await engine.log.executions_with_inbox(10) == ids
     return ids
 
 
@@ -145,8 +145,8 @@ async def test_a_fact_in_the_inbox_that_cannot_be_decided(
     undecidable(monkeypatch, e.CHILD_ENDED, bad)
     assert await reconcile() == {"advanced": 2}
     assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
-    assert await engine.log.lagging(10) == [], "nothing stays in an inbox"
-    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
+    assert await engine.log.executions_with_inbox(10) == [], "nothing stays in an inbox"
+    assert [row.execution_id for row in await engine.log.list_quarantined(10)] == [bad]
 
 
 async def test_a_timer_that_cannot_be_fired(engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ async def test_a_timer_that_cannot_be_decided(engine: Engine, reconcile: Pass, m
     undecidable(monkeypatch, e.TIMER_FIRED, bad)
     assert await reconcile() == {"timers": 2}
     assert [command.execution_id for command in await engine.claim()] == [good]
-    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
+    assert [row.execution_id for row in await engine.log.list_quarantined(10)] == [bad]
     assert "timers" not in await reconcile(), "it is no longer due"
 
 
@@ -171,7 +171,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     due = datetime.fromtimestamp(engine.seconds, UTC)
     paths = ("t/broken", "t/gone", "t/wild", "t/good", "t/later")
     fires = Fires(*(Fire(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
-    pulse, get = engine.log.pulse, engine.catalog.get
+    pulse, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:
         return replace(await pulse(age), scheduled=True)
@@ -188,7 +188,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     await Pass(engine, fires)()
     later = "the first and the last are tried again when their leases are over"
     assert fires.settled == {2: "failed", 3: "started", 4: "started"}, later
-    assert sorted(engine.status(id) for id in engine.log.executions) == ["FAILED", "RUNNING"]
+    assert sorted(engine.status(id) for id in engine.memory.executions) == ["FAILED", "RUNNING"]
 
 
 async def test_a_dead_command_that_cannot_be_buried(
@@ -199,7 +199,7 @@ async def test_a_dead_command_that_cannot_be_buried(
     for _ in range(2):
         assert len(await engine.claim(lease=1.0)) == 2
         engine.seconds += 5
-        await engine.log.expire(2, 10)
+        await engine.log.expire_leases(2, 10)
     refuse(monkeypatch, reconcile.ledger, "bury", bad)
     assert (await reconcile())["buried"] == 1
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
@@ -209,7 +209,7 @@ async def test_an_expired_lease_of_what_cannot_be_read(engine: Engine, reconcile
     engine.catalog.add("t/t", ONE)
     bad, good = await engine.start(), await engine.start()
     await engine.claim(lease=1.0)
-    engine.log.executions[bad].state = b'{"tokens": 5}'
+    engine.memory.executions[bad].state = b'{"tokens": 5}'
     engine.ledger = engine.another()
     engine.seconds += 5
     assert (await reconcile())["expired"] == 2
@@ -219,8 +219,8 @@ async def test_an_expired_lease_of_what_cannot_be_read(engine: Engine, reconcile
     engine.seconds += 5
     await reconcile()
     assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
-    assert [row.execution_id for row in await engine.log.quarantined(10)] == [bad]
-    assert await engine.log.poisoned(1, 10) == [], "it is not met again by every pass"
+    assert [row.execution_id for row in await engine.log.list_quarantined(10)] == [bad]
+    assert await engine.log.undeliverable(1, 10) == [], "it is not met again by every pass"
 
 
 async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
@@ -231,7 +231,7 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
     async def hurt(*_: Any) -> Any:
         raise Mistake("no list")
 
-    everything = replace(await engine.log.pulse(1.0), expired=True, lagging=True, scheduled=True)
+    everything = replace(await engine.log.pending_work(1.0), expired=True, lagging=True, scheduled=True)
 
     async def all_of_them(age: float) -> Any:
         return everything
@@ -246,7 +246,7 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
 async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) -> list[str]:
     """The executions need something of the result store, which does not give it; who is asked for, in order."""
     asked: list[str] = []
-    inbox = engine.log.inbox
+    inbox = engine.log.read_inbox
 
     async def read(id: str) -> Any:
         asked.append(id)

@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.upcast import STATE_VERSION, VERSION, NewerSchema
-from noetl_serverless.records import Case
+from noetl_serverless.records import LoadedExecution
 from noetl_serverless.store.loaded_execution import case_of, event_of, inbox_of
 
 
@@ -22,7 +22,7 @@ def row_of(event: Event) -> list[Any]:
     return [7, event.seq, event.cause, event.type, *names, str(event.at), event.payload]
 
 
-def loaded(log: list[Event], folded: int, state: Any = None, form: int = STATE_VERSION) -> Case:
+def loaded(log: list[Event], folded: int, state: Any = None, form: int = STATE_VERSION) -> LoadedExecution:
     kept = orjson.loads(orjson.dumps(fold("7", log[:folded]).snapshot())) if state is None else state
     newer = [row_of(event) for event in log[folded:]] or None
     who = ("7", "3", "t/t", 2, "h", {"execution_id": "5"}, 4)
@@ -42,7 +42,7 @@ def test_a_state_is_made_of_what_is_stored_and_what_came_since(folded: int) -> N
     case = loaded(events, folded)
     assert (case.execution_id, case.catalog_id, case.path, case.version, case.plan_hash) == ("7", "3", "t/t", 2, "h")
     assert (case.parent, case.depth, case.head, case.snapshot) == ({"execution_id": "5"}, 4, 4, folded)
-    assert (case.principal, case.broken, case.newer) == ({"name": "alice"}, None, False)
+    assert (case.principal, case.read_error, case.is_from_newer_release) == ({"name": "alice"}, None, False)
     assert case.state == fold("7", events, {"x": 1})
 
 
@@ -52,14 +52,14 @@ def test_what_a_newer_release_wrote_is_told_apart(what: str) -> None:
     if what == "event":
         events[3].payload["v"] = VERSION + 1
     case = loaded(events, 2, form=STATE_VERSION + (what == "state"))
-    assert isinstance(case.broken, NewerSchema) and case.newer
+    assert isinstance(case.read_error, NewerSchema) and case.is_from_newer_release
     assert (case.state.seq, case.state.status, case.state.workload) == (4, "running", {"x": 1})
     assert (case.state.execution_id, case.state.tokens) == ("7", {})
 
 
 def test_of_what_cannot_be_read_no_more_is_known_than_whether_it_has_ended() -> None:
     case = loaded(log(), 2, state={"tokens": 5})
-    assert case.broken is not None and not case.newer
+    assert case.read_error is not None and not case.is_from_newer_release
     assert case.state.status == "running"
     ended = {"tokens": 5, "status": "failed", "error": {"code": "boom"}}
     case = loaded(log(), 4, state=ended)

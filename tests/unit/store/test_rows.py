@@ -14,7 +14,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
-from noetl_serverless.records import Case, Claimant, Part, Unwritable
+from noetl_serverless.records import Claimant, ExecutionCommit, LoadedExecution, UnstorableCommit
 from noetl_serverless.store.event_store import _committed, _params, _writing
 from noetl_serverless.store.executions import Part as Results
 from noetl_serverless.store.executions import together
@@ -25,9 +25,9 @@ from noetl_serverless.testing.event_store import MemoryEventStore
 ISSUED = Event(e.ISSUED, 5, 2, 1, "a", 1, "a#1", {"kind": "step", "attempt": 1, "scope": {}})
 
 
-def part(state: State, **more: Any) -> Part:
-    case = Case("7", "1", "t/t", 1, "h", None, 0, 2, 2, state)
-    return Part(case, [ISSUED], 1, **more)
+def part(state: State, **more: Any) -> ExecutionCommit:
+    case = LoadedExecution("7", "1", "t/t", 1, "h", None, 0, 2, 2, state)
+    return ExecutionCommit(case, [ISSUED], 1, **more)
 
 
 def test_a_running_execution_writes_how_far_it_has_come() -> None:
@@ -36,9 +36,9 @@ def test_a_running_execution_writes_how_far_it_has_come() -> None:
     written = execution_row(part(state))
     assert written == {**row, "state": state.snapshot(), "state_version": STATE_VERSION}
     behind = part(state)
-    behind = replace(behind, case=replace(behind.case, snapshot=1))
-    assert (behind.snapshots, execution_row(behind)) == (False, row)
-    assert execution_row(replace(behind, row={"path": "t/t"}))["row"] == {"path": "t/t"}
+    behind = replace(behind, execution=replace(behind.execution, snapshot=1))
+    assert (behind.writes_snapshot, execution_row(behind)) == (False, row)
+    assert execution_row(replace(behind, new_row={"path": "t/t"}))["row"] == {"path": "t/t"}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_an_answer_is_put_together_with_what_was_written() -> None:
     ]
     answer = {"good": ["7"], "claimed": [["7", "a#1", 5, "soon"]], "appended": ["9"]}
     committed = _committed(answer, commands, [part(State("7"))])
-    (lease,) = committed.claimed
+    (lease,) = committed.leases
     assert (lease.execution_id, lease.command_id, lease.fence, lease.lease_until) == ("7", "a#1", 5, "soon")
     assert (lease.delivery, lease.seq, lease.step, lease.generation) == (1, 2, "a", 1)
-    assert (lease.order, lease.opening, lease.lost) == (ISSUED.payload, None, None)
-    assert [(pool, key.execution_id, key.command_id) for pool, key in committed.waiting] == [("gpu", "7", "b#1")]
-    assert (committed.good, committed.appended) == (frozenset({"7"}), ["9"])
+    assert (lease.issued, lease.loop_opened, lease.lost) == (ISSUED.payload, None, None)
+    assert [(pool, key.execution_id, key.command_id) for pool, key in committed.pending] == [("gpu", "7", "b#1")]
+    assert (committed.committed, committed.with_new_facts) == (frozenset({"7"}), ["9"])
 
 
 def test_the_arguments_of_a_commit_say_whose_each_is() -> None:
@@ -141,10 +141,10 @@ def test_the_arguments_of_a_commit_say_whose_each_is() -> None:
     [("22P05", True), ("23505", True), ("23514", True), ("54000", True), ("40001", False), ("23001", False)],
 )
 def test_what_says_that_a_value_cannot_be_stored_is_told_without_the_value(state: str, unwritable: bool) -> None:
-    with pytest.raises(Unwritable if unwritable else DatabaseError) as caught, _writing():
+    with pytest.raises(UnstorableCommit if unwritable else DatabaseError) as caught, _writing():
         raise DatabaseError({"C": state, "M": "the value is secret"})
     assert not unwritable or str(caught.value) == f"PostgreSQL error {state}"
-    with pytest.raises(Unwritable, match="surrogates"), _writing():
+    with pytest.raises(UnstorableCommit, match="surrogates"), _writing():
         orjson.dumps("\ud800")
 
 
@@ -170,6 +170,6 @@ async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     row = {"workload": {}, "parent_execution_id": None, "at": 1}
     state = State("7", status="running", commands={"a#1": Command("a#1", "step", 1)})
     begun = Event(e.STARTED, 5, 1, payload={"entry": "a"})
-    opening = replace(part(state, row=row), events=[begun, ISSUED], expect=None)
+    opening = replace(part(state, row=row), events=[begun, ISSUED], expected_head=None)
     committed = await log.commit([opening])
-    assert [pool for pool, _ in committed.waiting] == ["pool of a"]
+    assert [pool for pool, _ in committed.pending] == ["pool of a"]

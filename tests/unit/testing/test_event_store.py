@@ -12,7 +12,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import CommandKey
-from noetl_serverless.records import Claimant, Inbox, Part, Pulse, Reported, Unwritable
+from noetl_serverless.records import Claimant, ExecutionCommit, Inbox, PendingWork, ReportedFact, UnstorableCommit
 from noetl_serverless.testing import event_store
 
 ONLY = "- {step: only, tool: {kind: noop}}\n"
@@ -33,11 +33,11 @@ async def test_leases_that_ran_out_first_come_first_and_so_many_at_once(engine: 
     for id, lease in zip(ids, (9.0, 5.0, 7.0), strict=True):
         await engine.claim(lease=lease, commands=[CommandKey(execution_id=id, command_id="only#1")])
     engine.seconds += 9
-    waiting = await engine.log.expire(3, 10)
+    waiting = await engine.log.expire_leases(3, 10)
     assert [key.execution_id for _, key in waiting] == [ids[1], ids[2]], "a lease holds for all of its time"
     engine.seconds += 1
-    assert [key.execution_id for _, key in await engine.log.expire(3, 10)] == [ids[0]]
-    assert await engine.log.expire(3, 10) == []
+    assert [key.execution_id for _, key in await engine.log.expire_leases(3, 10)] == [ids[0]]
+    assert await engine.log.expire_leases(3, 10) == []
 
 
 async def test_so_many_expire_at_once(engine: Engine) -> None:
@@ -45,7 +45,7 @@ async def test_so_many_expire_at_once(engine: Engine) -> None:
         await engine.start()
     await engine.claim(lease=1.0)
     engine.seconds += 2
-    assert [len(await engine.log.expire(3, 2)) for _ in range(3)] == [2, 1, 0]
+    assert [len(await engine.log.expire_leases(3, 2)) for _ in range(3)] == [2, 1, 0]
 
 
 async def test_what_was_delivered_too_often_is_poison_and_is_not_given_out_again(engine: Engine) -> None:
@@ -54,22 +54,22 @@ async def test_what_was_delivered_too_often_is_poison_and_is_not_given_out_again
         (command,) = await engine.claim(lease=1.0)
         assert command.delivery == delivery
         engine.seconds += 2
-        assert await engine.log.poisoned(3, 10) == []
-        assert len(await engine.log.expire(3, 10)) == 1
+        assert await engine.log.undeliverable(3, 10) == []
+        assert len(await engine.log.expire_leases(3, 10)) == 1
     await engine.claim(lease=1.0, worker="w-9")
     engine.seconds += 2
-    assert await engine.log.expire(3, 10) == []
-    (dead,) = await engine.log.poisoned(3, 10)
+    assert await engine.log.expire_leases(3, 10) == []
+    (dead,) = await engine.log.undeliverable(3, 10)
     assert (dead.execution_id, dead.command_id, dead.worker, dead.deliveries) == (id, "only#1", "w-9", 3)
     assert (dead.step, dead.generation, dead.kind, dead.seq) == ("only", 1, "step", 2)
-    assert await engine.log.poisoned(3, 0) == []
+    assert await engine.log.undeliverable(3, 0) == []
     assert await engine.ledger.bury(dead)
-    row = engine.log.commands[id, "only#1"]
+    row = engine.memory.commands[id, "only#1"]
     assert (row.status, row.worker, row.deliveries, row.issued_at) == ("dead", "w-9", 3, 1_800_000_000.0)
-    await engine.log.bury(replace(dead, worker="other"))
-    assert engine.log.commands[id, "only#1"].worker == "w-9"
-    await engine.log.bury(replace(dead, execution_id="404"))
-    assert ("404", "only#1") not in engine.log.commands
+    await engine.log.add_dead_letter(replace(dead, worker="other"))
+    assert engine.memory.commands[id, "only#1"].worker == "w-9"
+    await engine.log.add_dead_letter(replace(dead, execution_id="404"))
+    assert ("404", "only#1") not in engine.memory.commands
 
 
 async def test_of_the_leases_that_ran_out_the_last_are_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ async def test_of_the_leases_that_ran_out_the_last_are_kept(engine: Engine, monk
     for number in range(4):
         (command,) = await engine.claim(lease=1.0, worker=f"w-{number}")
         engine.seconds += 2
-        await engine.log.expire(9, 10)
+        await engine.log.expire_leases(9, 10)
     assert [lost["worker"] for lost in command.lost or ()] == ["w-1", "w-2"]
 
 
@@ -98,55 +98,55 @@ async def test_timers_are_due_in_order_from_an_instant_on(engine: Engine) -> Non
         await engine.report(outcome(command, status="deferred", delay=delay))
     now = engine.seconds
     engine.seconds += 9
-    due = [timer.due_at.timestamp() - now for timer in await engine.log.due(10)]
+    due = [timer.due_at.timestamp() - now for timer in await engine.log.due_timers(10)]
     assert due == [3.0, 6.0, 9.0]
-    (first,) = await engine.log.due(1)
+    (first,) = await engine.log.due_timers(1)
     assert (first.step, first.generation, first.due_at) == ("only", 1, datetime.fromtimestamp(now + 3, UTC))
     after = datetime.fromtimestamp(now + 6, UTC)
-    assert [timer.due_at.timestamp() - now for timer in await engine.log.due(10, after)] == [6.0, 9.0]
+    assert [timer.due_at.timestamp() - now for timer in await engine.log.due_timers(10, after)] == [6.0, 9.0]
 
 
 async def test_what_waits_for_a_worker_and_how_long(engine: Engine) -> None:
     await engine.start()
     engine.seconds += 5
-    assert await engine.log.waiting_pools(5) == [], "not longer than that"
+    assert await engine.log.pools_with_pending(5) == [], "not longer than that"
     engine.seconds += 1
-    assert await engine.log.waiting_pools(5) == ["shared"]
+    assert await engine.log.pools_with_pending(5) == ["shared"]
     await engine.claim()
-    assert await engine.log.waiting_pools(5) == []
+    assert await engine.log.pools_with_pending(5) == []
 
 
 async def test_the_pulse_tells_what_there_is_to_do(engine: Engine) -> None:
-    nothing = Pulse(expired=False, waiting=False, due=False, lagging=False, scheduled=False, chores=False)
-    assert await engine.log.pulse(5) == nothing
+    nothing = PendingWork(expired=False, waiting=False, due=False, lagging=False, scheduled=False, chores=False)
+    assert await engine.log.pending_work(5) == nothing
     id = await engine.start()
     engine.seconds += 6
-    assert await engine.log.pulse(5) == replace(nothing, waiting=True)
+    assert await engine.log.pending_work(5) == replace(nothing, waiting=True)
     (command,) = await engine.claim(lease=1.0)
     engine.seconds += 2
-    assert await engine.log.pulse(5) == replace(nothing, expired=True)
+    assert await engine.log.pending_work(5) == replace(nothing, expired=True)
     await engine.report(outcome(command, status="deferred", delay=1.0))
-    assert await engine.log.pulse(5) == nothing
+    assert await engine.log.pending_work(5) == nothing
     engine.seconds += 1
-    assert await engine.log.pulse(5) == replace(nothing, due=True)
-    engine.log._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
-    assert await engine.log.pulse(5) == replace(nothing, due=True, lagging=True)
+    assert await engine.log.pending_work(5) == replace(nothing, due=True)
+    engine.memory._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
+    assert await engine.log.pending_work(5) == replace(nothing, due=True, lagging=True)
 
 
 async def test_what_lags_is_told_in_order_behind_another(engine: Engine) -> None:
     ids = sorted([await engine.start() for _ in range(3)], key=int)
     for id in reversed(ids):
-        engine.log._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
-    assert await engine.log.lagging(2) == ids[:2]
-    assert await engine.log.lagging(5, ids[0]) == ids[1:]
-    assert [event.type for _, event in (await engine.log.inbox(ids[0])).facts] == [e.TIMER_FIRED]
-    assert await engine.log.inbox("404") == Inbox([])
-    await engine.log.discard(ids[0])
-    assert len((await engine.log.inbox(ids[0])).facts) == 1, "it runs, and will take it in"
+        engine.memory._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
+    assert await engine.log.executions_with_inbox(2) == ids[:2]
+    assert await engine.log.executions_with_inbox(5, ids[0]) == ids[1:]
+    assert [event.type for _, event in (await engine.log.read_inbox(ids[0])).facts] == [e.TIMER_FIRED]
+    assert await engine.log.read_inbox("404") == Inbox([])
+    await engine.log.clear_inbox(ids[0])
+    assert len((await engine.log.read_inbox(ids[0])).facts) == 1, "it runs, and will take it in"
     await engine.ledger.cancel(ids[0], "enough")
-    engine.log._put(ids[0], Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
-    await engine.log.discard(ids[0])
-    assert await engine.log.inbox(ids[0]) == Inbox([])
+    engine.memory._put(ids[0], Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
+    await engine.log.clear_inbox(ids[0])
+    assert await engine.log.read_inbox(ids[0]) == Inbox([])
 
 
 async def test_who_is_below_whom(engine: Engine) -> None:
@@ -155,13 +155,13 @@ async def test_who_is_below_whom(engine: Engine) -> None:
     for path in ("t/child", "t/t"):
         (call,) = await engine.claim()
         await engine.report(outcome(call, status="parked", child={"path": path}))
-    (child,) = await engine.log.children(top)
-    (last,) = await engine.log.children(child)
-    below = engine.log.is_below
+    (child,) = await engine.log.running_children(top)
+    (last,) = await engine.log.running_children(child)
+    below = engine.log.is_descendant
     assert [await below(child, top), await below(last, top), await below(last, child)] == [True] * 3
     assert [await below(top, child), await below(top, top), await below("404", top)] == [False] * 3
     await engine.ledger.cancel(last, "enough")
-    assert await engine.log.children(child) == [], "those that run"
+    assert await engine.log.running_children(child) == [], "those that run"
 
 
 async def test_a_log_is_read_in_parts(engine: Engine) -> None:
@@ -177,32 +177,32 @@ async def test_a_log_is_read_in_parts(engine: Engine) -> None:
 async def test_only_its_holder_closes_a_command(engine: Engine) -> None:
     id = await engine.start()
     fact = Event(e.CALL_DONE, 1, 0, None, "only", 1, "only#1", {"data": 1})
-    assert await engine.log.append([Reported(id, fact, 0, "w-1", [])]) == set(), "nobody has claimed it"
+    assert await engine.log.append_to_inbox([ReportedFact(id, fact, 0, "w-1", [])]) == set(), "nobody has claimed it"
     (command,) = await engine.claim()
     for fence, worker in ((command.fence - 1, "w-1"), (command.fence, "w-2"), (command.fence + 1, "w-1")):
-        assert await engine.log.append([Reported(id, fact, fence, worker, [])]) == set()
-    held = Reported(id, fact, command.fence, "w-1", [{"key": "k"}])
-    assert await engine.log.append([held]) == {(id, "only#1", command.fence)}
-    assert await engine.log.append([held]) == set()
-    assert engine.log.refs[id, "k"] == {"key": "k", "execution_id": id}
+        assert await engine.log.append_to_inbox([ReportedFact(id, fact, fence, worker, [])]) == set()
+    held = ReportedFact(id, fact, command.fence, "w-1", [{"key": "k"}])
+    assert await engine.log.append_to_inbox([held]) == {(id, "only#1", command.fence)}
+    assert await engine.log.append_to_inbox([held]) == set()
+    assert engine.memory.refs[id, "k"] == {"key": "k", "execution_id": id}
 
 
 async def test_what_cannot_be_written_writes_nothing(engine: Engine) -> None:
     id = await engine.start()
     case = (await engine.log.load([id]))[id]
-    before = engine.log.executions[id].head
+    before = engine.memory.executions[id].head
 
-    def part(*events: Event, **more: Any) -> Part:
-        return Part(replace(case, head=case.head + len(events)), list(events), case.head, **more)
+    def part(*events: Event, **more: Any) -> ExecutionCommit:
+        return ExecutionCommit(replace(case, head=case.head + len(events)), list(events), case.head, **more)
 
     gap = Event(e.STEP_EXIT, 1, case.head + 2)
-    with pytest.raises(Unwritable, match=f"event {gap.seq} follows {case.head}"):
+    with pytest.raises(UnstorableCommit, match=f"event {gap.seq} follows {case.head}"):
         await engine.log.commit([part(gap)])
-    with pytest.raises(Unwritable):
+    with pytest.raises(UnstorableCommit):
         await engine.log.commit([part(Event(e.STEP_EXIT, 1, case.head + 1, payload={"x": "\ud800"}))])
-    assert (await engine.log.commit([replace(part(), expect=case.head - 1)])).good == frozenset()
-    assert (await engine.log.commit([part(closes=[("only#1", 5)], worker="w-1")])).good == frozenset()
-    assert engine.log.executions[id].head == before
+    assert (await engine.log.commit([replace(part(), expected_head=case.head - 1)])).committed == frozenset()
+    assert (await engine.log.commit([part(closes=[("only#1", 5)], worker="w-1")])).committed == frozenset()
+    assert engine.memory.executions[id].head == before
 
 
 async def test_a_sweep_takes_of_each_execution_in_turn(engine: Engine) -> None:

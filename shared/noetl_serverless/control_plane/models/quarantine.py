@@ -6,7 +6,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, Field
 
-from ...records import Quarantined
+from ...records import QuarantinedExecution
 from . import Given, Id
 
 # of each fact that is shown, in bytes of JSON, and of how many
@@ -35,11 +35,11 @@ class QuarantineEntry(BaseModel):
     fact_count: int = Field(description="Of the facts that are kept for a retry.")
 
     @classmethod
-    def of(cls, row: Quarantined) -> QuarantineEntry:
+    def of(cls, row: QuarantinedExecution) -> QuarantineEntry:
         return cls(**entry_fields(row))
 
 
-def entry_fields(row: Quarantined) -> dict[str, Any]:
+def entry_fields(row: QuarantinedExecution) -> dict[str, Any]:
     return {
         "execution_id": row.execution_id,
         "path": row.path,
