@@ -102,7 +102,7 @@ def never_expire_a_lease() -> Any:
     async def expire(self: MemoryEventStore, deliveries: int, limit: int) -> list[Any]:
         return []
 
-    return patch.object(MemoryEventStore, "expire", expire)
+    return patch.object(MemoryEventStore, "expire_leases", expire)
 
 
 def expire_leases_early() -> Any:
@@ -154,7 +154,7 @@ def leave_the_inbox_to_itself() -> Any:
     async def lagging(self: MemoryEventStore, limit: int, after: str = "0") -> list[str]:
         return []
 
-    return patch.object(MemoryEventStore, "lagging", lagging)
+    return patch.object(MemoryEventStore, "executions_with_inbox", lagging)
 
 
 def leave_a_timer_open() -> Any:
@@ -181,7 +181,7 @@ def ignore_the_idempotency_key() -> Any:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryEventStore, "started", started), patch.object(MemoryEventStore, "_may_open", may):
+        with patch.object(MemoryEventStore, "starts_by_key", started), patch.object(MemoryEventStore, "_may_open", may):
             yield
 
     return both()
@@ -258,7 +258,7 @@ def do_not_keep_leases_alive() -> Any:
     async def extend(self: MemoryEventStore, worker: str, held: Any, lease: float) -> Any:
         return {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
 
-    return patch.object(MemoryEventStore, "extend", extend)
+    return patch.object(MemoryEventStore, "extend_leases", extend)
 
 
 def widen_the_loop_without_end() -> Any:
@@ -399,7 +399,7 @@ def take_an_outcome_under_any_fence() -> Any:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryEventStore, "append", blind), patch.object(MemoryEventStore, "extend", held):
+        with patch.object(MemoryEventStore, "append_to_inbox", blind), patch.object(MemoryEventStore, "extend_leases", held):
             yield
 
     return both()

@@ -175,8 +175,8 @@ class Story:
             taken = self.opening(None)
             parts.append(replace(taken, execution=replace(taken.execution, execution_id=self.chance.choice(self.ids))))
         gave = await self.commit_parts(f"start {key}", Both(parts, parts), None)
-        if not isinstance(gave.sql, Exception) and gave.sql.good:
-            self.ids += gave.sql.good
+        if not isinstance(gave.sql, Exception) and gave.sql.committed:
+            self.ids += gave.sql.committed
             self.keys += [key] if key else []
 
     async def claim(self) -> None:
@@ -193,10 +193,10 @@ class Story:
     async def recover(self) -> None:
         held = [CommandKey(execution_id=key[0], command_id=key[1]) for key in self.memory.commands]
         holding = self.chance.sample(held, self.chance.randint(0, len(held)))
-        await self.call("held", self.chance.choice(WORKERS), 3600.0, holding)
+        await self.call("recover_leases", self.chance.choice(WORKERS), 3600.0, holding)
 
     async def extend(self) -> None:
-        await self.with_held("extend", 3600.0)
+        await self.with_held("extend_leases", 3600.0)
 
     async def release(self) -> None:
         if not self.leases:
@@ -211,7 +211,7 @@ class Story:
         )
 
     async def expire(self) -> None:
-        await self.call("expire", self.chance.choice([1, 2, 3]), 1000)
+        await self.call("expire_leases", self.chance.choice([1, 2, 3]), 1000)
 
     async def poison(self) -> None:
         most = self.chance.choice([1, 2])
@@ -234,19 +234,19 @@ class Story:
         for method, *args in (
             ("load", [id, other]),
             ("events", other, self.chance.randint(0, 5), 7),
-            ("lagging", 1000),
-            ("lagging", 2, id),
-            ("due", 1000),
-            ("is_below", other, id),
-            ("pulse", 60.0),
-            ("started", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
-            ("quarantined", 10),
-            ("quarantined", 10, other),
-            ("quarantine_of", other),
-            ("discard", other),
+            ("executions_with_inbox", 1000),
+            ("executions_with_inbox", 2, id),
+            ("due_timers", 1000),
+            ("is_descendant", other, id),
+            ("pending_work", 60.0),
+            ("starts_by_key", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
+            ("list_quarantined", 10),
+            ("list_quarantined", 10, other),
+            ("get_quarantined", other),
+            ("clear_inbox", other),
         ):
             await self.call(method, *args)
-        for method, given in (("children", other), ("waiting_pools", self.chance.choice([0.0, 60.0]))):
+        for method, given in (("running_children", other), ("pools_with_pending", self.chance.choice([0.0, 60.0]))):
             # in no order
             sql, memory = getattr(self.sql, method), getattr(self.memory, method)
             await self.both(f"{method} {given}", lambda: _sorted(sql(given)), lambda: _sorted(memory(given)))  # noqa: B023
@@ -422,8 +422,8 @@ class Story:
             lambda: self.memory.commit(parts.memory, claimant),
         )
         if not isinstance(gave.sql, Exception):
-            opened = [part.case.execution_id for part in parts.sql if part.row and part.row["parent_execution_id"]]
-            self.ids += [id for id in opened if id in gave.sql.good]
+            opened = [part.execution.execution_id for part in parts.sql if part.new_row and part.new_row["parent_execution_id"]]
+            self.ids += [id for id in opened if id in gave.sql.committed]
         return gave
 
     async def inbox(self, id: str) -> Both:
@@ -529,8 +529,8 @@ def _plain(value: Any) -> Any:
         case list() if value and hasattr(value[0], "fence"):
             return sorted(repr(replace(item, fence=0)) for item in value)
         case _ if hasattr(value, "good"):
-            waiting = [(pool, key.execution_id, key.command_id) for pool, key in value.waiting]
-            return sorted(value.good), [_plain(lease) for lease in value.claimed], waiting, value.appended
+            waiting = [(pool, key.execution_id, key.command_id) for pool, key in value.pending]
+            return sorted(value.committed), [_plain(lease) for lease in value.leases], waiting, value.with_new_facts
         case _:
             return repr(value)
 

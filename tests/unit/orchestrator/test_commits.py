@@ -77,16 +77,16 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     async def wrong(execution_id: str) -> Any:
         raise RuntimeError("no idea")
 
-    monkeypatch.setattr(engine.log, "inbox", down)
+    monkeypatch.setattr(engine.log, "read_inbox", down)
     with caplog.at_level(logging.WARNING):
         answer = await engine.report(outcome(only, {"n": 1}))
     assert answer.results[0].status == "accepted"
     assert setbacks._value.get() == before, "what is down now is no fault of ours"
     assert f"execution {id} goes on later" in caplog.text
-    monkeypatch.setattr(engine.log, "inbox", wrong)
+    monkeypatch.setattr(engine.log, "read_inbox", wrong)
     await engine.ledger._commits.follow([id])
     assert setbacks._value.get() == before + 1
-    monkeypatch.setattr(engine.log, "inbox", inbox)
+    monkeypatch.setattr(engine.log, "read_inbox", inbox)
     assert await engine.ledger.advance(id)
     assert engine.status(id) == "COMPLETED"
 
@@ -110,7 +110,7 @@ async def test_a_report_decides_on_the_case_at_hand_and_asks_nobody(
     engine.catalog.add("t/t", LOOP)
     await engine.start()
     asked: list[str] = []
-    for name in ("load", "extend"):
+    for name in ("load", "extend_leases"):
         monkeypatch.setattr(engine.log, name, noting(getattr(engine.log, name), name, asked))
     (a,) = await engine.claim()
     commands = (await engine.report(outcome(a), capacity=5)).commands
@@ -164,7 +164,7 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
         return await exclusively(execution_id, decide)
 
     monkeypatch.setattr(engine.log, "commit", race)
-    monkeypatch.setattr(engine.log, "exclusively", note)
+    monkeypatch.setattr(engine.log, "commit_exclusively", note)
     heard: list[tuple[str, bool]] = []
     monkeypatch.setattr(engine.ledger._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
     fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})

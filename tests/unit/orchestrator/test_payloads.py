@@ -296,7 +296,7 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
     commit = engine.log.commit
 
     async def weigh(parts: Any, claimant: Any = None) -> Any:
-        sizes.append(sum(len(orjson.dumps(part.row["workload"])) for part in parts if part.row is not None))
+        sizes.append(sum(len(orjson.dumps(part.new_row["workload"])) for part in parts if part.new_row is not None))
         return await commit(parts, claimant)
 
     if inbox:
@@ -331,7 +331,7 @@ async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
     commit = engine.log.commit
 
     async def count(parts: Any, claimant: Any = None) -> Any:
-        taken.append(sum(len(part.taken) for part in parts))
+        taken.append(sum(len(part.consumed) for part in parts))
         return await commit(parts, claimant)
 
     engine.log.commit = count

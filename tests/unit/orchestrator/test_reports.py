@@ -231,7 +231,7 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
     commit = engine.log.commit
 
     async def picky(parts: Any, claimant: Any = None) -> Any:
-        told = [event for part in parts for event in part.events if part.case.execution_id == bad]
+        told = [event for part in parts for event in part.events if part.execution.execution_id == bad]
         if any(event.type == e.CALL_DONE for event in told):
             raise UnstorableCommit("half of a pair")
         return await commit(parts, claimant)

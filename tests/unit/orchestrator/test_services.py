@@ -180,7 +180,7 @@ async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeyp
         # as of a frame whose opening the store does not send along
         return [replace(lease, loop_opened=None) for lease in await claim(*given)]
 
-    monkeypatch.setattr(engine.log, "opening", note)
+    monkeypatch.setattr(engine.log, "loop_opened", note)
     monkeypatch.setattr(engine.log, "claim", bare)
     one, two = await engine.start(), await engine.start()
     await engine.report(*(outcome(command) for command in await engine.claim()))

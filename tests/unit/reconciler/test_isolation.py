@@ -183,7 +183,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
             raise Unavailable("the catalog does not answer")
         return await get(path, version)
 
-    monkeypatch.setattr(engine.log, "pulse", scheduled)
+    monkeypatch.setattr(engine.log, "pending_work", scheduled)
     monkeypatch.setattr(engine.catalog, "get", read)
     await Pass(engine, fires)()
     later = "the first and the last are tried again when their leases are over"
@@ -236,8 +236,8 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
     async def all_of_them(age: float) -> Any:
         return everything
 
-    monkeypatch.setattr(engine.log, "pulse", all_of_them)
-    for method in ("expire", "poisoned", "lagging"):
+    monkeypatch.setattr(engine.log, "pending_work", all_of_them)
+    for method in ("expire_leases", "undeliverable", "executions_with_inbox"):
         monkeypatch.setattr(engine.log, method, hurt)
     assert await reconcile() == {"timers": 1}
     assert [command.execution_id for command in await engine.claim()] == [late]
@@ -254,7 +254,7 @@ async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) 
             raise ResultStoreAway("the result store does not answer; try again")
         return await inbox(id)
 
-    patch.setattr(engine.log, "inbox", read)
+    patch.setattr(engine.log, "read_inbox", read)
     return asked
 
 

@@ -132,7 +132,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their
     (command,) = await engine.claim(lease=10.0)
     passes = reconciler(engine)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pulse", away)
+        outage.setattr(engine.log, "pending_work", away)
         engine.seconds += 60
         with pytest.raises(Unavailable):
             await passes.reconcile()
@@ -153,7 +153,7 @@ async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
     await engine.start()
     await engine.claim(lease=10.0)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pulse", away)
+        outage.setattr(engine.log, "pending_work", away)
         engine.seconds += 60
         with pytest.raises(Unavailable):
             await reconciler(engine, notes=notes).reconcile()
@@ -202,7 +202,7 @@ async def test_without_a_place_for_notes_a_process_still_knows_what_it_saw(
     await engine.claim(lease=10.0)
     passes = reconciler(engine, notes=notes)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pulse", away)
+        outage.setattr(engine.log, "pending_work", away)
         engine.seconds += 60
         with pytest.raises(Unavailable, match="the database is away"):
             await passes.reconcile()

@@ -53,7 +53,7 @@ def test_one_that_has_ended_writes_what_came_of_it(last: str | None, result: Any
     }
     error = {"code": "boom"}
     state = State("7", status="failed", outcomes=outcomes, last=last, error=error)
-    row = execution_row(part(state, ended_at=99))
+    row = execution_row(part(state, ended_at_ms=99))
     assert (row["status"], row["result"], row["error"], row["ended"]) == ("FAILED", result, error, 99)
 
 
@@ -103,9 +103,9 @@ def test_the_arguments_of_a_commit_say_whose_each_is() -> None:
         closes=[("a#1", 5)],
         worker="w-1",
         refs=[{"key": "k"}],
-        taken=[3],
-        appends=[{"id": "9"}],
-        quarantined={"seq": 2},
+        consumed=[3],
+        inbox_facts=[{"id": "9"}],
+        quarantine={"seq": 2},
     )
     bare = replace(part(State("8")), events=[])
     rows = Rows([{"c": 1}], [{"s": 1}], [{"f": 1}])
@@ -170,6 +170,6 @@ async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     row = {"workload": {}, "parent_execution_id": None, "at": 1}
     state = State("7", status="running", commands={"a#1": Command("a#1", "step", 1)})
     begun = Event(e.STARTED, 5, 1, payload={"entry": "a"})
-    opening = replace(part(state, row=row), events=[begun, ISSUED], expected_head=None)
+    opening = replace(part(state, new_row=row), events=[begun, ISSUED], expected_head=None)
     committed = await log.commit([opening])
     assert [pool for pool, _ in committed.pending] == ["pool of a"]
