@@ -282,6 +282,7 @@ async def test_a_frames_lease_brings_its_loops_opening(log: Any) -> None:
     assert (first.order["frame"], second.order["frame"]) == ([0, 0, 1, 1], [1, 1, 2, 1])
     assert first.opening["data"] == [7, 8]
     assert (await log.held("w-1", 30.0, []))[0].opening["data"] == [7, 8]
+    assert (await log.opening(first.execution_id, "each", 1))["data"] == [7, 8]
 
 
 async def test_an_idempotency_key_starts_one_execution(log: Any) -> None:

@@ -8,14 +8,25 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.unit.ledger.apart import CALL, CALLS, CHAIN, CHILD, Faulty, Mistake, into_quarantine, status, types, work
+from tests.unit.ledger.apart import (
+    CALL,
+    CALLS,
+    CHAIN,
+    CHILD,
+    Faulty,
+    Mistake,
+    into_quarantine,
+    spoil,
+    status,
+    types,
+    work,
+)
 from tests.unit.ledger.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
 from noetl_serverless.ledger import children, reporting
-from noetl_serverless.ledger.ledger import Ledger
 from noetl_serverless.store.memory import MemoryLog
 from noetl_serverless.telemetry import metrics
 
@@ -197,16 +208,6 @@ async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty
 
 
 # -- a state that cannot be read
-
-
-async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
-    """Another instance, which has to read the state, and cannot."""
-    if isinstance(engine.log, MemoryLog):
-        engine.log.executions[id].state = state.encode()
-    else:
-        sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"
-        await engine.log._database.run(sql, state=state, id=int(id))
-    return engine.another()
 
 
 async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> None:
