@@ -399,7 +399,10 @@ def take_an_outcome_under_any_fence() -> Any:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryEventStore, "append_to_inbox", blind), patch.object(MemoryEventStore, "extend_leases", held):
+        with (
+            patch.object(MemoryEventStore, "append_to_inbox", blind),
+            patch.object(MemoryEventStore, "extend_leases", held),
+        ):
             yield
 
     return both()

@@ -85,11 +85,12 @@ async def test_a_listing_of_another_kind_is_empty(catalog: Catalog) -> None:
 
 async def test_what_is_not_there_is_not_found(catalog: Catalog) -> None:
     await catalog.register(DOCUMENT)
-    for looking in (
-        catalog.get("nowhere"),
-        catalog.get("demo/hello", 2),
-        catalog.by_id(1),
-        catalog.text("nothing"),
+    for looking, missing in (
+        (catalog.get("nowhere"), "the catalog has no nowhere"),
+        (catalog.get("demo/hello", 2), "the catalog has no demo/hello version 2"),
+        (catalog.by_id(1), "the catalog has no entry 1"),
+        (catalog.text("nothing"), "the catalog has no playbook with the hash nothing"),
     ):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound) as caught:
             await looking
+        assert caught.value.detail == missing

@@ -293,6 +293,7 @@ async def test_a_frames_lease_brings_its_loops_opening(log: EventStore) -> None:
     assert (first.issued["frame"], second.issued["frame"]) == ([0, 0, 1, 1], [1, 1, 2, 1])
     assert first.loop_opened["data"] == [7, 8]
     assert (await log.recover_leases("w-1", 30.0, []))[0].loop_opened["data"] == [7, 8]
+    assert (await log.loop_opened(first.execution_id, "each", 1))["data"] == [7, 8]
 
 
 async def test_an_idempotency_key_starts_one_execution(log: EventStore) -> None:

@@ -422,7 +422,11 @@ class Story:
             lambda: self.memory.commit(parts.memory, claimant),
         )
         if not isinstance(gave.sql, Exception):
-            opened = [part.execution.execution_id for part in parts.sql if part.new_row and part.new_row["parent_execution_id"]]
+            opened = [
+                part.execution.execution_id
+                for part in parts.sql
+                if part.new_row and part.new_row["parent_execution_id"]
+            ]
             self.ids += [id for id in opened if id in gave.sql.committed]
         return gave
 

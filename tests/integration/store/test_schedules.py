@@ -139,3 +139,14 @@ async def test_settled_runs_of_long_ago_can_be_forgotten(schedules: Schedules) -
     await schedules.started(second, 2)
     await schedules.prune(NOW + 2 * MINUTE)
     assert [run["status"] for run in await schedules.runs(made.schedule_id)] == ["open", "started"]
+
+
+async def test_one_that_has_no_next_time_is_turned_off_and_the_others_go_on(
+    schedules: Schedules, database: Database
+) -> None:
+    broken, good = [await schedules.create(NOW, playbook_path="demo", interval_seconds=60) for _ in range(2)]
+    sql = "UPDATE noetl.schedule SET interval_seconds = NULL, cron = 'nonsense' WHERE schedule_id = :id"
+    await database.run(sql, id=broken.schedule_id)
+    assert [fire.schedule_id for fire in await schedules.claim_due(NOW + MINUTE)] == [good.schedule_id]
+    enabled = [(await schedules.get(str(each.schedule_id))).enabled for each in (broken, good)]
+    assert enabled == [False, True]

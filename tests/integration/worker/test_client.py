@@ -24,6 +24,8 @@ class Server:
             request.transport.close()
             return web.Response()
         status, body, *headers = answer
+        if isinstance(body, str):
+            return web.Response(text=body, status=status)
         return web.json_response(body, status=status, headers=headers[0] if headers else None)
 
 
@@ -77,6 +79,14 @@ async def test_refusals_are_not_tried_again(server: Any) -> None:
     with pytest.raises(Forbidden, match="a worker may not"):
         await client.heartbeat(BEAT, within=5)
     assert len(plane.seen) == 1
+
+
+@pytest.mark.parametrize("body", ["<h1>Not here</h1>", "[]"])
+async def test_a_refusal_that_is_no_problem_document_is_told_by_its_status(server: Any, body: str) -> None:
+    plane, client = server
+    plane.answers = [(404, body)]
+    with pytest.raises(NotFound, match=r"^the control plane answered 404$"):
+        await client.heartbeat(BEAT, within=5)
 
 
 async def test_a_broken_connection_is_tried_again(server: Any) -> None:

@@ -122,3 +122,25 @@ def test_the_first_error_of_a_frame_is_told_with_the_item_s_place_now() -> None:
     )
     assert frame is not None
     assert (frame["data"], frame["error"], frame["failed"]) == (["r5", "r0"], {**ERROR, "index": 0}, 1)
+
+
+def test_an_item_of_a_later_frame_is_found_by_its_place_within_it() -> None:
+    opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 4, "data": [*range(4)]})
+    frames = [
+        Event(
+            e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", {"start": 0, "end": 2, "ok": 2, "failed": 0, "data": [0, 1]}
+        ),
+        Event(
+            e.FRAME_COMMITTED,
+            3,
+            3,
+            None,
+            "each",
+            1,
+            "d",
+            {"start": 2, "end": 4, "ok": 1, "failed": 1, "data": [2, None]},
+        ),
+    ]
+    found = Items([opened, *frames])
+    found.opened(opened)
+    assert counts(found) == [(1, 0), (1, 0), (1, 0), (0, 1)]

@@ -9,6 +9,8 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
+from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.testing.event_store import MemoryEventStore
 
 CHAIN = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -114,3 +116,13 @@ async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]
     await engine.report(outcome(b))
     assert (await engine.ledger.quarantine_of(id)).execution_id == id
     return id, only.execution_id, only
+
+
+async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
+    """Another instance, which has to read the state, and cannot."""
+    if isinstance(engine.log, MemoryEventStore):
+        engine.log.executions[id].state = state.encode()
+    else:
+        sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"
+        await engine.postgres._database.run(sql, state=state, id=int(id))
+    return engine.another()

@@ -60,3 +60,19 @@ async def test_playbooks_start_each_other_so_many_levels_deep(
     id, _ = await parked(engine)
     state = await engine.ledger.state(id)
     assert (state.error or {}).get("code") == code
+
+
+async def test_a_playbook_that_cannot_be_run_is_an_error_of_the_step(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def text(hash: str) -> str:
+        return child if hash == entry.hash else await kept(hash)
+
+    engine.catalog.add("t/child", ONLY)
+    entry, kept = engine.catalog.found["t/child"], engine.catalog.text
+    child = entry.content.replace("noop", "{{ nothing")
+    monkeypatch.setattr(engine.catalog, "text", text)
+    id, _ = await parked(engine)
+    error = (await engine.ledger.state(id)).error or {}
+    assert (error.get("code"), error.get("step")) == ("child.invalid", "call")
+    assert error["message"].startswith("playbook t/child cannot be run: ")

@@ -9,12 +9,12 @@ import pytest
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.errors import Busy, Unavailable
+from noetl_serverless.errors import Busy, InvalidRequest, Unavailable
 from noetl_serverless.orchestrator import commits
 from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.orchestrator.plans import Playbooks
 from noetl_serverless.protocol import ClaimRequest
-from noetl_serverless.records import CommitResult, ExecutionCommit
+from noetl_serverless.records import CommitResult, ExecutionCommit, UnstorableCommit
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome
@@ -187,3 +187,24 @@ async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monk
     assert committed.committed == frozenset()
     await known.cases.get([id])
     assert asked == ["load"], "it is old"
+
+
+async def test_an_execution_that_cannot_be_stored_is_not_started(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> Any:
+        raise UnstorableCommit("half of a pair")
+
+    engine.catalog.add("t/t", ONLY)
+    monkeypatch.setattr(engine.log, "commit", refuse)
+    with pytest.raises(InvalidRequest, match="the execution cannot be stored: half of a pair"):
+        await engine.start()
+
+
+async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
+    engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
+    assert await engine.ledger.advance(id) is False
+    assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"

@@ -457,3 +457,21 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
     await engine.report(parked(first, await reference(store, id, BIG)))
     await engine.report(parked(second, await reference(store, id, BIG, bytes=1)))
     assert len(await engine.log.running_children(id)) == 1
+
+
+async def test_without_a_result_store_nothing_is_by_reference() -> None:
+    ref = {"key": "7/call/0", "meta": {"sha256": "0" * 64, "bytes": 3}}
+    with pytest.raises(InvalidRequest, match="there is no result store here"):
+        await module.Payloads(None).value(ref)
+
+
+async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAYLOADS_BYTES", 10)
+    refs: dict[str, dict[str, Any]] = {}
+    for name in ("a", "b", "c"):
+        stored = await store.put(f"7/{name}", b'"123"')
+        refs[name] = {"key": stored.key, "meta": {"sha256": stored.sha256, "bytes": stored.bytes}}
+    payloads = module.Payloads(lambda: store)  # type: ignore[arg-type, return-value]
+    for name in ("a", "b", "a", "c", "a"):
+        assert await payloads.value(refs[name]) == "123"
+    assert store.reads == ["7/a", "7/b", "7/c"], "of two that there is room for, the one used last goes last"

@@ -17,6 +17,7 @@ from tests.unit.orchestrator.quarantined import (
     Faulty,
     Mistake,
     into_quarantine,
+    spoil,
     status,
     types,
     work,
@@ -26,7 +27,6 @@ from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
 from noetl_serverless.orchestrator import children, reports
-from noetl_serverless.orchestrator.orchestrator import Ledger
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.testing.event_store import MemoryEventStore
 
@@ -208,16 +208,6 @@ async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty
 
 
 # -- a state that cannot be read
-
-
-async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
-    """Another instance, which has to read the state, and cannot."""
-    if isinstance(engine.log, MemoryEventStore):
-        engine.log.executions[id].state = state.encode()
-    else:
-        sql = "UPDATE noetl.execution SET state = CAST(:state AS json) WHERE execution_id = :id"
-        await engine.postgres._database.run(sql, state=state, id=int(id))
-    return engine.another()
 
 
 async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from tests.unit.orchestrator.quarantined import (
     beside_a_child,
     into_quarantine,
     parked,
+    spoil,
     status,
     types,
     work,
@@ -100,6 +101,16 @@ async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, fa
     await engine.ledger.retry(id)
     assert await work(engine) == ["after#1"]
     assert await status(engine, id) == "completed"
+
+
+async def test_it_does_not_go_on_while_a_child_that_ended_cannot_be_read(engine: Engine, faulty: Faulty) -> None:
+    id, child, only = await beside_a_child(engine, faulty)
+    await engine.report(outcome(only))
+    faulty.mend()
+    other = await spoil(engine, child)
+    with pytest.raises(Conflict, match=f"the state of its child {child} cannot be read"):
+        await other.retry(id)
+    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id], "all that was kept stays"
 
 
 async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, faulty: Faulty) -> None:

@@ -147,3 +147,11 @@ def test_what_was_given_up_stays_whatever_waits_in_the_inbox() -> None:
     assert [row["status"] for row in kept.commands] == ["dead"]
     late = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {})
     assert found(run.log, replace(kept, inbox=[late])) == []
+
+
+def test_the_parent_of_the_row_is_that_of_the_log() -> None:
+    log = play(Run(LOOP), 3).log
+    log[0] = replace(log[0], payload={**log[0].payload, "parent": {"execution_id": "5", "step": "call"}})
+    assert found(log, stored(log, parent_execution_id="5")) == []
+    (difference,) = found(log, stored(log))
+    assert (difference.row, difference.log) == ({"parent_execution_id": None}, {"parent_execution_id": "5"})

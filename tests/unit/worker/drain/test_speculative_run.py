@@ -127,6 +127,16 @@ def test_steps_begin_while_few_are_unreported() -> None:
     assert running.may_begin(0.5)
 
 
+def test_a_step_begins_when_all_before_it_are_reported() -> None:
+    running = chain(1)
+    running.newest.begun = False
+    running.send()
+    running.settle(accepted(1))
+    assert running.may_begin(1000.0) is True
+    running.newest.begun = True
+    assert running.may_begin(1000.0) is False
+
+
 def test_large_outcomes_count_by_their_bytes() -> None:
     running = chain(2, data="x" * (MOST_BYTES // 2))
     running.newest.begun = False

@@ -336,3 +336,12 @@ def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
         most = len(orjson.dumps(meta)) + room
         size = len(orjson.dumps({**meta, **attempts.told(room)}))
         assert size <= most, "the step fails for what is told of its attempts"
+
+
+async def test_who_had_the_command_before_is_told_with_its_outcome(bench: Any, make: Any) -> None:
+    bench.tool("a", make.ok(1))
+    lost = [{"worker": "w-0", "delivery": 1, "claimed_at": 1, "lease_until": 2}]
+    meta = (await bench.run(make.step(make.task("a")), delivery=2, lost=lost)).meta
+    assert (meta["lost"], meta["delivery"]) == (lost, 2)
+    meta = (await bench.run(make.step(make.task("a")))).meta
+    assert not meta.keys() & {"lost", "delivery"}, "nobody had it before"

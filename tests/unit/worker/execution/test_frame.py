@@ -163,6 +163,7 @@ async def test_cancelled_what_is_done_is_reported(bench: Bench) -> None:
     running.cancel()
     outcome = await running
     assert (outcome.status, outcome.data, outcome.frame.end) == ("done", [0, 1], 2)
+    assert running.cancelling() == 0, "whatever the task does next would be cancelled"
 
 
 async def test_cancelled_with_nothing_done_it_is_released(bench: Bench) -> None:

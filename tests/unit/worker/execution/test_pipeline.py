@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench
@@ -15,6 +17,7 @@ from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import ChildRequest, Frame
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.telemetry.logs import JsonFormatter
 from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution import pipeline
@@ -684,3 +687,15 @@ async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
     running.cancel()
     outcome = await running
     assert (outcome.status, outcome.error["code"]) == ("error", "time_budget")
+
+
+async def test_what_a_tool_logs_says_which_command_it_was(bench: Any, make: Any) -> None:
+    lines = []
+
+    def note(call: Any, context: Any) -> ToolOutcome:
+        lines.append(orjson.loads(JsonFormatter("worker", "worker").format(logging.makeLogRecord({"msg": "x"}))))
+        return make.ok()
+
+    bench.tool("a", note)
+    await bench.run(make.step(make.task("a")))
+    assert [(line["execution_id"], line["command_id"]) for line in lines] == [("42", "work#1@1")]
