@@ -29,9 +29,9 @@ from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.openapi import document
 from noetl_serverless.control_plane.tokens import mint
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -92,7 +92,7 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
 
     async def make() -> Starlette:
         catalog = Catalog(database)
-        ledger = Ledger(PostgresEventStore(database), Playbooks(catalog), Doorbell(None, None))
+        ledger = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
         given = replace(SETTINGS, result_url=results.as_uri())
         return create_app(given, database=database, ledger=ledger, catalog=catalog)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.ports import EventStore
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.testing.host import MemoryHost
@@ -34,7 +34,7 @@ class Plane:
 
     process: Process
     log: EventStore
-    ledger: Ledger
+    ledger: Orchestrator
     server: Server
 
 
@@ -97,13 +97,15 @@ def boot_hand(world: World, index: int) -> Hand:
     return Hand(process, worker, bell)
 
 
-def _ledger(world: World, process: Process, log: EventStore) -> Ledger:
-    playbooks = Playbooks(world.catalog)
+def _ledger(world: World, process: Process, log: EventStore) -> Orchestrator:
+    playbooks = Plans(world.catalog)
     results: Any = ResultsLink(world, world.kept)
-    ledger = Ledger(log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000), results=lambda: results)
+    ledger = Orchestrator(
+        log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000), results=lambda: results
+    )
     if world.setting.caches == "off":
-        ledger._commits.cases.keep = lambda execution: None  # type: ignore[method-assign]
-        ledger._dispatch._openings = Forgetful()
+        ledger._commits.cache.put = lambda execution: None  # type: ignore[method-assign]
+        ledger._dispatch._opened_loops = Forgetful()
     return ledger
 
 
@@ -114,5 +116,5 @@ class Forgetful(OrderedDict[Any, Any]):
         return
 
 
-def _doorbell(world: World) -> Doorbell:
-    return Doorbell(BusLink(world), BellLink(world), alarm=world.alarm)
+def _doorbell(world: World) -> Notifications:
+    return Notifications(BusLink(world), BellLink(world), alarm=world.alarm)

@@ -15,9 +15,9 @@ import orjson
 
 from noetl_serverless.engine import decide, evolve, frames, joins, loops
 from noetl_serverless.orchestrator.commits import Commits
-from noetl_serverless.orchestrator.execution_cache import Cases
-from noetl_serverless.orchestrator.reports import Reporting
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.execution_cache import ExecutionCache
+from noetl_serverless.orchestrator.reports import Reports
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import ExecutionCommit
@@ -77,16 +77,16 @@ def acknowledge_before_the_claim() -> Any:
 
 
 def answer_before_the_commit() -> Any:
-    decide_them = Reporting._decide
+    decide_them = Reports._decide_and_commit
 
-    async def hasty(self: Reporting, batch: Any, fresh: bool) -> None:
+    async def hasty(self: Reports, batch: Any, fresh: bool) -> None:
         for outcomes in batch.work.values():
             for outcome in outcomes:
                 batch.settle(outcome, "accepted")
         await decide_them(self, batch, fresh)
         batch.work.clear()
 
-    return patch.object(Reporting, "_decide", hasty)
+    return patch.object(Reports, "_decide_and_commit", hasty)
 
 
 def lose_the_rest_of_a_frame() -> Any:
@@ -113,21 +113,21 @@ def expire_leases_early() -> Any:
 
 
 def tell_the_parent_twice() -> Any:
-    tell = Turn._tell_parent
+    tell = Transition._notify_parent
 
-    def twice(self: Turn, at: int) -> None:
+    def twice(self: Transition, at: int) -> None:
         tell(self, at)
         tell(self, at)
 
-    return patch.object(Turn, "_tell_parent", twice)
+    return patch.object(Transition, "_notify_parent", twice)
 
 
 def do_not_tell_the_parent() -> Any:
-    return patch.object(Turn, "_tell_parent", lambda self, at: None)
+    return patch.object(Transition, "_notify_parent", lambda self, at: None)
 
 
 def leave_children_running() -> Any:
-    return patch.object(Turn, "tell_children", lambda self, children, at, reason: None)
+    return patch.object(Transition, "cancel_children", lambda self, children, at, reason: None)
 
 
 def fold_decisions_before_their_fact() -> Any:
@@ -140,14 +140,14 @@ def fold_decisions_before_their_fact() -> Any:
 
 def take_in_a_fact_twice() -> Any:
     """What was taken out of the inbox is left in it."""
-    part = Turn.part
+    part = Transition.to_commit
 
-    def leaving(self: Turn, row: Any = None) -> Any:
+    def leaving(self: Transition, row: Any = None) -> Any:
         made = part(self, row)
         made.consumed = []
         return made
 
-    return patch.object(Turn, "part", leaving)
+    return patch.object(Transition, "to_commit", leaving)
 
 
 def leave_the_inbox_to_itself() -> Any:
@@ -158,12 +158,12 @@ def leave_the_inbox_to_itself() -> Any:
 
 
 def leave_a_timer_open() -> Any:
-    append = Commits.append
+    append = Commits.commit_fact
 
     async def open_ended(self: Commits, id: str, fact: Any = None, closes: Any = None, claimant: Any = None) -> Any:
         return await append(self, id, fact, None, claimant)
 
-    return patch.object(Commits, "append", open_ended)
+    return patch.object(Commits, "commit_fact", open_ended)
 
 
 def ignore_the_idempotency_key() -> Any:
@@ -189,14 +189,14 @@ def ignore_the_idempotency_key() -> Any:
 
 def never_look_again() -> Any:
     """A case that turned out to be old is kept."""
-    get = Cases.get
+    get = ExecutionCache.get
 
-    async def stale(self: Cases, ids: Any, fresh: bool = False) -> Any:
+    async def stale(self: ExecutionCache, ids: Any, fresh: bool = False) -> Any:
         return await get(self, ids)
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(Cases, "get", stale), patch.object(Cases, "forget", lambda self, id: None):
+        with patch.object(ExecutionCache, "get", stale), patch.object(ExecutionCache, "evict", lambda self, id: None):
             yield
 
     return both()
@@ -277,14 +277,14 @@ def spend_without_asking() -> Any:
 
 def believe_who_ran_ahead() -> Any:
     """A worker's word is taken for all that follows, whoever holds the command before it."""
-    take = Reporting._take
+    take = Reports._apply_outcome
 
-    async def credulous(self: Reporting, batch: Any, turn: Any, outcome: Any, held: Any) -> None:
+    async def credulous(self: Reports, batch: Any, turn: Any, outcome: Any, held: Any) -> None:
         await take(self, batch, turn, outcome, None)
         if turn is not None and turn.closes and outcome.order is None:
             turn.closes.pop()
 
-    return patch.object(Reporting, "_take", credulous)
+    return patch.object(Reports, "_apply_outcome", credulous)
 
 
 # -- values, order, isolation
@@ -411,12 +411,12 @@ def take_an_outcome_under_any_fence() -> Any:
 def let_one_stop_the_others() -> Any:
     """What cannot be decided is raised, in a report, in what follows a commit, in a pass of the reconciler."""
 
-    def quarantine(self: Turn, fact: Any, error: Exception) -> None:
+    def quarantine(self: Transition, fact: Any, error: Exception) -> None:
         raise error
 
     async def follow(self: Commits, ids: Any) -> None:
         for id in ids:
-            await self.advance(id)
+            await self.process_inbox(id)
 
     async def do(self: Reconciler, action: str, work: Any) -> int:
         return int(await work())
@@ -424,8 +424,8 @@ def let_one_stop_the_others() -> Any:
     @contextmanager
     def all_of_it() -> Iterator[None]:
         with (
-            patch.object(Turn, "_quarantine", quarantine),
-            patch.object(Commits, "follow", follow),
+            patch.object(Transition, "_quarantine", quarantine),
+            patch.object(Commits, "process_inboxes", follow),
             patch.object(Reconciler, "_do", do),
         ):
             yield

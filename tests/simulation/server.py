@@ -15,7 +15,7 @@ from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
-from noetl_serverless.orchestrator.claims import Dispatch
+from noetl_serverless.orchestrator.claims import Claims
 from noetl_serverless.ports import EventStore
 from noetl_serverless.store.executions import Part
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
@@ -184,7 +184,7 @@ class LedgerLink:
             if row is None or (row.status, row.fence) != ("claimed", command.fence):
                 continue
             lease, case = replace(log._leased(key), lease_until=command.lease_until), log._case(log.executions[key[0]])
-            (again,) = await Dispatch(log, self._ledger._playbooks).commands([lease], {key[0]: case}, running)
+            (again,) = await Claims(log, self._ledger._playbooks).to_commands([lease], {key[0]: case}, running)
             if command.ahead is None or command.ahead.head != case.head:
                 command, again = (each.model_copy(update={"ahead": None}) for each in (command, again))
             if encode(command) != encode(again):

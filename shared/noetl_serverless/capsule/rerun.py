@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from ..engine.digest import Digest, digest
 from ..engine.events import Event
 from ..inspection.redecide import given_workload
-from ..orchestrator.notifications import Doorbell
-from ..orchestrator.orchestrator import Ledger
-from ..orchestrator.plans import Playbooks
+from ..orchestrator.notifications import Notifications
+from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.plans import Plans
 from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
 from ..results.reader import Resolver
 from ..results.store import FsspecResultStore
@@ -92,10 +92,12 @@ class _Stage:
         self.now = recording.events[0].at / 1000 if recording.events else 0.0
         self.log = MemoryEventStore(lambda: self.now)
         self.catalog = _catalog_of(recording, playbook)
-        self.playbooks = Playbooks(self.catalog)
+        self.playbooks = Plans(self.catalog)
         clock = lambda: int(self.now * 1000)  # noqa: E731
         store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
-        self.ledger = Ledger(self.log, self.playbooks, Doorbell(None, None), clock=clock, results=lambda: store)
+        self.ledger = Orchestrator(
+            self.log, self.playbooks, Notifications(None, None), clock=clock, results=lambda: store
+        )
         self.stub = _Stub(self)
         toolbox = Toolbox(
             self.tool, cast(Any, None), _no_credential, store, Resolver(store, self.manifest), scratch, False
@@ -158,7 +160,7 @@ class _Stage:
             return False
         row = min(timers, key=lambda row: (row["due"], row["command"]))
         self.now = max(self.now, row["due"] / 1000)
-        return await self.ledger.fire(row["id"], row["command"], row["step"], row["generation"])
+        return await self.ledger.fire_timer(row["id"], row["command"], row["step"], row["generation"])
 
     def tool(self, kind: str) -> Tool:
         return registry.load(kind) if kind in REAL else self.stub

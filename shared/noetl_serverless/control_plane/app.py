@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ..archive.history import History
 from ..archive.read import Archive
 from ..archive.replays import ArchivedReplays
-from ..orchestrator.orchestrator import Ledger
+from ..orchestrator.orchestrator import Orchestrator
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
@@ -43,7 +43,7 @@ def create_app(
     settings: Settings,
     *,
     database: Database,
-    ledger: Ledger,
+    ledger: Orchestrator,
     catalog: Catalog | None = None,
     wakeups: Wakeups | None = None,
     results: Callable[[], ResultStore] | None = None,

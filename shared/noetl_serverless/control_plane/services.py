@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
-from ..orchestrator.orchestrator import Ledger
+from ..orchestrator.orchestrator import Orchestrator
 from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import Catalog
@@ -20,7 +20,7 @@ from .watchers import Wakeups
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    ledger: Ledger
+    ledger: Orchestrator
     catalog: Catalog
     credentials: Credentials
     schedules: Schedules

@@ -9,50 +9,60 @@ from ..engine.error import bounded
 from ..engine.events import Event
 from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreAway
 from ..limits import CHILD_DEPTH
-from .payloads import REF, Payloads
-from .plans import Playbooks
-from .start import begins_with
-from .transition import Turn
+from .payloads import PAYLOAD_REF, Payloads
+from .plans import Plans
+from .start import initial_values
+from .transition import Transition
 
 # how long what lies in the inbox may wait for a payload that cannot be read, in ms
-LONGEST_WAIT = 3_600_000
+MAX_WAIT_MS = 3_600_000
 
 
-async def resolve(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event) -> Event:
+async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
     the playbook cannot begin with what it is given. Raises ResultStoreAway while that cannot be read."""
     child = fact.payload["child"]
-    if turn.state.depth + 1 > CHILD_DEPTH:
-        return _failed(turn, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
+    if transition.state.depth + 1 > CHILD_DEPTH:
+        return _failed(transition, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
     try:
         entry = await playbooks.entry(child["path"], child["version"])
-        begins_with(await playbooks.plan(entry.hash), await payloads.of(turn.case.execution_id, child))
+        initial_values(
+            await playbooks.plan(entry.hash), await payloads.load_payload(transition.execution.execution_id, child)
+        )
     except NotFound as missing:
-        return _failed(turn, fact, "child.not_found", missing.detail)
+        return _failed(transition, fact, "child.not_found", missing.detail)
     except InvalidPlaybook as invalid:
-        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
+        return _failed(transition, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
     except InvalidRequest as invalid:
-        return _failed(turn, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}")
+        return _failed(
+            transition, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}"
+        )
     found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
     return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
 
 
-async def again(playbooks: Playbooks, payloads: Payloads, turn: Turn, fact: Event, now: int) -> Event:
+async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event, now: int) -> Event:
     """A fact out of the inbox: what a child is to be started with may be gone since it was looked at. What cannot be
     read is waited for, with all that lies behind it, but not for ever; `now` in ms."""
-    if fact.type != e.CALL_PARKED or REF not in fact.payload["child"] or fact.command_id not in turn.state.commands:
+    if (
+        fact.type != e.CALL_PARKED
+        or PAYLOAD_REF not in fact.payload["child"]
+        or fact.command_id not in transition.state.commands
+    ):
         return fact
     try:
-        return await resolve(playbooks, payloads, turn, fact)
+        return await resolve_child(playbooks, payloads, transition, fact)
     except ResultStoreAway as away:
-        if now - fact.at <= LONGEST_WAIT:
+        if now - fact.at <= MAX_WAIT_MS:
             raise
-        return _failed(turn, fact, "child.invalid", f"what it is to be started with cannot be read: {away.detail}")
+        return _failed(
+            transition, fact, "child.invalid", f"what it is to be started with cannot be read: {away.detail}"
+        )
 
 
-def _failed(turn: Turn, fact: Event, code: str, message: str) -> Event:
+def _failed(transition: Transition, fact: Event, code: str, message: str) -> Event:
     error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False})
-    command = turn.state.commands[fact.command_id or ""]
+    command = transition.state.commands[fact.command_id or ""]
     payload = {"error": error, "meta": fact.payload.get("meta", {})}
     if command.frame is None:
         return _with(fact, e.CALL_ERROR, payload)

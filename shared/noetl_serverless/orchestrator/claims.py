@@ -16,21 +16,21 @@ from ..ports import EventStore
 from ..protocol import Ahead, ClaimedCommand, Frame, Order
 from ..records import Lease, LoadedExecution
 from ..telemetry import metrics
-from .plans import Playbooks
+from .plans import Plans
 
 logger = logging.getLogger(__name__)
 
 # openings of loops kept at hand: one serves hundreds of frames
-MOST_OPENINGS = 64
+MAX_OPENED_LOOPS = 64
 
 
-class Dispatch:
-    def __init__(self, log: EventStore, playbooks: Playbooks) -> None:
+class Claims:
+    def __init__(self, log: EventStore, playbooks: Plans) -> None:
         self._log = log
         self._playbooks = playbooks
-        self._openings: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
+        self._opened_loops: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
-    async def commands(
+    async def to_commands(
         self, leases: Sequence[Lease], executions: Mapping[str, LoadedExecution], running: Iterable[Order] = ()
     ) -> list[ClaimedCommand]:
         """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
@@ -48,7 +48,7 @@ class Dispatch:
                 logger.error("a command cannot be handed out: its playbook cannot be read: %s", problem, extra=extra)
         return found
 
-    async def plans(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
+    async def playbook_texts(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
         """The playbooks of `commands`, without those the worker knows."""
         wanted = {command.plan for command in commands} - set(known)
         return {hash: await self._playbooks.text(hash) for hash in wanted}
@@ -57,45 +57,45 @@ class Dispatch:
         self, lease: Lease, execution: LoadedExecution, known: Mapping[tuple[str, str], str]
     ) -> ClaimedCommand:
         plan = await self._playbooks.plan(execution.plan_hash)
-        order = lease.issued
-        assert order is not None
-        metrics.commands_claimed.labels(order["kind"]).inc()
+        issued = lease.issued
+        assert issued is not None
+        metrics.commands_claimed.labels(issued["kind"]).inc()
         more: dict[str, Any] = {}
-        if order["kind"] == "frame":
-            more = await self._frame(lease, order)
-        elif order["kind"] == "step" and plan.durability == "pipelined":
-            more = _pipelined(lease, order, execution, known)
+        if issued["kind"] == "frame":
+            more = await self._frame(lease, issued)
+        elif issued["kind"] == "step" and plan.durability == "pipelined":
+            more = _pipelined(lease, issued, execution, known)
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
         if lease.lost:
             more["lost"] = lease.lost
         held = Hold(lease.fence, lease.delivery, lease.lease_until)
-        return command_of(plan, execution.path, names, order, execution.state.workload, held, more)
+        return command_of(plan, execution.path, names, issued, execution.state.workload, held, more)
 
-    async def _frame(self, lease: Lease, order: Mapping[str, Any]) -> dict[str, Any]:
-        opening = await self._opening(lease)
-        index, start, end, concurrency = order["frame"]
+    async def _frame(self, lease: Lease, issued: Mapping[str, Any]) -> dict[str, Any]:
+        opened = await self._loop_opened(lease)
+        index, start, end, concurrency = issued["frame"]
         more = {
-            "scope": {**opening["scope"], **order["scope"]},
+            "scope": {**opened["scope"], **issued["scope"]},
             "frame": Frame(index=index, start=start, end=end, concurrency=concurrency),
-            "count": opening["count"],
+            "count": opened["count"],
         }
-        if opening.get("ref") is not None:
-            return {**more, "collection": opening["ref"]}
-        return {**more, "items": opening.get("data", [])[start:end]}
+        if opened.get("ref") is not None:
+            return {**more, "collection": opened["ref"]}
+        return {**more, "items": opened.get("data", [])[start:end]}
 
-    async def _opening(self, lease: Lease) -> dict[str, Any]:
+    async def _loop_opened(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
-        opening = lease.loop_opened or self._openings.get(key) or await self._log.loop_opened(*key)
-        self._openings[key] = opening
-        while len(self._openings) > MOST_OPENINGS:
-            self._openings.popitem(last=False)
-        return opening
+        opened = lease.loop_opened or self._opened_loops.get(key) or await self._log.loop_opened(*key)
+        self._opened_loops[key] = opened
+        while len(self._opened_loops) > MAX_OPENED_LOOPS:
+            self._opened_loops.popitem(last=False)
+        return opened
 
 
 def _pipelined(
-    lease: Lease, order: Mapping[str, Any], execution: LoadedExecution, known: Mapping[tuple[str, str], str]
+    lease: Lease, issued: Mapping[str, Any], execution: LoadedExecution, known: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
-    digest = digest_of(order)
+    digest = digest_of(issued)
     if known.get((lease.execution_id, lease.command_id)) == digest:
         return {"order": digest, "scope": {}, "workload": {}}
     state = execution.state

@@ -17,15 +17,15 @@ from ..limits import MIB
 from ..ports import EventStore
 from ..records import LoadedExecution
 
-MOST = 2048
+MAX_EXECUTIONS = 2048
 # of memory that they may take together, by `weight_of`
-MOST_BYTES = 64 * MIB
+MAX_BYTES = 64 * MIB
 # of memory that each value of a JSON text takes beside its characters, of which one may take four
-VALUE_BYTES = 96
-CHARACTER_BYTES = 4
+BYTES_PER_VALUE = 96
+BYTES_PER_CHARACTER = 4
 
 
-class Cases:
+class ExecutionCache:
     def __init__(self, log: EventStore) -> None:
         self._log = log
         self._kept: OrderedDict[str, LoadedExecution] = OrderedDict()
@@ -34,7 +34,7 @@ class Cases:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def alone(self, ids: Iterable[str]) -> AsyncIterator[None]:
+    async def exclusive(self, ids: Iterable[str]) -> AsyncIterator[None]:
         """Keep other tasks of this process off these executions: they would only collide at the commit."""
         async with AsyncExitStack() as stack:
             for id in sorted(set(ids)):
@@ -52,37 +52,37 @@ class Cases:
         missing = [id for id in wanted if id not in kept]
         loaded = await self._log.load(missing) if missing else {}
         for id in missing:
-            self.forget(id)
+            self.evict(id)
         for execution in loaded.values():
-            self.keep(execution)
+            self.put(execution)
         return {**kept, **loaded}
 
-    def keep(self, execution: LoadedExecution) -> None:
+    def put(self, execution: LoadedExecution) -> None:
         """Have it at hand, in place of those used longest ago; not at all what has ended, or is too heavy by itself."""
         id = execution.execution_id
         weight = self._weights.get(id)
         # with each snapshot, which costs as much as weighing; few events come between them
         if weight is None or execution.head == execution.snapshot:
-            weight = weight_of(execution)
-        self.forget(id)
-        if execution.state.ended or weight > MOST_BYTES:
+            weight = estimated_bytes(execution)
+        self.evict(id)
+        if execution.state.ended or weight > MAX_BYTES:
             return
         self._kept[id], self._weights[id] = execution, weight
         self._weight += weight
-        while len(self._kept) > MOST or self._weight > MOST_BYTES:
-            self.forget(next(iter(self._kept)))
+        while len(self._kept) > MAX_EXECUTIONS or self._weight > MAX_BYTES:
+            self.evict(next(iter(self._kept)))
 
-    def forget(self, id: str) -> None:
+    def evict(self, id: str) -> None:
         if self._kept.pop(id, None) is not None:
             self._weight -= self._weights.pop(id)
 
 
-def weight_of(execution: LoadedExecution) -> int:
+def estimated_bytes(execution: LoadedExecution) -> int:
     """About the bytes of memory of its workload and state, rather more than less. What is no JSON weighs more than
     there is room for."""
     try:
         texts = [orjson.dumps(part) for part in (execution.state.workload, execution.state.snapshot())]
     except TypeError:
-        return MOST_BYTES + 1
+        return MAX_BYTES + 1
     marks = sum(text.count(mark) for text in texts for mark in (b"{", b"[", b","))
-    return VALUE_BYTES * marks + CHARACTER_BYTES * sum(map(len, texts))
+    return BYTES_PER_VALUE * marks + BYTES_PER_CHARACTER * sum(map(len, texts))

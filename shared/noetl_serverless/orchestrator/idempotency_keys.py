@@ -15,12 +15,12 @@ import orjson
 from ..records import IdempotentStart
 
 
-def names_of(key: str, principal: Mapping[str, Any] | None) -> list[str]:
+def stored_keys(key: str, principal: Mapping[str, Any] | None) -> list[str]:
     """What the key may be written as, for this principal."""
     return [key] if principal is None else [key, _bound(key, principal)]
 
 
-def place_of(
+def find_start(
     found: Mapping[str, IdempotentStart], key: str, principal: Mapping[str, Any] | None
 ) -> IdempotentStart | str:
     """What the key has started for this principal; if nothing, what it is to be written as. `found`: of `names_of`.

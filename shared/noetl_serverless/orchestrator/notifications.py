@@ -16,10 +16,10 @@ from ..telemetry import metrics
 logger = logging.getLogger(__name__)
 
 # so few commands are named in the ring itself: an idle worker claims them without waiting for the bus
-NAMED = 8
+MAX_NAMED_COMMANDS = 8
 
 
-class Doorbell:
+class Notifications:
     """`background`: answer first and tell afterwards, where the host lets a function go on after its answer.
 
     `alarm` is the function that is rung when a timer is due, where its own schedule would come too late.
@@ -35,16 +35,16 @@ class Doorbell:
         self._notifier = notifier
         self._invoker = invoker
         self._background = background
-        self._alarm = alarm
+        self._timer_function = alarm
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ring(self, waiting: Sequence[tuple[str, CommandKey]]) -> None:
+    async def notify(self, waiting: Sequence[tuple[str, CommandKey]]) -> None:
         if not waiting:
             return
         pools: defaultdict[str, list[CommandKey]] = defaultdict(list)
         for pool, key in waiting:
             pools[pool].append(key)
-        telling = asyncio.gather(*(self._tell(pool, keys) for pool, keys in pools.items()))
+        telling = asyncio.gather(*(self._notify_pool(pool, keys) for pool, keys in pools.items()))
         if not self._background:
             await telling
             return
@@ -52,38 +52,38 @@ class Doorbell:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def sweep(self, pool: str) -> None:
+    async def request_sweep(self, pool: str) -> None:
         """Ring a pool's worker to look for whatever waits, for commands whose notification may be lost."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
-    async def archive(self, pool: str) -> None:
+    async def request_archive(self, pool: str) -> None:
         """Ring a pool's worker to write what waits for the archive."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "archive": True})
 
-    async def wake(self, delay: float) -> None:
+    async def schedule_wakeup(self, delay: float) -> None:
         """Ring for a timer that is due in `delay` seconds."""
-        if self._invoker is not None and self._alarm is not None:
-            await self._invoker.invoke(self._alarm, {}, max(0.0, delay))
+        if self._invoker is not None and self._timer_function is not None:
+            await self._invoker.invoke(self._timer_function, {}, max(0.0, delay))
 
     async def close(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
-    async def _tell(self, pool: str, keys: Sequence[CommandKey]) -> None:
+    async def _notify_pool(self, pool: str, keys: Sequence[CommandKey]) -> None:
         ring: dict[str, Any] = {"pool": pool, "waiting": len(keys)}
-        if len(keys) <= NAMED:
+        if len(keys) <= MAX_NAMED_COMMANDS:
             named = {**ring, "commands": [key.model_dump() for key in keys]}
-            _, pointed = await asyncio.gather(self._invoke(pool, named), self._point(pool, keys))
+            _, pointed = await asyncio.gather(self._invoke(pool, named), self._publish(pool, keys))
             if pointed:
                 return
         else:
             # a worker that came too early would find nothing and go
-            pointed = await self._point(pool, keys)
+            pointed = await self._publish(pool, keys)
         await self._invoke(pool, ring if pointed else {**ring, "sweep": True})
 
-    async def _point(self, pool: str, keys: Sequence[CommandKey]) -> bool:
+    async def _publish(self, pool: str, keys: Sequence[CommandKey]) -> bool:
         """Whether the bus points to them, if there is one."""
         if self._notifier is None:
             return True

@@ -15,14 +15,14 @@ from .payloads import Payloads
 logger = logging.getLogger(__name__)
 
 
-class Elders:
+class OlderWorkers:
     def __init__(self, payloads: Payloads) -> None:
         self._payloads = payloads
 
-    async def readable(self, command: ClaimedCommand) -> ClaimedCommand | None:
+    async def without_references(self, command: ClaimedCommand) -> ClaimedCommand | None:
         """The command with all that it reads of ctx as values; None if these do not go into an answer, or cannot be
         read now: it waits for a worker that reads them."""
-        command = _not_ahead(command)
+        command = _not_speculative(command)
         refs = command.scope.get(e.CTX_REFS)
         if not refs:
             return command
@@ -30,16 +30,16 @@ class Elders:
         if size > ANSWER_BYTES:
             return None
         try:
-            values = {name: await self._payloads.value(ref) for name, ref in refs.items()}
+            values = {name: await self._payloads.load_value(ref) for name, ref in refs.items()}
         except Problem as problem:
             names = {"execution_id": command.execution_id, "command_id": command.command_id}
             logger.warning("a command is left to a newer worker: %s", problem.detail, extra=names)
             return None
-        rest = {name: part for name, part in command.scope.items() if name != e.CTX_REFS}
+        rest = {name: commit for name, commit in command.scope.items() if name != e.CTX_REFS}
         return command.model_copy(update={"scope": {**rest, "ctx": {**rest.get("ctx", {}), **values}}})
 
 
-def _not_ahead(command: ClaimedCommand) -> ClaimedCommand:
+def _not_speculative(command: ClaimedCommand) -> ClaimedCommand:
     """It would decide without the values of ctx that are by reference."""
     state: dict[str, Any] = {} if command.ahead is None else command.ahead.state
     if any(name.startswith(OF_CTX) for name in state.get("outcomes", {})):

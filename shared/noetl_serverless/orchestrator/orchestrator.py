@@ -25,19 +25,19 @@ from ..protocol import (
     ReportResponse,
 )
 from ..records import Claimant, DeadLetter, IdempotentStart, Lease, QuarantinedExecution, UnstorableCommit
-from .claims import Dispatch
+from .claims import Claims
 from .commits import Commits
-from .idempotency_keys import names_of, place_of
-from .notifications import Doorbell
-from .older_workers import Elders
+from .idempotency_keys import find_start, stored_keys
+from .notifications import Notifications
+from .older_workers import OlderWorkers
 from .payloads import Payloads
-from .plans import Playbooks
-from .reports import Batch, Reporting
-from .start import Started, as_stored, open_root, replay_of
-from .transition import Turn
+from .plans import Plans
+from .reports import ReportBatch, Reports
+from .start import Started, new_root, repeated_start, validated_payload
+from .transition import Transition
 
 # how often a start is tried whose id or key another takes first: the same principal's, or another's
-STARTS = 3
+MAX_START_ATTEMPTS = 3
 
 
 def wall_clock() -> int:
@@ -45,12 +45,12 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Ledger:
+class Orchestrator:
     def __init__(
         self,
         log: EventStore,
-        playbooks: Playbooks,
-        doorbell: Doorbell,
+        playbooks: Plans,
+        doorbell: Notifications,
         *,
         clock: Callable[[], int] = wall_clock,
         on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
@@ -63,9 +63,9 @@ class Ledger:
         self._clock = clock
         payloads = Payloads(results)
         self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
-        self._dispatch = Dispatch(log, playbooks)
-        self._elders = Elders(payloads)
-        self._reporting = Reporting(log, playbooks, payloads, self._commits, self._dispatch, clock)
+        self._dispatch = Claims(log, playbooks)
+        self._elders = OlderWorkers(payloads)
+        self._reporting = Reports(log, playbooks, payloads, self._commits, self._dispatch, clock)
 
     # -- users
 
@@ -84,33 +84,33 @@ class Ledger:
         entry = await self._playbooks.entry(path, version, catalog_id)
         asked = entry.version if catalog_id is not None else version
         given = payload or {}
-        for _ in range(STARTS):
+        for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
-                found = await self._log.starts_by_key(names_of(idempotency_key, principal))
-                place = place_of(found, idempotency_key, principal)
+                found = await self._log.starts_by_key(stored_keys(idempotency_key, principal))
+                place = find_start(found, idempotency_key, principal)
                 if isinstance(place, IdempotentStart):
-                    return replay_of(place, entry.path, asked, given)
+                    return repeated_start(place, entry.path, asked, given)
                 key = place
-            if (started := await self._open(entry, given, key, principal)) is not None:
+            if (started := await self._start_once(entry, given, key, principal)) is not None:
                 return started
         raise Unavailable("the execution's id was taken; try again")
 
-    async def _open(
+    async def _start_once(
         self, entry: CatalogEntry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
     ) -> Started | None:
         """None if its id or its key is taken."""
         plan = await self._playbooks.plan(entry.hash)
-        opening = open_root(entry, plan, payload, self._clock(), key, principal)
-        turn = Turn(opening.case, plan)
-        turn.take(opening.fact)
+        new = new_root(entry, plan, payload, self._clock(), key, principal)
+        transition = Transition(new.execution, plan)
+        transition.apply(new.fact)
         try:
-            committed = await self._commits.write([turn.part(opening.row)])
+            result = await self._commits.write([transition.to_commit(new.row)])
         except UnstorableCommit as error:
             raise InvalidRequest(f"the execution cannot be stored: {error}") from error
-        if not committed.committed:
+        if not result.committed:
             return None
-        return Started(opening.case.execution_id, sum(event.type == e.ISSUED for event in turn.events))
+        return Started(new.execution.execution_id, sum(event.type == e.ISSUED for event in transition.events))
 
     async def state(self, execution_id: str) -> State:
         """The execution as it stands now; raises NotFound."""
@@ -122,10 +122,10 @@ class Ledger:
     async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
         """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
         children = await self._descendants(execution_id) if cascade else []
-        reason = as_stored(reason)
+        reason = validated_payload(reason)
         error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
-        if not await self._commits.cancel(execution_id, fact):
+        if not await self._commits.commit_cancellation(execution_id, fact):
             return "already_completed", []
         if cascade:
             # those that its end was not told: of a state that cannot be read nobody knows the children
@@ -151,13 +151,13 @@ class Ledger:
             leases = await self._log.recover_leases(request.worker_id, request.lease, request.holding)
         elif request.limit:
             leases = await self._log.claim(claimant, request.commands or None)
-        commands = await self._dispatch.commands(*await self._commits.known(request.worker_id, leases))
-        return ClaimResponse(commands=commands, plans=await self._dispatch.plans(commands, request.plans))
+        commands = await self._dispatch.to_commands(*await self._commits.readable(request.worker_id, leases))
+        return ClaimResponse(commands=commands, plans=await self._dispatch.playbook_texts(commands, request.plans))
 
-    async def for_elder(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
+    async def for_older_worker(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
         """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
-        found = [(command, await self._elders.readable(command)) for command in commands]
-        await self._commits.leave(worker_id, [command for command, readable in found if readable is None])
+        found = [(command, await self._elders.without_references(command)) for command in commands]
+        await self._commits.return_to_newer(worker_id, [command for command, readable in found if readable is None])
         return [readable for _, readable in found if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
@@ -168,20 +168,20 @@ class Ledger:
         )
 
     async def report(self, request: ReportRequest) -> ReportResponse:
-        batch = Batch.of(request)
+        batch = ReportBatch.of(request)
         if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
-            await self._release(batch, released)
-        await self._reporting.report(batch)
+            await self._return_released(batch, released)
+        await self._reporting.process(batch)
         results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
-        plans = await self._dispatch.plans(batch.commands, request.plans)
+        plans = await self._dispatch.playbook_texts(batch.commands, request.plans)
         return ReportResponse(results=results, commands=batch.commands, plans=plans)
 
-    async def give_back(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
+    async def return_commands(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
         """What was claimed for a worker, and is not sent to it after all."""
         held = [Held.of(command) for command in commands]
-        await self._doorbell.ring(await self._log.release_leases(worker_id, held))
+        await self._doorbell.notify(await self._log.release_leases(worker_id, held))
 
-    async def _release(self, batch: Batch, released: list[Outcome]) -> None:
+    async def _return_released(self, batch: ReportBatch, released: list[Outcome]) -> None:
         held: list[Held] = []
         begun: list[Held] = []
         for outcome in released:
@@ -191,21 +191,21 @@ class Ledger:
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:
             batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")
-        await self._doorbell.ring(waiting)
+        await self._doorbell.notify(waiting)
 
     # -- the reconciler
 
-    async def fire(self, execution_id: str, timer: str, step: str, generation: int) -> bool:
+    async def fire_timer(self, execution_id: str, timer: str, step: str, generation: int) -> bool:
         """A timer is due; False if it fired already."""
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
-        return await self._commits.append(execution_id, fact, (timer, 0)) is not None
+        return await self._commits.commit_fact(execution_id, fact, (timer, 0)) is not None
 
-    async def plan(self, execution_id: str) -> Plan | None:
+    async def plan_of(self, execution_id: str) -> Plan | None:
         """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
         executions = await self._log.load([execution_id])
         return await self._playbooks.plan(executions[execution_id].plan_hash) if executions else None
 
-    async def bury(self, dead: DeadLetter) -> bool:
+    async def give_up(self, dead: DeadLetter) -> bool:
         """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
         message = (
             f"the command was given to {dead.deliveries} workers and none came back; "
@@ -219,37 +219,37 @@ class Ledger:
             error={"kind": "engine", "code": "delivery_limit", "message": message, "retryable": False},
             meta={"deliveries": dead.deliveries},
         )
-        batch = Batch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))
-        await self._reporting.report(batch)
+        batch = ReportBatch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))
+        await self._reporting.process(batch)
         if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
             return False
         await self._log.add_dead_letter(dead)
         return True
 
-    async def advance(self, execution_id: str) -> bool:
+    async def take_in_inbox(self, execution_id: str) -> bool:
         """Take in what lies in the inbox of an execution; whether it went on."""
-        return await self._commits.advance(execution_id)
+        return await self._commits.process_inbox(execution_id)
 
     # -- quarantine
 
-    async def quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
+    async def quarantined_executions(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """As `Log.quarantined`."""
         return await self._log.list_quarantined(limit, after)
 
-    async def quarantine_of(self, execution_id: str) -> QuarantinedExecution:
+    async def quarantined_execution(self, execution_id: str) -> QuarantinedExecution:
         """With its facts. Raises NotFound."""
         found = await self._log.get_quarantined(execution_id)
         if found is None:
             raise NotFound(f"execution {execution_id} is not in quarantine")
         return found
 
-    async def retry(self, execution_id: str) -> State:
+    async def retry_quarantined(self, execution_id: str) -> State:
         """Let an execution in quarantine go on as it was: what could not be decided is decided anew. Raises NotFound,
         and Conflict if it is not in quarantine."""
-        await self._commits.release(execution_id, self._clock())
+        await self._commits.commit_retry(execution_id, self._clock())
         return await self.state(execution_id)
 
-    async def drop(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
+    async def drop_quarantined(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
         """Leave it as it ended, and end the children that it still has; `by` whom, for the log. Raises NotFound."""
-        if not await self._commits.drop(execution_id, self._clock(), by):
+        if not await self._commits.commit_drop(execution_id, self._clock(), by):
             raise NotFound(f"execution {execution_id} is not in quarantine")

@@ -21,13 +21,13 @@ from ..ports import ResultStore
 logger = logging.getLogger(__name__)
 
 # seconds for one payload: a store that takes longer is away
-PATIENCE = 10.0
+READ_TIMEOUT_SECONDS = 10.0
 # seconds after that in which it is not asked again: each of many would wait
-PAUSE = 5.0
-REF = "payload_ref"
+STORE_PAUSE_SECONDS = 5.0
+PAYLOAD_REF = "payload_ref"
 
 
-class Name(NamedTuple):
+class PayloadKey(NamedTuple):
     key: str
     sha256: str
     # bytes
@@ -42,26 +42,26 @@ class Payloads:
         """`results` makes the result store, when it is first needed; without it nothing can be by reference."""
         self._results = results
         self._store: ResultStore | None = None
-        self._kept: OrderedDict[Name, Any] = OrderedDict()
+        self._kept: OrderedDict[PayloadKey, Any] = OrderedDict()
         self._bytes = 0
         self._away_until = 0.0
 
-    async def of(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def load_payload(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `child`, as `call.parked` and `child.started` of the execution have it, is started with. Raises
         InvalidRequest if that is not to be had or may not be, and ResultStoreAway while it cannot be read."""
-        ref = child.get(REF)
+        ref = child.get(PAYLOAD_REF)
         if ref is None:
             return child.get("payload") or {}
         if executions_of(ref) != {execution_id}:
             raise InvalidRequest("the payload's reference leads into another execution")
-        payload = await self.value(ref)
+        payload = await self.load_value(ref)
         if not isinstance(payload, dict):
             raise InvalidRequest("the payload must be an object")
         return payload
 
-    async def value(self, ref: Mapping[str, Any]) -> Any:
+    async def load_value(self, ref: Mapping[str, Any]) -> Any:
         """What a reference names; raises as `of` does. Whose it is has been looked at before."""
-        name = _named(ref)
+        name = _key_of(ref)
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
@@ -70,14 +70,14 @@ class Payloads:
         self._keep(name, value)
         return value
 
-    async def _read(self, name: Name) -> bytes:
+    async def _read(self, name: PayloadKey) -> bytes:
         if self._results is None:
             raise InvalidRequest("the payload is by reference, and there is no result store here")
         if monotonic() < self._away_until:
             raise ResultStoreAway("the result store did not answer a moment ago; try again")
         if self._store is None:
             self._store = self._results()
-        patience = asyncio.timeout(PATIENCE)
+        patience = asyncio.timeout(READ_TIMEOUT_SECONDS)
         try:
             async with patience:
                 # what is larger than its reference says is not read to its end
@@ -87,12 +87,12 @@ class Payloads:
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
             if patience.expired():
-                self._away_until = monotonic() + PAUSE
+                self._away_until = monotonic() + STORE_PAUSE_SECONDS
             logger.warning("a payload could not be read: %s", error)
             raise ResultStoreAway("the result store does not answer; try again") from error
         return content
 
-    def _keep(self, name: Name, value: Any) -> None:
+    def _keep(self, name: PayloadKey, value: Any) -> None:
         if name in self._kept:
             return
         self._kept[name] = value
@@ -102,14 +102,14 @@ class Payloads:
             self._bytes -= freed.size
 
 
-def weight_of(ref: Mapping[str, Any] | None) -> int:
+def payload_bytes(ref: Mapping[str, Any] | None) -> int:
     """Bytes that are to be read for a payload, as its reference says; 0 if it has none, or is too large to be read."""
     meta = (ref or {}).get("meta")
     size = meta.get("bytes") if isinstance(meta, Mapping) else 0
     return size if isinstance(size, int) and 0 < size <= WORKLOAD_BYTES else 0
 
 
-def _named(ref: Mapping[str, Any]) -> Name:
+def _key_of(ref: Mapping[str, Any]) -> PayloadKey:
     """Raises InvalidRequest."""
     meta = ref.get("meta") or {}
     key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes")
@@ -117,10 +117,10 @@ def _named(ref: Mapping[str, Any]) -> Name:
         raise InvalidRequest("the payload's reference needs `key`, `meta.sha256` and `meta.bytes`")
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the payload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
-    return Name(key, sha256, size)
+    return PayloadKey(key, sha256, size)
 
 
-def _decoded(content: bytes, name: Name) -> Any:
+def _decoded(content: bytes, name: PayloadKey) -> Any:
     if len(content) != name.size or hashlib.sha256(content).hexdigest() != name.sha256:
         raise InvalidRequest("the payload in the result store is not what its reference says")
     try:

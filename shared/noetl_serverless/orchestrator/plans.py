@@ -9,10 +9,10 @@ from ..playbook.plan import Plan
 from ..ports import Catalog, CatalogEntry
 from ..tools.plans import load_plan
 
-MOST = 500
+MAX_PLANS = 500
 
 
-class Playbooks:
+class Plans:
     def __init__(self, catalog: Catalog, pools: Mapping[str, str] | None = None) -> None:
         """`pools`: tool kind -> pool, of the kinds that are not for the shared one."""
         self._catalog = catalog
@@ -36,6 +36,6 @@ class Playbooks:
         if known is None:
             text = await self._catalog.text(hash)
             known = self._known[hash] = (load_plan(text).with_pools(self._pools), text)
-            if len(self._known) > MOST:
+            if len(self._known) > MAX_PLANS:
                 self._known.popitem(last=False)
         return known

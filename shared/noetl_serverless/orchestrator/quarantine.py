@@ -12,10 +12,10 @@ from ..playbook.plan import Plan
 from ..ports import LockedExecution
 from ..records import LoadedExecution
 from ..store.projections import project, still_open
-from .transition import Turn, ending
+from .transition import Transition, child_end
 
 
-def released(locked: LockedExecution, plan: Plan, at: int) -> Turn:
+def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition:
     """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
     which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
     all that was kept stays."""
@@ -24,34 +24,36 @@ def released(locked: LockedExecution, plan: Plan, at: int) -> Turn:
         raise Conflict(f"execution {execution.execution_id} is not in quarantine")
     if execution.read_error is not None:
         raise Conflict(f"the state of execution {execution.execution_id} still cannot be read: {execution.read_error}")
-    turn = Turn(execution, plan)
-    turn.take(Event(e.RETRIED, at, payload={"seq": row.seq}))
-    if turn.quarantined:
-        raise Conflict(f"execution {execution.execution_id} still cannot go on: {turn.quarantined['error']['message']}")
+    transition = Transition(execution, plan)
+    transition.apply(Event(e.RETRIED, at, payload={"seq": row.seq}))
+    if transition.quarantine:
+        raise Conflict(
+            f"execution {execution.execution_id} still cannot go on: {transition.quarantine['error']['message']}"
+        )
     kept = {_closed_by(fact) for fact in row.facts}
     issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands
     rows = still_open(issued, execution.state)
-    turn.again = [row for row in rows if row["command"] not in kept]
+    transition.reissued = [row for row in rows if row["command"] not in kept]
     told = {fact["payload"].get("execution_id") for fact in row.facts}
-    turn.appends += [
-        _ended(execution, child, at) for child in locked.ended_children() if child.execution_id not in told
+    transition.inbox_facts += [
+        _child_end_fact(execution, child, at) for child in locked.ended_children() if child.execution_id not in told
     ]
-    return turn
+    return transition
 
 
-def dropped(locked: LockedExecution, at: int, by: Mapping[str, Any] | None) -> Turn | None:
+def drop_transition(locked: LockedExecution, at: int, by: Mapping[str, Any] | None) -> Transition | None:
     """The turn that takes it out of quarantine and leaves it as it ended, when it did, without what was kept; None if
     it is not there."""
     row = locked.quarantined()
     if row is None:
         return None
-    turn = Turn(locked.case, None)
-    turn.take(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
-    turn.ended_at = round(row.at.timestamp() * 1000)
+    transition = Transition(locked.case, None)
+    transition.apply(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
+    transition.ended_at_ms = round(row.at.timestamp() * 1000)
     # of a state that cannot be read nobody knows them
     reason = f"the parent execution {locked.case.execution_id} was dropped from quarantine"
-    turn.tell_children(locked.running_children(), at, reason)
-    return turn
+    transition.cancel_children(locked.running_children(), at, reason)
+    return transition
 
 
 def _closed_by(fact: Mapping[str, Any]) -> Any:
@@ -59,13 +61,13 @@ def _closed_by(fact: Mapping[str, Any]) -> Any:
     return fact["payload"].get("timer") if fact["type"] == e.TIMER_FIRED else fact["command"]
 
 
-def _ended(execution: LoadedExecution, child: LoadedExecution, at: int) -> dict[str, Any]:
+def _child_end_fact(execution: LoadedExecution, child: LoadedExecution, at: int) -> dict[str, Any]:
     """A child's end as a fact for the inbox: while the execution stood still nobody told it. Raises Conflict."""
     if child.read_error is not None:
         raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.read_error}")
     link = child.parent
     assert link is not None
     payload = {"execution_id": child.execution_id, "resumes": link["resumes"]}
-    payload.update(ending(child.state, link.get("return_step"), child.execution_id))
+    payload.update(child_end(child.state, link.get("return_step"), child.execution_id))
     names = {"id": execution.execution_id, "step": link["step"], "generation": link["generation"]}
     return {**names, "type": e.CHILD_ENDED, "at": at, "payload": payload}

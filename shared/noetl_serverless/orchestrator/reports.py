@@ -23,39 +23,39 @@ from ..ports import EventStore
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
 from ..records import Claimant, LoadedExecution, ReportedFact, UnstorableCommit
 from ..telemetry import metrics
-from .children import resolve
-from .claims import Dispatch
+from .children import resolve_child
+from .claims import Claims
 from .commits import Commits
-from .payloads import REF, Payloads, weight_of
-from .plans import Playbooks
-from .transition import Turn
+from .payloads import PAYLOAD_REF, Payloads, payload_bytes
+from .plans import Plans
+from .transition import Transition
 
 logger = logging.getLogger(__name__)
 
 # how often an execution's row is tried for
-RACES = 2
+MAX_ATTEMPTS = 2
 # with outcomes that are not left in the inbox: see `Reporting._hand_in`
-PATIENT_RACES = 12
+MAX_ATTEMPTS_WITH_REFERENCES = 12
 
 
 @dataclass(slots=True)
-class Batch:
+class ReportBatch:
     """What a worker reported, by execution, and what became of it."""
 
     request: ReportRequest
-    work: dict[str, list[Outcome]]
+    pending: dict[str, list[Outcome]]
     results: dict[tuple[str, str, int], ReportResult] = field(default_factory=dict)
     commands: list[ClaimedCommand] = field(default_factory=list)
     # executions that were given a fact, to be gone on with
-    follow: list[str] = field(default_factory=list)
+    with_new_facts: list[str] = field(default_factory=list)
     # why what is not settled is to be reported again
-    withheld: list[Problem] = field(default_factory=list)
+    deferrals: list[Problem] = field(default_factory=list)
     # whether a turn is still to be given
-    turn: bool = False
+    fair_claim: bool = False
 
     @classmethod
-    def of(cls, request: ReportRequest) -> Batch:
-        batch = cls(request, {}, turn=request.turn and request.capacity > 0)
+    def of(cls, request: ReportRequest) -> ReportBatch:
+        batch = cls(request, {}, fair_claim=request.turn and request.capacity > 0)
         reported = [outcome for outcome in request.outcomes if outcome.status != "released"]
         latest: dict[tuple[str, str], Outcome] = {}
         for outcome in reported:
@@ -64,32 +64,32 @@ class Batch:
                 latest[outcome.execution_id, outcome.command_id] = outcome
         for outcome in reported:
             if latest[outcome.execution_id, outcome.command_id] is outcome:
-                batch.work.setdefault(outcome.execution_id, []).append(outcome)
+                batch.pending.setdefault(outcome.execution_id, []).append(outcome)
             else:
                 batch.settle(outcome, "stale", "the command was claimed again, and is reported again")
         return batch
 
-    def portions(self) -> Iterator[Batch]:
+    def portions_by_payload(self) -> Iterator[ReportBatch]:
         """To be committed one after the other, so that none has more payloads to read than one commit may."""
-        if not self.refers():
+        if not self.has_references():
             yield self
             return
         portion: dict[str, list[Outcome]] = {}
         read = 0
-        for id, outcomes in self.work.items():
+        for id, outcomes in self.pending.items():
             for outcome in outcomes:
-                weight = weight_of(outcome.child.payload_ref) if outcome.child is not None else 0
+                weight = payload_bytes(outcome.child.payload_ref) if outcome.child is not None else 0
                 # what was run ahead goes with what it follows from
                 if portion and read + weight > PAYLOADS_BYTES and outcome.order is None:
-                    yield replace(self, work=portion)
+                    yield replace(self, pending=portion)
                     portion, read = {}, 0
                 portion.setdefault(id, []).append(outcome)
                 read += weight
         if portion:
-            yield replace(self, work=portion)
+            yield replace(self, pending=portion)
 
-    def refers(self) -> bool:
-        return any(item.child and item.child.payload_ref for items in self.work.values() for item in items)
+    def has_references(self) -> bool:
+        return any(item.child and item.child.payload_ref for items in self.pending.values() for item in items)
 
     def settle(
         self, outcome: Outcome, status: Literal["accepted", "stale", "refused"], detail: str | None = None
@@ -100,29 +100,29 @@ class Batch:
             self.results[key] = ReportResult(**names, status=status, detail=detail)
             metrics.outcomes.labels(status).inc()
 
-    def withhold(self, outcome: Outcome, problem: Problem) -> None:
+    def defer(self, outcome: Outcome, problem: Problem) -> None:
         """The others do not wait for it: they are settled, and are stale when they are reported again with it."""
         id = outcome.execution_id
-        self.work[id] = [other for other in self.work[id] if other is not outcome]
-        self.withheld.append(problem)
+        self.pending[id] = [other for other in self.pending[id] if other is not outcome]
+        self.deferrals.append(problem)
 
     def claimant(self) -> Claimant | None:
         """Who takes what the next commit issues; None if there is no room."""
         request = self.request
-        room = request.capacity - len(self.commands) - self.turn
-        if room <= 0 and not self.turn:
+        room = request.capacity - len(self.commands) - self.fair_claim
+        if room <= 0 and not self.fair_claim:
             return None
-        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), self.turn)
+        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), self.fair_claim)
 
 
-class Reporting:
+class Reports:
     def __init__(
         self,
         log: EventStore,
-        playbooks: Playbooks,
+        playbooks: Plans,
         payloads: Payloads,
         commits: Commits,
-        dispatch: Dispatch,
+        dispatch: Claims,
         clock: Callable[[], int],
     ) -> None:
         self._log = log
@@ -132,110 +132,126 @@ class Reporting:
         self._dispatch = dispatch
         self._clock = clock
 
-    async def report(self, batch: Batch) -> None:
+    async def process(self, batch: ReportBatch) -> None:
         """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
         some of it, too; what was committed before is stale when it is reported again."""
-        for portion in batch.portions():
-            await self._settle(portion)
-            batch.turn = portion.turn
-        await self._commits.follow(batch.follow)
-        if batch.withheld:
+        for portion in batch.portions_by_payload():
+            await self._process_portion(portion)
+            batch.fair_claim = portion.fair_claim
+        await self._commits.process_inboxes(batch.with_new_facts)
+        if batch.deferrals:
             # an error brings no commands
             await self._log.release_leases(batch.request.worker_id, [Held.of(command) for command in batch.commands])
-            raise batch.withheld[0]
+            raise batch.deferrals[0]
 
-    async def _settle(self, batch: Batch) -> None:
-        for race in range(PATIENT_RACES if batch.refers() else RACES):
-            if batch.work:
-                async with self._commits.cases.alone(batch.work):
-                    await self._decide(batch, fresh=race > 0)
-        if batch.work:
-            await self._hand_in(batch)
+    async def _process_portion(self, batch: ReportBatch) -> None:
+        for race in range(MAX_ATTEMPTS_WITH_REFERENCES if batch.has_references() else MAX_ATTEMPTS):
+            if batch.pending:
+                async with self._commits.cache.exclusive(batch.pending):
+                    await self._decide_and_commit(batch, fresh=race > 0)
+        if batch.pending:
+            await self._leave_in_inbox(batch)
 
-    async def _decide(self, batch: Batch, fresh: bool) -> None:
+    async def _decide_and_commit(self, batch: ReportBatch, fresh: bool) -> None:
         """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
-        executions = await self._cases(batch, fresh)
-        held = await self._held(batch) if fresh else None
-        turns: dict[str, Turn] = {}
-        for id, outcomes in list(batch.work.items()):
+        executions = await self._load(batch, fresh)
+        held = await self._still_leased(batch) if fresh else None
+        transitions: dict[str, Transition] = {}
+        for id, outcomes in list(batch.pending.items()):
             try:
-                turn = await self._commits.turn(executions[id], batch.request.worker_id) if id in executions else None
+                transition = (
+                    await self._commits.transition(executions[id], batch.request.worker_id)
+                    if id in executions
+                    else None
+                )
             except InvalidPlaybook as problem:
                 # it waits in the inbox for a release that can read the playbook
                 logger.error("the playbook of execution %s cannot be read: %s", id, problem)
                 continue
             for outcome in outcomes:
                 try:
-                    await self._take(batch, turn, outcome, held)
+                    await self._apply_outcome(batch, transition, outcome, held)
                 except ResultStoreAway as away:
-                    batch.withhold(outcome, away)
-            if turn is not None and turn.events:
-                turns[id] = turn
+                    batch.defer(outcome, away)
+            if transition is not None and transition.events:
+                transitions[id] = transition
             else:
-                del batch.work[id]
-        if not turns:
+                del batch.pending[id]
+        if not transitions:
             return
-        committed, executions = await self._commits.commit(list(turns.values()), batch.claimant())
-        batch.commands += await self._dispatch.commands(committed.leases, executions, batch.request.running)
-        batch.follow += committed.with_new_facts
+        result, executions = await self._commits.commit_transitions(list(transitions.values()), batch.claimant())
+        batch.commands += await self._dispatch.to_commands(result.leases, executions, batch.request.running)
+        batch.with_new_facts += result.with_new_facts
         # a commit that lost its races gave none
-        batch.turn &= not committed.committed
-        for id in committed.committed & turns.keys():
-            for outcome in batch.work.pop(id):
+        batch.fair_claim &= not result.committed
+        for id in result.committed & transitions.keys():
+            for outcome in batch.pending.pop(id):
                 batch.settle(outcome, "accepted")
 
-    async def _cases(self, batch: Batch, fresh: bool) -> dict[str, LoadedExecution]:
+    async def _load(self, batch: ReportBatch, fresh: bool) -> dict[str, LoadedExecution]:
         """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
-        executions = await self._commits.cases.get(batch.work, fresh)
+        executions = await self._commits.cache.get(batch.pending, fresh)
         if not fresh:
             odd = [
                 id
-                for id, outcomes in batch.work.items()
+                for id, outcomes in batch.pending.items()
                 if id in executions
                 and any(item.command_id not in executions[id].state.commands for item in outcomes if item.order is None)
             ]
             if odd:
-                executions.update(await self._commits.cases.get(odd, fresh=True))
+                executions.update(await self._commits.cache.get(odd, fresh=True))
         return executions
 
-    async def _held(self, batch: Batch) -> set[tuple[str, str, int]]:
+    async def _still_leased(self, batch: ReportBatch) -> set[tuple[str, str, int]]:
         """The commands of a batch that are still the worker's."""
-        outcomes = [item for items in batch.work.values() for item in items if item.order is None]
+        outcomes = [item for items in batch.pending.values() for item in items if item.order is None]
         return await self._log.extend_leases(
             batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
         )
 
-    async def _take(
-        self, batch: Batch, turn: Turn | None, outcome: Outcome, held: set[tuple[str, str, int]] | None
+    async def _apply_outcome(
+        self,
+        batch: ReportBatch,
+        transition: Transition | None,
+        outcome: Outcome,
+        held: set[tuple[str, str, int]] | None,
     ) -> None:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
-        if turn is not None and turn.case.is_from_newer_release:
-            batch.settle(outcome, "stale", f"the execution is left to a newer release: {turn.case.read_error}")
-        elif turn is not None and turn.case.read_error is not None and not turn.state.ended:
-            turn.set_apart(_unread(outcome, self._clock()))
+        if transition is not None and transition.execution.is_from_newer_release:
+            batch.settle(
+                outcome, "stale", f"the execution is left to a newer release: {transition.execution.read_error}"
+            )
+        elif transition is not None and transition.execution.read_error is not None and not transition.state.ended:
+            transition.quarantine_unread(_unread(outcome, self._clock()))
             batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
-        elif turn is None or turn.case.state.ended or outcome.command_id not in turn.state.commands:
+        elif (
+            transition is None
+            or transition.execution.state.ended
+            or outcome.command_id not in transition.state.commands
+        ):
             batch.settle(outcome, "stale", "the command is not this worker's any more")
         elif outcome.order is not None:
             # under the lease of the command before it: written only if that one's close is good
-            if _follows(turn, outcome):
-                await self._add(batch, turn, outcome, None)
+            if _follows(transition, outcome):
+                await self._apply_fact(batch, transition, outcome, None)
             else:
                 batch.settle(outcome, "stale", "the command does not follow, or from something else")
         elif held is not None and key not in held:
             batch.settle(outcome, "stale", "the command is not this worker's any more")
         else:
-            await self._add(batch, turn, outcome, (outcome.command_id, outcome.fence))
+            await self._apply_fact(batch, transition, outcome, (outcome.command_id, outcome.fence))
 
-    async def _add(self, batch: Batch, turn: Turn, outcome: Outcome, closes: tuple[str, int] | None) -> None:
-        fact = await self._fact(batch, turn, outcome)
-        turn.refs += references(fact)
-        turn.take(fact, closes)
+    async def _apply_fact(
+        self, batch: ReportBatch, transition: Transition, outcome: Outcome, closes: tuple[str, int] | None
+    ) -> None:
+        fact = await self._fact_of(batch, transition, outcome)
+        transition.refs += references(fact)
+        transition.apply(fact, closes)
 
-    async def _fact(self, batch: Batch, turn: Turn, outcome: Outcome) -> Event:
+    async def _fact_of(self, batch: ReportBatch, transition: Transition, outcome: Outcome) -> Event:
         """The outcome as a fact; one that does not fit its command is an error of the step."""
-        command = turn.state.commands[outcome.command_id]
-        at = self._at(turn, outcome)
+        command = transition.state.commands[outcome.command_id]
+        at = self._at(transition, outcome)
         try:
             await self._check_owner(outcome)
             fact = fact_of(outcome, command, at, batch.request.worker_id)
@@ -246,7 +262,7 @@ class Reporting:
             refused = Outcome(**kept, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
         parked = fact.type == e.CALL_PARKED
-        return await resolve(self._playbooks, self._payloads, turn, fact) if parked else fact
+        return await resolve_child(self._playbooks, self._payloads, transition, fact) if parked else fact
 
     async def _check_owner(self, outcome: Outcome) -> None:
         """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
@@ -256,44 +272,44 @@ class Reporting:
             if not await self._log.is_descendant(id, outcome.execution_id):
                 raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
-    def _at(self, turn: Turn, outcome: Outcome) -> int:
+    def _at(self, transition: Transition, outcome: Outcome) -> int:
         """Now, or when the worker says: never in the future, nor before what it follows from."""
         now = self._clock()
         if outcome.at is None:
             return now
-        before = turn.events[-1].at if turn.events else started_at(outcome.execution_id)
+        before = transition.events[-1].at if transition.events else started_at(outcome.execution_id)
         return min(now, max(outcome.at, before))
 
-    async def _hand_in(self, batch: Batch) -> None:
+    async def _leave_in_inbox(self, batch: ReportBatch) -> None:
         """Leave the facts in the inbox, and take in what lies there if nobody else does.
 
         Not those with what a release before this one, that may take in the inbox, could not read: a child's payload by
         reference, and what is set by reference. They are to be reported again.
         """
         facts = []
-        for id, execution in (await self._commits.cases.get(batch.work, fresh=True)).items():
-            turn = Turn(execution, None)
-            for outcome in batch.work[id]:
+        for id, execution in (await self._commits.cache.get(batch.pending, fresh=True)).items():
+            transition = Transition(execution, None)
+            for outcome in batch.pending[id]:
                 if outcome.order is None and outcome.command_id in execution.state.commands:
                     try:
-                        fact = await self._fact(batch, turn, outcome)
+                        fact = await self._fact_of(batch, transition, outcome)
                     except ResultStoreAway as away:
-                        batch.withhold(outcome, away)
+                        batch.defer(outcome, away)
                         continue
-                    if REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
-                        batch.withhold(outcome, Busy("others always came first; report it again"))
+                    if PAYLOAD_REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
+                        batch.defer(outcome, Busy("others always came first; report it again"))
                         continue
                     facts.append(ReportedFact(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
-        accepted = await self._append(facts)
-        for outcome in (item for items in batch.work.values() for item in items):
+        accepted = await self._append_each(facts)
+        for outcome in (item for items in batch.pending.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
             else:
                 batch.settle(outcome, "stale", "the command is not this worker's any more")
         for id in sorted({id for id, _, _ in accepted}):
-            await self._advance(batch, id)
+            await self._process_inbox(batch, id)
 
-    async def _append(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+    async def _append_each(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
         if not facts:
             return set()
@@ -301,14 +317,14 @@ class Reporting:
             return await self._log.append_to_inbox(facts)
         except UnstorableCommit as error:
             if len(facts) > 1:
-                return set().union(*[await self._append([fact]) for fact in facts])
+                return set().union(*[await self._append_each([fact]) for fact in facts])
             names = {"execution_id": facts[0].execution_id, "command_id": facts[0].event.command_id}
             logger.error("an outcome cannot be stored: %s", error, extra=names)
             return set()
 
-    async def _advance(self, batch: Batch, id: str) -> None:
+    async def _process_inbox(self, batch: ReportBatch, id: str) -> None:
         try:
-            taken = await self._commits.append(id, claimant=batch.claimant())
+            taken = await self._commits.commit_fact(id, claimant=batch.claimant())
         except Problem:
             # whoever came first goes on, or the reconciler does
             return
@@ -318,15 +334,15 @@ class Reporting:
             logger.exception("execution %s cannot go on", id)
             return
         if taken is not None:
-            batch.turn = False
-            committed, executions = taken
-            batch.commands += await self._dispatch.commands(committed.leases, executions, batch.request.running)
+            batch.fair_claim = False
+            result, executions = taken
+            batch.commands += await self._dispatch.to_commands(result.leases, executions, batch.request.running)
 
 
-def _follows(turn: Turn, outcome: Outcome) -> bool:
+def _follows(transition: Transition, outcome: Outcome) -> bool:
     """Whether this turn has issued the command, with what the worker ran it with."""
-    order = turn.issued.get(outcome.command_id)
-    return order is not None and digest_of(order) == outcome.order
+    issued = transition.issued.get(outcome.command_id)
+    return issued is not None and digest_of(issued) == outcome.order
 
 
 def _unread(outcome: Outcome, at: int) -> Event:

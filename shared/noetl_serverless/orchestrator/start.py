@@ -32,35 +32,45 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    case: LoadedExecution
+class NewExecution:
+    execution: LoadedExecution
     fact: Event
     row: dict[str, Any]
 
 
-def open_root(
+def new_root(
     entry: CatalogEntry,
     plan: Plan,
     payload: Mapping[str, Any],
     at: int,
     idempotency_key: str | None,
     principal: Mapping[str, Any] | None = None,
-) -> Opening:
+) -> NewExecution:
     """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
     id = execution_id(at, secrets.token_hex(8))
-    given = as_stored(payload)
+    given = validated_payload(payload)
     request_hash = _hash(entry.path, entry.version, given) if idempotency_key else None
     keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
-    return _opening(
-        id, str(entry.catalog_id), entry.version, entry.path, plan, given, at, None, 0, keys, as_stored(principal)
+    return _new_execution(
+        id,
+        str(entry.catalog_id),
+        entry.version,
+        entry.path,
+        plan,
+        given,
+        at,
+        None,
+        0,
+        keys,
+        validated_payload(principal),
     )
 
 
-def replay_of(known: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+def repeated_start(known: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
     """What the same key has started, with whichever version was the latest then; raises Conflict if it was started with
     another request: `version` None asks for the latest."""
     other = version is not None and version != known.version
-    if other or known.request_hash != _hash(path, known.version, as_stored(payload)):
+    if other or known.request_hash != _hash(path, known.version, validated_payload(payload)):
         raise Conflict(
             f"this Idempotency-Key has started execution {known.execution_id} with another playbook or payload; "
             "use a new key"
@@ -68,7 +78,7 @@ def replay_of(known: IdempotentStart, path: str, version: int | None, payload: M
     return Started(known.execution_id, 0, replayed=True)
 
 
-def as_stored(value: Any) -> Any:
+def validated_payload(value: Any) -> Any:
     """What a caller gave, in the domain of values; raises InvalidRequest with the place of what is outside."""
     try:
         return stored(value)
@@ -81,33 +91,33 @@ def _hash(path: str, version: int, payload: Any) -> str:
     return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def open_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> Opening:
+def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> NewExecution:
     """Raises InvalidRequest as `begins_with`."""
-    order = started.payload
+    issued = started.payload
     link = {
         "execution_id": parent.execution_id,
         "command_id": started.command_id,
         "step": started.step,
         "generation": started.generation,
-        "resumes": order["resumes"],
-        "return_step": order.get("return_step"),
+        "resumes": issued["resumes"],
+        "return_step": issued.get("return_step"),
     }
-    return _opening(
-        order["execution_id"],
-        order["catalog_id"],
-        order["version"],
-        order["path"],
+    return _new_execution(
+        issued["execution_id"],
+        issued["catalog_id"],
+        issued["version"],
+        issued["path"],
         plan,
         payload,
         started.at,
         link,
-        order["depth"],
+        issued["depth"],
         {},
         parent.principal,
     )
 
 
-def begins_with(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
+def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The workload and the ctx of an execution that is given `payload`, and the workload's size in bytes of JSON.
     Raises InvalidRequest."""
     given = dict(payload)
@@ -123,7 +133,7 @@ def begins_with(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any],
     return workload, ctx, size
 
 
-def _opening(
+def _new_execution(
     id: str,
     catalog_id: str,
     version: int,
@@ -135,8 +145,8 @@ def _opening(
     depth: int,
     keys: Mapping[str, Any],
     principal: dict[str, Any] | None,
-) -> Opening:
-    workload, ctx, size = begins_with(plan, payload)
+) -> NewExecution:
+    workload, ctx, size = initial_values(plan, payload)
     fact = Event(
         e.STARTED,
         at,
@@ -168,7 +178,7 @@ def _opening(
     }
     state = State(id, workload=workload)
     execution = LoadedExecution(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
-    return Opening(execution, fact, row)
+    return NewExecution(execution, fact, row)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,59 +20,59 @@ from ..records import ExecutionCommit, LoadedExecution
 from ..store.loaded_execution import as_kept
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
-SNAPSHOT_EVERY = 32
+SNAPSHOT_EVERY_EVENTS = 32
 PACKAGE = Path(__file__).parent.parent
-MOST_MESSAGE = 500
+MAX_MESSAGE_CHARACTERS = 500
 
 
-class Given(NamedTuple):
+class AppliedFact(NamedTuple):
     """A fact, with the command and the fence that it ends, and its place in the inbox, if it has any."""
 
     fact: Event
     closes: tuple[str, int] | None = None
-    taken: int | None = None
+    inbox_id: int | None = None
 
 
-class Turn:
+class Transition:
     """Decides on the `case` it was loaded as; `part` is what is to be written. `worker` is who reports, if anybody.
 
     Without a plan only the end of an execution can be decided.
     """
 
     def __init__(self, execution: LoadedExecution, plan: Plan | None, worker: str | None = None) -> None:
-        self.case = execution
+        self.execution = execution
         self.worker = worker
         self.plan = plan
         self.state: State = execution.state
         self.head = execution.head
-        self.given: list[Given] = []
+        self.applied: list[AppliedFact] = []
         self.events: list[Event] = []
         self.closes: list[tuple[str, int]] = []
         self.refs: list[dict[str, Any]] = []
-        self.taken: list[int] = []
+        self.consumed: list[int] = []
         # whether more lies in the inbox than one commit has room for
-        self.cut = False
-        self.appends: list[dict[str, Any]] = []
+        self.incomplete = False
+        self.inbox_facts: list[dict[str, Any]] = []
         # rows of commands that are to be out again
-        self.again: list[dict[str, Any]] = []
+        self.reissued: list[dict[str, Any]] = []
         # command -> what it was issued with, for those that follow from what this turn was told
         self.issued: dict[str, dict[str, Any]] = {}
         # when it came to its end, in ms
-        self.ended_at: int | None = None
+        self.ended_at_ms: int | None = None
         # into quarantine, or out of it: see `Part.quarantined`
-        self.quarantined: dict[str, Any] | None = None
+        self.quarantine: dict[str, Any] | None = None
 
     @property
-    def children(self) -> list[Event]:
+    def started_children(self) -> list[Event]:
         """What has been started, to be opened in the same commit: whatever the log says of it, and nothing else."""
         return [event for event in self.events if event.type == e.CHILD_STARTED]
 
-    def take(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
+    def apply(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
         """Append a fact and what follows from it; `closes` is the command and the fence that it ends, `taken` its place
         in the inbox. What cannot be decided ends the execution, in quarantine."""
-        self._note(Given(fact, closes, taken))
-        if self.quarantined:
-            self.quarantined["facts"].append(as_kept(fact))
+        self._record(AppliedFact(fact, closes, taken))
+        if self.quarantine:
+            self.quarantine["facts"].append(as_kept(fact))
             return
         try:
             decisions = self._decide(fact.numbered(self.head + 1))
@@ -83,45 +83,45 @@ class Turn:
         if taken is None:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
-    def set_apart(self, fact: Event) -> None:
+    def quarantine_unread(self, fact: Event) -> None:
         """Into quarantine because its state cannot be read. Nor can be told, then, whether `fact` fits it: it is not
         kept, and what it was to end is out again after a retry."""
-        assert self.case.read_error is not None
-        self._quarantine(fact, self.case.read_error)
-        assert self.quarantined is not None
-        self.quarantined["facts"].clear()
+        assert self.execution.read_error is not None
+        self._quarantine(fact, self.execution.read_error)
+        assert self.quarantine is not None
+        self.quarantine["facts"].clear()
 
-    def give_up(self, error: Exception, *, keep: bool = True) -> Turn:
+    def quarantined(self, error: Exception, *, keep: bool = True) -> Transition:
         """A turn in place of this one, that puts all it was given into quarantine; unless it is to `keep` it, without
         its facts: after a retry, what they ended is out again."""
-        other = Turn(self.case, self.plan, self.worker)
-        for given in self.given:
-            other._note(given)
-        first, *rest = (given.fact for given in self.given)
+        other = Transition(self.execution, self.plan, self.worker)
+        for given in self.applied:
+            other._record(given)
+        first, *rest = (given.fact for given in self.applied)
         other._quarantine(first if keep else replace(first, payload={}), error)
-        assert other.quarantined is not None
+        assert other.quarantine is not None
         if keep:
             other.refs = self.refs
-            other.quarantined["facts"] += map(as_kept, rest)
+            other.quarantine["facts"] += map(as_kept, rest)
         else:
-            other.quarantined["facts"].clear()
+            other.quarantine["facts"].clear()
         return other
 
-    def _note(self, given: Given) -> None:
-        self.given.append(given)
+    def _record(self, given: AppliedFact) -> None:
+        self.applied.append(given)
         if given.closes is not None:
             self.closes.append(given.closes)
-        if given.taken is not None:
-            self.taken.append(given.taken)
+        if given.inbox_id is not None:
+            self.consumed.append(given.inbox_id)
 
     def _decide(self, fact: Event) -> list[Event]:
         if fact.type == e.DROPPED:
             # whether its state can be read or not, it stays as it ended
-            self.state, self.quarantined = evolve(self.state, fact), {}
+            self.state, self.quarantine = evolve(self.state, fact), {}
             self._append(fact)
             return []
-        if self.case.read_error is not None and fact.type != e.CANCELLED:
-            raise self.case.read_error
+        if self.execution.read_error is not None and fact.type != e.CANCELLED:
+            raise self.execution.read_error
         if reason := ignored(self.state, fact):
             # a release before this one would take what it sets
             kept = {name: value for name, value in fact.payload.items() if name != "set"}
@@ -135,13 +135,13 @@ class Turn:
             decisions[place] = decision.numbered(self.head + 1)
             self._append(decisions[place])
         if was_running and self.state.ended:
-            self.ended_at = fact.at
-            self._tell_parent(fact.at)
+            self.ended_at_ms = fact.at
+            self._notify_parent(fact.at)
         if was_quarantined:
-            self.quarantined = {}
-            self.ended_at = fact.at if self.state.ended else None
+            self.quarantine = {}
+            self.ended_at_ms = fact.at if self.state.ended else None
         if (was_running or was_quarantined) and self.state.ended and fact.payload.get("cascade", True):
-            self.tell_children(children, fact.at, f"the parent execution {self.case.execution_id} has ended")
+            self.cancel_children(children, fact.at, f"the parent execution {self.execution.execution_id} has ended")
         return decisions
 
     def _append(self, event: Event) -> None:
@@ -166,21 +166,21 @@ class Turn:
         failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
         self.state = evolve(self.state, failed)
         self._append(failed)
-        self.ended_at = fact.at
-        self._tell_parent(fact.at)
+        self.ended_at_ms = fact.at
+        self._notify_parent(fact.at)
         facts = [] if fact.type == e.STARTED else [as_kept(fact)]
-        self.quarantined = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
+        self.quarantine = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
 
-    def part(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
+    def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
         """What is to be written: the state too, now and then, at the beginning and at the end."""
-        often = self.head - self.case.snapshot >= SNAPSHOT_EVERY
+        often = self.head - self.execution.snapshot >= SNAPSHOT_EVERY_EVENTS
         # a release before this one would fold them to a ctx without what is by reference
         unread = any(_sets_by_reference(event) for event in self.events)
-        due = row is not None or self.state.ended or self.quarantined is not None or often or unread
+        due = row is not None or self.state.ended or self.quarantine is not None or often or unread
         # what could not be read stays as it is
-        writes = due and self.case.read_error is None
-        execution = self.case.advanced(self.state, self.head, self.head if writes else self.case.snapshot)
-        expect = None if row is not None else self.case.head
+        writes = due and self.execution.read_error is None
+        execution = self.execution.advanced(self.state, self.head, self.head if writes else self.execution.snapshot)
+        expect = None if row is not None else self.execution.head
         return ExecutionCommit(
             execution,
             self.events,
@@ -189,22 +189,22 @@ class Turn:
             self.closes,
             self.worker,
             self.refs,
-            self.taken,
-            self.appends,
-            self.ended_at,
+            self.consumed,
+            self.inbox_facts,
+            self.ended_at_ms,
             self.plan.pool if self.plan else None,
             self.plan.weight if self.plan else WEIGHT,
-            self.quarantined,
-            self.again,
+            self.quarantine,
+            self.reissued,
         )
 
-    def _tell_parent(self, at: int) -> None:
-        parent = self.case.parent
+    def _notify_parent(self, at: int) -> None:
+        parent = self.execution.parent
         if parent is None:
             return
-        payload = {"execution_id": self.case.execution_id, "resumes": parent["resumes"]}
-        payload.update(ending(self.state, parent.get("return_step"), self.case.execution_id))
-        self.appends.append(
+        payload = {"execution_id": self.execution.execution_id, "resumes": parent["resumes"]}
+        payload.update(child_end(self.state, parent.get("return_step"), self.execution.execution_id))
+        self.inbox_facts.append(
             {
                 "id": parent["execution_id"],
                 "type": e.CHILD_ENDED,
@@ -215,10 +215,10 @@ class Turn:
             }
         )
 
-    def tell_children(self, children: Iterable[str], at: int, reason: str) -> None:
+    def cancel_children(self, children: Iterable[str], at: int, reason: str) -> None:
         """They are to end."""
         for child in children:
-            self.appends.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
+            self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
 
 
 def _sets_by_reference(event: Event) -> bool:
@@ -226,7 +226,7 @@ def _sets_by_reference(event: Event) -> bool:
     return e.SET_REFS in event.payload or any(e.SET_REFS in route for route in routes)
 
 
-def ending(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:
+def child_end(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:
     """A child's end as its parent sees it: status, and data, ref or error."""
     if state.status == "completed":
         step = return_step or state.last or ""
@@ -256,7 +256,7 @@ def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
 
 
 def _of(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"[:MOST_MESSAGE]
+    text = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
     # it may show the very value that cannot be stored
     return text.encode(errors="replace").decode().replace("\0", "?")
 

@@ -10,8 +10,8 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 from ..errors import Busy, Problem, ResultStoreAway, Unavailable
-from ..orchestrator.notifications import Doorbell
-from ..orchestrator.orchestrator import Ledger
+from ..orchestrator.notifications import Notifications
+from ..orchestrator.orchestrator import Orchestrator
 from ..ports import EventStore, KeyValue
 from ..records import EPOCH, DeadLetter, DueTimer
 from ..store.schedules import Fire, Schedules
@@ -37,9 +37,9 @@ class Reconciler:
     def __init__(
         self,
         log: EventStore,
-        ledger: Ledger,
+        ledger: Orchestrator,
         schedules: Schedules,
-        doorbell: Doorbell,
+        doorbell: Notifications,
         *,
         max_deliveries: int,
         departures: Departures | None = None,
@@ -131,14 +131,14 @@ class Reconciler:
                 "a worker's lease ran out; its command is given to another",
                 extra={"execution_id": key.execution_id, "command_id": key.command_id},
             )
-        await self._doorbell.ring(waiting)
+        await self._doorbell.notify(waiting)
         return len(waiting)
 
     async def _bury(self) -> int:
         return await self._each("bury", await self._log.undeliverable(self._max_deliveries, LIMIT), self._bury_one)
 
     async def _bury_one(self, dead: DeadLetter) -> int:
-        if not await self._ledger.bury(dead):
+        if not await self._ledger.give_up(dead):
             return 0
         extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
         logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
@@ -152,7 +152,7 @@ class Reconciler:
         done = 0
         for id in found:
             self._lagging_after = id
-            done += await self._do("advance", partial(self._ledger.advance, id))
+            done += await self._do("advance", partial(self._ledger.take_in_inbox, id))
             if monotonic() >= until:
                 return done
         if len(found) < LIMIT:
@@ -165,7 +165,7 @@ class Reconciler:
         return await self._each("fire_timer", found, self._fire)
 
     async def _fire(self, timer: DueTimer) -> int:
-        return await self._ledger.fire(timer.execution_id, timer.name, timer.step, timer.generation)
+        return await self._ledger.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
         fires = await self._schedules.claim_due(self._now(), LIMIT)
@@ -193,7 +193,7 @@ class Reconciler:
     async def _ring(self) -> int:
         pools = await self._log.pools_with_pending(PATIENCE)
         for pool in pools:
-            await self._doorbell.sweep(pool)
+            await self._doorbell.request_sweep(pool)
         return len(pools)
 
     async def _keep_house(self) -> int:

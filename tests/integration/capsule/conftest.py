@@ -13,9 +13,9 @@ import pytest
 from tests.integration.worker.stack import Catalog, Direct
 
 from noetl_serverless.capsule.recording import Recording, Result
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
@@ -35,7 +35,7 @@ class Studio:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         log: Any = self.log
-        self.ledger = Ledger(log, Playbooks(catalog), Doorbell(self.notifier, None, background=False))
+        self.ledger = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, background=False))
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         settings = Settings(scratch=str(scratch), max_in_flight=at_once)
         client: Any = Direct(self.ledger, self.log)
@@ -61,7 +61,7 @@ class Studio:
             if (await self.log.load([id]))[id].state.ended:
                 return await self.recording(id)
             for row in [row.row for row in self.log.commands.values() if row.status == "timer"]:
-                await self.ledger.fire(row["id"], row["command"], row["step"], row["generation"])
+                await self.ledger.fire_timer(row["id"], row["command"], row["step"], row["generation"])
         raise AssertionError("the execution did not end")
 
     async def recording(self, id: str) -> Recording:

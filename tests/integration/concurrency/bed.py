@@ -18,9 +18,9 @@ from tests.audit import audit
 
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import NotFound
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger, wall_clock
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import (
     VERSION,
     ClaimedCommand,
@@ -76,9 +76,9 @@ class Plane:
     ) -> None:
         self.database = Database(url)
         self.log = BusyLog(self.database)
-        self.doorbell = Doorbell(bus, None, background=False)
-        playbooks = Playbooks(Catalog(self.database))
-        self.ledger = Ledger(self.log, playbooks, self.doorbell, clock=clock, results=results)
+        self.doorbell = Notifications(bus, None, background=False)
+        playbooks = Plans(Catalog(self.database))
+        self.ledger = Orchestrator(self.log, playbooks, self.doorbell, clock=clock, results=results)
 
     def reconciler(self) -> Reconciler:
         """One that shares nothing with any other, if the plane is its own."""

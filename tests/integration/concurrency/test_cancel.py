@@ -7,7 +7,7 @@ import asyncio
 from tests.integration.concurrency.bed import Bed, done
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.orchestrator.commits import ATTEMPTS
+from noetl_serverless.orchestrator.commits import MAX_COMMIT_ATTEMPTS
 
 # a back-edge that nothing stops
 HOT = """
@@ -17,7 +17,7 @@ workflow:
     next: {arcs: [{step: turn}]}
 """
 # a cancel that has lost this many races and still goes on would lose for ever
-MOST_TURNS = 100 * ATTEMPTS
+MOST_TURNS = 100 * MAX_COMMIT_ATTEMPTS
 
 
 async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed) -> None:
@@ -50,7 +50,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
     finally:
         going.cancel()
     # what a cancel leaves to others to carry out, they do
-    await looping.ledger.advance(id)
+    await looping.ledger.take_in_inbox(id)
 
     assert (status, cancelled) == ("cancelled", [id])
     assert len(await direct.events(id, e.CANCELLED)) == 1

@@ -12,7 +12,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.orchestrator.orchestrator import wall_clock
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.transition import Transition
 
 FORK = """
 workflow:
@@ -72,7 +72,7 @@ async def test_a_join_is_passed_once_however_its_branches_race(bed: Bed) -> None
         *(plane.tell(branch) for plane, branch in zip(bed.planes, branches, strict=True)),
     )
     assert statuses == ["accepted"] * 3
-    await bed.planes[0].ledger.advance(id)
+    await bed.planes[0].ledger.take_in_inbox(id)
     issued = Counter(event.command_id for event in await bed.events(id, e.ISSUED))
     assert issued == {"a#1": 1, "b#1": 1, "c#1": 1, "d#1": 1, "end#1": 1}
     assert bed.findings() == []
@@ -90,7 +90,7 @@ async def test_thirty_frames_reported_to_three_planes_at_once_are_each_taken_in_
         )
     )
     assert {answer.results[0].status for answer in answers} == {"accepted"}
-    await bed.planes[0].ledger.advance(id)
+    await bed.planes[0].ledger.take_in_inbox(id)
     taken = Counter(event.command_id for event in await bed.events(id, e.FRAME_COMMITTED))
     assert taken == Counter(frame.command_id for frame in frames)
     assert len(await bed.events(id, e.COMPLETED)) == 1
@@ -127,7 +127,7 @@ async def test_an_inbox_that_all_planes_and_reconcilers_take_in_at_once_is_taken
     assert await quick.log.executions_with_inbox(10) == [id]
 
     await asyncio.gather(
-        *(plane.ledger.advance(id) for plane in bed.planes), *(each.reconcile() for each in bed.reconcilers)
+        *(plane.ledger.take_in_inbox(id) for plane in bed.planes), *(each.reconcile() for each in bed.reconcilers)
     )
 
     assert await quick.log.executions_with_inbox(10) == []
@@ -146,9 +146,9 @@ async def test_who_finds_the_row_held_compares_with_what_stands_there_then(direc
     first.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE", id=id)
     commits = []
     for waiters, plane in enumerate(direct.planes[:2], 1):
-        turn = Turn((await plane.log.load([id]))[id], None)
-        turn.take(Event(e.CANCELLED, wall_clock(), payload={"reason": "enough"}))
-        commits.append(await sessions.until_waiting(plane.log.commit([turn.part()]), waiters))
+        turn = Transition((await plane.log.load([id]))[id], None)
+        turn.apply(Event(e.CANCELLED, wall_clock(), payload={"reason": "enough"}))
+        commits.append(await sessions.until_waiting(plane.log.commit([turn.to_commit()]), waiters))
     first.run("ROLLBACK")
     good = [(await each).good for each in commits]
     assert sorted(map(len, good)) == [0, 1], "both were decided on the same head"

@@ -13,7 +13,7 @@ from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound, Unavailable
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.store.event_store import _params
 from noetl_serverless.store.queries import load
 
@@ -49,13 +49,13 @@ async def apart_from_its_child(direct: Bed) -> tuple[str, str]:
 async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(direct: Bed, sessions: Sessions) -> None:
     id, child = await apart_from_its_child(direct)
     plane, other, _ = direct.planes
-    ending = Turn((await other.log.load([child]))[child], None)
-    ending.take(Event(e.CANCELLED, 1_800_000_000_000, payload={"reason": "enough"}))
-    part = ending.part()
+    ending = Transition((await other.log.load([child]))[child], None)
+    ending.apply(Event(e.CANCELLED, 1_800_000_000_000, payload={"reason": "enough"}))
+    part = ending.to_commit()
     session = sessions.begin()
     # it finds that its parent does not run, and tells it nothing
     session.run(load("log")["commit"], **_params([part], other.log._project([part])))
-    retrying = await sessions.until_waiting(plane.ledger.retry(id))
+    retrying = await sessions.until_waiting(plane.ledger.retry_quarantined(id))
     session.run("COMMIT")
     await retrying
 
@@ -69,7 +69,7 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(dir
     # the retry has got as far as the child
     session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR SHARE", id=int(child))
     ending = await sessions.until_waiting(direct.planes[1].ledger.cancel(child, "enough"))
-    await direct.planes[0].ledger.retry(id)
+    await direct.planes[0].ledger.retry_quarantined(id)
     session.run("COMMIT")
     await ending
 
@@ -82,8 +82,8 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
     session = sessions.begin()
     # the retry has read what is kept, and waits for the child
     session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE", id=int(child))
-    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry(id))
-    dropping = await sessions.until_waiting(direct.planes[1].ledger.drop(id), waiters=2)
+    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry_quarantined(id))
+    dropping = await sessions.until_waiting(direct.planes[1].ledger.drop_quarantined(id), waiters=2)
     session.run("COMMIT")
     await retrying
     (dropped,) = await asyncio.gather(dropping, return_exceptions=True)
@@ -100,7 +100,7 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
     _drop(session, id)
-    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry(id))
+    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry_quarantined(id))
     session.run("COMMIT")
     (retried,) = await asyncio.gather(retrying, return_exceptions=True)
 
@@ -129,8 +129,8 @@ async def test_the_children_of_what_is_dropped_end_though_who_drops_it_does_not_
     async def away(*_: object) -> None:
         raise Unavailable("the database went away")
 
-    monkeypatch.setattr(plane.ledger._commits, "advance", away)
-    await plane.ledger.drop(id)
+    monkeypatch.setattr(plane.ledger._commits, "process_inbox", away)
+    await plane.ledger.drop_quarantined(id)
     await direct.reconcilers[0].reconcile()
 
     assert (await other.ledger.state(child)).status == "cancelled", "nobody will ever end it: its parent is gone"

@@ -16,9 +16,9 @@ from starlette.applications import Starlette
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.tokens import Role, mint
 from noetl_serverless.control_plane.watchers import Wakeups
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import Catalog
@@ -124,9 +124,9 @@ def results_url(tmp_path: Path) -> str:
 def app(database: Database, wakeups: Wakeups, results_url: str) -> Starlette:
     catalog = Catalog(database)
     results = FsspecResultStore(results_url)
-    bell = Doorbell(None, None)
-    ledger = Ledger(
-        PostgresEventStore(database), Playbooks(catalog), bell, on_commit=wakeups.wake, results=lambda: results
+    bell = Notifications(None, None)
+    ledger = Orchestrator(
+        PostgresEventStore(database), Plans(catalog), bell, on_commit=wakeups.wake, results=lambda: results
     )
     return create_app(
         replace(SETTINGS, result_url=results_url), database=database, ledger=ledger, catalog=catalog, wakeups=wakeups

@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.engine.events import CALL_DONE, Event
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger, wall_clock
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.records import ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import Catalog
@@ -290,8 +290,8 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []
     assert await hands.claim() == []
-    ledger = Ledger(log, Playbooks(Catalog(database)), Doorbell(None, None))
-    assert await ledger.advance(started)
+    ledger = Orchestrator(log, Plans(Catalog(database)), Notifications(None, None))
+    assert await ledger.take_in_inbox(started)
     assert await validate(user, started) == []
     await hands.finish()
     status = (await user.get(f"/api/executions/{started}/status")).json

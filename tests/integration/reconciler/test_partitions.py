@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from tests.integration.control_plane.conftest import database  # noqa: F401
 
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
@@ -31,8 +31,8 @@ async def test_a_pass_makes_the_partitions_of_this_month_and_the_next(database: 
     wanted = await names(database, THIS_AND_NEXT)
     for name in wanted:
         await database.run(f"DROP TABLE noetl.{name}")
-    log, doorbell = PostgresEventStore(database), Doorbell(None, None)
-    ledger = Ledger(log, Playbooks(Catalog(database)), doorbell)
+    log, doorbell = PostgresEventStore(database), Notifications(None, None)
+    ledger = Orchestrator(log, Plans(Catalog(database)), doorbell)
     await Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=5).reconcile()
     assert await names(database, MADE) >= wanted
 

@@ -13,8 +13,8 @@ import pytest
 from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.orchestrator.start import open_child, open_root
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.start import new_child, new_root
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.ports import EventStore
 from noetl_serverless.protocol import CommandKey, Held
@@ -69,24 +69,24 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
     await database.close()
 
 
-async def begin(log: EventStore, key: str | None = None, payload: dict[str, Any] | None = None) -> Turn:
-    opening = open_root(ENTRY, PLAN, payload or {}, NOW, key)
-    turn = Turn(opening.case, PLAN)
-    turn.take(opening.fact)
-    committed = await log.commit([turn.part(opening.row)])
-    assert turn.case.execution_id in committed.committed
+async def begin(log: EventStore, key: str | None = None, payload: dict[str, Any] | None = None) -> Transition:
+    opening = new_root(ENTRY, PLAN, payload or {}, NOW, key)
+    turn = Transition(opening.execution, PLAN)
+    turn.apply(opening.fact)
+    committed = await log.commit([turn.to_commit(opening.row)])
+    assert turn.execution.execution_id in committed.committed
     return turn
 
 
-async def reload(log: EventStore, turn: Turn, worker: str | None = "w-1") -> Turn:
-    return Turn((await log.load([turn.case.execution_id]))[turn.case.execution_id], PLAN, worker)
+async def reload(log: EventStore, turn: Transition, worker: str | None = "w-1") -> Transition:
+    return Transition((await log.load([turn.execution.execution_id]))[turn.execution.execution_id], PLAN, worker)
 
 
-def report(turn: Turn, command: str, fence: int) -> ExecutionCommit:
+def report(turn: Transition, command: str, fence: int) -> ExecutionCommit:
     step, _, generation = command.partition("#")
     fact = Event(e.CALL_DONE, NOW, 0, None, step, int(generation), command, {"data": {"n": 1}})
-    turn.take(fact, (command, fence))
-    return turn.part()
+    turn.apply(fact, (command, fence))
+    return turn.to_commit()
 
 
 async def claim(log: EventStore, room: int = 10, worker: str = "w-1") -> list[Lease]:
@@ -95,11 +95,11 @@ async def claim(log: EventStore, room: int = 10, worker: str = "w-1") -> list[Le
 
 async def test_what_is_committed_is_what_is_loaded(log: EventStore) -> None:
     turn = await begin(log, payload={"x": [1, {"y": None}]})
-    case = (await log.load([turn.case.execution_id]))[turn.case.execution_id]
+    case = (await log.load([turn.execution.execution_id]))[turn.execution.execution_id]
     assert case.state == replace(turn.state, seq=turn.head)
     assert case.head == 2
     assert case.state.workload == {"x": [1, {"y": None}]}
-    assert await log.events(turn.case.execution_id) == turn.events
+    assert await log.events(turn.execution.execution_id) == turn.events
 
 
 async def test_a_commit_on_an_old_head_writes_nothing(log: EventStore) -> None:
@@ -109,7 +109,7 @@ async def test_a_commit_on_an_old_head_writes_nothing(log: EventStore) -> None:
     assert (await log.commit([report(first, "a#1", lease.fence)])).committed
     committed: CommitResult = await log.commit([report(second, "a#1", lease.fence)])
     assert not committed.committed
-    assert len(await log.events(turn.case.execution_id)) == first.head
+    assert len(await log.events(turn.execution.execution_id)) == first.head
 
 
 async def test_of_two_with_good_fences_the_one_on_an_old_head_is_refused(log: EventStore) -> None:
@@ -120,10 +120,10 @@ async def test_of_two_with_good_fences_the_one_on_an_old_head_is_refused(log: Ev
     first, second = await reload(log, turn), await reload(log, turn)
     assert (await log.commit([report(first, "b#1", b.fence)])).committed
     assert not (await log.commit([report(second, "c#1", c.fence)])).committed
-    assert await log.extend_leases("w-1", [_held(c)], 30.0) == {(turn.case.execution_id, "c#1", c.fence)}, (
+    assert await log.extend_leases("w-1", [_held(c)], 30.0) == {(turn.execution.execution_id, "c#1", c.fence)}, (
         "it is still to be reported"
     )
-    assert len(await log.events(turn.case.execution_id)) == first.head
+    assert len(await log.events(turn.execution.execution_id)) == first.head
 
 
 async def test_a_stale_fence_is_refused(log: EventStore) -> None:
@@ -143,18 +143,18 @@ async def test_of_many_parts_only_the_good_ones_are_written(log: EventStore) -> 
     one, two = await begin(log), await begin(log)
     leases = {lease.execution_id: lease for lease in await claim(log)}
     parts = [
-        report(await reload(log, one), "a#1", leases[one.case.execution_id].fence),
+        report(await reload(log, one), "a#1", leases[one.execution.execution_id].fence),
         report(await reload(log, two), "a#1", 999_999),
     ]
     committed = await log.commit(parts)
-    assert committed.committed == {one.case.execution_id}
-    assert len(await log.events(two.case.execution_id)) == 2
+    assert committed.committed == {one.execution.execution_id}
+    assert len(await log.events(two.execution.execution_id)) == 2
 
 
 async def test_a_fence_is_good_in_the_hands_of_its_holder_alone(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
-    thief = Turn((await reload(log, turn)).case, PLAN, "w-2")
+    thief = Transition((await reload(log, turn)).execution, PLAN, "w-2")
     assert (await log.commit([report(thief, "a#1", lease.fence)])).committed == set()
     assert await log.extend_leases("w-2", [_held(lease)], 30.0) == set()
     assert await log.release_leases("w-2", [_held(lease)]) == []
@@ -170,7 +170,7 @@ async def test_what_follows_may_be_claimed_in_the_same_commit(log: EventStore) -
     assert [key.command_id for _, key in committed.pending] == ["c#1"]
     assert committed.leases[0].fence > lease.fence
     held = _held(committed.leases[0])
-    assert await log.extend_leases("w-1", [held], 30.0) == {(turn.case.execution_id, "b#1", held.fence)}
+    assert await log.extend_leases("w-1", [held], 30.0) == {(turn.execution.execution_id, "b#1", held.fence)}
 
 
 async def test_a_command_is_claimed_once(log: EventStore) -> None:
@@ -181,11 +181,11 @@ async def test_a_command_is_claimed_once(log: EventStore) -> None:
 
 async def test_only_the_commands_that_are_named_are_claimed(log: EventStore) -> None:
     one, two = await begin(log), await begin(log)
-    key = CommandKey(execution_id=two.case.execution_id, command_id="a#1")
+    key = CommandKey(execution_id=two.execution.execution_id, command_id="a#1")
     (lease,) = await log.claim(WORKER, [key, key])
-    assert lease.execution_id == two.case.execution_id
+    assert lease.execution_id == two.execution.execution_id
     (other,) = await claim(log)
-    assert other.execution_id == one.case.execution_id
+    assert other.execution_id == one.execution.execution_id
 
 
 async def test_what_is_released_waits_again(log: EventStore) -> None:
@@ -269,9 +269,9 @@ async def test_a_command_delivered_too_often_is_poisoned_and_can_be_buried(log: 
 async def test_a_worker_can_ask_for_what_it_holds(log: EventStore) -> None:
     one, two = await begin(log), await begin(log)
     leases = await claim(log)
-    known = CommandKey(execution_id=one.case.execution_id, command_id="a#1")
+    known = CommandKey(execution_id=one.execution.execution_id, command_id="a#1")
     (held,) = await log.recover_leases("w-1", 30.0, [known])
-    assert held.execution_id == two.case.execution_id
+    assert held.execution_id == two.execution.execution_id
     assert held.fence in {lease.fence for lease in leases}
     assert await log.recover_leases("w-2", 30.0, []) == []
 
@@ -285,10 +285,10 @@ async def test_a_lease_brings_the_payload_its_command_was_issued_with(log: Event
 
 async def test_a_frames_lease_brings_its_loops_opening(log: EventStore) -> None:
     plan = load_plan(LOOP)
-    opening = open_root(ENTRY, plan, {}, NOW, None)
-    turn = Turn(opening.case, plan)
-    turn.take(opening.fact)
-    await log.commit([turn.part(opening.row)])
+    opening = new_root(ENTRY, plan, {}, NOW, None)
+    turn = Transition(opening.execution, plan)
+    turn.apply(opening.fact)
+    await log.commit([turn.to_commit(opening.row)])
     first, second = await claim(log)
     assert (first.issued["frame"], second.issued["frame"]) == ([0, 0, 1, 1], [1, 1, 2, 1])
     assert first.loop_opened["data"] == [7, 8]
@@ -298,12 +298,12 @@ async def test_a_frames_lease_brings_its_loops_opening(log: EventStore) -> None:
 
 async def test_an_idempotency_key_starts_one_execution(log: EventStore) -> None:
     turn = await begin(log, key="k")
-    opening = open_root(ENTRY, PLAN, {}, NOW, "k")
-    again = Turn(opening.case, PLAN)
-    again.take(opening.fact)
-    assert not (await log.commit([again.part(opening.row)])).committed
+    opening = new_root(ENTRY, PLAN, {}, NOW, "k")
+    again = Transition(opening.execution, PLAN)
+    again.apply(opening.fact)
+    assert not (await log.commit([again.to_commit(opening.row)])).committed
     assert await log.starts_by_key(["k", "other"]) == {
-        "k": IdempotentStart(turn.case.execution_id, 1, opening.row["request_hash"], None)
+        "k": IdempotentStart(turn.execution.execution_id, 1, opening.row["request_hash"], None)
     }
     assert await log.starts_by_key(["other"]) == {}
 
@@ -312,8 +312,8 @@ async def test_ending_an_execution_drops_its_commands(log: EventStore) -> None:
     turn = await begin(log)
     cancelled = Event(e.CANCELLED, NOW, payload={"reason": "enough"})
     again = await reload(log, turn)
-    again.take(cancelled)
-    assert (await log.commit([again.part()])).committed
+    again.apply(cancelled)
+    assert (await log.commit([again.to_commit()])).committed
     assert await claim(log) == []
 
 
@@ -322,15 +322,15 @@ async def test_a_timer_is_due_once(log: EventStore) -> None:
     (lease,) = await claim(log)
     waiting = await reload(log, turn)
     fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 0.0})
-    waiting.take(fact, ("a#1", lease.fence))
-    await log.commit([waiting.part()])
+    waiting.apply(fact, ("a#1", lease.fence))
+    await log.commit([waiting.to_commit()])
     (due,) = await log.due_timers(10)
-    assert due.execution_id == turn.case.execution_id
+    assert due.execution_id == turn.execution.execution_id
     fired, twice = await reload(log, turn, None), await reload(log, turn, None)
     for going in (fired, twice):
-        going.take(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due.name}), (due.name, 0))
-    assert (await log.commit([fired.part()])).committed
-    assert not (await log.commit([twice.part()])).committed
+        going.apply(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due.name}), (due.name, 0))
+    assert (await log.commit([fired.to_commit()])).committed
+    assert not (await log.commit([twice.to_commit()])).committed
     assert await log.due_timers(10) == []
 
 
@@ -339,42 +339,45 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     (lease,) = await claim(log)
     turn = await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
-    turn.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
-    opening = open_child(turn.case, turn.children[0], PLAN, {})
-    child = Turn(opening.case, PLAN)
-    child.take(opening.fact)
-    committed = await log.commit([turn.part(), child.part(opening.row)])
-    assert committed.committed == {turn.case.execution_id, child.case.execution_id}
-    assert await log.running_children(turn.case.execution_id) == [child.case.execution_id]
+    turn.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    opening = new_child(turn.execution, turn.started_children[0], PLAN, {})
+    child = Transition(opening.execution, PLAN)
+    child.apply(opening.fact)
+    committed = await log.commit([turn.to_commit(), child.to_commit(opening.row)])
+    assert committed.committed == {turn.execution.execution_id, child.execution.execution_id}
+    assert await log.running_children(turn.execution.execution_id) == [child.execution.execution_id]
 
     ending = await reload(log, child)
-    ending.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
-    committed = await log.commit([ending.part()])
-    assert committed.with_new_facts == [turn.case.execution_id]
-    assert await log.executions_with_inbox(10) == [turn.case.execution_id]
-    ((place, fact),) = (await log.read_inbox(turn.case.execution_id)).facts
+    ending.apply(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+    committed = await log.commit([ending.to_commit()])
+    assert committed.with_new_facts == [turn.execution.execution_id]
+    assert await log.executions_with_inbox(10) == [turn.execution.execution_id]
+    ((place, fact),) = (await log.read_inbox(turn.execution.execution_id)).facts
     assert (fact.type, fact.step) == (e.CHILD_ENDED, "a")
 
     going = await reload(log, turn)
-    going.take(fact, taken=place)
-    assert (await log.commit([going.part()])).committed
+    going.apply(fact, taken=place)
+    assert (await log.commit([going.to_commit()])).committed
     assert await log.executions_with_inbox(10) == []
-    assert (await log.events(turn.case.execution_id))[turn.head].type == e.CHILD_ENDED
+    assert (await log.events(turn.execution.execution_id))[turn.head].type == e.CHILD_ENDED
 
 
 async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    assert await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence + 1, "w-1", [])]) == set()
-    assert await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence, "w-2", [])]) == set()
-    accepted = await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence, "w-1", [])])
-    assert accepted == {(turn.case.execution_id, "a#1", lease.fence)}
-    assert await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence, "w-1", [])]) == set(), (
-        "it is closed once"
+    assert (
+        await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence + 1, "w-1", [])])
+        == set()
     )
-    assert len(await log.events(turn.case.execution_id)) == 2, "it has no place in the log yet"
-    assert await log.executions_with_inbox(10) == [turn.case.execution_id]
+    assert await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-2", [])]) == set()
+    accepted = await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
+    assert accepted == {(turn.execution.execution_id, "a#1", lease.fence)}
+    assert (
+        await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])]) == set()
+    ), "it is closed once"
+    assert len(await log.events(turn.execution.execution_id)) == 2, "it has no place in the log yet"
+    assert await log.executions_with_inbox(10) == [turn.execution.execution_id]
 
 
 @pytest.mark.parametrize(
@@ -393,29 +396,30 @@ async def test_of_what_waits_no_more_is_read_than_one_commit_has_room_for(
     monkeypatch.setattr(limits, "INBOX_FACTS", facts)
     monkeypatch.setattr(limits, "INBOX_BYTES", bytes)
     turn, other = await begin(log), await begin(log)
-    fence = next(lease.fence for lease in await claim(log) if lease.execution_id == other.case.execution_id)
+    fence = next(lease.fence for lease in await claim(log) if lease.execution_id == other.execution.execution_id)
     telling = await reload(log, other)
     part = report(telling, "a#1", fence)
     # of some thousand bytes each
     told = {"type": e.TIMER_FIRED, "step": "a", "generation": 1, "at": NOW}
     part.inbox_facts = [
-        {**told, "id": turn.case.execution_id, "payload": {"timer": "no", "n": n, "text": "x" * 992}} for n in range(7)
+        {**told, "id": turn.execution.execution_id, "payload": {"timer": "no", "n": n, "text": "x" * 992}}
+        for n in range(7)
     ]
-    assert (await log.commit([part])).with_new_facts == [turn.case.execution_id]
+    assert (await log.commit([part])).with_new_facts == [turn.execution.execution_id]
     found: list[list[int]] = []
     while True:
         going = await reload(log, turn)
-        inbox = await log.read_inbox(turn.case.execution_id)
+        inbox = await log.read_inbox(turn.execution.execution_id)
         locked: list[Inbox] = []
-        await log.commit_exclusively(turn.case.execution_id, lambda it: locked.append(it.inbox()))  # noqa: B023
+        await log.commit_exclusively(turn.execution.execution_id, lambda it: locked.append(it.inbox()))  # noqa: B023
         assert locked == [inbox], "who holds the row reads as much"
         if not inbox.facts:
             break
         found.append([fact.payload["n"] for _, fact in inbox.facts])
         assert inbox.more == (found[-1][-1] < 6)
         for place, fact in inbox.facts:
-            going.take(fact, taken=place)
-        assert (await log.commit([going.part()])).committed
+            going.apply(fact, taken=place)
+        assert (await log.commit([going.to_commit()])).committed
     assert found == pages
 
 
@@ -424,8 +428,8 @@ async def test_a_timer_waits_for_its_time(log: EventStore) -> None:
     (lease,) = await claim(log)
     waiting = await reload(log, turn)
     fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 3600.0})
-    waiting.take(fact, ("a#1", lease.fence))
-    assert (await log.commit([waiting.part()])).committed
+    waiting.apply(fact, ("a#1", lease.fence))
+    assert (await log.commit([waiting.to_commit()])).committed
     assert await log.due_timers(10) == []
 
 
@@ -433,27 +437,27 @@ async def test_two_who_take_in_the_same_fact_write_it_once(log: EventStore) -> N
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence, "w-1", [])])
+    await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
     one, two = await reload(log, turn), await reload(log, turn)
     for going in (one, two):
-        ((place, waiting),) = (await log.read_inbox(turn.case.execution_id)).facts
-        going.take(waiting, taken=place)
-    assert (await log.commit([one.part()])).committed
-    assert not (await log.commit([two.part()])).committed
-    assert await log.read_inbox(turn.case.execution_id) == Inbox([])
+        ((place, waiting),) = (await log.read_inbox(turn.execution.execution_id)).facts
+        going.apply(waiting, taken=place)
+    assert (await log.commit([one.to_commit()])).committed
+    assert not (await log.commit([two.to_commit()])).committed
+    assert await log.read_inbox(turn.execution.execution_id) == Inbox([])
 
 
 async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append_to_inbox([ReportedFact(turn.case.execution_id, fact, lease.fence, "w-1", [])])
-    await log.clear_inbox(turn.case.execution_id)
+    await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
+    await log.clear_inbox(turn.execution.execution_id)
     assert await log.executions_with_inbox(10), "the execution still runs"
     again = await reload(log, turn)
-    again.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
-    await log.commit([again.part()])
-    await log.clear_inbox(turn.case.execution_id)
+    again.apply(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+    await log.commit([again.to_commit()])
+    await log.clear_inbox(turn.execution.execution_id)
     assert await log.executions_with_inbox(10) == []
 
 
@@ -462,13 +466,13 @@ async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: EventStore)
     (lease,) = await claim(log)
     winner, loser = await reload(log, parent), await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
-    loser.take(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
-    opening = open_child(loser.case, loser.children[0], PLAN, {})
-    child = Turn(opening.case, PLAN)
-    child.take(opening.fact)
+    loser.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    opening = new_child(loser.execution, loser.started_children[0], PLAN, {})
+    child = Transition(opening.execution, PLAN)
+    child.apply(opening.fact)
     await log.commit([report(winner, "a#1", lease.fence)])
-    assert not (await log.commit([loser.part(), child.part(opening.row)])).committed
-    assert await log.load([child.case.execution_id]) == {}
+    assert not (await log.commit([loser.to_commit(), child.to_commit(opening.row)])).committed
+    assert await log.load([child.execution.execution_id]) == {}
 
 
 async def test_the_pulse_tells_what_there_is_to_do(log: EventStore) -> None:
@@ -497,6 +501,8 @@ async def test_a_sweep_takes_one_of_each_execution_before_it_takes_a_second_of_a
     assert (await log.commit([report(await reload(log, wide), "a#1", lease.fence)])).committed
     narrow = [await begin(log) for _ in range(3)]
     found = await claim(log, room=4)
-    assert sorted(lease.execution_id for lease in found) == sorted(turn.case.execution_id for turn in (wide, *narrow))
+    assert sorted(lease.execution_id for lease in found) == sorted(
+        turn.execution.execution_id for turn in (wide, *narrow)
+    )
     (rest,) = await claim(log)
-    assert rest.execution_id == wide.case.execution_id
+    assert rest.execution_id == wide.execution.execution_id

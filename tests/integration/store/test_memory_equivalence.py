@@ -23,8 +23,8 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
-from noetl_serverless.orchestrator.start import open_child, open_root
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.start import new_child, new_root
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.records import Claimant, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
@@ -301,7 +301,7 @@ class Story:
         }
         parts = Both([], [])
         for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
-            part = Turn(case, PLAN).part()
+            part = Transition(case, PLAN).to_commit()
             part.quarantine = apart if id not in self.memory.quarantine else {}
             into.append(part)
         await self.commit_parts(f"quarantine {id}", parts, None)
@@ -313,9 +313,9 @@ class Story:
         parts = Both([], [])
         for id in ids:
             for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
-                turn = Turn(case, PLAN)
-                turn.take(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
-                into.append(turn.part())
+                turn = Transition(case, PLAN)
+                turn.apply(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
+                into.append(turn.to_commit())
         how = self.chance.choice(["again", "unstorable", "state", "ref"])
         value = self.chance.choice(UNSTORABLE)
         for side in (parts.sql, parts.memory):
@@ -337,16 +337,16 @@ class Story:
 
     def opening(self, key: str | None) -> ExecutionCommit:
         payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
-        opening = open_root(ENTRY, PLAN, payload, _now(), key, {"kind": "user", "name": "é"})
-        turn = Turn(opening.case, PLAN)
-        turn.take(opening.fact)
-        return turn.part(opening.row)
+        opening = new_root(ENTRY, PLAN, payload, _now(), key, {"kind": "user", "name": "é"})
+        turn = Transition(opening.execution, PLAN)
+        turn.apply(opening.fact)
+        return turn.to_commit(opening.row)
 
     async def decide(self, id: str, ended: bool, case: Both, parts: Both) -> None:
         """A turn of either side on the same facts."""
         inbox = await self.inbox(id)
         worker = self.chance.choice(WORKERS)
-        turns = Both(Turn(case.sql, PLAN, worker), Turn(case.memory, PLAN, worker))
+        turns = Both(Transition(case.sql, PLAN, worker), Transition(case.memory, PLAN, worker))
         if not ended and self.chance.random() < 0.06:
             self.take(turns, Event(e.CANCELLED, _now(), payload={"reason": "enough"}))
         if self.chance.random() < 0.4:
@@ -388,10 +388,10 @@ class Story:
             turn.refs += [ref]
             into.append(turn.part())
             for started in turn.children:
-                opening = open_child(turn.case, started, PLAN, started.payload.get("payload") or {})
-                child = Turn(opening.case, PLAN)
-                child.take(opening.fact)
-                into.append(child.part(opening.row))
+                opening = new_child(turn.case, started, PLAN, started.payload.get("payload") or {})
+                child = Transition(opening.execution, PLAN)
+                child.apply(opening.fact)
+                into.append(child.to_commit(opening.row))
 
     def is_current(self, lease: Both) -> bool:
         row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from tests.integration.store.test_fair_claims import fill
 
-from noetl_serverless.orchestrator.start import open_root
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.start import new_root
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import Claimant, ExecutionCommit
@@ -175,10 +175,10 @@ def test_shares_are_the_same_in_memory(connection: Connection) -> None:
 
 def opening(plan: Plan, playbook: str) -> ExecutionCommit:
     entry = MemoryCatalogEntry(catalog_id=5, path=playbook, version=1, hash=plan.hash, content="")
-    begun = open_root(entry, plan, {}, time.time_ns() // 1_000_000, None)
-    turn = Turn(begun.case, plan)
-    turn.take(begun.fact)
-    return turn.part(begun.row)
+    begun = new_root(entry, plan, {}, time.time_ns() // 1_000_000, None)
+    turn = Transition(begun.execution, plan)
+    turn.apply(begun.fact)
+    return turn.to_commit(begun.row)
 
 
 @pytest.mark.parametrize("seed", range(6))

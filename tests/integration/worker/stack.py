@@ -11,9 +11,9 @@ from textwrap import dedent
 from typing import Any
 
 from noetl_serverless.errors import NotFound
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
@@ -37,7 +37,7 @@ class Catalog(MemoryCatalog):
 class Direct:
     """The control plane without HTTP, but with everything put into JSON and back."""
 
-    def __init__(self, ledger: Ledger, log: MemoryEventStore) -> None:
+    def __init__(self, ledger: Orchestrator, log: MemoryEventStore) -> None:
         self.ledger = ledger
         self.log = log
         self.reports: list[ReportRequest] = []
@@ -97,8 +97,8 @@ class Stack:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
-        doorbell = Doorbell(self.notifier, None, background=False)
-        self.ledger = Ledger(self.log, Playbooks(catalog), doorbell, results=lambda: self.store)
+        doorbell = Notifications(self.notifier, None, background=False)
+        self.ledger = Orchestrator(self.log, Plans(catalog), doorbell, results=lambda: self.store)
         self.client = Direct(self.ledger, self.log)
         self.worker = self.another(self.client)
 
@@ -126,7 +126,7 @@ class Stack:
                 return state
             for name, timer in list(state.timers.items()):
                 step, _, generation = timer.key.rpartition("#")
-                await self.ledger.fire(id, name, step, int(generation))
+                await self.ledger.fire_timer(id, name, step, int(generation))
         raise AssertionError(f"the execution did not end: {state}")
 
     async def state(self, id: str) -> Any:

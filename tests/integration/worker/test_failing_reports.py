@@ -120,7 +120,7 @@ async def test_what_was_under_way_at_the_end_is_counted(yard: Yard) -> None:
     # the time is over, before the call is
     budget = worker._shift.budget
     budget._closes = budget._over = budget._end = 0.0
-    worker._shift.wake()
+    worker._shift.schedule_wakeup()
     summary = await drain
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.ports import EventStore
 from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
 from noetl_serverless.store.connection import Database
@@ -51,14 +51,14 @@ class Engine:
         self.catalog = Catalog()
         self.log = log or MemoryEventStore(lambda: self.seconds)
         self.bell = Bell()
-        self.doorbell = Doorbell(self.bell, self.bell, background=False)  # type: ignore[arg-type]
+        self.doorbell = Notifications(self.bell, self.bell, background=False)  # type: ignore[arg-type]
         self.ledger = self.another()
 
-    def another(self) -> Ledger:
+    def another(self) -> Orchestrator:
         """One more instance of the control plane: it shares the log and nothing else."""
         clock = lambda: int(self.seconds * 1000)  # noqa: E731
-        playbooks = Playbooks(self.catalog)
-        return Ledger(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
+        playbooks = Plans(self.catalog)
+        return Orchestrator(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
 
     async def start(self, path: str = "t/t", **more: Any) -> str:
         return (await self.ledger.start(path=path, **more)).execution_id

@@ -9,7 +9,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 CHAIN = """
@@ -93,7 +93,7 @@ async def into_quarantine(engine: Engine, faulty: Faulty, workflow: str = CHAIN)
     faulty.at("b")
     await work(engine)
     faulty.mend()
-    assert [row.execution_id for row in await engine.ledger.quarantined(10)] == [id]
+    assert [row.execution_id for row in await engine.ledger.quarantined_executions(10)] == [id]
     return id
 
 
@@ -114,11 +114,11 @@ async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]
     (only,) = await engine.claim()
     faulty.at("b")
     await engine.report(outcome(b))
-    assert (await engine.ledger.quarantine_of(id)).execution_id == id
+    assert (await engine.ledger.quarantined_execution(id)).execution_id == id
     return id, only.execution_id, only
 
 
-async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Ledger:
+async def spoil(engine: Engine, id: str, state: str = '{"tokens": 5}') -> Orchestrator:
     """Another instance, which has to read the state, and cannot."""
     if isinstance(engine.log, MemoryEventStore):
         engine.log.executions[id].state = state.encode()

@@ -122,7 +122,7 @@ async def test_what_a_fact_that_nobody_waits_for_sets_has_no_effect(engine: Engi
 
 async def test_a_worker_of_the_release_before_is_given_the_value(engine: Engine, store: Store) -> None:
     _, second = await after_the_first(engine, store)
-    (given,) = await engine.ledger.for_elder("w-1", [second])
+    (given,) = await engine.ledger.for_older_worker("w-1", [second])
     assert given.scope == {"ctx": {"n": 1, "big": BIG}, "steps": {}}
     assert "ctx_refs" in second.scope, "what another may be given has changed"
 
@@ -145,7 +145,7 @@ async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, st
             "meta": {"bytes": 5},
         }
     engine.bell.told.clear()
-    assert await engine.ledger.for_elder("w-1", [second]) == []
+    assert await engine.ledger.for_older_worker("w-1", [second]) == []
     assert engine.bell.told == [], "the same worker would be rung for it at once"
     (again,) = await engine.claim(worker="w-2")
     assert (again.command_id, again.delivery) == (second.command_id, 1), "it counts as a delivery that failed"
@@ -156,11 +156,11 @@ async def test_it_does_not_run_ahead_of_what_it_cannot_decide(engine: Engine, st
     engine.catalog.add("t/t", WORKFLOW.replace('x: "{{ ctx.big }}", ', ""), head)
     _, second = await after_the_first(engine, store)
     assert second.ahead is not None
-    (given,) = await engine.ledger.for_elder("w-1", [second])
+    (given,) = await engine.ledger.for_older_worker("w-1", [second])
     assert (given.ahead, given.order) == (None, second.order)
 
 
 async def test_all_else_it_is_given_as_it_is(engine: Engine) -> None:
     await engine.start()
     commands = await engine.claim()
-    assert await engine.ledger.for_elder("w-1", commands) == commands
+    assert await engine.ledger.for_older_worker("w-1", commands) == commands

@@ -11,8 +11,8 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Busy, InvalidRequest, Unavailable
 from noetl_serverless.orchestrator import commits
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import ClaimRequest
 from noetl_serverless.records import CommitResult, ExecutionCommit, UnstorableCommit
 from noetl_serverless.telemetry import metrics
@@ -26,7 +26,7 @@ def covers(command: Any) -> dict[str, Any]:
 
 
 async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits, "ATTEMPTS", 3)
+    monkeypatch.setattr(commits, "MAX_COMMIT_ATTEMPTS", 3)
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
     (command,) = await engine.claim()
@@ -41,17 +41,17 @@ async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monk
     commit = engine.log.commit
     monkeypatch.setattr(engine.log, "commit", lost)
     with pytest.raises(Busy, match=id):
-        await engine.ledger.fire(id, timer, "only", 1)
+        await engine.ledger.fire_timer(id, timer, "only", 1)
     assert tries == [1, 1, 1]
     monkeypatch.setattr(engine.log, "commit", commit)
-    assert await engine.ledger.fire(id, timer, "only", 1)
+    assert await engine.ledger.fire_timer(id, timer, "only", 1)
 
 
 async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ended(engine: Engine) -> None:
     heard: list[tuple[str, bool]] = []
-    engine.ledger = Ledger(
+    engine.ledger = Orchestrator(
         engine.log,
-        Playbooks(engine.catalog),
+        Plans(engine.catalog),
         engine.doorbell,
         on_commit=lambda id, ended: heard.append((id, ended)),
     )
@@ -84,10 +84,10 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     assert setbacks._value.get() == before, "what is down now is no fault of ours"
     assert f"execution {id} goes on later" in caplog.text
     monkeypatch.setattr(engine.log, "read_inbox", wrong)
-    await engine.ledger._commits.follow([id])
+    await engine.ledger._commits.process_inboxes([id])
     assert setbacks._value.get() == before + 1
     monkeypatch.setattr(engine.log, "read_inbox", inbox)
-    assert await engine.ledger.advance(id)
+    assert await engine.ledger.take_in_inbox(id)
     assert engine.status(id) == "COMPLETED"
 
 
@@ -144,7 +144,7 @@ async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, m
     assert [count._value.get() - was for count, was in zip(counts, before, strict=True)] == [2, 1]
 
 
-@pytest.mark.parametrize("races", [0, commits.CANCELS - 1, commits.CANCELS])
+@pytest.mark.parametrize("races", [0, commits.MAX_OPTIMISTIC_CANCELS - 1, commits.MAX_OPTIMISTIC_CANCELS])
 async def test_a_cancellation_that_loses_its_races_locks_the_row(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, races: int
 ) -> None:
@@ -168,11 +168,11 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
     heard: list[tuple[str, bool]] = []
     monkeypatch.setattr(engine.ledger._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
     fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})
-    assert await engine.ledger._commits.cancel(id, fact) is True
-    assert locked == ([id] if races == commits.CANCELS else [])
+    assert await engine.ledger._commits.commit_cancellation(id, fact) is True
+    assert locked == ([id] if races == commits.MAX_OPTIMISTIC_CANCELS else [])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
     assert heard == [(id, True), (child, True)]
-    assert await engine.ledger._commits.cancel(id, fact) is False
+    assert await engine.ledger._commits.commit_cancellation(id, fact) is False
 
 
 async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,11 +181,11 @@ async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monk
     asked: list[str] = []
     monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", asked))
     known = engine.ledger._commits
-    (case,) = (await known.cases.get([id])).values()
+    (case,) = (await known.cache.get([id])).values()
     assert asked == []
     committed = await known.write([ExecutionCommit(case, [], case.head - 1)])
     assert committed.committed == frozenset()
-    await known.cases.get([id])
+    await known.cache.get([id])
     assert asked == ["load"], "it is old"
 
 
@@ -206,5 +206,5 @@ async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Eng
     id = await engine.start()
     assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
     engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
-    assert await engine.ledger.advance(id) is False
+    assert await engine.ledger.take_in_inbox(id) is False
     assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"

@@ -11,7 +11,7 @@ import pytest
 from noetl_serverless.engine.state import State
 from noetl_serverless.limits import WORKLOAD_BYTES
 from noetl_serverless.orchestrator import execution_cache as kept_cases
-from noetl_serverless.orchestrator.execution_cache import Cases, weight_of
+from noetl_serverless.orchestrator.execution_cache import ExecutionCache, estimated_bytes
 from noetl_serverless.records import LoadedExecution
 
 
@@ -33,28 +33,28 @@ class SlowLog:
 
 async def test_a_case_that_another_task_forgets_while_others_are_loaded_is_given_all_the_same() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
-    cases.keep(case("1"))
-    log.meanwhile = lambda: cases.forget("1")
+    cases = ExecutionCache(log)
+    cases.put(case("1"))
+    log.meanwhile = lambda: cases.evict("1")
     assert sorted(await cases.get(["1", "2"])) == ["1", "2"], "a claimed command without its case is lost for its lease"
 
 
 async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
+    cases = ExecutionCache(log)
     kept = case("1")
-    cases.keep(kept)
+    cases.put(kept)
     assert (await cases.get(["1"]))["1"] is kept
     assert (await cases.get(["1"], fresh=True))["1"] is not kept
 
 
 async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
+    cases = ExecutionCache(log)
     told: list[str] = []
 
     async def work(name: str, ids: list[str]) -> None:
-        async with cases.alone(ids):
+        async with cases.exclusive(ids):
             told.append(f"{name} in")
             await asyncio.sleep(0.01)
             told.append(f"{name} out")
@@ -69,20 +69,20 @@ async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
 
 async def test_what_has_ended_is_not_kept() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
+    cases = ExecutionCache(log)
     kept = case("1")
-    cases.keep(kept)
+    cases.put(kept)
     over = case("1")
     over.state.status = "completed"
-    cases.keep(over)
+    cases.put(over)
     loaded = (await cases.get(["1"]))["1"]
     assert loaded is not kept and loaded is not over
 
 
 async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
-    cases.keep(case("1"))
+    cases = ExecutionCache(log)
+    cases.put(case("1"))
 
     async def nothing(ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return {}
@@ -92,7 +92,7 @@ async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
     assert await cases.get(["1"]) == {}
 
 
-async def at_hand(cases: Cases, *ids: str) -> list[str]:
+async def at_hand(cases: ExecutionCache, *ids: str) -> list[str]:
     """Those of `ids` that are not loaded."""
     loaded = SlowLog()
     cases._log = loaded  # type: ignore[assignment]
@@ -102,33 +102,33 @@ async def at_hand(cases: Cases, *ids: str) -> list[str]:
 
 
 async def test_executions_are_at_hand_by_the_memory_that_they_take(monkeypatch: Any) -> None:
-    monkeypatch.setattr(kept_cases, "MOST_BYTES", 3 * weight_of(case("1", {"a": "x" * 1000})))
+    monkeypatch.setattr(kept_cases, "MAX_BYTES", 3 * estimated_bytes(case("1", {"a": "x" * 1000})))
     log: Any = SlowLog()
-    cases = Cases(log)
+    cases = ExecutionCache(log)
     for n in range(5):
-        cases.keep(case(str(n), {"a": "x" * 1000}))
+        cases.put(case(str(n), {"a": "x" * 1000}))
     assert await at_hand(cases, "2", "3", "4") == ["2", "3", "4"]
     assert await at_hand(cases, "0", "1") == [], "what is large was kept by its number"
-    cases.forget("4")
-    cases.keep(case("5", {"a": "x" * 1000}))
+    cases.evict("4")
+    cases.put(case("5", {"a": "x" * 1000}))
     assert await at_hand(cases, "5") == ["5"], "what is forgotten weighs nothing"
 
 
 async def test_what_is_too_heavy_by_itself_drives_out_nothing() -> None:
     log: Any = SlowLog()
-    cases = Cases(log)
-    cases.keep(case("1"))
-    cases.keep(case("2", {"a": [{}] * (WORKLOAD_BYTES // 3)}))
+    cases = ExecutionCache(log)
+    cases.put(case("1"))
+    cases.put(case("2", {"a": [{}] * (WORKLOAD_BYTES // 3)}))
     assert await at_hand(cases, "1") == ["1"]
     assert await at_hand(cases, "2") == []
 
 
 async def test_what_grows_while_it_is_at_hand_is_weighed_again(monkeypatch: Any) -> None:
-    monkeypatch.setattr(kept_cases, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(kept_cases, "MAX_BYTES", 10_000)
     log: Any = SlowLog()
-    cases = Cases(log)
-    cases.keep(case("1"))
-    cases.keep(case("1", ctx={"a": "x" * 10_000}))
+    cases = ExecutionCache(log)
+    cases.put(case("1"))
+    cases.put(case("1", ctx={"a": "x" * 10_000}))
     assert await at_hand(cases, "1") == []
 
 
@@ -144,8 +144,8 @@ def test_the_weight_is_about_the_memory_that_is_taken(text: str) -> None:
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert taken * 0.8 < weight_of(case("1", workload)) < taken * 8
+    assert taken * 0.8 < estimated_bytes(case("1", workload)) < taken * 8
 
 
 def test_what_is_no_json_is_too_heavy() -> None:
-    assert weight_of(case("1", {"a": 10**30})) > kept_cases.MOST_BYTES
+    assert estimated_bytes(case("1", {"a": 10**30})) > kept_cases.MAX_BYTES

@@ -12,10 +12,10 @@ CHAIN = "- {step: a, tool: {kind: noop}}\n"
 
 
 async def test_only_so_many_executions_are_at_hand_those_used_last(engine: Engine, monkeypatch: Any) -> None:
-    monkeypatch.setattr(execution_cache, "MOST", 2)
+    monkeypatch.setattr(execution_cache, "MAX_EXECUTIONS", 2)
     engine.catalog.add("t/t", CHAIN)
     first, second, third = [await engine.start() for _ in range(3)]
-    kept = execution_cache.Cases(engine.log)
+    kept = execution_cache.ExecutionCache(engine.log)
     loaded: list[str] = []
     load = engine.log.load
 
@@ -26,7 +26,7 @@ async def test_only_so_many_executions_are_at_hand_those_used_last(engine: Engin
     monkeypatch.setattr(engine.log, "load", note)
     for id in (first, second):
         await kept.get([id])
-    kept.keep((await kept.get([first]))[first])
+    kept.put((await kept.get([first]))[first])
     assert loaded == [first, second], "two have their place"
     await kept.get([third])
     await kept.get([first])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pg8000.converters import PY_TYPES
 
-from noetl_serverless.orchestrator.start import open_root
-from noetl_serverless.orchestrator.transition import Turn
+from noetl_serverless.orchestrator.start import new_root
+from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.store.connection import Connection
 from noetl_serverless.store.event_store import _params
@@ -55,11 +55,11 @@ def measured(work: Callable[[], Any]) -> tuple[Any, int, int]:
 
 
 def test_a_decision_of_many_events_holds_each_once_and_is_written_and_sent_in_one_copy() -> None:
-    opening = open_root(ENTRY, PLAN, {}, 1_800_000_000_000, None)
+    opening = new_root(ENTRY, PLAN, {}, 1_800_000_000_000, None)
 
-    def decided() -> Turn:
-        turn = Turn(opening.case, PLAN)
-        turn.take(opening.fact)
+    def decided() -> Transition:
+        turn = Transition(opening.execution, PLAN)
+        turn.apply(opening.fact)
         return turn
 
     # what is compiled and kept for later does not count

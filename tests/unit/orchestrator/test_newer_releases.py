@@ -9,7 +9,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 from tests.unit.orchestrator.quarantined import CHAIN, CHILD, status, types, work
 
 from noetl_serverless.errors import Busy
-from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 NEWER = 99
@@ -20,7 +20,7 @@ def engine(either: Engine) -> Engine:
     return either
 
 
-async def of_form(engine: Engine, id: str, form: int) -> Ledger:
+async def of_form(engine: Engine, id: str, form: int) -> Orchestrator:
     """Another instance, which finds the state in this version."""
     if isinstance(engine.log, MemoryEventStore):
         engine.log.executions[id].form = form
@@ -66,7 +66,9 @@ async def test_a_report_for_it_changes_nothing_and_others_go_on(engine: Engine) 
     answer = await engine.report(outcome(commands[newer]), outcome(commands[own]), by=older)
     assert [result.status for result in answer.results] == ["stale", "accepted"]
     assert await status(engine, own) == "completed"
-    assert (await types(engine, newer), await engine.ledger.quarantined(10)) == (before, []), "it is not set apart"
+    assert (await types(engine, newer), await engine.ledger.quarantined_executions(10)) == (before, []), (
+        "it is not set apart"
+    )
     await of_form(engine, newer, 1)
     assert (await engine.report(outcome(commands[newer]), by=engine.another())).results[0].status == "accepted"
 
@@ -79,12 +81,12 @@ async def test_its_timers_and_its_inbox_are_left_to_the_newer_release(engine: En
     (timer,) = (await engine.log.load([newer]))[newer].state.timers
     older = await of_form(engine, newer, NEWER)
     with pytest.raises(Busy, match="left to a newer release"):
-        await older.fire(newer, timer, "a", 1)
+        await older.fire_timer(newer, timer, "a", 1)
     with pytest.raises(Busy, match="left to a newer release"):
-        await older.advance(newer)
-    assert await engine.ledger.quarantined(10) == []
+        await older.take_in_inbox(newer)
+    assert await engine.ledger.quarantined_executions(10) == []
     able = await of_form(engine, newer, 1)
-    assert await able.fire(newer, timer, "a", 1)
+    assert await able.fire_timer(newer, timer, "a", 1)
     engine.ledger = able
     assert await work(engine) == ["a#1@2", "b#1", "c#1"]
 

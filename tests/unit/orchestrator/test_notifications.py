@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.orchestrator.notifications import NAMED, Doorbell
+from noetl_serverless.orchestrator.notifications import MAX_NAMED_COMMANDS, Notifications
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.testing.bus import MemoryNotifier
@@ -39,8 +39,8 @@ def payloads(invoker: MemoryInvoker) -> list[dict[str, Any]]:
 
 async def test_a_few_commands_are_named_in_the_ring_before_the_bus_has_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
-    bell = Doorbell(bus, invoker)
-    await bell.ring(waiting(2))
+    bell = Notifications(bus, invoker)
+    await bell.notify(waiting(2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     names = [{"execution_id": "7", "command_id": "0"}, {"execution_id": "7", "command_id": "1"}]
@@ -53,20 +53,20 @@ async def test_a_few_commands_are_named_in_the_ring_before_the_bus_has_them() ->
 
 async def test_many_commands_are_rung_for_once_the_bus_points_to_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
-    bell = Doorbell(bus, invoker)
-    await bell.ring(waiting(NAMED + 1))
+    bell = Notifications(bus, invoker)
+    await bell.notify(waiting(MAX_NAMED_COMMANDS + 1))
     await asyncio.sleep(0.01)
     assert invoker.rings == []
     bus.gate.set()
     await bell.close()
-    assert payloads(invoker) == [{"pool": "shared", "waiting": NAMED + 1}]
+    assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
 
 
 async def test_without_the_bus_the_worker_is_asked_to_sweep() -> None:
     invoker = MemoryInvoker()
-    bell = Doorbell(NoBus(), invoker, background=False)
-    await bell.ring(waiting(1))
-    await bell.ring(waiting(NAMED + 1))
+    bell = Notifications(NoBus(), invoker, background=False)
+    await bell.notify(waiting(1))
+    await bell.notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert [bool(payload.get("sweep")) for payload in payloads(invoker)] == [False, True, True]
 
 
@@ -76,16 +76,16 @@ def rings(invoker: MemoryInvoker) -> list[tuple[str, dict[str, Any], float]]:
 
 async def test_as_many_as_can_be_named_are() -> None:
     bus, invoker = MemoryNotifier(), MemoryInvoker()
-    await Doorbell(bus, invoker, background=False).ring(waiting(NAMED))
+    await Notifications(bus, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS))
     (payload,) = payloads(invoker)
-    assert (payload["waiting"], len(payload["commands"])) == (NAMED, NAMED)
-    assert len(await bus.pull("shared", 100, 0)) == NAMED
+    assert (payload["waiting"], len(payload["commands"])) == (MAX_NAMED_COMMANDS, MAX_NAMED_COMMANDS)
+    assert len(await bus.pull("shared", 100, 0)) == MAX_NAMED_COMMANDS
 
 
 async def test_each_pool_has_its_own_ring() -> None:
     bus, invoker = MemoryNotifier(), MemoryInvoker()
     key = CommandKey(execution_id="7", command_id="x")
-    await Doorbell(bus, invoker, background=False).ring([*waiting(1), ("gpu", key)])
+    await Notifications(bus, invoker, background=False).notify([*waiting(1), ("gpu", key)])
     assert [(function, payload["pool"], payload["waiting"]) for function, payload, _ in rings(invoker)] == [
         ("shared", "shared", 1),
         ("gpu", "gpu", 1),
@@ -95,28 +95,28 @@ async def test_each_pool_has_its_own_ring() -> None:
 
 async def test_where_nothing_waits_nobody_is_rung() -> None:
     invoker = MemoryInvoker()
-    await Doorbell(MemoryNotifier(), invoker, background=False).ring([])
+    await Notifications(MemoryNotifier(), invoker, background=False).notify([])
     assert invoker.rings == []
 
 
 async def test_without_a_bus_the_ring_is_enough_and_without_a_host_the_bus() -> None:
     invoker = MemoryInvoker()
-    await Doorbell(None, invoker, background=False).ring(waiting(NAMED + 1))
-    assert payloads(invoker) == [{"pool": "shared", "waiting": NAMED + 1}]
+    await Notifications(None, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS + 1))
+    assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
     bus = MemoryNotifier()
-    bell = Doorbell(bus, None, background=False, alarm="reconciler")
-    await bell.ring(waiting(1))
-    await bell.sweep("shared")
-    await bell.archive("shared")
-    await bell.wake(1.0)
+    bell = Notifications(bus, None, background=False, alarm="reconciler")
+    await bell.notify(waiting(1))
+    await bell.request_sweep("shared")
+    await bell.request_archive("shared")
+    await bell.schedule_wakeup(1.0)
     assert len(await bus.pull("shared", 10, 0)) == 1
 
 
 async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
     invoker = MemoryInvoker()
-    bell = Doorbell(None, invoker)
-    await bell.sweep("gpu")
-    await bell.archive("gpu")
+    bell = Notifications(None, invoker)
+    await bell.request_sweep("gpu")
+    await bell.request_archive("gpu")
     assert rings(invoker) == [
         ("gpu", {"pool": "gpu", "sweep": True}, 0.0),
         ("gpu", {"pool": "gpu", "archive": True}, 0.0),
@@ -125,25 +125,25 @@ async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
 
 async def test_a_timer_rings_the_alarm_when_it_is_due_and_at_once_if_it_was() -> None:
     invoker = MemoryInvoker()
-    bell = Doorbell(None, invoker, alarm="reconciler")
-    await bell.wake(2.5)
-    await bell.wake(-1.0)
+    bell = Notifications(None, invoker, alarm="reconciler")
+    await bell.schedule_wakeup(2.5)
+    await bell.schedule_wakeup(-1.0)
     assert rings(invoker) == [("reconciler", {}, 2.5), ("reconciler", {}, 0.0)]
     silent = MemoryInvoker()
-    await Doorbell(None, silent).wake(2.5)
+    await Notifications(None, silent).schedule_wakeup(2.5)
     assert silent.rings == [], "the host's own schedule sees to it"
 
 
 async def test_the_caller_is_answered_before_anybody_is_told_unless_the_host_stops_then() -> None:
     bus = SlowBus()
-    bell = Doorbell(bus, None)
-    await asyncio.wait_for(bell.ring(waiting(1)), 1.0)
+    bell = Notifications(bus, None)
+    await asyncio.wait_for(bell.notify(waiting(1)), 1.0)
     assert await bus.pull("shared", 10, 0) == []
     bus.gate.set()
     await bell.close()
     assert len(await bus.pull("shared", 10, 0)) == 1
     slow = SlowBus()
-    telling = asyncio.ensure_future(Doorbell(slow, None, background=False).ring(waiting(1)))
+    telling = asyncio.ensure_future(Notifications(slow, None, background=False).notify(waiting(1)))
     await asyncio.sleep(0.01)
     assert not telling.done()
     slow.gate.set()
@@ -156,7 +156,7 @@ async def test_what_was_told_is_counted() -> None:
 
     kinds = [("notification", "sent"), ("notification", "given up"), ("ring", "sent")]
     before = [count(*kind) for kind in kinds]
-    await Doorbell(MemoryNotifier(), MemoryInvoker(), background=False).ring(waiting(1))
+    await Notifications(MemoryNotifier(), MemoryInvoker(), background=False).notify(waiting(1))
     assert [count(*kind) for kind in kinds] == [before[0] + 1, before[1], before[2] + 1]
-    await Doorbell(NoBus(), None, background=False).ring(waiting(1))
+    await Notifications(NoBus(), None, background=False).notify(waiting(1))
     assert [count(*kind) for kind in kinds] == [before[0] + 1, before[1] + 1, before[2] + 1]

@@ -378,8 +378,8 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.ledger.bury(dead)
-    assert not await engine.ledger.bury(dead), "it is buried once"
+    assert await engine.ledger.give_up(dead)
+    assert not await engine.ledger.give_up(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
     assert error["code"] == "delivery_limit"
     assert "given to 1 workers and none came back" in error["message"]
@@ -392,7 +392,7 @@ async def test_a_poisoned_frame_fails_its_items(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     for dead in await engine.log.undeliverable(1, 10):
-        assert await engine.ledger.bury(dead)
+        assert await engine.ledger.give_up(dead)
     assert engine.status(id) == "FAILED"
 
 
@@ -435,12 +435,12 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
     async def lost(parts, claimant=None):
         return CommitResult(frozenset(), [], [], [])
 
-    commit, append = engine.log.commit, engine.ledger._commits.append
-    engine.log.commit, engine.ledger._commits.append = lost, busy
+    commit, append = engine.log.commit, engine.ledger._commits.commit_fact
+    engine.log.commit, engine.ledger._commits.commit_fact = lost, busy
     answer = await engine.report(done(first, {"n": 5}))
     assert answer.results[0].status == "accepted", "what is in the inbox is kept"
-    engine.log.commit, engine.ledger._commits.append = commit, append
-    assert await engine.ledger.advance(id)
+    engine.log.commit, engine.ledger._commits.commit_fact = commit, append
+    assert await engine.ledger.take_in_inbox(id)
     assert engine.types(id)[-2:] == ["call.done", "command.issued"]
 
 

@@ -18,8 +18,8 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreAway, Unavailable
 from noetl_serverless.limits import INLINE_BYTES, MIB, PAYLOADS_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator import payloads as module
-from noetl_serverless.orchestrator.children import LONGEST_WAIT
-from noetl_serverless.orchestrator.start import begins_with
+from noetl_serverless.orchestrator.children import MAX_WAIT_MS
+from noetl_serverless.orchestrator.start import initial_values
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.records import CommitResult, ReportedFact
 from noetl_serverless.results.offload import externalise
@@ -201,7 +201,7 @@ async def test_a_store_that_is_away_is_no_failure(engine: Engine, store: Store, 
 
 
 async def test_a_store_that_hangs_is_away(engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "READ_TIMEOUT_SECONDS", 0.0)
     id = await engine.start()
     (call,) = await engine.claim()
 
@@ -264,9 +264,9 @@ async def test_what_waits_in_the_inbox_is_opened_by_whoever_comes_next(engine: E
     store.fault = OSError("away")
     other = engine.another()
     with pytest.raises(Unavailable):
-        await other.advance(id)
+        await other.take_in_inbox(id)
     store.fault = None
-    assert await other.advance(id)
+    assert await other.take_in_inbox(id)
     (child,) = await engine.log.running_children(id)
     assert (await state(engine, child)).workload["rows"] == BIG["rows"]
 
@@ -278,7 +278,7 @@ async def test_a_payload_that_is_gone_when_the_inbox_is_taken_in_is_an_error_of_
     (call,) = await engine.claim()
     await in_the_inbox(engine, parked(call, await reference(store, id, BIG)))
     store.kept.clear()
-    assert await engine.another().advance(id)
+    assert await engine.another().take_in_inbox(id)
     assert (await state(engine, id)).error["code"] == "child.invalid"
 
 
@@ -304,7 +304,7 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
         store.reads.clear()
     engine.log.commit = weigh
     if inbox:
-        assert await engine.another().advance(id)
+        assert await engine.another().take_in_inbox(id)
     else:
         await engine.report(*outcomes)
     assert len(await engine.log.running_children(id)) == len(outcomes) == 8
@@ -336,7 +336,7 @@ async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
 
     engine.log.commit = count
     late = Event(e.TIMER_FIRED, int(engine.seconds * 1000), step="each", generation=1, payload={"timer": "none"})
-    assert await engine.another()._commits.append(id, late)
+    assert await engine.another()._commits.commit_fact(id, late)
     assert sum(taken) == 8
     assert max(taken) == {2500: 3, 10**6: 3, 1: 1}[bytes]
     log = [event for event in await engine.log.events(id) if event.type in (e.FRAME_COMMITTED, e.TIMER_FIRED)]
@@ -348,7 +348,7 @@ async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
 def test_a_release_that_knows_no_references_does_not_open_the_child() -> None:
     plan = load_plan("apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t}\nworkflow:\n" + CHILD)
     with pytest.raises(InvalidRequest):
-        begins_with(plan, UNOPENABLE)
+        initial_values(plan, UNOPENABLE)
 
 
 async def test_either_inline_or_by_reference(engine: Engine, store: Store) -> None:
@@ -380,13 +380,13 @@ async def test_what_cannot_be_read_for_long_is_not_waited_for_any_more(engine: E
     (call,) = await engine.claim()
     await in_the_inbox(engine, parked(call, await reference(store, id, BIG)))
     store.fault = PermissionError("this key is not for you")
-    engine.seconds += LONGEST_WAIT / 1000
+    engine.seconds += MAX_WAIT_MS / 1000
     with pytest.raises(ResultStoreAway):
-        await engine.another().advance(id)
+        await engine.another().take_in_inbox(id)
     assert (await state(engine, id)).status == "running"
     engine.seconds += 1
     with suppress(Unavailable):
-        await engine.another().advance(id)
+        await engine.another().take_in_inbox(id)
     ended = await state(engine, id)
     assert (ended.status, (ended.error or {}).get("code")) == ("failed", "child.invalid")
     assert "does not answer" in ended.error["message"]
@@ -430,7 +430,7 @@ async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, s
 async def test_a_store_that_hangs_is_waited_for_once(
     engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "READ_TIMEOUT_SECONDS", 0.0)
     ids = [await engine.start() for _ in range(3)]
     outcomes = [
         parked(call, await reference(store, call.execution_id, {**BIG, "n": n}))
@@ -462,7 +462,7 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
 async def test_without_a_result_store_nothing_is_by_reference() -> None:
     ref = {"key": "7/call/0", "meta": {"sha256": "0" * 64, "bytes": 3}}
     with pytest.raises(InvalidRequest, match="there is no result store here"):
-        await module.Payloads(None).value(ref)
+        await module.Payloads(None).load_value(ref)
 
 
 async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,5 +473,5 @@ async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pyt
         refs[name] = {"key": stored.key, "meta": {"sha256": stored.sha256, "bytes": stored.bytes}}
     payloads = module.Payloads(lambda: store)  # type: ignore[arg-type, return-value]
     for name in ("a", "b", "a", "c", "a"):
-        assert await payloads.value(refs[name]) == "123"
+        assert await payloads.load_value(refs[name]) == "123"
     assert store.reads == ["7/a", "7/b", "7/c"], "of two that there is room for, the one used last goes last"

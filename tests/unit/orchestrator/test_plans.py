@@ -8,7 +8,7 @@ import pytest
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator import plans
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.plans import Plans
 
 from .conftest import Catalog
 
@@ -35,7 +35,7 @@ def filled(count: int) -> Counting:
 async def test_a_playbook_is_read_once() -> None:
     catalog = filled(1)
     entry = catalog.found["t/0"]
-    known = Playbooks(catalog)
+    known = Plans(catalog)
     plan = await known.plan(entry.hash)
     assert (plan.entry, plan.hash) == ("s0", entry.hash)
     assert await known.plan(entry.hash) is plan
@@ -44,9 +44,9 @@ async def test_a_playbook_is_read_once() -> None:
 
 
 async def test_so_many_are_kept_and_the_first_goes(monkeypatch: Any) -> None:
-    monkeypatch.setattr(plans, "MOST", 2)
+    monkeypatch.setattr(plans, "MAX_PLANS", 2)
     catalog = filled(3)
-    known = Playbooks(catalog)
+    known = Plans(catalog)
     hashes = [entry.hash for entry in catalog.found.values()]
     for hash in (*hashes[:2], *hashes[:2], hashes[2], hashes[1], hashes[0]):
         await known.plan(hash)
@@ -55,7 +55,7 @@ async def test_so_many_are_kept_and_the_first_goes(monkeypatch: Any) -> None:
 
 async def test_an_entry_is_found_by_its_path_and_version_or_by_its_number() -> None:
     catalog = filled(2)
-    known = Playbooks(catalog)
+    known = Plans(catalog)
     assert await known.entry("t/1", None) is catalog.found["t/1"]
     assert await known.entry("t/1", 1) is catalog.found["t/1"]
     assert await known.entry(None, None, "1") is catalog.found["t/0"]
@@ -67,5 +67,5 @@ async def test_an_entry_is_found_by_its_path_and_version_or_by_its_number() -> N
 async def test_a_step_goes_to_the_pool_of_its_kind() -> None:
     catalog = filled(1)
     hash = catalog.found["t/0"].hash
-    assert (await Playbooks(catalog).plan(hash)).pool("s0") == "shared"
-    assert (await Playbooks(catalog, {"noop": "gpu"}).plan(hash)).pool("s0") == "gpu"
+    assert (await Plans(catalog).plan(hash)).pool("s0") == "shared"
+    assert (await Plans(catalog, {"noop": "gpu"}).plan(hash)).pool("s0") == "gpu"

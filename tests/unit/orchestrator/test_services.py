@@ -10,9 +10,9 @@ import pytest
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator import claims
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
 from noetl_serverless.testing.host import MemoryInvoker
 
@@ -112,9 +112,9 @@ async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_rung_for(engi
     await engine.start()
     (command,) = await engine.claim()
     engine.bell.told.clear()
-    await engine.ledger.give_back("w-2", [command])
+    await engine.ledger.return_commands("w-2", [command])
     assert (await engine.claim(), engine.bell.told) == ([], []), "it is not that worker's"
-    await engine.ledger.give_back("w-1", [command])
+    await engine.ledger.return_commands("w-1", [command])
     assert engine.bell.told == [("shared", "ring"), ("shared", "only#1")]
     (again,) = await engine.claim()
     assert again.command_id == "only#1"
@@ -167,7 +167,7 @@ async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine)
 
 
 async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "MOST_OPENINGS", 1)
+    monkeypatch.setattr(claims, "MAX_OPENED_LOOPS", 1)
     engine.catalog.add("t/t", LOOP.replace("max_in_flight: 2", "max_in_flight: 1"))
     asked: list[str] = []
     opening, claim = engine.log.loop_opened, engine.log.claim
@@ -206,7 +206,7 @@ async def test_a_timer_fires_once(engine: Engine) -> None:
     await engine.report(outcome(command, status="deferred", delay=5.0))
     (timer,) = (await engine.ledger.state(id)).timers
     engine.seconds += 5
-    assert await engine.ledger.fire(id, timer, "only", 1) is True
+    assert await engine.ledger.fire_timer(id, timer, "only", 1) is True
     (fired,) = [event for event in await engine.log.events(id) if event.type == e.TIMER_FIRED]
     assert (fired.at, fired.step, fired.generation, fired.payload) == (
         int(engine.seconds * 1000),
@@ -214,18 +214,18 @@ async def test_a_timer_fires_once(engine: Engine) -> None:
         1,
         {"timer": timer},
     )
-    assert await engine.ledger.fire(id, timer, "only", 1) is False
+    assert await engine.ledger.fire_timer(id, timer, "only", 1) is False
     (again,) = await engine.claim()
     assert (again.command_id, again.attempt) == ("only#1@2", 2)
     with pytest.raises(NotFound):
-        await engine.ledger.fire("404", timer, "only", 1)
+        await engine.ledger.fire_timer("404", timer, "only", 1)
 
 
 async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) -> None:
     invoker = MemoryInvoker()
-    doorbell = Doorbell(None, invoker, background=False, alarm="reconciler")
+    doorbell = Notifications(None, invoker, background=False, alarm="reconciler")
     clock = lambda: int(engine.seconds * 1000)  # noqa: E731
-    engine.ledger = Ledger(engine.log, Playbooks(engine.catalog), doorbell, clock=clock)
+    engine.ledger = Orchestrator(engine.log, Plans(engine.catalog), doorbell, clock=clock)
     engine.catalog.add("t/t", ONLY)
     for _ in range(2):
         await engine.start()
@@ -238,9 +238,9 @@ async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) 
 async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    plan = await engine.ledger.plan(id)
+    plan = await engine.ledger.plan_of(id)
     assert plan is not None and (plan.path, plan.pool("only")) == ("t/t", "shared")
-    assert await engine.ledger.plan("404") is None
+    assert await engine.ledger.plan_of("404") is None
 
 
 async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
@@ -249,8 +249,8 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.ledger.bury(dead) is True
-    assert await engine.ledger.bury(dead) is False
+    assert await engine.ledger.give_up(dead) is True
+    assert await engine.ledger.give_up(dead) is False
     (fact,) = [event for event in await engine.log.events(id) if event.type == e.CALL_ERROR]
     assert fact.payload["meta"]["deliveries"] == 1
     assert fact.payload["error"] == {
@@ -265,6 +265,6 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
 async def test_taking_in_an_empty_inbox_is_not_going_on(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert await engine.ledger.advance(id) is False
+    assert await engine.ledger.take_in_inbox(id) is False
     with pytest.raises(NotFound):
-        await engine.ledger.advance("404")
+        await engine.ledger.take_in_inbox("404")

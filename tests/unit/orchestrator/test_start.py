@@ -11,7 +11,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.limits import INLINE_BYTES, WORKLOAD_BYTES
-from noetl_serverless.orchestrator.start import begins_with, open_child, open_root, replay_of
+from noetl_serverless.orchestrator.start import initial_values, new_child, new_root, repeated_start
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import IdempotentStart
@@ -33,7 +33,7 @@ def opened(head: str = "") -> tuple[MemoryCatalogEntry, Plan]:
 def test_the_first_fact_and_the_row_say_what_was_started() -> None:
     entry, plan = opened("workload: {x: 1, y: {z: 1, w: 1}}\n")
     alice = {"kind": "user", "name": "alice"}
-    opening = open_root(entry, plan, {"y": {"z": 2}, "ctx": {"seen": True}}, AT, None, alice)
+    opening = new_root(entry, plan, {"y": {"z": 2}, "ctx": {"seen": True}}, AT, None, alice)
     workload = {"x": 1, "y": {"z": 2, "w": 1}}
     assert (opening.fact.type, opening.fact.at) == (e.STARTED, AT)
     assert opening.fact.payload == {
@@ -60,7 +60,7 @@ def test_the_first_fact_and_the_row_say_what_was_started() -> None:
         "idempotency_key": None,
         "request_hash": None,
     }
-    case = opening.case
+    case = opening.execution
     assert (case.catalog_id, case.path, case.version, case.plan_hash) == ("1", "t/t", 1, plan.hash)
     assert (case.head, case.snapshot, case.depth, case.parent, case.principal) == (0, 0, 0, None, alice)
     assert case.state.workload == workload
@@ -68,16 +68,16 @@ def test_the_first_fact_and_the_row_say_what_was_started() -> None:
 
 def test_without_a_word_on_them_there_is_no_ctx_no_budget_and_nobody() -> None:
     entry, plan = opened()
-    payload = open_root(entry, plan, {}, AT, None).fact.payload
+    payload = new_root(entry, plan, {}, AT, None).fact.payload
     assert payload.keys() == {"path", "version", "plan", "entry", "depth", "workload"}
     entry, plan = opened("executor: {spec: {budget: {max_invocations: 3}}}\n")
-    assert open_root(entry, plan, {}, AT, None).fact.payload["budget"]["max_invocations"] == 3
+    assert new_root(entry, plan, {}, AT, None).fact.payload["budget"]["max_invocations"] == 3
 
 
 def test_each_start_has_an_id_of_its_own_that_sorts_by_time() -> None:
     entry, plan = opened()
-    first, second = (open_root(entry, plan, {}, AT, None).case.execution_id for _ in range(2))
-    later = open_root(entry, plan, {}, AT + 1000, None).case.execution_id
+    first, second = (new_root(entry, plan, {}, AT, None).execution.execution_id for _ in range(2))
+    later = new_root(entry, plan, {}, AT + 1000, None).execution.execution_id
     assert first != second
     assert int(later) > max(int(first), int(second))
 
@@ -89,28 +89,28 @@ def text_for(size: int) -> str:
 
 def test_a_workload_of_the_inline_limit_stands_in_the_log_and_a_larger_one_with_its_size() -> None:
     entry, plan = opened()
-    payload = open_root(entry, plan, {"x": text_for(INLINE_BYTES)}, AT, None).fact.payload
+    payload = new_root(entry, plan, {"x": text_for(INLINE_BYTES)}, AT, None).fact.payload
     assert "workload" in payload and "workload_bytes" not in payload
-    opening = open_root(entry, plan, {"x": text_for(INLINE_BYTES + 1)}, AT, None)
+    opening = new_root(entry, plan, {"x": text_for(INLINE_BYTES + 1)}, AT, None)
     assert opening.fact.payload["workload_bytes"] == INLINE_BYTES + 1
     assert "workload" not in opening.fact.payload
-    assert opening.row["workload"] == opening.case.state.workload
+    assert opening.row["workload"] == opening.execution.state.workload
 
 
 def test_what_is_larger_than_its_limit_is_refused() -> None:
     _, plan = opened()
-    assert begins_with(plan, {"x": text_for(WORKLOAD_BYTES)})[2] == WORKLOAD_BYTES
+    assert initial_values(plan, {"x": text_for(WORKLOAD_BYTES)})[2] == WORKLOAD_BYTES
     with pytest.raises(InvalidRequest, match=f"has {WORKLOAD_BYTES + 1} bytes"):
-        begins_with(plan, {"x": text_for(WORKLOAD_BYTES + 1)})
-    assert begins_with(plan, {"ctx": {"x": text_for(INLINE_BYTES)}})[0] == {}
+        initial_values(plan, {"x": text_for(WORKLOAD_BYTES + 1)})
+    assert initial_values(plan, {"ctx": {"x": text_for(INLINE_BYTES)}})[0] == {}
     with pytest.raises(InvalidRequest, match=f"payload.ctx has {INLINE_BYTES + 1} bytes"):
-        begins_with(plan, {"ctx": {"x": text_for(INLINE_BYTES + 1)}})
+        initial_values(plan, {"ctx": {"x": text_for(INLINE_BYTES + 1)}})
 
 
 def test_what_is_given_is_left_as_it_was() -> None:
     _, plan = opened("workload: {x: {y: 1}}\n")
     given = {"x": {"z": 2}, "ctx": {"n": 1}}
-    assert begins_with(plan, given)[:2] == ({"x": {"y": 1, "z": 2}}, {"n": 1})
+    assert initial_values(plan, given)[:2] == ({"x": {"y": 1, "z": 2}}, {"n": 1})
     assert given == {"x": {"z": 2}, "ctx": {"n": 1}}
     assert plan.workload == {"x": {"y": 1}}
 
@@ -118,14 +118,14 @@ def test_what_is_given_is_left_as_it_was() -> None:
 def test_a_payload_that_cannot_be_stored_is_refused_with_its_place() -> None:
     entry, plan = opened()
     with pytest.raises(InvalidRequest, match=r"cannot be stored: a\[1\]") as caught:
-        open_root(entry, plan, {"a": [1, 2**64]}, AT, None)
+        new_root(entry, plan, {"a": [1, 2**64]}, AT, None)
     (fault,) = caught.value.faults
     assert (fault.pointer, fault.code) == ("/payload/a/1", "value.invalid")
 
 
 def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
     entry, plan = opened("workload: {x: 1}\n")
-    parent = open_root(entry, plan, {}, AT, None, {"kind": "user", "name": "alice"}).case
+    parent = new_root(entry, plan, {}, AT, None, {"kind": "user", "name": "alice"}).execution
     order = {
         "execution_id": "77",
         "catalog_id": "9",
@@ -135,7 +135,7 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
         "resumes": True,
         "return_step": "only",
     }
-    opening = open_child(parent, Event(e.CHILD_STARTED, AT + 5, 7, 6, "call", 2, "call#2", order), plan, {"x": 2})
+    opening = new_child(parent, Event(e.CHILD_STARTED, AT + 5, 7, 6, "call", 2, "call#2", order), plan, {"x": 2})
     link = {
         "execution_id": parent.execution_id,
         "command_id": "call#2",
@@ -158,9 +158,9 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
     }
     payload = opening.fact.payload
     assert (payload["parent"], payload["depth"], payload["principal"]) == (link, 3, parent.principal)
-    assert (opening.case.execution_id, opening.case.parent, opening.case.depth) == ("77", link, 3)
+    assert (opening.execution.execution_id, opening.execution.parent, opening.execution.depth) == ("77", link, 3)
     bare = {name: value for name, value in order.items() if name not in ("payload", "return_step")}
-    opening = open_child(parent, Event(e.CHILD_STARTED, AT, 7, 6, "call", 2, "call#2", bare), plan, {})
+    opening = new_child(parent, Event(e.CHILD_STARTED, AT, 7, 6, "call", 2, "call#2", bare), plan, {})
     assert (opening.row["workload"], opening.row["parent"]["return_step"]) == ({"x": 1}, None)
 
 
@@ -176,15 +176,15 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
 )
 def test_a_key_is_for_one_request(path: str, version: int | None, payload: dict[str, Any], same: bool) -> None:
     entry, plan = opened()
-    opening = open_root(entry, plan, {"x": 1, "y": 2}, AT, "k")
+    opening = new_root(entry, plan, {"x": 1, "y": 2}, AT, "k")
     assert opening.row["idempotency_key"] == "k"
     known = IdempotentStart("5", 1, opening.row["request_hash"], None)
     if same:
-        started = replay_of(known, path, version, payload)
+        started = repeated_start(known, path, version, payload)
         assert (started.execution_id, started.commands, started.replayed) == ("5", 0, True)
     else:
         with pytest.raises(Conflict, match="execution 5"):
-            replay_of(known, path, version, payload)
+            repeated_start(known, path, version, payload)
 
 
 async def test_a_start_says_how_many_commands_are_out(engine: Engine) -> None:

@@ -10,8 +10,8 @@ from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
-from noetl_serverless.orchestrator.start import open_root
-from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY, Turn, ending
+from noetl_serverless.orchestrator.start import new_root
+from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY_EVENTS, Transition, child_end
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import LoadedExecution
@@ -24,14 +24,14 @@ CALL = "- {step: a, tool: {kind: playbook, path: t/child}}\n"
 CHILD = {"path": "t/child", "version": 1, "payload": {}, "return_step": None, "catalog_id": "1", "plan_hash": "h"}
 
 
-def begun(workflow: str = AGAIN) -> tuple[Turn, Plan, dict[str, Any]]:
+def begun(workflow: str = AGAIN) -> tuple[Transition, Plan, dict[str, Any]]:
     catalog = Catalog()
     catalog.add("t/t", workflow)
     entry = catalog.found["t/t"]
     plan = load_plan(entry.content)
-    opening = open_root(entry, plan, {"ctx": {"n": 1}}, AT, None)
-    turn = Turn(opening.case, plan)
-    turn.take(opening.fact)
+    opening = new_root(entry, plan, {"ctx": {"n": 1}}, AT, None)
+    turn = Transition(opening.execution, plan)
+    turn.apply(opening.fact)
     return turn, plan, opening.row
 
 
@@ -41,7 +41,7 @@ def done(generation: int, more: bool = True, at: int = AT + 5) -> Event:
 
 def test_the_beginning_is_written_with_its_state_and_expects_nobody_before() -> None:
     turn, plan, row = begun()
-    part = turn.part(row)
+    part = turn.to_commit(row)
     assert (part.expected_head, part.new_row, part.writes_snapshot) == (None, row, True)
     assert (part.execution.head, part.execution.snapshot, part.execution.state.seq) == (2, 2, 2)
     assert [(event.seq, event.cause) for event in part.events] == [(1, None), (2, 1)]
@@ -51,31 +51,31 @@ def test_the_beginning_is_written_with_its_state_and_expects_nobody_before() -> 
 
 def test_the_state_is_written_every_so_often_and_expects_what_it_was_loaded_as() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).execution
+    case = turn.to_commit(row).execution
     written = []
-    for generation in range(1, SNAPSHOT_EVERY + 2):
-        turn = Turn(case, plan, "w-1")
-        turn.take(done(generation), (f"a#{generation}", generation))
-        part = turn.part()
+    for generation in range(1, SNAPSHOT_EVERY_EVENTS + 2):
+        turn = Transition(case, plan, "w-1")
+        turn.apply(done(generation), (f"a#{generation}", generation))
+        part = turn.to_commit()
         assert (part.expected_head, part.worker, part.closes) == (case.head, "w-1", [(f"a#{generation}", generation)])
         assert part.execution.state.seq == part.execution.head == case.head + 2
         if part.writes_snapshot:
             written.append(part.execution.head)
         case = part.execution
-    assert written == [2 + SNAPSHOT_EVERY, 2 + 2 * SNAPSHOT_EVERY]
+    assert written == [2 + SNAPSHOT_EVERY_EVENTS, 2 + 2 * SNAPSHOT_EVERY_EVENTS]
 
 
 def test_the_end_is_written_with_its_state_and_says_when() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).execution
-    turn = Turn(case, plan)
-    turn.take(done(1, more=False), ("a#1", 1), taken=9)
-    part = turn.part()
+    case = turn.to_commit(row).execution
+    turn = Transition(case, plan)
+    turn.apply(done(1, more=False), ("a#1", 1), taken=9)
+    part = turn.to_commit()
     assert (part.writes_snapshot, part.ended_at_ms, part.consumed) == (True, AT + 5, [9])
     assert part.execution.state.status == "completed"
-    late = Turn(part.execution, plan)
-    late.take(done(1, more=False, at=AT + 99))
-    part = late.part()
+    late = Transition(part.execution, plan)
+    late.apply(done(1, more=False, at=AT + 99))
+    part = late.to_commit()
     assert (part.ended_at_ms, part.inbox_facts, part.events[0].payload[e.IGNORED]) == (
         None,
         [],
@@ -85,10 +85,10 @@ def test_the_end_is_written_with_its_state_and_says_when() -> None:
 
 def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
     turn, plan, row = begun()
-    turn = Turn(turn.part(row).execution, plan)
+    turn = Transition(turn.to_commit(row).execution, plan)
     fact = done(7)
     fact.payload["set"] = {"x": 1}
-    turn.take(fact)
+    turn.apply(fact)
     (event,) = turn.events
     assert event.payload == {"data": {"more": True}, e.IGNORED: "the command is not out"}
     assert turn.state.ctx == {"n": 1}
@@ -96,13 +96,13 @@ def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
 
 def test_what_follows_is_known_by_its_command_but_not_from_the_inbox() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).execution
-    turn = Turn(case, plan)
-    turn.take(done(1))
+    case = turn.to_commit(row).execution
+    turn = Transition(case, plan)
+    turn.apply(done(1))
     assert turn.issued.keys() == {"a#2"}
     assert turn.issued["a#2"]["kind"] == "step"
-    turn = Turn(case, plan)
-    turn.take(done(1), taken=3)
+    turn = Transition(case, plan)
+    turn.apply(done(1), taken=3)
     assert turn.issued == {}
 
 
@@ -117,10 +117,10 @@ def with_parent(case: LoadedExecution, **link: Any) -> LoadedExecution:
 
 def test_its_parent_is_told_of_the_end_once() -> None:
     turn, plan, row = begun()
-    case = with_parent(turn.part(row).execution)
-    turn = Turn(case, plan)
-    turn.take(done(1, more=False))
-    assert turn.part().inbox_facts == [
+    case = with_parent(turn.to_commit(row).execution)
+    turn = Transition(case, plan)
+    turn.apply(done(1, more=False))
+    assert turn.to_commit().inbox_facts == [
         {
             "id": "5",
             "type": e.CHILD_ENDED,
@@ -139,23 +139,23 @@ def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> 
 - {step: b, tool: {kind: playbook, path: t/child}}
 """
     turn, plan, row = begun(both)
-    turn.take(Event(e.CALL_DONE, AT, 0, None, "split", 1, "split#1", {}))
+    turn.apply(Event(e.CALL_DONE, AT, 0, None, "split", 1, "split#1", {}))
     for step in ("a", "b"):
-        turn.take(Event(e.CALL_PARKED, AT + 1, 0, None, step, 1, f"{step}#1", {"child": CHILD}))
+        turn.apply(Event(e.CALL_PARKED, AT + 1, 0, None, step, 1, f"{step}#1", {"child": CHILD}))
     first, second = turn.state.children
-    assert [event.payload["execution_id"] for event in turn.children] == [first, second]
-    assert turn.part(row).inbox_facts == []
-    case = turn.part(row).execution
+    assert [event.payload["execution_id"] for event in turn.started_children] == [first, second]
+    assert turn.to_commit(row).inbox_facts == []
+    case = turn.to_commit(row).execution
     failed = {"execution_id": first, "resumes": False, "status": "error", "error": {"code": "x", "message": "y"}}
-    turn = Turn(case, plan)
-    turn.take(Event(e.CHILD_ENDED, AT + 2, 0, None, "a", 1, None, failed))
+    turn = Transition(case, plan)
+    turn.apply(Event(e.CHILD_ENDED, AT + 2, 0, None, "a", 1, None, failed))
     assert turn.state.status == "failed"
     reason = f"the parent execution {case.execution_id} has ended"
-    assert turn.appends == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": {"reason": reason}}]
+    assert turn.inbox_facts == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": {"reason": reason}}]
     for cascade, ended in ((True, [first, second]), (False, [])):
-        turn = Turn(case, None)
-        turn.take(Event(e.CANCELLED, AT + 3, payload={"reason": "enough", "cascade": cascade}))
-        assert [fact["id"] for fact in turn.appends] == ended
+        turn = Transition(case, None)
+        turn.apply(Event(e.CANCELLED, AT + 3, payload={"reason": "enough", "cascade": cascade}))
+        assert [fact["id"] for fact in turn.inbox_facts] == ended
 
 
 class Mistake(Exception):
@@ -172,10 +172,10 @@ def mistaken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None) -> None:
     turn, plan, row = begun()
-    turn = Turn(with_parent(turn.part(row).execution), plan)
-    turn.take(done(1), ("a#1", 1))
-    turn.take(done(2), taken=4)
-    part = turn.part()
+    turn = Transition(with_parent(turn.to_commit(row).execution), plan)
+    turn.apply(done(1), ("a#1", 1))
+    turn.apply(done(2), taken=4)
+    part = turn.to_commit()
     (failed,) = part.events
     error = failed.payload["error"]
     assert (failed.type, failed.at, failed.seq, failed.cause) == (e.FAILED, AT + 5, 3, None)
@@ -206,19 +206,19 @@ def test_what_an_error_shows_can_always_be_stored(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(decide.DECIDE, e.CALL_DONE, broken)
     turn, plan, row = begun()
-    turn = Turn(turn.part(row).execution, plan)
-    turn.take(done(1))
+    turn = Transition(turn.to_commit(row).execution, plan)
+    turn.apply(done(1))
     assert turn.events[-1].payload["error"]["message"].endswith("Mistake: half ? and nothing ?")
 
 
 def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> None:
     turn, plan, row = begun()
-    case = turn.part(row).execution
-    turn = Turn(case, plan, "w-1")
-    turn.take(done(1), ("a#1", 1))
-    turn.take(done(2), ("a#2", 1), taken=4)
+    case = turn.to_commit(row).execution
+    turn = Transition(case, plan, "w-1")
+    turn.apply(done(1), ("a#1", 1))
+    turn.apply(done(2), ("a#2", 1), taken=4)
     turn.refs.append({"key": "k"})
-    kept = turn.give_up(ValueError("no")).part()
+    kept = turn.quarantined(ValueError("no")).to_commit()
     assert kept.quarantine is not None
     assert [fact["command"] for fact in kept.quarantine["facts"]] == ["a#1", "a#2"]
     assert (kept.refs, kept.worker, kept.closes, kept.consumed) == (
@@ -229,7 +229,7 @@ def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> 
     )
     assert kept.events[-1].payload[e.QUARANTINED]["payload"] == {"data": {"more": True}}
     assert kept.quarantine["error"]["place"] == "", "no line of ours is to blame"
-    bare = turn.give_up(ValueError("no"), keep=False).part()
+    bare = turn.quarantined(ValueError("no"), keep=False).to_commit()
     assert bare.quarantine is not None
     assert (bare.quarantine["facts"], bare.refs) == ([], [])
     assert bare.events[-1].payload[e.QUARANTINED]["payload"] == {}
@@ -258,7 +258,7 @@ OUTCOMES = {
     ],
 )
 def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(last: Any, step: Any, told: Any) -> None:
-    assert ending(ended("completed", outcomes=OUTCOMES, last=last), step, "9") == {"status": "ok", **told}
+    assert child_end(ended("completed", outcomes=OUTCOMES, last=last), step, "9") == {"status": "ok", **told}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(las
     ],
 )
 def test_one_that_does_not_says_why(state: State, step: Any, code: str, message: str) -> None:
-    told = ending(state, step, "9")
+    told = child_end(state, step, "9")
     assert told["status"] == "error"
     error = {name: value for name, value in told["error"].items() if name != "cause"}
     assert error == {"kind": "playbook", "code": code, "message": message, "retryable": False, "execution_id": "9"}

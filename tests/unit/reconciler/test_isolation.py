@@ -13,7 +13,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Problem, ResultStoreAway, Unavailable
-from noetl_serverless.orchestrator.orchestrator import Ledger
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.store.schedules import Fire
@@ -49,7 +49,7 @@ class Fires:
 
 class Pass:
     def __init__(self, engine: Engine, fires: Fires) -> None:
-        self.ledger: Ledger = engine.another()
+        self.ledger: Orchestrator = engine.another()
         self.fires = fires
         self._reconciler = Reconciler(
             engine.log,
@@ -109,7 +109,7 @@ async def behind(engine: Engine, count: int) -> list[str]:
     async def crash(ids: Any) -> None:
         return
 
-    engine.ledger._commits.follow = crash  # type: ignore[method-assign]
+    engine.ledger._commits.process_inboxes = crash  # type: ignore[method-assign]
     for only in await engine.claim():
         await engine.report(outcome(only))
     assert await engine.log.executions_with_inbox(10) == ids

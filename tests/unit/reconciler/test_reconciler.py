@@ -101,7 +101,7 @@ async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
     async def crash(ids: Any) -> None:
         return
 
-    engine.ledger._commits.follow = crash  # type: ignore[method-assign]
+    engine.ledger._commits.process_inboxes = crash  # type: ignore[method-assign]
     await engine.report(outcome(only))
     assert engine.status(id) == "RUNNING"
     assert await reconciler(engine).reconcile() == {"advanced": 1}

@@ -12,9 +12,9 @@ from typing import Any
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.orchestrator.notifications import Doorbell
-from noetl_serverless.orchestrator.orchestrator import Ledger
-from noetl_serverless.orchestrator.plans import Playbooks
+from noetl_serverless.orchestrator.notifications import Notifications
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import Outcome, ReportRequest
 from noetl_serverless.store.catalog import Catalog
 from noetl_serverless.store.connection import Database
@@ -32,7 +32,7 @@ def broken(decider: decide.Decider) -> None:
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
     database = Database(url)
-    ledger = Ledger(PostgresEventStore(database), Playbooks(Catalog(database), {}), Doorbell(None, None))
+    ledger = Orchestrator(PostgresEventStore(database), Plans(Catalog(database), {}), Notifications(None, None))
     sound = decide.DECIDE[e.CALL_DONE]
     for report in reports:
         decide.DECIDE[e.CALL_DONE] = broken if report["how"] == "undecidable" else sound
@@ -42,7 +42,7 @@ async def main(url: str, reports: list[dict[str, Any]]) -> None:
         assert answer.results[0].status == "accepted", answer
         if report["how"] == "twice":
             assert await database.run(AGAIN, id=int(report["execution_id"]), command=report["command_id"])
-            assert await ledger.advance(report["execution_id"])
+            assert await ledger.take_in_inbox(report["execution_id"])
         else:
             assert (await ledger.state(report["execution_id"])).quarantined
     await database.close()

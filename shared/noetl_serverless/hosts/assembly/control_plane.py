@@ -8,9 +8,9 @@ from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...control_plane.app import create_app
 from ...control_plane.watchers import Wakeups
-from ...orchestrator.notifications import Doorbell
-from ...orchestrator.orchestrator import Ledger
-from ...orchestrator.plans import Playbooks
+from ...orchestrator.notifications import Notifications
+from ...orchestrator.orchestrator import Orchestrator
+from ...orchestrator.plans import Plans
 from ...store.catalog import Catalog
 from ...store.connection import Database
 from ...store.event_store import PostgresEventStore
@@ -27,14 +27,14 @@ def control_plane(platform: Platform) -> Service:
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications the reconciler alone finds what waits
     doorbell = (
-        Doorbell(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
+        Notifications(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
         if settings.notify
-        else Doorbell(None, None)
+        else Notifications(None, None)
     )
     wakeups = Wakeups()
     results = cache(platform.results)
-    playbooks = Playbooks(catalog, settings.pools)
-    ledger = Ledger(PostgresEventStore(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
+    playbooks = Plans(catalog, settings.pools)
+    ledger = Orchestrator(PostgresEventStore(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
     return Service(
         create_app(
             settings,
@@ -43,7 +43,7 @@ def control_plane(platform: Platform) -> Service:
             catalog=catalog,
             wakeups=wakeups,
             results=results,
-            ring_archive=lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
+            ring_archive=lambda: doorbell.request_archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (doorbell.close, platform.invoker.close, notifier.close, database.close),
     )

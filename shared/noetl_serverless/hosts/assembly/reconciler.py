@@ -7,9 +7,9 @@ from functools import cache
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
-from ...orchestrator.notifications import Doorbell
-from ...orchestrator.orchestrator import Ledger
-from ...orchestrator.plans import Playbooks
+from ...orchestrator.notifications import Notifications
+from ...orchestrator.orchestrator import Orchestrator
+from ...orchestrator.plans import Plans
 from ...reconciler.outages import BUCKET, KEPT
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Departures
@@ -24,24 +24,24 @@ from ..adapters import ARCHIVE, Platform
 from .service import Close
 
 
-def reconciler(platform: Platform) -> tuple[Reconciler, Doorbell, Database, tuple[Close, ...]]:
+def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...]]:
     """With it, the doorbell it rings, its database, and what to close at the end."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
-    doorbell = Doorbell(
+    doorbell = Notifications(
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
     log = PostgresEventStore(database)
     results = cache(platform.results)
-    ledger = Ledger(log, Playbooks(Catalog(database), settings.pools), doorbell, results=results)
+    ledger = Orchestrator(log, Plans(Catalog(database), settings.pools), doorbell, results=results)
     departures = Departures(
         Archives(database),
         Chores(database),
         results,
-        lambda: doorbell.archive(settings.pools.get(ARCHIVE, "shared")),
+        lambda: doorbell.request_archive(settings.pools.get(ARCHIVE, "shared")),
         archive_after_days=settings.archive_after_days,
         retention_days=settings.retention_days,
         result_ttl_days=settings.result_ttl_days,
