@@ -24,7 +24,7 @@ from tests.integration.control_plane.conftest import (
     results_url,
     started,
     user,
-    wakeups,
+    watchers,
     worker,
 )
 from tests.integration.tools.conftest import credentials, pool, run
@@ -56,7 +56,7 @@ __all__ = [
     "user",
     "values",
     "viewer",
-    "wakeups",
+    "watchers",
     "worker",
 ]
 

@@ -92,9 +92,9 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
 
     async def make() -> Starlette:
         catalog = Catalog(database)
-        ledger = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
+        orchestrator = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
         given = replace(SETTINGS, result_url=results.as_uri())
-        return create_app(given, database=database, ledger=ledger, catalog=catalog)
+        return create_app(given, database=database, orchestrator=orchestrator, catalog=catalog)
 
     api = Api(serve(make, database.close).url)
     registered = api.post("/api/catalog/register", {"content": PLAYBOOK})

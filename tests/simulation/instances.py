@@ -59,8 +59,8 @@ class Hand:
 def boot_plane(world: World, index: int) -> Plane:
     process = world.process("plane", index)
     log = Statements(world.log, world, process)
-    ledger = _ledger(world, process, log)
-    return Plane(process, log, ledger, Server(ledger, log, process, world))
+    orchestrator = _orchestrator(world, process, log)
+    return Plane(process, log, orchestrator, Server(orchestrator, log, process, world))
 
 
 def boot_keeper(world: World, index: int) -> Keeper:
@@ -69,9 +69,9 @@ def boot_keeper(world: World, index: int) -> Keeper:
     schedules: Any = SchedulesLink(world.schedules, world, process)
     reconciler = Reconciler(
         log,
-        _ledger(world, process, log),
+        _orchestrator(world, process, log),
         schedules,
-        _doorbell(world),
+        _notifications(world),
         max_deliveries=world.settings.max_deliveries,
         now=lambda: datetime.fromtimestamp(process.wall(), UTC),
     )
@@ -97,16 +97,16 @@ def boot_hand(world: World, index: int) -> Hand:
     return Hand(process, worker, bell)
 
 
-def _ledger(world: World, process: Process, log: EventStore) -> Orchestrator:
+def _orchestrator(world: World, process: Process, log: EventStore) -> Orchestrator:
     playbooks = Plans(world.catalog)
     results: Any = ResultsLink(world, world.kept)
-    ledger = Orchestrator(
-        log, playbooks, _doorbell(world), clock=lambda: int(process.wall() * 1000), results=lambda: results
+    orchestrator = Orchestrator(
+        log, playbooks, _notifications(world), clock=lambda: int(process.wall() * 1000), results=lambda: results
     )
     if world.setting.caches == "off":
-        ledger._commits.cache.put = lambda execution: None  # type: ignore[method-assign]
-        ledger._dispatch._opened_loops = Forgetful()
-    return ledger
+        orchestrator._commits.cache.put = lambda execution: None  # type: ignore[method-assign]
+        orchestrator._dispatch._opened_loops = Forgetful()
+    return orchestrator
 
 
 class Forgetful(OrderedDict[Any, Any]):
@@ -116,5 +116,5 @@ class Forgetful(OrderedDict[Any, Any]):
         return
 
 
-def _doorbell(world: World) -> Notifications:
+def _notifications(world: World) -> Notifications:
     return Notifications(BusLink(world), BellLink(world), alarm=world.alarm)

@@ -76,10 +76,12 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
 
 
 class Server:
-    def __init__(self, ledger: Any, log: EventStore, process: Process, world: World) -> None:
+    def __init__(self, orchestrator: Any, log: EventStore, process: Process, world: World) -> None:
         self._process = process
         self._world = world
-        services: Any = SimpleNamespace(ledger=LedgerLink(ledger, world), executions=History(log), verifier=VERIFIER)
+        services: Any = SimpleNamespace(
+            orchestrator=LedgerLink(orchestrator, world), executions=History(log), verifier=VERIFIER
+        )
         self._apps = {
             name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
         }
@@ -154,20 +156,20 @@ class _Noticed:
 class LedgerLink:
     """The ledger as the routes call it; what it answers to workers is looked at."""
 
-    def __init__(self, ledger: Any, world: World) -> None:
+    def __init__(self, orchestrator: Any, world: World) -> None:
         self._world = world
-        self._ledger = ledger
+        self._orchestrator = orchestrator
         self._answers = 0
-        self.start, self.cancel, self.heartbeat = ledger.start, ledger.cancel, ledger.heartbeat
-        self.for_elder = ledger.for_elder
+        self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
+        self.for_elder = orchestrator.for_elder
 
     async def claim(self, request: Any) -> Any:
-        answer = await self._ledger.claim(request)
+        answer = await self._orchestrator.claim(request)
         await self._compare(answer.commands, ())
         return answer
 
     async def report(self, request: Any) -> Any:
-        answer = await self._ledger.report(request)
+        answer = await self._orchestrator.report(request)
         self._world.log.check_answer(request, answer)
         await self._compare(answer.commands, request.running)
         return answer
@@ -184,7 +186,7 @@ class LedgerLink:
             if row is None or (row.status, row.fence) != ("claimed", command.fence):
                 continue
             lease, case = replace(log._leased(key), lease_until=command.lease_until), log._case(log.executions[key[0]])
-            (again,) = await Claims(log, self._ledger._playbooks).to_commands([lease], {key[0]: case}, running)
+            (again,) = await Claims(log, self._orchestrator._playbooks).to_commands([lease], {key[0]: case}, running)
             if command.ahead is None or command.ahead.head != case.head:
                 command, again = (each.model_copy(update={"ahead": None}) for each in (command, again))
             if encode(command) != encode(again):

@@ -24,8 +24,8 @@ async def test_the_state_is_written_with_the_retry() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(decide.DECIDE, e.CALL_DONE, broken)
         await engine.report(outcome(command, {}))
-    assert await engine.ledger.quarantined_executions(10)
-    await engine.ledger.retry_quarantined(id)
+    assert await engine.orchestrator.quarantined_executions(10)
+    await engine.orchestrator.retry_quarantined(id)
     [retried] = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
     case = (await engine.log.load([id]))[id]
     assert case.snapshot >= retried.seq, "who knows no retry folds an execution that has failed"

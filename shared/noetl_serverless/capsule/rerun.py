@@ -95,7 +95,7 @@ class _Stage:
         self.playbooks = Plans(self.catalog)
         clock = lambda: int(self.now * 1000)  # noqa: E731
         store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
-        self.ledger = Orchestrator(
+        self.orchestrator = Orchestrator(
             self.log, self.playbooks, Notifications(None, None), clock=clock, results=lambda: store
         )
         self.stub = _Stub(self)
@@ -114,7 +114,7 @@ class _Stage:
         # what it was started with: another version's defaults are its own
         given = given_workload(recording.plan.workload, recording.workload)
         payload = {**given, **({"ctx": first["ctx"]} if first.get("ctx") else {})}
-        started = await self.ledger.start(path=recording.path, payload=payload)
+        started = await self.orchestrator.start(path=recording.path, payload=payload)
         id = started.execution_id
         self.answers[id] = Answers(recording)
         while await self._work() or await self._fire():
@@ -141,10 +141,10 @@ class _Stage:
     async def _work(self) -> bool:
         """Run what is pending; False if nothing is."""
         request = ClaimRequest(worker_id=WORKER, limit=BATCH, lease=3600)
-        commands = (await self.ledger.claim(request)).commands
+        commands = (await self.orchestrator.claim(request)).commands
         outcomes = [outcome for command in commands if (outcome := await self._run(command)) is not None]
         for outcome in outcomes:
-            await self.ledger.report(ReportRequest(worker_id=WORKER, outcomes=[outcome]))
+            await self.orchestrator.report(ReportRequest(worker_id=WORKER, outcomes=[outcome]))
         return bool(commands)
 
     async def _run(self, command: ClaimedCommand) -> Outcome | None:
@@ -160,7 +160,7 @@ class _Stage:
             return False
         row = min(timers, key=lambda row: (row["due"], row["command"]))
         self.now = max(self.now, row["due"] / 1000)
-        return await self.ledger.fire_timer(row["id"], row["command"], row["step"], row["generation"])
+        return await self.orchestrator.fire_timer(row["id"], row["command"], row["step"], row["generation"])
 
     def tool(self, kind: str) -> Tool:
         return registry.load(kind) if kind in REAL else self.stub

@@ -43,9 +43,9 @@ def create_app(
     settings: Settings,
     *,
     database: Database,
-    ledger: Orchestrator,
+    orchestrator: Orchestrator,
     catalog: Catalog | None = None,
-    wakeups: Wakeups | None = None,
+    watchers: Wakeups | None = None,
     results: Callable[[], ResultStore] | None = None,
     ring_archive: Callable[[], Awaitable[None]] = _nobody,
     now: Callable[[], datetime] = _now,
@@ -59,7 +59,7 @@ def create_app(
     archives = Archives(database)
     archive = Archive(archives, stored)
     services = Services(
-        ledger=ledger,
+        orchestrator=orchestrator,
         catalog=catalog or Catalog(database),
         credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
         schedules=Schedules(database),
@@ -68,7 +68,7 @@ def create_app(
         archives=archives,
         results=stored,
         verifier=Verifier(settings.token_key),
-        wakeups=wakeups or Wakeups(),
+        watchers=watchers or Wakeups(),
         now=now,
         archive_after_days=settings.archive_after_days,
         ring_archive=ring_archive,

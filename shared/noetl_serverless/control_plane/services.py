@@ -20,7 +20,7 @@ from .watchers import Wakeups
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    ledger: Orchestrator
+    orchestrator: Orchestrator
     catalog: Catalog
     credentials: Credentials
     schedules: Schedules
@@ -30,7 +30,7 @@ class Services:
     # made when a result is first asked for
     results: Callable[[], ResultStore]
     verifier: Verifier
-    wakeups: Wakeups
+    watchers: Wakeups
     now: Callable[[], datetime]
     archive_after_days: float
     # asks a worker to write what waits for the archive

@@ -26,7 +26,7 @@ MAX_OPENED_LOOPS = 64
 
 class Claims:
     def __init__(self, log: EventStore, playbooks: Plans) -> None:
-        self._log = log
+        self._event_store = log
         self._playbooks = playbooks
         self._opened_loops: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
@@ -85,7 +85,7 @@ class Claims:
 
     async def _loop_opened(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
-        opened = lease.loop_opened or self._opened_loops.get(key) or await self._log.loop_opened(*key)
+        opened = lease.loop_opened or self._opened_loops.get(key) or await self._event_store.loop_opened(*key)
         self._opened_loops[key] = opened
         while len(self._opened_loops) > MAX_OPENED_LOOPS:
             self._opened_loops.popitem(last=False)

@@ -39,17 +39,17 @@ class Commits:
         log: EventStore,
         playbooks: Plans,
         payloads: Payloads,
-        doorbell: Notifications,
+        notifications: Notifications,
         clock: Callable[[], int],
         on_commit: Callable[[str, bool], None],
     ) -> None:
         """`clock`: milliseconds since 1970; `on_commit` hears of every execution that went on, and
         whether it has ended."""
         self.cache = ExecutionCache(log)
-        self._log = log
+        self._event_store = log
         self._playbooks = playbooks
         self._payloads = payloads
-        self._doorbell = doorbell
+        self._notifications = notifications
         self._clock = clock
         self._on_commit = on_commit
 
@@ -133,7 +133,7 @@ class Commits:
     async def write(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """In one transaction; then keep what was written, and tell who waits for it."""
         with metrics.commit_seconds.time():
-            result = await self._log.commit(commits, claimant)
+            result = await self._event_store.commit(commits, claimant)
         if claimant is not None and claimant.fair_claim and result.committed:
             result = await self._with_fair_claim(result, claimant)
         await self._after_commit(commits, result)
@@ -143,7 +143,7 @@ class Commits:
         """With one command more, of whoever's turn it is: what the commit issued takes part, and is told to nobody else
         if it is that."""
         try:
-            leases = await self._log.claim(replace(claimant, limit=1), None)
+            leases = await self._event_store.claim(replace(claimant, limit=1), None)
         except Problem as error:
             # the commit is good; it is somebody's turn with the next
             logger.warning("no turn could be given: %s", error)
@@ -163,7 +163,7 @@ class Commits:
     async def return_to_newer(self, worker: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
         """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
         if leases:
-            await self._log.release_leases(worker, [Held.of(lease) for lease in leases])
+            await self._event_store.release_leases(worker, [Held.of(lease) for lease in leases])
 
     async def _after_commit(self, commits: Sequence[ExecutionCommit], result: CommitResult) -> None:
         for commit in commits:
@@ -176,11 +176,11 @@ class Commits:
                     _log_quarantine(commit)
             else:
                 self.cache.evict(id)
-        await self._doorbell.notify(result.pending)
+        await self._notifications.notify(result.pending)
         if timers := [
             due for commit in commits if commit.execution.execution_id in result.committed for due in _timers(commit)
         ]:
-            await self._doorbell.schedule_wakeup((min(timers) - self._clock()) / 1000)
+            await self._notifications.schedule_wakeup((min(timers) - self._clock()) / 1000)
 
     async def commit_fact(
         self,
@@ -223,14 +223,14 @@ class Commits:
                 if execution.state.quarantined:
                     # its log does not tell whether it was dropped
                     break
-                commit = _end_commit(execution, await self._log.read_inbox(execution_id), fact)
+                commit = _end_commit(execution, await self._event_store.read_inbox(execution_id), fact)
                 if commit is None:
                     return False
                 result = await self.write([commit])
             if result.committed:
                 await self.process_inboxes(result.with_new_facts)
                 return True
-        done = await self._log.commit_exclusively(execution_id, lambda locked: _locked_end_commit(locked, fact))
+        done = await self._event_store.commit_exclusively(execution_id, lambda locked: _locked_end_commit(locked, fact))
         if done is None:
             return False
         commit, result = done
@@ -260,7 +260,7 @@ class Commits:
         async with self.cache.exclusive([execution_id]):
             plan = await self._playbooks.plan((await self._fresh(execution_id)).plan_hash)
             try:
-                done = await self._log.commit_exclusively(
+                done = await self._event_store.commit_exclusively(
                     execution_id, lambda locked: retry_transition(locked, plan, at).to_commit()
                 )
             except UnstorableCommit as error:
@@ -280,7 +280,7 @@ class Commits:
             return None if transition is None else transition.to_commit()
 
         async with self.cache.exclusive([execution_id]):
-            done = await self._log.commit_exclusively(execution_id, commit)
+            done = await self._event_store.commit_exclusively(execution_id, commit)
             if done is None:
                 return False
             await self._after_commit([done[0]], done[1])
@@ -294,9 +294,9 @@ class Commits:
         if execution.is_from_newer_release:
             raise Busy(f"execution {execution_id} is left to a newer release: {execution.read_error}")
         if execution.state.ended:
-            await self._log.clear_inbox(execution_id)
+            await self._event_store.clear_inbox(execution_id)
             return None
-        inbox = await self._log.read_inbox(execution_id)
+        inbox = await self._event_store.read_inbox(execution_id)
         if cancelled := next((waiting for _, waiting in inbox.facts if waiting.type == e.CANCELLED), None):
             return _end_transition(execution, inbox, cancelled)
         transition = await self.transition(execution)

@@ -27,7 +27,7 @@ BYTES_PER_CHARACTER = 4
 
 class ExecutionCache:
     def __init__(self, log: EventStore) -> None:
-        self._log = log
+        self._event_store = log
         self._kept: OrderedDict[str, LoadedExecution] = OrderedDict()
         self._weights: dict[str, int] = {}
         self._weight = 0
@@ -50,7 +50,7 @@ class ExecutionCache:
         # now, not after the load: another task may forget one meanwhile
         kept = {} if fresh else {id: self._kept[id] for id in wanted if id in self._kept}
         missing = [id for id in wanted if id not in kept]
-        loaded = await self._log.load(missing) if missing else {}
+        loaded = await self._event_store.load(missing) if missing else {}
         for id in missing:
             self.evict(id)
         for execution in loaded.values():

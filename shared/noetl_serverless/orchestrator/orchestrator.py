@@ -50,19 +50,19 @@ class Orchestrator:
         self,
         log: EventStore,
         playbooks: Plans,
-        doorbell: Notifications,
+        notifications: Notifications,
         *,
         clock: Callable[[], int] = wall_clock,
         on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
         results: Callable[[], ResultStore] | None = None,
     ) -> None:
         """`results` makes the result store, where workers leave what is too large for a report."""
-        self._log = log
+        self._event_store = log
         self._playbooks = playbooks
-        self._doorbell = doorbell
+        self._notifications = notifications
         self._clock = clock
         payloads = Payloads(results)
-        self._commits = Commits(log, playbooks, payloads, doorbell, clock, on_commit)
+        self._commits = Commits(log, playbooks, payloads, notifications, clock, on_commit)
         self._dispatch = Claims(log, playbooks)
         self._elders = OlderWorkers(payloads)
         self._reporting = Reports(log, playbooks, payloads, self._commits, self._dispatch, clock)
@@ -87,7 +87,7 @@ class Orchestrator:
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
-                found = await self._log.starts_by_key(stored_keys(idempotency_key, principal))
+                found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
                 place = find_start(found, idempotency_key, principal)
                 if isinstance(place, IdempotentStart):
                     return repeated_start(place, entry.path, asked, given)
@@ -114,7 +114,7 @@ class Orchestrator:
 
     async def state(self, execution_id: str) -> State:
         """The execution as it stands now; raises NotFound."""
-        execution = (await self._log.load([execution_id])).get(execution_id)
+        execution = (await self._event_store.load([execution_id])).get(execution_id)
         if execution is None:
             raise NotFound(f"there is no execution {execution_id}")
         return execution.state
@@ -129,7 +129,7 @@ class Orchestrator:
             return "already_completed", []
         if cascade:
             # those that its end was not told: of a state that cannot be read nobody knows the children
-            for child in await self._log.running_children(execution_id):
+            for child in await self._event_store.running_children(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
 
@@ -137,7 +137,7 @@ class Orchestrator:
         found: list[str] = []
         queue = [execution_id]
         while queue:
-            children = await self._log.running_children(queue.pop())
+            children = await self._event_store.running_children(queue.pop())
             found += children
             queue += children
         return found
@@ -148,9 +148,9 @@ class Orchestrator:
         claimant = Claimant(request.worker_id, request.pool, request.lease, request.limit)
         leases: list[Lease] = []
         if request.recover:
-            leases = await self._log.recover_leases(request.worker_id, request.lease, request.holding)
+            leases = await self._event_store.recover_leases(request.worker_id, request.lease, request.holding)
         elif request.limit:
-            leases = await self._log.claim(claimant, request.commands or None)
+            leases = await self._event_store.claim(claimant, request.commands or None)
         commands = await self._dispatch.to_commands(*await self._commits.readable(request.worker_id, leases))
         return ClaimResponse(commands=commands, plans=await self._dispatch.playbook_texts(commands, request.plans))
 
@@ -161,7 +161,7 @@ class Orchestrator:
         return [readable for _, readable in found if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
-        kept = await self._log.extend_leases(request.worker_id, request.commands, request.lease)
+        kept = await self._event_store.extend_leases(request.worker_id, request.commands, request.lease)
         lost = [key for key in request.commands if (key.execution_id, key.command_id, key.fence) not in kept]
         return HeartbeatResponse(
             lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
@@ -179,7 +179,7 @@ class Orchestrator:
     async def return_commands(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
         """What was claimed for a worker, and is not sent to it after all."""
         held = [Held.of(command) for command in commands]
-        await self._doorbell.notify(await self._log.release_leases(worker_id, held))
+        await self._notifications.notify(await self._event_store.release_leases(worker_id, held))
 
     async def _return_released(self, batch: ReportBatch, released: list[Outcome]) -> None:
         held: list[Held] = []
@@ -187,11 +187,11 @@ class Orchestrator:
         for outcome in released:
             # the worker says when it began what it had begun
             (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
-        waiting = await self._log.release_leases(batch.request.worker_id, held, begun)
+        waiting = await self._event_store.release_leases(batch.request.worker_id, held, begun)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
         for outcome in released:
             batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")
-        await self._doorbell.notify(waiting)
+        await self._notifications.notify(waiting)
 
     # -- the reconciler
 
@@ -202,7 +202,7 @@ class Orchestrator:
 
     async def plan_of(self, execution_id: str) -> Plan | None:
         """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
-        executions = await self._log.load([execution_id])
+        executions = await self._event_store.load([execution_id])
         return await self._playbooks.plan(executions[execution_id].plan_hash) if executions else None
 
     async def give_up(self, dead: DeadLetter) -> bool:
@@ -223,7 +223,7 @@ class Orchestrator:
         await self._reporting.process(batch)
         if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
             return False
-        await self._log.add_dead_letter(dead)
+        await self._event_store.add_dead_letter(dead)
         return True
 
     async def take_in_inbox(self, execution_id: str) -> bool:
@@ -234,11 +234,11 @@ class Orchestrator:
 
     async def quarantined_executions(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """As `Log.quarantined`."""
-        return await self._log.list_quarantined(limit, after)
+        return await self._event_store.list_quarantined(limit, after)
 
     async def quarantined_execution(self, execution_id: str) -> QuarantinedExecution:
         """With its facts. Raises NotFound."""
-        found = await self._log.get_quarantined(execution_id)
+        found = await self._event_store.get_quarantined(execution_id)
         if found is None:
             raise NotFound(f"execution {execution_id} is not in quarantine")
         return found

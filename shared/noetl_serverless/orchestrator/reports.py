@@ -125,7 +125,7 @@ class Reports:
         dispatch: Claims,
         clock: Callable[[], int],
     ) -> None:
-        self._log = log
+        self._event_store = log
         self._playbooks = playbooks
         self._payloads = payloads
         self._commits = commits
@@ -141,7 +141,9 @@ class Reports:
         await self._commits.process_inboxes(batch.with_new_facts)
         if batch.deferrals:
             # an error brings no commands
-            await self._log.release_leases(batch.request.worker_id, [Held.of(command) for command in batch.commands])
+            await self._event_store.release_leases(
+                batch.request.worker_id, [Held.of(command) for command in batch.commands]
+            )
             raise batch.deferrals[0]
 
     async def _process_portion(self, batch: ReportBatch) -> None:
@@ -205,7 +207,7 @@ class Reports:
     async def _still_leased(self, batch: ReportBatch) -> set[tuple[str, str, int]]:
         """The commands of a batch that are still the worker's."""
         outcomes = [item for items in batch.pending.values() for item in items if item.order is None]
-        return await self._log.extend_leases(
+        return await self._event_store.extend_leases(
             batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
         )
 
@@ -269,7 +271,7 @@ class Reports:
         sub-playbook's result may be its parent's."""
         refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
         for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
-            if not await self._log.is_descendant(id, outcome.execution_id):
+            if not await self._event_store.is_descendant(id, outcome.execution_id):
                 raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
     def _at(self, transition: Transition, outcome: Outcome) -> int:
@@ -314,7 +316,7 @@ class Reports:
         if not facts:
             return set()
         try:
-            return await self._log.append_to_inbox(facts)
+            return await self._event_store.append_to_inbox(facts)
         except UnstorableCommit as error:
             if len(facts) > 1:
                 return set().union(*[await self._append_each([fact]) for fact in facts])

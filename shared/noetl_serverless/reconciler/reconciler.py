@@ -37,9 +37,9 @@ class Reconciler:
     def __init__(
         self,
         log: EventStore,
-        ledger: Orchestrator,
+        orchestrator: Orchestrator,
         schedules: Schedules,
-        doorbell: Notifications,
+        notifications: Notifications,
         *,
         max_deliveries: int,
         departures: Departures | None = None,
@@ -47,10 +47,10 @@ class Reconciler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`notes`: for what the next process is to know."""
-        self._log = log
-        self._ledger = ledger
+        self._event_store = log
+        self._orchestrator = orchestrator
         self._schedules = schedules
-        self._doorbell = doorbell
+        self._notifications = notifications
         self._max_deliveries = max_deliveries
         self._departures = departures
         self._now = now
@@ -72,7 +72,7 @@ class Reconciler:
     async def _pass(self) -> dict[str, int]:
         started = perf_counter()
         await self._do("keep_house", self._keep_house)
-        pulse = await self._log.pending_work(PATIENCE)
+        pulse = await self._event_store.pending_work(PATIENCE)
         done: dict[str, int] = {}
         # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
         # outage would count against all that ran
@@ -125,20 +125,22 @@ class Reconciler:
     # -- what there is to do
 
     async def _expire(self) -> int:
-        waiting = await self._log.expire_leases(self._max_deliveries, LIMIT)
+        waiting = await self._event_store.expire_leases(self._max_deliveries, LIMIT)
         for _, key in waiting:
             logger.warning(
                 "a worker's lease ran out; its command is given to another",
                 extra={"execution_id": key.execution_id, "command_id": key.command_id},
             )
-        await self._doorbell.notify(waiting)
+        await self._notifications.notify(waiting)
         return len(waiting)
 
     async def _bury(self) -> int:
-        return await self._each("bury", await self._log.undeliverable(self._max_deliveries, LIMIT), self._bury_one)
+        return await self._each(
+            "bury", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._bury_one
+        )
 
     async def _bury_one(self, dead: DeadLetter) -> int:
-        if not await self._ledger.give_up(dead):
+        if not await self._orchestrator.give_up(dead):
             return 0
         extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
         logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
@@ -146,13 +148,13 @@ class Reconciler:
 
     async def _advance(self) -> int:
         """In turn: what cannot go on now does not keep others from it."""
-        found = await self._log.executions_with_inbox(LIMIT, self._lagging_after)
+        found = await self._event_store.executions_with_inbox(LIMIT, self._lagging_after)
         # each may wait for a result store that does not answer
         until = monotonic() + ADVANCING
         done = 0
         for id in found:
             self._lagging_after = id
-            done += await self._do("advance", partial(self._ledger.take_in_inbox, id))
+            done += await self._do("advance", partial(self._orchestrator.take_in_inbox, id))
             if monotonic() >= until:
                 return done
         if len(found) < LIMIT:
@@ -160,12 +162,12 @@ class Reconciler:
         return done
 
     async def _fire_timers(self) -> int:
-        found = await self._log.due_timers(LIMIT, self._due_after)
+        found = await self._event_store.due_timers(LIMIT, self._due_after)
         self._due_after = found[-1].due_at if len(found) == LIMIT else EPOCH
         return await self._each("fire_timer", found, self._fire)
 
     async def _fire(self, timer: DueTimer) -> int:
-        return await self._ledger.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
+        return await self._orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
         fires = await self._schedules.claim_due(self._now(), LIMIT)
@@ -174,7 +176,7 @@ class Reconciler:
 
     async def _start(self, fire: Fire) -> int:
         try:
-            started = await self._ledger.start(
+            started = await self._orchestrator.start(
                 path=fire.playbook_path,
                 version=fire.playbook_version,
                 payload=fire.input_payload,
@@ -191,15 +193,15 @@ class Reconciler:
         return 1
 
     async def _ring(self) -> int:
-        pools = await self._log.pools_with_pending(PATIENCE)
+        pools = await self._event_store.pools_with_pending(PATIENCE)
         for pool in pools:
-            await self._doorbell.request_sweep(pool)
+            await self._notifications.request_sweep(pool)
         return len(pools)
 
     async def _keep_house(self) -> int:
         if self._housekept is not None and monotonic() - self._housekept < HOUSEKEEPING:
             return 0
-        await self._log.ensure_partitions()
+        await self._event_store.ensure_partitions()
         await self._schedules.prune(self._now() - KEEP_RUNS)
         self._housekept = monotonic()
         return 0

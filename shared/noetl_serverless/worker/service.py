@@ -48,7 +48,7 @@ def make_app(
     """`invoker` rings this pool again when a drain leaves work behind. `close` is awaited at the end, after the worker
     has closed what is its own: the client and the python processes. `background`: whether work may go on after the
     answer to the ring."""
-    doorbell = Doorbell(worker, host, invoker, authorise, background=background)
+    notifications = Doorbell(worker, host, invoker, authorise, background=background)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -56,14 +56,14 @@ def make_app(
         try:
             yield
         finally:
-            await doorbell.close()
+            await notifications.close()
             await worker.close()
             if close is not None:
                 await close()
 
     return Starlette(
         routes=[
-            Route("/", doorbell.ring, methods=["POST"]),
+            Route("/", notifications.ring, methods=["POST"]),
             *probe_routes(checks if checks is not None else {"control_plane": worker.client.check}),
         ],
         middleware=middleware(),

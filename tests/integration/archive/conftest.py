@@ -20,7 +20,7 @@ from tests.integration.control_plane.conftest import (  # noqa: F401
     registered,
     results_url,
     user,
-    wakeups,
+    watchers,
     worker,
 )
 

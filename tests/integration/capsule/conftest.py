@@ -35,10 +35,10 @@ class Studio:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         log: Any = self.log
-        self.ledger = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, background=False))
+        self.orchestrator = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, background=False))
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         settings = Settings(scratch=str(scratch), max_in_flight=at_once)
-        client: Any = Direct(self.ledger, self.log)
+        client: Any = Direct(self.orchestrator, self.log)
         self.workers = [
             Worker(
                 settings,
@@ -55,13 +55,13 @@ class Studio:
     async def record(self, body: str, **payload: Any) -> Recording:
         """Run a playbook to its end."""
         self.catalog.add("t/t", dedent(body))
-        id = (await self.ledger.start(path="t/t", payload=payload)).execution_id
+        id = (await self.orchestrator.start(path="t/t", payload=payload)).execution_id
         for turn in range(200):
             await self.workers[turn % len(self.workers)].drain(20)
             if (await self.log.load([id]))[id].state.ended:
                 return await self.recording(id)
             for row in [row.row for row in self.log.commands.values() if row.status == "timer"]:
-                await self.ledger.fire_timer(row["id"], row["command"], row["step"], row["generation"])
+                await self.orchestrator.fire_timer(row["id"], row["command"], row["step"], row["generation"])
         raise AssertionError("the execution did not end")
 
     async def recording(self, id: str) -> Recording:

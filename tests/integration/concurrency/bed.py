@@ -76,21 +76,21 @@ class Plane:
     ) -> None:
         self.database = Database(url)
         self.log = BusyLog(self.database)
-        self.doorbell = Notifications(bus, None, background=False)
+        self.notifications = Notifications(bus, None, background=False)
         playbooks = Plans(Catalog(self.database))
-        self.ledger = Orchestrator(self.log, playbooks, self.doorbell, clock=clock, results=results)
+        self.orchestrator = Orchestrator(self.log, playbooks, self.notifications, clock=clock, results=results)
 
     def reconciler(self) -> Reconciler:
         """One that shares nothing with any other, if the plane is its own."""
         schedules = Schedules(self.database)
-        return Reconciler(self.log, self.ledger, schedules, self.doorbell, max_deliveries=MAX_DELIVERIES)
+        return Reconciler(self.log, self.orchestrator, schedules, self.notifications, max_deliveries=MAX_DELIVERIES)
 
     async def claim(self, worker: str = "w", limit: int = 1000, **more: Any) -> list[ClaimedCommand]:
-        return (await self.ledger.claim(ClaimRequest(worker_id=worker, limit=limit, **more))).commands
+        return (await self.orchestrator.claim(ClaimRequest(worker_id=worker, limit=limit, **more))).commands
 
     async def report(self, *outcomes: Outcome, worker: str = "w", capacity: int = 0, **more: Any) -> ReportResponse:
         request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, **more)
-        return await self.ledger.report(request)
+        return await self.orchestrator.report(request)
 
     async def tell(self, command: ClaimedCommand, data: Any = 1, worker: str = "w") -> str:
         """Report one command alone; gives what became of it."""
@@ -107,13 +107,13 @@ class Balanced:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
-        return Answer(_again(await next(self._planes).ledger.claim(_again(request))))
+        return Answer(_again(await next(self._planes).orchestrator.claim(_again(request))))
 
     async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
-        return Answer(_again(await next(self._planes).ledger.report(_again(request))))
+        return Answer(_again(await next(self._planes).orchestrator.report(_again(request))))
 
     async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
-        return await next(self._planes).ledger.heartbeat(request)
+        return await next(self._planes).orchestrator.heartbeat(request)
 
     async def credential(self, name: str) -> Any:
         raise NotFound(f"there is no credential {name}")
@@ -157,7 +157,7 @@ class Bed:
         await Catalog(self.planes[0].database).register(document)
 
     async def start(self, path: str, **payload: Any) -> str:
-        return (await self.planes[0].ledger.start(path=path, payload=payload)).execution_id
+        return (await self.planes[0].orchestrator.start(path=path, payload=payload)).execution_id
 
     async def settle(self, ids: Sequence[str], within: float = 60.0) -> None:
         """All instances at work at once, until the executions have ended."""
@@ -183,7 +183,7 @@ class Bed:
         for worker in self.workers:
             await worker.close()
         for plane in (*self.planes, *self.keepers):
-            await plane.doorbell.close()
+            await plane.notifications.close()
             await plane.database.close()
 
     def _worker(self, scratch: Path, number: int) -> Worker:

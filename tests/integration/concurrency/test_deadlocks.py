@@ -67,7 +67,7 @@ async def report(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) ->
 
 
 async def cancel(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.ledger.cancel(first.execution_id, "enough")
+    return await plane.orchestrator.cancel(first.execution_id, "enough")
 
 
 async def claimed(bed: Bed, sessions: Sessions) -> list[ClaimedCommand]:

@@ -75,7 +75,7 @@ def before_commit(plane: Plane, wire: CutWire, nth: int = 1) -> None:
 
 async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(bed: Bed, plane: Plane, wire: CutWire) -> None:
     async def start() -> Any:
-        return await plane.ledger.start(path="t/fork", payload={"n": 1}, idempotency_key="k")
+        return await plane.orchestrator.start(path="t/fork", payload={"n": 1}, idempotency_key="k")
 
     before_commit(plane, wire)
     await lose(plane, wire, start)
@@ -180,8 +180,8 @@ async def test_a_child_is_started_once_and_its_end_told_once_though_both_answers
     (child,) = await bed.planes[1].log.running_children(id)
 
     before_commit(plane, wire)
-    await lose(plane, wire, lambda: plane.ledger.cancel(child, "enough"))
-    assert await plane.ledger.cancel(child, "enough") == ("already_completed", [])
+    await lose(plane, wire, lambda: plane.orchestrator.cancel(child, "enough"))
+    assert await plane.orchestrator.cancel(child, "enough") == ("already_completed", [])
     await bed.reconcilers[0].reconcile()
 
     assert len(await bed.events(id, e.CHILD_STARTED)) == 1

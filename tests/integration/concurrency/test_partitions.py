@@ -61,7 +61,7 @@ async def one(bed: Bed, clock: Clock) -> tuple[Plane, str]:
     await bed.add("t/chain", CHAIN)
     plane = Plane(bed.url, bed.bus, clock)
     bed.planes.append(plane)
-    return plane, (await plane.ledger.start(path="t/chain")).execution_id
+    return plane, (await plane.orchestrator.start(path="t/chain")).execution_id
 
 
 async def finish(bed: Bed, plane: Plane, id: str) -> None:
@@ -76,7 +76,7 @@ async def test_an_execution_stays_in_the_month_of_its_start(direct: Bed, session
     clock = Clock(end - timedelta(milliseconds=1))
     plane, before = await one(direct, clock)
     clock.at = end
-    after = (await plane.ledger.start(path="t/chain")).execution_id
+    after = (await plane.orchestrator.start(path="t/chain")).execution_id
     for command in await plane.claim():
         follow = (await plane.report(done(command), capacity=1)).commands
         assert await plane.tell(follow[0]) == "accepted"

@@ -55,7 +55,7 @@ async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(di
     session = sessions.begin()
     # it finds that its parent does not run, and tells it nothing
     session.run(load("log")["commit"], **_params([part], other.log._project([part])))
-    retrying = await sessions.until_waiting(plane.ledger.retry_quarantined(id))
+    retrying = await sessions.until_waiting(plane.orchestrator.retry_quarantined(id))
     session.run("COMMIT")
     await retrying
 
@@ -68,8 +68,8 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(dir
     session = sessions.begin()
     # the retry has got as far as the child
     session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR SHARE", id=int(child))
-    ending = await sessions.until_waiting(direct.planes[1].ledger.cancel(child, "enough"))
-    await direct.planes[0].ledger.retry_quarantined(id)
+    ending = await sessions.until_waiting(direct.planes[1].orchestrator.cancel(child, "enough"))
+    await direct.planes[0].orchestrator.retry_quarantined(id)
     session.run("COMMIT")
     await ending
 
@@ -82,8 +82,8 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
     session = sessions.begin()
     # the retry has read what is kept, and waits for the child
     session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE", id=int(child))
-    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry_quarantined(id))
-    dropping = await sessions.until_waiting(direct.planes[1].ledger.drop_quarantined(id), waiters=2)
+    retrying = await sessions.until_waiting(direct.planes[0].orchestrator.retry_quarantined(id))
+    dropping = await sessions.until_waiting(direct.planes[1].orchestrator.drop_quarantined(id), waiters=2)
     session.run("COMMIT")
     await retrying
     (dropped,) = await asyncio.gather(dropping, return_exceptions=True)
@@ -100,24 +100,24 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
     _drop(session, id)
-    retrying = await sessions.until_waiting(direct.planes[0].ledger.retry_quarantined(id))
+    retrying = await sessions.until_waiting(direct.planes[0].orchestrator.retry_quarantined(id))
     session.run("COMMIT")
     (retried,) = await asyncio.gather(retrying, return_exceptions=True)
 
     assert isinstance(retried, Conflict)
     assert await direct.events(id, e.RETRIED) == []
-    assert (await direct.planes[1].ledger.state(id)).status == "failed"
+    assert (await direct.planes[1].orchestrator.state(id)).status == "failed"
 
 
 async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: Bed, sessions: Sessions) -> None:
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
     _drop(session, id)
-    cancelling = await sessions.until_waiting(direct.planes[0].ledger.cancel(id, "enough", cascade=False))
+    cancelling = await sessions.until_waiting(direct.planes[0].orchestrator.cancel(id, "enough", cascade=False))
     session.run("COMMIT")
 
     assert await cancelling == ("already_completed", [])
-    assert (await direct.planes[1].ledger.state(id)).status == "failed"
+    assert (await direct.planes[1].orchestrator.state(id)).status == "failed"
 
 
 async def test_the_children_of_what_is_dropped_end_though_who_drops_it_does_not_come_to_it(
@@ -129,11 +129,11 @@ async def test_the_children_of_what_is_dropped_end_though_who_drops_it_does_not_
     async def away(*_: object) -> None:
         raise Unavailable("the database went away")
 
-    monkeypatch.setattr(plane.ledger._commits, "process_inbox", away)
-    await plane.ledger.drop_quarantined(id)
+    monkeypatch.setattr(plane.orchestrator._commits, "process_inbox", away)
+    await plane.orchestrator.drop_quarantined(id)
     await direct.reconcilers[0].reconcile()
 
-    assert (await other.ledger.state(child)).status == "cancelled", "nobody will ever end it: its parent is gone"
+    assert (await other.orchestrator.state(child)).status == "cancelled", "nobody will ever end it: its parent is gone"
 
 
 def _drop(session: Any, id: str) -> None:

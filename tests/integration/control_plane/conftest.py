@@ -111,7 +111,7 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def wakeups() -> Wakeups:
+def watchers() -> Wakeups:
     return Wakeups()
 
 
@@ -121,15 +121,19 @@ def results_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(database: Database, wakeups: Wakeups, results_url: str) -> Starlette:
+def app(database: Database, watchers: Wakeups, results_url: str) -> Starlette:
     catalog = Catalog(database)
     results = FsspecResultStore(results_url)
     bell = Notifications(None, None)
-    ledger = Orchestrator(
-        PostgresEventStore(database), Plans(catalog), bell, on_commit=wakeups.wake, results=lambda: results
+    orchestrator = Orchestrator(
+        PostgresEventStore(database), Plans(catalog), bell, on_commit=watchers.wake, results=lambda: results
     )
     return create_app(
-        replace(SETTINGS, result_url=results_url), database=database, ledger=ledger, catalog=catalog, wakeups=wakeups
+        replace(SETTINGS, result_url=results_url),
+        database=database,
+        orchestrator=orchestrator,
+        catalog=catalog,
+        watchers=watchers,
     )
 
 

@@ -126,5 +126,5 @@ async def test_without_its_keys_it_does_not_start(database: Database) -> None:
         (replace(good, token_key=""), BadKey),
     ):
         with pytest.raises(error):
-            create_app(settings, database=database, ledger=None)  # type: ignore[arg-type]
-    assert isinstance(create_app(good, database=database, ledger=None), Starlette)  # type: ignore[arg-type]
+            create_app(settings, database=database, orchestrator=None)  # type: ignore[arg-type]
+    assert isinstance(create_app(good, database=database, orchestrator=None), Starlette)  # type: ignore[arg-type]

@@ -170,11 +170,11 @@ async def test_events_come_in_order_after_a_position(user: Client, hands: FakeWo
 
 
 async def test_waiting_ends_when_something_happens(
-    user: Client, hands: FakeWorker, started: str, wakeups: Wakeups, database: Database
+    user: Client, hands: FakeWorker, started: str, watchers: Wakeups, database: Database
 ) -> None:
     head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
-    while not wakeups._waiting:  # noqa: ASYNC110
+    while not watchers._waiting:  # noqa: ASYNC110
         await asyncio.sleep(0)
     [command] = await hands.claim()
     await hands.report(command, data=1)
@@ -183,14 +183,14 @@ async def test_waiting_ends_when_something_happens(
 
 
 async def test_waiting_ends_without_a_wake_up_too(
-    user: Client, hands: FakeWorker, started: str, wakeups: Wakeups, monkeypatch: Any
+    user: Client, hands: FakeWorker, started: str, watchers: Wakeups, monkeypatch: Any
 ) -> None:
     """As when another instance commits."""
-    monkeypatch.setattr(wakeups, "_waiting", {})
+    monkeypatch.setattr(watchers, "_waiting", {})
     monkeypatch.setattr(Wakeups, "wake", lambda self, execution_id: None)
     head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
-    while not wakeups._waiting:  # noqa: ASYNC110
+    while not watchers._waiting:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await user.post(f"/api/executions/{started}/cancel")
     found = await asyncio.wait_for(waiting, 30)

@@ -290,8 +290,8 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []
     assert await hands.claim() == []
-    ledger = Orchestrator(log, Plans(Catalog(database)), Notifications(None, None))
-    assert await ledger.take_in_inbox(started)
+    orchestrator = Orchestrator(log, Plans(Catalog(database)), Notifications(None, None))
+    assert await orchestrator.take_in_inbox(started)
     assert await validate(user, started) == []
     await hands.finish()
     status = (await user.get(f"/api/executions/{started}/status")).json

@@ -31,9 +31,9 @@ async def test_a_pass_makes_the_partitions_of_this_month_and_the_next(database: 
     wanted = await names(database, THIS_AND_NEXT)
     for name in wanted:
         await database.run(f"DROP TABLE noetl.{name}")
-    log, doorbell = PostgresEventStore(database), Notifications(None, None)
-    ledger = Orchestrator(log, Plans(Catalog(database)), doorbell)
-    await Reconciler(log, ledger, Schedules(database), doorbell, max_deliveries=5).reconcile()
+    log, notifications = PostgresEventStore(database), Notifications(None, None)
+    orchestrator = Orchestrator(log, Plans(Catalog(database)), notifications)
+    await Reconciler(log, orchestrator, Schedules(database), notifications, max_deliveries=5).reconcile()
     assert await names(database, MADE) >= wanted
 
 

@@ -37,8 +37,8 @@ class Catalog(MemoryCatalog):
 class Direct:
     """The control plane without HTTP, but with everything put into JSON and back."""
 
-    def __init__(self, ledger: Orchestrator, log: MemoryEventStore) -> None:
-        self.ledger = ledger
+    def __init__(self, orchestrator: Orchestrator, log: MemoryEventStore) -> None:
+        self.orchestrator = orchestrator
         self.log = log
         self.reports: list[ReportRequest] = []
         # awaited before a report is carried out
@@ -52,21 +52,21 @@ class Direct:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
-        return Answer(_again(await self.ledger.claim(_again(request))))
+        return Answer(_again(await self.orchestrator.claim(_again(request))))
 
     async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
         self.reports.append(_again(request))
         await asyncio.sleep(self.delay)
         if self.meanwhile is not None:
             await self.meanwhile(request)
-        answer = await self.ledger.report(_again(request))
+        answer = await self.orchestrator.report(_again(request))
         if not self.lose:
             return Answer(_again(answer))
         self.lose -= 1
-        return Answer(_again(await self.ledger.report(_again(request))), doubtful=True)
+        return Answer(_again(await self.orchestrator.report(_again(request))), doubtful=True)
 
     async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
-        return await self.ledger.heartbeat(request)
+        return await self.orchestrator.heartbeat(request)
 
     async def credential(self, name: str) -> Any:
         raise NotFound(f"there is no credential {name}")
@@ -97,9 +97,9 @@ class Stack:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
-        doorbell = Notifications(self.notifier, None, background=False)
-        self.ledger = Orchestrator(self.log, Plans(catalog), doorbell, results=lambda: self.store)
-        self.client = Direct(self.ledger, self.log)
+        notifications = Notifications(self.notifier, None, background=False)
+        self.orchestrator = Orchestrator(self.log, Plans(catalog), notifications, results=lambda: self.store)
+        self.client = Direct(self.orchestrator, self.log)
         self.worker = self.another(self.client)
 
     def another(self, client: Direct, **settings: Any) -> Worker:
@@ -118,7 +118,7 @@ class Stack:
     async def run(self, body: str, **payload: Any) -> Any:
         """Register, start, and drain until the execution has ended; gives its state."""
         self.catalog.add("t/t", body)
-        id = (await self.ledger.start(path="t/t", payload=payload)).execution_id
+        id = (await self.orchestrator.start(path="t/t", payload=payload)).execution_id
         for _ in range(50):
             await self.worker.drain(20)
             state = await self.state(id)
@@ -126,7 +126,7 @@ class Stack:
                 return state
             for name, timer in list(state.timers.items()):
                 step, _, generation = timer.key.rpartition("#")
-                await self.ledger.fire_timer(id, name, step, int(generation))
+                await self.orchestrator.fire_timer(id, name, step, int(generation))
         raise AssertionError(f"the execution did not end: {state}")
 
     async def state(self, id: str) -> Any:

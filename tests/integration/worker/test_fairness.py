@@ -49,7 +49,7 @@ async def first_report(stack: Stack) -> None:
 
 
 async def running(stack: Stack, id: str) -> bool:
-    return not (await stack.ledger.state(id)).ended
+    return not (await stack.orchestrator.state(id)).ended
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
     worker = stack.another(stack.client, max_in_flight=slots)
     stack.catalog.add("t/endless", endless)
     stack.catalog.add("t/short", SHORT)
-    long = [(await stack.ledger.start(path="t/endless")).execution_id for _ in range(SLOTS)]
+    long = [(await stack.orchestrator.start(path="t/endless")).execution_id for _ in range(SLOTS)]
     drain = asyncio.create_task(worker.drain(60.0))
     try:
         await first_report(stack)
-        short = (await stack.ledger.start(path="t/short")).execution_id
+        short = (await stack.orchestrator.start(path="t/short")).execution_id
         before = len(stack.client.reports)
         while await running(stack, short):
             reports = len(stack.client.reports) - before
@@ -83,7 +83,7 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
         assert all([await running(stack, id) for id in long]), "nothing was tested: others have ended"
     finally:
         for id in long:
-            await stack.ledger.cancel(id, "enough")
+            await stack.orchestrator.cancel(id, "enough")
         worker.stop()
         await drain
         await worker.close()
@@ -101,12 +101,12 @@ async def test_a_control_plane_that_knows_of_no_turns_is_reported_to_without(tmp
     stack.client.meanwhile = of_the_release_before
     worker = stack.another(stack.client, max_in_flight=SLOTS)
     stack.catalog.add("t/endless", ENDLESS.replace("100000", "300").replace("DURABILITY", durability))
-    ids = [(await stack.ledger.start(path="t/endless")).execution_id for _ in range(SLOTS)]
+    ids = [(await stack.orchestrator.start(path="t/endless")).execution_id for _ in range(SLOTS)]
     try:
         await worker.drain(60.0)
         assert any(report.turn for report in stack.client.reports), "nothing was tested: no turn was given"
         for id in ids:
-            error = (await stack.ledger.state(id)).error
+            error = (await stack.orchestrator.state(id)).error
             assert error is not None
             assert error["code"] == "turns.exceeded", "a step failed for a turn"
     finally:
@@ -134,9 +134,9 @@ async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypat
     ids = []
     for weight in (10, 30):
         stack.catalog.add(f"t/weighs-{weight}", WEIGHED.replace("WEIGHT", str(weight)))
-        ids.append((await stack.ledger.start(path=f"t/weighs-{weight}")).execution_id)
+        ids.append((await stack.orchestrator.start(path=f"t/weighs-{weight}")).execution_id)
     invoker: Any = Ringer(worker)
-    stack.ledger._doorbell._invoker = invoker
+    stack.orchestrator._notifications._invoker = invoker
     draining = asyncio.create_task(worker.drain(60.0))
     try:
         while len(stack.client.reports) < 400:

@@ -74,7 +74,7 @@ async def test_what_happened_when_is_told_by_the_worker(stack: Stack) -> None:
 
 async def test_many_at_once(stack: Stack) -> None:
     stack.catalog.add("t/t", PIPELINED + chain(8))
-    ids = [(await stack.ledger.start(path="t/t")).execution_id for _ in range(30)]
+    ids = [(await stack.orchestrator.start(path="t/t")).execution_id for _ in range(30)]
     summary = await stack.worker.drain(20)
 
     states = [await stack.state(id) for id in ids]

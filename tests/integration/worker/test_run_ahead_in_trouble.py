@@ -44,8 +44,8 @@ async def test_a_lease_that_went_to_another_takes_the_run_ahead_along(stack: Sta
         # the lease of the first is over, and the reconciler gives it to another worker
         for row in stack.log.commands.values():
             row.lease_until = 0.0
-        await stack.ledger._log.expire_leases(5, 10)  # type: ignore[attr-defined]
-        other = asyncio.create_task(stack.another(Direct(stack.ledger, stack.log)).drain(20, sweep=True))
+        await stack.orchestrator._log.expire_leases(5, 10)  # type: ignore[attr-defined]
+        other = asyncio.create_task(stack.another(Direct(stack.orchestrator, stack.log)).drain(20, sweep=True))
         await eventually(lambda: tool.count()["s1#1"] == 2)
         tool.gates.pop("s4").set()
 
@@ -67,7 +67,7 @@ async def test_a_heartbeat_without_a_lease_stops_the_run_ahead(tmp_path: Path, t
     worker = stack.another(stack.client, lease=0.3)
     tool.gates["s3"] = asyncio.Event()
     stack.catalog.add("t/t", PIPELINED + chain(5))
-    id = (await stack.ledger.start(path="t/t")).execution_id
+    id = (await stack.orchestrator.start(path="t/t")).execution_id
     drain = asyncio.create_task(worker.drain(20))
     await eventually(lambda: "s3#1" in tool.ran and ("s3#1" in [key[1] for key in stack.log.commands]))
     # somebody else's now
@@ -155,10 +155,10 @@ async def test_a_busy_execution_is_reported_through_its_inbox(stack: Stack, tool
 async def test_cancelling_stops_the_run_ahead(stack: Stack, tool: Adder) -> None:
     tool.gates["s5"] = asyncio.Event()
     stack.catalog.add("t/t", PIPELINED + chain(100))
-    id = (await stack.ledger.start(path="t/t")).execution_id
+    id = (await stack.orchestrator.start(path="t/t")).execution_id
     drain = asyncio.create_task(stack.worker.drain(20))
     await eventually(lambda: (id, "s5#1") in stack.log.commands)
-    await stack.ledger.cancel(id, "enough")
+    await stack.orchestrator.cancel(id, "enough")
     tool.gates["s5"].set()
     await drain
 
@@ -176,7 +176,7 @@ async def test_a_control_plane_that_is_gone_leaves_it_to_others(stack: Stack, to
 
     stack.client.meanwhile = refuse
     stack.catalog.add("t/t", PIPELINED + chain(10))
-    id = (await stack.ledger.start(path="t/t")).execution_id
+    id = (await stack.orchestrator.start(path="t/t")).execution_id
     summary = await stack.worker.drain(2)
     assert (summary["done"], summary["more"], summary["unreported"] > 0) == (0, True, True)
     down = False
@@ -213,7 +213,7 @@ async def test_a_control_plane_that_stumbles_for_a_moment_costs_no_step(
 async def test_an_execution_that_cannot_be_reported_does_not_hold_up_the_others(tmp_path: Path, tool: Adder) -> None:
     stack = Stack(tmp_path, lambda kind: tool)
     stack.catalog.add("t/t", PIPELINED + chain(8))
-    ids = [(await stack.ledger.start(path="t/t")).execution_id for _ in range(6)]
+    ids = [(await stack.orchestrator.start(path="t/t")).execution_id for _ in range(6)]
 
     async def poisoned(request: ReportRequest) -> None:
         await asyncio.sleep(0.01)
@@ -239,7 +239,7 @@ async def test_a_worker_that_stops_reports_what_it_has_and_hands_the_rest_back(t
     stack = Stack(tmp_path, lambda kind: tool)
     tool.gates["s6"] = asyncio.Event()
     stack.catalog.add("t/t", PIPELINED + chain(10))
-    id = (await stack.ledger.start(path="t/t")).execution_id
+    id = (await stack.orchestrator.start(path="t/t")).execution_id
     worker = stack.another(stack.client)
     worker._grace = 0.05
     drain = asyncio.create_task(worker.drain(20))
@@ -263,11 +263,11 @@ async def test_a_worker_that_stops_reports_what_it_has_and_hands_the_rest_back(t
 async def test_what_comes_again_is_not_run_ahead_of(stack: Stack) -> None:
     """So that a later step which kills its worker is known by its own deliveries."""
     stack.catalog.add("t/t", PIPELINED + chain(3))
-    await stack.ledger.start(path="t/t")
-    first = (await stack.ledger.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
+    await stack.orchestrator.start(path="t/t")
+    first = (await stack.orchestrator.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
     stack.log.commands[(first.execution_id, first.command_id)].lease_until = 0.0
     await stack.log.expire_leases(5, 10)
-    again = (await stack.ledger.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
+    again = (await stack.orchestrator.claim(ClaimRequest(worker_id="w", limit=1))).commands[0]
 
     assert first.ahead is not None
     assert (again.delivery, again.ahead) == (2, None)

@@ -125,7 +125,7 @@ async def test_a_run_ahead_stops_with_the_lease_and_what_ended_before_is_reporte
 
     stack.client.meanwhile = keep
     stack.catalog.add("t/t", PIPELINED + chain(5))
-    id = (await stack.ledger.start(path="t/t")).execution_id
+    id = (await stack.orchestrator.start(path="t/t")).execution_id
     drain = asyncio.create_task(worker.drain(20))
     await eventually(lambda: "s3#1" in tool.ran)
     await asyncio.sleep(2.0)

@@ -51,27 +51,27 @@ class Engine:
         self.catalog = Catalog()
         self.log = log or MemoryEventStore(lambda: self.seconds)
         self.bell = Bell()
-        self.doorbell = Notifications(self.bell, self.bell, background=False)  # type: ignore[arg-type]
-        self.ledger = self.another()
+        self.notifications = Notifications(self.bell, self.bell, background=False)  # type: ignore[arg-type]
+        self.orchestrator = self.another()
 
     def another(self) -> Orchestrator:
         """One more instance of the control plane: it shares the log and nothing else."""
         clock = lambda: int(self.seconds * 1000)  # noqa: E731
         playbooks = Plans(self.catalog)
-        return Orchestrator(self.log, playbooks, self.doorbell, clock=clock, results=self.results)
+        return Orchestrator(self.log, playbooks, self.notifications, clock=clock, results=self.results)
 
     async def start(self, path: str = "t/t", **more: Any) -> str:
-        return (await self.ledger.start(path=path, **more)).execution_id
+        return (await self.orchestrator.start(path=path, **more)).execution_id
 
     async def claim(self, limit: int = 10, worker: str = "w-1", **more: Any) -> list[ClaimedCommand]:
         request = ClaimRequest(worker_id=worker, limit=limit, **more)
-        return (await self.ledger.claim(request)).commands
+        return (await self.orchestrator.claim(request)).commands
 
     async def report(
         self, *outcomes: Outcome, capacity: int = 0, turn: bool = False, worker: str = "w-1", by: Any = None
     ) -> ReportResponse:
         request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, turn=turn)
-        return await (by or self.ledger).report(request)
+        return await (by or self.orchestrator).report(request)
 
     @property
     def memory(self) -> MemoryEventStore:

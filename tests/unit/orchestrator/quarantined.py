@@ -93,7 +93,7 @@ async def into_quarantine(engine: Engine, faulty: Faulty, workflow: str = CHAIN)
     faulty.at("b")
     await work(engine)
     faulty.mend()
-    assert [row.execution_id for row in await engine.ledger.quarantined_executions(10)] == [id]
+    assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]
     return id
 
 
@@ -114,7 +114,7 @@ async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]
     (only,) = await engine.claim()
     faulty.at("b")
     await engine.report(outcome(b))
-    assert (await engine.ledger.quarantined_execution(id)).execution_id == id
+    assert (await engine.orchestrator.quarantined_execution(id)).execution_id == id
     return id, only.execution_id, only
 
 

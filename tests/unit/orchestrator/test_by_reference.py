@@ -71,7 +71,7 @@ async def test_a_value_of_an_execution_that_is_not_below_this_one_is_refused(eng
     answer = await engine.report(outcome(commands[id], set_refs=refs))
     assert answer.results[0].status == "refused"
     assert f"execution {other}" in (answer.results[0].detail or "")
-    state = await engine.ledger.state(id)
+    state = await engine.orchestrator.state(id)
     assert (state.status, state.ctx_refs) == ("failed", {})
 
 
@@ -106,15 +106,15 @@ async def test_it_is_not_left_in_the_inbox_where_the_release_before_may_take_it(
     assert [(await engine.log.read_inbox(each)).facts == [] for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
-    assert list((await engine.ledger.state(id)).ctx_refs) == ["big"]
+    assert list((await engine.orchestrator.state(id)).ctx_refs) == ["big"]
 
 
 async def test_what_a_fact_that_nobody_waits_for_sets_has_no_effect(engine: Engine, store: Store) -> None:
     id = await engine.start()
     (first,) = await engine.claim()
-    await engine.ledger.cancel(id, "enough")
+    await engine.orchestrator.cancel(id, "enough")
     await engine.report(outcome(first, set_refs={"big": await held(store, id)}))
-    assert (await engine.ledger.state(id)).ctx_refs == {}
+    assert (await engine.orchestrator.state(id)).ctx_refs == {}
 
 
 # -- workers of the release before
@@ -122,7 +122,7 @@ async def test_what_a_fact_that_nobody_waits_for_sets_has_no_effect(engine: Engi
 
 async def test_a_worker_of_the_release_before_is_given_the_value(engine: Engine, store: Store) -> None:
     _, second = await after_the_first(engine, store)
-    (given,) = await engine.ledger.for_older_worker("w-1", [second])
+    (given,) = await engine.orchestrator.for_older_worker("w-1", [second])
     assert given.scope == {"ctx": {"n": 1, "big": BIG}, "steps": {}}
     assert "ctx_refs" in second.scope, "what another may be given has changed"
 
@@ -145,7 +145,7 @@ async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, st
             "meta": {"bytes": 5},
         }
     engine.bell.told.clear()
-    assert await engine.ledger.for_older_worker("w-1", [second]) == []
+    assert await engine.orchestrator.for_older_worker("w-1", [second]) == []
     assert engine.bell.told == [], "the same worker would be rung for it at once"
     (again,) = await engine.claim(worker="w-2")
     assert (again.command_id, again.delivery) == (second.command_id, 1), "it counts as a delivery that failed"
@@ -156,11 +156,11 @@ async def test_it_does_not_run_ahead_of_what_it_cannot_decide(engine: Engine, st
     engine.catalog.add("t/t", WORKFLOW.replace('x: "{{ ctx.big }}", ', ""), head)
     _, second = await after_the_first(engine, store)
     assert second.ahead is not None
-    (given,) = await engine.ledger.for_older_worker("w-1", [second])
+    (given,) = await engine.orchestrator.for_older_worker("w-1", [second])
     assert (given.ahead, given.order) == (None, second.order)
 
 
 async def test_all_else_it_is_given_as_it_is(engine: Engine) -> None:
     await engine.start()
     commands = await engine.claim()
-    assert await engine.ledger.for_older_worker("w-1", commands) == commands
+    assert await engine.orchestrator.for_older_worker("w-1", commands) == commands

@@ -32,7 +32,7 @@ async def test_the_version_that_was_found_is_written_down(engine: Engine) -> Non
     assert fact.payload["child"] == {"path": "t/child", "payload": {"x": 1}, "return_step": "only", **found}
     (fact,) = [event for event in events if event.type == e.CHILD_STARTED]
     (child,) = await engine.log.running_children(id)
-    state = await engine.ledger.state(child)
+    state = await engine.orchestrator.state(child)
     assert (state.workload, state.depth) == ({"x": 1}, 1)
 
 
@@ -58,7 +58,7 @@ async def test_playbooks_start_each_other_so_many_levels_deep(
     monkeypatch.setattr(children, "CHILD_DEPTH", deepest)
     engine.catalog.add("t/child", ONLY)
     id, _ = await parked(engine)
-    state = await engine.ledger.state(id)
+    state = await engine.orchestrator.state(id)
     assert (state.error or {}).get("code") == code
 
 
@@ -73,6 +73,6 @@ async def test_a_playbook_that_cannot_be_run_is_an_error_of_the_step(
     child = entry.content.replace("noop", "{{ nothing")
     monkeypatch.setattr(engine.catalog, "text", text)
     id, _ = await parked(engine)
-    error = (await engine.ledger.state(id)).error or {}
+    error = (await engine.orchestrator.state(id)).error or {}
     assert (error.get("code"), error.get("step")) == ("child.invalid", "call")
     assert error["message"].startswith("playbook t/child cannot be run: ")

@@ -10,7 +10,7 @@ from tests.unit.orchestrator.conftest import Engine
 async def test_a_command_whose_execution_is_gone_keeps_no_other_from_its_worker(engine: Engine) -> None:
     engine.catalog.add("t/t", "- {step: a, tool: {kind: noop}}\n")
     gone, left = [await engine.start() for _ in range(2)]
-    engine.ledger = engine.another()
+    engine.orchestrator = engine.another()
     load = engine.log.load
 
     async def load_what_is_left(ids: Any) -> Any:

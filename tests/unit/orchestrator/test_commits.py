@@ -31,7 +31,7 @@ async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monk
     id = await engine.start()
     (command,) = await engine.claim()
     await engine.report(outcome(command, status="deferred", delay=5.0))
-    (timer,) = (await engine.ledger.state(id)).timers
+    (timer,) = (await engine.orchestrator.state(id)).timers
     tries: list[int] = []
 
     async def lost(parts: Any, claimant: Any = None) -> CommitResult:
@@ -41,18 +41,18 @@ async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monk
     commit = engine.log.commit
     monkeypatch.setattr(engine.log, "commit", lost)
     with pytest.raises(Busy, match=id):
-        await engine.ledger.fire_timer(id, timer, "only", 1)
+        await engine.orchestrator.fire_timer(id, timer, "only", 1)
     assert tries == [1, 1, 1]
     monkeypatch.setattr(engine.log, "commit", commit)
-    assert await engine.ledger.fire_timer(id, timer, "only", 1)
+    assert await engine.orchestrator.fire_timer(id, timer, "only", 1)
 
 
 async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ended(engine: Engine) -> None:
     heard: list[tuple[str, bool]] = []
-    engine.ledger = Orchestrator(
+    engine.orchestrator = Orchestrator(
         engine.log,
         Plans(engine.catalog),
-        engine.doorbell,
+        engine.notifications,
         on_commit=lambda id, ended: heard.append((id, ended)),
     )
     engine.catalog.add("t/t", ONLY)
@@ -84,10 +84,10 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     assert setbacks._value.get() == before, "what is down now is no fault of ours"
     assert f"execution {id} goes on later" in caplog.text
     monkeypatch.setattr(engine.log, "read_inbox", wrong)
-    await engine.ledger._commits.process_inboxes([id])
+    await engine.orchestrator._commits.process_inboxes([id])
     assert setbacks._value.get() == before + 1
     monkeypatch.setattr(engine.log, "read_inbox", inbox)
-    assert await engine.ledger.take_in_inbox(id)
+    assert await engine.orchestrator.take_in_inbox(id)
     assert engine.status(id) == "COMPLETED"
 
 
@@ -97,7 +97,7 @@ async def test_outcomes_and_commands_are_counted(engine: Engine) -> None:
     counts = [metrics.outcomes.labels("accepted"), metrics.outcomes.labels("stale")]
     claimed = metrics.commands_claimed.labels("step")
     before = [count._value.get() for count in (*counts, claimed)]
-    answer = await engine.ledger.claim(ClaimRequest(worker_id="w-1"))
+    answer = await engine.orchestrator.claim(ClaimRequest(worker_id="w-1"))
     (command,) = answer.commands
     await engine.report(outcome(command))
     await engine.report(outcome(command))
@@ -166,13 +166,13 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
     monkeypatch.setattr(engine.log, "commit", race)
     monkeypatch.setattr(engine.log, "commit_exclusively", note)
     heard: list[tuple[str, bool]] = []
-    monkeypatch.setattr(engine.ledger._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
+    monkeypatch.setattr(engine.orchestrator._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
     fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})
-    assert await engine.ledger._commits.commit_cancellation(id, fact) is True
+    assert await engine.orchestrator._commits.commit_cancellation(id, fact) is True
     assert locked == ([id] if races == commits.MAX_OPTIMISTIC_CANCELS else [])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
     assert heard == [(id, True), (child, True)]
-    assert await engine.ledger._commits.commit_cancellation(id, fact) is False
+    assert await engine.orchestrator._commits.commit_cancellation(id, fact) is False
 
 
 async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monk
     id = await engine.start()
     asked: list[str] = []
     monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", asked))
-    known = engine.ledger._commits
+    known = engine.orchestrator._commits
     (case,) = (await known.cache.get([id])).values()
     assert asked == []
     committed = await known.write([ExecutionCommit(case, [], case.head - 1)])
@@ -204,7 +204,7 @@ async def test_an_execution_that_cannot_be_stored_is_not_started(
 async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
+    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id])
     engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
-    assert await engine.ledger.take_in_inbox(id) is False
+    assert await engine.orchestrator.take_in_inbox(id) is False
     assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"

@@ -95,7 +95,7 @@ async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
 async def at_hand(cases: ExecutionCache, *ids: str) -> list[str]:
     """Those of `ids` that are not loaded."""
     loaded = SlowLog()
-    cases._log = loaded  # type: ignore[assignment]
+    cases._event_store = loaded  # type: ignore[assignment]
     kept = dict(cases._kept)
     found = await cases.get(ids)
     return [id for id in ids if kept.get(id) is found[id]]

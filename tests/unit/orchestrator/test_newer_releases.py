@@ -49,11 +49,11 @@ async def test_its_commands_are_given_back_and_others_are_handed_out(engine: Eng
     newer, _ = await two(engine)
     older = await of_form(engine, newer, NEWER)
     for _ in range(3):
-        engine.ledger = older
+        engine.orchestrator = older
         commands = await engine.claim()
         assert newer not in {command.execution_id for command in commands}
     await of_form(engine, newer, 1)
-    engine.ledger = engine.another()
+    engine.orchestrator = engine.another()
     (command,) = await engine.claim()
     assert (command.execution_id, command.delivery) == (newer, 1), "nothing was delivered before"
 
@@ -66,7 +66,7 @@ async def test_a_report_for_it_changes_nothing_and_others_go_on(engine: Engine) 
     answer = await engine.report(outcome(commands[newer]), outcome(commands[own]), by=older)
     assert [result.status for result in answer.results] == ["stale", "accepted"]
     assert await status(engine, own) == "completed"
-    assert (await types(engine, newer), await engine.ledger.quarantined_executions(10)) == (before, []), (
+    assert (await types(engine, newer), await engine.orchestrator.quarantined_executions(10)) == (before, []), (
         "it is not set apart"
     )
     await of_form(engine, newer, 1)
@@ -84,10 +84,10 @@ async def test_its_timers_and_its_inbox_are_left_to_the_newer_release(engine: En
         await older.fire_timer(newer, timer, "a", 1)
     with pytest.raises(Busy, match="left to a newer release"):
         await older.take_in_inbox(newer)
-    assert await engine.ledger.quarantined_executions(10) == []
+    assert await engine.orchestrator.quarantined_executions(10) == []
     able = await of_form(engine, newer, 1)
     assert await able.fire_timer(newer, timer, "a", 1)
-    engine.ledger = able
+    engine.orchestrator = able
     assert await work(engine) == ["a#1@2", "b#1", "c#1"]
 
 

@@ -59,11 +59,11 @@ async def test_plans_are_sent_once(engine: Engine):
     await engine.start(payload={"x": 1})
     from noetl_serverless.protocol import ClaimRequest
 
-    answer = await engine.ledger.claim(ClaimRequest(worker_id="w-1"))
+    answer = await engine.orchestrator.claim(ClaimRequest(worker_id="w-1"))
     (plan,) = answer.plans
     assert answer.plans[plan] == engine.catalog.found["t/t"].content
     await engine.start(payload={"x": 1})
-    assert (await engine.ledger.claim(ClaimRequest(worker_id="w-1", plans=[plan]))).plans == {}
+    assert (await engine.orchestrator.claim(ClaimRequest(worker_id="w-1", plans=[plan]))).plans == {}
 
 
 async def test_a_report_twice_is_stale_the_second_time(engine: Engine):
@@ -184,19 +184,19 @@ async def test_a_heartbeat_names_what_is_lost(engine: Engine):
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
     held = [Held(execution_id=id, command_id="a#1", fence=first.fence)]
-    assert (await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost == []
-    await engine.ledger.cancel(id, "enough")
-    lost = (await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost
+    assert (await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost == []
+    await engine.orchestrator.cancel(id, "enough")
+    lost = (await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost
     assert [key.command_id for key in lost] == ["a#1"]
 
 
 async def test_an_idempotency_key_starts_once_and_refuses_another_request(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
-    first = await engine.ledger.start(path="t/t", payload={"x": 1}, idempotency_key="k")
-    again = await engine.ledger.start(path="t/t", payload={"x": 1}, idempotency_key="k")
+    first = await engine.orchestrator.start(path="t/t", payload={"x": 1}, idempotency_key="k")
+    again = await engine.orchestrator.start(path="t/t", payload={"x": 1}, idempotency_key="k")
     assert (again.execution_id, again.replayed) == (first.execution_id, True)
     with pytest.raises(Conflict, match="another playbook or payload"):
-        await engine.ledger.start(path="t/t", payload={"x": 2}, idempotency_key="k")
+        await engine.orchestrator.start(path="t/t", payload={"x": 2}, idempotency_key="k")
 
 
 async def test_a_payload_is_merged_over_the_workload(engine: Engine):
@@ -346,11 +346,11 @@ async def test_cancelling_ends_the_children_too(engine: Engine):
     (call,) = await engine.claim()
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
     (child,) = await engine.log.running_children(id)
-    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id, child])
+    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id, child])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
-    assert await engine.ledger.cancel(id, "again") == ("already_completed", [])
+    assert await engine.orchestrator.cancel(id, "again") == ("already_completed", [])
     with pytest.raises(NotFound):
-        await engine.ledger.cancel("404", "nobody")
+        await engine.orchestrator.cancel("404", "nobody")
 
 
 async def test_a_failed_parent_takes_its_children_with_it(engine: Engine):
@@ -378,8 +378,8 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.ledger.give_up(dead)
-    assert not await engine.ledger.give_up(dead), "it is buried once"
+    assert await engine.orchestrator.give_up(dead)
+    assert not await engine.orchestrator.give_up(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
     assert error["code"] == "delivery_limit"
     assert "given to 1 workers and none came back" in error["message"]
@@ -392,7 +392,7 @@ async def test_a_poisoned_frame_fails_its_items(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     for dead in await engine.log.undeliverable(1, 10):
-        assert await engine.ledger.give_up(dead)
+        assert await engine.orchestrator.give_up(dead)
     assert engine.status(id) == "FAILED"
 
 
@@ -435,12 +435,12 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
     async def lost(parts, claimant=None):
         return CommitResult(frozenset(), [], [], [])
 
-    commit, append = engine.log.commit, engine.ledger._commits.commit_fact
-    engine.log.commit, engine.ledger._commits.commit_fact = lost, busy
+    commit, append = engine.log.commit, engine.orchestrator._commits.commit_fact
+    engine.log.commit, engine.orchestrator._commits.commit_fact = lost, busy
     answer = await engine.report(done(first, {"n": 5}))
     assert answer.results[0].status == "accepted", "what is in the inbox is kept"
-    engine.log.commit, engine.ledger._commits.commit_fact = commit, append
-    assert await engine.ledger.take_in_inbox(id)
+    engine.log.commit, engine.orchestrator._commits.commit_fact = commit, append
+    assert await engine.orchestrator.take_in_inbox(id)
     assert engine.types(id)[-2:] == ["call.done", "command.issued"]
 
 

@@ -71,13 +71,13 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
         done = await work(engine)
     assert "b#1" in done, "its report was accepted"
     assert (await status(engine, bad), await status(engine, good)) == ("failed", "completed")
-    (row,) = await engine.ledger.quarantined_executions(10)
+    (row,) = await engine.orchestrator.quarantined_executions(10)
     assert (row.execution_id, row.path, row.version) == (bad, "t/bad", 1)
     assert row.error["code"] == "engine.undecidable"
     assert row.error["message"] == "what follows from call.done cannot be decided: Mistake: no idea what follows from b"
     assert row.error["place"].startswith("engine/decide.py:"), "the innermost line that is the engine's own"
     assert (row.fact_count, row.facts) == (1, []), "a list tells how many are kept, and brings none"
-    facts = (await engine.ledger.quarantined_execution(bad)).facts
+    facts = (await engine.orchestrator.quarantined_execution(bad)).facts
     assert [(fact["type"], fact["command"]) for fact in facts] == [("call.done", "b#1")]
     assert told._value.get() == before + 1, "a metric tells"
     assert [record.execution_id for record in caplog.records if "audit: " in record.message] == [bad]  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ async def test_its_log_stays_readable_and_ends_with_the_fact_that_could_not_be_d
         *("playbook.initialized", "command.issued", "call.done", "command.issued", "playbook.failed"),
     ]
     assert log[-1].payload["quarantined"]["type"] == "call.done"
-    assert (await engine.ledger.quarantined_execution(id)).seq == log[-1].seq
+    assert (await engine.orchestrator.quarantined_execution(id)).seq == log[-1].seq
 
 
 async def test_a_start_that_cannot_be_decided_is_set_apart(engine: Engine, faulty: Faulty) -> None:
@@ -106,7 +106,7 @@ async def test_a_start_that_cannot_be_decided_is_set_apart(engine: Engine, fault
         id = await engine.start()
     assert await status(engine, id) == "failed"
     assert await types(engine, id) == ["playbook.initialized", "playbook.failed"]
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["a#1", "b#1", "c#1"], "it had nothing to begin with"
     assert await status(engine, id) == "completed"
 
@@ -135,7 +135,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     assert {result.status for result in answer.results} == {"accepted"}
     ends = [await status(engine, id) for id in ids]
     assert ends == ["completed"] * 31 + ["failed"] + ["completed"] * 31
-    rows = {row.execution_id: row for row in await engine.ledger.quarantined_executions(10)}
+    rows = {row.execution_id: row for row in await engine.orchestrator.quarantined_executions(10)}
     assert rows.keys() == {bad, unwritable}
     assert rows[unwritable].fact_count == 0, "what cannot be stored is not kept"
 
@@ -153,7 +153,7 @@ async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Fa
     assert state.status == "failed"
     assert state.error is not None
     assert (state.error["code"], state.error["cause"]["code"]) == ("child.failed", "engine.undecidable")
-    assert [row.execution_id for row in await engine.ledger.quarantined_executions(10)] == [only.execution_id]
+    assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [only.execution_id]
 
 
 async def test_what_was_started_before_the_fact_that_cannot_be_decided_goes_on(engine: Engine, faulty: Faulty) -> None:
@@ -164,11 +164,11 @@ async def test_what_was_started_before_the_fact_that_cannot_be_decided_goes_on(e
     call, b = (await engine.report(outcome(split), capacity=10)).commands
     faulty.at("b")
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}), outcome(b))
-    (row,) = await engine.ledger.quarantined_executions(10)
+    (row,) = await engine.orchestrator.quarantined_executions(10)
     assert (row.execution_id, (await types(engine, id)).count("child.started")) == (id, 1)
     assert len(await engine.log.running_children(id)) == 1, "what the log says has been started is there"
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["only#1", "after#1"]
     assert await status(engine, id) == "completed"
 
@@ -187,7 +187,7 @@ async def test_a_child_that_cannot_be_opened_sets_its_parent_apart_and_others_of
         outcome(calls[good], status="parked", child={"path": "t/child"}),
     )
     assert [result.status for result in answer.results] == ["accepted", "accepted"]
-    rows = await engine.ledger.quarantined_executions(10)
+    rows = await engine.orchestrator.quarantined_executions(10)
     assert [row.execution_id for row in rows] == [bad]
     (row,) = rows
     assert "payload.ctx must be an object" in row.error["message"]
@@ -202,8 +202,8 @@ async def test_the_list_goes_on_behind_the_last_of_a_page(engine: Engine, faulty
     ids = sorted([await engine.start() for _ in range(3)], key=int)
     faulty.at("b")
     await work(engine)
-    first = await engine.ledger.quarantined_executions(2)
-    rest = await engine.ledger.quarantined_executions(2, first[-1].execution_id)
+    first = await engine.orchestrator.quarantined_executions(2)
+    rest = await engine.orchestrator.quarantined_executions(2, first[-1].execution_id)
     assert [row.execution_id for row in (*first, *rest)] == ids
 
 
@@ -242,11 +242,11 @@ async def test_a_report_for_an_execution_that_cannot_be_read_sets_it_apart_and_o
     assert sorted(result.status for result in answer.results) == ["accepted", "stale"]
     await work(engine)
     assert await status(engine, sound) == "completed"
-    (row,) = await engine.ledger.quarantined_executions(10)
+    (row,) = await engine.orchestrator.quarantined_executions(10)
     assert (row.execution_id, row.error["code"]) == (spoiled, "engine.undecidable")
     with pytest.raises(Conflict, match="cannot be read"):
         await other.retry_quarantined(spoiled)
-    assert len(await engine.ledger.quarantined_executions(10)) == 1
+    assert len(await engine.orchestrator.quarantined_executions(10)) == 1
 
 
 async def test_what_goes_on_weighs_what_it_weighed(engine: Engine, faulty: Faulty) -> None:
@@ -260,7 +260,7 @@ async def test_what_goes_on_weighs_what_it_weighed(engine: Engine, faulty: Fault
     await engine.report(outcome(left))
     assert await weights(engine) == []
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await weights(engine) == [70], "what was out before is out again"
 
 
@@ -295,11 +295,11 @@ async def test_a_retry_with_a_fact_that_is_wrong_itself_ends_in_quarantine_again
     (first,) = await engine.claim()
     await engine.report(outcome(first, status="deferred", delay=60.0))
     fact = e.Event(e.TIMER_FIRED, int(engine.seconds * 1000), step="a", generation=1, payload={"without": "its timer"})
-    await engine.ledger._commits.commit_fact(id, fact)
-    assert (await engine.ledger.quarantined_execution(id)).error["code"] == "engine.undecidable"
-    state = await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator._commits.commit_fact(id, fact)
+    assert (await engine.orchestrator.quarantined_execution(id)).error["code"] == "engine.undecidable"
+    state = await engine.orchestrator.retry_quarantined(id)
     assert state.quarantined, "it is decided anew, and as little as before"
-    assert [fact["payload"] for fact in (await engine.ledger.quarantined_execution(id)).facts] == [
+    assert [fact["payload"] for fact in (await engine.orchestrator.quarantined_execution(id)).facts] == [
         {"without": "its timer"}
     ]
 
@@ -311,7 +311,7 @@ async def test_a_cancelled_execution_that_cannot_be_read_has_ended(engine: Engin
     other = await spoil(engine, id)
     await other.cancel(id, "enough")
     assert (await engine.report(outcome(first), by=other)).results[0].status == "stale"
-    assert await engine.ledger.quarantined_executions(10) == [], "what has ended is not set apart"
+    assert await engine.orchestrator.quarantined_executions(10) == [], "what has ended is not set apart"
 
 
 # -- a playbook that cannot be compiled
@@ -349,12 +349,12 @@ async def test_a_command_of_a_playbook_that_cannot_be_compiled_keeps_no_other_fr
     engine.catalog.add("t/good", CHILD)
     await engine.start("t/bad")
     good = await engine.start("t/good")
-    hash, plan = engine.catalog.found["t/bad"].hash, engine.ledger._playbooks.plan
+    hash, plan = engine.catalog.found["t/bad"].hash, engine.orchestrator._playbooks.plan
 
     async def refuse(wanted: str) -> Any:
         if wanted == hash:
             raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", "/workflow")])
         return await plan(wanted)
 
-    monkeypatch.setattr(engine.ledger._playbooks, "plan", refuse)
+    monkeypatch.setattr(engine.orchestrator._playbooks, "plan", refuse)
     assert [command.execution_id for command in await engine.claim()] == [good]

@@ -45,12 +45,12 @@ def faulty() -> Iterator[Faulty]:
 
 async def test_it_can_be_cancelled(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
-    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id])
+    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id])
     assert await status(engine, id) == "cancelled"
-    assert await engine.ledger.quarantined_executions(10) == []
-    assert await engine.ledger.cancel(id, "again") == ("already_completed", [])
+    assert await engine.orchestrator.quarantined_executions(10) == []
+    assert await engine.orchestrator.cancel(id, "again") == ("already_completed", [])
     with pytest.raises(Conflict, match="not in quarantine"):
-        await engine.ledger.retry_quarantined(id)
+        await engine.orchestrator.retry_quarantined(id)
 
 
 async def test_a_retry_goes_on_as_it_would_have(engine: Engine, faulty: Faulty) -> None:
@@ -65,7 +65,7 @@ async def test_a_retry_goes_on_as_it_would_have(engine: Engine, faulty: Faulty) 
     await engine.report(outcome(b, data["b"]))
     assert (await engine.report(outcome(other, data["other"]))).results[0].status == "stale", "nothing is out any more"
     faulty.mend()
-    state = await engine.ledger.retry_quarantined(id)
+    state = await engine.orchestrator.retry_quarantined(id)
     assert (state.status, state.ctx) == ("running", {"b": {"n": 1}}), "what was reported was kept"
     assert await work(engine, **data) == ["other#1", "join#1"], "what was out is out again, what was reported is not"
     ended, expected = [(await engine.log.load([each]))[each].state for each in (id, unhurt)]
@@ -73,7 +73,7 @@ async def test_a_retry_goes_on_as_it_would_have(engine: Engine, faulty: Faulty) 
     assert (ended.ctx, list(ended.outcomes)) == (expected.ctx, list(expected.outcomes))
     for step in data:
         assert ended.outcomes[step]["data"] == expected.outcomes[step]["data"]
-    assert await engine.ledger.quarantined_executions(10) == []
+    assert await engine.orchestrator.quarantined_executions(10) == []
     assert (await types(engine, id)).count("execution.retried") == 1
 
 
@@ -82,11 +82,11 @@ async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_
 ) -> None:
     id = await into_quarantine(engine, faulty)
     faulty.at("b")
-    assert (await engine.ledger.retry_quarantined(id)).quarantined
+    assert (await engine.orchestrator.retry_quarantined(id)).quarantined
     faulty.mend()
-    assert [fact["command"] for fact in (await engine.ledger.quarantined_execution(id)).facts] == ["b#1"]
-    seq = (await engine.ledger.quarantined_execution(id)).seq
-    await engine.ledger.retry_quarantined(id)
+    assert [fact["command"] for fact in (await engine.orchestrator.quarantined_execution(id)).facts] == ["b#1"]
+    seq = (await engine.orchestrator.quarantined_execution(id)).seq
+    await engine.orchestrator.retry_quarantined(id)
     *_, told = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
     assert told.payload == {"seq": seq}
     assert await work(engine) == ["c#1"]
@@ -98,7 +98,7 @@ async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, fa
     await engine.report(outcome(only))
     assert await status(engine, child) == "completed", "its children go on"
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["after#1"]
     assert await status(engine, id) == "completed"
 
@@ -110,26 +110,26 @@ async def test_it_does_not_go_on_while_a_child_that_ended_cannot_be_read(engine:
     other = await spoil(engine, child)
     with pytest.raises(Conflict, match=f"the state of its child {child} cannot be read"):
         await other.retry_quarantined(id)
-    assert [row.execution_id for row in await engine.ledger.quarantined_executions(10)] == [id], (
+    assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id], (
         "all that was kept stays"
     )
 
 
 async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, faulty: Faulty) -> None:
     id, child, _ = await beside_a_child(engine, faulty)
-    await engine.ledger.drop_quarantined(id)
+    await engine.orchestrator.drop_quarantined(id)
     assert (await status(engine, id), await status(engine, child)) == ("failed", "cancelled")
-    assert await engine.ledger.quarantined_executions(10) == []
+    assert await engine.orchestrator.quarantined_executions(10) == []
     with pytest.raises(Conflict, match="not in quarantine"):
-        await engine.ledger.retry_quarantined(id)
+        await engine.orchestrator.retry_quarantined(id)
     assert await status(engine, id) == "failed"
     with pytest.raises(NotFound, match="not in quarantine"):
-        await engine.ledger.drop_quarantined(id)
+        await engine.orchestrator.drop_quarantined(id)
 
 
 async def test_the_log_tells_when_and_by_whom_it_was_dropped(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
-    await engine.ledger.drop_quarantined(id, {"kind": "user", "name": "ada"})
+    await engine.orchestrator.drop_quarantined(id, {"kind": "user", "name": "ada"})
     *_, failed, dropped = await engine.log.events(id)
     assert (dropped.type, dropped.cause, dropped.seq) == (e.DROPPED, None, failed.seq + 1)
     assert dropped.payload == {"seq": failed.seq, "by": {"kind": "user", "name": "ada"}}
@@ -139,9 +139,9 @@ async def test_the_log_tells_when_and_by_whom_it_was_dropped(engine: Engine, fau
 
 async def test_what_was_dropped_is_not_cancelled_any_more(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
-    await engine.ledger.drop_quarantined(id)
+    await engine.orchestrator.drop_quarantined(id)
     before = await types(engine, id)
-    assert await engine.ledger.cancel(id, "enough") == ("already_completed", [])
+    assert await engine.orchestrator.cancel(id, "enough") == ("already_completed", [])
     assert (await status(engine, id), await types(engine, id)) == ("failed", before)
 
 
@@ -149,12 +149,12 @@ async def test_what_is_not_in_quarantine_is_neither_retried_nor_dropped(engine: 
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start()
     with pytest.raises(Conflict):
-        await engine.ledger.retry_quarantined(id)
-    for ask in (engine.ledger.drop_quarantined, engine.ledger.quarantined_execution):
+        await engine.orchestrator.retry_quarantined(id)
+    for ask in (engine.orchestrator.drop_quarantined, engine.orchestrator.quarantined_execution):
         with pytest.raises(NotFound):
             await ask(id)
     with pytest.raises(NotFound):
-        await engine.ledger.retry_quarantined("404")
+        await engine.orchestrator.retry_quarantined("404")
 
 
 # -- what was kept
@@ -184,7 +184,7 @@ async def beside_another(engine: Engine, faulty: Faulty) -> tuple[str, Any]:
 
 
 async def kept(engine: Engine, id: str) -> list[str]:
-    return [fact["command"] for fact in (await engine.ledger.quarantined_execution(id)).facts]
+    return [fact["command"] for fact in (await engine.orchestrator.quarantined_execution(id)).facts]
 
 
 async def out(engine: Engine, id: str) -> list[str]:
@@ -197,11 +197,11 @@ async def out(engine: Engine, id: str) -> list[str]:
 
 async def test_what_waits_in_the_inbox_is_kept_too(engine: Engine, faulty: Faulty) -> None:
     id, _ = await beside_another(engine, faulty)
-    await engine.ledger.take_in_inbox(id)
+    await engine.orchestrator.take_in_inbox(id)
     assert await kept(engine, id) == ["b#1", "other#1"]
     assert await engine.log.executions_with_inbox(10) == []
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["join#1"], "neither is done again"
     state = (await engine.log.load([id]))[id].state
     assert (state.status, state.outcomes["other"]["data"]) == ("completed", {"n": 2})
@@ -217,11 +217,11 @@ async def test_what_a_retry_gave_back_is_kept_when_something_else_cannot_be_deci
     b, _ = (await engine.report(outcome(split), capacity=10)).commands
     await engine.report(outcome(b, {"n": 1}))
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     faulty.at("other")
     (other,) = await engine.claim()
     await engine.report(outcome(other))
-    await engine.ledger.take_in_inbox(id)
+    await engine.orchestrator.take_in_inbox(id)
     assert await kept(engine, id) == ["other#1", "b#1"]
 
 
@@ -235,9 +235,9 @@ async def test_a_retry_that_cannot_be_decided_itself_changes_nothing(engine: Eng
 
         patch.setitem(decide.DECIDE, e.RETRIED, broken)
         with pytest.raises(Conflict, match=r"still cannot go on: .*nothing goes on"):
-            await engine.ledger.retry_quarantined(id)
+            await engine.orchestrator.retry_quarantined(id)
     assert (await kept(engine, id), await types(engine, id)) == (["b#1"], before)
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["c#1"]
 
 
@@ -249,12 +249,12 @@ async def test_a_timer_that_has_fired_is_not_set_again(engine: Engine, faulty: F
     (timer,) = await out(engine, id)
     engine.seconds += 2
     faulty.at("a", e.TIMER_FIRED)
-    assert await engine.ledger.fire_timer(id, timer, "a", 1)
+    assert await engine.orchestrator.fire_timer(id, timer, "a", 1)
     assert await out(engine, id) == []
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await out(engine, id) == [], "its firing was kept"
-    await engine.ledger.take_in_inbox(id)
+    await engine.orchestrator.take_in_inbox(id)
     assert await work(engine) == ["a#1@2", "b#1", "c#1"]
     assert await status(engine, id) == "completed"
 
@@ -277,7 +277,7 @@ async def test_what_was_out_is_out_again_however_long_the_log_is(
         return await whole(execution_id, after, limit)
 
     monkeypatch.setattr(engine.log, "events", few)
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     assert await out(engine, id) == before == ["other#1", "timed#1!7"]
     (again,) = await engine.claim()
     assert (again.command_id, again.scope) == (other.command_id, other.scope)
@@ -289,11 +289,11 @@ async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, fau
     await engine.report(outcome(only))
     faulty.at("b")
     await engine.report(outcome(b))
-    facts = (await engine.ledger.quarantined_execution(id)).facts
+    facts = (await engine.orchestrator.quarantined_execution(id)).facts
     assert sorted(fact["type"] for fact in facts) == [e.CALL_DONE, e.CHILD_ENDED]
     faulty.mend()
-    await engine.ledger.retry_quarantined(id)
-    while await engine.ledger.take_in_inbox(id):
+    await engine.orchestrator.retry_quarantined(id)
+    while await engine.orchestrator.take_in_inbox(id):
         pass
     assert await work(engine) == ["after#1"]
     assert (await types(engine, id)).count(e.CHILD_ENDED) == 1
@@ -308,7 +308,7 @@ async def test_a_child_that_ended_meanwhile_gives_the_step_that_was_asked_for(en
     commands = [a]
     while commands:
         commands = (await engine.report(outcome(commands[0], commands[0].step), capacity=1)).commands
-    await engine.ledger.retry_quarantined(id)
+    await engine.orchestrator.retry_quarantined(id)
     (ended,) = [event for event in await engine.log.events(id) if event.type == e.CHILD_ENDED]
     assert ended.payload["data"] == "a"
 
@@ -322,6 +322,6 @@ async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engin
 
     engine.log.commit_exclusively = unwritable
     with pytest.raises(Conflict, match="cannot be stored as it would go on: half of a pair"):
-        await engine.ledger.retry_quarantined(id)
+        await engine.orchestrator.retry_quarantined(id)
     engine.log.commit_exclusively = exclusively
-    assert [row.execution_id for row in await engine.ledger.quarantined_executions(10)] == [id]
+    assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]

@@ -102,7 +102,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     answer = await engine.report(done(command, status="parked", child={"path": "t/child", "payload": given}))
     assert [result.status for result in answer.results] == ["accepted"]
     (child,) = await engine.log.running_children(id)
-    assert (await engine.ledger.state(child)).workload == given
+    assert (await engine.orchestrator.state(child)).workload == given
 
 
 async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Engine) -> None:

@@ -26,7 +26,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     for reason, message in (("enough", "enough"), ("", "cancelled")):
         id = await engine.start()
-        assert await engine.ledger.cancel(id, reason) == ("cancelled", [id])
+        assert await engine.orchestrator.cancel(id, reason) == ("cancelled", [id])
         (fact,) = [event for event in await engine.log.events(id) if event.type == e.CANCELLED]
         assert fact.payload == {
             "reason": reason,
@@ -38,7 +38,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
 
 async def test_one_may_be_cancelled_without_its_children(engine: Engine) -> None:
     id, child = await beside_a_child(engine)
-    assert await engine.ledger.cancel(id, "enough", cascade=False) == ("cancelled", [id])
+    assert await engine.orchestrator.cancel(id, "enough", cascade=False) == ("cancelled", [id])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "RUNNING")
 
 
@@ -52,18 +52,18 @@ async def test_a_cancellation_reaches_the_children_of_children(engine: Engine) -
         await engine.report(outcome(call, status="parked", child={"path": path}))
     (child,) = await engine.log.running_children(id)
     (last,) = await engine.log.running_children(child)
-    assert await engine.ledger.cancel(id, "enough") == ("cancelled", [id, child, last])
+    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id, child, last])
     assert {engine.status(one) for one in (id, child, last)} == {"CANCELLED"}
 
 
 async def test_the_state_is_that_of_now_and_of_nobody_there_is_none(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert (await engine.ledger.state(id)).status == "running"
-    await engine.ledger.cancel(id, "enough")
-    assert (await engine.ledger.state(id)).status == "cancelled"
+    assert (await engine.orchestrator.state(id)).status == "running"
+    await engine.orchestrator.cancel(id, "enough")
+    assert (await engine.orchestrator.state(id)).status == "cancelled"
     with pytest.raises(NotFound, match="404"):
-        await engine.ledger.state("404")
+        await engine.orchestrator.state("404")
 
 
 # -- workers
@@ -96,14 +96,14 @@ async def test_a_heartbeat_keeps_what_is_held_and_names_what_is_not(engine: Engi
     first, second = await engine.claim(lease=10.0)
     keys = [Held(execution_id=it.execution_id, command_id=it.command_id, fence=it.fence) for it in (first, second)]
     engine.seconds += 8
-    kept = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys[:1], lease=10.0))
+    kept = await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys[:1], lease=10.0))
     assert kept.lost == []
     engine.seconds += 5
     await engine.log.expire_leases(3, 10)
-    answer = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys, lease=10.0))
+    answer = await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=keys, lease=10.0))
     assert answer.lost == [CommandKey(execution_id=second.execution_id, command_id="only#1")]
     old = keys[0].model_copy(update={"fence": first.fence - 1})
-    answer = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[old]))
+    answer = await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[old]))
     assert [key.execution_id for key in answer.lost] == [first.execution_id], "an older fence holds nothing"
 
 
@@ -112,9 +112,9 @@ async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_rung_for(engi
     await engine.start()
     (command,) = await engine.claim()
     engine.bell.told.clear()
-    await engine.ledger.return_commands("w-2", [command])
+    await engine.orchestrator.return_commands("w-2", [command])
     assert (await engine.claim(), engine.bell.told) == ([], []), "it is not that worker's"
-    await engine.ledger.return_commands("w-1", [command])
+    await engine.orchestrator.return_commands("w-1", [command])
     assert engine.bell.told == [("shared", "ring"), ("shared", "only#1")]
     (again,) = await engine.claim()
     assert again.command_id == "only#1"
@@ -204,9 +204,9 @@ async def test_a_timer_fires_once(engine: Engine) -> None:
     id = await engine.start()
     (command,) = await engine.claim()
     await engine.report(outcome(command, status="deferred", delay=5.0))
-    (timer,) = (await engine.ledger.state(id)).timers
+    (timer,) = (await engine.orchestrator.state(id)).timers
     engine.seconds += 5
-    assert await engine.ledger.fire_timer(id, timer, "only", 1) is True
+    assert await engine.orchestrator.fire_timer(id, timer, "only", 1) is True
     (fired,) = [event for event in await engine.log.events(id) if event.type == e.TIMER_FIRED]
     assert (fired.at, fired.step, fired.generation, fired.payload) == (
         int(engine.seconds * 1000),
@@ -214,18 +214,18 @@ async def test_a_timer_fires_once(engine: Engine) -> None:
         1,
         {"timer": timer},
     )
-    assert await engine.ledger.fire_timer(id, timer, "only", 1) is False
+    assert await engine.orchestrator.fire_timer(id, timer, "only", 1) is False
     (again,) = await engine.claim()
     assert (again.command_id, again.attempt) == ("only#1@2", 2)
     with pytest.raises(NotFound):
-        await engine.ledger.fire_timer("404", timer, "only", 1)
+        await engine.orchestrator.fire_timer("404", timer, "only", 1)
 
 
 async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) -> None:
     invoker = MemoryInvoker()
-    doorbell = Notifications(None, invoker, background=False, alarm="reconciler")
+    notifications = Notifications(None, invoker, background=False, alarm="reconciler")
     clock = lambda: int(engine.seconds * 1000)  # noqa: E731
-    engine.ledger = Orchestrator(engine.log, Plans(engine.catalog), doorbell, clock=clock)
+    engine.orchestrator = Orchestrator(engine.log, Plans(engine.catalog), notifications, clock=clock)
     engine.catalog.add("t/t", ONLY)
     for _ in range(2):
         await engine.start()
@@ -238,9 +238,9 @@ async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) 
 async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    plan = await engine.ledger.plan_of(id)
+    plan = await engine.orchestrator.plan_of(id)
     assert plan is not None and (plan.path, plan.pool("only")) == ("t/t", "shared")
-    assert await engine.ledger.plan_of("404") is None
+    assert await engine.orchestrator.plan_of("404") is None
 
 
 async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
@@ -249,8 +249,8 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.ledger.give_up(dead) is True
-    assert await engine.ledger.give_up(dead) is False
+    assert await engine.orchestrator.give_up(dead) is True
+    assert await engine.orchestrator.give_up(dead) is False
     (fact,) = [event for event in await engine.log.events(id) if event.type == e.CALL_ERROR]
     assert fact.payload["meta"]["deliveries"] == 1
     assert fact.payload["error"] == {
@@ -265,6 +265,6 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
 async def test_taking_in_an_empty_inbox_is_not_going_on(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert await engine.ledger.take_in_inbox(id) is False
+    assert await engine.orchestrator.take_in_inbox(id) is False
     with pytest.raises(NotFound):
-        await engine.ledger.take_in_inbox("404")
+        await engine.orchestrator.take_in_inbox("404")

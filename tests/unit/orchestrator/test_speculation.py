@@ -103,7 +103,7 @@ async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(e
 
     await engine.report(outcome)
     # by one that has seen nothing of it
-    engine.ledger = engine.another()
+    engine.orchestrator = engine.another()
     (claimed,) = [sent(command) for command in await engine.claim()]
 
     assert chained.command_id == claimed.command_id
@@ -169,7 +169,7 @@ async def test_what_the_worker_runs_already_brings_its_lease_alone(engine: Engin
     async def report(order: str) -> ClaimedCommand:
         key = Order(execution_id=first.execution_id, command_id="b#1", order=order)
         request = ReportRequest(worker_id="w-1", outcomes=[done(first, {"n": 1})], capacity=1, running=[key])
-        (command,) = (await engine.ledger.report(request)).commands
+        (command,) = (await engine.orchestrator.report(request)).commands
         return command
 
     command = await report(order_of("b", "a", 1))
@@ -180,7 +180,7 @@ async def test_what_the_worker_runs_already_brings_its_lease_alone(engine: Engin
 async def test_what_the_worker_runs_with_something_else_brings_all(engine: Engine, first: ClaimedCommand) -> None:
     key = Order(execution_id=first.execution_id, command_id="b#1", order=order_of("b", "a", 7))
     request = ReportRequest(worker_id="w-1", outcomes=[done(first, {"n": 1})], capacity=1, running=[key])
-    (command,) = (await engine.ledger.report(request)).commands
+    (command,) = (await engine.orchestrator.report(request)).commands
     assert command.scope["steps"]["a"]["data"] == {"n": 1}
     assert command.ahead is not None
 

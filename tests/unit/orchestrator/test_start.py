@@ -189,19 +189,19 @@ def test_a_key_is_for_one_request(path: str, version: int | None, payload: dict[
 
 async def test_a_start_says_how_many_commands_are_out(engine: Engine) -> None:
     engine.catalog.add("t/t", '- {step: each, loop: {in: "{{ [1, 2, 3] }}", iterator: x}, tool: {kind: noop}}\n')
-    started = await engine.ledger.start(path="t/t")
+    started = await engine.orchestrator.start(path="t/t")
     assert (started.commands, started.replayed) == (1, False)
 
 
 async def test_a_playbook_may_be_named_by_its_place_in_the_catalog(engine: Engine) -> None:
     engine.catalog.add("t/other", ONLY)
     engine.catalog.add("t/t", ONLY)
-    by_id = await engine.ledger.start(catalog_id="2", idempotency_key="k")
+    by_id = await engine.orchestrator.start(catalog_id="2", idempotency_key="k")
     assert (await engine.log.load([by_id.execution_id]))[by_id.execution_id].path == "t/t"
-    again = await engine.ledger.start(path="t/t", version=1, idempotency_key="k")
+    again = await engine.orchestrator.start(path="t/t", version=1, idempotency_key="k")
     assert (again.execution_id, again.replayed) == (by_id.execution_id, True)
     with pytest.raises(NotFound):
-        await engine.ledger.start(path="t/t", version=2)
+        await engine.orchestrator.start(path="t/t", version=2)
 
 
 async def test_a_start_whose_id_is_taken_tries_another_three_times_in_all(engine: Engine, monkeypatch: Any) -> None:
@@ -213,10 +213,10 @@ async def test_a_start_whose_id_is_taken_tries_another_three_times_in_all(engine
         return "7" if len(ids) != 4 else "8"
 
     monkeypatch.setattr("noetl_serverless.orchestrator.start.execution_id", id_of)
-    assert (await engine.ledger.start(path="t/t")).execution_id == "7"
+    assert (await engine.orchestrator.start(path="t/t")).execution_id == "7"
     ids[:] = ["", ""]
-    assert (await engine.ledger.start(path="t/t")).execution_id == "8"
+    assert (await engine.orchestrator.start(path="t/t")).execution_id == "8"
     ids[:] = ["", "", "", ""]
     with pytest.raises(Unavailable):
-        await engine.ledger.start(path="t/t")
+        await engine.orchestrator.start(path="t/t")
     assert len(ids) == 7

@@ -49,13 +49,13 @@ class Fires:
 
 class Pass:
     def __init__(self, engine: Engine, fires: Fires) -> None:
-        self.ledger: Orchestrator = engine.another()
+        self.orchestrator: Orchestrator = engine.another()
         self.fires = fires
         self._reconciler = Reconciler(
             engine.log,
-            self.ledger,
+            self.orchestrator,
             fires,  # type: ignore[arg-type]
-            engine.doorbell,
+            engine.notifications,
             max_deliveries=2,
             now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
         )
@@ -109,7 +109,7 @@ async def behind(engine: Engine, count: int) -> list[str]:
     async def crash(ids: Any) -> None:
         return
 
-    engine.ledger._commits.process_inboxes = crash  # type: ignore[method-assign]
+    engine.orchestrator._commits.process_inboxes = crash  # type: ignore[method-assign]
     for only in await engine.claim():
         await engine.report(outcome(only))
     assert await engine.log.executions_with_inbox(10) == ids
@@ -131,7 +131,7 @@ async def test_an_inbox_that_cannot_be_taken_in(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = await behind(engine, 2)
-    refuse(monkeypatch, reconcile.ledger, "advance", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "advance", bad)
     before = metrics.setbacks.labels("advance")._value.get()
     assert await reconcile() == {"advanced": 1}
     assert engine.status(good) == "COMPLETED"
@@ -151,7 +151,7 @@ async def test_a_fact_in_the_inbox_that_cannot_be_decided(
 
 async def test_a_timer_that_cannot_be_fired(engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, good = await deferred(engine, 2)
-    refuse(monkeypatch, reconcile.ledger, "fire", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "fire", bad)
     assert await reconcile() == {"timers": 1}
     assert [command.execution_id for command in await engine.claim()] == [good]
 
@@ -200,7 +200,7 @@ async def test_a_dead_command_that_cannot_be_buried(
         assert len(await engine.claim(lease=1.0)) == 2
         engine.seconds += 5
         await engine.log.expire_leases(2, 10)
-    refuse(monkeypatch, reconcile.ledger, "bury", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "bury", bad)
     assert (await reconcile())["buried"] == 1
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
 
@@ -210,7 +210,7 @@ async def test_an_expired_lease_of_what_cannot_be_read(engine: Engine, reconcile
     bad, good = await engine.start(), await engine.start()
     await engine.claim(lease=1.0)
     engine.memory.executions[bad].state = b'{"tokens": 5}'
-    engine.ledger = engine.another()
+    engine.orchestrator = engine.another()
     engine.seconds += 5
     assert (await reconcile())["expired"] == 2
     for command in await engine.claim(lease=1.0):

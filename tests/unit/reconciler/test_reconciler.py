@@ -36,7 +36,7 @@ def reconciler(engine: Engine, max_deliveries: int = 3, notes: KeyValue | None =
         engine.log,  # type: ignore[arg-type]
         engine.another(),
         NoSchedules(),  # type: ignore[arg-type]
-        engine.doorbell,
+        engine.notifications,
         max_deliveries=max_deliveries,
         notes=notes,
         now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
@@ -101,7 +101,7 @@ async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
     async def crash(ids: Any) -> None:
         return
 
-    engine.ledger._commits.process_inboxes = crash  # type: ignore[method-assign]
+    engine.orchestrator._commits.process_inboxes = crash  # type: ignore[method-assign]
     await engine.report(outcome(only))
     assert engine.status(id) == "RUNNING"
     assert await reconciler(engine).reconcile() == {"advanced": 1}
@@ -139,7 +139,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their
     engine.seconds += 5
     assert "expired" not in await passes.reconcile(), "nobody could prolong a lease while the database was away"
     held = Held(execution_id=command.execution_id, command_id=command.command_id, fence=command.fence)
-    prolonged = await engine.ledger.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[held]))
+    prolonged = await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=[held]))
     assert prolonged.lost == [], "who is alive keeps its command"
     engine.seconds += 60
     assert (await passes.reconcile())["expired"] == 1, "an outage that is over protects nobody"

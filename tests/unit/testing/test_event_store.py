@@ -63,7 +63,7 @@ async def test_what_was_delivered_too_often_is_poison_and_is_not_given_out_again
     assert (dead.execution_id, dead.command_id, dead.worker, dead.deliveries) == (id, "only#1", "w-9", 3)
     assert (dead.step, dead.generation, dead.kind, dead.seq) == ("only", 1, "step", 2)
     assert await engine.log.undeliverable(3, 0) == []
-    assert await engine.ledger.give_up(dead)
+    assert await engine.orchestrator.give_up(dead)
     row = engine.memory.commands[id, "only#1"]
     assert (row.status, row.worker, row.deliveries, row.issued_at) == ("dead", "w-9", 3, 1_800_000_000.0)
     await engine.log.add_dead_letter(replace(dead, worker="other"))
@@ -143,7 +143,7 @@ async def test_what_lags_is_told_in_order_behind_another(engine: Engine) -> None
     assert await engine.log.read_inbox("404") == Inbox([])
     await engine.log.clear_inbox(ids[0])
     assert len((await engine.log.read_inbox(ids[0])).facts) == 1, "it runs, and will take it in"
-    await engine.ledger.cancel(ids[0], "enough")
+    await engine.orchestrator.cancel(ids[0], "enough")
     engine.memory._put(ids[0], Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
     await engine.log.clear_inbox(ids[0])
     assert await engine.log.read_inbox(ids[0]) == Inbox([])
@@ -160,13 +160,13 @@ async def test_who_is_below_whom(engine: Engine) -> None:
     below = engine.log.is_descendant
     assert [await below(child, top), await below(last, top), await below(last, child)] == [True] * 3
     assert [await below(top, child), await below(top, top), await below("404", top)] == [False] * 3
-    await engine.ledger.cancel(last, "enough")
+    await engine.orchestrator.cancel(last, "enough")
     assert await engine.log.running_children(child) == [], "those that run"
 
 
 async def test_a_log_is_read_in_parts(engine: Engine) -> None:
     id = await engine.start()
-    await engine.ledger.cancel(id, "enough")
+    await engine.orchestrator.cancel(id, "enough")
     events = await engine.log.events(id)
     assert [event.seq for event in events] == [1, 2, 3]
     assert await engine.log.events(id, 1) == events[1:]

@@ -32,19 +32,19 @@ def broken(decider: decide.Decider) -> None:
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
     database = Database(url)
-    ledger = Orchestrator(PostgresEventStore(database), Plans(Catalog(database), {}), Notifications(None, None))
+    orchestrator = Orchestrator(PostgresEventStore(database), Plans(Catalog(database), {}), Notifications(None, None))
     sound = decide.DECIDE[e.CALL_DONE]
     for report in reports:
         decide.DECIDE[e.CALL_DONE] = broken if report["how"] == "undecidable" else sound
         names = {name: report[name] for name in ("execution_id", "command_id", "fence", "data")}
         outcome = Outcome(**names, status="done", meta={"worker": report["worker"]})
-        answer = await ledger.report(ReportRequest(worker_id=report["worker"], outcomes=[outcome]))
+        answer = await orchestrator.report(ReportRequest(worker_id=report["worker"], outcomes=[outcome]))
         assert answer.results[0].status == "accepted", answer
         if report["how"] == "twice":
             assert await database.run(AGAIN, id=int(report["execution_id"]), command=report["command_id"])
-            assert await ledger.take_in_inbox(report["execution_id"])
+            assert await orchestrator.take_in_inbox(report["execution_id"])
         else:
-            assert (await ledger.state(report["execution_id"])).quarantined
+            assert (await orchestrator.state(report["execution_id"])).quarantined
     await database.close()
 
 

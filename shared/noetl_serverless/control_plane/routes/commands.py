@@ -13,15 +13,15 @@ A = TypeVar("A", protocol.ClaimResponse, protocol.ReportResponse)
 
 
 async def claim(call: Call) -> bytes:
-    return await _fitting(call, await call.services.ledger.claim(call.body))
+    return await _fitting(call, await call.services.orchestrator.claim(call.body))
 
 
 async def report(call: Call) -> bytes:
-    return await _fitting(call, await call.services.ledger.report(call.body))
+    return await _fitting(call, await call.services.orchestrator.report(call.body))
 
 
 async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
-    return await call.services.ledger.heartbeat(call.body)
+    return await call.services.orchestrator.heartbeat(call.body)
 
 
 async def _fitting(call: Call, answer: A) -> bytes:
@@ -29,14 +29,14 @@ async def _fitting(call: Call, answer: A) -> bytes:
     rest is given back, and waits for the next claim."""
     unknown = {}
     if not call.speaks(2):
-        commands = await call.services.ledger.for_older_worker(call.body.worker_id, answer.commands)
+        commands = await call.services.orchestrator.for_older_worker(call.body.worker_id, answer.commands)
         answer = answer.model_copy(update={"commands": commands})
         unknown = {"commands": {"__all__": {"lost"}}}
     content = encode(answer, without=unknown)
     while len(content) > ANSWER_BYTES and len(answer.commands) > 1:
         half = len(answer.commands) // 2
         kept, back = answer.commands[:half], answer.commands[half:]
-        await call.services.ledger.return_commands(call.body.worker_id, back)
+        await call.services.orchestrator.return_commands(call.body.worker_id, back)
         plans = {command.plan for command in kept}
         known = {hash: text for hash, text in answer.plans.items() if hash in plans}
         answer = answer.model_copy(update={"commands": kept, "plans": known})

@@ -53,7 +53,7 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
     deadline = asyncio.get_running_loop().time() + query.wait
     look = FIRST_LOOK
     after = query.after
-    with call.services.wakeups.watch(str(execution_id)) as woken:
+    with call.services.watchers.watch(str(execution_id)) as woken:
         while True:
             woken.clear()
             found, head, status = await executions.tail(

@@ -38,7 +38,7 @@ async def rerun(call: Call) -> Started:
 async def start(call: Call, **what: Any) -> Started:
     key = call.header(IDEMPOTENCY_KEY)
     # a name space of its own, so that no caller can take the key of a schedule's run
-    started = await call.services.ledger.start(
+    started = await call.services.orchestrator.start(
         **what, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
     )
     return Started(execution_id=started.execution_id, commands_generated=started.commands)

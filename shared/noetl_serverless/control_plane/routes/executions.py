@@ -77,7 +77,7 @@ async def status(call: Call) -> ExecutionStatus:
     if execution.archived:
         state = await call.services.executions.state(execution_id)
     else:
-        state = await call.services.ledger.state(str(execution_id))
+        state = await call.services.orchestrator.state(str(execution_id))
     out = [] if state.ended else await call.services.executions.under_way(execution_id)
     # in quarantine the state keeps what was under way
     current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
@@ -108,7 +108,7 @@ async def cancel(call: Call) -> Cancelled:
     body: Cancel = call.body
     execution_id = str(execution_id_of(call))
     try:
-        status, cancelled = await call.services.ledger.cancel(execution_id, body.reason, body.cascade)
+        status, cancelled = await call.services.orchestrator.cancel(execution_id, body.reason, body.cascade)
     except NotFound:
         # what is archived has ended; raises again for what never was
         await call.services.executions.get(int(execution_id))

@@ -21,19 +21,19 @@ from .identifiers import execution_id_of
 async def entries(call: Call) -> Page:
     query: ListQuarantine = call.query
     # one more, to know whether there is a next page
-    found = await call.services.ledger.quarantined_executions(query.limit + 1, query.after)
+    found = await call.services.orchestrator.quarantined_executions(query.limit + 1, query.after)
     items = [QuarantineEntry.of(row) for row in found[: query.limit]]
     return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.execution_id})
 
 
 async def get(call: Call) -> QuarantineDetail:
-    row = await call.services.ledger.quarantined_execution(str(execution_id_of(call)))
+    row = await call.services.orchestrator.quarantined_execution(str(execution_id_of(call)))
     return QuarantineDetail(**entry_fields(row), facts=[KeptFact.of(fact) for fact in row.facts[:MOST_FACTS]])
 
 
 async def retry(call: Call) -> Retried:
     execution_id = str(execution_id_of(call))
-    state = await call.services.ledger.retry_quarantined(execution_id)
+    state = await call.services.orchestrator.retry_quarantined(execution_id)
     return Retried.model_validate(
         {"execution_id": execution_id, "status": state.status.upper(), "quarantined": state.quarantined}
     )
@@ -41,7 +41,7 @@ async def retry(call: Call) -> Retried:
 
 async def drop(call: Call) -> Dropped:
     execution_id = str(execution_id_of(call))
-    await call.services.ledger.drop_quarantined(execution_id, principal_of(call))
+    await call.services.orchestrator.drop_quarantined(execution_id, principal_of(call))
     return Dropped(execution_id=execution_id)
 
 

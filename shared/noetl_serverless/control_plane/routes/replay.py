@@ -65,7 +65,7 @@ async def rebuild(call: Call) -> RebuiltMany:
 
 
 async def _rebuild(call: Call, execution_id: str) -> RebuiltEntry:
-    plan = await call.services.ledger.plan_of(execution_id)
+    plan = await call.services.orchestrator.plan_of(execution_id)
     return RebuiltEntry.of(await call.services.replays.rebuild(int(execution_id), plan))
 
 

@@ -26,24 +26,26 @@ def control_plane(platform: Platform) -> Service:
     catalog = Catalog(database)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications the reconciler alone finds what waits
-    doorbell = (
+    notifications = (
         Notifications(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
         if settings.notify
         else Notifications(None, None)
     )
-    wakeups = Wakeups()
+    watchers = Wakeups()
     results = cache(platform.results)
     playbooks = Plans(catalog, settings.pools)
-    ledger = Orchestrator(PostgresEventStore(database), playbooks, doorbell, on_commit=wakeups.wake, results=results)
+    orchestrator = Orchestrator(
+        PostgresEventStore(database), playbooks, notifications, on_commit=watchers.wake, results=results
+    )
     return Service(
         create_app(
             settings,
             database=database,
-            ledger=ledger,
+            orchestrator=orchestrator,
             catalog=catalog,
-            wakeups=wakeups,
+            watchers=watchers,
             results=results,
-            ring_archive=lambda: doorbell.request_archive(settings.pools.get(ARCHIVE, "shared")),
+            ring_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         ),
-        (doorbell.close, platform.invoker.close, notifier.close, database.close),
+        (notifications.close, platform.invoker.close, notifier.close, database.close),
     )

@@ -31,28 +31,28 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     database = Database(platform.database_url, settings.database_connections)
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
-    doorbell = Notifications(
+    notifications = Notifications(
         notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
     )
     log = PostgresEventStore(database)
     results = cache(platform.results)
-    ledger = Orchestrator(log, Plans(Catalog(database), settings.pools), doorbell, results=results)
+    orchestrator = Orchestrator(log, Plans(Catalog(database), settings.pools), notifications, results=results)
     departures = Departures(
         Archives(database),
         Chores(database),
         results,
-        lambda: doorbell.request_archive(settings.pools.get(ARCHIVE, "shared")),
+        lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         archive_after_days=settings.archive_after_days,
         retention_days=settings.retention_days,
         result_ttl_days=settings.result_ttl_days,
     )
     made = Reconciler(
         log,
-        ledger,
+        orchestrator,
         Schedules(database),
-        doorbell,
+        notifications,
         max_deliveries=settings.max_deliveries,
         departures=departures,
         notes=NatsKeyValue(nats, BUCKET, KEPT, replicas=settings.nats_replicas),
     )
-    return made, doorbell, database, (platform.invoker.close, notifier.close, database.close)
+    return made, notifications, database, (platform.invoker.close, notifier.close, database.close)

@@ -23,14 +23,14 @@ class ReconcilerHandler:
         platform: AwsPlatform = aws_platform(environ)
         self._platform = platform
         self._reconciler: Reconciler = reconciler(platform)[0]
-        self._doorbell = Doorbell(self._ring, platform.invoker)
+        self._notifications = Doorbell(self._ring, platform.invoker)
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
         """What was done, or what SQS is to bring again; ValueError for an event that is not one of ours."""
         self._platform.host.begin(context)
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
-                answer = run(self._doorbell.batch(event))
+                answer = run(self._notifications.batch(event))
             elif event == TICK:
                 answer = {"done": run(self._pass())}
             else:

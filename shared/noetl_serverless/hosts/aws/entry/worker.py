@@ -23,7 +23,7 @@ class WorkerHandler:
         self._platform = platform
         self._worker, _ = worker(platform)
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)
-        self._doorbell = Doorbell(self._ring, platform.invoker)
+        self._notifications = Doorbell(self._ring, platform.invoker)
         # now, while Lambda gives the whole of a processor
         self._worker.warm()
 
@@ -32,7 +32,7 @@ class WorkerHandler:
         self._platform.host.begin(context)
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
-                answer = run(self._doorbell.batch(event))
+                answer = run(self._notifications.batch(event))
             elif isinstance(event, dict) and event.get("noetl") == RING:
                 answer = run(self._answer([event]))
             else:
