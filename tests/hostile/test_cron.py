@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.store.schedule_spec import Clockwork, fires, next_due
+from noetl_serverless.store.schedule_spec import ScheduleSpec, due_runs, next_due
 
 from .conftest import FUZZ
 
@@ -74,7 +74,7 @@ ZONES = st.one_of(
 @FUZZ
 @given(line=LINES, zone=ZONES)
 def test_any_line_is_refused_or_runs(line: str, zone: str) -> None:
-    schedule = Clockwork(NOW, cron=line, timezone=zone)
+    schedule = ScheduleSpec(NOW, cron=line, timezone=zone)
     try:
         schedule.check()
     except InvalidRequest:
@@ -84,7 +84,7 @@ def test_any_line_is_refused_or_runs(line: str, zone: str) -> None:
         instants.append(next_due(schedule, instants[-1]))
     assert all(one < other for one, other in pairwise([NOW, *instants]))
     first = NOW - timedelta(days=3)
-    owed, due = fires(schedule, "catch_up", next_due(schedule, first), NOW)
+    owed, due = due_runs(schedule, "catch_up", next_due(schedule, first), NOW)
     assert len(owed) <= 100 and due > NOW
 
 
@@ -93,4 +93,4 @@ def test_any_line_is_refused_or_runs(line: str, zone: str) -> None:
 )
 def test_a_line_that_never_comes_or_never_ends_is_refused(line: str) -> None:
     with pytest.raises(InvalidRequest):
-        Clockwork(NOW, cron=line).check()
+        ScheduleSpec(NOW, cron=line).check()

@@ -32,7 +32,7 @@ from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
@@ -91,7 +91,7 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
     database = Database(url, 4)
 
     async def make() -> Starlette:
-        catalog = Catalog(database)
+        catalog = PostgresCatalog(database)
         orchestrator = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
         given = replace(SETTINGS, result_url=results.as_uri())
         return create_app(given, database=database, orchestrator=orchestrator, catalog=catalog)

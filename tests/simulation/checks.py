@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
-from noetl_serverless.testing.event_store import Execution
+from noetl_serverless.testing.event_store import ExecutionRow
 
 from .exact import differing, exact, same
 from .model import conform
@@ -105,7 +105,7 @@ def _orders(world: World) -> None:
             _must(found == [order.execution_id], "an order was lost", f"{order.label} {found}")
 
 
-def _is_root(execution: Execution, label: str) -> bool:
+def _is_root(execution: ExecutionRow, label: str) -> bool:
     return execution.parent_id is None and execution.workload.get("label") == label
 
 

@@ -21,7 +21,7 @@ from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import ExecutionCommit
-from noetl_serverless.store.schedules import Fire
+from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing import event_store
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.worker.drain.drain import Shift
@@ -42,7 +42,7 @@ def drop_the_compare_and_set() -> Any:
         id = part.execution.execution_id
         return execution is not None and all(self._closes(id, *close, part.worker) for close in part.closes)
 
-    return patch.object(MemoryEventStore, "_may", may)
+    return patch.object(MemoryEventStore, "_is_current", may)
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def write_without_looking_at_the_sequence() -> Iterator[None]:
         store(self, execution, event)
         execution.events += kept[event.seq :]
 
-    fits = patch.object(MemoryEventStore, "_fits", lambda self, each: None)
+    fits = patch.object(MemoryEventStore, "_check_unwritten", lambda self, each: None)
     with drop_the_compare_and_set(), fits, patch.object(MemoryEventStore, "_store", blind):
         yield
 
@@ -170,7 +170,7 @@ def ignore_the_idempotency_key() -> Any:
     async def started(self: MemoryEventStore, key: str) -> None:
         return None
 
-    may_open = MemoryEventStore._may_open
+    may_open = MemoryEventStore._can_open
 
     def may(self: MemoryEventStore, part: ExecutionCommit, good: Any) -> bool:
         key, part.new_row["idempotency_key"] = part.new_row.get("idempotency_key"), None
@@ -181,7 +181,7 @@ def ignore_the_idempotency_key() -> Any:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(MemoryEventStore, "starts_by_key", started), patch.object(MemoryEventStore, "_may_open", may):
+        with patch.object(MemoryEventStore, "starts_by_key", started), patch.object(MemoryEventStore, "_can_open", may):
             yield
 
     return both()
@@ -251,7 +251,7 @@ def forget_the_skipped() -> Any:
 
 def draw_a_key_for_each_fire() -> Any:
     count = iter(range(1_000_000))
-    return patch.object(Fire, "idempotency_key", property(lambda self: f"schedule:{next(count)}"))
+    return patch.object(DueRun, "idempotency_key", property(lambda self: f"schedule:{next(count)}"))
 
 
 def do_not_keep_leases_alive() -> Any:
@@ -367,7 +367,7 @@ def claim_in_another_order() -> Any:
 
 def decide_from_an_old_copy() -> Any:
     """A commit is written onto the head that there is, whatever it was decided on."""
-    may = MemoryEventStore._may
+    may = MemoryEventStore._is_current
 
     def moved(self: MemoryEventStore, part: ExecutionCommit) -> bool:
         execution = self.executions.get(part.execution.execution_id)
@@ -378,7 +378,7 @@ def decide_from_an_old_copy() -> Any:
             part.execution = replace(part.execution, head=part.execution.head + shift)
         return may(self, part)
 
-    return patch.object(MemoryEventStore, "_may", moved)
+    return patch.object(MemoryEventStore, "_is_current", moved)
 
 
 def take_an_outcome_under_any_fence() -> Any:

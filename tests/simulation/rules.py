@@ -10,7 +10,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import DECISIONS, FACTS, Event
 from noetl_serverless.engine.state import State
 from noetl_serverless.store.projections import project
-from noetl_serverless.testing.event_store import Execution
+from noetl_serverless.testing.event_store import ExecutionRow
 
 from .model import Move
 
@@ -57,7 +57,7 @@ class Diary:
 class EventRules:
     """`read` takes the next event of a log into its diary. A broken rule is kept in `faults`."""
 
-    executions: dict[str, Execution]
+    executions: dict[str, ExecutionRow]
     _pool: Callable[[str], str]
 
     def __init__(self, note: Note) -> None:

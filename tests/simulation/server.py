@@ -17,7 +17,7 @@ from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Claims
 from noetl_serverless.ports import EventStore
-from noetl_serverless.store.executions import Part
+from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 
 from .loop import Process
@@ -204,10 +204,10 @@ class History:
 
     async def parts(
         self, execution_id: int, step: str, generation: int, after: int, most: int
-    ) -> tuple[list[Part], bool]:
+    ) -> tuple[list[ResultRange], bool]:
         """A few at a time, so that there are pages in small worlds, too."""
         found = await self._log.parts(str(execution_id), step, generation)
-        parts = [Part(part["start"], part["end"], part.get("data"), part.get("ref")) for part in found]
+        parts = [ResultRange(part["start"], part["end"], part.get("data"), part.get("ref")) for part in found]
         kept = sorted((part for part in parts if part.end > after), key=lambda part: part.start)
         few = PARTS if most == PAGE_BYTES else len(kept)
         return kept[:few], len(kept) > few

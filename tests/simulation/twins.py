@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from noetl_serverless.errors import Problem
-from noetl_serverless.store.schedule_spec import Clockwork, MissedPolicy, fires, next_due
-from noetl_serverless.store.schedules import LEASE, Fire
+from noetl_serverless.store.schedule_spec import MissedPolicy, ScheduleSpec, due_runs, next_due
+from noetl_serverless.store.schedules import RUN_LEASE, DueRun
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class Timetable:
     """One schedule."""
 
     schedule_id: int
-    clockwork: Clockwork
+    clockwork: ScheduleSpec
     path: str
     payload: dict[str, Any]
     policy: MissedPolicy
@@ -40,7 +40,7 @@ class MemorySchedules:
     fires: dict[tuple[int, datetime], Owed] = field(default_factory=dict)
 
     def add(self, id: int, path: str, payload: dict[str, Any], every: int, policy: MissedPolicy) -> None:
-        clockwork = Clockwork(self.now().replace(microsecond=0), interval=every)
+        clockwork = ScheduleSpec(self.now().replace(microsecond=0), interval=every)
         self.tables[id] = Timetable(id, clockwork, path, payload, policy, next_due(clockwork, self.now()))
 
     def turn_off(self) -> None:
@@ -56,26 +56,26 @@ class MemorySchedules:
     async def move_on(self, now: datetime, limit: int) -> None:
         for table in list(self.tables.values())[:limit]:
             if table.next_run_at is not None and table.next_run_at <= now:
-                owed, after = fires(table.clockwork, table.policy, table.next_run_at, now)
+                owed, after = due_runs(table.clockwork, table.policy, table.next_run_at, now)
                 for at in owed:
                     self.fires.setdefault((table.schedule_id, at), Owed())
                 table.next_run_at = after
 
-    async def claim(self, now: datetime, limit: int) -> list[Fire]:
+    async def claim(self, now: datetime, limit: int) -> list[DueRun]:
         free = [
             key
             for key, owed in sorted(self.fires.items(), key=lambda item: item[0][1])
             if owed.status == "open" and (owed.lease_until is None or owed.lease_until <= now)
         ]
         for key in free[:limit]:
-            self.fires[key].lease_until = now + LEASE
-        return [Fire(id, at, self.tables[id].path, None, self.tables[id].payload) for id, at in free[:limit]]
+            self.fires[key].lease_until = now + RUN_LEASE
+        return [DueRun(id, at, self.tables[id].path, None, self.tables[id].payload) for id, at in free[:limit]]
 
-    async def started(self, fire: Fire, execution_id: int) -> None:
+    async def started(self, fire: DueRun, execution_id: int) -> None:
         owed = self.fires[(fire.schedule_id, fire.due_at)]
         owed.status, owed.execution_id = "started", execution_id
 
-    async def failed(self, fire: Fire, problem: Problem) -> None:
+    async def failed(self, fire: DueRun, problem: Problem) -> None:
         self.fires[(fire.schedule_id, fire.due_at)].status = "failed"
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:

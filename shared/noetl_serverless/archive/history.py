@@ -14,10 +14,10 @@ from ..engine.limits import size_of
 from ..engine.state import State
 from ..errors import NotFound
 from ..limits import PAGE_BYTES
-from ..store.archives import Place
+from ..store.archives import ArchivePlace
 from ..store.connection import Database
-from ..store.executions import COMPLETED, Execution, Executions, Part, Reported, together
-from ..store.recorded import Recorded
+from ..store.executions import COMPLETED, Execution, Executions, ResultRange, ReportedCommand, merge_inline
+from ..store.recorded import RecordedEvent
 from .read import Archive, execution_of
 
 
@@ -50,9 +50,9 @@ class History(Executions):
 
     async def tail(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> tuple[list[Recorded], int, str]:
+    ) -> tuple[list[RecordedEvent], int, str]:
         try:
-            return await super().tail(execution_id, after=after, type=type, limit=limit)
+            return await super().follow(execution_id, after=after, type=type, limit=limit)
         except NotFound:
             place = await self._archive.place(execution_id)
             if place is None:
@@ -61,14 +61,14 @@ class History(Executions):
 
     async def events(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> list[Recorded]:
+    ) -> list[RecordedEvent]:
         found = await super().events(execution_id, after=after, type=type, limit=limit)
         place = None if found else await self._archive.place(execution_id)
         return found if place is None else await self._events(place, after, type, limit)
 
     async def events_page(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
-    ) -> tuple[list[Recorded], int]:
+    ) -> tuple[list[RecordedEvent], int]:
         found, total = await super().events_page(execution_id, after=after, type=type, limit=limit, offset=offset)
         place = None if total else await self._archive.place(execution_id)
         if place is None:
@@ -90,7 +90,7 @@ class History(Executions):
 
     async def runs(
         self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
-    ) -> list[Reported]:
+    ) -> list[ReportedCommand]:
         found = await super().runs(execution_id, after=after, step=step, failed=failed, limit=limit)
         place = None if found else await self._archive.place(execution_id)
         if place is None:
@@ -105,7 +105,7 @@ class History(Executions):
         issued = await self._issued(place, found)
         return [replace(run, issued_at=issued.get(run.seq)) for run in found]
 
-    async def _issued(self, place: Place, runs: Sequence[Reported]) -> dict[int, datetime]:
+    async def _issued(self, place: ArchivePlace, runs: Sequence[ReportedCommand]) -> dict[int, datetime]:
         """Of each run when its command was issued last before it, by the run's seq: back from the last run until all
         are found."""
         asked: dict[str | None, list[int]] = {}
@@ -128,28 +128,28 @@ class History(Executions):
 
     async def parts(
         self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
-    ) -> tuple[list[Part], bool]:
-        found, more = await super().parts(execution_id, step, generation, after, most)
+    ) -> tuple[list[ResultRange], bool]:
+        found, more = await super().loop_results(execution_id, step, generation, after, most)
         if found:
             return found, more
         # of all of them those that come first, as many as there is room for: they were finished in any order
-        kept: list[tuple[Part, int]] = []
+        kept: list[tuple[ResultRange, int]] = []
         size = 0
         async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
             payload = event.payload
             if event.generation != generation or payload["end"] <= after:
                 continue
-            part = Part(payload["start"], payload["end"], payload.get("data"), payload.get("ref"))
+            part = ResultRange(payload["start"], payload["end"], payload.get("data"), payload.get("ref"))
             bytes = sum(size_of(value) for value in (part.data, part.ref) if value is not None)
             insort(kept, (part, bytes), key=lambda it: it[0].start)
             size += bytes
             while size - kept[-1][1] >= most:
                 size -= kept.pop()[1]
                 more = True
-        return together(part for part, _ in kept), more
+        return merge_inline(part for part, _ in kept), more
 
     async def finished(self, execution_id: int, step: str, generation: int) -> int:
-        found = await super().finished(execution_id, step, generation)
+        found = await super().finished_items(execution_id, step, generation)
         if found:
             return found
         frames = self._of_loop(execution_id, step, e.FRAME_COMMITTED)
@@ -157,7 +157,7 @@ class History(Executions):
         return sum(items)
 
     async def generation(self, execution_id: int, step: str) -> int | None:
-        found = await super().generation(execution_id, step)
+        found = await super().latest_generation(execution_id, step)
         if found is not None:
             return found
         opened = [event.generation or 0 async for event in self._of_loop(execution_id, step, e.LOOP_OPENED)]
@@ -170,9 +170,9 @@ class History(Executions):
         row: dict[str, Any] = (await self._archive.head(place))["execution"]
         return row
 
-    async def _events(self, place: Place, after: int, type: str | None, limit: int) -> list[Recorded]:
+    async def _events(self, place: ArchivePlace, after: int, type: str | None, limit: int) -> list[RecordedEvent]:
         """In order, `limit` of them at most, and no more than it takes to have PAGE_BYTES of payload."""
-        found: list[Recorded] = []
+        found: list[RecordedEvent] = []
         size = 0
         async for event in self._archive.scan(place, after, after + limit if type is None else None):
             if type is None or event.type == type:
@@ -182,7 +182,7 @@ class History(Executions):
                 break
         return found
 
-    async def _of_loop(self, execution_id: int, step: str, type: str) -> AsyncIterator[Recorded]:
+    async def _of_loop(self, execution_id: int, step: str, type: str) -> AsyncIterator[RecordedEvent]:
         place = await self._archive.place(execution_id)
         if place is None:
             return
@@ -191,10 +191,10 @@ class History(Executions):
                 yield event
 
 
-def _reported(event: Recorded) -> Reported:
+def _reported(event: RecordedEvent) -> ReportedCommand:
     """As the database gives it, without when its command was issued."""
     payload = event.payload
-    return Reported(
+    return ReportedCommand(
         *(event.seq, event.type, event.step, event.generation, event.command_id, event.at),
         meta=payload.get("meta"),
         first_item=payload.get("start"),

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ..store.recorded import Recorded
+from ..store.recorded import RecordedEvent
 from .messages import EventRow
 
 # of JSON in one member: what is read at once to show a page of events
@@ -99,14 +99,14 @@ def head_of(member: bytes) -> dict[str, Any]:
     raise NotALog("it is empty")
 
 
-def events_of(execution_id: int, members: bytes) -> Iterator[Recorded]:
+def events_of(execution_id: int, members: bytes) -> Iterator[RecordedEvent]:
     """The events in some blocks on end of one execution. Raises NotALog."""
     for row in _lines(members):
         if "seq" not in row:
             continue
         try:
             at = EPOCH + timedelta(microseconds=row.pop("at"))
-            yield Recorded(execution_id=execution_id, at=at, **row)
+            yield RecordedEvent(execution_id=execution_id, at=at, **row)
         except (KeyError, TypeError, OverflowError) as error:
             raise NotALog(f"a line is no event: {error}") from None
 

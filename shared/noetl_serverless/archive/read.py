@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from ..engine import events as e
 from ..errors import NotFound
 from ..ports import ResultStore
-from ..store.archives import Archives, Place
+from ..store.archives import ArchivePlace, Archives
 from ..store.executions import Execution
-from ..store.recorded import Recorded
+from ..store.recorded import RecordedEvent
 from .log_file import NotALog, events_of, head_of, spans
 
 T = TypeVar("T")
@@ -25,20 +25,20 @@ class Archive:
         self._archives = archives
         self._store = store
 
-    async def place(self, execution_id: int) -> Place | None:
+    async def place(self, execution_id: int) -> ArchivePlace | None:
         return await self._archives.place(execution_id)
 
     async def children(self, execution_id: int) -> list[str]:
         return await self._archives.children(execution_id)
 
-    async def head(self, place: Place) -> dict[str, Any]:
+    async def head(self, place: ArchivePlace) -> dict[str, Any]:
         """{"execution": row, "results": rows, "commands": rows}, as they stood in the database; raises NotFound."""
         _, offset, length = place.blocks[0]
         return await self._understood(place, head_of, await self._read(place, offset, length))
 
     async def scan(
-        self, place: Place, after: int = 0, last: int | None = None, *, backwards: bool = False
-    ) -> AsyncIterator[Recorded]:
+        self, place: ArchivePlace, after: int = 0, last: int | None = None, *, backwards: bool = False
+    ) -> AsyncIterator[RecordedEvent]:
         """The events behind `after`, up to `last`, in order, or the last first; a few blocks of them are in memory at
         once. Raises NotFound."""
         last = place.head if last is None else min(last, place.head)
@@ -52,7 +52,7 @@ class Archive:
                 if after < event.seq <= last:
                     yield event
 
-    async def _understood(self, place: Place, read: Callable[[bytes], T], content: bytes) -> T:
+    async def _understood(self, place: ArchivePlace, read: Callable[[bytes], T], content: bytes) -> T:
         try:
             return await asyncio.to_thread(read, content)
         except NotALog as error:
@@ -60,7 +60,7 @@ class Archive:
                 f"execution {place.execution_id} is archived, and {place.key} is not what was written: {error}"
             ) from None
 
-    async def _read(self, place: Place, offset: int, length: int) -> bytes:
+    async def _read(self, place: ArchivePlace, offset: int, length: int) -> bytes:
         try:
             return await self._store().get_range(place.key, offset, length)
         except KeyError:
@@ -69,7 +69,7 @@ class Archive:
             ) from None
 
 
-def execution_of(row: dict[str, Any], last: Recorded | None = None) -> Execution:
+def execution_of(row: dict[str, Any], last: RecordedEvent | None = None) -> Execution:
     """`row` as it stood in the database, and the last event of its log."""
     ended = row["ended_at"]
     names = (

@@ -14,7 +14,7 @@ from ..inspection.expected_projections import surfaces
 from ..playbook.plan import Plan
 from ..store.connection import Database
 from ..store.parity import Difference, Stored, differences
-from ..store.recorded import Recorded
+from ..store.recorded import RecordedEvent
 from ..store.replays import MOST_EVENTS, Rebuilt, Recording, Replays
 from .read import Archive
 
@@ -85,7 +85,7 @@ class ArchivedReplays(Replays):
         return [_event(event) async for event in self._archive.scan(place, 0, limit)]
 
 
-def _event(event: Recorded) -> Event:
+def _event(event: RecordedEvent) -> Event:
     at = round(event.at.timestamp() * 1000)
     return Event(event.type, at, event.seq, event.cause, event.step, event.generation, event.command_id, event.payload)
 

@@ -18,7 +18,7 @@ from ..orchestrator.orchestrator import Orchestrator
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
-from ..store.catalog import Catalog
+from ..store.catalog import PostgresCatalog
 from ..store.connection import Database
 from ..store.credentials import Credentials
 from ..store.schedules import Schedules
@@ -44,7 +44,7 @@ def create_app(
     *,
     database: Database,
     orchestrator: Orchestrator,
-    catalog: Catalog | None = None,
+    catalog: PostgresCatalog | None = None,
     watchers: Wakeups | None = None,
     results: Callable[[], ResultStore] | None = None,
     ring_archive: Callable[[], Awaitable[None]] = _nobody,
@@ -60,7 +60,7 @@ def create_app(
     archive = Archive(archives, stored)
     services = Services(
         orchestrator=orchestrator,
-        catalog=catalog or Catalog(database),
+        catalog=catalog or PostgresCatalog(database),
         credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
         schedules=Schedules(database),
         executions=History(database, archive),

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import Fault, InvalidPlaybook
 from ..playbook.document import Document as Source
 from ..playbook.document import Unreadable, plain_data, read_document
-from ..store.catalog import Document
+from ..store.catalog import NewPlaybook
 from ..tools import registry
 from ..tools.plans import load_plan
 
@@ -23,7 +23,7 @@ INLINED = "workbook"
 Path = tuple[str | int, ...]
 
 
-def document_of(content: str) -> Document:
+def document_of(content: str) -> NewPlaybook:
     """Raises InvalidPlaybook with all that is wrong, in the playbook itself and in the tools' fields."""
     text = as_text(content)
     faults: list[Fault] = []
@@ -37,7 +37,7 @@ def document_of(content: str) -> Document:
         faults.sort(key=lambda fault: (fault.line or 0, fault.column or 0))
         raise InvalidPlaybook(str(faults[0]), faults=faults)
     root = plain_data(read_document(text).root)
-    return Document(
+    return NewPlaybook(
         path=plan.path,
         kind=root["kind"],
         content=text,

@@ -11,7 +11,7 @@ from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import ResultStore
 from ..store.archives import Archives
-from ..store.catalog import Catalog
+from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.schedules import Schedules
 from .tokens import Verifier
@@ -21,7 +21,7 @@ from .watchers import Wakeups
 @dataclass(frozen=True, slots=True)
 class Services:
     orchestrator: Orchestrator
-    catalog: Catalog
+    catalog: PostgresCatalog
     credentials: Credentials
     schedules: Schedules
     executions: History

@@ -17,7 +17,7 @@ from ..engine.state import State
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from ..records import ExecutionCommit, LoadedExecution
-from ..store.loaded_execution import as_kept
+from ..store.loaded_execution import quarantined_fact
 
 # events between two snapshots: what a process that does not know the execution has to fold at most
 SNAPSHOT_EVERY_EVENTS = 32
@@ -72,7 +72,7 @@ class Transition:
         in the inbox. What cannot be decided ends the execution, in quarantine."""
         self._record(AppliedFact(fact, closes, taken))
         if self.quarantine:
-            self.quarantine["facts"].append(as_kept(fact))
+            self.quarantine["facts"].append(quarantined_fact(fact))
             return
         try:
             decisions = self._decide(fact.numbered(self.head + 1))
@@ -102,7 +102,7 @@ class Transition:
         assert other.quarantine is not None
         if keep:
             other.refs = self.refs
-            other.quarantine["facts"] += map(as_kept, rest)
+            other.quarantine["facts"] += map(quarantined_fact, rest)
         else:
             other.quarantine["facts"].clear()
         return other
@@ -162,13 +162,13 @@ class Transition:
             "retryable": False,
             "place": _place(error),
         }
-        payload = {"error": told, e.QUARANTINED: as_kept(fact)}
+        payload = {"error": told, e.QUARANTINED: quarantined_fact(fact)}
         failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
         self.state = evolve(self.state, failed)
         self._append(failed)
         self.ended_at_ms = fact.at
         self._notify_parent(fact.at)
-        facts = [] if fact.type == e.STARTED else [as_kept(fact)]
+        facts = [] if fact.type == e.STARTED else [quarantined_fact(fact)]
         self.quarantine = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
 
     def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:

@@ -14,7 +14,7 @@ from ..orchestrator.notifications import Notifications
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import EventStore, KeyValue
 from ..records import EPOCH, DeadLetter, DueTimer
-from ..store.schedules import Fire, Schedules
+from ..store.schedules import DueRun, Schedules
 from ..telemetry import metrics
 from .outages import Outages
 from .retention import Departures
@@ -174,7 +174,7 @@ class Reconciler:
         await self._each("fire_schedule", fires, self._start)
         return len(fires)
 
-    async def _start(self, fire: Fire) -> int:
+    async def _start(self, fire: DueRun) -> int:
         try:
             started = await self._orchestrator.start(
                 path=fire.playbook_path,
@@ -187,9 +187,9 @@ class Reconciler:
             logger.warning("schedule %s starts later: %s", fire.schedule_id, problem)
         except Problem as problem:
             logger.error("schedule %s cannot start: %s", fire.schedule_id, problem)
-            await self._schedules.failed(fire, problem)
+            await self._schedules.record_failed(fire, problem)
         else:
-            await self._schedules.started(fire, int(started.execution_id))
+            await self._schedules.record_started(fire, int(started.execution_id))
         return 1
 
     async def _ring(self) -> int:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from ..ports import ResultStore
-from ..store.archives import Archives, Expiring
-from ..store.maintenance import BEGINNING, Chore, Chores
+from ..store.archives import Archives, ExpiringBatch
+from ..store.maintenance import BEGINNING, MaintenanceTask, MaintenanceTasks
 from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Departures:
     def __init__(
         self,
         archives: Archives,
-        chores: Chores,
+        chores: MaintenanceTasks,
         store: Callable[[], ResultStore],
         ring: Callable[[], Awaitable[None]],
         *,
@@ -79,7 +79,7 @@ class Departures:
 
     # -- to the archive
 
-    async def _archive(self, chore: Chore) -> Done:
+    async def _archive(self, chore: MaintenanceTask) -> Done:
         waiting, free = await self._archives.open()
         planned = 0
         while self._archive_after > 0 and waiting + planned < MOST_BATCHES and self._time():
@@ -89,16 +89,16 @@ class Departures:
         if planned or free:
             await self._ring()
         if planned or waiting:
-            await self._chores.again(chore.name, RING_AGAIN)
+            await self._chores.reschedule(chore.name, RING_AGAIN)
         return {"batches_planned": planned}
 
     # -- for good
 
-    async def _expire(self, chore: Chore) -> Done:
+    async def _expire(self, chore: MaintenanceTask) -> Done:
         batches = await self._archives.expiring(LIMIT)
         if not batches and self._retention > 0:
             cutoff = self._cutoff(self._retention)
-            await self._archives.outdate(cutoff, 1)
+            await self._archives.mark_expired(cutoff, 1)
             await self._archives.plan("expiry", cutoff, most=MOST_EXPIRING)
             batches = await self._archives.expiring(LIMIT)
         gone = 0
@@ -106,15 +106,15 @@ class Departures:
             if not await self._give_up(chore, batch):
                 break
             gone += len(batch.ids)
-        await self._archives.forget()
+        await self._archives.delete_rows()
         if batches:
-            await self._chores.again(chore.name)
+            await self._chores.reschedule(chore.name)
         if gone:
             # their events are next
-            await self._chores.again("purge")
+            await self._chores.reschedule("purge")
         return {"executions_expired": gone}
 
-    async def _give_up(self, chore: Chore, batch: Expiring) -> bool:
+    async def _give_up(self, chore: MaintenanceTask, batch: ExpiringBatch) -> bool:
         """Delete a batch's results and files, then its rows. Whether time was enough; if not, the next pass goes on."""
         if not await self._delete_results(chore, f"batch {batch.archive_id}", batch.ids):
             return False
@@ -123,26 +123,26 @@ class Departures:
         if batch.status == "planned":
             await self._archives.register(batch.archive_id, batch.attempt, None)
         else:
-            await self._archives.fileless(batch.archive_id)
+            await self._archives.clear_files(batch.archive_id)
         return True
 
     # -- results
 
-    async def _results(self, chore: Chore) -> Done:
+    async def _results(self, chore: MaintenanceTask) -> Done:
         deleted = await self._with_a_time_of_their_own()
         done, more = (0, False) if self._result_ttl <= 0 else await self._of_the_ended(chore)
         if more or deleted == LIMIT:
-            await self._chores.again(chore.name)
+            await self._chores.reschedule(chore.name)
         return {"results_expired": deleted, "executions_without_results": done}
 
     async def _with_a_time_of_their_own(self) -> int:
         found = await self._chores.expired_results(LIMIT)
         await self._delete([key for _, key in found])
         if found:
-            await self._chores.forget_results(found)
+            await self._chores.delete_result_rows(found)
         return len(found)
 
-    async def _of_the_ended(self, chore: Chore) -> tuple[int, bool]:
+    async def _of_the_ended(self, chore: MaintenanceTask) -> tuple[int, bool]:
         """In the order of their ends, each execution with those below it; (how many, whether there are more)."""
         at, id = chore.position.get("at"), int(chore.position.get("id", 0))
         after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
@@ -151,17 +151,17 @@ class Departures:
         for execution in ended:
             # the others go with the one above them, which may use their results until it ends
             if execution.topmost:
-                family = await self._chores.family(execution)
+                family = await self._chores.descendants(execution)
                 if not await self._delete_results(chore, f"family {execution.execution_id}", family):
                     return done, True
             done += 1
             chore.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
-            await self._chores.move(chore.name, chore.position)
+            await self._chores.save_position(chore.name, chore.position)
             if not self._time():
                 return done, True
         return done, len(ended) == LIMIT
 
-    async def _delete_results(self, chore: Chore, of: str, ids: Sequence[int]) -> bool:
+    async def _delete_results(self, chore: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
         """All that was stored for these executions, registered or not. Whether time was enough: if not, the chore's
         position tells how far it has come, and what is deleted stays deleted."""
         done = chore.position.get("within", 0) if chore.position.get("of") == of else 0
@@ -174,7 +174,7 @@ class Departures:
                 if not await self._delete(keys):
                     return False
             chore.position.update({"of": of, "within": some[-1]})
-            await self._chores.move(chore.name, chore.position)
+            await self._chores.save_position(chore.name, chore.position)
         return True
 
     async def _keys(self, execution_id: int) -> list[str]:
@@ -192,14 +192,14 @@ class Departures:
 
     # -- events
 
-    async def _purge(self, chore: Chore) -> Done:
+    async def _purge(self, chore: MaintenanceTask) -> Done:
         dropped = await self._archives.drop_partitions()
         for name in dropped:
             logger.info("dropped the partition %s: all that it held has left", name)
         deleted = await self._archives.purge()
-        await self._archives.forget()
+        await self._archives.delete_rows()
         if deleted is not None:
-            await self._chores.again(chore.name)
+            await self._chores.reschedule(chore.name)
         return {"partitions_dropped": len(dropped), "events_purged": deleted or 0}
 
     def _cutoff(self, days: float) -> datetime:

@@ -25,7 +25,7 @@ PATIENCE = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ClaimedBatch:
     """A batch that this attempt is to write."""
 
     archive_id: int
@@ -57,14 +57,14 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class PlannedBatch:
     month: str
     executions: int
     events: int
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArchivePlace:
     """Where an archived execution lies: `blocks` [[first seq, offset, length]] of the log file at `key`."""
 
     execution_id: int
@@ -75,7 +75,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Expiring:
+class ExpiringBatch:
     """A batch of which something is still to be deleted: the results of `ids`, and its files."""
 
     archive_id: int
@@ -101,9 +101,9 @@ class Archives:
         )
         return None if rows[0][0] is None else int(rows[0][0])
 
-    async def due(self, cutoff: datetime, most: int = 100_000) -> list[Due]:
+    async def due(self, cutoff: datetime, most: int = 100_000) -> list[PlannedBatch]:
         """What an archive run would take, by month; counts at most so many executions."""
-        return [Due(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, most=most)]
+        return [PlannedBatch(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, most=most)]
 
     async def open(self) -> tuple[int, int]:
         """How many batches wait for their files, and how many of them nobody writes."""
@@ -112,9 +112,9 @@ class Archives:
 
     # -- who writes
 
-    async def claim(self, worker: str, lease: float) -> Work | None:
+    async def claim(self, worker: str, lease: float) -> ClaimedBatch | None:
         rows = await self._database.rows(self._sql["claim"], worker=worker, lease=lease)
-        return Work(**rows[0]) if rows else None
+        return ClaimedBatch(**rows[0]) if rows else None
 
     async def extend(self, archive_id: int, attempt: int, lease: float) -> bool:
         """Whether the attempt still holds the batch."""
@@ -156,9 +156,9 @@ class Archives:
     async def by_ids(self, ids: Sequence[int]) -> list[Archive]:
         return [Archive(**row) for row in await self._database.rows(self._sql["by_ids"], ids=list(ids))]
 
-    async def place(self, execution_id: int) -> Place | None:
+    async def place(self, execution_id: int) -> ArchivePlace | None:
         rows = await self._database.rows(self._sql["place"], execution_id=execution_id)
-        return Place(**rows[0]) if rows else None
+        return ArchivePlace(**rows[0]) if rows else None
 
     async def children(self, execution_id: int) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["children"], execution_id=execution_id)]
@@ -174,17 +174,17 @@ class Archives:
 
     # -- what is to be deleted
 
-    async def outdate(self, cutoff: datetime, limit: int) -> int:
+    async def mark_expired(self, cutoff: datetime, limit: int) -> int:
         """Give up batches of the archive that ended before `cutoff`."""
         return len(await self._database.run(self._sql["outdate"], cutoff=cutoff, limit=limit))
 
-    async def expiring(self, limit: int) -> list[Expiring]:
-        return [Expiring(**row) for row in await self._database.rows(self._sql["expiring"], limit=limit)]
+    async def expiring(self, limit: int) -> list[ExpiringBatch]:
+        return [ExpiringBatch(**row) for row in await self._database.rows(self._sql["expiring"], limit=limit)]
 
-    async def fileless(self, archive_id: int) -> None:
+    async def clear_files(self, archive_id: int) -> None:
         """Its files are deleted."""
         await self._database.run(self._sql["fileless"], id=archive_id)
 
-    async def forget(self) -> None:
+    async def delete_rows(self) -> None:
         """Drop the rows of batches of which nothing is left."""
         await self._database.run(self._sql["forget"])

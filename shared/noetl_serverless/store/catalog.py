@@ -15,7 +15,7 @@ from .queries import load
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogVersion:
     """One version of a playbook. `content` is "" in listings, which leave it out."""
 
     catalog_id: int
@@ -31,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class NewPlaybook:
     """What is to be registered."""
 
     path: str
@@ -44,16 +44,16 @@ class Document:
     steps: int = 0
 
 
-class Catalog:
+class PostgresCatalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = load("catalog")
 
-    async def register(self, document: Document) -> tuple[Entry, bool]:
+    async def register(self, document: NewPlaybook) -> tuple[CatalogVersion, bool]:
         """The entry, and whether it is new: the text of the newest version again makes no version."""
         return await self._database.transaction(lambda connection: self._register(connection, document))
 
-    async def get(self, path: str, version: int | None = None) -> Entry:
+    async def get(self, path: str, version: int | None = None) -> CatalogVersion:
         """The version, by default the newest; raises NotFound."""
         if version is None:
             rows = await self._database.rows(self._sql["newest"], path=path)
@@ -62,14 +62,14 @@ class Catalog:
         if not rows:
             named = path if version is None else f"{path} version {version}"
             raise NotFound(f"the catalog has no {named}")
-        return Entry(**rows[0])
+        return CatalogVersion(**rows[0])
 
-    async def by_id(self, catalog_id: int) -> Entry:
+    async def by_id(self, catalog_id: int) -> CatalogVersion:
         """Raises NotFound."""
         rows = await self._database.rows(self._sql["by_id"], catalog_id=catalog_id)
         if not rows:
             raise NotFound(f"the catalog has no entry {catalog_id}")
-        return Entry(**rows[0])
+        return CatalogVersion(**rows[0])
 
     async def text(self, hash: str) -> str:
         """The playbook whose plan has this hash; raises NotFound."""
@@ -86,14 +86,14 @@ class Catalog:
         every_version: bool = False,
         limit: int = 1000,
         offset: int = 0,
-    ) -> list[Entry]:
+    ) -> list[CatalogVersion]:
         """By path; `path` stands for itself and everything below it."""
         rows = await self._database.rows(
             self._sql["entries"], path=path, kind=kind, every=every_version, limit=limit, offset=offset
         )
-        return [Entry(**row) for row in rows]
+        return [CatalogVersion(**row) for row in rows]
 
-    def _register(self, connection: Connection, document: Document) -> tuple[Entry, bool]:
+    def _register(self, connection: Connection, document: NewPlaybook) -> tuple[CatalogVersion, bool]:
         connection.run(self._sql["lock_path"], path=document.path)
         newest = _first(connection, self._sql["newest"], path=document.path)
         if newest is not None and newest.content == document.content:
@@ -115,7 +115,7 @@ class Catalog:
         return entry, True
 
 
-def _first(connection: Connection, sql: str, **params: Any) -> Entry | None:
+def _first(connection: Connection, sql: str, **params: Any) -> CatalogVersion | None:
     rows = connection.run(sql, **params)
     names = [column["name"] for column in connection.columns or []]
-    return Entry(**dict(zip(names, rows[0], strict=True))) if rows else None
+    return CatalogVersion(**dict(zip(names, rows[0], strict=True))) if rows else None

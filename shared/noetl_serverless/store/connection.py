@@ -24,7 +24,7 @@ from pg8000.native import to_statement
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
 from ..telemetry import metrics
-from .async_connection import Conversation
+from .async_connection import AsyncConnection
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ TIMESTAMPTZ_OID = 1184
 # the server is going, gone, starting or full: the same statement may succeed later
 TRANSIENT_STATES = ("57P01", "57P02", "57P03", "53300", "53400", "08000", "08003", "08006")
 # two transactions stood in each other's way, and this one was undone whole: it is done again
-COLLISIONS = ("40P01", "40001")
-COLLIDES = 6
+SERIALIZATION_STATES = ("40P01", "40001")
+MAX_TRANSACTION_ATTEMPTS = 6
 
 
 class Connection(pg8000.native.Connection):
@@ -50,7 +50,7 @@ class Connection(pg8000.native.Connection):
         self.register_in_adapter(TIMESTAMPTZ_OID, datetime.fromisoformat)
 
     @property
-    def wire(self) -> socket.socket:
+    def socket(self) -> socket.socket:
         return self._usock  # type: ignore[no-any-return]
 
     def run(self, sql: str, stream: Any = None, types: Any = None, **params: Any) -> Any:
@@ -85,11 +85,11 @@ class Connection(pg8000.native.Connection):
         size = (sum(map(len, bind)) + 4).to_bytes(4, "big")
         return b"".join((parse, BIND, size, *bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
 
-    def lost_by(self, error: BaseException | None) -> bool:
+    def is_lost_after(self, error: BaseException | None) -> bool:
         """Whether nothing more is to be asked of it after such an answer."""
         return error is not None and sqlstate(error) in TRANSIENT_STATES
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         """Close it without a word: what cannot be sent would stay in the buffer, and be tried again at its end."""
         for end in (self._sock, self._usock):
             try:
@@ -155,37 +155,39 @@ class Database:
         self._connections = connections
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._room = asyncio.Semaphore(connections)
-        self._idle: list[Conversation] = []
+        self._permits = asyncio.Semaphore(connections)
+        self._idle: list[AsyncConnection] = []
 
     async def run(self, sql: str, **params: Any) -> list[Any]:
         """Rows as lists; parameters are bound as `:name`."""
-        return (await self._ask(sql, params)).rows or []
+        return (await self._execute(sql, params)).rows or []
 
     async def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         """Rows as dicts by column name."""
-        answer = await self._ask(sql, params)
+        answer = await self._execute(sql, params)
         names = [column["name"] for column in answer.columns or []]
         return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, in a thread, rolled back if it raises; again if it collides with another."""
-        return await self._again(lambda: self._transaction(work))
+        return await self._retry(lambda: self._transaction(work))
 
-    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
-        for attempt in range(1, COLLIDES):
+    async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
+        for attempt in range(1, MAX_TRANSACTION_ATTEMPTS):
             try:
                 return await work()
             except DatabaseError as error:
-                if sqlstate(error) not in COLLISIONS:
+                if sqlstate(error) not in SERIALIZATION_STATES:
                     raise
                 metrics.collisions.inc()
                 await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
         try:
             return await work()
         except DatabaseError as error:
-            if sqlstate(error) in COLLISIONS:
-                raise Unavailable(f"PostgreSQL undid the transaction {COLLIDES} times: {_reason(error)}") from error
+            if sqlstate(error) in SERIALIZATION_STATES:
+                raise Unavailable(
+                    f"PostgreSQL undid the transaction {MAX_TRANSACTION_ATTEMPTS} times: {_reason(error)}"
+                ) from error
             raise
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
@@ -203,12 +205,12 @@ class Database:
             error = running.exception()
             conversation.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
             if not conversation.broken:
-                conversation.resume()
-            self._give_back(conversation)
+                conversation.attach()
+            self._release(conversation)
 
-        conversation = await self._take()
+        conversation = await self._acquire()
         connection = conversation.connection
-        conversation.pause()
+        conversation.detach()
         running = asyncio.get_running_loop().run_in_executor(None, whole)
         running.add_done_callback(ended)
         try:
@@ -221,67 +223,67 @@ class Database:
         self._closed = True
         if self._loop is asyncio.get_running_loop():
             for _ in range(self._connections):
-                await self._room.acquire()
+                await self._permits.acquire()
             for _ in range(self._connections):
-                self._room.release()
-        self._hang_up()
+                self._permits.release()
+        self._abort_idle()
 
-    async def _ask(self, sql: str, params: dict[str, Any]) -> Context:
-        return await self._again(lambda: self._ask_once(sql, params))
+    async def _execute(self, sql: str, params: dict[str, Any]) -> Context:
+        return await self._retry(lambda: self._execute_once(sql, params))
 
-    async def _ask_once(self, sql: str, params: dict[str, Any]) -> Context:
-        conversation = await self._take()
+    async def _execute_once(self, sql: str, params: dict[str, Any]) -> Context:
+        conversation = await self._acquire()
         try:
-            answer = conversation.ask(sql, params)
+            answer = conversation.execute(sql, params)
         except BaseException:
-            self._give_back(conversation)
+            self._release(conversation)
             raise
         try:
             return await answer
         except (InterfaceError, DatabaseError) as error:
             raise _unavailable(error) from error
 
-    async def _take(self) -> Conversation:
+    async def _acquire(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # the event loop that the old ones were watched by is gone
-            self._hang_up()
-            self._loop, self._room = loop, asyncio.Semaphore(self._connections)
-        await self._room.acquire()
+            self._abort_idle()
+            self._loop, self._permits = loop, asyncio.Semaphore(self._connections)
+        await self._permits.acquire()
         while self._idle:
             conversation = self._idle.pop()
-            if not conversation.broken and not conversation.spoken_to():
+            if not conversation.broken and not conversation.has_unsolicited_data():
                 return conversation
             conversation.close()
         try:
             if self._closed:
                 raise Unavailable("the database is closed")
-            return Conversation(await self._connect(loop), loop, self._give_back)
+            return AsyncConnection(await self._connect(loop), loop, self._release)
         except BaseException:
-            self._room.release()
+            self._permits.release()
             raise
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        connecting = loop.run_in_executor(None, self._dial)
+        connecting = loop.run_in_executor(None, self._open)
         try:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
             connecting.add_done_callback(_quit)
             raise
 
-    def _dial(self) -> Connection:
+    def _open(self) -> Connection:
         return connect(self._url if isinstance(self._url, str) else self._url())
 
-    def _give_back(self, conversation: Conversation) -> None:
+    def _release(self, conversation: AsyncConnection) -> None:
         if conversation.broken:
             conversation.close()
             # what made an end of it may have made one of those that lie idle: each would cost somebody the wait
-            self._hang_up()
+            self._abort_idle()
         else:
             self._idle.append(conversation)
-        self._room.release()
+        self._permits.release()
 
-    def _hang_up(self) -> None:
+    def _abort_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 

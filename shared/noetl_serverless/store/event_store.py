@@ -32,7 +32,7 @@ from ..records import (
     UnstorableCommit,
 )
 from .connection import Connection, Database, sqlstate
-from .loaded_execution import case_of, event_of, inbox_of
+from .loaded_execution import event_of, execution_of, inbox_of
 from .locked_execution import lock
 from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
@@ -67,7 +67,7 @@ class PostgresEventStore(EventStore):
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
-        return {row[0]: case_of(row) for row in rows}
+        return {row[0]: execution_of(row) for row in rows}
 
     async def read_inbox(self, execution_id: str) -> Inbox:
         """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""

@@ -12,7 +12,7 @@ from ..limits import LOOP_ITEMS, PAGE_BYTES
 from .connection import Database
 from .ids import first_id
 from .queries import load
-from .recorded import Recorded
+from .recorded import RecordedEvent
 
 RUNNING, COMPLETED, FAILED, CANCELLED = "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
 ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
@@ -46,7 +46,7 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ReportedCommand:
     """What a worker has reported of a command, and when that was issued; for a frame of a loop, with its items."""
 
     seq: int
@@ -62,7 +62,7 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Out:
+class OutstandingCommands:
     """The commands of one run of a step that are out or put off: how many are queued, run, and are delayed."""
 
     step: str
@@ -83,7 +83,7 @@ class Out:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ResultRange:
     """The results of the loop items `start` to `end`: either `data`, a list, or `ref` to one."""
 
     start: int
@@ -146,9 +146,9 @@ class Executions:
         row = _one(rows, execution_id)
         return {**row["workload"], **({"ctx": row["ctx"]} if row["ctx"] else {})}
 
-    async def tail(
+    async def follow(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> tuple[list[Recorded], int, str]:
+    ) -> tuple[list[RecordedEvent], int, str]:
         """The events after a position, the seq of the last event there is, and the status; raises NotFound. `limit`
         of them at most, and no more than it takes to have PAGE_BYTES of payload."""
         rows = await self._database.rows(
@@ -156,20 +156,20 @@ class Executions:
         )
         head, status = _one(rows, execution_id)["head"], rows[0]["status"]
         found = [{name: value for name, value in row.items() if name not in ("head", "status")} for row in rows]
-        return [Recorded(**row) for row in found if row["seq"] is not None], head, status
+        return [RecordedEvent(**row) for row in found if row["seq"] is not None], head, status
 
     async def events(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> list[Recorded]:
+    ) -> list[RecordedEvent]:
         """In order. An unknown execution has none."""
         rows = await self._database.rows(
             self._sql["events"], execution_id=execution_id, after=after, type=type, limit=limit
         )
-        return [Recorded(**row) for row in rows]
+        return [RecordedEvent(**row) for row in rows]
 
     async def events_page(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
-    ) -> tuple[list[Recorded], int]:
+    ) -> tuple[list[RecordedEvent], int]:
         """The newest first, and how many there are in all; behind PAGE_BYTES without their payloads."""
         rows = await self._database.rows(
             self._sql["events_page"],
@@ -181,52 +181,52 @@ class Executions:
             bytes=PAGE_BYTES,
         )
         total = await self._database.run(self._sql["events_count"], execution_id=execution_id, after=after, type=type)
-        return [Recorded(**{**row, "payload": row["payload"] or {}}) for row in rows], int(total[0][0])
+        return [RecordedEvent(**{**row, "payload": row["payload"] or {}}) for row in rows], int(total[0][0])
 
     async def runs(
         self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
-    ) -> list[Reported]:
+    ) -> list[ReportedCommand]:
         """What workers have reported, in order; `failed`: only where an attempt has. An unknown execution has none."""
         rows = await self._database.rows(
             self._sql["runs"], execution_id=execution_id, after=after, step=step, failed=failed, limit=limit
         )
-        return [Reported(**row) for row in rows]
+        return [ReportedCommand(**row) for row in rows]
 
-    async def under_way(self, execution_id: int) -> list[Out]:
+    async def outstanding(self, execution_id: int) -> list[OutstandingCommands]:
         rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id)
-        return [Out(**row) for row in rows]
+        return [OutstandingCommands(**row) for row in rows]
 
-    async def parts(
+    async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
-    ) -> tuple[list[Part], bool]:
+    ) -> tuple[list[ResultRange], bool]:
         """A loop's results from the item `after` on, in order, neighbours that are inline taken together: no more of
         them than it takes to have `most` bytes; and whether there are more behind them."""
         of = {"execution_id": execution_id, "step": step, "generation": generation}
         rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=most)
-        parts = together(Part(**row) for row in rows)
+        parts = merge_inline(ResultRange(**row) for row in rows)
         return parts, bool(parts) and (await self._database.run(self._sql["beyond"], **of, after=parts[-1].end))[0][0]
 
-    async def finished(self, execution_id: int, step: str, generation: int) -> int:
+    async def finished_items(self, execution_id: int, step: str, generation: int) -> int:
         """How many items of a loop have finished."""
         of = {"execution_id": execution_id, "step": step, "generation": generation}
         return int((await self._database.run(self._sql["finished"], **of))[0][0])
 
-    async def generation(self, execution_id: int, step: str) -> int | None:
+    async def latest_generation(self, execution_id: int, step: str) -> int | None:
         """The latest run of a loop step; None if it has not been opened."""
         rows = await self._database.run(self._sql["generation"], execution_id=execution_id, step=step)
         return rows[0][0] if rows else None
 
 
-def together(parts: Iterable[Part]) -> list[Part]:
+def merge_inline(parts: Iterable[ResultRange]) -> list[ResultRange]:
     """Neighbours that are inline as one."""
-    joined: list[Part] = []
+    joined: list[ResultRange] = []
     for part in parts:
         before = joined[-1] if joined else None
         if before is None or before.data is None or part.data is None or before.end != part.start:
             joined.append(part)
         else:
             before.data.extend(part.data)
-            joined[-1] = Part(before.start, part.end, before.data, None)
+            joined[-1] = ResultRange(before.start, part.end, before.data, None)
     return joined
 
 

@@ -15,7 +15,7 @@ from ..engine.upcast import STATES, UPCASTERS
 from ..records import Inbox, LoadedExecution
 
 
-def case_of(row: Sequence[Any]) -> LoadedExecution:
+def execution_of(row: Sequence[Any]) -> LoadedExecution:
     id, catalog_id, path, version, plan_hash, parent, depth, head, folded, kept, form, principal, workload, newer = row
     events, broken = [_as_written(item) for item in newer or ()], None
     try:
@@ -53,7 +53,7 @@ def _as_written(row: Sequence[Any]) -> Event:
     return Event(kind, int(at), seq, cause, step, generation, command, payload)
 
 
-def as_kept(fact: Event) -> dict[str, Any]:
+def quarantined_fact(fact: Event) -> dict[str, Any]:
     """A fact as quarantine keeps it; `noetl.commit` makes the same of what is in the inbox."""
     return {
         "type": fact.type,

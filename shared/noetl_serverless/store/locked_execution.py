@@ -10,14 +10,14 @@ from ..engine.events import Event
 from ..ports import LockedExecution
 from ..records import Inbox, LoadedExecution, QuarantinedExecution
 from .connection import Connection
-from .loaded_execution import case_of, inbox_of
+from .loaded_execution import execution_of, inbox_of
 
 
 def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> LockedExecution | None:
     """None if there is no such execution. `sql`: the statements of the log."""
     connection.run(sql["lock"], id=int(execution_id))
     found = connection.run(sql["load"], ids=[int(execution_id)])
-    return LockedRows(connection, sql, case_of(found[0])) if found else None
+    return LockedRows(connection, sql, execution_of(found[0])) if found else None
 
 
 class LockedRows:
@@ -47,7 +47,7 @@ class LockedRows:
         ids = [int(id) for id in self.case.state.children]
         # who is about to end one is waited for: it cannot know that this execution goes on
         ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]
-        return [case_of(row) for row in self._run("load", ids=ended)]
+        return [execution_of(row) for row in self._run("load", ids=ended)]
 
     def running_children(self) -> list[str]:
         return [row[0] for row in self._run("children", id=self._id)]

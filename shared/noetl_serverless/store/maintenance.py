@@ -16,13 +16,13 @@ BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Chore:
+class MaintenanceTask:
     name: str
     position: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedExecution:
     """`topmost`: no execution above it ended later, so none can still use what it made."""
 
     execution_id: int
@@ -30,29 +30,29 @@ class Ended:
     topmost: bool
 
 
-class Chores:
+class MaintenanceTasks:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = load("chores")
 
-    async def claim(self, pause: float) -> Chore | None:
+    async def claim(self, pause: float) -> MaintenanceTask | None:
         """The one that is due longest; it is due again in `pause` seconds."""
         rows = await self._database.rows(self._sql["claim"], pause=pause)
-        return Chore(**rows[0]) if rows else None
+        return MaintenanceTask(**rows[0]) if rows else None
 
-    async def again(self, name: str, delay: float = 0.0) -> None:
+    async def reschedule(self, name: str, delay: float = 0.0) -> None:
         """It is due in `delay` seconds: there is more to do."""
         await self._database.run(self._sql["again"], name=name, delay=delay)
 
-    async def move(self, name: str, position: dict[str, Any]) -> None:
+    async def save_position(self, name: str, position: dict[str, Any]) -> None:
         await self._database.run(self._sql["move"], name=name, position=orjson.dumps(position).decode())
 
-    async def ended(self, after: tuple[datetime, int], cutoff: datetime, limit: int) -> list[Ended]:
+    async def ended(self, after: tuple[datetime, int], cutoff: datetime, limit: int) -> list[EndedExecution]:
         """In the order of their ends, behind (instant, execution id), before `cutoff`."""
         rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
-        return [Ended(**row) for row in rows]
+        return [EndedExecution(**row) for row in rows]
 
-    async def family(self, top: Ended) -> list[int]:
+    async def descendants(self, top: EndedExecution) -> list[int]:
         """The execution and those below it."""
         return [
             row[0] for row in await self._database.run(self._sql["family"], id=top.execution_id, ended=top.ended_at)
@@ -62,7 +62,7 @@ class Chores:
         """(execution id, key) of results with a time of their own that is over."""
         return [(row[0], row[1]) for row in await self._database.run(self._sql["expired"], limit=limit)]
 
-    async def forget_results(self, keys: Sequence[tuple[int, str]]) -> None:
+    async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
         """Drop their rows."""
         rows = [{"execution_id": id, "key": key} for id, key in keys]
         await self._database.run(self._sql["forget"], keys=orjson.dumps(rows).decode())

@@ -21,15 +21,15 @@ from ..errors import InvalidRequest
 MissedPolicy = Literal["skip", "fire_once", "catch_up"]
 
 # a run this late is still on time: the reconciler itself is woken once a minute
-GRACE = timedelta(seconds=90)
+ON_TIME = timedelta(seconds=90)
 # the most missed runs that catch_up makes up for, the newest ones
-CATCH_UP = 100
+MAX_CATCH_UP_RUNS = 100
 
-DRAWN = re.compile(r"(?:^|[\s,])[RH](?:[\s(/,]|$)", re.IGNORECASE)
+RANDOM_FIELDS = re.compile(r"(?:^|[\s,])[RH](?:[\s(/,]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Clockwork:
+class ScheduleSpec:
     """Either `cron` in `timezone`, or every `interval` seconds from `anchor`."""
 
     anchor: datetime
@@ -49,7 +49,7 @@ class Clockwork:
             raise InvalidRequest(f"there is no time zone {self.timezone!r}; write it as in Europe/Berlin") from None
 
 
-def next_due(schedule: Clockwork, after: datetime) -> datetime:
+def next_due(schedule: ScheduleSpec, after: datetime) -> datetime:
     """The first instant after `after` at which the schedule is due."""
     if schedule.interval is not None:
         step = timedelta(seconds=schedule.interval)
@@ -57,7 +57,7 @@ def next_due(schedule: Clockwork, after: datetime) -> datetime:
     return next(_cron_instants(schedule, after))
 
 
-def due_until(schedule: Clockwork, first: datetime, now: datetime, limit: int) -> list[datetime]:
+def due_until(schedule: ScheduleSpec, first: datetime, now: datetime, limit: int) -> list[datetime]:
     """The newest `limit` due instants from `first`, which is one, to `now`, in order."""
     if first > now:
         return []
@@ -77,18 +77,20 @@ def due_until(schedule: Clockwork, first: datetime, now: datetime, limit: int) -
         window *= 2
 
 
-def fires(schedule: Clockwork, policy: MissedPolicy, first: datetime, now: datetime) -> tuple[list[datetime], datetime]:
+def due_runs(
+    schedule: ScheduleSpec, policy: MissedPolicy, first: datetime, now: datetime
+) -> tuple[list[datetime], datetime]:
     """What a schedule that was due at `first` owes at `now`, and when it is due next."""
-    owed = due_until(schedule, first, now, CATCH_UP if policy == "catch_up" else 1)
+    owed = due_until(schedule, first, now, MAX_CATCH_UP_RUNS if policy == "catch_up" else 1)
     if policy == "skip":
-        owed = [instant for instant in owed if now - instant <= GRACE]
+        owed = [instant for instant in owed if now - instant <= ON_TIME]
     return owed, next_due(schedule, now)
 
 
 def _check_cron(cron: str) -> None:
     if not cron.startswith("@") and len(cron.split()) != 5:
         raise InvalidRequest(f"cron {cron!r}: expected five fields: minute hour day month weekday")
-    if DRAWN.search(cron):
+    if RANDOM_FIELDS.search(cron):
         raise InvalidRequest(f"cron {cron!r}: R and H draw a time by chance, which is not supported")
     try:
         _instants(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
@@ -96,7 +98,7 @@ def _check_cron(cron: str) -> None:
         raise InvalidRequest(f"cron {cron!r}: {error}") from None
 
 
-def _cron_instants(schedule: Clockwork, after: datetime) -> Iterator[datetime]:
+def _cron_instants(schedule: ScheduleSpec, after: datetime) -> Iterator[datetime]:
     """The due instants after `after`, without end."""
     assert schedule.cron is not None
     clock = _instants(schedule.cron, after.astimezone(ZoneInfo(schedule.timezone)))

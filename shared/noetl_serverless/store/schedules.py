@@ -19,12 +19,12 @@ from ..errors import Conflict, NotFound, Problem
 from .connection import Connection, Database
 from .ids import fresh_id, parse_id
 from .queries import load
-from .schedule_spec import Clockwork, MissedPolicy, fires, next_due
+from .schedule_spec import MissedPolicy, ScheduleSpec, due_runs, next_due
 
 logger = logging.getLogger(__name__)
 
 # how long a reconciler has to start what it claimed
-LEASE = timedelta(seconds=60)
+RUN_LEASE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Schedule:
     updated_at: datetime
 
     @property
-    def clockwork(self) -> Clockwork:
-        return Clockwork(self.created_at, self.cron, self.interval_seconds, self.timezone)
+    def spec(self) -> ScheduleSpec:
+        return ScheduleSpec(self.created_at, self.cron, self.interval_seconds, self.timezone)
 
 
 @dataclass(frozen=True, slots=True)
-class Fire:
+class DueRun:
     """One run that is owed."""
 
     schedule_id: int
@@ -90,7 +90,7 @@ class Schedules:
         """Raises InvalidRequest if the time does not parse, Conflict if the name is taken."""
         # whole seconds: what is due is part of an idempotency key
         now = now.replace(microsecond=0)
-        clockwork = Clockwork(now, cron, interval_seconds, timezone)
+        clockwork = ScheduleSpec(now, cron, interval_seconds, timezone)
         clockwork.check()
         rows = await self._database.rows(
             self._sql["insert"],
@@ -125,7 +125,7 @@ class Schedules:
         rows = await self._database.rows(self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset)
         return [Schedule(**row) for row in rows]
 
-    async def switch(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
+    async def set_enabled(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
         """Turn it on, due next after `now`, or off; what it missed stays missed. Raises NotFound."""
         schedule = await self.get(name_or_id)
         if schedule.enabled == enabled:
@@ -134,7 +134,7 @@ class Schedules:
             self._sql["switch"],
             schedule_id=schedule.schedule_id,
             enabled=enabled,
-            next_run_at=next_due(schedule.clockwork, now) if enabled else None,
+            next_run_at=next_due(schedule.spec, now) if enabled else None,
             now=now,
         )
         if not rows:
@@ -151,20 +151,20 @@ class Schedules:
         """The latest runs, newest first: due_at, status (open, started, failed), execution_id, error."""
         return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
 
-    async def claim_due(self, now: datetime, limit: int = 100) -> list[Fire]:
+    async def claim_due(self, now: datetime, limit: int = 100) -> list[DueRun]:
         """Runs owed at `now`, leased to the caller, who starts and settles each; at most `limit`."""
-        await self._database.transaction(lambda connection: self._move_on(connection, now, limit))
-        rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + LEASE, limit=limit)
-        return [Fire(**row) for row in rows]
+        await self._database.transaction(lambda connection: self._advance(connection, now, limit))
+        rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
+        return [DueRun(**row) for row in rows]
 
-    async def started(self, fire: Fire, execution_id: int) -> None:
+    async def record_started(self, fire: DueRun, execution_id: int) -> None:
         await self._settle(fire, "started", execution_id, None)
 
-    async def failed(self, fire: Fire, problem: Problem) -> None:
+    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
         """It cannot be started and will not be tried again, as when its playbook is gone."""
         await self._settle(fire, "failed", None, problem.to_dict())
 
-    async def note_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
+    async def record_latest_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
         """What the schedule shows as its latest run; one of before the latest changes nothing."""
         await self._database.run(
             self._sql["note_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
@@ -174,14 +174,14 @@ class Schedules:
         """Forget settled runs due before `before`."""
         await self._database.run(self._sql["prune"], before=before, limit=limit)
 
-    def _move_on(self, connection: Connection, now: datetime, limit: int) -> None:
+    def _advance(self, connection: Connection, now: datetime, limit: int) -> None:
         rows = connection.run(self._sql["due"], now=now, limit=limit)
         names = [column["name"] for column in connection.columns or []]
         for row in rows:
             schedule = Schedule(**dict(zip(names, row, strict=True)))
             assert schedule.next_run_at is not None
             try:
-                owed, after = fires(schedule.clockwork, schedule.missed_policy, schedule.next_run_at, now)
+                owed, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
             except Exception:
                 # it is off until somebody looks at it; the others go on
                 logger.exception("schedule %s has no next time: it is turned off", schedule.schedule_id)
@@ -190,7 +190,7 @@ class Schedules:
             connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=owed)
             connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
 
-    async def _settle(self, fire: Fire, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
+    async def _settle(self, fire: DueRun, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
         await self._database.run(
             self._sql["settle"],
             schedule_id=fire.schedule_id,
@@ -199,4 +199,4 @@ class Schedules:
             execution_id=execution_id,
             error=None if error is None else orjson.dumps(error).decode(),
         )
-        await self.note_run(fire.schedule_id, fire.due_at, status, execution_id)
+        await self.record_latest_run(fire.schedule_id, fire.due_at, status, execution_id)

@@ -20,7 +20,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 
 
-class NotSealedHere(Problem):
+class UnknownKey(Problem):
     """A sealed text that no key of this function opens, or that was moved or changed."""
 
     status, code, title = 500, "not_sealed_here", "A stored secret cannot be opened"
@@ -69,11 +69,11 @@ class Sealer:
         """The secret; raises NotSealedHere."""
         key = self.keys.get(sealed.key_id)
         if key is None:
-            raise NotSealedHere(f"it was sealed with the key {sealed.key_id!r}, which this function does not have")
+            raise UnknownKey(f"it was sealed with the key {sealed.key_id!r}, which this function does not have")
         try:
             return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _associated(bound))
         except (InvalidTag, ValueError):
-            raise NotSealedHere(f"the key {sealed.key_id!r} does not open it: it was changed or moved") from None
+            raise UnknownKey(f"the key {sealed.key_id!r} does not open it: it was changed or moved") from None
 
     def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
         """The same secret under the first key; `sealed` itself if it is so already."""

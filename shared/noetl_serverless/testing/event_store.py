@@ -37,16 +37,16 @@ from ..records import (
     ReportedFact,
     UnstorableCommit,
 )
-from ..store.loaded_execution import as_kept, unread
+from ..store.loaded_execution import quarantined_fact, unread
 from ..store.projections import Rows, claim_issued, execution_row, project, still_open
-from .fair_claims import Key, Queue, Turns
+from .fair_claims import FairClaims, Key, PendingQueue
 
 # of the leases of a command that ran out
 KEPT_LOST = 10
 
 
 @dataclass(slots=True)
-class Execution:
+class ExecutionRow:
     case: LoadedExecution
     workload: dict[str, Any]
     parent_id: str | None
@@ -73,7 +73,7 @@ class Execution:
 
 
 @dataclass(slots=True)
-class Row:
+class CommandRow:
     """A command. Without a lease `lease_until` is 0."""
 
     row: dict[str, Any]
@@ -88,7 +88,7 @@ class Row:
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedCommit:
     """A part as it is to be written, with everything in the form in which it is kept."""
 
     part: ExecutionCommit
@@ -112,10 +112,10 @@ class MemoryEventStore(EventStore):
         self._clock = clock
         self._pool = pool
         self._fence = 0
-        self._turns = Turns()
+        self._turns = FairClaims()
         self._inbox_id = 0
-        self.executions: dict[str, Execution] = {}
-        self.commands: dict[Key, Row] = {}
+        self.executions: dict[str, ExecutionRow] = {}
+        self.commands: dict[Key, CommandRow] = {}
         # by execution and key
         self.refs: dict[Key, dict[str, Any]] = {}
         self.quarantine: dict[str, dict[str, Any]] = {}
@@ -171,11 +171,11 @@ class MemoryEventStore(EventStore):
         commands = [row for each in prepared for row in each.rows.commands]
         if claimant is not None:
             claim_issued(commands, claimant)
-        good = {part.execution.execution_id for part in parts if part.new_row is None and self._may(part)}
-        good |= self._openings(parts, good)
+        good = {part.execution.execution_id for part in parts if part.new_row is None and self._is_current(part)}
+        good |= self._opened(parts, good)
         writing = [each for each in prepared if each.id in good]
         for each in writing:
-            self._fits(each)
+            self._check_unwritten(each)
         for each in writing:
             self._write(each)
         issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
@@ -183,7 +183,7 @@ class MemoryEventStore(EventStore):
         waiting = [_pointer(row) for row in issued.values() if row["status"] == "pending"]
         appended = {id for each in writing for id, fact in each.appends if self._append(id, fact)}
         for each in writing:
-            self._set_apart(each)
+            self._quarantine(each)
         return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
@@ -268,7 +268,9 @@ class MemoryEventStore(EventStore):
         execution = self.executions.get(dead.execution_id)
         issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
         for row in project(dead.execution_id, issued, self._pool).commands:
-            buried = Row({**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries)
+            buried = CommandRow(
+                {**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries
+            )
             self.commands.setdefault((row["id"], row["command"]), buried)
 
     async def pools_with_pending(self, age: float) -> list[str]:
@@ -297,10 +299,10 @@ class MemoryEventStore(EventStore):
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         ids = [id for id in self.quarantine if int(id) > int(after)]
-        return [replace(self.kept_apart(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
+        return [replace(self.quarantined(id), facts=[]) for id in sorted(ids, key=int)[:limit]]
 
     async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
-        return self.kept_apart(execution_id) if execution_id in self.quarantine else None
+        return self.quarantined(execution_id) if execution_id in self.quarantine else None
 
     async def is_descendant(self, execution_id: str, above: str) -> bool:
         execution = self.executions.get(execution_id)
@@ -333,7 +335,7 @@ class MemoryEventStore(EventStore):
 
     # -- commit
 
-    def _prepare(self, part: ExecutionCommit) -> Prepared:
+    def _prepare(self, part: ExecutionCommit) -> PreparedCommit:
         """Raises JSONEncodeError."""
         id = part.execution.execution_id
         rows = project(id, part.events, part.pool_of or self._pool, part.execution.path, part.weight)
@@ -347,7 +349,7 @@ class MemoryEventStore(EventStore):
             )
             for fact in part.inbox_facts
         ]
-        return Prepared(
+        return PreparedCommit(
             part,
             _plain(execution_row(part)),
             rows,
@@ -357,7 +359,7 @@ class MemoryEventStore(EventStore):
             _plain(part.quarantine),
         )
 
-    def _may(self, part: ExecutionCommit) -> bool:
+    def _is_current(self, part: ExecutionCommit) -> bool:
         execution = self.executions.get(part.execution.execution_id)
         if execution is None or execution.head != part.expected_head:
             return False
@@ -367,7 +369,7 @@ class MemoryEventStore(EventStore):
         row = self.commands.get((id, command))
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
-    def _openings(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
+    def _opened(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
         """Those that are opened. Raises Unwritable if a parent would go on without its child."""
         opened: set[str] = set()
         keys: set[str] = set()
@@ -375,21 +377,21 @@ class MemoryEventStore(EventStore):
             if part.new_row is None:
                 continue
             id, key = part.execution.execution_id, part.new_row.get("idempotency_key")
-            if id not in opened and key not in keys and self._may_open(part, good):
+            if id not in opened and key not in keys and self._can_open(part, good):
                 opened.add(id)
                 keys |= {key} if key is not None else set()
             elif part.new_row["parent_execution_id"] in good:
                 raise UnstorableCommit(f"the id of the child execution {id} is taken")
         return opened
 
-    def _may_open(self, part: ExecutionCommit, good: set[str]) -> bool:
+    def _can_open(self, part: ExecutionCommit, good: set[str]) -> bool:
         assert part.new_row is not None
         key, parent = part.new_row.get("idempotency_key"), part.new_row["parent_execution_id"]
         taken = part.execution.execution_id in self.executions
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
         return not taken and not known and (parent is None or parent in good)
 
-    def _fits(self, each: Prepared) -> None:
+    def _check_unwritten(self, each: PreparedCommit) -> None:
         """Raises Unwritable if it would write what stands there."""
         execution = self.executions.get(each.id)
         written = len(execution.events) if execution else 0
@@ -402,10 +404,10 @@ class MemoryEventStore(EventStore):
                 raise UnstorableCommit(f"the frame {_frame(frame)} is written twice")
             frames.add(_frame(frame))
 
-    def _write(self, each: Prepared) -> None:
+    def _write(self, each: PreparedCommit) -> None:
         part, row = each.part, each.row
         if part.new_row is not None:
-            self.executions[each.id] = Execution(
+            self.executions[each.id] = ExecutionRow(
                 part.execution,
                 _plain(part.new_row["workload"]),
                 part.new_row["parent_execution_id"],
@@ -434,7 +436,7 @@ class MemoryEventStore(EventStore):
                 del self.commands[key]
         self._register(each.id, each.refs)
 
-    def _store(self, execution: Execution, event: Event) -> None:
+    def _store(self, execution: ExecutionRow, event: Event) -> None:
         execution.events.append(event)
 
     def _issue(self, issued: dict[Key, dict[str, Any]]) -> list[Lease]:
@@ -443,17 +445,17 @@ class MemoryEventStore(EventStore):
         for key, row in issued.items():
             if key in self.commands:
                 continue
-            self.commands[key] = Row(row, now, "timer" if row["status"] == "timer" else "pending")
+            self.commands[key] = CommandRow(row, now, "timer" if row["status"] == "timer" else "pending")
             if row["status"] == "claimed":
                 self._lease(key, row["worker"], now + row["lease"])
                 claimed.append(self._leased(key))
         # it brings what it was issued with; the opening of its loop is asked for
         return [replace(lease, loop_opened=None) for lease in claimed]
 
-    def _set_apart(self, each: Prepared) -> None:
+    def _quarantine(self, each: PreparedCommit) -> None:
         if each.quarantined:
             inbox = self.executions[each.id].inbox
-            facts = [*each.quarantined["facts"], *[as_kept(fact) for fact in inbox.values()]]
+            facts = [*each.quarantined["facts"], *[quarantined_fact(fact) for fact in inbox.values()]]
             inbox.clear()
             self.quarantine[each.id] = {**each.quarantined, "facts": facts}
         elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
@@ -478,7 +480,7 @@ class MemoryEventStore(EventStore):
 
     # -- rows
 
-    def _case(self, execution: Execution) -> LoadedExecution:
+    def _case(self, execution: ExecutionRow) -> LoadedExecution:
         id, broken = execution.case.execution_id, None
         kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
         try:
@@ -489,7 +491,7 @@ class MemoryEventStore(EventStore):
             state, broken = unread(id, execution.head, execution.workload, kept, newer), error
         return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, read_error=broken)
 
-    def kept_apart(self, id: str) -> QuarantinedExecution:
+    def quarantined(self, id: str) -> QuarantinedExecution:
         row, execution = self.quarantine[id], self.executions[id].case
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
         facts = row["facts"]
@@ -501,7 +503,7 @@ class MemoryEventStore(EventStore):
         row = self.commands.get((key.execution_id, key.command_id))
         return row is not None and row.status == "claimed" and (row.fence, row.worker) == (key.fence, worker)
 
-    def _overdue(self) -> list[Row]:
+    def _overdue(self) -> list[CommandRow]:
         now = self._clock()
         late = [row for row in self.commands.values() if row.status == "claimed" and row.lease_until < now]
         return sorted(late, key=lambda row: row.lease_until)
@@ -528,7 +530,7 @@ class MemoryEventStore(EventStore):
         for key in keys:
             waiting.setdefault(key[0], []).append(key)
         heads = {id: self.commands[queue[0]].row for id, queue in waiting.items()}
-        queues = {id: Queue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
+        queues = {id: PendingQueue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
         held = [(key, row.row) for key, row in self.commands.items() if row.status == "claimed"]
         running = Counter(key[0] for key, _ in held)
         return self._turns.take(queues, running, {row["playbook"] for _, row in held}, room)
@@ -562,7 +564,7 @@ def _first(inbox: Mapping[int, Event]) -> Inbox:
 class _LockedInMemory:
     """An execution while a call is under way: nobody else does anything then."""
 
-    def __init__(self, log: MemoryEventStore, execution: Execution) -> None:
+    def __init__(self, log: MemoryEventStore, execution: ExecutionRow) -> None:
         self.case = log._case(execution)
         self._log = log
         self._execution = execution
@@ -572,7 +574,7 @@ class _LockedInMemory:
 
     def quarantined(self) -> QuarantinedExecution | None:
         id = self.case.execution_id
-        return self._log.kept_apart(id) if id in self._log.quarantine else None
+        return self._log.quarantined(id) if id in self._log.quarantine else None
 
     def issued(self) -> list[Event]:
         state = self.case.state
@@ -591,7 +593,7 @@ class _LockedInMemory:
         return self._log._running_children(self.case.execution_id)
 
 
-def _noted(row: Row, at: float | None) -> list[dict[str, Any]]:
+def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
     """Who had it to no end: those of before, and its holder. `at`: when it was given back; it ran out otherwise."""
     holder = {
         "worker": row.worker,

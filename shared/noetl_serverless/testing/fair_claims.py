@@ -16,7 +16,7 @@ LOOKED_AT = 64
 Key = tuple[str, str]
 
 
-class Queue(NamedTuple):
+class PendingQueue(NamedTuple):
     """The commands of an execution that wait, those that have waited longest in front; and its playbook, and what that
     weighs."""
 
@@ -25,13 +25,15 @@ class Queue(NamedTuple):
     weight: int
 
 
-class Turns:
+class FairClaims:
     """From one claim to the next."""
 
     def __init__(self) -> None:
         self._draws = 0
 
-    def take(self, queues: Mapping[str, Queue], running: Mapping[str, int], busy: set[int], room: int) -> list[Key]:
+    def take(
+        self, queues: Mapping[str, PendingQueue], running: Mapping[str, int], busy: set[int], room: int
+    ) -> list[Key]:
         """At most `room` of what waits: one of each playbook of which nothing runs, beside others, and then the shares
         of the executions, those first in turn of which the fewest run.
 
@@ -67,7 +69,7 @@ class Turns:
         return taken
 
 
-def _looked_at(queues: Mapping[str, Queue]) -> list[str]:
+def _looked_at(queues: Mapping[str, PendingQueue]) -> list[str]:
     """As many executions of each playbook, in order."""
     playbooks: dict[int, list[str]] = {}
     for id, queue in queues.items():

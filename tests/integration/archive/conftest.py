@@ -31,7 +31,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.ids import EPOCH_MS
-from noetl_serverless.store.maintenance import Chores
+from noetl_serverless.store.maintenance import MaintenanceTasks
 from noetl_serverless.worker.archive import Archivist
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -160,7 +160,9 @@ class Stand:
         async def ring() -> None:
             await self.archivist().run(600)
 
-        return Departures(Archives(self.database), Chores(self.database), lambda: self.store, ring, **settings)
+        return Departures(
+            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, ring, **settings
+        )
 
     async def do_chores(self, departures: Departures, *names: str) -> dict[str, int]:
         """Each of these until it finds no more to do; what was done in all."""

@@ -34,7 +34,7 @@ from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.catalog import Catalog, Document
+from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
@@ -77,7 +77,7 @@ class Plane:
         self.database = Database(url)
         self.log = BusyLog(self.database)
         self.notifications = Notifications(bus, None, background=False)
-        playbooks = Plans(Catalog(self.database))
+        playbooks = Plans(PostgresCatalog(self.database))
         self.orchestrator = Orchestrator(self.log, playbooks, self.notifications, clock=clock, results=results)
 
     def reconciler(self) -> Reconciler:
@@ -153,8 +153,8 @@ class Bed:
 
     async def add(self, path: str, body: str) -> None:
         content = HEAD.format(path=path) + dedent(body)
-        document = Document(path, "Playbook", content, load_plan(content).hash, {}, {})
-        await Catalog(self.planes[0].database).register(document)
+        document = NewPlaybook(path, "Playbook", content, load_plan(content).hash, {}, {})
+        await PostgresCatalog(self.planes[0].database).register(document)
 
     async def start(self, path: str, **payload: Any) -> str:
         return (await self.planes[0].orchestrator.start(path=path, payload=payload)).execution_id

@@ -15,7 +15,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import Held
-from noetl_serverless.store.catalog import Catalog, Document
+from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
 from noetl_serverless.store.schedules import Schedules
 
 FORK = """
@@ -193,7 +193,7 @@ async def test_a_version_whose_registration_is_not_answered_is_registered_once(
     bed: Bed, plane: Plane, wire: CutWire
 ) -> None:
     content = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: n, path: t/new}\n" + FORK
-    document = Document("t/new", "Playbook", content, load_plan(content).hash, {}, {})
+    document = NewPlaybook("t/new", "Playbook", content, load_plan(content).hash, {}, {})
     database = plane.database
     whole = database.transaction
 
@@ -207,9 +207,9 @@ async def test_a_version_whose_registration_is_not_answered_is_registered_once(
         return await whole(then_cut)
 
     database.transaction = cut_at_the_end  # type: ignore[method-assign]
-    await lose(plane, wire, lambda: Catalog(database).register(document))
+    await lose(plane, wire, lambda: PostgresCatalog(database).register(document))
     database.transaction = whole  # type: ignore[method-assign]
-    entry, new = await Catalog(database).register(document)
+    entry, new = await PostgresCatalog(database).register(document)
     assert (entry.version, new) == (1, False)
 
 

@@ -21,7 +21,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
@@ -122,7 +122,7 @@ def results_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(database: Database, watchers: Wakeups, results_url: str) -> Starlette:
-    catalog = Catalog(database)
+    catalog = PostgresCatalog(database)
     results = FsspecResultStore(results_url)
     bell = Notifications(None, None)
     orchestrator = Orchestrator(

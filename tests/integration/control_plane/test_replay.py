@@ -16,7 +16,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.records import ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 
@@ -290,7 +290,7 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []
     assert await hands.claim() == []
-    orchestrator = Orchestrator(log, Plans(Catalog(database)), Notifications(None, None))
+    orchestrator = Orchestrator(log, Plans(PostgresCatalog(database)), Notifications(None, None))
     assert await orchestrator.take_in_inbox(started)
     assert await validate(user, started) == []
     await hands.finish()

@@ -11,7 +11,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
@@ -32,7 +32,7 @@ async def test_a_pass_makes_the_partitions_of_this_month_and_the_next(database: 
     for name in wanted:
         await database.run(f"DROP TABLE noetl.{name}")
     log, notifications = PostgresEventStore(database), Notifications(None, None)
-    orchestrator = Orchestrator(log, Plans(Catalog(database)), notifications)
+    orchestrator = Orchestrator(log, Plans(PostgresCatalog(database)), notifications)
     await Reconciler(log, orchestrator, Schedules(database), notifications, max_deliveries=5).reconcile()
     assert await names(database, MADE) >= wanted
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from noetl_serverless.errors import NotFound
-from noetl_serverless.store.catalog import Catalog, Document
+from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
 from noetl_serverless.store.connection import Database
 
-DOCUMENT = Document(
+DOCUMENT = NewPlaybook(
     path="demo/hello",
     kind="Playbook",
     content="workflow: []",
@@ -21,11 +21,11 @@ DOCUMENT = Document(
 
 
 @pytest.fixture
-def catalog(database: Database) -> Catalog:
-    return Catalog(database)
+def catalog(database: Database) -> PostgresCatalog:
+    return PostgresCatalog(database)
 
 
-async def test_what_is_registered_can_be_read_in_three_ways(catalog: Catalog) -> None:
+async def test_what_is_registered_can_be_read_in_three_ways(catalog: PostgresCatalog) -> None:
     entry, new = await catalog.register(DOCUMENT)
     assert new
     assert (entry.version, entry.meta, entry.payload) == (1, DOCUMENT.meta, DOCUMENT.payload)
@@ -35,13 +35,13 @@ async def test_what_is_registered_can_be_read_in_three_ways(catalog: Catalog) ->
     assert await catalog.text("h1") == DOCUMENT.content
 
 
-async def test_the_same_text_again_is_the_same_version(catalog: Catalog) -> None:
+async def test_the_same_text_again_is_the_same_version(catalog: PostgresCatalog) -> None:
     first, _ = await catalog.register(DOCUMENT)
     again, new = await catalog.register(DOCUMENT)
     assert (again, new) == (first, False)
 
 
-async def test_going_back_to_an_older_text_makes_it_the_newest(catalog: Catalog) -> None:
+async def test_going_back_to_an_older_text_makes_it_the_newest(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
     await catalog.register(replace(DOCUMENT, content="other", hash="h2"))
     back, new = await catalog.register(DOCUMENT)
@@ -49,13 +49,13 @@ async def test_going_back_to_an_older_text_makes_it_the_newest(catalog: Catalog)
     assert (await catalog.get("demo/hello")).content == DOCUMENT.content
 
 
-async def test_many_at_once_get_a_version_each(catalog: Catalog) -> None:
+async def test_many_at_once_get_a_version_each(catalog: PostgresCatalog) -> None:
     documents = [replace(DOCUMENT, content=f"# {n}", hash=f"h{n}") for n in range(12)]
     entries = await asyncio.gather(*map(catalog.register, documents))
     assert sorted(entry.version for entry, _ in entries) == list(range(1, 13))
 
 
-async def test_a_listing_has_the_newest_of_each_path_below_a_path(catalog: Catalog) -> None:
+async def test_a_listing_has_the_newest_of_each_path_below_a_path(catalog: PostgresCatalog) -> None:
     for path in ("demo/b", "demo/a", "demo/a/deep", "demo/ab", "other"):
         await catalog.register(replace(DOCUMENT, path=path))
     await catalog.register(replace(DOCUMENT, path="demo/a", content="new"))
@@ -70,20 +70,20 @@ async def test_a_listing_has_the_newest_of_each_path_below_a_path(catalog: Catal
     ]
 
 
-async def test_a_listing_of_every_version_has_the_newest_first(catalog: Catalog) -> None:
+async def test_a_listing_of_every_version_has_the_newest_first(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
     await catalog.register(replace(DOCUMENT, content="new"))
     found = await catalog.entries(path="demo/hello", every_version=True)
     assert [entry.version for entry in found] == [2, 1]
 
 
-async def test_a_listing_of_another_kind_is_empty(catalog: Catalog) -> None:
+async def test_a_listing_of_another_kind_is_empty(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
     assert len(await catalog.entries(kind="playbook")) == 1
     assert await catalog.entries(kind="agent") == []
 
 
-async def test_what_is_not_there_is_not_found(catalog: Catalog) -> None:
+async def test_what_is_not_there_is_not_found(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
     for looking, missing in (
         (catalog.get("nowhere"), "the catalog has no nowhere"),

@@ -11,7 +11,7 @@ from tests.chaos.proxy import Proxy, Wire
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.store import async_connection
-from noetl_serverless.store.async_connection import Conversation
+from noetl_serverless.store.async_connection import AsyncConnection
 from noetl_serverless.store.connection import Connection, Database, connect
 
 SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
@@ -51,11 +51,11 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str)
 
 
 async def test_a_request_that_cannot_be_sent_is_told(postgres_url: str) -> None:
-    ended: list[Conversation] = []
+    ended: list[AsyncConnection] = []
     connection = connect(postgres_url)
-    talk = Conversation(connection, asyncio.get_running_loop(), ended.append)
-    connection.wire.shutdown(socket.SHUT_WR)
-    answer = talk.ask("SELECT 1", {})
+    talk = AsyncConnection(connection, asyncio.get_running_loop(), ended.append)
+    connection.socket.shutdown(socket.SHUT_WR)
+    answer = talk.execute("SELECT 1", {})
     with pytest.raises(InterfaceError, match="Broken pipe"):
         await answer
     assert ended == [talk]
@@ -74,7 +74,7 @@ def wire(postgres_server: Postgres) -> Iterator[Proxy]:
 async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
     whole: bool, postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_connection, "PATIENCE", 0.3)
+    monkeypatch.setattr(async_connection, "READ_TIMEOUT_SECONDS", 0.3)
     database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 1)
 
     async def ask() -> int:
@@ -96,7 +96,7 @@ async def test_an_answer_that_was_lost_on_the_way_is_not_waited_for_forever(
 async def test_with_one_that_was_lost_on_the_way_go_those_that_lay_idle(
     postgres_url: str, postgres_server: Postgres, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_connection, "PATIENCE", 0.3)
+    monkeypatch.setattr(async_connection, "READ_TIMEOUT_SECONDS", 0.3)
     database = Database(postgres_url.replace(f":{postgres_server.port}/", f":{wire.port}/"), 3)
     await asyncio.gather(*(database.run(SLOW_PID) for _ in range(3)))
     wire.become(Wire.LOSE)
@@ -112,7 +112,7 @@ async def test_with_one_that_was_lost_on_the_way_go_those_that_lay_idle(
 async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_connection, "PATIENCE", 0.6)
+    monkeypatch.setattr(async_connection, "READ_TIMEOUT_SECONDS", 0.6)
     database = Database(postgres_url, 1)
     await database.run("SELECT 1")
     # each row is large enough to be sent at once

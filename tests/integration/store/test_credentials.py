@@ -8,7 +8,7 @@ import pytest
 from noetl_serverless.errors import NotFound
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.credentials import Credentials
-from noetl_serverless.store.seal import NotSealedHere, Sealer
+from noetl_serverless.store.seal import Sealer, UnknownKey
 
 
 def key(name: str) -> str:
@@ -62,7 +62,7 @@ async def test_a_secret_moved_to_another_row_does_not_open(credentials: Credenti
         "UPDATE noetl.credential SET sealed = (SELECT sealed FROM noetl.credential WHERE name = 'yours') "
         "WHERE name = 'mine'"
     )
-    with pytest.raises(NotSealedHere):
+    with pytest.raises(UnknownKey):
         await credentials.get("mine", with_data=True)
 
 

@@ -162,13 +162,13 @@ async def test_the_log_is_read_in_order_after_a_position(executions: Executions,
 
 async def test_the_tail_of_a_log_comes_with_where_it_stands(executions: Executions, database: Database) -> None:
     await add(database, 1, head=2)
-    assert await executions.tail(1) == ([], 2, "RUNNING")
+    assert await executions.follow(1) == ([], 2, "RUNNING")
     for seq in (1, 2):
         await add_event(database, 1, seq, "call.done", {"n": seq})
-    found, head, status = await executions.tail(1, after=1)
+    found, head, status = await executions.follow(1, after=1)
     assert ([event.seq for event in found], head, status) == ([2], 2, "RUNNING")
-    assert (await executions.tail(1, type="other"))[0] == []
-    assert [event.seq for event in (await executions.tail(1, limit=1))[0]] == [1]
+    assert (await executions.follow(1, type="other"))[0] == []
+    assert [event.seq for event in (await executions.follow(1, limit=1))[0]] == [1]
 
 
 async def test_what_it_was_started_with_includes_the_initial_ctx(executions: Executions, database: Database) -> None:
@@ -190,25 +190,25 @@ async def test_a_loops_results_come_in_the_order_of_its_items(executions: Execut
             end=end,
             seq=seq,
         )
-    parts, more = await executions.parts(1, "loop", 2)
+    parts, more = await executions.loop_results(1, "loop", 2)
     assert not more
     assert [(part.start, part.end, part.data, part.ref) for part in parts] == [
         (0, 4, ["a", "b", "c", "d"], None),
         (4, 6, None, ref),
         (6, 7, [None], None),
     ]
-    assert await executions.parts(1, "loop", 1) == ([], False)
+    assert await executions.loop_results(1, "loop", 1) == ([], False)
 
 
 async def test_the_latest_run_of_a_loop_counts(executions: Executions, database: Database) -> None:
-    assert await executions.generation(1, "loop") is None
+    assert await executions.latest_generation(1, "loop") is None
     for generation in (1, 3, 2):
         await database.run("INSERT INTO noetl.stage VALUES (1, 'loop', :generation, 1, 1, 'ok')", generation=generation)
-    assert await executions.generation(1, "loop") == 3
+    assert await executions.latest_generation(1, "loop") == 3
 
 
 async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
-    for looking in (executions.get(1), executions.tail(1)):
+    for looking in (executions.get(1), executions.follow(1)):
         with pytest.raises(NotFound):
             await looking
 
@@ -226,12 +226,12 @@ async def test_a_page_of_a_loops_results_reads_what_it_has_room_for(executions: 
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 0), "it read what it had no room for"
     [[count, first]] = await database.run(statement, after=13, bytes=PAGE_BYTES)
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 12), "it began before the page did"
-    found, more = await executions.parts(1, "loop", 2, after=0)
+    found, more = await executions.loop_results(1, "loop", 2, after=0)
     assert ([(part.start, part.end) for part in found], more) == ([(0, 10)], True)
-    found, more = await executions.parts(1, "loop", 2, after=23)
+    found, more = await executions.loop_results(1, "loop", 2, after=23)
     assert ([(part.start, part.end) for part in found], more) == ([(22, 24)], False)
-    assert await executions.parts(1, "loop", 2, after=10**30) == ([], False)
-    assert await executions.finished(1, "loop", 2) == 24
+    assert await executions.loop_results(1, "loop", 2, after=10**30) == ([], False)
+    assert await executions.finished_items(1, "loop", 2) == 24
 
 
 async def test_the_next_page_of_a_loops_results_does_not_read_those_before(database: Database) -> None:

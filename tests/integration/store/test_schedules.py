@@ -8,7 +8,7 @@ import pytest
 
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
 from noetl_serverless.store.connection import Database
-from noetl_serverless.store.schedules import LEASE, Fire, Schedules
+from noetl_serverless.store.schedules import RUN_LEASE, DueRun, Schedules
 
 NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -53,7 +53,7 @@ async def test_a_due_run_is_owed_under_a_key_of_its_own(schedules: Schedules) ->
         NOW, playbook_path="demo", playbook_version=3, interval_seconds=60, input_payload={"a": 1}
     )
     [fire] = await schedules.claim_due(NOW + MINUTE)
-    assert fire == Fire(made.schedule_id, NOW + MINUTE, "demo", 3, {"a": 1})
+    assert fire == DueRun(made.schedule_id, NOW + MINUTE, "demo", 3, {"a": 1})
     assert fire.idempotency_key == f"schedule:{made.schedule_id}:{int((NOW + MINUTE).timestamp())}"
     assert (await schedules.get(str(made.schedule_id))).next_run_at == NOW + 2 * MINUTE
 
@@ -62,7 +62,7 @@ async def test_many_reconcilers_together_claim_each_run_once(schedules: Schedule
     for _ in range(20):
         await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
     now = NOW + 5 * MINUTE
-    claimed: list[Fire] = []
+    claimed: list[DueRun] = []
     while found := [
         fire for fires in await asyncio.gather(*(schedules.claim_due(now, 10) for _ in range(6))) for fire in fires
     ]:
@@ -76,16 +76,16 @@ async def test_a_run_that_was_claimed_and_not_settled_comes_again(schedules: Sch
     await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
     now = NOW + timedelta(hours=1)
     first = await schedules.claim_due(now)
-    assert await schedules.claim_due(now + LEASE / 2) == []
-    assert await schedules.claim_due(now + LEASE) == first
+    assert await schedules.claim_due(now + RUN_LEASE / 2) == []
+    assert await schedules.claim_due(now + RUN_LEASE) == first
 
 
 async def test_a_settled_run_does_not_come_again_and_shows(schedules: Schedules) -> None:
     made = await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
     now = NOW + timedelta(hours=1)
     [fire] = await schedules.claim_due(now)
-    await schedules.started(fire, 77)
-    assert await schedules.claim_due(now + 2 * LEASE) == []
+    await schedules.record_started(fire, 77)
+    assert await schedules.claim_due(now + 2 * RUN_LEASE) == []
     shown = await schedules.get(str(made.schedule_id))
     assert (shown.last_run_at, shown.last_status, shown.last_execution_id) == (now, "started", 77)
     [run] = await schedules.runs(made.schedule_id)
@@ -95,7 +95,7 @@ async def test_a_settled_run_does_not_come_again_and_shows(schedules: Schedules)
 async def test_a_run_that_cannot_start_is_settled_with_its_error(schedules: Schedules) -> None:
     made = await schedules.create(NOW, playbook_path="gone", interval_seconds=3600)
     [fire] = await schedules.claim_due(NOW + timedelta(hours=1))
-    await schedules.failed(fire, NotFound("the catalog has no gone"))
+    await schedules.record_failed(fire, NotFound("the catalog has no gone"))
     [run] = await schedules.runs(made.schedule_id)
     assert (run["status"], run["error"]["code"]) == ("failed", "not_found")
     assert (await schedules.get(str(made.schedule_id))).last_status == "failed"
@@ -104,23 +104,23 @@ async def test_a_run_that_cannot_start_is_settled_with_its_error(schedules: Sche
 async def test_an_older_run_settled_late_does_not_become_the_latest(schedules: Schedules) -> None:
     made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
     older, newer = await schedules.claim_due(NOW + 2 * MINUTE)
-    await schedules.started(newer, 2)
-    await schedules.started(older, 1)
+    await schedules.record_started(newer, 2)
+    await schedules.record_started(older, 1)
     assert (await schedules.get(str(made.schedule_id))).last_execution_id == 2
 
 
 async def test_off_is_never_due_and_on_again_owes_nothing_for_meanwhile(schedules: Schedules) -> None:
     await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
-    assert (await schedules.switch("s", False, NOW)).next_run_at is None
+    assert (await schedules.set_enabled("s", False, NOW)).next_run_at is None
     assert await schedules.claim_due(NOW + timedelta(days=1)) == []
     later = NOW + timedelta(days=1, seconds=30)
-    assert (await schedules.switch("s", True, later)).next_run_at == NOW + timedelta(days=1, minutes=1)
+    assert (await schedules.set_enabled("s", True, later)).next_run_at == NOW + timedelta(days=1, minutes=1)
     assert await schedules.claim_due(later) == []
 
 
 async def test_switching_to_what_it_is_changes_nothing(schedules: Schedules) -> None:
     made = await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
-    assert await schedules.switch("s", True, NOW + timedelta(hours=1)) == made
+    assert await schedules.set_enabled("s", True, NOW + timedelta(hours=1)) == made
 
 
 async def test_what_is_deleted_owes_nothing(schedules: Schedules) -> None:
@@ -135,8 +135,8 @@ async def test_what_is_deleted_owes_nothing(schedules: Schedules) -> None:
 async def test_settled_runs_of_long_ago_can_be_forgotten(schedules: Schedules) -> None:
     made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
     first, second, _open = await schedules.claim_due(NOW + 3 * MINUTE)
-    await schedules.started(first, 1)
-    await schedules.started(second, 2)
+    await schedules.record_started(first, 1)
+    await schedules.record_started(second, 2)
     await schedules.prune(NOW + 2 * MINUTE)
     assert [run["status"] for run in await schedules.runs(made.schedule_id)] == ["open", "started"]
 

@@ -16,7 +16,7 @@ from noetl_serverless.errors import Problem, ResultStoreAway, Unavailable
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.store.schedules import Fire
+from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.telemetry import metrics
 
 ONE = "- {step: only, tool: {kind: noop}}\n"
@@ -30,17 +30,17 @@ class Mistake(Exception):
 class Fires:
     """Runs that schedules owe."""
 
-    def __init__(self, *fires: Fire) -> None:
+    def __init__(self, *fires: DueRun) -> None:
         self.owed = list(fires)
         self.settled: dict[int, str] = {}
 
-    async def claim_due(self, now: datetime, limit: int) -> list[Fire]:
+    async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
         return self.owed
 
-    async def started(self, fire: Fire, execution_id: int) -> None:
+    async def started(self, fire: DueRun, execution_id: int) -> None:
         self.settled[fire.schedule_id] = "started"
 
-    async def failed(self, fire: Fire, problem: Problem) -> None:
+    async def failed(self, fire: DueRun, problem: Problem) -> None:
         self.settled[fire.schedule_id] = "failed"
 
     async def prune(self, before: datetime) -> None:
@@ -170,7 +170,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     engine.catalog.add("t/wild", '- {step: s, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}\n')
     due = datetime.fromtimestamp(engine.seconds, UTC)
     paths = ("t/broken", "t/gone", "t/wild", "t/good", "t/later")
-    fires = Fires(*(Fire(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
+    fires = Fires(*(DueRun(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
     pulse, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:

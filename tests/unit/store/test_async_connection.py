@@ -12,7 +12,7 @@ from pg8000.core import READY_FOR_QUERY
 from pg8000.exceptions import InterfaceError
 
 from noetl_serverless.store import async_connection
-from noetl_serverless.store.async_connection import CHUNK, Conversation
+from noetl_serverless.store.async_connection import READ_BYTES, AsyncConnection
 
 DATA = b"D"
 
@@ -62,9 +62,9 @@ class Ends:
         ours, self.server = socket.socketpair()
         self.server.setblocking(False)
         self.connection = Connection(ours)
-        self.ended: list[Conversation] = []
+        self.ended: list[AsyncConnection] = []
         anything: Any = self.connection
-        self.talk = Conversation(anything, asyncio.get_running_loop(), self.ended.append)
+        self.talk = AsyncConnection(anything, asyncio.get_running_loop(), self.ended.append)
 
     async def said(self, size: int) -> bytes:
         """So many bytes of what was sent."""
@@ -92,7 +92,7 @@ async def within(answer: Any) -> Any:
 
 
 async def test_an_answer_is_in_when_the_server_is_ready(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     assert await ends.said(6) == b"select"
     whole = message(DATA, b"one") + message(DATA, b"two") + READY
     for at in range(len(whole) - 1):
@@ -102,16 +102,16 @@ async def test_an_answer_is_in_when_the_server_is_ready(ends: Ends) -> None:
     await ends.answer(whole[-1:])
     assert (await within(answer)).rows == [b"one", b"two"]
     assert (ends.ended, ends.talk.broken) == ([ends.talk], False)
-    again = ends.talk.ask("again", {})
+    again = ends.talk.execute("again", {})
     await ends.answer(message(DATA, b"three") + READY)
     assert (await within(again)).rows == [b"three"]
 
 
 async def test_what_is_larger_than_a_socket_takes_at_once_is_sent_whole(ends: Ends) -> None:
     text = "x" * 5_000_000
-    answer = ends.talk.ask(text, {})
+    answer = ends.talk.execute(text, {})
     assert await ends.said(len(text)) == text.encode()
-    long = b"y" * (3 * CHUNK)
+    long = b"y" * (3 * READ_BYTES)
     await ends.answer(message(DATA, long) + READY)
     assert (await within(answer)).rows == [long]
 
@@ -120,20 +120,20 @@ async def test_once_all_is_sent_nobody_waits_to_send_more(ends: Ends, monkeypatc
     writers: list[int] = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "add_writer", lambda fd, *more: writers.append(fd))
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(READY)
     await within(answer)
     assert writers == []
 
 
 async def test_what_the_server_refuses_is_an_error_of_the_statement_alone(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(message(DATA, b"wrong") + READY)
     with pytest.raises(ValueError, match="refuses"):
         await within(answer)
     assert not ends.talk.broken
     ends.connection.lost = True
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(message(DATA, b"wrong") + READY)
     with pytest.raises(ValueError, match="refuses"):
         await within(answer)
@@ -141,7 +141,7 @@ async def test_what_the_server_refuses_is_an_error_of_the_statement_alone(ends: 
 
 
 async def test_a_server_that_goes_breaks_it(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     ends.server.close()
     with pytest.raises(InterfaceError, match=r"closed it|Broken|reset"):
         await within(answer)
@@ -149,7 +149,7 @@ async def test_a_server_that_goes_breaks_it(ends: Ends) -> None:
 
 
 async def test_what_the_server_said_before_it_went_is_the_reason(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(message(DATA, b"wrong"))
     await asyncio.sleep(0.01)
     ends.server.close()
@@ -159,7 +159,7 @@ async def test_what_the_server_said_before_it_went_is_the_reason(ends: Ends) -> 
 
 
 async def test_an_answer_that_cannot_be_read_breaks_it(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(message(b"?", b"what"))
     with pytest.raises(InterfaceError):
         await within(answer)
@@ -167,16 +167,16 @@ async def test_an_answer_that_cannot_be_read_breaks_it(ends: Ends) -> None:
 
 
 async def test_one_that_lies_idle_and_is_spoken_to_is_hung_up(ends: Ends) -> None:
-    assert not ends.talk.spoken_to()
+    assert not ends.talk.has_unsolicited_data()
     await ends.answer(message(DATA, b"bye"))
-    assert ends.talk.spoken_to()
+    assert ends.talk.has_unsolicited_data()
     await asyncio.sleep(0.01)
     assert (ends.talk.broken, ends.connection.hung_up, ends.ended) == (True, 1, [])
 
 
 async def test_a_server_that_is_silent_for_too_long_breaks_it(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_connection, "PATIENCE", 0.2)
-    answer = ends.talk.ask("select", {})
+    monkeypatch.setattr(async_connection, "READ_TIMEOUT_SECONDS", 0.2)
+    answer = ends.talk.execute("select", {})
     for _ in range(3):
         await asyncio.sleep(0.1)
         await ends.answer(message(DATA, b"still here"))
@@ -186,7 +186,7 @@ async def test_a_server_that_is_silent_for_too_long_breaks_it(ends: Ends, monkey
 
 
 async def test_who_stops_waiting_leaves_it_in_use_until_the_answer_is_in(ends: Ends) -> None:
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     answer.cancel()
     await asyncio.sleep(0.01)
     assert ends.ended == []
@@ -196,14 +196,14 @@ async def test_who_stops_waiting_leaves_it_in_use_until_the_answer_is_in(ends: E
 
 
 async def test_it_may_be_left_to_somebody_who_blocks(ends: Ends) -> None:
-    ends.talk.pause()
-    assert ends.connection.wire.gettimeout() == async_connection.PATIENCE
+    ends.talk.detach()
+    assert ends.connection.wire.gettimeout() == async_connection.READ_TIMEOUT_SECONDS
     await ends.answer(b"x")
     await asyncio.sleep(0.01)
     assert not ends.talk.broken
     assert ends.connection.wire.recv(1) == b"x"
-    ends.talk.resume()
+    ends.talk.attach()
     assert ends.connection.wire.gettimeout() == 0.0
-    answer = ends.talk.ask("select", {})
+    answer = ends.talk.execute("select", {})
     await ends.answer(READY)
     await within(answer)

@@ -14,7 +14,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.upcast import STATE_VERSION, VERSION, NewerSchema
 from noetl_serverless.records import LoadedExecution
-from noetl_serverless.store.loaded_execution import case_of, event_of, inbox_of
+from noetl_serverless.store.loaded_execution import event_of, execution_of, inbox_of
 
 
 def row_of(event: Event) -> list[Any]:
@@ -26,7 +26,7 @@ def loaded(log: list[Event], folded: int, state: Any = None, form: int = STATE_V
     kept = orjson.loads(orjson.dumps(fold("7", log[:folded]).snapshot())) if state is None else state
     newer = [row_of(event) for event in log[folded:]] or None
     who = ("7", "3", "t/t", 2, "h", {"execution_id": "5"}, 4)
-    return case_of((*who, len(log), folded, kept, form, {"name": "alice"}, {"x": 1}, newer))
+    return execution_of((*who, len(log), folded, kept, form, {"name": "alice"}, {"x": 1}, newer))
 
 
 def log() -> list[Event]:

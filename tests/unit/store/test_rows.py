@@ -16,10 +16,10 @@ from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
 from noetl_serverless.records import Claimant, ExecutionCommit, LoadedExecution, UnstorableCommit
 from noetl_serverless.store.event_store import _committed, _params, _writing
-from noetl_serverless.store.executions import Part as Results
-from noetl_serverless.store.executions import together
+from noetl_serverless.store.executions import ResultRange as Results
+from noetl_serverless.store.executions import merge_inline
 from noetl_serverless.store.projections import Rows, claim_issued, execution_row, still_open
-from noetl_serverless.store.schedules import Fire
+from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 ISSUED = Event(e.ISSUED, 5, 2, 1, "a", 1, "a#1", {"kind": "step", "attempt": 1, "scope": {}})
@@ -154,15 +154,15 @@ def results(start: int, end: int, inline: bool = True) -> Results:
 
 
 def test_neighbours_that_are_inline_are_one() -> None:
-    assert together([]) == []
-    assert together([results(0, 2), results(2, 3), results(3, 5)]) == [results(0, 5)]
+    assert merge_inline([]) == []
+    assert merge_inline([results(0, 2), results(2, 3), results(3, 5)]) == [results(0, 5)]
     apart = [results(0, 2), results(2, 4, inline=False), results(4, 6), results(7, 8)]
-    assert together([*apart, results(8, 9)]) == [*apart[:3], results(7, 9)]
+    assert merge_inline([*apart, results(8, 9)]) == [*apart[:3], results(7, 9)]
 
 
 def test_a_run_that_is_owed_has_a_key_of_its_own() -> None:
     due = datetime(2026, 1, 1, tzinfo=UTC)
-    assert Fire(5, due, "t/t", None, {}).idempotency_key == f"schedule:5:{int(due.timestamp())}"
+    assert DueRun(5, due, "t/t", None, {}).idempotency_key == f"schedule:5:{int(due.timestamp())}"
 
 
 async def test_where_no_pool_is_named_it_is_the_log_s() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.store.schedule_spec import CATCH_UP, GRACE, Clockwork, due_until, fires, next_due
+from noetl_serverless.store.schedule_spec import MAX_CATCH_UP_RUNS, ON_TIME, ScheduleSpec, due_runs, due_until, next_due
 
 NEW_YORK = "America/New_York"
 ANCHOR = datetime(2025, 1, 1, tzinfo=UTC)
@@ -17,11 +17,11 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def cron(line: str, zone: str = "UTC") -> Clockwork:
-    return Clockwork(ANCHOR, cron=line, timezone=zone)
+def cron(line: str, zone: str = "UTC") -> ScheduleSpec:
+    return ScheduleSpec(ANCHOR, cron=line, timezone=zone)
 
 
-def sequence(schedule: Clockwork, after: datetime, count: int) -> list[datetime]:
+def sequence(schedule: ScheduleSpec, after: datetime, count: int) -> list[datetime]:
     found = []
     for _ in range(count):
         after = next_due(schedule, after)
@@ -59,7 +59,7 @@ def test_what_recurs_by_the_hour_passes_over_the_gap() -> None:
 
 
 def test_an_interval_keeps_its_grid() -> None:
-    schedule = Clockwork(ANCHOR, interval=90)
+    schedule = ScheduleSpec(ANCHOR, interval=90)
     assert next_due(schedule, ANCHOR) == ANCHOR + timedelta(seconds=90)
     assert next_due(schedule, ANCHOR + timedelta(seconds=179.5)) == ANCHOR + timedelta(seconds=180)
     assert next_due(schedule, ANCHOR + timedelta(seconds=180)) == ANCHOR + timedelta(seconds=270)
@@ -97,36 +97,36 @@ LATE = at("2025-07-01T05:59Z")
 
 
 def test_skip_owes_nothing_for_what_was_missed() -> None:
-    assert fires(cron("0 * * * *"), "skip", MISSED, LATE) == ([], at("2025-07-01T06:00Z"))
+    assert due_runs(cron("0 * * * *"), "skip", MISSED, LATE) == ([], at("2025-07-01T06:00Z"))
 
 
 def test_skip_still_owes_what_is_only_a_little_late() -> None:
-    now = at("2025-07-01T06:00Z") + GRACE
-    assert fires(cron("0 * * * *"), "skip", MISSED, now)[0] == [at("2025-07-01T06:00Z")]
+    now = at("2025-07-01T06:00Z") + ON_TIME
+    assert due_runs(cron("0 * * * *"), "skip", MISSED, now)[0] == [at("2025-07-01T06:00Z")]
 
 
 def test_fire_once_owes_one_run_for_all_that_were_missed() -> None:
-    assert fires(cron("0 * * * *"), "fire_once", MISSED, LATE)[0] == [at("2025-07-01T05:00Z")]
+    assert due_runs(cron("0 * * * *"), "fire_once", MISSED, LATE)[0] == [at("2025-07-01T05:00Z")]
 
 
 def test_catch_up_owes_each() -> None:
-    owed, following = fires(cron("0 * * * *"), "catch_up", MISSED, LATE)
+    owed, following = due_runs(cron("0 * * * *"), "catch_up", MISSED, LATE)
     assert owed == [MISSED + n * timedelta(hours=1) for n in range(5)]
     assert following == at("2025-07-01T06:00Z")
 
 
-@pytest.mark.parametrize("schedule", [cron("* * * * *"), Clockwork(ANCHOR, interval=60)])
-def test_catch_up_is_bounded_to_the_newest(schedule: Clockwork) -> None:
-    owed, _ = fires(schedule, "catch_up", MISSED, MISSED + timedelta(days=30))
-    assert len(owed) == CATCH_UP
+@pytest.mark.parametrize("schedule", [cron("* * * * *"), ScheduleSpec(ANCHOR, interval=60)])
+def test_catch_up_is_bounded_to_the_newest(schedule: ScheduleSpec) -> None:
+    owed, _ = due_runs(schedule, "catch_up", MISSED, MISSED + timedelta(days=30))
+    assert len(owed) == MAX_CATCH_UP_RUNS
     assert owed[-1] == MISSED + timedelta(days=30)
 
 
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        (Clockwork(ANCHOR), "either cron or interval_seconds"),
-        (Clockwork(ANCHOR, cron="* * * * *", interval=5), "either cron or interval_seconds"),
+        (ScheduleSpec(ANCHOR), "either cron or interval_seconds"),
+        (ScheduleSpec(ANCHOR, cron="* * * * *", interval=5), "either cron or interval_seconds"),
         (cron("61 * * * *"), "out of range"),
         (cron("* * * *"), "five fields"),
         (cron("* * * * * *"), "five fields"),
@@ -138,7 +138,7 @@ def test_catch_up_is_bounded_to_the_newest(schedule: Clockwork) -> None:
         (cron("* * * * *", "../etc/passwd"), "time zone"),
     ],
 )
-def test_a_clockwork_that_cannot_run_is_refused(schedule: Clockwork, said: str) -> None:
+def test_a_clockwork_that_cannot_run_is_refused(schedule: ScheduleSpec, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         schedule.check()
 
@@ -158,7 +158,7 @@ def test_only_what_recurs_by_the_hour_is_due_twice_in_an_hour_that_comes_twice(l
 
 
 def test_an_interval_before_its_anchor_begins_with_it() -> None:
-    schedule = Clockwork(ANCHOR, interval=90)
+    schedule = ScheduleSpec(ANCHOR, interval=90)
     assert next_due(schedule, ANCHOR - timedelta(seconds=1)) == ANCHOR
     step = timedelta(seconds=90)
     assert due_until(schedule, ANCHOR, ANCHOR + 3 * step, 2) == [ANCHOR + 2 * step, ANCHOR + 3 * step]
@@ -166,6 +166,6 @@ def test_an_interval_before_its_anchor_begins_with_it() -> None:
 
 
 def test_a_run_is_late_when_it_is_a_moment_more_than_that() -> None:
-    now = at("2025-07-01T06:00Z") + GRACE
-    assert fires(cron("0 * * * *"), "skip", MISSED, now + timedelta(microseconds=1))[0] == []
-    assert (timedelta(seconds=90), 100) == (GRACE, CATCH_UP)
+    now = at("2025-07-01T06:00Z") + ON_TIME
+    assert due_runs(cron("0 * * * *"), "skip", MISSED, now + timedelta(microseconds=1))[0] == []
+    assert (timedelta(seconds=90), 100) == (ON_TIME, MAX_CATCH_UP_RUNS)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from noetl_serverless.store.credentials import _bound
-from noetl_serverless.store.seal import BadKeys, NotSealedHere, Sealed, Sealer
+from noetl_serverless.store.seal import BadKeys, Sealed, Sealer, UnknownKey
 
 BOUND = ("credential", "warehouse", "postgres")
 
@@ -37,7 +37,7 @@ def test_the_same_secret_never_looks_the_same(sealer: Sealer) -> None:
 
 @pytest.mark.parametrize("bound", [("credential", "other", "postgres"), ("credential", "warehousep", "ostgres"), ()])
 def test_it_opens_only_for_what_it_is_bound_to(sealer: Sealer, bound: tuple[str, ...]) -> None:
-    with pytest.raises(NotSealedHere):
+    with pytest.raises(UnknownKey):
         sealer.open(sealer.seal(b"secret", BOUND), bound)
 
 
@@ -46,12 +46,12 @@ def test_a_changed_byte_is_noticed(sealer: Sealer, place: int) -> None:
     sealed = sealer.seal(b"secret", BOUND)
     changed = bytearray(sealed.text)
     changed[place] ^= 1
-    with pytest.raises(NotSealedHere):
+    with pytest.raises(UnknownKey):
         sealer.open(Sealed(sealed.key_id, bytes(changed)), BOUND)
 
 
 def test_a_text_too_short_to_be_sealed_is_refused(sealer: Sealer) -> None:
-    with pytest.raises(NotSealedHere):
+    with pytest.raises(UnknownKey):
         sealer.open(Sealed("k1", b"short"), BOUND)
 
 
@@ -74,7 +74,7 @@ def test_what_is_under_the_first_key_is_not_sealed_again(sealer: Sealer) -> None
 
 
 def test_an_unknown_key_is_named(sealer: Sealer) -> None:
-    with pytest.raises(NotSealedHere, match="'k1'"):
+    with pytest.raises(UnknownKey, match="'k1'"):
         Sealer.of(key("k2")).open(sealer.seal(b"secret", BOUND), BOUND)
 
 

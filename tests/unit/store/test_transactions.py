@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from noetl_serverless.store.connection import COLLIDES, COLLISIONS
+from noetl_serverless.store.connection import MAX_TRANSACTION_ATTEMPTS, SERIALIZATION_STATES
 from noetl_serverless.store.migrate import migrations
 from noetl_serverless.store.queries import load
 
@@ -54,8 +54,8 @@ def test_what_changes_something_stands_in_the_table() -> None:
 
 def test_the_page_names_the_states_that_are_tried_again() -> None:
     retry = PAGE.split("## Retry")[1].split("##")[0]
-    assert set(re.findall(r"\b(?:40\w{3})\b", retry)) == set(COLLISIONS)
-    assert {6: "six"}[COLLIDES] in retry
+    assert set(re.findall(r"\b(?:40\w{3})\b", retry)) == set(SERIALIZATION_STATES)
+    assert {6: "six"}[MAX_TRANSACTION_ATTEMPTS] in retry
 
 
 def _locking_queries() -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from noetl_serverless.store.log import Log
 
 from noetl_serverless.ledger import reporting
 from noetl_serverless.protocol import Outcome, ReportRequest
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.schedules import Schedules
 
@@ -30,7 +30,7 @@ async def killed(*_: Any, **__: Any) -> None:
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
     database = Database(url)
-    ledger = Ledger(Log(database), Playbooks(Catalog(database), {}), Doorbell(None, None))
+    ledger = Ledger(Log(database), Playbooks(PostgresCatalog(database), {}), Doorbell(None, None))
     Commits.append = Commits.follow = killed  # type: ignore[assignment,method-assign]
     races = reporting.RACES
     for report in reports:

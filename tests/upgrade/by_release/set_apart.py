@@ -16,7 +16,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import Outcome, ReportRequest
-from noetl_serverless.store.catalog import Catalog
+from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 
@@ -32,7 +32,9 @@ def broken(decider: decide.Decider) -> None:
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
     database = Database(url)
-    orchestrator = Orchestrator(PostgresEventStore(database), Plans(Catalog(database), {}), Notifications(None, None))
+    orchestrator = Orchestrator(
+        PostgresEventStore(database), Plans(PostgresCatalog(database), {}), Notifications(None, None)
+    )
     sound = decide.DECIDE[e.CALL_DONE]
     for report in reports:
         decide.DECIDE[e.CALL_DONE] = broken if report["how"] == "undecidable" else sound

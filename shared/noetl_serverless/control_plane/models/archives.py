@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from ...archive.messages import File
-from ...store.archives import Archive, Due
+from ...store.archives import Archive, PlannedBatch
 from . import Given, Id
 
 
@@ -26,7 +26,7 @@ class DueEntry(BaseModel):
     events: int
 
     @classmethod
-    def of(cls, due: Due) -> DueEntry:
+    def of(cls, due: PlannedBatch) -> DueEntry:
         return cls(month=due.month, executions=due.executions, events=due.events)
 
 

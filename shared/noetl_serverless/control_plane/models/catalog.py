@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from ...store.catalog import Entry
+from ...store.catalog import CatalogVersion
 from . import Below, Given, Id
 
 
@@ -43,7 +43,7 @@ class CatalogEntry(BaseModel):
     content: str | None = None
 
     @classmethod
-    def of(cls, entry: Entry) -> CatalogEntry:
+    def of(cls, entry: CatalogVersion) -> CatalogEntry:
         return cls(
             catalog_id=str(entry.catalog_id),
             path=entry.path,

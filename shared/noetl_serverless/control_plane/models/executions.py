@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from ...store.executions import COMPLETED, Execution, Part
-from ...store.recorded import Recorded
+from ...store.executions import COMPLETED, Execution, ResultRange
+from ...store.recorded import RecordedEvent
 from . import Below, Given, Id
 from .runs import UnderWay
 
@@ -149,7 +149,7 @@ class EventEntry(BaseModel):
     )
 
     @classmethod
-    def of(cls, event: Recorded) -> EventEntry:
+    def of(cls, event: RecordedEvent) -> EventEntry:
         return cls(
             execution_id=str(event.execution_id),
             seq=event.seq,
@@ -261,7 +261,7 @@ class ManifestPart(BaseModel):
     ref: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, part: Part) -> ManifestPart:
+    def of(cls, part: ResultRange) -> ManifestPart:
         return cls(start=part.start, end=part.end, data=part.data, ref=part.ref)
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ...engine.state import State
 from ...inspection.runs import run_of
-from ...store.executions import Out, Reported
+from ...store.executions import OutstandingCommands, ReportedCommand
 from . import Given
 
 # that one run of a step is told to wait for
@@ -74,7 +74,7 @@ class RunEntry(BaseModel):
     lost: list[LostLease] = Field(description="Who had it before, and let its lease run out or gave it back.")
 
     @classmethod
-    def of(cls, found: Reported) -> RunEntry:
+    def of(cls, found: ReportedCommand) -> RunEntry:
         issued = found.issued_at
         run = run_of(found.meta, _ms(found.at), None if issued is None else _ms(issued))
         return cls(
@@ -125,7 +125,7 @@ class UnderWay(BaseModel):
     children: list[str] = Field(description=f"The executions that it waits for, the first {MOST_CHILDREN}.")
 
 
-def under_way(state: State, out: list[Out]) -> list[UnderWay]:
+def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:
     """What `state` says is under way, and where its commands are; nothing of an execution that has ended."""
     if state.ended:
         return []
@@ -141,7 +141,9 @@ def under_way(state: State, out: list[Out]) -> list[UnderWay]:
     return found + [_under_way(step, None, None, [], "waiting") for step in state.waiting]
 
 
-def _under_way(step: str, generation: int | None, out: Out | None, children: list[str], otherwise: Status) -> UnderWay:
+def _under_way(
+    step: str, generation: int | None, out: OutstandingCommands | None, children: list[str], otherwise: Status
+) -> UnderWay:
     counts = {name: 0 if out is None else getattr(out, name) for name in ("running", "queued", "delayed")}
     counts["parked"] = len(children)
     status = next((name for name, count in counts.items() if count), otherwise)

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from ...archive import messages
 from ...archive.layout import keys_of
 from ...errors import InvalidRequest, NotFound
-from ...store.archives import PATIENCE, Work
+from ...store.archives import PATIENCE, ClaimedBatch
 from ...store.ids import parse_id
 from ..models.archives import AfterEvent, AfterExecution, ArchiveEntry, ArchiveNow, DueEntry, ListArchives, Planned
 from ..operation import USERS, WORKERS, Call, Operation
@@ -103,7 +103,7 @@ async def _check_keys(call: Call, body: messages.Register) -> None:
             raise InvalidRequest(f"the files of this batch are {', '.join(expected.values())}")
 
 
-def _batch(work: Work) -> messages.Batch:
+def _batch(work: ClaimedBatch) -> messages.Batch:
     ids = {name: str(getattr(work, name)) for name in ("archive_id", "first_id", "last_id")}
     return messages.Batch(**ids, attempt=work.attempt, month=work.month, executions=work.executions, events=work.events)
 

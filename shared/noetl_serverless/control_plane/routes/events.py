@@ -9,7 +9,7 @@ import orjson
 
 from ...errors import NotFound
 from ...store.executions import ENDED
-from ...store.recorded import Recorded
+from ...store.recorded import RecordedEvent
 from ..models.executions import EventEntry, ListEvents
 from ..models.results import EventPayload, PartQuery
 from ..operation import USERS, Call, Operation
@@ -47,7 +47,7 @@ async def payload(call: Call) -> EventPayload:
     return EventPayload(seq=number, bytes=len(content), offset=query.offset, data=base64.b64encode(part).decode())
 
 
-async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[list[Recorded], int, str]:
+async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[list[RecordedEvent], int, str]:
     """Events, the last seq and the status. Waits only while there can be more, not for what has ended."""
     executions = call.services.executions
     deadline = asyncio.get_running_loop().time() + query.wait

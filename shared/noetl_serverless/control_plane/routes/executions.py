@@ -78,7 +78,7 @@ async def status(call: Call) -> ExecutionStatus:
         state = await call.services.executions.state(execution_id)
     else:
         state = await call.services.orchestrator.state(str(execution_id))
-    out = [] if state.ended else await call.services.executions.under_way(execution_id)
+    out = [] if state.ended else await call.services.executions.outstanding(execution_id)
     # in quarantine the state keeps what was under way
     current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())

@@ -8,7 +8,7 @@ import orjson
 
 from ...errors import NotFound, Unavailable
 from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
-from ...store.executions import Part
+from ...store.executions import ResultRange
 from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
@@ -50,7 +50,7 @@ async def loop_results(call: Call) -> LoopResults:
     )
 
 
-async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[Part], int | None]:
+async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[ResultRange], int | None]:
     """Of a loop's results from the item `after` on those that have `most` bytes together, and where to go on."""
     found, more = await call.services.executions.parts(*loop, after, most)
     kept, following = _page_of(found, after, most)
@@ -59,10 +59,10 @@ async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -
     return kept, following
 
 
-def _page_of(parts: list[Part], after: int, most: int) -> tuple[list[Part], int | None]:
+def _page_of(parts: list[ResultRange], after: int, most: int) -> tuple[list[ResultRange], int | None]:
     """Of the items from `after` on those for which `most` bytes have room, one at least, and the index of the first for
     which they have not. A reference is not split."""
-    kept: list[Part] = []
+    kept: list[ResultRange] = []
     left = most
     for part in parts:
         if part.end <= after:
@@ -76,7 +76,7 @@ def _page_of(parts: list[Part], after: int, most: int) -> tuple[list[Part], int 
                 break
             fits += 1
         if part.data is not None and fits:
-            kept.append(Part(begin, begin + fits, rows[:fits], None))
+            kept.append(ResultRange(begin, begin + fits, rows[:fits], None))
         elif fits:
             kept.append(part)
         if fits < len(rows):

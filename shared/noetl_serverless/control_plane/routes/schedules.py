@@ -63,7 +63,7 @@ async def trigger(call: Call) -> Started:
         version=schedule.playbook_version,
         payload=merged(schedule.input_payload, body.payload or {}),
     )
-    await call.services.schedules.note_run(
+    await call.services.schedules.record_latest_run(
         schedule.schedule_id, call.services.now(), "started", int(started.execution_id)
     )
     return started
@@ -75,7 +75,7 @@ async def delete(call: Call) -> DeletedSchedule:
 
 
 async def _switch(call: Call, enabled: bool) -> ScheduleEntry:
-    schedule = await call.services.schedules.switch(call.path("schedule"), enabled, call.services.now())
+    schedule = await call.services.schedules.set_enabled(call.path("schedule"), enabled, call.services.now())
     return ScheduleEntry.of(schedule)
 
 

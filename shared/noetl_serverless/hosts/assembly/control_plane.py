@@ -11,7 +11,7 @@ from ...control_plane.watchers import Wakeups
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.plans import Plans
-from ...store.catalog import Catalog
+from ...store.catalog import PostgresCatalog
 from ...store.connection import Database
 from ...store.event_store import PostgresEventStore
 from ...telemetry import logs
@@ -23,7 +23,7 @@ def control_plane(platform: Platform) -> Service:
     settings = platform.settings
     logs.setup("control_plane", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
-    catalog = Catalog(database)
+    catalog = PostgresCatalog(database)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications the reconciler alone finds what waits
     notifications = (

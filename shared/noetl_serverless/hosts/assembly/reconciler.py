@@ -14,10 +14,10 @@ from ...reconciler.outages import BUCKET, KEPT
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Departures
 from ...store.archives import Archives
-from ...store.catalog import Catalog
+from ...store.catalog import PostgresCatalog
 from ...store.connection import Database
 from ...store.event_store import PostgresEventStore
-from ...store.maintenance import Chores
+from ...store.maintenance import MaintenanceTasks
 from ...store.schedules import Schedules
 from ...telemetry import logs
 from ..adapters import ARCHIVE, Platform
@@ -36,10 +36,10 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     )
     log = PostgresEventStore(database)
     results = cache(platform.results)
-    orchestrator = Orchestrator(log, Plans(Catalog(database), settings.pools), notifications, results=results)
+    orchestrator = Orchestrator(log, Plans(PostgresCatalog(database), settings.pools), notifications, results=results)
     departures = Departures(
         Archives(database),
-        Chores(database),
+        MaintenanceTasks(database),
         results,
         lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         archive_after_days=settings.archive_after_days,
