@@ -15,7 +15,7 @@ from tests.e2e.stack import Stack
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
-from noetl_serverless.worker.drain.speculative_run import MOST_STEPS
+from noetl_serverless.worker.drain.speculative_run import MAX_UNREPORTED_STEPS
 
 pytestmark = pytest.mark.e2e
 
@@ -113,7 +113,7 @@ def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(tm
             turns = Counter(_turns(file))
             assert set(turns) == set(range(TURNS))
             # what ran again is what had not been reported, and what was running
-            assert turns.total() - TURNS <= KILLS * (MOST_STEPS + 1)
+            assert turns.total() - TURNS <= KILLS * (MAX_UNREPORTED_STEPS + 1)
         assert stack.audit(ids) == []
         assert stack.query("SELECT count(*) FROM noetl.command") == [[0]]
 

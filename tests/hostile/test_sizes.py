@@ -27,7 +27,7 @@ from noetl_serverless.control_plane.body import MOST_BYTES
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.gateway.graphql_route import BODY_LIMIT
 from noetl_serverless.results.store import FsspecResultStore
-from noetl_serverless.worker.archive import Archivist
+from noetl_serverless.worker.archive import ArchiveWriter
 
 from .conftest import FUZZ, Client, Snapshot
 
@@ -135,7 +135,7 @@ async def test_a_log_file_in_another_s_place_is_told(
     store = FsspecResultStore(results_url)
     client: Any = Over(worker)
     scratch = Path(results_url.removeprefix("file://"))
-    assert (await Archivist(client, store, scratch, "w").run(600)).registered == 1
+    assert (await ArchiveWriter(client, store, scratch, "w").run(600)).registered == 1
     assert (await user.get(f"/api/executions/{started}")).json["archived"] is True
     [key] = [key async for key in store.list("archive/log/")]
     for other in (b"", b"not gzip", gzip.compress(b"[" * 1000), gzip.compress(b"null\n")):

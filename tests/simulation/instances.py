@@ -53,7 +53,7 @@ class Hand:
 
     process: Process
     worker: Worker
-    bell: service.Doorbell
+    bell: service.NotificationReceiver
 
 
 def boot_plane(world: World, index: int) -> Plane:
@@ -93,7 +93,7 @@ def boot_hand(world: World, index: int) -> Hand:
         clock=lambda: int(process.wall() * 1000),
     )
     worker.id = process.name
-    bell = service.Doorbell(worker, MemoryHost(world.settings.time_budget), BellLink(world), None)
+    bell = service.NotificationReceiver(worker, MemoryHost(world.settings.time_budget), BellLink(world), None)
     return Hand(process, worker, bell)
 
 

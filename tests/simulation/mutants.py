@@ -24,7 +24,7 @@ from noetl_serverless.records import ExecutionCommit
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing import event_store
 from noetl_serverless.testing.event_store import MemoryEventStore
-from noetl_serverless.worker.drain.drain import Shift
+from noetl_serverless.worker.drain.drain import Drain
 
 Mutant = Callable[[], Any]
 
@@ -67,13 +67,13 @@ def forget_the_join() -> Any:
 
 
 def acknowledge_before_the_claim() -> Any:
-    follow = Shift._follow
+    follow = Drain._claim_pointed
 
-    async def hasty(self: Shift, pointers: Any) -> None:
+    async def hasty(self: Drain, pointers: Any) -> None:
         await self._ack(pointers)
         await follow(self, pointers)
 
-    return patch.object(Shift, "_follow", hasty)
+    return patch.object(Drain, "_claim_pointed", hasty)
 
 
 def answer_before_the_commit() -> Any:

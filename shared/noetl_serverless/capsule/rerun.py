@@ -29,7 +29,7 @@ from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
 from ..worker.execution.executor import Executor
-from ..worker.execution.time_budget import Budget
+from ..worker.execution.time_budget import TimeBudget
 from ..worker.execution.toolbox import Toolbox
 from .answers import Answers, Call, NotRecorded
 from .recording import Recording
@@ -228,7 +228,7 @@ class _Stub:
         return None
 
 
-class _AtOnce(Budget):
+class _AtOnce(TimeBudget):
     """Whoever waits gives the worker back at once, so that it is the clock of the stage that passes."""
 
     def __init__(self) -> None:

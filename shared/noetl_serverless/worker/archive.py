@@ -31,13 +31,13 @@ from .client import ControlPlane
 
 logger = logging.getLogger(__name__)
 
-LEASE = 120.0
+LEASE_SECONDS = 120.0
 # a batch is not begun with less time left, in seconds
-LEAST_TIME = 60.0
+MIN_TIME_SECONDS = 60.0
 REGISTRATION = 120.0
 
 
-class Lost(Exception):
+class LeaseLost(Exception):
     """Another attempt holds the batch now."""
 
 
@@ -49,7 +49,7 @@ class Summary:
     more: bool = False
 
 
-class Archivist:
+class ArchiveWriter:
     def __init__(self, client: ControlPlane, store: ResultStore, scratch: Path, worker_id: str) -> None:
         self._client = client
         self._store = store
@@ -68,8 +68,8 @@ class Archivist:
         self._busy = True
         try:
             deadline = time.monotonic() + seconds
-            while deadline - time.monotonic() > LEAST_TIME:
-                request = ClaimBatch(worker_id=self._worker_id, lease=LEASE)
+            while deadline - time.monotonic() > MIN_TIME_SECONDS:
+                request = ClaimBatch(worker_id=self._worker_id, lease=LEASE_SECONDS)
                 claimed = await self._client.ask("POST", "/api/archives/claim", ClaimedBatch, request)
                 if claimed.batch is None:
                     return summary
@@ -90,7 +90,7 @@ class Archivist:
         try:
             written = await write_batch(batch, Pages(self._client, batch), self._store, self._scratch)
             await self._register(batch, written)
-        except (Lost, Unavailable):
+        except (LeaseLost, Unavailable):
             logger.warning("a batch of the archive is left to another", extra=extra)
             return False
         except Exception as error:
@@ -107,7 +107,7 @@ class Archivist:
         path = f"/api/archives/{batch.archive_id}/register"
         answer = await self._client.ask("POST", path, Registered, request, within=REGISTRATION)
         if answer.status == "stale":
-            raise Lost
+            raise LeaseLost
         if answer.status != "registered":
             raise Problem("the files do not hold every event of the batch")
 
@@ -132,12 +132,12 @@ class Pages:
         return page.rows
 
     async def _extend(self) -> None:
-        if time.monotonic() - self._extended < LEASE / 4:
+        if time.monotonic() - self._extended < LEASE_SECONDS / 4:
             return
-        request = Extend(attempt=self._batch.attempt, lease=LEASE)
+        request = Extend(attempt=self._batch.attempt, lease=LEASE_SECONDS)
         answer = await self._client.ask("POST", f"/api/archives/{self._batch.archive_id}/extend", Extended, request)
         if not answer.held:
-            raise Lost
+            raise LeaseLost
         self._extended = time.monotonic()
 
 

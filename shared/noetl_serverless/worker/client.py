@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-CALL_TIMEOUT = 30.0
+FIRST_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 2.0
+CALL_TIMEOUT_SECONDS = 30.0
 # so often a report is sent before its sender decides how to go on
-REPORT_TRIES = 3
-CREDENTIAL_TTL = 30.0
-_LATER = frozenset({408, 429, 500, 502, 503, 504})
+MAX_REPORT_TRIES = 3
+CREDENTIAL_TTL_SECONDS = 30.0
+_RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _PROBLEMS: dict[int, type[Problem]] = {
     400: InvalidRequest,
     401: Unauthenticated,
@@ -68,7 +68,7 @@ class ControlPlane:
         token: str,
         *,
         connections: int = 16,
-        call_timeout: float = CALL_TIMEOUT,
+        call_timeout: float = CALL_TIMEOUT_SECONDS,
         connect: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
         """`connect` makes the session, for hosts that have a way of their own to the control plane."""
@@ -92,12 +92,12 @@ class ControlPlane:
     async def report(self, request: ReportRequest, *, within: float) -> Answer[ReportResponse]:
         """Sent a few times, for it may be the report that the control plane fails at; what was accepted the first time
         is `stale` the second."""
-        return await self._post("/api/commands/report", request, ReportResponse, within, REPORT_TRIES)
+        return await self._post("/api/commands/report", request, ReportResponse, within, MAX_REPORT_TRIES)
 
     async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> HeartbeatResponse:
         return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, within)).body
 
-    async def credential(self, name: str, *, within: float = CALL_TIMEOUT) -> Credential:
+    async def credential(self, name: str, *, within: float = CALL_TIMEOUT_SECONDS) -> Credential:
         """Kept for half a minute, so that a loop does not ask for each item."""
         now = time.monotonic()
         kept = self._credentials.get(name)
@@ -106,19 +106,25 @@ class ControlPlane:
         content, _ = await self._send("GET", f"/api/credentials/{quote(name, safe='')}?include_data=true", None, within)
         body = orjson.loads(content)
         credential = Credential(name=body["name"], type=body["type"], data=body["data"])
-        self._credentials[name] = (now + CREDENTIAL_TTL, credential)
+        self._credentials[name] = (now + CREDENTIAL_TTL_SECONDS, credential)
         return credential
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int = 0) -> dict[str, Any]:
         """A page of it, from the item `after` on: {"parts", "next"}. The release before knows no pages, and gives all
         of it without a "next"."""
         path = f"/api/results/manifest/{quote(execution_id, safe='')}/{quote(step, safe='')}/{generation}"
-        content, _ = await self._send("GET", f"{path}?after={after}" if after else path, None, CALL_TIMEOUT)
+        content, _ = await self._send("GET", f"{path}?after={after}" if after else path, None, CALL_TIMEOUT_SECONDS)
         body: dict[str, Any] = orjson.loads(content)
         return body
 
     async def ask(
-        self, method: str, path: str, answer: type[M], request: BaseModel | None = None, *, within: float = CALL_TIMEOUT
+        self,
+        method: str,
+        path: str,
+        answer: type[M],
+        request: BaseModel | None = None,
+        *,
+        within: float = CALL_TIMEOUT_SECONDS,
     ) -> M:
         """Any other operation."""
         body = None if request is None else request.model_dump_json().encode()
@@ -148,7 +154,7 @@ class ControlPlane:
         """`tries`: the most that may reach the control plane; those that find nobody there do not count."""
         deadline = time.monotonic() + within
         doubtful = False
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE_SECONDS
         reached = 0
         while True:
             status: int | None = None
@@ -157,7 +163,7 @@ class ControlPlane:
                 status, content = await self._once(method, path, body, min(max(left, 0.1), self._call_timeout))
                 if status < 400:
                     return content, doubtful
-                if status not in _LATER:
+                if status not in _RETRY_STATUSES:
                     raise _problem(status, content)
                 reason = f"{path} answered {status}"
                 doubtful = True
@@ -170,7 +176,7 @@ class ControlPlane:
                 doubtful = True
                 reached += 1
             wait = pause * random.uniform(0.5, 1.0)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_PAUSE_SECONDS)
             if time.monotonic() + wait >= deadline or reached == tries:
                 raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful, answered=status)
             logger.info("trying again: %s", reason)

@@ -11,19 +11,19 @@ from ..playbook.plan import Plan
 
 Compile = Callable[[str], Plan]
 
-MOST = 256
+MAX_PLANS = 256
 # so many are named to the control plane with each call, which need not send them again
-NAMED = 16
+MAX_NAMED_PLANS = 16
 # a text of more characters is compiled in a thread, for nothing else would run meanwhile. A short one, of some 25 ms at
 # most, would take far longer there: beside steps that run ahead a thread has to wait for the interpreter, half a second
 # for what takes 5 ms
-SHORT = 8_000
+SHORT_CHARACTERS = 8_000
 # before the name of what is written once and stands in many places: how much that comes to is not seen by its length
 ANCHOR = "&"
 
 
 class PlanCache:
-    def __init__(self, compile: Compile, most: int = MOST) -> None:
+    def __init__(self, compile: Compile, most: int = MAX_PLANS) -> None:
         self._compile = compile
         self._most = most
         self._plans: OrderedDict[str, Plan] = OrderedDict()
@@ -36,7 +36,7 @@ class PlanCache:
             if name in self._plans:
                 continue
             try:
-                if len(text) > SHORT or ANCHOR in text:
+                if len(text) > SHORT_CHARACTERS or ANCHOR in text:
                     plan = await asyncio.to_thread(self._compile, text)
                 else:
                     plan = self._compile(text)
@@ -68,4 +68,4 @@ class PlanCache:
 
     def _note(self) -> None:
         names = reversed(self._plans)
-        self._recent = [name for name, _ in zip(names, range(NAMED), strict=False)]
+        self._recent = [name for name, _ in zip(names, range(MAX_NAMED_PLANS), strict=False)]

@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 # given the Authorization header, raises Unauthenticated or Forbidden
 Authorise = Callable[[str | None], None]
 
-BODY_LIMIT = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 # before the next ring, when a drain had to leave work behind and got nothing done
-PAUSE = 2.0
+PAUSE_SECONDS = 2.0
 # what one claim takes
-MOST_NAMED = 1000
+MAX_NAMED_COMMANDS = 1000
 
 
 def make_app(
@@ -48,11 +48,11 @@ def make_app(
     """`invoker` rings this pool again when a drain leaves work behind. `close` is awaited at the end, after the worker
     has closed what is its own: the client and the python processes. `background`: whether work may go on after the
     answer to the ring."""
-    notifications = Doorbell(worker, host, invoker, authorise, background=background)
+    notifications = NotificationReceiver(worker, host, invoker, authorise, background=background)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        worker.warm()
+        worker.start_python()
         try:
             yield
         finally:
@@ -63,7 +63,7 @@ def make_app(
 
     return Starlette(
         routes=[
-            Route("/", notifications.ring, methods=["POST"]),
+            Route("/", notifications.receive, methods=["POST"]),
             *probe_routes(checks if checks is not None else {"control_plane": worker.client.check}),
         ],
         middleware=middleware(),
@@ -72,7 +72,7 @@ def make_app(
     )
 
 
-class Doorbell:
+class NotificationReceiver:
     def __init__(
         self,
         worker: Worker,
@@ -91,7 +91,7 @@ class Doorbell:
         self._archiving: asyncio.Task[None] | None = None
         self._archive_rung = False
 
-    async def ring(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:
         """{"sweep"?: bool, "archive"?: bool, "commands"?: [{"execution_id", "command_id"}]}; answers when the drain has
         ended, or at once if one is under way."""
         if self._authorise is not None:
@@ -117,7 +117,7 @@ class Doorbell:
         if summary["status"] != "draining":
             logger.info("drained", extra={"summary": summary})
         if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
-            await self._ring_again(0.0 if summary["claimed"] else PAUSE)
+            await self._ring_again(0.0 if summary["claimed"] else PAUSE_SECONDS)
         return summary
 
     async def archive(self) -> None:
@@ -140,7 +140,7 @@ class Doorbell:
             self._archive_rung = False
             seconds = min(self._host.remaining(), self._worker.settings.time_budget)
             try:
-                summary = await self._worker.archivist.run(seconds)
+                summary = await self._worker.archive_writer.run(seconds)
             except Problem as error:
                 logger.error("the archive cannot be written: %s", error)
                 return
@@ -165,14 +165,14 @@ def _named(rings: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
     for name in (name for ring in rings for name in ring.get("commands") or ()):
         with contextlib.suppress(ValidationError):
             keys.append(CommandKey.model_validate(name))
-    return keys[:MOST_NAMED]
+    return keys[:MAX_NAMED_COMMANDS]
 
 
 async def _payload(request: Request) -> dict[str, Any]:
     body = await request.body()
     if not body:
         return {}
-    if len(body) > BODY_LIMIT:
+    if len(body) > MAX_BODY_BYTES:
         raise InvalidRequest("the body of a ring is a small JSON object")
     try:
         payload = orjson.loads(body)

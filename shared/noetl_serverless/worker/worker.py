@@ -19,13 +19,13 @@ from ..protocol import ClaimedCommand, CommandKey, Outcome
 from ..results.reader import Resolver
 from ..settings import Settings
 from ..tools.python_pool import PythonPool
-from .archive import Archivist
+from .archive import ArchiveWriter
 from .client import ControlPlane
-from .drain.drain import Shift
+from .drain.drain import Drain
 from .execution.errors import step_error
 from .execution.executor import Executor, failed, released
 from .execution.lease import Lease
-from .execution.time_budget import GRACE, Budget
+from .execution.time_budget import GRACE_SECONDS, TimeBudget
 from .execution.toolbox import LoadTool, Toolbox
 from .plans import Compile, PlanCache
 
@@ -48,7 +48,7 @@ class Worker:
         python_pool: PythonPool,
         compile_plan: Compile,
         *,
-        grace: float = GRACE,
+        grace: float = GRACE_SECONDS,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
@@ -63,7 +63,7 @@ class Worker:
         self.clock = clock
         self._grace = grace
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
-        self.archivist = Archivist(client, result_store, self._scratch, self.id)
+        self.archive_writer = ArchiveWriter(client, result_store, self._scratch, self.id)
         toolbox = Toolbox(
             load_tool,
             python_pool,
@@ -75,9 +75,9 @@ class Worker:
             client.speaks,
         )
         self._executor = Executor(toolbox, self.id)
-        self._shift: Shift | None = None
+        self._shift: Drain | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._rung = False
+        self._notified = False
         self._sweep = False
         self._stopped = False
         self._ended = asyncio.Event()
@@ -97,21 +97,21 @@ class Worker:
         if self._stopped:
             return {"status": "stopped"}
         if self._shift is not None:
-            self._rung = True
+            self._notified = True
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
-        self._shift = Shift(self, Budget(seconds, grace=self._grace), named)
+        self._shift = Drain(self, TimeBudget(seconds, grace=self._grace), named)
         self._ended.clear()
         try:
             summary = await self._shift.run()
         finally:
             self._shift = None
             self._ended.set()
-        more = summary.more or self._rung or self._sweep
-        self._rung = self._sweep = False
+        more = summary.more or self._notified or self._sweep
+        self._notified = self._sweep = False
         return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
 
-    def warm(self) -> None:
+    def start_python(self) -> None:
         """Have the python processes ready before the first command asks for one."""
         self.python.start()
 
@@ -130,7 +130,7 @@ class Worker:
         await self.python.close()
         await self.client.close()
 
-    async def execute(self, command: ClaimedCommand, budget: Budget, lease: Lease) -> Outcome:
+    async def execute(self, command: ClaimedCommand, budget: TimeBudget, lease: Lease) -> Outcome:
         plan = self.plans.get(command.plan)
         if plan is None and (fault := self.plans.fault(command.plan)) is not None:
             message = f"this worker cannot compile the playbook: {fault}"
@@ -141,15 +141,15 @@ class Worker:
             return released(command)
         return await self._executor.run(command, plan, budget, lease)
 
-    async def learn(self, texts: Mapping[str, str]) -> None:
+    async def add_playbooks(self, texts: Mapping[str, str]) -> None:
         """Compile playbooks that came with commands."""
         await self.plans.add(texts)
 
-    def rung(self) -> bool:
+    def take_notified(self) -> bool:
         """Whether somebody rang since the last time this was asked."""
-        rung, self._rung = self._rung, False
+        rung, self._notified = self._notified, False
         return rung
 
-    def sweep_wanted(self) -> bool:
+    def take_sweep_request(self) -> bool:
         wanted, self._sweep = self._sweep, False
         return wanted

@@ -32,7 +32,7 @@ from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.connection import Database
 from noetl_serverless.store.ids import EPOCH_MS
 from noetl_serverless.store.maintenance import MaintenanceTasks
-from noetl_serverless.worker.archive import Archivist
+from noetl_serverless.worker.archive import ArchiveWriter
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 LOOP = """\
@@ -130,9 +130,11 @@ class Stand:
                 outcome = {"data": [{"i": i} for i in range(start, end)], "frame": frame}
             await self.work((await self.hands.report(command, **outcome))["commands"])
 
-    def archivist(self, dies: str = "", *, answered: bool = False, store: FsspecResultStore | None = None) -> Archivist:
+    def archivist(
+        self, dies: str = "", *, answered: bool = False, store: FsspecResultStore | None = None
+    ) -> ArchiveWriter:
         client: Any = Over(self.hands.client, dies, answered=answered)
-        return Archivist(client, store or self.store, self.scratch, "w-archive")
+        return ArchiveWriter(client, store or self.store, self.scratch, "w-archive")
 
     async def plan(self, before: datetime = LATER) -> dict[str, Any]:
         body = {"before": before.isoformat()}

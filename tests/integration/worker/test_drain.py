@@ -320,7 +320,7 @@ workflow:
 async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_behind_its_address(
     yard: Yard, times: int, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporter, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reporter, "FIRST_PAUSE_SECONDS", 0.01)
     yard.plane.plans = {"h": SETS}
     yard.tool.behave = lambda n: "x" * 100_000
     left = times
@@ -342,7 +342,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "TURN", 0.0)
+    monkeypatch.setattr(drain, "FAIR_CLAIM_SECONDS", 0.0)
     asked: list[bool] = []
 
     def old(report: ReportRequest) -> int | None:

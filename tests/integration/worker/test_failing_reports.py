@@ -10,7 +10,7 @@ import pytest
 from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
-from noetl_serverless.worker.client import REPORT_TRIES
+from noetl_serverless.worker.client import MAX_REPORT_TRIES
 
 SEVERAL = [f"c{number}" for number in range(8)]
 
@@ -148,7 +148,7 @@ async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_clai
     keys = yard.plane.add(yard.plane.command("a", own("a"), fence=2))
     await yard.notifier.publish("shared", keys)
     await eventually(lambda: len(yard.tool.ran) == 2)
-    assert worker._shift.reports.unanswered == {}, "what can only be stale still waits to be sent"
+    assert worker._shift.reporter.unanswered == {}, "what can only be stale still waits to be sent"
     again.set()
     await eventually(lambda: ("a", 2) in seen)
     away = False
@@ -163,13 +163,13 @@ async def test_what_a_doubtful_report_brought_is_asked_for(yard: Yard) -> None:
     """The report is carried out, but answered with a failure: what was claimed with it is ours."""
     plane = yard.plane
     plane.follow = lambda outcome: [plane.command("b", outcome.execution_id)] if outcome.command_id == "a" else []
-    failures = REPORT_TRIES
+    failures = MAX_REPORT_TRIES
 
     def carried_out(request: ReportRequest) -> int | None:
         nonlocal failures
         if not failures:
             return None
-        if failures == REPORT_TRIES:
+        if failures == MAX_REPORT_TRIES:
             plane._report(request.model_dump_json().encode())
         failures -= 1
         return 500

@@ -16,7 +16,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.orchestrator import claims
 from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportRequest, ReportResponse
-from noetl_serverless.worker.drain.speculation import Ahead
+from noetl_serverless.worker.drain.speculation import Speculation
 
 PIPELINED = "executor: {spec: {durability: pipelined}}\nworkload: {x: 1, y: 2}\n"
 CHAIN = """
@@ -96,9 +96,9 @@ async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(e
     (first,) = [sent(command) for command in await engine.claim()]
     outcome = done(first, {"n": 1, "c": {"x": 1, "a": 2}}, at=5)
     plan = load_plan(next(iter(engine.catalog.found.values())).content)
-    ahead = Ahead.of(first, plan, "w-1", lambda step: True)
+    ahead = Speculation.of(first, plan, "w-1", lambda step: True)
     assert ahead is not None
-    chained = ahead.follow(first, outcome)
+    chained = ahead.next_command(first, outcome)
     assert chained is not None
 
     await engine.report(outcome)

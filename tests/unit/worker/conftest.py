@@ -15,7 +15,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.tools.port import Credential
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.lease import Lease
-from noetl_serverless.worker.execution.time_budget import Budget
+from noetl_serverless.worker.execution.time_budget import TimeBudget
 from noetl_serverless.worker.execution.toolbox import Toolbox
 
 
@@ -26,7 +26,7 @@ class Bench:
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         self.resolver = Resolver(self.store)
         self.tools: dict[str, FakeTool] = {}
-        self.budget = Budget(60.0)
+        self.budget = TimeBudget(60.0)
         self.lease = Lease()
         self.scratch = tmp_path
         # the version of the protocol that the control plane speaks

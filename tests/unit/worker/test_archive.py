@@ -13,7 +13,7 @@ from noetl_serverless.archive.messages import Batch, ClaimedBatch, Extended, Fai
 from noetl_serverless.archive.write import Written
 from noetl_serverless.errors import InvalidRequest, Unavailable
 from noetl_serverless.worker import archive
-from noetl_serverless.worker.archive import LEASE, LEAST_TIME, Archivist, Lost, Pages, Summary
+from noetl_serverless.worker.archive import LEASE_SECONDS, MIN_TIME_SECONDS, ArchiveWriter, LeaseLost, Pages, Summary
 
 
 class Clock:
@@ -85,8 +85,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
-def archivist(client: Client, tmp_path: Path) -> Archivist:
-    return Archivist(client, None, tmp_path, "w-1")  # type: ignore[arg-type]
+def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:
+    return ArchiveWriter(client, None, tmp_path, "w-1")  # type: ignore[arg-type]
 
 
 async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, tmp_path: Path) -> None:
@@ -96,16 +96,16 @@ async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, 
     claim = "/api/archives/claim"
     assert client.paths() == [claim, "/api/archives/1/register", claim, "/api/archives/2/register", claim]
     asked = client.asked[0][2]
-    assert (client.asked[0][0], asked.worker_id, asked.lease) == ("POST", "w-1", LEASE)
+    assert (client.asked[0][0], asked.worker_id, asked.lease) == ("POST", "w-1", LEASE_SECONDS)
     assert client.asked[1][2].attempt == 3
 
 
 async def test_none_is_begun_when_there_is_little_time_left(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(5)
-    assert await archivist(client, tmp_path).run(LEAST_TIME) == Summary(more=True)
+    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == Summary(more=True)
     assert client.asked == []
     written["seconds"] = 50
-    assert await archivist(client, tmp_path).run(LEAST_TIME + 100) == Summary(registered=2, more=True)
+    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == Summary(registered=2, more=True)
 
 
 async def test_another_run_meanwhile_gives_up_and_the_next_does_not(written: Any, clock: Clock, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_files_that_lack_something_are_a_failure_too(written: Any, clock: 
     assert client.asked[2][2].error == "the files do not hold every event of the batch"
 
 
-@pytest.mark.parametrize("error", [None, Lost(), Unavailable("gone")])
+@pytest.mark.parametrize("error", [None, LeaseLost(), Unavailable("gone")])
 async def test_a_batch_that_is_another_s_is_left_without_a_word(
     written: Any, clock: Clock, tmp_path: Path, error: Any
 ) -> None:
@@ -188,7 +188,7 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
     pages = Pages(client, batch(4))  # type: ignore[arg-type]
     await pages.executions("4", "a&b")
     await pages.events("4", "7", 5)
-    clock.now += LEASE / 4 - 1
+    clock.now += LEASE_SECONDS / 4 - 1
     await pages.events("4", "7", 6)
     clock.now += 1
     await pages.events("4", "7", 7)
@@ -201,8 +201,8 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
         "/api/archives/4/events?after=7&seq=7",
         "/api/archives/4/events?after=7&seq=8",
     ]
-    assert (client.asked[3][2].attempt, client.asked[3][2].lease) == (3, LEASE)
+    assert (client.asked[3][2].attempt, client.asked[3][2].lease) == (3, LEASE_SECONDS)
     client.held = False
-    clock.now += LEASE
-    with pytest.raises(Lost):
+    clock.now += LEASE_SECONDS
+    with pytest.raises(LeaseLost):
         await pages.events("4", "7", 9)

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.worker.plans import NAMED, SHORT, PlanCache
+from noetl_serverless.worker.plans import MAX_NAMED_PLANS, SHORT_CHARACTERS, PlanCache
 
 
 async def test_each_text_is_compiled_once() -> None:
@@ -28,7 +28,7 @@ async def test_a_text_is_compiled_where_it_holds_up_least() -> None:
         threads[text] = threading.get_ident()
         return text
 
-    short, long, repeated = "x" * SHORT, "x" * (SHORT + 1), "a: &a [1, 2]\nb: [*a, *a]"
+    short, long, repeated = "x" * SHORT_CHARACTERS, "x" * (SHORT_CHARACTERS + 1), "a: &a [1, 2]\nb: [*a, *a]"
     await PlanCache(compile).add({"a": short, "b": long, "c": repeated})
     assert threads[short] == threading.get_ident(), "it waits for the interpreter in another thread"
     assert threads[long] != threading.get_ident(), "nothing else runs until it is compiled"
@@ -47,7 +47,7 @@ async def test_only_the_most_recent_are_named() -> None:
     plans = PlanCache(lambda text: text)  # type: ignore[arg-type, return-value]
     await plans.add({str(index): "x" for index in range(100)})
     plans.get("3")
-    assert len(plans.recent()) == NAMED
+    assert len(plans.recent()) == MAX_NAMED_PLANS
     assert plans.recent()[:2] == ["3", "99"]
 
 

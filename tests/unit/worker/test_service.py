@@ -12,7 +12,7 @@ from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.host import MemoryHost, MemoryInvoker
 from noetl_serverless.worker.archive import Summary
-from noetl_serverless.worker.service import PAUSE, make_app
+from noetl_serverless.worker.service import PAUSE_SECONDS, make_app
 
 
 class FakeClient:
@@ -150,7 +150,7 @@ async def test_a_ring_may_need_a_token() -> None:
     [
         ({"more": False}, []),
         ({"more": True}, [0.0]),
-        ({"more": True, "claimed": 0}, [PAUSE]),
+        ({"more": True, "claimed": 0}, [PAUSE_SECONDS]),
         ({"more": True, "status": "stopped"}, []),
     ],
 )

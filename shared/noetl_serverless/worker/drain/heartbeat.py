@@ -13,16 +13,16 @@ from ..execution.lease import Lease
 from .keys import Key, key_of, names_of
 
 if TYPE_CHECKING:
-    from .drain import Shift
+    from .drain import Drain
 
 logger = logging.getLogger(__name__)
 
-MOST = 1000
+MAX_COMMANDS = 1000
 # so often in the time of a lease what is new is looked at
-LOOKS = 20
+CHECKS_PER_LEASE = 20
 
 
-async def beat(shift: Shift) -> None:
+async def send_heartbeats(shift: Drain) -> None:
     """Three times in the time of a lease, in one call for all; until cancelled."""
     lease = shift.worker.settings.lease
     loop = asyncio.get_running_loop()
@@ -32,16 +32,16 @@ async def beat(shift: Shift) -> None:
         due = max(due + lease / 3, loop.time())
         await asyncio.sleep(due - loop.time())
         # of an execution whose steps run ahead, one lease stands for all of them
-        running = [each for key, each in shift.running.items() if not shift.chains.holds(key)]
-        leases = {key_of(each.command): each.lease for each in running} | shift.chains.leases()
+        running = [each for key, each in shift.running.items() if not shift.speculative_runs.run_with(key)]
+        leases = {key_of(each.command): each.lease for each in running} | shift.speculative_runs.leases()
         held = [Held.of(each.command) for each in running]
-        held += [Held.of(anchor) for anchor in shift.chains.anchors()]
+        held += [Held.of(anchor) for anchor in shift.speculative_runs.leased_commands()]
         held += [Held.of(outcome) for outcome in shift.unanswered.values()]
-        for start in range(0, len(held), MOST):
-            await _keep(shift, held[start : start + MOST], leases, lease)
+        for start in range(0, len(held), MAX_COMMANDS):
+            await _heartbeat(shift, held[start : start + MAX_COMMANDS], leases, lease)
 
 
-async def _keep(shift: Shift, held: list[Held], leases: Mapping[Key, Lease], lease: float) -> None:
+async def _heartbeat(shift: Drain, held: list[Held], leases: Mapping[Key, Lease], lease: float) -> None:
     request = HeartbeatRequest(worker_id=shift.worker.id, commands=held, lease=lease)
     sent = asyncio.get_running_loop().time()
     try:
@@ -49,30 +49,30 @@ async def _keep(shift: Shift, held: list[Held], leases: Mapping[Key, Lease], lea
     except Problem as problem:
         logger.warning("a heartbeat was not heard: %s", problem.detail)
         return
-    shift.heard()
+    shift.note_answer()
     fences = {key_of(each): each.fence for each in held}
     lost = {key_of(key) for key in answer.lost}
     for key in fences.keys() - lost:
         if key in leases:
             leases[key].prolong(sent + lease)
     for named in answer.lost:
-        if shift.chains.lost(key_of(named), fences.get(key_of(named))):
+        if shift.speculative_runs.lease_lost(key_of(named), fences.get(key_of(named))):
             continue
         running = shift.running.get(key_of(named))
         # while we asked, it may have come back to us under a new fence
         if running is not None and running.command.fence == fences.get(key_of(named)):
             logger.warning("a command is no longer ours", extra=names_of(named))
-            shift.lose(running)
+            shift.abandon(running)
 
 
-async def watch(shift: Shift) -> None:
+async def stop_expired(shift: Drain) -> None:
     """Stop what its lease has run out for, unheard; until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        look = loop.time() + shift.worker.settings.lease / LOOKS
+        look = loop.time() + shift.worker.settings.lease / CHECKS_PER_LEASE
         nearest = min((running.lease.until for running in shift.running.values()), default=look)
         await asyncio.sleep(min(look, nearest) - loop.time())
-        for running in [each for each in shift.running.values() if each.lease.over]:
+        for running in [each for each in shift.running.values() if each.lease.has_expired]:
             logger.warning("a lease ran out: nobody heard that we hold it", extra=names_of(running.command))
-            if not shift.chains.run_out(running.command):
-                shift.lose(running)
+            if not shift.speculative_runs.lease_expired(running.command):
+                shift.abandon(running)

@@ -18,26 +18,26 @@ from ...protocol import Order, Outcome, ReportRequest, ReportResponse
 from ..client import Answer
 from ..execution.errors import step_error
 from .keys import Key, key_of, names_of
-from .retry import FIRST_PAUSE, Retry, at_fault
+from .retry import FIRST_PAUSE_SECONDS, Retry, is_report_at_fault
 
 if TYPE_CHECKING:
-    from .drain import Shift
+    from .drain import Drain
 
 logger = logging.getLogger(__name__)
 
 # so many reports may be under way at once
-CALLS = 4
+MAX_REPORTS_UNDER_WAY = 4
 # with one under way, an outcome waits this long for others to go with it
-HOLD = 0.002
-MOST_OUTCOMES = 64
+BATCH_SECONDS = 0.002
+MAX_OUTCOMES = 64
 REFUSED = "outcome_refused"
 # so often what a release before this one does not understand is sent again, if it is refused: behind one address there
 # may be control planes of both
-TRIES_ELSEWHERE = 8
+MAX_TRIES_ELSEWHERE = 8
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class OutcomeBatch:
     """`number`: the how-many-eth report that they went with first."""
 
     outcomes: list[Outcome]
@@ -50,13 +50,13 @@ class Batch:
     def executions(self) -> set[str]:
         return {outcome.execution_id for outcome in self.outcomes}
 
-    def halves(self) -> list[Batch]:
+    def halves(self) -> list[OutcomeBatch]:
         half = len(self.outcomes) // 2
-        return [Batch(self.outcomes[:half], self.number), Batch(self.outcomes[half:], self.number)]
+        return [OutcomeBatch(self.outcomes[:half], self.number), OutcomeBatch(self.outcomes[half:], self.number)]
 
 
-class Reports:
-    def __init__(self, shift: Shift) -> None:
+class Reporter:
+    def __init__(self, shift: Drain) -> None:
         self._shift = shift
         # not yet answered for: their leases are still ours
         self.unanswered: dict[Key, Outcome] = {}
@@ -64,20 +64,20 @@ class Reports:
         self._ready: list[Outcome] = []
         self._sent = 0
         # what was sent before, by number and in order; also while it is under way
-        self._again: list[Batch] = []
+        self._to_resend: list[OutcomeBatch] = []
         # with the time at which it goes off: the handle of what is due at once does not tell it in every loop
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
 
-    def hand_in(self, outcome: Outcome) -> None:
+    def submit(self, outcome: Outcome) -> None:
         """Alone and at once if nothing is under way, else with those that end within a moment."""
         self.supersede(key_of(outcome), outcome.fence)
         self.unanswered[key_of(outcome)] = outcome
         self._ready.append(outcome)
-        if not self.calls or len(self._ready) >= MOST_OUTCOMES:
+        if not self.calls or len(self._ready) >= MAX_OUTCOMES:
             self._flush()
         else:
-            self._flush_at(asyncio.get_running_loop().time() + HOLD)
+            self._flush_at(asyncio.get_running_loop().time() + BATCH_SECONDS)
 
     def supersede(self, key: Key, fence: int) -> None:
         """The command is held under `fence` now: what an earlier hold gave can only be stale."""
@@ -87,12 +87,12 @@ class Reports:
         logger.info("an outcome is superseded", extra=names_of(older))
         del self.unanswered[key]
         self._ready = [outcome for outcome in self._ready if outcome is not older]
-        for batch in self._again:
+        for batch in self._to_resend:
             if not batch.under_way:
                 batch.outcomes = [outcome for outcome in batch.outcomes if outcome is not older]
-        self._again = [batch for batch in self._again if batch.outcomes]
+        self._to_resend = [batch for batch in self._to_resend if batch.outcomes]
 
-    def abandon(self) -> None:
+    def give_up(self) -> None:
         """The time is over: what has not been answered for is left to its lease."""
         if self._timer is not None:
             self._timer.cancel()
@@ -102,7 +102,7 @@ class Reports:
             self._shift.summary.more = True
         self.unanswered.clear()
         self._ready.clear()
-        self._again.clear()
+        self._to_resend.clear()
 
     # -- sending
 
@@ -110,14 +110,14 @@ class Reports:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while len(self.calls) < CALLS and (batch := self._next()) is not None:
+        while len(self.calls) < MAX_REPORTS_UNDER_WAY and (batch := self._next()) is not None:
             batch.under_way = True
             task = asyncio.create_task(self._report(batch))
             self.calls.add(task)
             task.add_done_callback(self._reported)
         # what is due by now waits for a call that is under way, and is looked at when that ends
         now = asyncio.get_running_loop().time()
-        later = [batch.retry.due for batch in self._again if batch.retry is not None and batch.retry.due > now]
+        later = [batch.retry.due for batch in self._to_resend if batch.retry is not None and batch.retry.due > now]
         if later:
             self._flush_at(min(later))
 
@@ -128,25 +128,25 @@ class Reports:
             self._timer.cancel()
         self._timer, self._timer_due = asyncio.get_running_loop().call_at(when, self._flush), when
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> OutcomeBatch | None:
         """What to send now: what was sent before, but always with a call left for what was not."""
-        if not (self._again or self._ready):
+        if not (self._to_resend or self._ready):
             return None
         now = asyncio.get_running_loop().time()
         ahead: set[str] = set()
-        spare = CALLS - 1 - sum(batch.under_way for batch in self._again)
-        for batch in self._again:
+        spare = MAX_REPORTS_UNDER_WAY - 1 - sum(batch.under_way for batch in self._to_resend)
+        for batch in self._to_resend:
             due = batch.retry is None or batch.retry.due <= now
             if due and spare > 0 and not batch.under_way and ahead.isdisjoint(batch.executions()):
                 return batch
             ahead |= batch.executions()
-        chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MOST_OUTCOMES]
+        chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MAX_OUTCOMES]
         if not chosen:
             return None
         taken = set(map(id, chosen))
         self._ready = [outcome for outcome in self._ready if id(outcome) not in taken]
         self._sent += 1
-        return Batch(chosen, self._sent)
+        return OutcomeBatch(chosen, self._sent)
 
     def _reported(self, task: asyncio.Task[None]) -> None:
         self.calls.discard(task)
@@ -155,11 +155,11 @@ class Reports:
         self._flush()
         self._shift.wake()
 
-    async def _report(self, batch: Batch) -> None:
+    async def _report(self, batch: OutcomeBatch) -> None:
         # the slots of the batch itself are free again with the answer
-        spare = max(0, self._shift.free())
+        spare = max(0, self._shift.free_slots())
         self._shift.reserved += spare
-        rest: list[Batch] = []
+        rest: list[OutcomeBatch] = []
         try:
             async with self._shift.gate.shared():
                 rest = await self._deliver(batch, spare)
@@ -167,27 +167,31 @@ class Reports:
             self._shift.reserved -= spare
             self._replace(batch, rest)
 
-    def _replace(self, batch: Batch, rest: Iterable[Batch]) -> None:
+    def _replace(self, batch: OutcomeBatch, rest: Iterable[OutcomeBatch]) -> None:
         """In its place stands what is left of it to be sent; the rest is answered for, or given up."""
         for left in rest:
             # what was superseded while it was under way is not sent again
             left.outcomes = [outcome for outcome in left.outcomes if self.unanswered.get(key_of(outcome)) is outcome]
         rest = [left for left in rest if left.outcomes]
-        known = batch in self._again
-        place = self._again.index(batch) if known else bisect(self._again, batch.number, key=lambda each: each.number)
-        self._again[place : place + known] = rest
+        known = batch in self._to_resend
+        place = (
+            self._to_resend.index(batch)
+            if known
+            else bisect(self._to_resend, batch.number, key=lambda each: each.number)
+        )
+        self._to_resend[place : place + known] = rest
         kept = {key_of(outcome) for left in rest for outcome in left.outcomes}
         for outcome in batch.outcomes:
             if key_of(outcome) not in kept and self.unanswered.get(key_of(outcome)) is outcome:
                 del self.unanswered[key_of(outcome)]
 
-    async def _deliver(self, batch: Batch, spare: int) -> list[Batch]:
+    async def _deliver(self, batch: OutcomeBatch, spare: int) -> list[OutcomeBatch]:
         """Report, and begin what the answer brings. Gives what is to be sent yet: parts of it, and an error in place
         of what the control plane will not have."""
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
-        room = len(outcomes) + spare if self._shift.taking else 0
-        turn = room > 0 and self._shift.is_turn()
+        room = len(outcomes) + spare if self._shift.accepts_work else 0
+        turn = room > 0 and self._shift.is_fair_claim_due()
         try:
             answer = await self.send(outcomes, room, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
@@ -195,7 +199,7 @@ class Reports:
                 return batch.halves()
             if isinstance(problem, InvalidRequest) and self._understood_elsewhere(batch, began):
                 return [batch]
-            return [Batch(self._reworded(outcomes[0], problem.detail), batch.number)]
+            return [OutcomeBatch(self._error_instead(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
             return self._failed(batch, problem, began)
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
@@ -204,26 +208,26 @@ class Reports:
         await self._shift.accept(answer.body.commands, answer.body.plans, began)
         return []
 
-    def _understood_elsewhere(self, batch: Batch, began: float) -> bool:
+    def _understood_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
         """Whether what was refused may be understood by another control plane, and is put off."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
-        if not by_reference or batch.refused == TRIES_ELSEWHERE or self._shift.budget.left() <= FIRST_PAUSE:
+        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._shift.budget.left() <= FIRST_PAUSE_SECONDS:
             return False
         batch.refused += 1
         batch.under_way = False
         batch.retry = batch.retry or Retry(began)
-        batch.retry.due = asyncio.get_running_loop().time() + FIRST_PAUSE
+        batch.retry.due = asyncio.get_running_loop().time() + FIRST_PAUSE_SECONDS
         return True
 
-    def _failed(self, batch: Batch, problem: Problem, began: float) -> list[Batch]:
+    def _failed(self, batch: OutcomeBatch, problem: Problem, began: float) -> list[OutcomeBatch]:
         """The control plane did not answer, or with what says nothing of the outcomes."""
         now = asyncio.get_running_loop().time()
         shift = self._shift
         retry = batch.retry = batch.retry or Retry(began)
         retry.doubtful |= bool(problem.extra.get("doubtful"))
-        faulty = at_fault(problem, retry.since, shift.answered)
-        if not isinstance(problem, Unavailable) or shift.budget.left() <= retry.pause or self._hopeless(batch, now):
+        faulty = is_report_at_fault(problem, retry.since, shift.answered_at)
+        if not isinstance(problem, Unavailable) or shift.budget.left() <= retry.pause or self._is_hopeless(batch, now):
             # the leases run out, and others do it again
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
             shift.summary.unreported += len(batch.outcomes)
@@ -234,15 +238,15 @@ class Reports:
             first.retry = Retry(now, doubtful=retry.doubtful)
             return [first, second]
         batch.under_way = False
-        retry.put_off(now)
+        retry.postpone(now)
         return [batch]
 
-    def _hopeless(self, batch: Batch, now: float) -> bool:
+    def _is_hopeless(self, batch: OutcomeBatch, now: float) -> bool:
         """One that fails alone for the time of a lease, while the control plane answers others."""
         retry = batch.retry
         assert retry is not None
         lasted = now - retry.since >= self._shift.worker.settings.lease
-        return len(batch.outcomes) == 1 and lasted and self._shift.answered > retry.since
+        return len(batch.outcomes) == 1 and lasted and self._shift.answered_at > retry.since
 
     async def send(
         self, batch: list[Outcome], capacity: int, running: Sequence[Order] = (), *, turn: bool = False
@@ -250,7 +254,7 @@ class Reports:
         """One call. Raises Problem."""
         worker = self._shift.worker
         if turn:
-            self._shift.give_turn()
+            self._shift.note_fair_claim()
         settings = worker.settings
         request = ReportRequest(
             worker_id=worker.id,
@@ -263,14 +267,14 @@ class Reports:
             running=list(running),
         )
         try:
-            answer = await worker.client.report(request, within=self._shift.within())
+            answer = await worker.client.report(request, within=self._shift.call_timeout())
         except InvalidRequest:
             if not turn:
                 raise
             # behind one address there may be a control plane of the release before, which knows no turns
             request = request.model_copy(update={"turn": False})
-            answer = await worker.client.report(request, within=self._shift.within())
-        self._shift.heard()
+            answer = await worker.client.report(request, within=self._shift.call_timeout())
+        self._shift.note_answer()
         if answer.doubtful:
             self._shift.recover()
         return answer
@@ -292,7 +296,7 @@ class Reports:
                     # another holds it by now, or it was accepted before and the answer was lost
                     logger.info("a stale outcome", extra=names_of(result))
 
-    def _reworded(self, outcome: Outcome, detail: str) -> list[Outcome]:
+    def _error_instead(self, outcome: Outcome, detail: str) -> list[Outcome]:
         """In place of an outcome that cannot be sent, an error that says so; nothing the second time."""
         logger.error("an outcome could not be reported: %s", detail, extra=names_of(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED

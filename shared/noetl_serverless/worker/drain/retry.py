@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from ...errors import Problem
 
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 2.0
+FIRST_PAUSE_SECONDS = 0.25
+MAX_PAUSE_SECONDS = 2.0
 # the control plane, or what runs it, stumbled over the report: 503 and 429 speak of the control plane alone
-FAULTS = frozenset({500, 502, 504})
+FAULT_STATUSES = frozenset({500, 502, 504})
 
 
 @dataclass(slots=True)
@@ -18,17 +18,17 @@ class Retry:
 
     since: float
     due: float = 0.0
-    pause: float = FIRST_PAUSE
+    pause: float = FIRST_PAUSE_SECONDS
     # a try may have been carried out, and its answer lost
     doubtful: bool = False
     # it goes in a report of its own
     alone: bool = False
 
-    def put_off(self, now: float) -> None:
+    def postpone(self, now: float) -> None:
         self.due = now + self.pause
-        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        self.pause = min(2 * self.pause, MAX_PAUSE_SECONDS)
 
 
-def at_fault(problem: Problem, since: float, answered: float) -> bool:
+def is_report_at_fault(problem: Problem, since: float, answered: float) -> bool:
     """Whether what failed is rather this report than the control plane, which last answered something at `answered`."""
-    return problem.extra.get("answered") in FAULTS or answered > since
+    return problem.extra.get("answered") in FAULT_STATUSES or answered > since

@@ -22,11 +22,11 @@ from ...protocol import ClaimedCommand, Outcome
 logger = logging.getLogger(__name__)
 
 # decisions beside which a worker may go on: they concern steps that are over or never run
-QUIET = frozenset({e.STEP_EXIT, e.STEP_SKIPPED})
+HARMLESS_DECISIONS = frozenset({e.STEP_EXIT, e.STEP_SKIPPED})
 
 
 @dataclass(slots=True)
-class Ahead:
+class Speculation:
     """The state of one execution after all that this worker has done, and how far its log will then have come.
 
     `runs`: whether this worker may run a step at all.
@@ -36,16 +36,16 @@ class Ahead:
     state: State
     head: int
     worker: str
-    runs: Callable[[Step], bool]
+    can_run: Callable[[Step], bool]
 
     @classmethod
-    def of(cls, command: ClaimedCommand, plan: Plan, worker: str, runs: Callable[[Step], bool]) -> Ahead | None:
+    def of(cls, command: ClaimedCommand, plan: Plan, worker: str, runs: Callable[[Step], bool]) -> Speculation | None:
         if command.ahead is None or plan.durability != "pipelined":
             return None
         given = command.ahead
         return cls(plan, State.restore(given.state, given.workload), given.head, worker, runs)
 
-    def follow(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
+    def next_command(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
         """The one step that follows, under the hold of `command`; None if something else does, or nothing: then it
         is for the control plane to go on, and this is of no use any more."""
         if outcome.status not in ("done", "error"):
@@ -65,29 +65,29 @@ class Ahead:
         self.state, decisions = advance(self.plan, self.state, fact.numbered(self.head + 1))
         self.head += 1 + len(decisions)
         issued = [event for event in decisions if event.type == e.ISSUED]
-        others = {event.type for event in decisions if event.type != e.ISSUED} - QUIET
+        others = {event.type for event in decisions if event.type != e.ISSUED} - HARMLESS_DECISIONS
         if len(issued) != 1 or others or issued[0].payload["kind"] != "step":
             return None
         state = self.state
         alone = list(state.commands) == [issued[0].command_id] and not (state.timers or state.children or state.loops)
-        return issued[0] if alone and self.runs(self.plan.steps[issued[0].step or ""]) else None
+        return issued[0] if alone and self.can_run(self.plan.steps[issued[0].step or ""]) else None
 
     def _command(self, before: ClaimedCommand, issued: Event) -> ClaimedCommand:
         order = issued.payload
         hold = Hold(before.fence, 1, before.lease_until)
         names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
         workload = needed(self.plan, names[2], self.state.workload)
-        scope, workload = _apart(order["scope"]), _apart(workload)
+        scope, workload = _copy(order["scope"]), _copy(workload)
         more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
         return command_of(self.plan, before.path, names, order, workload, hold, more)
 
 
-def _apart(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     """A copy. It is in the domain of values already, but its parts are those of the state, and a template gives a tool
     the very list that it names: a tool that changes what it is given would change what all later steps decide on."""
     return orjson.loads(orjson.dumps(value))
 
 
-def as_sent(outcome: Outcome) -> Outcome:
+def as_received(outcome: Outcome) -> Outcome:
     """What the control plane will see; ValueError for what cannot be sent."""
     return Outcome.model_validate_json(outcome.model_dump_json(exclude_defaults=True))

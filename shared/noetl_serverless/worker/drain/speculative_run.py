@@ -15,16 +15,16 @@ from ...protocol import ClaimedCommand, Order, Outcome
 from ..execution.lease import Lease
 from .keys import Key, key_of
 from .retry import Retry
-from .speculation import Ahead
+from .speculation import Speculation
 
 # so much may be unreported: steps, the seconds since the oldest of them ended, bytes of JSON
-MOST_STEPS = 64
-MOST_SECONDS = 1.0
-MOST_BYTES = 1024 * 1024
+MAX_UNREPORTED_STEPS = 64
+MAX_UNREPORTED_SECONDS = 1.0
+MAX_UNREPORTED_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
-class Link:
+class SpeculativeStep:
     command: ClaimedCommand
     begun: bool = False
     outcome: Outcome | None = None
@@ -33,42 +33,42 @@ class Link:
     bytes: int = 0
 
 
-class Chain:
+class SpeculativeRun:
     """`links` from the command whose lease is in the database, the anchor, to the newest. All but the newest have
     their outcome."""
 
-    def __init__(self, anchor: ClaimedCommand, ahead: Ahead, lease: Lease) -> None:
+    def __init__(self, anchor: ClaimedCommand, ahead: Speculation, lease: Lease) -> None:
         self.execution_id = anchor.execution_id
         # the anchor's: what is run ahead has no other
         self.lease = lease
-        self.links = deque([Link(anchor, begun=True)])
+        self.steps = deque([SpeculativeStep(anchor, begun=True)])
         # how many of them are in the report under way
         self.sent = 0
         # its report may have been taken in, and the answer lost
         self.doubtful = False
         # what the control plane failed at is sent again
         self.retry: Retry | None = None
-        self._ahead: Ahead | None = ahead
+        self._speculation: Speculation | None = ahead
         # how many outcomes a report may hold: fewer, once one was too large
-        self._most = MOST_STEPS
+        self._max_outcomes = MAX_UNREPORTED_STEPS
 
     @property
-    def anchor(self) -> ClaimedCommand:
-        return self.links[0].command
+    def leased(self) -> ClaimedCommand:
+        return self.steps[0].command
 
     @property
-    def newest(self) -> Link:
-        return self.links[-1]
+    def newest(self) -> SpeculativeStep:
+        return self.steps[-1]
 
     @property
-    def over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether all of it has ended."""
         return self.newest.outcome is not None
 
     @property
     def ready(self) -> bool:
         """Whether there is something to report, and no report under way."""
-        return not (self.sent or self.doubtful) and self.links[0].outcome is not None
+        return not (self.sent or self.doubtful) and self.steps[0].outcome is not None
 
     @property
     def uncertain(self) -> bool:
@@ -78,10 +78,10 @@ class Chain:
     def due(self, enough: int, latest: float) -> bool:
         """Whether what is ready should wait no longer for more: there is enough, or none to come, or the oldest ended
         at `latest` or before."""
-        return self.over or not self.newest.begun or len(self.links) > enough or self.links[0].ended <= latest
+        return self.has_ended or not self.newest.begun or len(self.steps) > enough or self.steps[0].ended <= latest
 
     def has(self, key: Key) -> bool:
-        return any(key_of(link.command) == key for link in self.links)
+        return any(key_of(link.command) == key for link in self.steps)
 
     # -- running
 
@@ -90,37 +90,37 @@ class Chain:
         link = self.newest
         link.outcome, link.ended, link.bytes = outcome, now, _size(outcome)
 
-    def follow(self) -> ClaimedCommand | None:
+    def speculate(self) -> ClaimedCommand | None:
         """What to run ahead after the newest, which has ended. It is a link, and not begun."""
-        if self._ahead is None:
+        if self._speculation is None:
             return None
         link = self.newest
         assert link.outcome is not None
-        command = self._ahead.follow(link.command, link.outcome)
+        command = self._speculation.next_command(link.command, link.outcome)
         if command is None:
             self.stop()
             return None
-        self.links.append(Link(command))
+        self.steps.append(SpeculativeStep(command))
         return command
 
     def may_begin(self, now: float) -> bool:
         """Whether the newest waits to begin, and what is unreported is within bounds."""
         if self.newest.begun or self.doubtful:
             return False
-        ended = [link for link in self.links if link.outcome is not None]
+        ended = [link for link in self.steps if link.outcome is not None]
         if not ended:
             return True
-        within = len(ended) < MOST_STEPS and now - ended[0].ended < MOST_SECONDS
-        return within and sum(link.bytes for link in ended) < MOST_BYTES
+        within = len(ended) < MAX_UNREPORTED_STEPS and now - ended[0].ended < MAX_UNREPORTED_SECONDS
+        return within and sum(link.bytes for link in ended) < MAX_UNREPORTED_BYTES
 
     def take_back(self) -> None:
         """The newest is not run here, or not to its end."""
-        self.links.pop()
+        self.steps.pop()
         self.stop()
 
     def stop(self) -> None:
         """Nothing more is run ahead."""
-        self._ahead = None
+        self._speculation = None
 
     # -- reporting
 
@@ -128,11 +128,15 @@ class Chain:
         """The outcomes to report now, under the anchor's fence."""
         outcomes: list[Outcome] = []
         size = 0
-        for link in self.links:
+        for link in self.steps:
             size += link.bytes
-            if link.outcome is None or len(outcomes) >= self._most or (outcomes and size > MOST_BYTES):
+            if (
+                link.outcome is None
+                or len(outcomes) >= self._max_outcomes
+                or (outcomes and size > MAX_UNREPORTED_BYTES)
+            ):
                 break
-            link.outcome.fence = self.anchor.fence
+            link.outcome.fence = self.leased.fence
             link.outcome.order = link.command.order if outcomes else None
             outcomes.append(link.outcome)
         self.sent = len(outcomes)
@@ -140,39 +144,39 @@ class Chain:
 
     def unsent(self) -> Order | None:
         """The first that is not in the report, which names what its anchor will be."""
-        if self.sent >= len(self.links):
+        if self.sent >= len(self.steps):
             return None
-        command = self.links[self.sent].command
+        command = self.steps[self.sent].command
         assert command.order is not None
         return Order(execution_id=command.execution_id, command_id=command.command_id, order=command.order)
 
-    def halve(self) -> bool:
+    def send_half(self) -> bool:
         """The report was too large; False if there is no smaller one."""
-        self._most = self.sent // 2
+        self._max_outcomes = self.sent // 2
         self.sent = 0
-        return self._most > 0
+        return self._max_outcomes > 0
 
     def settle(self, statuses: Mapping[Key, str]) -> list[Outcome]:
         """The report is answered: drops and gives what was accepted, up to the first that was not."""
         taken: list[Outcome] = []
         for _ in range(self.sent):
-            link = self.links[0]
+            link = self.steps[0]
             if link.outcome is None or statuses.get(key_of(link.command)) != "accepted":
                 break
             taken.append(link.outcome)
-            self.links.popleft()
+            self.steps.popleft()
         self.sent = 0
         self.retry = None
         return taken
 
-    def anchor_at(self, command: ClaimedCommand) -> list[Outcome] | None:
+    def lease_moved_to(self, command: ClaimedCommand) -> list[Outcome] | None:
         """The lease of `command` is ours: gives what stood before it, which is in the log by then; None if it is none
         of these, or was issued with something else."""
-        for index, link in enumerate(self.links):
+        for index, link in enumerate(self.steps):
             if key_of(link.command) == key_of(command):
                 if link.command.order != command.order:
                     return None
-                taken = [self.links.popleft().outcome for _ in range(index)]
+                taken = [self.steps.popleft().outcome for _ in range(index)]
                 link.command.fence = command.fence
                 link.command.lease_until = command.lease_until
                 self.doubtful = False

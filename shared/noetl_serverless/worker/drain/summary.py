@@ -19,7 +19,7 @@ class Summary:
     lost: int = 0
     refused: int = 0
     unreported: int = 0
-    ahead: int = 0
+    speculative: int = 0
     more: bool = False
 
     def count(self, outcome: Outcome) -> None:

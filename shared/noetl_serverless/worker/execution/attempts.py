@@ -93,7 +93,7 @@ class Attempts:
         self._all.add(entry)
         self._own.add(entry)
 
-    def cut(self, error: Mapping[str, Any]) -> None:
+    def fail_under_way(self, error: Mapping[str, Any]) -> None:
         """What is under way has failed with the command."""
         for attempt in list(self._open):
             self.fail(attempt, error)
@@ -103,18 +103,18 @@ class Attempts:
         """Whether one has failed, in this run of the command or an earlier one."""
         return bool(self._all.first)
 
-    def told(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
+    def as_meta(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
         """What of them belongs into the meta of an outcome, in at most `room` bytes of JSON; if none has room, only how
         many are not told."""
         return (self._own if suspended else self._all).told(room)
 
     # -- across a suspension
 
-    def held(self) -> dict[str, Any]:
+    def suspended_attempts(self) -> dict[str, Any]:
         """Empty if there is nothing to remember."""
         return self._all.told(FIRST * LAST * ERROR_BYTES)
 
-    def take_up(self, held: Mapping[str, Any]) -> None:
+    def resume(self, held: Mapping[str, Any]) -> None:
         """What an earlier run of the command remembered."""
         entries = list(held.get("attempts") or ())
         self._all.first = entries[:FIRST]

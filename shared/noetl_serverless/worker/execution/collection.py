@@ -11,14 +11,14 @@ from ...playbook.scope import build_scope
 from ...playbook.template_error import TemplateError
 from ...protocol import ClaimedCommand
 from .errors import from_problem, from_template, step_error
-from .job import End
-from .rendering import Lazy
+from .job import TaskResult
+from .rendering import ReferenceLoader
 
 
-async def render_collection(command: ClaimedCommand, loop: Loop, lazy: Lazy, line: int) -> End:
+async def render_collection(command: ClaimedCommand, loop: Loop, lazy: ReferenceLoader, line: int) -> TaskResult:
     """`data` is the list of the loop's items."""
     try:
-        value = await lazy.rendering(
+        value = await lazy.render(
             lambda fetch: loop.items.render(
                 build_scope(
                     workload=command.workload,
@@ -31,14 +31,14 @@ async def render_collection(command: ClaimedCommand, loop: Loop, lazy: Lazy, lin
             )
         )
     except TemplateError as error:
-        return End("error", error=from_template(error, line))
+        return TaskResult("error", error=from_template(error, line))
     except Problem as problem:
-        return End("error", error={**from_problem(problem, "loop"), "at": line})
+        return TaskResult("error", error={**from_problem(problem, "loop"), "at": line})
     items = as_items(value)
     if items is None:
         message = f"loop.in must give a list, not {type(value).__name__}"
-        return End("error", error=step_error("loop", "loop.not_iterable", message, at=line))
-    return End("ok", data=items)
+        return TaskResult("error", error=step_error("loop", "loop.not_iterable", message, at=line))
+    return TaskResult("ok", data=items)
 
 
 def as_items(value: Any) -> list[Any] | None:

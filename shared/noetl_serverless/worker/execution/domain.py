@@ -19,17 +19,17 @@ from ...tools.encoding import NATIVE, foreign
 from .errors import step_error
 
 # above so many bytes of JSON it takes milliseconds: beside the event loop
-LIGHT = 512 * 1024
+IN_LOOP_BYTES = 512 * 1024
 _OTHERWISE = object()
 # of what a tool says of its run: the worker has to say something of it too
 TOOL_META_BYTES = limits.META_BYTES // 2
 
 # what a sub-playbook is started with, and what it is called where people read of it
 CHILD_PAYLOAD = "child.payload"
-CALLED = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
+DISPLAY_NAMES = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
 
 # of an outcome, what does not come from `admitted` or out of the result store
-PARTS = {
+PART_BYTES = {
     "error": limits.ERROR_BYTES,
     "extra": limits.EXTRA_BYTES,
     "set": limits.SET_BYTES,
@@ -40,17 +40,17 @@ PARTS = {
 
 
 # what the worker itself writes into the meta of every outcome: numbers, and instants last of all
-OF_EVERY_RUN = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
+MEASURED_META = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
 
 
-class TooLong(ValueError):
+class TooLarge(ValueError):
     """A part of an outcome that is larger than it may be."""
 
 
-async def admitted(value: Any, name: str) -> Any:
+async def to_domain(value: Any, name: str) -> Any:
     """`value`, of any size, as it is stored; raises InvalidValue, with a path from `name` on."""
     content = _written(value)
-    if content is not None and len(content) < LIGHT:
+    if content is not None and len(content) < IN_LOOP_BYTES:
         return _admitted(value, content, name)
     return await asyncio.to_thread(_admitted, value, content, name)
 
@@ -87,30 +87,30 @@ def size_of(value: Any) -> int:
     return len(orjson.dumps(value))
 
 
-def within(value: Any, name: str, limit: int) -> None:
+def check_size(value: Any, name: str, limit: int) -> None:
     """Raises TooLong for what has more than `limit` bytes of JSON."""
     _check(size_of(value), name, limit)
 
 
 def _check(size: int, name: str, limit: int) -> None:
     if size > limit:
-        called = CALLED.get(name, f"'{name}'")
-        raise TooLong(f"{called} has {size} bytes of JSON, and may have {limit}")
+        called = DISPLAY_NAMES.get(name, f"'{name}'")
+        raise TooLarge(f"{called} has {size} bytes of JSON, and may have {limit}")
 
 
-def value_error(error: InvalidValue | TooLong, **more: Any) -> dict[str, Any]:
+def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:
     """`more`: who made the value."""
-    if isinstance(error, TooLong):
+    if isinstance(error, TooLarge):
         return step_error("value", "value.too_large", str(error), **more)
-    called = CALLED.get(str(next(iter(error.path), "")), "the value")
+    called = DISPLAY_NAMES.get(str(next(iter(error.path), "")), "the value")
     return step_error("value", "value.invalid", f"{called} cannot be stored: at {error}", **more)
 
 
-def fit(outcome: Outcome) -> None:
+def fit_outcome(outcome: Outcome) -> None:
     """Brings what an outcome carries into the domain; raises InvalidValue or TooLong."""
-    for name, limit in PARTS.items():
+    for name, limit in PART_BYTES.items():
         value = getattr(outcome, name)
-        if not value or (name == "meta" and value.keys() <= OF_EVERY_RUN):
+        if not value or (name == "meta" and value.keys() <= MEASURED_META):
             continue
         setattr(outcome, name, _fitted(value, name, limit))
     if outcome.child is not None:
@@ -118,7 +118,7 @@ def fit(outcome: Outcome) -> None:
     if outcome.frame is not None and outcome.frame.errors:
         outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")[0]
         for index, error in outcome.frame.errors.items():
-            within(error, f"frame.errors.{index}", limits.ERROR_BYTES)
+            check_size(error, f"frame.errors.{index}", limits.ERROR_BYTES)
 
 
 def _fitted(value: Any, name: str, limit: int) -> Any:

@@ -23,23 +23,23 @@ from ...telemetry.masking import masking
 from ...tools.fair_queue import Share
 from .attempts import Attempts
 from .collection import render_collection
-from .domain import OF_EVERY_RUN, TooLong, fit, value_error
+from .domain import MEASURED_META, TooLarge, fit_outcome, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
-from .job import End, Job
+from .job import Job, TaskResult
 from .lease import Lease
 from .pipeline import Pipeline
-from .rendering import Lazy
-from .set_values import put_set
+from .rendering import ReferenceLoader
+from .set_values import store_set
 from .stopwatch import Stopwatch
-from .store_result import put_away
-from .time_budget import Budget
+from .store_result import store_result
+from .time_budget import TimeBudget
 from .toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
 # a command that had this much of the longest run there is, and did not end, will not end next time either
-WHOLE_BUDGET = 0.8
+HOPELESS_SHARE = 0.8
 
 
 class Executor:
@@ -48,7 +48,7 @@ class Executor:
         self._toolbox = toolbox
         self._worker = worker
 
-    async def run(self, command: ClaimedCommand, plan: Plan, budget: Budget, lease: Lease | None = None) -> Outcome:
+    async def run(self, command: ClaimedCommand, plan: Plan, budget: TimeBudget, lease: Lease | None = None) -> Outcome:
         """`lease`: no task begins once it is over; without one there is nobody to take the command away.
 
         Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
@@ -59,9 +59,9 @@ class Executor:
             try:
                 outcome = await self._run(command, plan, budget, attempts, stopwatch, lease)
             except asyncio.CancelledError:
-                outcome = _handed_back(command, stopwatch.ran + stopwatch.waited, budget, lease)
+                outcome = _cancelled(command, stopwatch.ran + stopwatch.waited, budget, lease)
                 if outcome.error is not None:
-                    attempts.cut(outcome.error)
+                    attempts.fail_under_way(outcome.error)
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
             except Problem as problem:
@@ -75,11 +75,11 @@ class Executor:
             outcome.meta["lost"] = command.lost
         if attempts.any:
             suspended = outcome.status in ("deferred", "parked")
-            outcome.meta.update(attempts.told(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
+            outcome.meta.update(attempts.as_meta(META_BYTES - len(dump(outcome.meta)), suspended=suspended))
         try:
-            fit(outcome)
-        except (InvalidValue, TooLong) as error:
-            meta = {name: value for name, value in outcome.meta.items() if name in OF_EVERY_RUN}
+            fit_outcome(outcome)
+        except (InvalidValue, TooLarge) as error:
+            meta = {name: value for name, value in outcome.meta.items() if name in MEASURED_META}
             outcome = failed(command, value_error(error, step=command.step))
             outcome.meta = meta
         return outcome
@@ -88,7 +88,7 @@ class Executor:
         self,
         command: ClaimedCommand,
         plan: Plan,
-        budget: Budget,
+        budget: TimeBudget,
         attempts: Attempts,
         stopwatch: Stopwatch,
         lease: Lease,
@@ -96,7 +96,7 @@ class Executor:
         step = plan.steps.get(command.step)
         if step is None:
             return failed(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
-        lazy = Lazy(self._toolbox.resolver)
+        lazy = ReferenceLoader(self._toolbox.resolver)
         ctx = command.scope.get("ctx") or {}
         job = Job(
             command,
@@ -123,7 +123,7 @@ class Executor:
             return outcome
         return await self._frame_outcome(job, step)
 
-    async def _step_outcome(self, job: Job, end: End, *, select: bool = True) -> Outcome:
+    async def _step_outcome(self, job: Job, end: TaskResult, *, select: bool = True) -> Outcome:
         stored = {"ref": end.ref} if end.ref is not None else await self._store(job, end.data, select=select)
         return Outcome(
             execution_id=job.command.execution_id,
@@ -137,7 +137,7 @@ class Executor:
             resume=end.resume,
             child=end.child,
             **stored,
-            **await put_set(end.set, job.command, self._toolbox),
+            **await store_set(end.set, job.command, self._toolbox),
         )
 
     async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
@@ -159,14 +159,14 @@ class Executor:
             resume=end.resume,
             child=end.child,
             **stored,
-            **await put_set(end.set, job.command, self._toolbox),
+            **await store_set(end.set, job.command, self._toolbox),
         )
 
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
         command = job.command
         chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        stored = await put_away(data, command, self._toolbox.store, select=chosen)
+        stored = await store_result(data, command, self._toolbox.store, select=chosen)
         if "ref" in stored:
             self._toolbox.resolver.keep(stored["ref"], data)
             if (digest := lasting_digest(data)) is not None:
@@ -176,7 +176,7 @@ class Executor:
 
 def _of_numbers(meta: dict[str, Any]) -> bool:
     """Nothing in it can be secret: a tool that writes of its run what the worker does may write anything."""
-    return meta.keys() <= OF_EVERY_RUN and all(isinstance(value, int | float) for value in meta.values())
+    return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
 
 
 def _selection(step: Step) -> list[tuple[str, str]]:
@@ -216,8 +216,8 @@ def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
     return failed(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
 
 
-def _handed_back(command: ClaimedCommand, seconds: float, budget: Budget, lease: Lease) -> Outcome:
-    if budget.stopped or lease.over or seconds < WHOLE_BUDGET * budget.run_time:
+def _cancelled(command: ClaimedCommand, seconds: float, budget: TimeBudget, lease: Lease) -> Outcome:
+    if budget.is_stopped or lease.has_expired or seconds < HOPELESS_SHARE * budget.run_time:
         return released(command)
     message = (
         f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "

@@ -11,21 +11,21 @@ from typing import Any
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
 from ...protocol import ChildRequest, Frame, FrameOutcome
-from .domain import TooLong, size_of, value_error
+from .domain import TooLarge, size_of, value_error
 from .errors import brief, from_problem, step_error
-from .job import End, Job
-from .pipeline import HELD, LOCALS_LIMIT, Pipeline
+from .job import Job, TaskResult
+from .pipeline import INLINE_LOCALS_BYTES, LOCALS_NAME, Pipeline
 from .set_values import check_sizes
-from .store_result import put_away
+from .store_result import store_result
 
 # so many errors of items are told one by one
-ERRORS_SHOWN = 10
+MAX_ITEM_ERRORS = 10
 # each in so many bytes of JSON
-ERROR_BYTES = 8 * 1024
+ITEM_ERROR_BYTES = 8 * 1024
 
 
 @dataclass(slots=True)
-class FrameEnd:
+class FrameResult:
     """`status` as in Outcome. `data`: the results of the items from `outcome.start` to `outcome.end`, in order."""
 
     status: str
@@ -47,7 +47,7 @@ class FrameRun:
         self.frame = frame
         self.count = job.command.count if job.command.count is not None else frame.end
         # item index -> how it ended; a deferred or parked one has an end too, which is not final
-        self.ends: dict[int, End] = {}
+        self.ends: dict[int, TaskResult] = {}
         self.seconds: dict[int, float] = {}
         self._next = frame.start
         self._items: list[Any] = []
@@ -57,7 +57,7 @@ class FrameRun:
         # ctx keys that items have set, in bytes of JSON
         self._set_sizes: dict[str, int] = {}
 
-    async def run(self) -> FrameEnd:
+    async def run(self) -> FrameResult:
         """Cancelled, it hands back what it has not done, if it has done anything."""
         self._items = await self._slice()
         await self._restore()
@@ -80,13 +80,13 @@ class FrameRun:
         if width <= 1 or self.loop.mode == "sequential":
             await self._run_some()
             return
-        with self.job.stopwatch.resting():
+        with self.job.stopwatch.paused():
             async with asyncio.TaskGroup() as group:
                 for _ in range(width):
                     group.create_task(self._run_beside())
 
     async def _run_beside(self) -> None:
-        with self.job.stopwatch.working():
+        with self.job.stopwatch.running():
             await self._run_some()
 
     async def _run_some(self) -> None:
@@ -101,7 +101,7 @@ class FrameRun:
             if self.loop.mode == "sequential":
                 self._ctx.update(end.set)
 
-    async def _whole(self, end: End) -> End:
+    async def _whole(self, end: TaskResult) -> TaskResult:
         """The frame's results are a list of values: what an item has by reference is read."""
         if end.status != "ok" or end.ref is None:
             return end
@@ -110,14 +110,14 @@ class FrameRun:
         except Problem as problem:
             return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
 
-    def _set_within(self, end: End) -> End:
+    def _set_within(self, end: TaskResult) -> TaskResult:
         """The item fails with which the frame would set more than one event may."""
         if not end.set:
             return end
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
         try:
             check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
-        except TooLong as error:
+        except TooLarge as error:
             return replace(end, status="error", error=value_error(error, step=self.job.step.name), set={})
         self._set_sizes = sizes
         return end
@@ -127,7 +127,7 @@ class FrameRun:
             self._next += 1
         if self._next >= self.frame.end or self._failed:
             return None
-        if self.job.budget.closing and self.ends:
+        if self.job.budget.is_closing and self.ends:
             return None
         if self.loop.mode == "sequential" and any(end.status == "deferred" for end in self.ends.values()):
             return None
@@ -162,19 +162,19 @@ class FrameRun:
 
     # -- ending
 
-    async def _ended(self) -> FrameEnd:
+    async def _ended(self) -> FrameResult:
         parked = next((end for end in self.ends.values() if end.status == "parked"), None)
         waiting = [end for end in self.ends.values() if end.status == "deferred"]
         if parked is not None and len(self.ends) == 1 and self.frame.end - self.frame.start == 1:
             return replace(await self._suspended("parked"), child=parked.child)
         if parked is not None:
             error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")
-            return FrameEnd("error", error=error)
+            return FrameResult("error", error=error)
         if waiting and not self._failed:
             return replace(await self._suspended("deferred"), delay=min(end.delay or 0.0 for end in waiting))
         return self._finished()
 
-    async def _partial(self) -> FrameEnd | None:
+    async def _partial(self) -> FrameResult | None:
         if not any(end.status in ("ok", "error") for end in self.ends.values()):
             return None
         if any(end.status == "deferred" for end in self.ends.values()):
@@ -182,11 +182,11 @@ class FrameRun:
         end = self._finished()
         return end if end.outcome is not None and end.outcome.end > self.frame.start else None
 
-    def _finished(self) -> FrameEnd:
+    def _finished(self) -> FrameResult:
         end = self.frame.start
         while end in self.ends and self.ends[end].status in ("ok", "error"):
             end += 1
-        return FrameEnd(
+        return FrameResult(
             "error" if self._failed else "done",
             data=[self._value(index) for index in range(self.frame.start, end)],
             outcome=self._count(end),
@@ -204,7 +204,7 @@ class FrameRun:
 
     def _errors(self, end: int) -> dict[str, dict[str, Any]]:
         failed = [index for index in range(self.frame.start, end) if self.ends[index].status == "error"]
-        return {str(index): brief(self.ends[index].error or {}, ERROR_BYTES) for index in failed[:ERRORS_SHOWN]}
+        return {str(index): brief(self.ends[index].error or {}, ITEM_ERROR_BYTES) for index in failed[:MAX_ITEM_ERRORS]}
 
     def _count(self, end: int) -> FrameOutcome:
         done = range(self.frame.start, end)
@@ -228,18 +228,20 @@ class FrameRun:
 
     # -- suspending
 
-    async def _suspended(self, status: str) -> FrameEnd:
+    async def _suspended(self, status: str) -> FrameResult:
         """What is done and what waits, to be taken up by whoever gets the frame next."""
         held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
         packed = await self._put_away(held, "/frame")
         resume = {"items": packed}
-        if failed := self.job.attempts.held():
+        if failed := self.job.attempts.suspended_attempts():
             resume["attempts"] = await self._put_away(failed, "/attempts")
-        return FrameEnd(status, set=self._set_so_far(), resume=resume)
+        return FrameResult(status, set=self._set_so_far(), resume=resume)
 
     async def _put_away(self, held: dict[str, Any], part: str) -> dict[str, Any]:
         store = self.job.toolbox.store
-        return await put_away(held, self.job.command, store, part=part, limit=LOCALS_LIMIT, called=HELD)
+        return await store_result(
+            held, self.job.command, store, part=part, limit=INLINE_LOCALS_BYTES, called=LOCALS_NAME
+        )
 
     async def _held(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
         held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
@@ -256,17 +258,17 @@ class FrameRun:
         if not resume or "items" not in resume:
             return
         if "attempts" in resume:
-            self.job.attempts.take_up(await self._held(resume["attempts"]))
+            self.job.attempts.resume(await self._held(resume["attempts"]))
         for name, item in (await self._held(resume["items"])).items():
             if item["status"] in ("ok", "error"):
-                self.ends[int(name)] = End(item["status"], data=item.get("data"), error=item.get("error"))
+                self.ends[int(name)] = TaskResult(item["status"], data=item.get("data"), error=item.get("error"))
                 self._failed |= item["status"] == "error" and not self.loop.best_effort
             else:
                 child = resume.get("child")
                 self._waiting[int(name)] = {**item["resume"], **({"child": child} if child else {})}
 
 
-def _pack(end: End) -> dict[str, Any]:
+def _pack(end: TaskResult) -> dict[str, Any]:
     # what an item has set is in ctx by the time the frame goes on
     if end.status in ("deferred", "parked"):
         return {"status": end.status, "resume": end.resume}

@@ -11,9 +11,9 @@ from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NOBODYS, Share
 from .attempts import Attempts
 from .lease import Lease
-from .rendering import Lazy
+from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
-from .time_budget import Budget
+from .time_budget import TimeBudget
 from .toolbox import Toolbox
 
 
@@ -24,8 +24,8 @@ class Job:
     command: ClaimedCommand
     step: Step
     toolbox: Toolbox
-    lazy: Lazy
-    budget: Budget
+    lazy: ReferenceLoader
+    budget: TimeBudget
     ctx: Mapping[str, Any]
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
@@ -63,7 +63,7 @@ class Job:
 
 
 @dataclass(slots=True)
-class End:
+class TaskResult:
     """How it went. deferred: go on from `resume` after `delay`; parked: go on from it once `child` has ended."""
 
     status: Literal["ok", "error", "deferred", "parked"]

@@ -20,12 +20,12 @@ class Lease:
         self.until = max(self.until, until)
 
     @property
-    def over(self) -> bool:
+    def has_expired(self) -> bool:
         return asyncio.get_running_loop().time() >= self.until
 
     def check(self) -> None:
         """Before anything begins that has an effect: the heart cancels what is over, but may come a moment late.
 
         Raises CancelledError."""
-        if self.over:
+        if self.has_expired:
             raise asyncio.CancelledError

@@ -20,20 +20,20 @@ from ...protocol import ChildRequest
 from ...tools.port import ToolCall, ToolOutcome
 from .attempts import Attempt
 from .backoff import backoff
-from .domain import CALLED, CHILD_PAYLOAD, TOOL_META_BYTES, TooLong, admitted, size_of, value_error, within
+from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
-from .job import End, Job
+from .job import Job, TaskResult
 from .set_values import check_sizes
-from .store_result import put_away
-from .toolbox import Identity, call_tool
+from .store_result import store_result
+from .toolbox import CallIdentity, call_tool
 
-JUMPS_LIMIT = 100_000
+MAX_VISITS = 100_000
 # a longer wait gives the worker back
-SLEEP_LIMIT = 5.0
+MAX_SLEEP_SECONDS = 5.0
 # what a suspended pipeline remembers stays in the event up to this size
-LOCALS_LIMIT = 8 * 1024
-HELD = "what is to be remembered while it waits"
+INLINE_LOCALS_BYTES = 8 * 1024
+LOCALS_NAME = "what is to be remembered while it waits"
 SCOPES = ("ctx", "iter", "step")
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
@@ -61,7 +61,7 @@ class Pipeline:
         self._call_begun: Attempt | None = None
         self._progressed = False
 
-    async def run(self) -> End:
+    async def run(self) -> TaskResult:
         resume = self.job.resume
         try:
             if resume and "task" in resume:
@@ -71,8 +71,8 @@ class Pipeline:
             child = (resume or {}).get("child")
             while True:
                 task = self.tasks[self.position]
-                if child is None and self._progressed and self.job.budget.closing:
-                    return await self._suspend(End("deferred", delay=0.0))
+                if child is None and self._progressed and self.job.budget.is_closing:
+                    return await self._suspend(TaskResult("deferred", delay=0.0))
                 if child is None:
                     self._begin(task)
                     output = await self._call(task)
@@ -81,12 +81,12 @@ class Pipeline:
                 child = None
                 self._progressed = True
                 if isinstance(output, ChildRequest):
-                    return await self._suspend(End("parked", child=output))
+                    return await self._suspend(TaskResult("parked", child=output))
                 if (end := await self._follow(task, output)) is not None:
                     return end
         except TemplateError as error:
             return self._failed(self.tasks[self.position], from_template(error, self._line()))
-        except (InvalidValue, TooLong) as error:
+        except (InvalidValue, TooLarge) as error:
             task = self.tasks[self.position]
             return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
         except Problem as problem:
@@ -132,12 +132,12 @@ class Pipeline:
             if outcome.child is not None:
                 return await self._child(outcome.child)
             if not outcome.stored:
-                outcome.data = await admitted(outcome.data, "data")
+                outcome.data = await to_domain(outcome.data, "data")
             if outcome.extra:
-                within(outcome.extra, "extra", EXTRA_BYTES)
+                check_size(outcome.extra, "extra", EXTRA_BYTES)
             if outcome.meta:
-                within(outcome.meta, "meta", TOOL_META_BYTES)
-        except (InvalidValue, TooLong) as error:
+                check_size(outcome.meta, "meta", TOOL_META_BYTES)
+        except (InvalidValue, TooLarge) as error:
             return self._not_admitted(task, outcome, error, called.duration_ms)
         wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
         meta = {**outcome.meta, "duration_ms": called.duration_ms}
@@ -145,18 +145,18 @@ class Pipeline:
 
     async def _child(self, child: ChildRequest) -> ChildRequest:
         toolbox = self.job.toolbox
-        payload = await admitted(child.payload, CHILD_PAYLOAD)
-        within(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
+        payload = await to_domain(child.payload, CHILD_PAYLOAD)
+        check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
         if not toolbox.speaks(2):
             # a control plane of the release before knows no references, and takes it whole
             return child.model_copy(update={"payload": payload})
-        put = await put_away(
+        put = await store_result(
             payload,
             self.job.command,
             toolbox.store,
             part="/child",
             limit=PAYLOAD_BYTES,
-            called=CALLED[CHILD_PAYLOAD],
+            called=DISPLAY_NAMES[CHILD_PAYLOAD],
         )
         if "ref" not in put:
             return child.model_copy(update={"payload": payload})
@@ -165,7 +165,7 @@ class Pipeline:
         return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 
     def _not_admitted(
-        self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLong, duration_ms: float
+        self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLarge, duration_ms: float
     ) -> dict[str, Any]:
         """What the task gave cannot be reported: an error, unless it is one already, which is told without the rest."""
         place = {"at": task.place.line, "step": self.job.step.name, "task": task.name}
@@ -174,10 +174,10 @@ class Pipeline:
             wrong = {"at": task.place.line, **outcome.error, "left_out": wrong["message"]}
         return envelope("error", self.attempt, error=wrong, meta={"duration_ms": duration_ms})
 
-    def _identity(self, task: Task) -> Identity:
+    def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command
         item = f"/{self.iter['_index']}" if self.iter is not None else ""
-        return Identity(
+        return CallIdentity(
             command.execution_id,
             command.command_id,
             command.step,
@@ -189,7 +189,7 @@ class Pipeline:
 
     # -- following the rules
 
-    async def _follow(self, task: Task, output: dict[str, Any]) -> End | None:
+    async def _follow(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
         """What the task's rules make of its output; None: go on with the task at `position`."""
         if self.job.step.is_pipeline:
             data = output["data"]
@@ -222,13 +222,13 @@ class Pipeline:
                 return rule
         return None
 
-    def _continue(self, output: dict[str, Any]) -> End | None:
+    def _continue(self, output: dict[str, Any]) -> TaskResult | None:
         if self.position + 1 == len(self.tasks):
             return self._ended(output, "ok")
         self._go(self.position + 1, output)
         return None
 
-    async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+    async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
         if self.attempt >= rule.attempts:
             error = output["error"] or step_error(
                 "rule", "retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
@@ -237,20 +237,20 @@ class Pipeline:
         self._call_ended(output["error"])
         delay = backoff(rule, self.attempt)
         self.attempt += 1
-        if delay > SLEEP_LIMIT or delay >= self.job.budget.until_closing():
-            return await self._suspend(End("deferred", delay=delay))
+        if delay > MAX_SLEEP_SECONDS or delay >= self.job.budget.until_closing():
+            return await self._suspend(TaskResult("deferred", delay=delay))
         if delay:
-            with self.job.stopwatch.resting():
+            with self.job.stopwatch.paused():
                 await asyncio.sleep(delay)
         return None
 
-    def _jump(self, task: Task, rule: Rule, output: dict[str, Any]) -> End | None:
+    def _jump(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
         target = self._target(rule)
         if target is None:
             error = step_error("rule", "rule.no_target", f"jump from '{task.name}': no task '{rule.to}'")
             return self._failed(task, error, output)
-        if self.visits >= JUMPS_LIMIT:
-            message = f"more than {JUMPS_LIMIT} tasks were visited; is there a jump that never ends?"
+        if self.visits >= MAX_VISITS:
+            message = f"more than {MAX_VISITS} tasks were visited; is there a jump that never ends?"
             return self._failed(task, step_error("rule", "rule.endless", message), output)
         self._call_ended(output["error"])
         self._go(target, output)
@@ -277,11 +277,11 @@ class Pipeline:
             lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
         )
         # a value that is no template has not been looked at yet
-        values = [(where, key, await admitted(value, f"set.{where}.{key}")) for where, key, value in values]
+        values = [(where, key, await to_domain(value, f"set.{where}.{key}")) for where, key, value in values]
         for where, key, value in values:
             if where != "ctx":
                 # of what goes into no event: it is kept beside where the pipeline goes on
-                within(value, f"set.{where}.{key}", SET_STORED_BYTES)
+                check_size(value, f"set.{where}.{key}", SET_STORED_BYTES)
         # replaced, not changed: a template may have given a scope away whole
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
@@ -295,9 +295,9 @@ class Pipeline:
 
     # -- ending
 
-    def _ended(self, output: dict[str, Any], status: str) -> End:
+    def _ended(self, output: dict[str, Any], status: str) -> TaskResult:
         self._call_ended()
-        end = End("ok", set=self.set, extra=output["extra"], meta=output["meta"])
+        end = TaskResult("ok", set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
             end.data = self._summary(output, status)
         else:
@@ -310,11 +310,11 @@ class Pipeline:
         data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
         return {**data, "results": self.results, "status": status}
 
-    def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> End:
+    def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> TaskResult:
         error = {"at": task.place.line, **error}
         self._call_ended(error)
         output = output or {"data": None, "ref": None, "extra": {}, "meta": {"attempt": self.attempt}}
-        end = End("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
+        end = TaskResult("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
             error["failed_task"] = task.name
             end.data = {"results": self.results, "status": "failed", "failed_task": task.name}
@@ -324,7 +324,7 @@ class Pipeline:
 
     # -- suspending
 
-    async def _suspend(self, end: End) -> End:
+    async def _suspend(self, end: TaskResult) -> TaskResult:
         held = {
             "input": self.input,
             "results": self.results,
@@ -336,10 +336,15 @@ class Pipeline:
             # of a sub-playbook, which goes on
             held["begun"] = self._call_begun.started_at
             self._call_ended()
-        if self.job.loop is None and (failed := self.job.attempts.held()):
+        if self.job.loop is None and (failed := self.job.attempts.suspended_attempts()):
             held["attempts"] = failed
-        packed = await put_away(
-            held, self.job.command, self.job.toolbox.store, part="/locals", limit=LOCALS_LIMIT, called=HELD
+        packed = await store_result(
+            held,
+            self.job.command,
+            self.job.toolbox.store,
+            part="/locals",
+            limit=INLINE_LOCALS_BYTES,
+            called=LOCALS_NAME,
         )
         end.set = self.set
         end.resume = {
@@ -364,7 +369,7 @@ class Pipeline:
         if self.iter is not None:
             self.iter.update(held["iter"])
         if self.job.loop is None:
-            self.job.attempts.take_up(held.get("attempts") or {})
+            self.job.attempts.resume(held.get("attempts") or {})
         if "child" in resume:
             self._begin(self.tasks[self.position], held.get("begun"))
 
@@ -388,7 +393,7 @@ class Pipeline:
         def with_scope(fetch: Fetch) -> Any:
             return produce(self._scope(fetch, output))
 
-        return await self.job.lazy.rendering(with_scope)
+        return await self.job.lazy.render(with_scope)
 
     def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
         command = self.job.command

@@ -19,7 +19,7 @@ class _Wanted(Exception):
     """Breaks a rendering off; never leaves this module."""
 
 
-class Lazy:
+class ReferenceLoader:
     """The results by reference of one command: each is fetched at most once, and only if a template needs it."""
 
     def __init__(self, resolver: Resolver) -> None:
@@ -27,7 +27,7 @@ class Lazy:
         self._loaded: dict[str, Any] = {}
         self._bytes = 0
 
-    async def rendering(self, produce: Callable[[Fetch], T]) -> T:
+    async def render(self, produce: Callable[[Fetch], T]) -> T:
         """`produce(fetch)`, which must be pure; the errors of templates and of the resolver come through."""
         while True:
             wanted: list[dict[str, Any]] = []

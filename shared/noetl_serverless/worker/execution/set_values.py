@@ -8,8 +8,8 @@ from typing import Any
 from ...engine.digest import lasting_digest
 from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
 from ...protocol import ClaimedCommand
-from .domain import TooLong, size_of
-from .store_result import put_away
+from .domain import TooLarge, size_of
+from .store_result import store_result
 from .toolbox import Toolbox
 
 # of a reference, what is left out of one that is too large: it is read to be looked into, then
@@ -29,7 +29,7 @@ def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
     _within("'set' has, with all that can be by reference,", _together(least), SET_BYTES)
 
 
-async def put_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
+async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
     """`set` and `set_refs` of an outcome. By reference are those above SET_VALUE_BYTES, and the largest of the others
     while all of it would be too much for an event. StoreFailed when the store is away for too long."""
     if not values:
@@ -38,7 +38,7 @@ async def put_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: T
     chosen = _by_reference(sizes)
     refs: dict[str, Any] = {}
     for name in chosen:
-        put = await put_away(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
+        put = await store_result(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
         if (ref := put.get("ref")) is None:
             # of a number: it is smaller than its reference
             continue
@@ -69,4 +69,4 @@ def _together(sizes: Mapping[str, int]) -> int:
 
 def _within(what: str, size: int, most: int) -> None:
     if size > most:
-        raise TooLong(f"{what} {size} bytes of JSON, and may have {most}")
+        raise TooLarge(f"{what} {size} bytes of JSON, and may have {most}")

@@ -33,11 +33,11 @@ class Stopwatch:
         self._resting = _Between(self._fall_asleep, self._wake)
         self._working = _Between(self._wake, self._fall_asleep)
 
-    def resting(self) -> AbstractContextManager[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """One of those that are awake waits: for a delay to pass, or for others that it has begun."""
         return self._resting
 
-    def working(self) -> AbstractContextManager[None]:
+    def running(self) -> AbstractContextManager[None]:
         """One more is awake."""
         return self._working
 

@@ -12,7 +12,7 @@ from ...results.offload import externalise
 from ...results.retry import patiently
 
 
-async def put_away(
+async def store_result(
     data: Any,
     command: ClaimedCommand,
     store: ResultStore,

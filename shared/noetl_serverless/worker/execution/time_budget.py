@@ -6,34 +6,36 @@ import time
 from collections.abc import Callable
 
 # what is kept back for handing unfinished work back and reporting it
-LONGEST_RESERVE = 10.0
+MAX_RESERVE_SECONDS = 10.0
 # how long things may go on once the worker was told to stop
-GRACE = 5.0
+GRACE_SECONDS = 5.0
 
 
-class Budget:
+class TimeBudget:
     """Open, then closing (nothing new begins), then over (what still runs is cancelled and handed back)."""
 
-    def __init__(self, seconds: float, *, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: float, *, grace: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._grace = grace
         self._start = clock()
-        reserve = min(LONGEST_RESERVE, seconds / 5)
+        reserve = min(MAX_RESERVE_SECONDS, seconds / 5)
         self._end = self._start + seconds
         self._closes = self._end - reserve
         self._over = self._end - reserve / 2
         self._stopped = False
 
     @property
-    def closing(self) -> bool:
+    def is_closing(self) -> bool:
         return self._stopped or self._clock() >= self._closes
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         return self._clock() >= self._over
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Told to stop, rather than out of time."""
         return self._stopped
 

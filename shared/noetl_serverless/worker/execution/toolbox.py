@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LoadTool = Callable[[str], Tool]
 
 # a tool enforces its own timeout, and knows better what to say; this much later it is cut off from outside
-OVERTIME = 1.0
+OVERTIME_SECONDS = 1.0
 # their time begins when a process is free for them, which cannot be seen from outside
 _QUEUED = frozenset({"python"})
 # of a credential, what an error message may show
@@ -54,7 +54,7 @@ class Toolbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CallIdentity:
     """Who calls a tool: names the call in logs, and tells a repeated call from a new one."""
 
     execution_id: str
@@ -67,12 +67,12 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class CallResult:
     outcome: ToolOutcome
     duration_ms: float
 
 
-async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> Called:
+async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> CallResult:
     """Run the tool. Whatever goes wrong, other than being cancelled, is in the outcome."""
     started = time.perf_counter()
     outcome = await _run(toolbox, call, identity, stopwatch)
@@ -88,10 +88,10 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwa
         outcome.extra = bounded(outcome.extra)
     if outcome.meta:
         outcome.meta = bounded(outcome.meta)
-    return Called(outcome, round(seconds * 1000, 3))
+    return CallResult(outcome, round(seconds * 1000, 3))
 
 
-async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: Stopwatch) -> ToolOutcome:
+async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> ToolOutcome:
     try:
         tool = toolbox.load_tool(call.kind)
         context = ToolContext(
@@ -104,12 +104,12 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: Identity, stopwatch: 
             python=toolbox.python,
             scratch=toolbox.scratch,
             allow_private_http=toolbox.allow_private_http,
-            waiting=stopwatch.resting,
+            waiting=stopwatch.paused,
             share=identity.share,
         )
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
-        limit = asyncio.timeout(call.timeout + OVERTIME)
+        limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
         try:
             async with limit:
                 return await tool.run(call, context)

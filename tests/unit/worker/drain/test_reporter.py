@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from noetl_serverless.worker.drain.reporter import Reports
+from noetl_serverless.worker.drain.reporter import Reporter
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -18,7 +18,7 @@ def test_of_several_flushes_the_first_due_is_kept_though_it_is_due_at_once(
     shift: Any = None
 
     async def wait() -> None:
-        reports = Reports(shift)
+        reports = Reporter(shift)
         clock = asyncio.get_running_loop().time
         monkeypatch.setattr(reports, "_flush", lambda: flushed.append(clock()))
         begun = clock()

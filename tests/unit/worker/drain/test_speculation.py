@@ -17,7 +17,7 @@ from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import Ahead as Given
 from noetl_serverless.protocol import ClaimedCommand, Outcome
-from noetl_serverless.worker.drain.speculation import Ahead, as_sent
+from noetl_serverless.worker.drain.speculation import Speculation, as_received
 
 HEAD = """
 apiVersion: noetl.io/v2
@@ -73,17 +73,17 @@ def done(command: ClaimedCommand, data: Any = None, status: Any = "done", **more
     return Outcome(**names, fence=command.fence, status=status, data=data, at=6, **more)
 
 
-def start(workflow: str, runs: bool = True) -> tuple[Ahead, ClaimedCommand]:
+def start(workflow: str, runs: bool = True) -> tuple[Speculation, ClaimedCommand]:
     plan, state, issued = begun(workflow)
     command = claimed(plan, state, issued)
-    ahead = Ahead.of(command, plan, "w", lambda step: runs)
+    ahead = Speculation.of(command, plan, "w", lambda step: runs)
     assert ahead is not None
     return ahead, command
 
 
 def test_the_step_that_follows_is_ready_to_run() -> None:
     ahead, command = start(CHAIN)
-    follows = ahead.follow(command, done(command, {"n": 4}))
+    follows = ahead.next_command(command, done(command, {"n": 4}))
 
     assert follows is not None
     assert (follows.execution_id, follows.command_id, follows.step, follows.kind) == ("7", "b#1", "b", "step")
@@ -92,7 +92,7 @@ def test_the_step_that_follows_is_ready_to_run() -> None:
     # as it would have come over the wire
     steps = {"a": {"status": "ok", "data": {"n": 4}}}
     assert follows.scope == {"ctx": {"seen": [4, 1.0]}, "steps": steps}
-    again = ahead.follow(follows, done(follows, {}))
+    again = ahead.next_command(follows, done(follows, {}))
     assert again is not None
     assert again.command_id == "c#1"
     assert ahead.head == 6
@@ -105,13 +105,13 @@ def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> 
     reading = third.replace("noop", f"noop, input: {{x: {shown}}}")
     ahead, command = start(CHAIN.replace(third, reading))
     ahead.state = replace(ahead.state, workload={"limit": [2]})
-    follows = ahead.follow(command, done(command, {"n": 4}))
+    follows = ahead.next_command(command, done(command, {"n": 4}))
     assert follows is not None
     follows.scope["ctx"]["seen"].append("more")
     follows.scope["steps"]["a"]["data"]["n"] = "other"
     follows.workload["limit"].append("more")
 
-    again = ahead.follow(follows, done(follows, {}))
+    again = ahead.next_command(follows, done(follows, {}))
 
     assert again is not None
     assert (again.scope["ctx"], again.workload) == ({"seen": [4, 1.0]}, {"limit": [2]})
@@ -121,9 +121,9 @@ def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> 
 def test_its_order_is_that_of_the_control_plane() -> None:
     plan, state, issued = begun(CHAIN)
     command = claimed(plan, state, issued)
-    ahead = Ahead.of(command, plan, "w", lambda step: True)
+    ahead = Speculation.of(command, plan, "w", lambda step: True)
     assert ahead is not None
-    follows = ahead.follow(command, done(command, {"n": 4}))
+    follows = ahead.next_command(command, done(command, {"n": 4}))
     fact = Event(e.CALL_DONE, 99, 3, None, "a", 1, "a#1", {"data": {"n": 4}, "bytes": 7, "meta": {}})
     _, decisions = advance(plan, state, fact)
 
@@ -153,7 +153,7 @@ def test_its_order_is_that_of_the_control_plane() -> None:
 )
 def test_nothing_is_run_ahead_of(workflow: str, status: str) -> None:
     ahead, command = start(workflow)
-    assert ahead.follow(command, done(command, {"n": 1}, status)) is None
+    assert ahead.next_command(command, done(command, {"n": 1}, status)) is None
 
 
 def test_a_failure_that_is_handled_is_gone_on_from() -> None:
@@ -166,32 +166,32 @@ def test_a_failure_that_is_handled_is_gone_on_from() -> None:
         - {step: c, tool: {kind: noop}}
         """
     )
-    follows = ahead.follow(command, done(command, status="error", error={"message": "oops"}))
+    follows = ahead.next_command(command, done(command, status="error", error={"message": "oops"}))
     assert follows is not None
     assert follows.step == "b"
 
 
 def test_a_result_that_the_log_will_not_have_is_left_to_the_control_plane() -> None:
     ahead, command = start(CHAIN)
-    assert ahead.follow(command, done(command, {"n": "x" * 70_000})) is None
+    assert ahead.next_command(command, done(command, {"n": "x" * 70_000})) is None
 
 
 def test_a_step_for_others_is_left_to_them() -> None:
     ahead, command = start(CHAIN, runs=False)
-    assert ahead.follow(command, done(command, {"n": 1})) is None
+    assert ahead.next_command(command, done(command, {"n": 1})) is None
 
 
 def test_a_playbook_that_does_not_ask_for_it_is_not_run_ahead() -> None:
     plan, state, issued = begun(CHAIN, "step")
     command = claimed(plan, state, issued)
-    assert Ahead.of(command, plan, "w", lambda step: True) is None
+    assert Speculation.of(command, plan, "w", lambda step: True) is None
     command.ahead = None
-    assert Ahead.of(command, begun(CHAIN)[0], "w", lambda step: True) is None
+    assert Speculation.of(command, begun(CHAIN)[0], "w", lambda step: True) is None
 
 
 def test_an_outcome_is_decided_on_as_it_is_sent() -> None:
     command = start(CHAIN)[1]
-    assert as_sent(done(command, {"pair": (1, 2), "no": float("nan"), 3: None})).data == {
+    assert as_received(done(command, {"pair": (1, 2), "no": float("nan"), 3: None})).data == {
         "pair": [1, 2],
         "no": None,
         "3": None,

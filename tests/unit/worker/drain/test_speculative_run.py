@@ -8,7 +8,7 @@ import pytest
 
 from noetl_serverless.protocol import ClaimedCommand, Outcome
 from noetl_serverless.worker.drain.retry import Retry
-from noetl_serverless.worker.drain.speculative_run import MOST_BYTES, MOST_STEPS, Chain
+from noetl_serverless.worker.drain.speculative_run import MAX_UNREPORTED_BYTES, MAX_UNREPORTED_STEPS, SpeculativeRun
 from noetl_serverless.worker.execution.lease import Lease
 
 
@@ -39,18 +39,18 @@ class Counting:
         return command(number, before.fence) if number <= self.last else None
 
 
-def chain(ended: int, last: int = 1000, data: Any = None) -> Chain:
+def chain(ended: int, last: int = 1000, data: Any = None) -> SpeculativeRun:
     """Whose first `ended` commands have ended, a second after each other, while the next one runs."""
     ahead: Any = Counting(last)
-    chain = Chain(command(1), ahead, Lease())
+    chain = SpeculativeRun(command(1), ahead, Lease())
     for number in range(ended):
         step(chain, float(number), data)
     return chain
 
 
-def step(chain: Chain, now: float = 0.0, data: Any = None) -> None:
+def step(chain: SpeculativeRun, now: float = 0.0, data: Any = None) -> None:
     chain.end(outcome(chain.newest.command, data), now)
-    if chain.follow() is not None:
+    if chain.speculate() is not None:
         chain.newest.begun = True
 
 
@@ -77,7 +77,7 @@ def test_what_is_accepted_is_done_with_and_the_next_is_the_anchor() -> None:
     running.send()
     step(running)
     assert names(running.settle(accepted(1, 2, 3))) == [("1", 1, None), ("2", 1, "order 2"), ("3", 1, "order 3")]
-    assert running.anchor_at(command(4, 20)) == []
+    assert running.lease_moved_to(command(4, 20)) == []
     assert names(running.send()) == [("4", 20, None)]
     assert running.newest.command.command_id == "5"
 
@@ -86,8 +86,8 @@ def test_what_stands_behind_a_refusal_is_kept() -> None:
     running = chain(3)
     running.send()
     assert len(running.settle({**accepted(1, 3), ("7", "2"): "stale"})) == 1
-    assert running.anchor.command_id == "2"
-    assert running.anchor_at(command(2, 20)) == []
+    assert running.leased.command_id == "2"
+    assert running.lease_moved_to(command(2, 20)) == []
     assert names(running.send()) == [("2", 20, None), ("3", 20, "order 3")]
 
 
@@ -97,7 +97,7 @@ def test_a_lease_further_on_tells_that_those_before_it_are_in_the_log() -> None:
     running.settle({})
     running.doubtful = True
     assert not running.ready
-    taken = running.anchor_at(command(3, 20))
+    taken = running.lease_moved_to(command(3, 20))
     assert taken is not None
     assert [each.command_id for each in taken] == ["1", "2"]
     assert running.ready
@@ -107,14 +107,14 @@ def test_a_lease_further_on_tells_that_those_before_it_are_in_the_log() -> None:
 @pytest.mark.parametrize("change", [{"order": "another"}, {"command_id": "9"}])
 def test_a_lease_for_something_else_is_not_the_chains(change: dict[str, Any]) -> None:
     running = chain(2)
-    assert running.anchor_at(command(2, 20).model_copy(update=change)) is None
+    assert running.lease_moved_to(command(2, 20).model_copy(update=change)) is None
     assert names(running.send()) == [("1", 1, None), ("2", 1, "order 2")]
 
 
 def test_steps_begin_while_few_are_unreported() -> None:
-    running = chain(MOST_STEPS - 1, data=None)
+    running = chain(MAX_UNREPORTED_STEPS - 1, data=None)
     running.newest.begun = False
-    for link in running.links:
+    for link in running.steps:
         link.ended = 0.0
     assert running.may_begin(0.5)
     assert not running.may_begin(1.0)
@@ -138,7 +138,7 @@ def test_a_step_begins_when_all_before_it_are_reported() -> None:
 
 
 def test_large_outcomes_count_by_their_bytes() -> None:
-    running = chain(2, data="x" * (MOST_BYTES // 2))
+    running = chain(2, data="x" * (MAX_UNREPORTED_BYTES // 2))
     running.newest.begun = False
     assert not running.may_begin(1.0)
     # and go one by one
@@ -146,7 +146,7 @@ def test_large_outcomes_count_by_their_bytes() -> None:
 
 
 def test_no_report_is_longer_than_its_bound() -> None:
-    assert len(chain(MOST_STEPS + 5).send()) == MOST_STEPS
+    assert len(chain(MAX_UNREPORTED_STEPS + 5).send()) == MAX_UNREPORTED_STEPS
 
 
 def test_a_report_that_was_too_large_is_halved_until_nothing_is_left_of_it() -> None:
@@ -154,26 +154,26 @@ def test_a_report_that_was_too_large_is_halved_until_nothing_is_left_of_it() -> 
     sizes = []
     while True:
         sizes.append(len(running.send()))
-        if not running.halve():
+        if not running.send_half():
             break
     assert sizes == [5, 2, 1]
 
 
 def test_it_is_over_when_nothing_follows_that_may_be_run_ahead() -> None:
     running = chain(3, last=3)
-    assert running.over
-    assert running.follow() is None
+    assert running.has_ended
+    assert running.speculate() is None
     running.send()
     assert running.unsent() is None
     running.settle(accepted(1, 2, 3))
-    assert not running.links
+    assert not running.steps
 
 
 def test_what_is_taken_back_leaves_the_outcomes_before_it() -> None:
     running = chain(2)
     running.take_back()
-    assert running.over
-    assert running.follow() is None
+    assert running.has_ended
+    assert running.speculate() is None
     assert len(running.send()) == 2
 
 
@@ -218,11 +218,11 @@ def test_an_anchor_takes_the_lease_that_was_given() -> None:
     running = chain(2)
     given = command(2, 20)
     given.lease_until = "later"
-    running.anchor_at(given)
-    assert (running.anchor.fence, running.anchor.lease_until) == (20, "later")
+    running.lease_moved_to(given)
+    assert (running.leased.fence, running.leased.lease_until) == (20, "later")
 
 
 def test_no_report_is_larger_than_its_bound_unless_one_outcome_is() -> None:
-    running = chain(5, data="x" * (MOST_BYTES // 2 - 200))
+    running = chain(5, data="x" * (MAX_UNREPORTED_BYTES // 2 - 200))
     assert len(running.send()) == 2
-    assert len(chain(3, data="x" * (2 * MOST_BYTES)).send()) == 1
+    assert len(chain(3, data="x" * (2 * MAX_UNREPORTED_BYTES)).send()) == 1

@@ -14,7 +14,7 @@ from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution import pipeline
 from noetl_serverless.worker.execution.attempts import ERROR_BYTES, FIRST, LAST, Attempts
-from noetl_serverless.worker.execution.time_budget import Budget
+from noetl_serverless.worker.execution.time_budget import TimeBudget
 
 ERROR = "{{ output.status == 'error' }}"
 PARENT = {"status": "error", "error": {"code": "x", "message": "m"}, "execution_id": "77"}
@@ -211,7 +211,7 @@ async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(benc
 
 
 async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Bench) -> None:
-    bench.budget = Budget(0.05)
+    bench.budget = TimeBudget(0.05)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
     await asyncio.sleep(0.06)
@@ -254,7 +254,7 @@ def test_an_attempt_never_ends_before_it_begins() -> None:
     times = iter([1000, 900])
     attempts = Attempts("w", lambda: next(times))
     attempts.fail(attempts.begin(1, "a"), {"code": "c"})
-    (entry,) = attempts.told(10_000)["attempts"]
+    (entry,) = attempts.as_meta(10_000)["attempts"]
     assert (entry["started_at"], entry["ended_at"]) == (1000, 1000)
 
 
@@ -264,9 +264,9 @@ def test_only_what_is_under_way_is_cut() -> None:
     attempts.end(over)
     attempts.end(over)
     attempts.begin(2, "b", 7, started_at=3)
-    attempts.cut({"code": "time_budget"})
-    attempts.cut({"code": "time_budget"})
-    assert attempts.told(10_000) == {
+    attempts.fail_under_way({"code": "time_budget"})
+    attempts.fail_under_way({"code": "time_budget"})
+    assert attempts.as_meta(10_000) == {
         "attempts": [
             {
                 "attempt": 2,
@@ -290,41 +290,41 @@ def many(count: int) -> Attempts:
 
 @pytest.mark.parametrize(("count", "dropped"), [(FIRST + LAST, None), (FIRST + LAST + 1, 1), (FIRST + LAST + 30, 30)])
 def test_the_first_and_the_last_are_kept(count: int, dropped: int | None) -> None:
-    found = many(count).told(1_000_000)
+    found = many(count).as_meta(1_000_000)
     numbers = [entry["attempt"] for entry in found["attempts"]]
     assert numbers == [*range(1, FIRST + 1), *range(count - LAST + 1, count + 1)]
     assert found.get("attempts_dropped") == dropped
 
 
 def test_where_there_is_little_room_those_in_the_middle_go_and_are_counted() -> None:
-    one = len(orjson.dumps(many(1).told(10_000)["attempts"]))
-    found = many(6).told(4 * one)
+    one = len(orjson.dumps(many(1).as_meta(10_000)["attempts"]))
+    found = many(6).as_meta(4 * one)
     numbers = [entry["attempt"] for entry in found["attempts"]]
     assert numbers == [1, 2, 3, 4][: len(numbers)], "there is no last before the first are full"
     assert found["attempts_dropped"] == 6 - len(numbers) > 0
     assert len(orjson.dumps(found["attempts"])) <= 4 * one + 4
-    assert many(6).told(0) == {"attempts_dropped": 6}
-    both = many(FIRST + LAST).told(6 * one)
+    assert many(6).as_meta(0) == {"attempts_dropped": 6}
+    both = many(FIRST + LAST).as_meta(6 * one)
     numbers = [entry["attempt"] for entry in both["attempts"]]
     assert (1 in numbers, FIRST + LAST in numbers) == (True, True)
     assert len(numbers) + both["attempts_dropped"] == FIRST + LAST
 
 
 def test_what_was_remembered_goes_on_where_it_was() -> None:
-    held = many(FIRST + LAST + 3).held()
+    held = many(FIRST + LAST + 3).suspended_attempts()
     attempts = Attempts(clock=lambda: 5)
-    attempts.take_up(held)
-    assert attempts.held() == held
+    attempts.resume(held)
+    assert attempts.suspended_attempts() == held
     attempts.fail(attempts.begin(99, "a"), {"code": "x"})
-    found = attempts.told(1_000_000)
+    found = attempts.as_meta(1_000_000)
     assert (found["attempts"][-1]["attempt"], found["attempts_dropped"], len(found["attempts"])) == (
         99,
         4,
         FIRST + LAST,
     )
-    own = attempts.told(1_000_000, suspended=True)
+    own = attempts.as_meta(1_000_000, suspended=True)
     assert [entry["attempt"] for entry in own["attempts"]] == [99]
-    assert Attempts().held() == {}
+    assert Attempts().suspended_attempts() == {}
 
 
 def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
@@ -334,7 +334,7 @@ def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
     meta = {"stdout": "y" * 100}
     for room in range(100, 8000):
         most = len(orjson.dumps(meta)) + room
-        size = len(orjson.dumps({**meta, **attempts.told(room)}))
+        size = len(orjson.dumps({**meta, **attempts.as_meta(room)}))
         assert size <= most, "the step fails for what is told of its attempts"
 
 

@@ -20,7 +20,7 @@ from noetl_serverless.protocol import ChildRequest, ReportRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.encoding import foreign
 from noetl_serverless.tools.port import ToolOutcome
-from noetl_serverless.worker.execution.domain import admitted
+from noetl_serverless.worker.execution.domain import to_domain
 
 NAN = float("nan")
 KEYS = st.text(max_size=4) | st.sampled_from([1, "1", None, 1.5, True])
@@ -245,10 +245,10 @@ async def test_the_fast_way_makes_of_a_value_what_the_slow_one_does(value: Any) 
     except InvalidValue as error:
         refused = error
     if refused is None:
-        assert json.dumps(await admitted(value, "data")) == expected
+        assert json.dumps(await to_domain(value, "data")) == expected
         return
     with pytest.raises(InvalidValue) as caught:
-        await admitted(value, "data")
+        await to_domain(value, "data")
     assert (caught.value.path, caught.value.rule) == (["data", *refused.path], refused.rule)
 
 

@@ -10,7 +10,7 @@ import pytest
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.protocol import CommandKey, Outcome
 from noetl_serverless.worker.drain.keys import key_of, names_of
-from noetl_serverless.worker.drain.retry import FIRST_PAUSE, LONGEST_PAUSE, Retry, at_fault
+from noetl_serverless.worker.drain.retry import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Retry, is_report_at_fault
 from noetl_serverless.worker.drain.summary import Summary
 from noetl_serverless.worker.execution.collection import as_items
 from noetl_serverless.worker.execution.envelope import child_output, envelope
@@ -50,9 +50,9 @@ def test_pauses_grow_up_to_the_longest() -> None:
     assert (retry.doubtful, retry.alone) == (False, False)
     dues = []
     for _ in range(6):
-        retry.put_off(100.0)
+        retry.postpone(100.0)
         dues.append(retry.due - 100.0)
-    assert dues == [FIRST_PAUSE, 0.5, 1.0, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert dues == [FIRST_PAUSE_SECONDS, 0.5, 1.0, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_pauses_grow_up_to_the_longest() -> None:
 )
 def test_who_is_at_fault_is_told_by_what_was_answered(answered: int | None, last: float, fault: bool) -> None:
     """`last`: when the control plane answered something last; the report was first sent at 5."""
-    assert at_fault(Unavailable("no", answered=answered), 5.0, last) is fault
+    assert is_report_at_fault(Unavailable("no", answered=answered), 5.0, last) is fault
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution import pipeline
 from noetl_serverless.worker.execution.backoff import backoff
-from noetl_serverless.worker.execution.time_budget import Budget
+from noetl_serverless.worker.execution.time_budget import TimeBudget
 
 ERROR = "{{ output.status == 'error' }}"
 
@@ -332,7 +332,7 @@ async def test_a_wait_is_given_back_if_it_is_long_or_if_the_time_is_short(
         raise AssertionError(f"{seconds} s were slept")
 
     monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
-    bench.budget = Budget(budget, clock=lambda: 0.0)
+    bench.budget = TimeBudget(budget, clock=lambda: 0.0)
     bench.tool("a", make.failed())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=delay))))
     assert (outcome.status, outcome.delay) == ("deferred", delay)
@@ -437,7 +437,7 @@ async def test_attempts_begin_anew_after_a_jump(bench: Bench) -> None:
 
 
 async def test_a_jump_that_never_ends_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "JUMPS_LIMIT", 20)
+    monkeypatch.setattr(pipeline, "MAX_VISITS", 20)
     bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", make.rule("jump", to="a"))))
     assert (outcome.status, outcome.error["code"]) == ("error", "rule.endless")
@@ -678,9 +678,9 @@ async def test_a_cancelled_command_is_released(bench: Bench) -> None:
 
 
 async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
-    from noetl_serverless.worker.execution.time_budget import Budget
+    from noetl_serverless.worker.execution.time_budget import TimeBudget
 
-    bench.budget = Budget(0.01)
+    bench.budget = TimeBudget(0.01)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
     await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.errors import NotFound
-from noetl_serverless.worker.execution.rendering import INLINE_BYTES, Lazy
+from noetl_serverless.worker.execution.rendering import INLINE_BYTES, ReferenceLoader
 
 
 class Resolver:
@@ -28,19 +28,19 @@ def ref(name: str, size: int = 1) -> dict[str, Any]:
 
 async def test_what_is_asked_for_is_fetched_once() -> None:
     resolver: Any = Resolver()
-    lazy = Lazy(resolver)
+    lazy = ReferenceLoader(resolver)
     produced: list[int] = []
 
     def produce(fetch: Any) -> Any:
         produced.append(1)
         return [fetch(ref("a")), fetch(ref("b")), fetch(ref("a"))]
 
-    assert await lazy.rendering(produce) == [{"of": "a"}, {"of": "b"}, {"of": "a"}]
+    assert await lazy.render(produce) == [{"of": "a"}, {"of": "b"}, {"of": "a"}]
     assert (resolver.asked, len(produced)) == (["a", "b"], 3)
-    assert await lazy.rendering(lambda fetch: fetch(ref("b"))) == {"of": "b"}
+    assert await lazy.render(lambda fetch: fetch(ref("b"))) == {"of": "b"}
     assert await lazy.load({"ref": "b"}) == {"of": "b"}
     assert resolver.asked == ["a", "b"]
-    assert await lazy.rendering(lambda fetch: 7) == 7
+    assert await lazy.render(lambda fetch: 7) == 7
 
 
 async def test_who_swallows_that_something_is_missing_is_asked_again() -> None:
@@ -52,17 +52,17 @@ async def test_who_swallows_that_something_is_missing_is_asked_again() -> None:
         except Exception:
             return "default"
 
-    assert await Lazy(resolver).rendering(produce) == "a"
+    assert await ReferenceLoader(resolver).render(produce) == "a"
 
 
 async def test_errors_come_through() -> None:
     resolver: Any = Resolver()
     with pytest.raises(ZeroDivisionError):
-        await Lazy(resolver).rendering(lambda fetch: 1 / 0)
+        await ReferenceLoader(resolver).render(lambda fetch: 1 / 0)
     with pytest.raises(NotFound):
-        await Lazy(resolver).rendering(lambda fetch: fetch(ref("gone")))
+        await ReferenceLoader(resolver).render(lambda fetch: fetch(ref("gone")))
     with pytest.raises(KeyError):
-        await Lazy(resolver).rendering(lambda fetch: fetch(ref("a"))["nothing"])
+        await ReferenceLoader(resolver).render(lambda fetch: fetch(ref("a"))["nothing"])
 
 
 @pytest.mark.parametrize(
@@ -70,19 +70,19 @@ async def test_errors_come_through() -> None:
 )
 async def test_what_reads_much_is_rendered_beside_the_event_loop(size: int, beside: bool) -> None:
     resolver: Any = Resolver()
-    lazy = Lazy(resolver)
+    lazy = ReferenceLoader(resolver)
 
     def produce(fetch: Any) -> Any:
         fetch(ref("a", size))
         return threading.current_thread() is not threading.main_thread()
 
-    assert await lazy.rendering(produce) is beside
+    assert await lazy.render(produce) is beside
 
 
 async def test_sizes_add_up() -> None:
     resolver: Any = Resolver()
-    lazy = Lazy(resolver)
+    lazy = ReferenceLoader(resolver)
     for name in ("a", "b"):
         await lazy.load(ref(name, INLINE_BYTES // 2 + 1))
-    assert await lazy.rendering(lambda fetch: threading.current_thread() is not threading.main_thread())
+    assert await lazy.render(lambda fetch: threading.current_thread() is not threading.main_thread())
     assert await lazy.load({"ref": "c"}) == {"of": "c"}

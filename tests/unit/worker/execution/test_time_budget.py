@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from noetl_serverless.worker.execution.time_budget import Budget
+from noetl_serverless.worker.execution.time_budget import TimeBudget
 
 
 class Clock:
@@ -19,31 +19,31 @@ def clock() -> Clock:
 
 
 def test_it_is_open_then_closing_then_over(clock: Clock) -> None:
-    budget = Budget(20, clock=clock)
+    budget = TimeBudget(20, clock=clock)
     states = []
     for clock.now in (100.0, 115.9, 116.1, 117.9, 118.1):
-        states.append((budget.closing, budget.over))
+        states.append((budget.is_closing, budget.is_over))
     assert states == [(False, False), (False, False), (True, False), (True, False), (True, True)]
 
 
 def test_of_a_long_budget_only_some_is_kept_back(clock: Clock) -> None:
-    budget = Budget(900, clock=clock)
+    budget = TimeBudget(900, clock=clock)
     assert budget.until_closing() == 890
     assert budget.until_over() == 895
     assert budget.left() == 900
 
 
 def test_stopping_closes_at_once_and_is_over_after_the_grace(clock: Clock) -> None:
-    budget = Budget(900, grace=5, clock=clock)
+    budget = TimeBudget(900, grace=5, clock=clock)
     budget.stop()
-    assert (budget.closing, budget.over, budget.stopped) == (True, False, True)
+    assert (budget.is_closing, budget.is_over, budget.is_stopped) == (True, False, True)
     assert budget.until_closing() == 0
     clock.now += 5.1
-    assert budget.over
+    assert budget.is_over
     assert 0 < budget.left() < 6
 
 
 def test_stopping_gives_no_time_that_was_not_there(clock: Clock) -> None:
-    budget = Budget(2, grace=60, clock=clock)
+    budget = TimeBudget(2, grace=60, clock=clock)
     budget.stop()
     assert budget.until_over() < 2

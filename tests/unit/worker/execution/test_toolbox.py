@@ -15,11 +15,11 @@ from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution import toolbox as module
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
-from noetl_serverless.worker.execution.toolbox import Called, Identity, Toolbox, call_tool
+from noetl_serverless.worker.execution.toolbox import CallIdentity, CallResult, Toolbox, call_tool
 
 from ..conftest import FakeTool
 
-IDENTITY = Identity("7", "a#1", "a", 2, "7/a/1/a/0", Share("hash", 30))
+IDENTITY = CallIdentity("7", "a#1", "a", 2, "7/a/1/a/0", Share("hash", 30))
 
 
 def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
@@ -30,7 +30,7 @@ def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
     return Toolbox(tools.__getitem__, anything, credential, anything, anything, tmp_path, True)
 
 
-async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None) -> Called:
+async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None) -> CallResult:
     call = ToolCall(kind, "a", {}, {}, timeout)
     return await call_tool(toolbox(tmp_path, **{kind: FakeTool(given)}), call, IDENTITY, Stopwatch())
 
@@ -74,7 +74,7 @@ async def test_what_goes_wrong_is_told(tmp_path: Path, given: Any, error: dict[s
 async def test_a_tool_that_does_not_end_is_cut_off_later_than_it_should_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OVERTIME", 0.05)
+    monkeypatch.setattr(module, "OVERTIME_SECONDS", 0.05)
 
     async def slow(call: Any, context: Any) -> ToolOutcome:
         await asyncio.sleep(call.config.get("seconds", 0.1))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....telemetry.logs import log_context, warm
-from ....worker.service import Doorbell as Drains
+from ....worker.service import NotificationReceiver as Drains
 from ...assembly.worker import worker
 from ..host import Context
 from ..loop import run
@@ -25,7 +25,7 @@ class WorkerHandler:
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)
         self._notifications = Doorbell(self._ring, platform.invoker)
         # now, while Lambda gives the whole of a processor
-        self._worker.warm()
+        self._worker.start_python()
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
         """The drain's summary, or what SQS is to bring again; ValueError for an event that is not one of ours."""
