@@ -12,7 +12,7 @@ from pathlib import Path
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
-from noetl_serverless.hosts.local.supervisor import Part, Supervisor
+from noetl_serverless.hosts.local.supervisor import Supervised, Supervisor
 
 from .proxy import Proxy
 
@@ -74,7 +74,7 @@ class Servers:
             self._failure = error
 
     async def _watch(self) -> None:
-        self._supervisor.start([Part("postgres", self._postgres.prepare), Part("nats", self._nats.prepare)])
+        self._supervisor.start([Supervised("postgres", self._postgres.prepare), Supervised("nats", self._nats.prepare)])
         watching = asyncio.create_task(self._supervisor.watch())
         try:
             stopped = asyncio.create_task(asyncio.to_thread(self._stop.wait))

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--faketime", type=Path)
     given = parser.parse_args()
-    local.FUNCTION_START = START
+    local.FUNCTION_START_SECONDS = START
     layout = Layout(given.data)
     layout.create()
     log_file(layout.log("supervisor"))

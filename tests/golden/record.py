@@ -18,7 +18,7 @@ from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.upcast import VERSION
-from noetl_serverless.inspection.expected_projections import surfaces
+from noetl_serverless.inspection.expected_projections import expected_projections
 
 HOME = Path(__file__).parent
 
@@ -26,7 +26,7 @@ HOME = Path(__file__).parent
 def golden(run: Run) -> dict[str, Any]:
     """A log, and what it must fold to for ever."""
     state = plain(fold("7", run.log))
-    said = plain(surfaces("7", run.log))
+    said = plain(expected_projections("7", run.log))
     del said["state"]
     return {
         "schema": VERSION,

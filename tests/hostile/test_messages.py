@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client as Bus
 
-from noetl_serverless.bus.key import bucket_key
+from noetl_serverless.bus.key import encoded_key
 from noetl_serverless.bus.nats import NatsNotifier
 from noetl_serverless.bus.nats_key_value import NatsKeyValue
 from noetl_serverless.errors import Unauthenticated
@@ -151,7 +151,7 @@ async def test_any_value_in_the_bucket_is_a_session_or_none(bus: Bus, nats_url: 
     try:
         sessions = Sessions(values, 60.0)
         token, _ = await sessions.open(User("ada", roles=("viewer",)))
-        await bus.jetstream().publish(f"$KV.hostile.{bucket_key(token)}", value)
+        await bus.jetstream().publish(f"$KV.hostile.{encoded_key(token)}", value)
         session = await sessions.find(token)
         orjson.dumps(session.user.to_dict())
         assert session.expires

@@ -23,7 +23,7 @@ from tests.unit.gateway.conftest import Client as GatewayClient
 from noetl_serverless.archive import log_file
 from noetl_serverless.archive.log_file import NotALog, events_of, head_of
 from noetl_serverless.archive.parquet import _schema, digest_of
-from noetl_serverless.control_plane.body import MOST_BYTES
+from noetl_serverless.control_plane.body import MAX_BODY_BYTES
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.gateway.graphql_route import BODY_LIMIT
 from noetl_serverless.results.store import FsspecResultStore
@@ -42,7 +42,7 @@ def path_of(operation: Any) -> str:
 async def test_no_operation_reads_a_body_without_end(user: Client, rows: Snapshot) -> None:
     operator, before = user.of("operator"), await rows()
     for operation in WITH_BODY:
-        for headers in ({}, {"content-length": str(MOST_BYTES + 1)}, {"content-length": "1"}):
+        for headers in ({}, {"content-length": str(MAX_BODY_BYTES + 1)}, {"content-length": "1"}):
             answer = await operator.call(operation.method, path_of(operation), [CHUNK] * 11, headers=headers)
             assert (answer.status, answer.json["code"]) == (413, "too_large"), operation.name
     assert await rows() == before

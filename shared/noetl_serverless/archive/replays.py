@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engine.events import Event
 from ..errors import Conflict, NotFound
-from ..inspection.expected_projections import surfaces
+from ..inspection.expected_projections import expected_projections
 from ..playbook.plan import Plan
 from ..store.connection import Database
 from ..store.parity import Difference, Stored, differences
@@ -106,7 +106,7 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
         for result in head["results"]
     ]
     # the other projections were derived from the log, and are not kept
-    said = surfaces(str(execution_id), events, row["workload"])
+    said = expected_projections(str(execution_id), events, row["workload"])
     now = round(datetime.now().timestamp() * 1000)
     return differences(
         str(execution_id), events, Stored(execution, said.commands, said.stages, said.frames, results, now)

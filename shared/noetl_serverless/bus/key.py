@@ -5,5 +5,5 @@ from __future__ import annotations
 import hashlib
 
 
-def bucket_key(key: str) -> str:
+def encoded_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

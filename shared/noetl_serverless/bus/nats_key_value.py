@@ -6,7 +6,7 @@ import nats.js.errors
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from .connection import NatsConnection
-from .key import bucket_key
+from .key import encoded_key
 from .nats import create_stream
 
 
@@ -26,15 +26,15 @@ class NatsKeyValue:
         self._replicas = replicas
 
     async def get(self, key: str) -> bytes | None:
-        return await self._connection.again(lambda: self._get(self._prefix + bucket_key(key)), self._create)
+        return await self._connection.again(lambda: self._get(self._prefix + encoded_key(key)), self._create)
 
     async def put(self, key: str, value: bytes) -> None:
-        await self._connection.again(lambda: self._write(self._prefix + bucket_key(key), value), self._create)
+        await self._connection.again(lambda: self._write(self._prefix + encoded_key(key), value), self._create)
 
     async def delete(self, key: str) -> None:
         # the marker other NATS clients leave too; it replaces the value at once and ages out like one
         await self._connection.again(
-            lambda: self._write(self._prefix + bucket_key(key), b"", {"KV-Operation": "DEL"}), self._create
+            lambda: self._write(self._prefix + encoded_key(key), b"", {"KV-Operation": "DEL"}), self._create
         )
 
     async def close(self) -> None:

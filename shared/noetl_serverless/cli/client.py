@@ -15,7 +15,7 @@ from .failure import Failure, Refused
 
 # a function that died is back within this time
 PATIENCE = 15.0
-LONG_POLL = 20.0
+LONG_POLL_SECONDS = 20.0
 PAGE = 500
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
@@ -83,7 +83,7 @@ class Client:
     def follow(self, execution_id: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
         """Pages of events as they come, until the execution has ended and all were given."""
         while True:
-            page = self.events(execution_id, after, LONG_POLL)
+            page = self.events(execution_id, after, LONG_POLL_SECONDS)
             if page:
                 after = max(int(event["seq"]) for event in page)
                 yield page

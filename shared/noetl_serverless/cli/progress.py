@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.events import QUARANTINED, REPORTS
 from ..inspection.event_text import error_text
-from ..inspection.failed_items import MOST_ITEMS, FailedItems
-from ..inspection.quarantine_periods import Stays
-from ..inspection.runs import Run, run_of, started_at
+from ..inspection.failed_items import MAX_ITEMS, FailedItems
+from ..inspection.quarantine_periods import QuarantinePeriods
+from ..inspection.runs import CommandRun, run_of, started_at
 from .output import table
-from .put_off import PutOff
+from .put_off import DeferredAttempts
 from .turns import Folded, folded
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class StepRow:
     # what a worker that had them only waited: for the next attempt, or for their turn
     waited_ms: float = 0.0
     # of its attempts that came to nothing, those kept: the first of them
-    failures: list[Run] = field(default_factory=list)
+    failures: list[CommandRun] = field(default_factory=list)
     failed: int = 0
     # of a loop
     failed_items: FailedItems = field(default_factory=FailedItems)
@@ -72,7 +72,7 @@ class StepRow:
         self.state, self.ended = state, at
         return True
 
-    def add(self, run: Run) -> None:
+    def add(self, run: CommandRun) -> None:
         if run.queued_ms is not None:
             self.queued_ms = (self.queued_ms or 0) + run.queued_ms
         if run.run_ms is not None:
@@ -111,15 +111,15 @@ class StepRow:
 class Progress:
     """Feed it pages of events in order; it keeps a row for each step. `most`: of a loop, failed items that are told."""
 
-    def __init__(self, most: int | None = MOST_ITEMS) -> None:
+    def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self._most = most
         self.rows: dict[tuple[str, int], StepRow] = {}
-        self.stays = Stays()
+        self.stays = QuarantinePeriods()
         # commands that only render a loop's collection: their end is not their step's
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
-        self._put_off = PutOff()
+        self._put_off = DeferredAttempts()
         # steps that arcs have led to
         self._led: set[str] = set()
         self.status = "RUNNING"
@@ -201,7 +201,7 @@ class Progress:
         elif kind in REPORTS:
             meta = (event.get("payload") or {}).get("meta")
             issued = self._issued.pop(command, None)
-            run = run_of(meta, at, None if issued is None else self.stays.again(issued, started_at(meta)))
+            run = run_of(meta, at, None if issued is None else self.stays.queued_since(issued, started_at(meta)))
             row.add(self._put_off.rest(command, run) if kind in COMMAND_ENDS else self._put_off.keep(command, run))
         if row.items is None:
             row.status = STATUS.get(kind, row.status)

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..inspection.runs import Run
+from ..inspection.runs import CommandRun
 
 Key = tuple[Any, ...]
 
 
-class PutOff:
+class DeferredAttempts:
     """What the commands that have not ended have told of their failed attempts."""
 
     def __init__(self) -> None:
         # command -> how many, and which of them are known one by one
         self._told: dict[str, tuple[int, set[Key]]] = {}
 
-    def keep(self, command: str, run: Run) -> Run:
+    def keep(self, command: str, run: CommandRun) -> CommandRun:
         """Of a report that puts a command off: as it is, and kept."""
         count = len(run.attempts) + run.attempts_dropped
         if count:
@@ -26,7 +26,7 @@ class PutOff:
             self._told[_first(command)] = before + count, keys | {_key(attempt) for attempt in run.attempts}
         return run
 
-    def rest(self, command: str, run: Run) -> Run:
+    def rest(self, command: str, run: CommandRun) -> CommandRun:
         """Of a report that ends a command: without the attempts that were told before."""
         before, keys = self._told.pop(_first(command), (0, set()))
         if not before:

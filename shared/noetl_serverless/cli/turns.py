@@ -14,7 +14,7 @@ MOST = 20
 WELL = frozenset({"done", "skipped"})
 
 
-class Turn(Protocol):
+class CycleTurn(Protocol):
     name: str
 
     @property
@@ -22,7 +22,7 @@ class Turn(Protocol):
         """How it stands, in a word."""
 
 
-T = TypeVar("T", bound=Turn)
+T = TypeVar("T", bound=CycleTurn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ..protocol import ClaimedCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class LeaseTerms:
     """The hold that a worker has on a command; `until` is RFC 3339."""
 
     fence: int
@@ -26,7 +26,7 @@ def command_of(
     names: tuple[str, str, str, int],
     issued: Mapping[str, Any],
     workload: Mapping[str, Any],
-    hold: Hold,
+    hold: LeaseTerms,
     more: Mapping[str, Any],
 ) -> ClaimedCommand:
     """`names`: execution, command, step, generation; `issued`: the payload of the event that issued it; `more`: further
@@ -35,7 +35,7 @@ def command_of(
     fields = {
         "plan": plan.hash,
         "scope": issued["scope"],
-        "workload": needed(plan, step, workload),
+        "workload": needed_workload(plan, step, workload),
         "resume": issued.get("resume"),
         **more,
     }
@@ -54,7 +54,7 @@ def command_of(
     )
 
 
-def needed(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]:
+def needed_workload(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the workload that the step's templates name."""
     keys = plan.steps[step].reads.get("workload", frozenset())
     if keys is None:

@@ -28,7 +28,7 @@ from ..telemetry.probes import probe_routes
 from .routes import OPERATIONS
 from .services import Services
 from .tokens import Verifier
-from .watchers import Wakeups
+from .watchers import Watchers
 
 
 async def _nobody() -> None:
@@ -45,7 +45,7 @@ def create_app(
     database: Database,
     orchestrator: Orchestrator,
     catalog: PostgresCatalog | None = None,
-    watchers: Wakeups | None = None,
+    watchers: Watchers | None = None,
     results: Callable[[], ResultStore] | None = None,
     ring_archive: Callable[[], Awaitable[None]] = _nobody,
     now: Callable[[], datetime] = _now,
@@ -68,7 +68,7 @@ def create_app(
         archives=archives,
         results=stored,
         verifier=Verifier(settings.token_key),
-        watchers=watchers or Wakeups(),
+        watchers=watchers or Watchers(),
         now=now,
         archive_after_days=settings.archive_after_days,
         ring_archive=ring_archive,

@@ -13,20 +13,20 @@ from ..telemetry.http import faults_of
 
 M = TypeVar("M", bound=BaseModel)
 
-MOST_BYTES = 10 * 1024 * 1024
+MAX_BODY_BYTES = 10 * 1024 * 1024
 
 
 async def read_body(request: Request) -> bytes:
     """The body; raises TooLarge as soon as it is known to be, whether or not its length was announced."""
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MOST_BYTES:
-        raise TooLarge(f"the body has {announced} bytes; {MOST_BYTES} are accepted")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        raise TooLarge(f"the body has {announced} bytes; {MAX_BODY_BYTES} are accepted")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MOST_BYTES:
-            raise TooLarge(f"the body has more than {MOST_BYTES} bytes")
+        if size > MAX_BODY_BYTES:
+            raise TooLarge(f"the body has more than {MAX_BODY_BYTES} bytes")
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 # the end user on whose behalf the gateway calls
 USER_HEADER = "x-noetl-user"
-MOST_HEADER = 255
+MAX_HEADER_CHARACTERS = 255
 # what PostgreSQL says to NUL in text and in jsonb, and to numbers out of range
 UNSTORABLE = frozenset({"22021", "22P05", "22003"})
 # what orjson says to numbers out of range and to half of a surrogate pair
@@ -61,8 +61,8 @@ class Call:
     def header(self, name: str) -> str | None:
         """Raises InvalidRequest if it is empty or too long."""
         value = self.request.headers.get(name)
-        if value is not None and not 0 < len(value) <= MOST_HEADER:
-            raise InvalidRequest(f"the header {name} must have 1 to {MOST_HEADER} characters")
+        if value is not None and not 0 < len(value) <= MAX_HEADER_CHARACTERS:
+            raise InvalidRequest(f"the header {name} must have 1 to {MAX_HEADER_CHARACTERS} characters")
         return value
 
 

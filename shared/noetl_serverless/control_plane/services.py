@@ -15,7 +15,7 @@ from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.schedules import Schedules
 from .tokens import Verifier
-from .watchers import Wakeups
+from .watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Services:
     # made when a result is first asked for
     results: Callable[[], ResultStore]
     verifier: Verifier
-    watchers: Wakeups
+    watchers: Watchers
     now: Callable[[], datetime]
     archive_after_days: float
     # asks a worker to write what waits for the archive

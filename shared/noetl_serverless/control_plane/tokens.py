@@ -15,9 +15,9 @@ ROLES: frozenset[Role] = frozenset(get_args(Role))
 ISSUER = "noetl"
 ALGORITHM = "HS256"
 # how far the clocks of two functions may be apart, in seconds
-LEEWAY = 30.0
+LEEWAY_SECONDS = 30.0
 KEY_BYTES = 32
-MOST_REMEMBERED = 1000
+MAX_REMEMBERED = 1000
 
 
 class BadKey(ValueError):
@@ -60,10 +60,10 @@ class Verifier:
         known = self._known.get(token)
         if known is None:
             known = self._check(token)
-            if len(self._known) >= MOST_REMEMBERED:
+            if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
         caller, expires = known
-        if at > expires + LEEWAY:
+        if at > expires + LEEWAY_SECONDS:
             self._known.pop(token, None)
             raise Unauthenticated("the service token has expired; mint a new one")
         self._known[token] = known

@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # what an execution does within so many seconds is told at once, so that watching a quick one does not slow it down
-TOGETHER = 0.02
+BATCH_SECONDS = 0.02
 
 
-class Wakeups:
+class Watchers:
     """For one event loop. A wake-up is a hint: whoever waits looks at the database now and then as well."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._soon: set[str] = set()
 
-    def wake(self, execution_id: str, ended: bool) -> None:
+    def notify(self, execution_id: str, ended: bool) -> None:
         """Tell those who watch: at once of its end, else with what else happens in the next moment."""
         if execution_id not in self._waiting:
             return
         if ended:
-            self._tell(execution_id)
+            self._set_events(execution_id)
         elif execution_id not in self._soon:
             self._soon.add(execution_id)
-            asyncio.get_running_loop().call_later(TOGETHER, self._tell, execution_id)
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._set_events, execution_id)
 
-    def _tell(self, execution_id: str) -> None:
+    def _set_events(self, execution_id: str) -> None:
         self._soon.discard(execution_id)
         for event in self._waiting.get(execution_id, ()):
             event.set()

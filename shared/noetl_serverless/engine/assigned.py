@@ -11,7 +11,7 @@ Refs = dict[str, dict[str, Any]]
 
 
 @dataclass(slots=True)
-class Assigned:
+class SetValues:
     """A name is in one of the two."""
 
     values: Values = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Assigned:
     def __bool__(self) -> bool:
         return bool(self.values or self.refs)
 
-    def update(self, later: Assigned) -> None:
+    def update(self, later: SetValues) -> None:
         self.values, self.refs = later.over(self.values, self.refs)
 
     def over(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> tuple[Values, Refs]:

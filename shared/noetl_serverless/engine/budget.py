@@ -20,7 +20,7 @@ Spent = tuple[int, float, float]
 NOTHING: Spent = (0, 0.0, 0.0)
 
 
-def spend(state: State, event: Event) -> None:
+def with_spent(state: State, event: Event) -> None:
     """Count what a report says of the time that its command took."""
     if state.budget is None or event.step is None:
         return
@@ -31,7 +31,7 @@ def spend(state: State, event: Event) -> None:
     state.spent[event.step] = (count + 1, billed + prices.billed_ms(took), money + prices.command(took))
 
 
-def shortage(state: State, step: str) -> str | None:
+def exceeded_budget(state: State, step: str) -> str | None:
     """Why one more command of `step` would be too much; None if it is not."""
     budget = state.budget
     if budget is None:

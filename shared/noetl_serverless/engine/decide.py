@@ -19,23 +19,23 @@ from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
 from . import events as e
 from . import loops
-from .assigned import Assigned
-from .budget import shortage
+from .assigned import SetValues
+from .budget import exceeded_budget
 from .error import bounded
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
 from .joins import blocked, first_of_stuck, unreachable
-from .limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set
+from .limits import DecisionSize, DecisionTooLarge, check_ctx, check_scope, check_set
 from .state import State, Suspended, token_key
 
 SKIPPED = "step.skipped"
 # names of events that only arcs which ask for them are taken on
 FAILURES = (e.CALL_ERROR, loops.FAILED)
 # of the steps that took no arc, how many are told at the end
-MOST_WARNINGS = 20
+MAX_WARNINGS = 20
 # of a child's end, what the worker is told
-ENDING = ("status", "data", "ref", "error", "execution_id")
+CHILD_END_FIELDS = ("status", "data", "ref", "error", "execution_id")
 
 
 def advance(
@@ -46,14 +46,14 @@ def advance(
     Nothing follows from a fact that nobody waits for: see `ignored`.
     """
     after = state.copy()
-    idle = after.ended or ignored(after, fact) is not None
+    idle = after.ended or reason_to_ignore(after, fact) is not None
     apply(after, fact)
     if fact.type not in DECIDE or (idle and fact.type != e.RETRIED):
         return after, []
     decider = (decider_of or Decider)(plan, after, fact)
     try:
         decider.decide()
-    except TooMuch as error:
+    except DecisionTooLarge as error:
         # nothing of it is written, only that it was too much
         after = evolve(state, fact)
         decider = (decider_of or Decider)(plan, after, fact)
@@ -61,7 +61,7 @@ def advance(
     return after, decider.events
 
 
-def ignored(state: State, fact: Event) -> str | None:
+def reason_to_ignore(state: State, fact: Event) -> str | None:
     """Why nothing follows from `fact` in this state; None if something may."""
     if fact.type in e.REPORTS and fact.command_id not in state.commands:
         return "the command is not out"
@@ -190,7 +190,7 @@ class Decider:
         child = payload["execution_id"]
         suspended = self.state.children.get(child)
         if suspended is not None:
-            ending = {key: payload[key] for key in ENDING if key in payload}
+            ending = {key: payload[key] for key in CHILD_END_FIELDS if key in payload}
             self._resume(suspended, {**(suspended.resume or {}), "child": ending}, child=child)
             return
         assert self.fact.step is not None and self.fact.generation is not None
@@ -246,7 +246,7 @@ class Decider:
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
-            made = Assigned()
+            made = SetValues()
             if step.set and event not in (*FAILURES, SKIPPED):
                 made.update(self._assign(step, step.set, self.scope(event, output)))
             arcs = self._choose(step, event, output, made)
@@ -265,7 +265,7 @@ class Decider:
         for arc in reversed(arcs):
             self._work.append((Decider._reach, arc.target))
 
-    def _route(self, step: Step, generation: int, event: str, made: Assigned, arcs: list[Arc]) -> None:
+    def _route(self, step: Step, generation: int, event: str, made: SetValues, arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
         if made.values:
             route["set"] = made.values
@@ -278,7 +278,7 @@ class Decider:
         apply_route(self.state, route)
         self._routes.append(route)
 
-    def _choose(self, step: Step, event: str, output: dict[str, Any], made: Assigned) -> list[Arc]:
+    def _choose(self, step: Step, event: str, output: dict[str, Any], made: SetValues) -> list[Arc]:
         """The arcs to take; what their `set` gives is added to `made`."""
         asks_only_failures = event in (*FAILURES, SKIPPED)
         chosen: list[Arc] = []
@@ -352,7 +352,7 @@ class Decider:
                 return
         payload: dict[str, Any] = {"result_step": self.state.last} if self.state.last else {}
         if warnings := [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]:
-            payload["warnings"] = warnings[:MOST_WARNINGS]
+            payload["warnings"] = warnings[:MAX_WARNINGS]
         self.emit(e.COMPLETED, payload)
 
     def _begin(self, step: Step) -> None:
@@ -375,7 +375,7 @@ class Decider:
 
     def affords(self, step: str) -> bool:
         """Whether the budget has room for one more command; if not, the execution fails."""
-        reason = shortage(self.state, step)
+        reason = exceeded_budget(self.state, step)
         if reason is not None:
             message = f"step '{step}' would exceed the budget: {reason}"
             self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
@@ -416,7 +416,7 @@ class Decider:
         self,
         event: str | None = None,
         output: dict[str, Any] | None = None,
-        made: Assigned | None = None,
+        made: SetValues | None = None,
     ) -> Scope:
         """`made`: what is set, and not in the state yet."""
         state = self.state
@@ -437,16 +437,16 @@ class Decider:
     def _outcomes(self) -> dict[str, Any]:
         return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
 
-    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> Assigned:
+    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:
         """A whole value that is by reference stays so: nothing is read here."""
         self.size.add_work(len(assignments), step.name)
-        made = Assigned()
+        made = SetValues()
         for item in assignments:
             ref = item.value.reference(scope) if isinstance(item.value, Template) else None
             if ref is None:
-                made.update(Assigned({item.key: render_tree(item.value, scope)}))
+                made.update(SetValues({item.key: render_tree(item.value, scope)}))
             else:
-                made.update(Assigned(refs={item.key: dict(ref)}))
+                made.update(SetValues(refs={item.key: dict(ref)}))
         return made
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..limits import LOOP_INLINE_BYTES
 from . import events as e
-from .budget import spend
+from .budget import with_spent
 from .events import Event
 from .state import Command, Loop, State, Suspended, Token, token_key
 
@@ -108,7 +108,7 @@ def _finished(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None:
         return
-    spend(state, event)
+    with_spent(state, event)
     _assign(state, event)
     if command.kind == "step" and event.step is not None and not _outdated(state, event):
         state.outcomes[event.step] = outcome_of(event)
@@ -129,7 +129,7 @@ def _frame_committed(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None or command.frame is None or command.key not in state.loops:
         return
-    spend(state, event)
+    with_spent(state, event)
     _assign(state, event)
     state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
 
@@ -161,7 +161,7 @@ def _deferred(state: State, event: Event) -> None:
     # the decision that follows sets the timer
     if event.command_id not in state.commands:
         return
-    spend(state, event)
+    with_spent(state, event)
     _assign(state, event)
 
 

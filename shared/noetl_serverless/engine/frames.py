@@ -11,11 +11,11 @@ from .state import Loop
 
 Frame = tuple[int, int, int, int]
 
-FRAME_MS = 250.0
-SLOW_MS = 50.0
-MOST_ITEMS = 1000
+TARGET_FRAME_MS = 250.0
+SLOW_ITEM_MS = 50.0
+MAX_ITEMS = 1000
 # how many frames a worker should have in hand when items are short
-SPREAD = 4
+FRAMES_PER_SLOT = 4
 
 
 def width_of(frame: Frame) -> int:
@@ -40,10 +40,10 @@ def next_frame(loop: Loop, in_flight: int) -> Frame | None:
 
 
 def _shape(loop: Loop, left: int, room: int) -> tuple[int, int]:
-    if loop.single or not loop.item_ms or loop.item_ms >= SLOW_MS:
+    if loop.single or not loop.item_ms or loop.item_ms >= SLOW_ITEM_MS:
         return 1, 1
     if loop.sequential:
-        return min(left, MOST_ITEMS, max(1, int(FRAME_MS / loop.item_ms))), 1
-    concurrency = min(room, max(1, loop.max_in_flight // SPREAD))
-    fair = max(concurrency, -(-left // (2 * SPREAD)))
-    return min(left, fair, MOST_ITEMS, max(1, int(FRAME_MS * concurrency / loop.item_ms))), concurrency
+        return min(left, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1
+    concurrency = min(room, max(1, loop.max_in_flight // FRAMES_PER_SLOT))
+    fair = max(concurrency, -(-left // (2 * FRAMES_PER_SLOT)))
+    return min(left, fair, MAX_ITEMS, max(1, int(TARGET_FRAME_MS * concurrency / loop.item_ms))), concurrency

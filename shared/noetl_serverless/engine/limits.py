@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from .. import limits
-from ..playbook.bounds import Meter
+from ..playbook.bounds import WorkMeter
 from ..playbook.values import InvalidValue
 
 
@@ -22,7 +22,7 @@ def size_of(value: Any) -> int:
         return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-class TooMuch(Exception):
+class DecisionTooLarge(Exception):
     """More follows from one fact than one commit may hold; `step` is where it became too much."""
 
     def __init__(self, what: str, step: str | None) -> None:
@@ -47,26 +47,26 @@ class DecisionSize:
         self.bytes = 0
         self._work = 0
         # of what is rendered
-        self.meter = Meter()
+        self.meter = WorkMeter()
 
     def add_event(self, step: str | None) -> None:
         """Raises TooMuch."""
         self.events += 1
         if self.events > limits.DECISION_EVENTS:
-            raise TooMuch(f"{limits.DECISION_EVENTS} events", step)
+            raise DecisionTooLarge(f"{limits.DECISION_EVENTS} events", step)
         self.add_work(1, step)
 
     def add_work(self, units: int, step: str | None) -> None:
         """Units of about ten microseconds, beside what the meter counts. Raises TooMuch."""
         self._work += units
         if self._work + self.meter.spent > limits.DECISION_WORK:
-            raise TooMuch(f"{limits.DECISION_WORK} units of work", step)
+            raise DecisionTooLarge(f"{limits.DECISION_WORK} units of work", step)
 
     def add_bytes(self, size: int, step: str) -> None:
         """Raises TooMuch."""
         self.bytes += size
         if self.bytes > limits.DECISION_BYTES:
-            raise TooMuch(f"{limits.DECISION_BYTES} bytes", step)
+            raise DecisionTooLarge(f"{limits.DECISION_BYTES} bytes", step)
 
 
 def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:

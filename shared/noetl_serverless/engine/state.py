@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from .assigned import Assigned
+from .assigned import SetValues
 from .budget import Spent
 from .events import UNDECIDABLE
 
@@ -161,7 +161,7 @@ class State:
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:
         """What `set` gives: values, and references to values."""
         if self.ctx_refs or refs:
-            self.ctx, self.ctx_refs = Assigned(dict(values), dict(refs)).over(self.ctx, self.ctx_refs)
+            self.ctx, self.ctx_refs = SetValues(dict(values), dict(refs)).over(self.ctx, self.ctx_refs)
         else:
             self.ctx.update(values)
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from .room import Room
+from .room import BodyBudget
 
-LARGEST_PAGE = 100
+MAX_PAGE = 100
 
 
 def page_size(first: int | None, default: int) -> int:
     size = default if first is None else first
-    if not 1 <= size <= LARGEST_PAGE:
-        raise InvalidRequest(f"'first' may be 1 to {LARGEST_PAGE}, not {size}")
+    if not 1 <= size <= MAX_PAGE:
+        raise InvalidRequest(f"'first' may be 1 to {MAX_PAGE}, not {size}")
     return size
 
 
@@ -49,7 +49,7 @@ def connection(
     cursor: Callable[[int, dict[str, Any]], str],
     *,
     after: str | None,
-    room: Room,
+    room: BodyBudget,
     more: bool = False,
 ) -> dict[str, Any]:
     """The first `size` of `found` as a connection, as far as there is room; `more`, or one more in `found`, means that

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from graphql import GraphQLResolveInfo
 
 from .control_plane import ControlPlane
-from .room import Room
+from .room import BodyBudget
 from .sessions import Session
 
 Info: TypeAlias = "GraphQLResolveInfo[Any]"
@@ -18,7 +18,7 @@ Info: TypeAlias = "GraphQLResolveInfo[Any]"
 class Context:
     session: Session
     control_plane: ControlPlane
-    room: Room = field(default_factory=Room)
+    room: BodyBudget = field(default_factory=BodyBudget)
 
     @property
     def user(self) -> str:

@@ -15,7 +15,7 @@ from ..limits import PAGE_BYTES
 AT_ONCE = 4
 
 
-class Room:
+class BodyBudget:
     """Lists come as they are asked for, and end where there is no room left for their next row. What comes first has
     one row at least."""
 

@@ -19,11 +19,11 @@ from ..playbook.plan import AdmitRule, Arc, Plan, Step
 from ..playbook.scope import Scope
 from ..playbook.template import Template, TemplateError
 
-LONGEST = 300
+MAX_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvaluatedCondition:
     """One condition. `index` is its place among the arcs, or the admission rules, of the step; `values` by path."""
 
     # the fact that was decided
@@ -44,14 +44,14 @@ class Asked:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def witness(
+def trace_conditions(
     execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
-) -> list[Asked]:
+) -> list[EvaluatedCondition]:
     """Every condition in the order in which it was asked."""
-    asked: list[Asked] = []
+    asked: list[EvaluatedCondition] = []
 
     def decider(plan: Plan, state: State, fact: Event) -> Decider:
-        return _Witness(plan, state, fact, asked)
+        return _Tracer(plan, state, fact, asked)
 
     state = State(execution_id, workload=workload or {})
     for event in logical_order(events):
@@ -60,8 +60,8 @@ def witness(
     return asked
 
 
-class _Witness(Decider):
-    def __init__(self, plan: Plan, state: State, fact: Event, asked: list[Asked]) -> None:
+class _Tracer(Decider):
+    def __init__(self, plan: Plan, state: State, fact: Event, asked: list[EvaluatedCondition]) -> None:
         super().__init__(plan, state, fact)
         self._asked = asked
 
@@ -82,7 +82,7 @@ class _Witness(Decider):
         index = asked.index if isinstance(asked, Arc) else step.admit.index(asked)
         when = asked.when
         self._asked.append(
-            Asked(
+            EvaluatedCondition(
                 self.fact.seq,
                 step.name,
                 "arc" if is_arc else "admission",
@@ -117,5 +117,5 @@ def shortened(value: Any) -> Any:
     try:
         text = canonical(value)
     except TypeError:
-        return str(value)[:LONGEST]
-    return value if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+        return str(value)[:MAX_CHARACTERS]
+    return value if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}... ({len(text)} characters)"

@@ -21,7 +21,7 @@ from ..engine.prices import Prices
 from ..engine.replay import logical_order
 from ..engine.upcast import UPCASTERS
 from .expected_projections import end_of
-from .quarantine_periods import Effects
+from .quarantine_periods import EffectiveTimes
 
 GB = 1024**3
 # tiers that are not files or objects; a laptop's files are priced as the objects that they would be on a cloud
@@ -66,7 +66,7 @@ def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str
     `quarantined_ms` is for how long it stood in quarantine, which is in the wall time, too.
     """
     log = [UPCASTERS.current(event) for event in logical_order(events)]
-    effects = Effects(log)
+    effects = EffectiveTimes(log)
     steps: dict[str, _Meter] = {}
     beside = Usage()
     for event in log:
@@ -82,7 +82,7 @@ def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str
     end = end_of(log)
     last = end if end is not None else log[-1] if log else None
     total.wall_ms = max(0, effects.at(last) - log[0].at) if last is not None else 0
-    stood = sum(stay.ms for stay in effects.stays if stay.by != e.DROPPED)
+    stood = sum(stay.ms for stay in effects.periods if stay.by != e.DROPPED)
     return {
         "execution_id": execution_id,
         "ended": end is not None,

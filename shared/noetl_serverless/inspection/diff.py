@@ -15,12 +15,12 @@ from ..playbook.plan import Plan
 from ..playbook.reads import Reads, merge
 from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
 from .redecide import Divergence, Redecided, never_ran, redecide
-from .trace import Run, Trace, trace
+from .trace import StepRun, Trace, trace
 
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    run: Run
+    run: StepRun
     now: list[str]
     # in the arcs of the step, and in what it was set
     because: list[Change]
@@ -35,8 +35,8 @@ class Diff:
     plan: Plan
     # how it ended, and how it would end now
     ending: tuple[dict[str, Any], dict[str, Any]]
-    added: list[Run] = field(default_factory=list)
-    removed: list[Run] = field(default_factory=list)
+    added: list[StepRun] = field(default_factory=list)
+    removed: list[StepRun] = field(default_factory=list)
     rerouted: list[Rerouted] = field(default_factory=list)
     # step -> what its runs are called with
     reparameterised: dict[str, list[Change]] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class _Comparison:
         ended = any(event.command_id == command and event.cause is None for event in self.log)
         return self.was.status == "running" and not ended
 
-    def _gone(self, key: str, run: Run) -> None:
+    def _gone(self, key: str, run: StepRun) -> None:
         reach = self.found.plan.reach
         state = self.again.state
         live = {token.step for token in state.tokens.values()} | state.waiting.keys()
@@ -139,7 +139,7 @@ class _Comparison:
         else:
             self.found.removed.append(run)
 
-    def _both(self, was: Run, now: Run) -> None:
+    def _both(self, was: StepRun, now: StepRun) -> None:
         if was.route is not None and now.route is not None and was.arcs != now.arcs:
             step = self.found.plan.steps[was.step]
             because = arc_changes(self.found.recorded.steps[was.step], step)
@@ -153,7 +153,7 @@ class _Comparison:
             listed = self.found.reparameterised.setdefault(was.step, [])
             listed += [change for change in changes if change not in listed]
 
-    def _parameters(self, was: Run, now: Run) -> list[Change]:
+    def _parameters(self, was: StepRun, now: StepRun) -> list[Change]:
         """Changes of the step itself, of the workload it reads, of what it is given."""
         if was.skipped or now.skipped:
             return []
@@ -175,7 +175,7 @@ class _Comparison:
             if keys is None or (name := where.split(".")[0].split("[")[0]) in keys or name in reads
         ]
 
-    def _scope(self, part: str, was: Run, now: Run) -> list[Change]:
+    def _scope(self, part: str, was: StepRun, now: StepRun) -> list[Change]:
         """What both versions name and do not find the same."""
         ctx = part == "ctx"
         one, other = (was.ctx, now.ctx) if ctx else (was.scope.get(part, {}), now.scope.get(part, {}))
@@ -278,7 +278,7 @@ def _items(loop: Mapping[str, Any]) -> Any:
     return {"count": loop["count"], "sha256": (loop.get("ref") or {}).get("meta", {}).get("sha256")}
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: StepRun) -> dict[str, Any]:
     return {"step": run.step, "generation": run.generation, "after": run.after, "skipped": run.skipped}
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from .quarantine_periods import Effects
-from .runs import Run, run_of, started_at
+from .quarantine_periods import EffectiveTimes
+from .runs import CommandRun, run_of, started_at
 
 # so many finished frames of a loop are told one by one
-FEW = 5
+MAX_SHOWN = 5
 
 
-def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
+def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str, Any]]:
     """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own; `at` is
     when it took effect. Of one that was kept in quarantine {kept_since}, too: when it came.
 
@@ -40,12 +40,12 @@ def entries_of(run: Sequence[Event], effects: Effects) -> list[dict[str, Any]]:
     return found
 
 
-def _report(event: Event, order: Event | None, effects: Effects) -> Run:
+def _report(event: Event, order: Event | None, effects: EffectiveTimes) -> CommandRun:
     meta = event.payload.get("meta")
-    return run_of(meta, event.at, None if order is None else effects.again(order, started_at(meta)))
+    return run_of(meta, event.at, None if order is None else effects.queued_since(order, started_at(meta)))
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _told(run: CommandRun) -> dict[str, Any]:
     times = {name: getattr(run, name) for name in ("queued_ms", "run_ms")}
     known = {name: value for name, value in times.items() if value is not None}
     if run.waited_ms:
@@ -61,7 +61,7 @@ def _printed(event: Event) -> dict[str, str]:
     return {"stdout": printed} if isinstance(printed, str) and printed else {}
 
 
-def _text(event: Event, frames: Sequence[Event], run: Run) -> str | None:
+def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
     payload = event.payload
     match event.type:
         case e.ISSUED:
@@ -115,10 +115,10 @@ def _issued(event: Event) -> str | None:
 def _frame(event: Event, frames: Sequence[Event]) -> str | None:
     payload = event.payload
     if not payload.get("failed"):
-        if len(frames) > FEW and frames[-1] is not event:
+        if len(frames) > MAX_SHOWN and frames[-1] is not event:
             return None
         done = sum(frame.payload["ok"] for frame in frames)
-        return f"{done} items end well" if len(frames) > FEW else _ended_well(event)
+        return f"{done} items end well" if len(frames) > MAX_SHOWN else _ended_well(event)
     first = error_text(payload.get("error"))
     if payload["end"] - payload["start"] == 1:
         return f"item {payload['start']} fails: {first}"
@@ -134,7 +134,7 @@ def _width(payload: Mapping[str, Any]) -> str:
     return "one after the other" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
 
 
-def _meta(payload: Mapping[str, Any], run: Run) -> str:
+def _meta(payload: Mapping[str, Any], run: CommandRun) -> str:
     meta = payload.get("meta") or {}
     parts = []
     if run.queued_ms is not None:

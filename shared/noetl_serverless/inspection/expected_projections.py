@@ -18,13 +18,13 @@ STATUS = {"new": RUNNING, "running": RUNNING, "completed": "COMPLETED", "failed"
 ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.FRAME_COMMITTED})
 ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 # the error of a command that was given up after too many deliveries; its row is kept
-BURIED = "delivery_limit"
+DEAD_LETTERS = "delivery_limit"
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Surfaces:
+class ExpectedProjections:
     """Rows by their keys; instants are milliseconds since 1970."""
 
     state: State
@@ -47,7 +47,7 @@ def document(
 ) -> Row:
     """The replayed surfaces (those of `names`, by default all) with their checksums, and of the state as a whole."""
     log = list(events)
-    said = surfaces(execution_id, log, workload)
+    said = expected_projections(execution_id, log, workload)
     chosen = NAMES if names is None else tuple(names)
     return {
         "execution_id": execution_id,
@@ -65,11 +65,13 @@ def document(
 NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results")
 
 
-def surfaces(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Surfaces:
+def expected_projections(
+    execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None
+) -> ExpectedProjections:
     """Of `events`, a log or the first part of one; `workload` as in `replay.fold`."""
     log = [UPCASTERS.current(event) for event in logical_order(events)]
     state = fold(execution_id, log, workload)
-    return Surfaces(
+    return ExpectedProjections(
         state,
         _execution(state, log),
         _steps(state),
@@ -179,7 +181,7 @@ def _dead(log: list[Event]) -> list[Row]:
     for event in log:
         error = event.payload.get("error") if event.type in ENDINGS else None
         order = issued.get(event.command_id)
-        if isinstance(error, Mapping) and error.get("code") == BURIED and error.get("kind") == "engine" and order:
+        if isinstance(error, Mapping) and error.get("code") == DEAD_LETTERS and error.get("kind") == "engine" and order:
             kind, attempt = order.payload["kind"], order.payload["attempt"]
             rows.append(_command(order, order.command_id, kind, attempt, "dead", None))
     return rows

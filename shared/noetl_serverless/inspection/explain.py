@@ -11,12 +11,12 @@ from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
 from ..engine.state import State, token_key
 from ..playbook.plan import Arc, Plan
-from .condition_trace import Asked, witness
-from .event_text import entries_of, error_text
-from .failed_items import MOST_ITEMS, FailedItems
-from .quarantine_periods import Effects, Stay
+from .condition_trace import EvaluatedCondition, trace_conditions
+from .event_text import error_text, event_texts
+from .failed_items import MAX_ITEMS, FailedItems
+from .quarantine_periods import EffectiveTimes, QuarantinePeriod
 from .runs import run_of
-from .trace import Run, Trace, trace
+from .trace import StepRun, Trace, trace
 
 Json = dict[str, Any]
 
@@ -40,21 +40,21 @@ def explain(
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
-    asked = witness(execution_id, events, plan, workload)
+    asked = trace_conditions(execution_id, events, plan, workload)
     state = fold(execution_id, events, workload)
     return _Explainer(plan, logical_order(events), asked, state).document(execution_id, step)
 
 
 class _Explainer:
-    def __init__(self, plan: Plan, log: list[Event], asked: list[Asked], state: State) -> None:
+    def __init__(self, plan: Plan, log: list[Event], asked: list[EvaluatedCondition], state: State) -> None:
         self.plan, self.log, self.state = plan, log, state
         self.trace: Trace = trace(log)
-        self.effects = Effects(log)
+        self.effects = EffectiveTimes(log)
         if self.trace.dropped is not None:
             # the state keeps what would go on after a retry, and nobody can ask for one any more
             for container in (state.tokens, state.waiting):
                 container.clear()
-        self.asked: dict[tuple[int, str], list[Asked]] = {}
+        self.asked: dict[tuple[int, str], list[EvaluatedCondition]] = {}
         for question in asked:
             self.asked.setdefault((question.seq, question.step), []).append(question)
         self.by_seq = {event.seq: event for event in log}
@@ -82,7 +82,7 @@ class _Explainer:
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
             "dropped": self.trace.dropped,
-            "retried": [{"since": s.since, "until": s.until} for s in self.effects.stays if s.by == e.RETRIED],
+            "retried": [{"since": s.since, "until": s.until} for s in self.effects.periods if s.by == e.RETRIED],
             "waits": self._waits(step),
             "steps": found,
         }
@@ -93,12 +93,12 @@ class _Explainer:
 
     # -- a run of a step
 
-    def _run(self, run: Run, *, whole: bool) -> Json:
+    def _run(self, run: StepRun, *, whole: bool) -> Json:
         key = token_key(run.step, run.generation)
         own = self.own.get(key, [])
         chain = self._causes(run)
-        chain += entries_of(own, self.effects)
-        chain += [entry for stay in self.effects.stays if self._stood(key, own, stay) for entry in _stay(stay)]
+        chain += event_texts(own, self.effects)
+        chain += [entry for stay in self.effects.periods if self._stood(key, own, stay) for entry in _stay(stay)]
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
@@ -107,7 +107,7 @@ class _Explainer:
             chain.append(exit_)
         status, why = self._verdict(run, own)
         told: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
-        failed = FailedItems(None if whole else MOST_ITEMS)
+        failed = FailedItems(None if whole else MAX_ITEMS)
         for event in own:
             if event.type == e.FRAME_COMMITTED:
                 failed.add(event.payload)
@@ -115,13 +115,13 @@ class _Explainer:
             told["failed_items"] = {"count": failed.count, "first": failed.told, "unnamed": failed.unnamed}
         return {**told, "chain": _sorted(chain)}
 
-    def _stood(self, key: str, own: Sequence[Event], stay: Stay) -> bool:
+    def _stood(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution came into quarantine."""
         began = min((event.cause or event.seq for event in own), default=stay.seq)
         over = self.routes.get(key)
         return began < stay.seq and (over is None or (over.cause or over.seq) > stay.seq)
 
-    def _causes(self, run: Run) -> list[Json]:
+    def _causes(self, run: StepRun) -> list[Json]:
         """Where the runs that led to it ended, and the conditions of the arcs that did."""
         if not run.after:
             return [
@@ -136,7 +136,7 @@ class _Explainer:
                 found.append(self._questions(event.cause or event.seq, name, f"{source} leads to {run.step}", taken))
         return found
 
-    def _exit(self, key: str, run: Run, own: Sequence[Event]) -> Json | None:
+    def _exit(self, key: str, run: StepRun, own: Sequence[Event]) -> Json | None:
         event = self.routes.get(key)
         if event is None:
             # its end was asked about, and a condition could not be told
@@ -149,16 +149,16 @@ class _Explainer:
             event.cause or event.seq, run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
         )
 
-    def _arcs(self, event: Event, step: str) -> list[Asked]:
+    def _arcs(self, event: Event, step: str) -> list[EvaluatedCondition]:
         return [asked for asked in self.asked.get((event.cause or event.seq, step), ()) if asked.about == "arc"]
 
-    def _questions(self, seq: int, step: str, text: str, asked: list[Asked]) -> Json:
+    def _questions(self, seq: int, step: str, text: str, asked: list[EvaluatedCondition]) -> Json:
         fact = self.by_seq[seq]
         entry: Json = {"seq": seq, "at": self.effects.at(fact), "event": fact.type, "step": step, "text": text}
         conditions = [question.document() for question in asked if question.when is not None]
         return {**entry, "asked": conditions} if conditions else entry
 
-    def _verdict(self, run: Run, own: Sequence[Event]) -> tuple[str, str]:
+    def _verdict(self, run: StepRun, own: Sequence[Event]) -> tuple[str, str]:
         if run.skipped:
             return "skipped", "its admission rules said no"
         token = self.state.tokens.get(token_key(run.step, run.generation))
@@ -207,7 +207,7 @@ class _Explainer:
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
         if skipped is not None:
-            chain += entries_of([skipped], self.effects)
+            chain += event_texts([skipped], self.effects)
             why = "no step that ended has led to it, and none that is under way can any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
         if led and self.trace.status != "running":
@@ -247,7 +247,7 @@ class _Explainer:
                     found.append(self._refusal(key, run, event, arc))
         return found
 
-    def _refusal(self, key: str, run: Run, event: Event, arc: Arc) -> Json:
+    def _refusal(self, key: str, run: StepRun, event: Event, arc: Arc) -> Json:
         seq = event.cause or event.seq
         asked = [item for item in self._arcs(event, run.step) if item.index == arc.index]
         if asked:
@@ -272,8 +272,8 @@ class _Explainer:
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
             text, since = f"command {name} is out since event {order.seq}", self.effects.at(order)
-            if again := [stay for stay in self.effects.stays if stay.by == e.RETRIED and stay.seq > order.seq]:
-                text, since = f"{text}, and anew since event {again[-1].left}", again[-1].until or since
+            if again := [stay for stay in self.effects.periods if stay.by == e.RETRIED and stay.seq > order.seq]:
+                text, since = f"{text}, and anew since event {again[-1].left_seq}", again[-1].until or since
             found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
             set_ = next(event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer)
@@ -301,7 +301,7 @@ FAILING = frozenset({e.CALL_ERROR})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
 
 
-def _went_on(run: Run, own: Sequence[Event], last: Event) -> bool:
+def _went_on(run: StepRun, own: Sequence[Event], last: Event) -> bool:
     """Whether a run was not over with `last`: an answer may open a loop, and after a sub-playbook its command may be
     given to a worker again."""
     if run.loop is not None:
@@ -315,11 +315,11 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
     return wait if command is None else {**wait, "command_id": command}
 
 
-def _stay(stay: Stay) -> Iterator[Json]:
+def _stay(stay: QuarantinePeriod) -> Iterator[Json]:
     text = "the engine cannot decide how the execution goes on: it stands still, in quarantine"
     yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
-    if stay.left is not None and stay.by is not None:
-        yield {"seq": stay.left, "at": stay.until, "event": stay.by, "step": None, "text": LEFT[stay.by]}
+    if stay.left_seq is not None and stay.by is not None:
+        yield {"seq": stay.left_seq, "at": stay.until, "event": stay.by, "step": None, "text": LEFT[stay.by]}
 
 
 def _sorted(chain: list[Json]) -> list[Json]:

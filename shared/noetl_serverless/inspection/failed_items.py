@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # of one run of a loop, items that are told one by one
-MOST_ITEMS = 20
+MAX_ITEMS = 20
 
 
 class FailedItems:
     """Those of one run of a loop, the first `most` of them, or all that frames name: fed with its `frame.committed`
     payloads. `count`: of all."""
 
-    def __init__(self, most: int | None = MOST_ITEMS) -> None:
+    def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self.count = 0
         self._most = most
         self._told: list[dict[str, Any]] = []

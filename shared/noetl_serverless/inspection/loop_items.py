@@ -12,7 +12,7 @@ from ..engine.events import Event
 from ..engine.state import token_key
 
 
-class Items:
+class RecordedItems:
     """Of all loops of a log. `opened` tells how a loop is opened now; until then it is as it was recorded."""
 
     def __init__(self, log: Iterable[Event]) -> None:

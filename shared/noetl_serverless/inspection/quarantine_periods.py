@@ -18,12 +18,12 @@ LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
 
 
 @dataclass(slots=True)
-class Stay:
+class QuarantinePeriod:
     """Instants are ms since 1970. `seq` is of the event that began it, `left` of the one that ended it, if one did."""
 
     seq: int
     since: int
-    left: int | None = None
+    left_seq: int | None = None
     until: int | None = None
     # the type of that one
     by: str | None = None
@@ -34,33 +34,33 @@ class Stay:
         return 0 if self.until is None else max(0, self.until - self.since)
 
 
-class Stays:
+class QuarantinePeriods:
     """Those of one execution: fed with its events one by one, in the order of the log or in the logical one."""
 
     def __init__(self) -> None:
-        self.all: list[Stay] = []
+        self.all: list[QuarantinePeriod] = []
 
     @property
-    def now(self) -> Stay | None:
+    def current(self) -> QuarantinePeriod | None:
         """The one that it has not left."""
-        return self.all[-1] if self.all and self.all[-1].left is None else None
+        return self.all[-1] if self.all and self.all[-1].left_seq is None else None
 
     def read(self, kind: str, seq: int, at: int, payload: Mapping[str, Any]) -> int:
         """When the event took effect, in ms: when it happened, or when the quarantine ended in which it was kept."""
         if kind == e.FAILED and e.QUARANTINED in payload:
-            at = self.effect(at)
-            self.all.append(Stay(seq, at))
+            at = self.effective_at(at)
+            self.all.append(QuarantinePeriod(seq, at))
             return at
-        stay = self.now
+        stay = self.current
         if stay is not None and kind in LEAVING:
-            stay.left, stay.until, stay.by = seq, max(at, stay.since), kind
-        return self.effect(at)
+            stay.left_seq, stay.until, stay.by = seq, max(at, stay.since), kind
+        return self.effective_at(at)
 
-    def effect(self, at: int) -> int:
+    def effective_at(self, at: int) -> int:
         """When a fact that came `at`, and what follows from it, takes effect behind all that was read."""
         return max([at, *self._outs()])
 
-    def again(self, issued: int, started: int | None) -> int:
+    def queued_since(self, issued: int, started: int | None) -> int:
         """Since when a command waits for a worker: what is out when its execution goes on, is out anew."""
         if started is None:
             return issued
@@ -70,16 +70,16 @@ class Stays:
         return [stay.until for stay in self.all if stay.by == e.RETRIED and stay.until is not None]
 
 
-class Effects:
+class EffectiveTimes:
     """When the events of a log took effect."""
 
     def __init__(self, log: Iterable[Event]) -> None:
         """`log`: in logical order."""
-        self._stays = Stays()
+        self._stays = QuarantinePeriods()
         self._at = {event.seq: self._stays.read(event.type, event.seq, event.at, event.payload) for event in log}
 
     @property
-    def stays(self) -> list[Stay]:
+    def periods(self) -> list[QuarantinePeriod]:
         return self._stays.all
 
     def at(self, event: Event) -> int:
@@ -90,6 +90,6 @@ class Effects:
         """Whether it is a fact that was kept in quarantine."""
         return event.cause is None and self._at[event.seq] != event.at
 
-    def again(self, order: Event, started: int | None) -> int:
+    def queued_since(self, order: Event, started: int | None) -> int:
         """As `Stays.again`, of the event that issued a command."""
-        return self._stays.again(self.at(order), started)
+        return self._stays.queued_since(self.at(order), started)

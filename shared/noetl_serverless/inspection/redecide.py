@@ -20,7 +20,7 @@ from ..engine.replay import logical_order
 from ..engine.state import State, token_key
 from ..engine.upcast import UPCASTERS
 from ..playbook.plan import Plan
-from .loop_items import Items
+from .loop_items import RecordedItems
 
 PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
@@ -63,7 +63,7 @@ def redecide(
 
     `assume`: what was not recorded ends well, with no data, so that what lies behind it is decided too.
     """
-    return _Player(execution_id, events, recorded, plan, workload or {}, assume, budget).play()
+    return _Redecision(execution_id, events, recorded, plan, workload or {}, assume, budget).play()
 
 
 def given_workload(defaults: Mapping[str, Any], workload: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-class _Player:
+class _Redecision:
     def __init__(
         self,
         id: str,
@@ -111,7 +111,7 @@ class _Player:
                 self.decisions.setdefault(event.cause, []).append(event)
             if event.type == e.ISSUED and event.command_id is not None:
                 self.orders[event.command_id] = event
-        self.items = Items(log)
+        self.items = RecordedItems(log)
         self.state = State(id, workload=workload)
         self.done = Redecided()
         # child -> whether its step goes on in a worker when it has ended

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CommandRun:
     """Instants are milliseconds since 1970; what is not known is None.
 
     `queued_ms` is from the command's issue to its start in the worker that ended it, `run_ms` what ran then, and
@@ -42,12 +42,12 @@ def started_at(meta: Any) -> int | None:
     return _instant(meta.get("started_at")) if isinstance(meta, Mapping) else None
 
 
-def run_of(meta: Any, at: int, issued_at: int | None) -> Run:
+def run_of(meta: Any, at: int, issued_at: int | None) -> CommandRun:
     """Of what a report knows of its run; `at` is when it was taken in, in ms."""
     known: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
     started = started_at(known)
     ended = _instant(known.get("ended_at"))
-    return Run(
+    return CommandRun(
         str(known["worker"]) if known.get("worker") else None,
         started,
         at if ended is None else ended,

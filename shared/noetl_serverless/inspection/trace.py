@@ -15,7 +15,7 @@ STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"
 
 
 @dataclass(slots=True)
-class Run:
+class StepRun:
     """One run of a step. `scope` is what its tools were given of ctx and of earlier outcomes."""
 
     step: str
@@ -44,7 +44,7 @@ class Run:
 class Trace:
     """Runs by `step#generation`, in the order in which they began."""
 
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, StepRun] = field(default_factory=dict)
     # running, completed, failed, cancelled
     status: str = "running"
     error: dict[str, Any] | None = None
@@ -78,7 +78,7 @@ def trace(log: Iterable[Event]) -> Trace:
 
 def _route(found: Trace, arrivals: dict[str, list[str]], route: dict[str, Any]) -> None:
     key = token_key(route["step"], route["generation"])
-    run = found.runs.setdefault(key, Run(route["step"], route["generation"]))
+    run = found.runs.setdefault(key, StepRun(route["step"], route["generation"]))
     run.route = route
     for target in run.arcs:
         arrivals.setdefault(target, []).append(key)
@@ -116,9 +116,9 @@ def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
             found.quarantined, found.dropped = None, {"at": event.at, "by": payload.get("by")}
 
 
-def _begin(found: Trace, arrivals: dict[str, list[str]], event: Event) -> Run:
+def _begin(found: Trace, arrivals: dict[str, list[str]], event: Event) -> StepRun:
     step, generation = event.step or "", event.generation or 0
     key = token_key(step, generation)
     if key not in found.runs:
-        found.runs[key] = Run(step, generation, arrivals.pop(step, []))
+        found.runs[key] = StepRun(step, generation, arrivals.pop(step, []))
     return found.runs[key]

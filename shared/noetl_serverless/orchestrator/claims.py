@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ..commands.issued_command import Hold, command_of, digest_of
+from ..commands.issued_command import LeaseTerms, command_of, digest_of
 from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
 from ..ports import EventStore
@@ -68,7 +68,7 @@ class Claims:
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
         if lease.lost:
             more["lost"] = lease.lost
-        held = Hold(lease.fence, lease.delivery, lease.lease_until)
+        held = LeaseTerms(lease.fence, lease.delivery, lease.lease_until)
         return command_of(plan, execution.path, names, issued, execution.state.workload, held, more)
 
     async def _frame(self, lease: Lease, issued: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..engine import events as e
-from ..engine.decide import advance, ignored
+from ..engine.decide import advance, reason_to_ignore
 from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.evolve import evolve
@@ -122,7 +122,7 @@ class Transition:
             return []
         if self.execution.read_error is not None and fact.type != e.CANCELLED:
             raise self.execution.read_error
-        if reason := ignored(self.state, fact):
+        if reason := reason_to_ignore(self.state, fact):
             # a release before this one would take what it sets
             kept = {name: value for name, value in fact.payload.items() if name != "set"}
             fact = replace(fact, payload={**kept, e.IGNORED: reason})

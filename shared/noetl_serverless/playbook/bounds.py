@@ -25,7 +25,7 @@ _WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:\d{6,}|\*)")
 _WIDE_BRACES = re.compile(r"\{[^{}]*(?:\{|\d{6,})")
 
 
-class Budget:
+class RenderBudget:
     """How much one rendering may still do."""
 
     __slots__ = ("items", "text", "turns", "weight")
@@ -57,19 +57,19 @@ class Budget:
             raise SecurityError(f"a template may produce at most {MAX_TEXT} characters")
 
 
-class Meter:
+class WorkMeter:
     """What several renderings have come to together; in units of about ten microseconds."""
 
     __slots__ = ("_budget", "_spent")
 
     def __init__(self) -> None:
         self._spent = 0
-        self._budget: Budget | None = None
+        self._budget: RenderBudget | None = None
 
-    def budget(self) -> Budget:
+    def budget(self) -> RenderBudget:
         """For the next rendering."""
         self._spent = self.spent
-        self._budget = Budget()
+        self._budget = RenderBudget()
         return self._budget
 
     @property
@@ -110,7 +110,7 @@ def check_width(*values: Any) -> None:
             raise SecurityError(f"a width of {value} is more than {MAX_WIDTH}")
 
 
-def add(budget: Budget, left: Any, right: Any) -> Any:
+def add(budget: RenderBudget, left: Any, right: Any) -> Any:
     if isinstance(left, Sized) and isinstance(right, Sized):
         check_length(len(left) + len(right))
     if isinstance(left, (list, tuple)):
@@ -118,7 +118,7 @@ def add(budget: Budget, left: Any, right: Any) -> Any:
     return left + right
 
 
-def multiply(budget: Budget, left: Any, right: Any) -> Any:
+def multiply(budget: RenderBudget, left: Any, right: Any) -> Any:
     for many, times in ((left, right), (right, left)):
         if isinstance(many, (list, tuple)) and isinstance(times, int):
             budget.spend_weight(many, times)
@@ -132,13 +132,13 @@ def multiply(budget: Budget, left: Any, right: Any) -> Any:
     return left * right
 
 
-def power(_: Budget, left: Any, right: Any) -> Any:
+def power(_: RenderBudget, left: Any, right: Any) -> Any:
     if isinstance(left, int) and isinstance(right, int) and abs(left).bit_length() * abs(right) > MAX_BITS:
         raise SecurityError("the power is too large")
     return left**right
 
 
-def modulo(_: Budget, left: Any, right: Any) -> Any:
+def modulo(_: RenderBudget, left: Any, right: Any) -> Any:
     if isinstance(left, (str, bytes)):
         return percent_format(left, right)
     return left % right

@@ -70,8 +70,8 @@ class Names:
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.scope = scope
-        meter: bounds.Meter | None = getattr(scope, "meter", None)
-        self.budget = meter.budget() if meter is not None else bounds.Budget()
+        meter: bounds.WorkMeter | None = getattr(scope, "meter", None)
+        self.budget = meter.budget() if meter is not None else bounds.RenderBudget()
         # values bound so far, for SQL
         self.binds: dict[str, Any] = {}
 
@@ -132,7 +132,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
 
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
-_BINOPS: Mapping[str, Callable[[bounds.Budget, Any, Any], Any]] = {
+_BINOPS: Mapping[str, Callable[[bounds.RenderBudget, Any, Any], Any]] = {
     "+": bounds.add,
     "*": bounds.multiply,
     "**": bounds.power,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from .bounds import Meter
+from .bounds import WorkMeter
 from .views import NOTHING, CtxView, EventName, Fetch, OutputView, Reader, StepView
 
 # these never fall through to a step, a ctx key or a workload key of the same name
@@ -43,7 +43,7 @@ class Scope(Mapping[str, Any]):
         steps: Mapping[str, Mapping[str, Any]],
         after_steps: tuple[Mapping[str, Any], ...],
         reader: Reader,
-        meter: Meter | None = None,
+        meter: WorkMeter | None = None,
     ) -> None:
         """`meter`: counts what is rendered with it."""
         self.meter = meter
@@ -101,7 +101,7 @@ def build_scope(
     error: Mapping[str, Any] | None = None,
     event: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
-    meter: Meter | None = None,
+    meter: WorkMeter | None = None,
 ) -> Scope:
     """The scope of one rendering.
 

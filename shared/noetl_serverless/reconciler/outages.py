@@ -13,13 +13,13 @@ from ..ports import KeyValue
 logger = logging.getLogger(__name__)
 
 # how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
-REVIVAL = timedelta(seconds=15)
+REVIVAL_TIME = timedelta(seconds=15)
 # how long such a note stays in its bucket, in seconds: longer than anybody asks for it
-KEPT = 120.0
+NOTE_TTL_SECONDS = 120.0
 BUCKET = "outages"
 DATABASE = "database"
 # seconds for a look there: who looks has a pass to do
-PATIENCE = 2.0
+KEY_VALUE_TIMEOUT_SECONDS = 2.0
 
 
 class Outages:
@@ -31,29 +31,29 @@ class Outages:
         self._notes = notes
         self._seen: datetime | None = None
 
-    async def note(self) -> None:
+    async def record(self) -> None:
         """The database is away."""
         self._seen = self._now()
         if self._notes is None:
             return
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(KEY_VALUE_TIMEOUT_SECONDS):
                 await self._notes.put(DATABASE, self._seen.isoformat().encode())
         except (Unavailable, TimeoutError) as error:
             logger.warning("that the database is away is known to this process alone: %r", error)
 
-    async def recent(self) -> bool:
+    async def was_recent(self) -> bool:
         """Whether holders of leases may not have been able to prolong them."""
         return self._is_recent(self._seen) or self._is_recent(await self._noted())
 
     def _is_recent(self, at: datetime | None) -> bool:
-        return at is not None and self._now() - at <= REVIVAL
+        return at is not None and self._now() - at <= REVIVAL_TIME
 
     async def _noted(self) -> datetime | None:
         if self._notes is None:
             return None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(KEY_VALUE_TIMEOUT_SECONDS):
                 found = await self._notes.get(DATABASE)
             return datetime.fromisoformat(found.decode()) if found else None
         except (Unavailable, TimeoutError, ValueError) as error:

@@ -17,7 +17,7 @@ from ..records import EPOCH, DeadLetter, DueTimer
 from ..store.schedules import DueRun, Schedules
 from ..telemetry import metrics
 from .outages import Outages
-from .retention import Departures
+from .retention import Retention
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ T = TypeVar("T")
 # how much of each kind one pass does
 LIMIT = 200
 # how long a command may wait before its worker is rung again, in seconds
-PATIENCE = 1.0
-HOUSEKEEPING = 3600.0
+NOTIFY_AGAIN_SECONDS = 1.0
+HOUSEKEEPING_SECONDS = 3600.0
 # how long executions that have something in their inbox may keep a pass from the rest, in seconds
-ADVANCING = 15.0
-KEEP_RUNS = timedelta(days=90)
+INBOX_SECONDS = 15.0
+RUN_HISTORY = timedelta(days=90)
 
 
 class Reconciler:
@@ -42,7 +42,7 @@ class Reconciler:
         notifications: Notifications,
         *,
         max_deliveries: int,
-        departures: Departures | None = None,
+        departures: Retention | None = None,
         notes: KeyValue | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -66,29 +66,29 @@ class Reconciler:
         try:
             return await self._pass()
         except Unavailable:
-            await self._outages.note()
+            await self._outages.record()
             raise
 
     async def _pass(self) -> dict[str, int]:
         started = perf_counter()
-        await self._do("keep_house", self._keep_house)
-        pulse = await self._event_store.pending_work(PATIENCE)
+        await self._do("keep_house", self._housekeep)
+        pulse = await self._event_store.pending_work(NOTIFY_AGAIN_SECONDS)
         done: dict[str, int] = {}
         # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
         # outage would count against all that ran
-        if pulse.expired and not await self._outages.recent():
+        if pulse.expired and not await self._outages.was_recent():
             done["expired"] = await self._do("expire", self._expire)
-            done["buried"] = await self._do("bury", self._bury)
+            done["buried"] = await self._do("bury", self._give_up_undeliverable)
         if pulse.lagging:
-            done["advanced"] = await self._do("advance", self._advance)
+            done["advanced"] = await self._do("advance", self._process_inboxes)
         if pulse.due:
             done["timers"] = await self._do("fire_timer", self._fire_timers)
         if pulse.scheduled:
             done["schedules"] = await self._do("fire_schedule", self._fire_schedules)
         if pulse.waiting:
-            done["rung"] = await self._do("ring", self._ring)
+            done["rung"] = await self._do("ring", self._notify_pools)
         if pulse.chores and self._departures is not None:
-            done.update(await self._chore(self._departures))
+            done.update(await self._run_maintenance(self._departures))
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)
@@ -112,11 +112,11 @@ class Reconciler:
     async def _each(self, action: str, items: Iterable[T], work: Callable[[T], Awaitable[int]]) -> int:
         return sum([await self._do(action, partial(work, item)) for item in items])
 
-    async def _chore(self, departures: Departures) -> dict[str, int]:
+    async def _run_maintenance(self, departures: Retention) -> dict[str, int]:
         done: dict[str, int] = {}
 
         async def chore() -> int:
-            done.update(await departures.chore())
+            done.update(await departures.run_next_task())
             return 0
 
         await self._do("chore", chore)
@@ -134,23 +134,23 @@ class Reconciler:
         await self._notifications.notify(waiting)
         return len(waiting)
 
-    async def _bury(self) -> int:
+    async def _give_up_undeliverable(self) -> int:
         return await self._each(
-            "bury", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._bury_one
+            "bury", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._give_up_one
         )
 
-    async def _bury_one(self, dead: DeadLetter) -> int:
+    async def _give_up_one(self, dead: DeadLetter) -> int:
         if not await self._orchestrator.give_up(dead):
             return 0
         extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
         logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
         return 1
 
-    async def _advance(self) -> int:
+    async def _process_inboxes(self) -> int:
         """In turn: what cannot go on now does not keep others from it."""
         found = await self._event_store.executions_with_inbox(LIMIT, self._lagging_after)
         # each may wait for a result store that does not answer
-        until = monotonic() + ADVANCING
+        until = monotonic() + INBOX_SECONDS
         done = 0
         for id in found:
             self._lagging_after = id
@@ -192,16 +192,16 @@ class Reconciler:
             await self._schedules.record_started(fire, int(started.execution_id))
         return 1
 
-    async def _ring(self) -> int:
-        pools = await self._event_store.pools_with_pending(PATIENCE)
+    async def _notify_pools(self) -> int:
+        pools = await self._event_store.pools_with_pending(NOTIFY_AGAIN_SECONDS)
         for pool in pools:
             await self._notifications.request_sweep(pool)
         return len(pools)
 
-    async def _keep_house(self) -> int:
-        if self._housekept is not None and monotonic() - self._housekept < HOUSEKEEPING:
+    async def _housekeep(self) -> int:
+        if self._housekept is not None and monotonic() - self._housekept < HOUSEKEEPING_SECONDS:
             return 0
         await self._event_store.ensure_partitions()
-        await self._schedules.prune(self._now() - KEEP_RUNS)
+        await self._schedules.prune(self._now() - RUN_HISTORY)
         self._housekept = monotonic()
         return 0

@@ -19,23 +19,23 @@ from ..telemetry import metrics
 logger = logging.getLogger(__name__)
 
 # how long one chore may take of a pass, in seconds; it ends with the piece of work that it has begun
-SLICE = 0.4
+TASK_SECONDS = 0.4
 # until a chore that found nothing more to do is looked at again
-PAUSE = 600.0
+TASK_PAUSE_SECONDS = 600.0
 # until a worker that was rung for the archive is rung again
-RING_AGAIN = 60.0
+NOTIFY_AGAIN_SECONDS = 60.0
 # batches that may wait for their files at once
-MOST_BATCHES = 8
+MAX_WAITING_BATCHES = 8
 # executions of one batch that expires: their results are deleted one by one
-MOST_EXPIRING = 100
+MAX_EXPIRING_EXECUTIONS = 100
 # calls of the result store that are under way at once
-AT_ONCE = 16
+MAX_STORE_CALLS = 16
 LIMIT = 50
 
 Done = dict[str, int]
 
 
-class Departures:
+class Retention:
     """`store` is made when something of it is first deleted. Of the days, 0 is never."""
 
     def __init__(
@@ -60,12 +60,12 @@ class Departures:
         self._now = now
         self._until = 0.0
 
-    async def chore(self) -> Done:
+    async def run_next_task(self) -> Done:
         """Do some of the chore that is due longest; what was done, by kind."""
-        chore = await self._chores.claim(PAUSE)
+        chore = await self._chores.claim(TASK_PAUSE_SECONDS)
         if chore is None:
             return {}
-        self._until = monotonic() + SLICE
+        self._until = monotonic() + TASK_SECONDS
         match chore.name:
             case "archive":
                 return await self._archive(chore)
@@ -82,14 +82,14 @@ class Departures:
     async def _archive(self, chore: MaintenanceTask) -> Done:
         waiting, free = await self._archives.open()
         planned = 0
-        while self._archive_after > 0 and waiting + planned < MOST_BATCHES and self._time():
+        while self._archive_after > 0 and waiting + planned < MAX_WAITING_BATCHES and self._has_time():
             if await self._archives.plan("archive", self._cutoff(self._archive_after)) is None:
                 break
             planned += 1
         if planned or free:
             await self._ring()
         if planned or waiting:
-            await self._chores.reschedule(chore.name, RING_AGAIN)
+            await self._chores.reschedule(chore.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}
 
     # -- for good
@@ -99,11 +99,11 @@ class Departures:
         if not batches and self._retention > 0:
             cutoff = self._cutoff(self._retention)
             await self._archives.mark_expired(cutoff, 1)
-            await self._archives.plan("expiry", cutoff, most=MOST_EXPIRING)
+            await self._archives.plan("expiry", cutoff, most=MAX_EXPIRING_EXECUTIONS)
             batches = await self._archives.expiring(LIMIT)
         gone = 0
         for batch in batches:
-            if not await self._give_up(chore, batch):
+            if not await self._delete_batch(chore, batch):
                 break
             gone += len(batch.ids)
         await self._archives.delete_rows()
@@ -114,7 +114,7 @@ class Departures:
             await self._chores.reschedule("purge")
         return {"executions_expired": gone}
 
-    async def _give_up(self, chore: MaintenanceTask, batch: ExpiringBatch) -> bool:
+    async def _delete_batch(self, chore: MaintenanceTask, batch: ExpiringBatch) -> bool:
         """Delete a batch's results and files, then its rows. Whether time was enough; if not, the next pass goes on."""
         if not await self._delete_results(chore, f"batch {batch.archive_id}", batch.ids):
             return False
@@ -129,20 +129,20 @@ class Departures:
     # -- results
 
     async def _results(self, chore: MaintenanceTask) -> Done:
-        deleted = await self._with_a_time_of_their_own()
-        done, more = (0, False) if self._result_ttl <= 0 else await self._of_the_ended(chore)
+        deleted = await self._delete_expired_results()
+        done, more = (0, False) if self._result_ttl <= 0 else await self._delete_results_of_ended(chore)
         if more or deleted == LIMIT:
             await self._chores.reschedule(chore.name)
         return {"results_expired": deleted, "executions_without_results": done}
 
-    async def _with_a_time_of_their_own(self) -> int:
+    async def _delete_expired_results(self) -> int:
         found = await self._chores.expired_results(LIMIT)
         await self._delete([key for _, key in found])
         if found:
             await self._chores.delete_result_rows(found)
         return len(found)
 
-    async def _of_the_ended(self, chore: MaintenanceTask) -> tuple[int, bool]:
+    async def _delete_results_of_ended(self, chore: MaintenanceTask) -> tuple[int, bool]:
         """In the order of their ends, each execution with those below it; (how many, whether there are more)."""
         at, id = chore.position.get("at"), int(chore.position.get("id", 0))
         after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
@@ -157,7 +157,7 @@ class Departures:
             done += 1
             chore.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
             await self._chores.save_position(chore.name, chore.position)
-            if not self._time():
+            if not self._has_time():
                 return done, True
         return done, len(ended) == LIMIT
 
@@ -166,10 +166,10 @@ class Departures:
         position tells how far it has come, and what is deleted stays deleted."""
         done = chore.position.get("within", 0) if chore.position.get("of") == of else 0
         rest = [id for id in ids if id > done]
-        for start in range(0, len(rest), AT_ONCE):
-            if start and not self._time():
+        for start in range(0, len(rest), MAX_STORE_CALLS):
+            if start and not self._has_time():
                 return False
-            some = rest[start : start + AT_ONCE]
+            some = rest[start : start + MAX_STORE_CALLS]
             for keys in await asyncio.gather(*(self._keys(id) for id in some)):
                 if not await self._delete(keys):
                     return False
@@ -182,10 +182,10 @@ class Departures:
 
     async def _delete(self, keys: Sequence[str]) -> bool:
         """Whether time was enough for all."""
-        for start in range(0, len(keys), AT_ONCE):
-            if start and not self._time():
+        for start in range(0, len(keys), MAX_STORE_CALLS):
+            if start and not self._has_time():
                 return False
-            some = keys[start : start + AT_ONCE]
+            some = keys[start : start + MAX_STORE_CALLS]
             await asyncio.gather(*(self._store().delete(key) for key in some))
             metrics.results_deleted.inc(len(some))
         return True
@@ -205,5 +205,5 @@ class Departures:
     def _cutoff(self, days: float) -> datetime:
         return self._now() - timedelta(days=days)
 
-    def _time(self) -> bool:
+    def _has_time(self) -> bool:
         return monotonic() < self._until

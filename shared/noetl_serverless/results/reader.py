@@ -13,7 +13,7 @@ import orjson
 from ..errors import Problem
 from ..limits import LOOP_READ_BYTES
 from .reference import ResultRef, ResultUri
-from .retry import patiently
+from .retry import retry_while_away
 
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one
@@ -93,7 +93,9 @@ class Resolver:
         except ValueError as error:
             raise ReferenceNotAvailable(f"not a result reference: {error}") from error
         try:
-            content = await patiently(lambda: self._store.get(reference.key), f"{reference.ref} could not be read")
+            content = await retry_while_away(
+                lambda: self._store.get(reference.key), f"{reference.ref} could not be read"
+            )
         except KeyError:
             raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store") from None
         value = await asyncio.to_thread(_decode, reference, content)

@@ -11,20 +11,20 @@ from ..errors import Problem, Unavailable
 T = TypeVar("T")
 
 # seconds until the store counts as failed: a disk that somebody clears, a mount that comes back
-PATIENCE = 60.0
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
+MAX_WAIT_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 2.0
 
 
 class StoreFailed(Problem):
     status, code, title = 503, "result_store", "The result store does not answer"
 
 
-async def patiently(do: Callable[[], Awaitable[T]], what: str) -> T:
+async def retry_while_away(do: Callable[[], Awaitable[T]], what: str) -> T:
     """`do`, again until it succeeds; StoreFailed, with `what`, when the store has been away for PATIENCE seconds."""
     clock = asyncio.get_running_loop().time
-    until = clock() + PATIENCE
-    pause = FIRST_PAUSE
+    until = clock() + MAX_WAIT_SECONDS
+    pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             return await do()
@@ -32,4 +32,4 @@ async def patiently(do: Callable[[], Awaitable[T]], what: str) -> T:
             if clock() + pause > until:
                 raise StoreFailed(f"{what}: {error}") from error
         await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE_SECONDS)

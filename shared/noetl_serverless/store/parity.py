@@ -11,7 +11,7 @@ from ..engine.canonical import plain
 from ..engine.events import Event
 from ..engine.replay import fold
 from ..engine.state import State
-from ..inspection.expected_projections import Surfaces, results_of, surfaces
+from ..inspection.expected_projections import ExpectedProjections, expected_projections, results_of
 
 Row = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     """None means that the projections are what the log says."""
     kept = stored.execution
     workload = kept["workload"] if kept is not None else None
-    said = surfaces(execution_id, events, workload)
+    said = expected_projections(execution_id, events, workload)
     found = _execution(execution_id, events, said, kept)
     found += _rows("command", stored.commands, out(said, stored.inbox))
     found += _rows("stage", stored.stages, said.stages)
@@ -69,18 +69,20 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
 
 
-def out(said: Surfaces, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+def out(said: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
     """The commands that the log leaves out, without those whose report waits in the inbox."""
     reported = {event.command_id for event in inbox}
     return [row for row in said.commands if row["command_id"] not in reported or row["status"] == "dead"]
 
 
-def stored_results(said: Surfaces, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+def stored_results(said: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
     known = {row["key"] for row in said.results}
     return [*said.results, *(row for row in results_of(inbox) if row["key"] not in known)]
 
 
-def _execution(execution_id: str, events: Sequence[Event], said: Surfaces, kept: Row | None) -> list[Difference]:
+def _execution(
+    execution_id: str, events: Sequence[Event], said: ExpectedProjections, kept: Row | None
+) -> list[Difference]:
     key = {"execution_id": execution_id}
     expected = {**said.execution, "head": max(event.seq for event in events)}
     expected["parent_execution_id"] = (expected["parent"] or {}).get("execution_id")

@@ -13,7 +13,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
-from ..inspection.expected_projections import RUNNING, Surfaces, surfaces
+from ..inspection.expected_projections import RUNNING, ExpectedProjections, expected_projections
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from .connection import Connection, Database
@@ -146,7 +146,7 @@ class Replays:
         workload = events[0].payload.get("workload", kept["workload"] if kept is not None else None)
         if workload is None:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
-        said = surfaces(str(execution_id), events, workload)
+        said = expected_projections(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
         self._make(connection, execution_id, said, events, stored.inbox, plan)
         row = {**said.execution, "head": events[-1].seq, "workload": workload}
@@ -170,7 +170,7 @@ class Replays:
         self,
         connection: Connection,
         id: int,
-        said: Surfaces,
+        said: ExpectedProjections,
         events: Sequence[Event],
         inbox: Sequence[Event],
         plan: Plan | None,

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 
-from ..bus.key import bucket_key
+from ..bus.key import encoded_key
 from ..ports import Pointer
 from ..protocol import CommandKey
 
@@ -90,17 +90,17 @@ class MemoryKeyValue:
         self._entries: dict[str, tuple[float, bytes]] = {}
 
     async def get(self, key: str) -> bytes | None:
-        expires, value = self._entries.get(bucket_key(key), (0.0, b""))
+        expires, value = self._entries.get(encoded_key(key), (0.0, b""))
         if expires > self._clock():
             return value
-        self._entries.pop(bucket_key(key), None)
+        self._entries.pop(encoded_key(key), None)
         return None
 
     async def put(self, key: str, value: bytes) -> None:
-        self._entries[bucket_key(key)] = (self._clock() + self._ttl, value)
+        self._entries[encoded_key(key)] = (self._clock() + self._ttl, value)
 
     async def delete(self, key: str) -> None:
-        self._entries.pop(bucket_key(key), None)
+        self._entries.pop(encoded_key(key), None)
 
     async def close(self) -> None:
         self._entries.clear()

@@ -21,7 +21,7 @@ class Share(NamedTuple):
     weight: int = 1
 
 
-NOBODYS = Share()
+NO_SHARE = Share()
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from ..protocol import ChildRequest
-from .fair_queue import NOBODYS, Share
+from .fair_queue import NO_SHARE, Share
 
 if TYPE_CHECKING:
     from .python_pool import PythonPool
@@ -88,7 +88,7 @@ class ToolContext:
     # around what is no run time of the call: waiting for its turn
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     # those of one playbook, by the hash of its text, wait for their turn together
-    share: Share = NOBODYS
+    share: Share = NO_SHARE
 
 
 @dataclass(slots=True)

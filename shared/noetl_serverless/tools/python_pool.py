@@ -21,7 +21,7 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
-from .fair_queue import NOBODYS, FairQueue, Share
+from .fair_queue import NO_SHARE, FairQueue, Share
 from .python_process import ChildLost, NotReady, PythonProcess
 from .scratch import ScratchFolder
 
@@ -64,7 +64,7 @@ class PythonPool:
         input: dict[str, Any],
         timeout: float | None = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
-        share: Share = NOBODYS,
+        share: Share = NO_SHARE,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
         `waiting`, in turn among shares.

@@ -26,7 +26,7 @@ from tests.integration.control_plane.conftest import (  # noqa: F401
 
 from noetl_serverless.errors import Problem
 from noetl_serverless.ports import Stored
-from noetl_serverless.reconciler.retention import Departures
+from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.connection import Database
@@ -158,22 +158,20 @@ class Stand:
         """As if the time of every lease were over."""
         await self.sql("UPDATE noetl.archive SET lease_until = now() - interval '1 s' WHERE status = 'planned'")
 
-    def departures(self, **settings: Any) -> Departures:
+    def departures(self, **settings: Any) -> Retention:
         async def ring() -> None:
             await self.archivist().run(600)
 
-        return Departures(
-            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, ring, **settings
-        )
+        return Retention(Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, ring, **settings)
 
-    async def do_chores(self, departures: Departures, *names: str) -> dict[str, int]:
+    async def do_chores(self, departures: Retention, *names: str) -> dict[str, int]:
         """Each of these until it finds no more to do; what was done in all."""
         total: dict[str, int] = {}
         for name in names:
             await self.sql("UPDATE noetl.chore SET due_at = now() + interval '1 h'")
             await self.sql("UPDATE noetl.chore SET due_at = now() WHERE name = :name", name=name)
             for _ in range(50):
-                for kind, count in (await departures.chore()).items():
+                for kind, count in (await departures.run_next_task()).items():
                     total[kind] = total.get(kind, 0) + count
         return total
 

@@ -268,7 +268,7 @@ async def test_a_pass_does_only_so_much_and_goes_on(
     await stand.sql("UPDATE noetl.chore SET due_at = now() + interval '1 h' WHERE name <> :name", name=chore)
     left, passes = [len(stand.files())], 0
     while left[-1] and passes < 50:
-        await departures.chore()
+        await departures.run_next_task()
         left.append(len(stand.files()))
         passes += 1
     assert left[-1] == 0 and passes > 3
@@ -277,5 +277,5 @@ async def test_a_pass_does_only_so_much_and_goes_on(
 
 async def test_two_reconcilers_share_the_chores(stand: Stand) -> None:
     one, two = stand.departures(), stand.departures()
-    await asyncio.gather(*(departures.chore() for departures in (one, two) for _ in range(2)))
+    await asyncio.gather(*(departures.run_next_task() for departures in (one, two) for _ in range(2)))
     assert await stand.count("chore", "due_at <= now()") == 0

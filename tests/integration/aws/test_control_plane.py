@@ -11,7 +11,7 @@ import jwt
 from tests.infra.deployment import Deployment
 from tests.infra.lambda_service import http_event
 
-from noetl_serverless.control_plane.tokens import LEEWAY
+from noetl_serverless.control_plane.tokens import LEEWAY_SECONDS
 from noetl_serverless.store.connection import connect
 
 from .conftest import Deploy
@@ -106,7 +106,7 @@ def test_a_token_that_was_replaced_is_refused_after_its_grace(deploy: Deploy) ->
     deployment = deploy(start=False, settings={"token_days": "120"})
     deployment.migrate()
     # one in its last seconds
-    end = time.time() - LEEWAY + 3
+    end = time.time() - LEEWAY_SECONDS + 3
     claims = {"iss": "noetl", "role": "operator", "sub": "operator@aws", "iat": end - 120 * DAY, "exp": end}
     old = jwt.encode(claims, deployment.secret("token_key"), "HS256")
     deployment.secrets.put_secret_value(SecretId="noetl/service_token/operator", SecretString=old)

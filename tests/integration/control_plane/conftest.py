@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.tokens import Role, mint
-from noetl_serverless.control_plane.watchers import Wakeups
+from noetl_serverless.control_plane.watchers import Watchers
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
@@ -111,8 +111,8 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def watchers() -> Wakeups:
-    return Wakeups()
+def watchers() -> Watchers:
+    return Watchers()
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def results_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(database: Database, watchers: Wakeups, results_url: str) -> Starlette:
+def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
     catalog = PostgresCatalog(database)
     results = FsspecResultStore(results_url)
     bell = Notifications(None, None)
     orchestrator = Orchestrator(
-        PostgresEventStore(database), Plans(catalog), bell, on_commit=watchers.wake, results=lambda: results
+        PostgresEventStore(database), Plans(catalog), bell, on_commit=watchers.notify, results=lambda: results
     )
     return create_app(
         replace(SETTINGS, result_url=results_url),

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
-from noetl_serverless.control_plane.watchers import Wakeups
+from noetl_serverless.control_plane.watchers import Watchers
 from noetl_serverless.store.connection import Database
 
 
@@ -170,7 +170,7 @@ async def test_events_come_in_order_after_a_position(user: Client, hands: FakeWo
 
 
 async def test_waiting_ends_when_something_happens(
-    user: Client, hands: FakeWorker, started: str, watchers: Wakeups, database: Database
+    user: Client, hands: FakeWorker, started: str, watchers: Watchers, database: Database
 ) -> None:
     head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
@@ -183,11 +183,11 @@ async def test_waiting_ends_when_something_happens(
 
 
 async def test_waiting_ends_without_a_wake_up_too(
-    user: Client, hands: FakeWorker, started: str, watchers: Wakeups, monkeypatch: Any
+    user: Client, hands: FakeWorker, started: str, watchers: Watchers, monkeypatch: Any
 ) -> None:
     """As when another instance commits."""
     monkeypatch.setattr(watchers, "_waiting", {})
-    monkeypatch.setattr(Wakeups, "wake", lambda self, execution_id: None)
+    monkeypatch.setattr(Watchers, "notify", lambda self, execution_id: None)
     head = (await user.get(f"/api/executions/{started}/events")).json[-1]["seq"]
     waiting = asyncio.ensure_future(user.get(f"/api/executions/{started}/events", after=head, wait=60))
     while not watchers._waiting:  # noqa: ASYNC110

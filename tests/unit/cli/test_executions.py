@@ -6,7 +6,7 @@ from typing import Any
 
 from noetl_serverless.cli.commands.executions import MOST_LINES, _duration, _errors, _items, _line, _stays, _with_effect
 from noetl_serverless.cli.progress import Progress
-from noetl_serverless.inspection.quarantine_periods import Stays
+from noetl_serverless.inspection.quarantine_periods import QuarantinePeriods
 
 ERROR = {"code": "x", "message": "it broke"}
 
@@ -23,7 +23,7 @@ RETRIED = event(3, "execution.retried", 40)
 def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_when_it_was_decided() -> None:
     log = [event(1, "command.issued", 1), APART, RETRIED, event(4, "timer.fired", 3)]
     log += [event(5, "command.issued", 3, cause=4), event(6, "call.done", 42)]
-    stays = Stays()
+    stays = QuarantinePeriods()
     told = [_line(_with_effect(entry, stays)).splitlines()[0] for entry in log]
     assert told[3].endswith("2026-01-01T00:00:03Z  timer.fired             a  "
                             "(kept in quarantine until 2026-01-01T00:00:40.000Z)")  # fmt: skip
@@ -32,7 +32,7 @@ def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_wh
 
 
 def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
-    stays = Stays()
+    stays = QuarantinePeriods()
     log = [_with_effect(entry, stays) for entry in (APART, RETRIED, event(4, "timer.fired", 3))]
     assert [entry.get("took_effect_at") for entry in log] == [None, None, "2026-01-01T00:00:40.000Z"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import jwt
 import pytest
 
-from noetl_serverless.control_plane.tokens import LEEWAY, BadKey, Caller, Verifier, mint
+from noetl_serverless.control_plane.tokens import LEEWAY_SECONDS, BadKey, Caller, Verifier, mint
 from noetl_serverless.errors import Unauthenticated
 
 KEY = "k" * 32
@@ -29,12 +29,12 @@ def test_an_expired_token_is_refused_even_if_it_was_good(verifier: Verifier, see
     if seen_before:
         verifier.caller(token, NOW)
     with pytest.raises(Unauthenticated, match="expired"):
-        verifier.caller(token, NOW + 60 + LEEWAY + 1)
+        verifier.caller(token, NOW + 60 + LEEWAY_SECONDS + 1)
 
 
 def test_clocks_may_be_a_little_apart(verifier: Verifier) -> None:
     token = mint(KEY, "worker", "w-1", 60, NOW)
-    assert verifier.caller(token, NOW + 60 + LEEWAY - 1).subject == "w-1"
+    assert verifier.caller(token, NOW + 60 + LEEWAY_SECONDS - 1).subject == "w-1"
     assert verifier.caller(token, NOW - 3600).subject == "w-1"
 
 

@@ -15,7 +15,7 @@ from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.state import State
 from noetl_serverless.inspection.cost import cost
 from noetl_serverless.inspection.diff import diff
-from noetl_serverless.inspection.expected_projections import surfaces
+from noetl_serverless.inspection.expected_projections import expected_projections
 from noetl_serverless.prices import load
 
 CHAIN = """
@@ -195,7 +195,7 @@ def test_a_state_that_changes_leaves_alone_the_one_before() -> None:
 def test_projections_list_each_stored_value_once() -> None:
     run = Run(CHAIN)
     run.done("a", None, ref=ref("3"), set_refs={"big": ref("1"), "same": ref("1"), "other": ref("2")})
-    found = surfaces("7", run.log)
+    found = expected_projections("7", run.log)
     assert [row["key"] for row in found.results] == ["7/a/1.json", "7/a/2.json", "7/a/3.json"]
     assert list(found.execution["ctx_refs"]) == ["big", "same", "other"]
     assert [row["step"] for row in found.steps] == ["a", "b"], "a reference is taken for a step"
@@ -204,7 +204,7 @@ def test_projections_list_each_stored_value_once() -> None:
 def test_a_stored_value_of_a_suspended_step_is_listed() -> None:
     run = Run(CHAIN)
     run.report(run.open("a"), e.CALL_DEFERRED, delay=1.0, set_refs={"big": ref()})
-    assert [row["key"] for row in surfaces("7", run.log).results] == ["7/a/1.json"]
+    assert [row["key"] for row in expected_projections("7", run.log).results] == ["7/a/1.json"]
 
 
 def test_the_digest_tells_what_was_set_by_reference_and_not_where_it_is() -> None:

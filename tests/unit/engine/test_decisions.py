@@ -11,7 +11,7 @@ from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless import limits
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.decide import MOST_WARNINGS, advance
+from noetl_serverless.engine.decide import MAX_WARNINGS, advance
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.ids import execution_id
 from noetl_serverless.engine.replay import fold
@@ -108,7 +108,7 @@ def test_a_worker_goes_on_if_there_is_more_to_do(tool: str, resumes: bool) -> No
 
 
 def test_of_many_steps_that_took_no_arc_the_first_are_told() -> None:
-    names = [f"s{n:02}" for n in range(MOST_WARNINGS + 3)]
+    names = [f"s{n:02}" for n in range(MAX_WARNINGS + 3)]
     arcs = ", ".join(f"{{step: {name}}}" for name in names)
     lines = [f"- {{step: a, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}"]
     never = "next: {arcs: [{step: never, when: '{{ false }}'}]}"
@@ -118,7 +118,7 @@ def test_of_many_steps_that_took_no_arc_the_first_are_told() -> None:
     for name in names:
         run.done(name)
     warnings = run.log[-1].payload["warnings"]
-    assert [warning["step"] for warning in warnings] == names[:MOST_WARNINGS]
+    assert [warning["step"] for warning in warnings] == names[:MAX_WARNINGS]
     assert warnings[0] == {
         "code": "routing.no_match",
         "step": "s00",

@@ -13,7 +13,7 @@ from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.upcast import FIRST, VERSION
-from noetl_serverless.inspection.expected_projections import surfaces
+from noetl_serverless.inspection.expected_projections import expected_projections
 
 HOME = Path(__file__).parents[2] / "golden"
 LOGS = sorted(HOME.glob("v*/*.json"))
@@ -37,7 +37,7 @@ def test_the_log_folds_to_the_state_that_it_folded_to(golden: dict[str, Any]) ->
 
 
 def test_and_to_the_same_projections(golden: dict[str, Any]) -> None:
-    said = plain(surfaces("7", events_of(golden["events"])))
+    said = plain(expected_projections("7", events_of(golden["events"])))
     assert {name: said[name] for name in golden["surfaces"]} == golden["surfaces"]
 
 

@@ -9,7 +9,7 @@ from tests.unit.engine.plays import CHAIN
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.decide import ignored
+from noetl_serverless.engine.decide import reason_to_ignore
 from noetl_serverless.engine.events import Event
 
 ERROR = {"kind": "tool", "code": "boom", "message": "it broke"}
@@ -31,14 +31,14 @@ def test_a_command_that_is_no_longer_out_changes_nothing(kind: str, payload: dic
     run.done("a", {"v": 1})
     before = run.state
     fact = Event(kind, run.now + 1, before.seq + 1, None, "a", 1, "a#1", payload)
-    assert ignored(before, fact) == "the command is not out"
+    assert reason_to_ignore(before, fact) == "the command is not out"
     assert run.fact(kind, step="a", generation=1, command_id="a#1", payload=payload) == []
     assert (run.state.commands, run.state.outcomes, run.state.tokens) == (
         before.commands,
         before.outcomes,
         before.tokens,
     )
-    assert ignored(run.state, Event(kind, 0, 0, None, "b", 1, run.open("b"), payload)) is None
+    assert reason_to_ignore(run.state, Event(kind, 0, 0, None, "b", 1, run.open("b"), payload)) is None
 
 
 def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> None:
@@ -46,8 +46,10 @@ def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> 
     before = run.state
     fired = {"timer": "a#1~1"}
     ended = {"execution_id": "9", "status": "completed", "command_id": "a#1"}
-    assert ignored(before, Event(e.TIMER_FIRED, 0, 0, None, "a", 1, None, fired)) == "the timer is not set"
-    assert ignored(before, Event(e.CHILD_ENDED, 0, 0, None, "a", 1, None, ended)) == "the child is not waited for"
+    assert reason_to_ignore(before, Event(e.TIMER_FIRED, 0, 0, None, "a", 1, None, fired)) == "the timer is not set"
+    assert (
+        reason_to_ignore(before, Event(e.CHILD_ENDED, 0, 0, None, "a", 1, None, ended)) == "the child is not waited for"
+    )
     assert run.fact(e.TIMER_FIRED, step="a", generation=1, payload=fired) == []
     assert run.fact(e.CHILD_ENDED, step="a", generation=1, payload=ended) == []
     assert (run.state.commands, run.state.tokens) == (before.commands, before.tokens)

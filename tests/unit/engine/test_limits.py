@@ -10,7 +10,7 @@ from tests.unit.engine.run import Run
 
 from noetl_serverless import limits
 from noetl_serverless.engine import loops
-from noetl_serverless.engine.limits import DecisionSize, TooMuch, check_ctx, check_scope, check_set, size_of
+from noetl_serverless.engine.limits import DecisionSize, DecisionTooLarge, check_ctx, check_scope, check_set, size_of
 from noetl_serverless.playbook.values import InvalidValue
 
 
@@ -123,14 +123,14 @@ def test_a_decision_may_have_its_limit_and_not_one_more() -> None:
     size = DecisionSize()
     size.add_bytes(limits.DECISION_BYTES - 1, "a")
     size.add_bytes(1, "b")
-    with pytest.raises(TooMuch, match=f"more than {limits.DECISION_BYTES} bytes") as caught:
+    with pytest.raises(DecisionTooLarge, match=f"more than {limits.DECISION_BYTES} bytes") as caught:
         size.add_bytes(1, "c")
     assert caught.value.step == "c"
     error = caught.value.to_dict()
     assert (error["kind"], error["code"], error["retryable"]) == ("routing", "decision.too_large", False)
     for _ in range(limits.DECISION_EVENTS):
         size.add_event("a")
-    with pytest.raises(TooMuch, match=f"more than {limits.DECISION_EVENTS} events") as caught:
+    with pytest.raises(DecisionTooLarge, match=f"more than {limits.DECISION_EVENTS} events") as caught:
         size.add_event(None)
     assert caught.value.step is None
 

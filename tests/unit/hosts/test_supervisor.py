@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from noetl_serverless.hosts.local.process import Process, Program
-from noetl_serverless.hosts.local.supervisor import Part, Supervisor
+from noetl_serverless.hosts.local.supervisor import Supervised, Supervisor
 
 
-def part(name: str, tmp_path: Path, code: str = "import time; time.sleep(600)") -> Part:
-    return Part(name, lambda: Program(name, [sys.executable, "-c", code], tmp_path / f"{name}.log"))
+def part(name: str, tmp_path: Path, code: str = "import time; time.sleep(600)") -> Supervised:
+    return Supervised(name, lambda: Program(name, [sys.executable, "-c", code], tmp_path / f"{name}.log"))
 
 
 async def until(condition, limit: float = 30.0) -> None:  # type: ignore[no-untyped-def]
@@ -60,7 +60,7 @@ def test_one_that_cannot_be_prepared_does_not_end_the_watch(tmp_path: Path) -> N
     def prepare() -> Program:
         raise RuntimeError("the disk is full")
 
-    broken = Part("broken", prepare)
+    broken = Supervised("broken", prepare)
     assert broken.look(time.monotonic()) is False
 
 

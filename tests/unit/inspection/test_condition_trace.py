@@ -8,13 +8,13 @@ import pytest
 from tests.unit.engine.plays import CHAIN, WORKFLOWS, play
 from tests.unit.engine.run import Run
 
-from noetl_serverless.inspection.condition_trace import LONGEST, shortened, witness
+from noetl_serverless.inspection.condition_trace import MAX_CHARACTERS, shortened, trace_conditions
 
 
 def asked(run: Any) -> list[tuple[Any, ...]]:
     return [
         (one.seq, one.step, one.about, one.index, one.target, one.when, one.holds, one.values)
-        for one in witness("7", run.log, run.plan)
+        for one in trace_conditions("7", run.log, run.plan)
     ]
 
 
@@ -36,7 +36,7 @@ def test_admission_is_asked_rule_by_rule() -> None:
     run = play(Run(WORKFLOWS["admission"]), 1)
     rules = [
         (one.index, one.target, one.when, one.holds)
-        for one in witness("7", run.log, run.plan)
+        for one in trace_conditions("7", run.log, run.plan)
         if one.about == "admission"
     ]
     assert rules == [(0, None, "{{ a.v > 100 }}", False), (1, None, None, True)]
@@ -44,17 +44,19 @@ def test_admission_is_asked_rule_by_rule() -> None:
 
 def test_a_document_leaves_out_what_there_is_not() -> None:
     run = play(Run(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
-    first, last = witness("7", run.log, run.plan)
+    first, last = trace_conditions("7", run.log, run.plan)
     assert first.document() == {"about": "arc", "index": 0, "target": "b", "holds": True, "values": {}}
     told = last.document()
     assert (told["line"], told["error"], "holds" in told) == (7, last.error, False)
     assert told["values"]["ctx.gone"] == f"({last.error})"
 
 
-@pytest.mark.parametrize("length", [LONGEST - 2, LONGEST - 1])
+@pytest.mark.parametrize("length", [MAX_CHARACTERS - 2, MAX_CHARACTERS - 1])
 def test_long_values_are_shortened(length: int) -> None:
     text = "x" * length
     told = shortened(text)
-    assert told == (text if length == LONGEST - 2 else f'"{"x" * (LONGEST - 1)}... ({LONGEST + 1} characters)')
+    assert told == (
+        text if length == MAX_CHARACTERS - 2 else f'"{"x" * (MAX_CHARACTERS - 1)}... ({MAX_CHARACTERS + 1} characters)'
+    )
     assert shortened(object()).startswith("<object")
     assert shortened({"a": [1]}) == {"a": [1]}

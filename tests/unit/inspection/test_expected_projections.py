@@ -15,7 +15,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.replay import fold, up_to
 from noetl_serverless.engine.upcast import UPCASTERS
-from noetl_serverless.inspection.expected_projections import NAMES, document, surfaces
+from noetl_serverless.inspection.expected_projections import NAMES, document, expected_projections
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
@@ -31,7 +31,7 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
 def test_what_is_out_is_what_the_state_says_is_out(name: str) -> None:
     whole = play(Run(WORKFLOWS[name]), 6).log
     for length in range(1, len(whole) + 1):
-        said = surfaces("7", whole[:length])
+        said = expected_projections("7", whole[:length])
         out = {row["command_id"] for row in said.commands}
         assert out == said.state.commands.keys() | said.state.timers.keys()
         assert said.execution["head"] == length
@@ -81,7 +81,7 @@ def test_what_is_dropped_from_quarantine_ended_when_it_went_there() -> None:
     ended = run.now
     run.now += 1000
     run.fact(e.DROPPED, payload={"seq": len(run.log), "by": None})
-    row = surfaces("7", run.log).execution
+    row = expected_projections("7", run.log).execution
     assert (row["status"], row["ended_at"], row["head"]) == ("FAILED", ended, len(run.log))
 
 
@@ -90,7 +90,7 @@ def test_what_was_in_quarantine_ended_when_it_did_at_last() -> None:
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea", "retryable": False}
 
     def ended_at() -> Any:
-        return surfaces("7", run.log).execution["ended_at"]
+        return expected_projections("7", run.log).execution["ended_at"]
 
     def set_apart() -> None:
         run.now += 1
@@ -118,7 +118,7 @@ def test_what_was_in_quarantine_ended_when_it_did_at_last() -> None:
 def test_an_execution_says_what_it_is_how_it_stands_and_what_came_of_it() -> None:
     run = Run(WORKFLOWS["chain"])
     run.log[0].payload.update(path="t/t", version=3)
-    row = surfaces("7", run.log).execution
+    row = expected_projections("7", run.log).execution
     assert row == {
         "execution_id": "7",
         "path": "t/t",
@@ -136,17 +136,17 @@ def test_an_execution_says_what_it_is_how_it_stands_and_what_came_of_it() -> Non
     }
     run.done("a", {"v": 1})
     run.done("b")
-    assert surfaces("7", run.log).execution["result"] is None, "there is none while it runs"
+    assert expected_projections("7", run.log).execution["result"] is None, "there is none while it runs"
     run.done("c", {"r": 1})
-    row = surfaces("7", run.log).execution
+    row = expected_projections("7", run.log).execution
     assert (row["status"], row["ctx"], row["result"]) == ("COMPLETED", {"x": 1}, {"data": {"r": 1}})
     assert row["ended_at"] == run.log[-1].at
     run.fact(e.CANCELLED, payload={})
-    assert surfaces("7", run.log).execution == {**row, "head": row["head"] + 1}
+    assert expected_projections("7", run.log).execution == {**row, "head": row["head"] + 1}
 
 
 def test_of_no_events_there_is_an_execution_that_has_not_begun() -> None:
-    row = surfaces("7", []).execution
+    row = expected_projections("7", []).execution
     assert (row["status"], row["head"], row["created_at"], row["ended_at"]) == ("RUNNING", 0, None, None)
 
 
@@ -156,7 +156,7 @@ def test_steps_stand_by_name_with_their_latest_run() -> None:
     run.done("right")
     run.done("left", {"v": 2})
     done = {"generation": 1, "status": "ok"}
-    assert surfaces("7", run.log).steps == [
+    assert expected_projections("7", run.log).steps == [
         {"step": "join", "generation": 0, "status": "waiting"},
         {"step": "left", **done, "data": {"v": 2}},
         {"step": "more", "generation": 1, "status": "running"},
@@ -165,7 +165,7 @@ def test_steps_stand_by_name_with_their_latest_run() -> None:
         {"step": "split", **done, "data": {"v": 1}},
     ]
     run.error("more")
-    rows = {row["step"]: row for row in surfaces("7", run.log).steps}
+    rows = {row["step"]: row for row in expected_projections("7", run.log).steps}
     assert (rows["more"]["status"], rows["more"]["error"]["code"]) == ("error", "boom")
     assert "join" not in rows
 
@@ -174,10 +174,10 @@ def test_a_step_that_the_end_cut_off_is_lost_and_one_that_runs_again_has_no_outc
     run = Run(WORKFLOWS["failing"])
     run.done("split")
     run.error("bad")
-    assert {"step": "slow", "generation": 1, "status": "lost"} in surfaces("7", run.log).steps
+    assert {"step": "slow", "generation": 1, "status": "lost"} in expected_projections("7", run.log).steps
     run = Run(WORKFLOWS["again"])
     run.done("poll", {"v": 1})
-    assert surfaces("7", run.log).steps == [{"step": "poll", "generation": 2, "status": "running"}]
+    assert expected_projections("7", run.log).steps == [{"step": "poll", "generation": 2, "status": "running"}]
 
 
 def test_loops_stages_and_frames() -> None:
@@ -185,7 +185,7 @@ def test_loops_stages_and_frames() -> None:
     run.done("split")
     run.frame("two#1.0", ["r"], item_ms=1000)
     run.frame("one#1.0", ["r"], item_ms=1000)
-    said = surfaces("7", run.log)
+    said = expected_projections("7", run.log)
     assert [(row["step"], row["generation"], row["count"], row["ok"]) for row in said.loops] == [
         ("one", 1, 9, 1),
         ("two", 1, 5, 1),
@@ -198,7 +198,7 @@ def test_loops_stages_and_frames() -> None:
     ]
     for _ in range(4):
         run.frame(run.open("two"), ["r"], item_ms=1000)
-    said = surfaces("7", run.log)
+    said = expected_projections("7", run.log)
     assert [row["step"] for row in said.loops] == ["one"]
     assert [(row["step"], row["status"]) for row in said.stages] == [("one", "open"), ("two", "ok")]
 
@@ -207,7 +207,7 @@ def test_loops_stand_by_name() -> None:
     flow = WORKFLOWS["two loops"].replace("step: one", "step: zwei")
     run = Run(flow)
     run.done("split")
-    assert [row["step"] for row in surfaces("7", run.log).loops] == ["two", "zwei"]
+    assert [row["step"] for row in expected_projections("7", run.log).loops] == ["two", "zwei"]
 
 
 def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings() -> None:
@@ -215,7 +215,7 @@ def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginning
     run.done("split")
     buried = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
     run.frame("one#1.0", [None], failed=1, error=buried)
-    said = surfaces("7", run.log).commands
+    said = expected_projections("7", run.log).commands
     kinds = {row["command_id"]: (row["status"], row["seq"]) for row in said}
     assert kinds["one#1.0"][0] == "dead"
     assert {status for status, _ in kinds.values()} == {"dead", "open"}
@@ -236,17 +236,17 @@ def test_a_command_that_failed_by_itself_is_not_dead(change: dict[str, str]) -> 
     run = Run(WORKFLOWS["chain"])
     error = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
     run.report("a#1", e.CALL_ERROR, error={**error, **change})
-    assert surfaces("7", run.log).commands == []
+    assert expected_projections("7", run.log).commands == []
     run = Run(WORKFLOWS["chain"])
     run.report("a#1", e.CALL_ERROR, error=error)
-    assert [row["status"] for row in surfaces("7", run.log).commands] == ["dead"]
+    assert [row["status"] for row in expected_projections("7", run.log).commands] == ["dead"]
 
 
 def test_a_delay_is_out_until_it_is_over() -> None:
     run = Run(WORKFLOWS["chain"])
     run.report("a#1", e.CALL_DEFERRED, delay=2)
     (timer,) = run.state.timers
-    assert surfaces("7", run.log).commands == [
+    assert expected_projections("7", run.log).commands == [
         {
             "step": "a",
             "generation": 1,
@@ -259,9 +259,11 @@ def test_a_delay_is_out_until_it_is_over() -> None:
         }
     ]
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
-    assert [(row["command_id"], row["attempt"]) for row in surfaces("7", run.log).commands] == [("a#1@2", 2)]
+    assert [(row["command_id"], row["attempt"]) for row in expected_projections("7", run.log).commands] == [
+        ("a#1@2", 2)
+    ]
     run.fact(e.CANCELLED, payload={})
-    assert surfaces("7", run.log).commands == []
+    assert expected_projections("7", run.log).commands == []
 
 
 def test_stored_results_stand_by_key_each_once() -> None:
@@ -271,7 +273,7 @@ def test_stored_results_stand_by_key_each_once() -> None:
     more = {"meta": {"bytes": 7, "sha256": "s", "content_type": "text/csv"}, "scope": "step", "expires_at": 9}
     run.report("b#1", ref={**ref, "key": "7/a/0.csv", **more})
     run.report("c#1", ref={**ref, "key": "7/a/0.csv", "store": "kv"})
-    assert surfaces("7", run.log).results == [
+    assert expected_projections("7", run.log).results == [
         {
             "key": "7/a/0.csv",
             "ref": ref["ref"],
@@ -303,5 +305,5 @@ def test_a_result_of_a_report_that_could_not_be_decided_is_kept_too() -> None:
     kept = {"type": e.CALL_DONE, "step": "a", "generation": 1, "command": "a#1", "at": 5, "payload": {"ref": ref}}
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea"}
     run.fact(e.FAILED, payload={"error": error, e.QUARANTINED: kept})
-    assert [(row["step"], row["key"]) for row in surfaces("7", run.log).results] == [("a", "7/a/0.json")]
-    assert surfaces("7", run.log).commands == [], "what was out is not out while it is in quarantine"
+    assert [(row["step"], row["key"]) for row in expected_projections("7", run.log).results] == [("a", "7/a/0.json")]
+    assert expected_projections("7", run.log).commands == [], "what was out is not out while it is in quarantine"

@@ -12,7 +12,7 @@ from tests.unit.engine.run import Run
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.inspection.explain import explain
-from noetl_serverless.inspection.failed_items import MOST_ITEMS
+from noetl_serverless.inspection.failed_items import MAX_ITEMS
 
 
 def of(run: Any, step: str | None = None) -> dict[str, Any]:
@@ -537,8 +537,8 @@ def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names() -> None:
         next(found for found in of(run, step)["steps"] if found["step"] == "each")["failed_items"]
         for step in (None, "each")
     )
-    assert (short["count"], len(short["first"]), short["unnamed"]) == (400, MOST_ITEMS, [])
-    assert len(whole["first"]) > MOST_ITEMS
+    assert (short["count"], len(short["first"]), short["unnamed"]) == (400, MAX_ITEMS, [])
+    assert len(whole["first"]) > MAX_ITEMS
     assert len(whole["first"]) + sum(frame["failed"] for frame in whole["unnamed"]) == 400
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from noetl_serverless.inspection.failed_items import MOST_ITEMS, FailedItems
+from noetl_serverless.inspection.failed_items import MAX_ITEMS, FailedItems
 
 BOOM = {"code": "boom", "message": "it broke"}
 
@@ -43,7 +43,7 @@ def test_of_many_the_first_are_told_and_the_rest_counted() -> None:
     found = FailedItems()
     for start in range(0, 5000, 50):
         found.add(frame(start, *range(start, start + 50)))
-    assert (len(found.told), found.count, found.count - len(found.told)) == (MOST_ITEMS, 5000, 5000 - MOST_ITEMS)
+    assert (len(found.told), found.count, found.count - len(found.told)) == (MAX_ITEMS, 5000, 5000 - MAX_ITEMS)
     assert [index for index, _ in told(found)] == [*range(10), *range(50, 60)], "each frame names ten"
 
 

@@ -8,23 +8,23 @@ import pytest
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.inspection.loop_items import Items
+from noetl_serverless.inspection.loop_items import RecordedItems
 
 ERROR = {"kind": "tool", "code": "boom", "message": "it broke"}
 
 
-def items(data: list[Any], **recorded: Any) -> Items:
+def items(data: list[Any], **recorded: Any) -> RecordedItems:
     """One recorded frame of all of `data`, in a loop that is opened as it was."""
     opening = {"count": len(data), "data": list(range(len(data)))}
     failed = recorded.get("failed", 0)
     frame = {"start": 0, "end": len(data), "ok": len(data) - failed, "failed": failed, "data": data, **recorded}
     opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, opening)
-    found = Items([opened, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
+    found = RecordedItems([opened, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
     found.opened(opened)
     return found
 
 
-def counts(found: Items) -> list[tuple[int, int]]:
+def counts(found: RecordedItems) -> list[tuple[int, int]]:
     """(ok, failed) of each item in a frame of its own."""
     frames = []
     index = 0
@@ -58,7 +58,7 @@ def test_what_is_known_only_by_reference_has_failed_as_far_as_its_error_is_told(
     assert found.frame("each#1", 0, 2)["ref"] == ref  # type: ignore[index]
 
 
-def looped(start: int, data: list[Any] | None = None, **recorded: Any) -> Items:
+def looped(start: int, data: list[Any] | None = None, **recorded: Any) -> RecordedItems:
     """A loop of ten items of which those from `start` on were recorded, in frames of two."""
     opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 10, "data": data or list(range(10))})
     frames = [
@@ -66,10 +66,10 @@ def looped(start: int, data: list[Any] | None = None, **recorded: Any) -> Items:
         for first in range(start, 10, 2)
     ]
     log = [Event(e.FRAME_COMMITTED, 2, 2 + n, None, "each", 1, f"c{n}", frame) for n, frame in enumerate(frames)]
-    return Items([opened, *log])
+    return RecordedItems([opened, *log])
 
 
-def reopened(found: Items, data: list[Any] | None, **opening: Any) -> Items:
+def reopened(found: RecordedItems, data: list[Any] | None, **opening: Any) -> RecordedItems:
     payload = {"count": len(data or []), "data": data, **opening}
     found.opened(Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, payload))
     return found
@@ -97,7 +97,7 @@ def test_a_collection_that_is_stored_is_known_by_its_sum_and_its_items_by_their_
     opening = {"count": 2, "ref": {"meta": {"sha256": "x"}}}
     frame = {"start": 0, "end": 2, "ok": 2, "failed": 0, "data": ["p", "q"]}
     log = [Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, opening)]
-    found = Items([*log, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
+    found = RecordedItems([*log, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
     reopened(found, None, count=3, ref={"meta": {"sha256": sha}})
     assert not found.same("each#1"), "another count is another collection"
     reopened(found, None, count=2, ref={"meta": {"sha256": sha}})
@@ -106,7 +106,7 @@ def test_a_collection_that_is_stored_is_known_by_its_sum_and_its_items_by_their_
 
 
 def test_a_loop_that_was_not_recorded_has_none_of_its_items() -> None:
-    found = Items([])
+    found = RecordedItems([])
     opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 1, "data": [1]})
     found.opened(opened)
     assert not found.same("each#1")
@@ -141,6 +141,6 @@ def test_an_item_of_a_later_frame_is_found_by_its_place_within_it() -> None:
             {"start": 2, "end": 4, "ok": 1, "failed": 1, "data": [2, None]},
         ),
     ]
-    found = Items([opened, *frames])
+    found = RecordedItems([opened, *frames])
     found.opened(opened)
     assert counts(found) == [(1, 0), (1, 0), (1, 0), (0, 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.inspection.quarantine_periods import Effects
+from noetl_serverless.inspection.quarantine_periods import EffectiveTimes
 
 APART = {"error": {}, e.QUARANTINED: {}}
 
@@ -21,7 +21,7 @@ def log(
 
 def effects(*events: object) -> list[int]:
     found = log(*events)  # type: ignore[arg-type]
-    told = Effects(found)
+    told = EffectiveTimes(found)
     return [told.at(event) for event in found]
 
 
@@ -38,10 +38,10 @@ def test_what_was_kept_and_what_follows_from_it_took_effect_when_the_execution_w
         (e.ISSUED, 10, 4),
         (e.CALL_DONE, 60),
     )
-    told = Effects(found)
+    told = EffectiveTimes(found)
     assert [told.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
     assert [told.kept(event) for event in found] == [False, False, False, True, False, False]
-    [stay] = told.stays
+    [stay] = told.periods
     assert (stay.since, stay.until, stay.by, stay.ms) == (10, 50, e.RETRIED, 40)
 
 
@@ -49,20 +49,20 @@ def test_a_second_stay_begins_when_what_led_to_it_took_effect() -> None:
     found = log(
         (e.FAILED, 10, None, APART), (e.RETRIED, 50), (e.FAILED, 10, None, APART), (e.RETRIED, 70), (e.CALL_DONE, 10)
     )
-    assert [(stay.since, stay.until) for stay in Effects(found).stays] == [(10, 50), (50, 70)]
-    assert Effects(found).at(found[-1]) == 70
+    assert [(stay.since, stay.until) for stay in EffectiveTimes(found).periods] == [(10, 50), (50, 70)]
+    assert EffectiveTimes(found).at(found[-1]) == 70
 
 
 def test_what_was_dropped_or_cancelled_changes_no_time() -> None:
     for kind in (e.DROPPED, e.CANCELLED):
         found = log((e.FAILED, 10, None, APART), (kind, 50), (e.CALL_DONE, 20))
-        assert Effects(found).at(found[-1]) == 20
-        assert [stay.by for stay in Effects(found).stays] == [kind]
+        assert EffectiveTimes(found).at(found[-1]) == 20
+        assert [stay.by for stay in EffectiveTimes(found).periods] == [kind]
 
 
 def test_a_command_that_was_out_waits_for_a_worker_anew_since_the_retry() -> None:
     found = log((e.ISSUED, 5, 1), (e.FAILED, 10, None, APART), (e.RETRIED, 50))
-    told = Effects(found)
-    assert told.again(found[0], 52) == 50
-    assert told.again(found[0], 7) == 5, "a worker had begun it before"
-    assert told.again(found[0], None) == 5
+    told = EffectiveTimes(found)
+    assert told.queued_since(found[0], 52) == 50
+    assert told.queued_since(found[0], 7) == 5, "a worker had begun it before"
+    assert told.queued_since(found[0], None) == 5

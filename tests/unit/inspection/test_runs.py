@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.inspection.runs import Run, run_of
+from noetl_serverless.inspection.runs import CommandRun, run_of
 
 START = 1_767_225_600_000
 META = {
@@ -32,7 +32,7 @@ def test_a_start_before_the_issue_was_not_queued() -> None:
 
 def test_what_is_not_known_is_none() -> None:
     assert run_of(META, START, None).queued_ms is None
-    assert run_of({}, START, START) == Run(None, None, START, None, None, 0.0)
+    assert run_of({}, START, START) == CommandRun(None, None, START, None, None, 0.0)
 
 
 @pytest.mark.parametrize("meta", [None, [], {"started_at": 7, "duration_ms": "x", "attempts": {}, "lost": [1]}])

@@ -280,7 +280,7 @@ async def test_a_result_store_that_hangs_does_not_keep_a_pass_for_long(
 ) -> None:
     ids = await behind(engine, 3)
     asked = await unreadable(engine, monkeypatch, ids[:2])
-    monkeypatch.setattr(reconciler, "ADVANCING", 0.0)
+    monkeypatch.setattr(reconciler, "INBOX_SECONDS", 0.0)
     for _ in range(5):
         await reconcile()
     assert asked == [*ids, ids[0]], "the next pass goes on behind the last"

@@ -11,7 +11,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.ports import KeyValue
 from noetl_serverless.protocol import HeartbeatRequest, Held
-from noetl_serverless.reconciler.outages import KEPT
+from noetl_serverless.reconciler.outages import NOTE_TTL_SECONDS
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.testing.bus import MemoryKeyValue
 
@@ -148,7 +148,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their
 async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes = MemoryKeyValue(KEPT, clock=lambda: engine.seconds)
+    notes = MemoryKeyValue(NOTE_TTL_SECONDS, clock=lambda: engine.seconds)
     engine.catalog.add("t/t", CHAIN)
     await engine.start()
     await engine.claim(lease=10.0)

@@ -70,7 +70,7 @@ async def test_a_store_that_is_away_is_waited_for(store: CountingStore, monkeypa
     monkeypatch.setattr(store, "get", away)
     assert await Resolver(store).load(ref) == [1]
     left = 1000
-    monkeypatch.setattr(retry, "PATIENCE", 0.1)
+    monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.1)
     with pytest.raises(StoreFailed, match="could not be read"):
         await Resolver(store).load(ref)
 

@@ -14,7 +14,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.inspection.expected_projections import surfaces
+from noetl_serverless.inspection.expected_projections import expected_projections
 from noetl_serverless.store.parity import OF_EXECUTION, UNREADABLE, Difference, Stored, differences
 
 REF = {"ref": "noetl://execution/7/result/a/0", "key": "7/a/0", "store": "s3", "meta": {"bytes": 5}}
@@ -24,7 +24,7 @@ NOW = 1_798_761_600_000
 
 def stored(log: list[Event], **changed: Any) -> Stored:
     """What a store would hold of the log; `changed` of the execution's row."""
-    said = surfaces("7", log)
+    said = expected_projections("7", log)
     workload = log[0].payload["workload"]
     row: dict[str, Any] = {**said.execution, "parent_execution_id": None, "workload": workload}
     row |= {"folded": log[-1].seq, "state": orjson.loads(orjson.dumps(fold("7", log).snapshot())), **changed}
@@ -87,7 +87,7 @@ def test_a_state_of_which_none_can_be_made_is_told() -> None:
 def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
     run = Run(LOOP)
     del run.log[0].payload["workload"]
-    said = surfaces("7", run.log, {"x": 1})
+    said = expected_projections("7", run.log, {"x": 1})
     row = {**said.execution, "parent_execution_id": None, "workload": {"x": 1}, "folded": 0, "state": {}}
     row |= {"folded": 2, "state": orjson.loads(orjson.dumps(said.state.snapshot()))}
     assert found(run.log, Stored(row, said.commands, [], [], [], NOW)) == []
@@ -120,7 +120,7 @@ def test_what_has_been_reported_and_waits_in_the_inbox_is_out_no_more_and_its_re
     run = Run(LOOP)
     kept = stored(run.log)
     fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"ref": REF})
-    row = {**surfaces("7", [*run.log, replace(fact, seq=3)]).results[0]}
+    row = {**expected_projections("7", [*run.log, replace(fact, seq=3)]).results[0]}
     assert found(run.log, replace(kept, commands=[], inbox=[fact], results=[row])) == []
     differing = found(run.log, replace(kept, inbox=[fact]))
     assert [(one.projection, one.row is None) for one in differing] == [("command", False), ("result_ref", True)]

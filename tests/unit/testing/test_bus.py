@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from noetl_serverless.bus.key import bucket_key
+from noetl_serverless.bus.key import encoded_key
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.testing.bus import MemoryKeyValue, MemoryNotifier
 
@@ -65,7 +65,7 @@ async def test_a_value_expires_on_time() -> None:
 
 
 def test_a_bucket_key_tells_nothing_and_is_always_the_same() -> None:
-    assert bucket_key("token") == bucket_key("token")
-    assert bucket_key("token") != bucket_key("token2")
-    assert "token" not in bucket_key("token")
-    assert len(bucket_key("")) == 64
+    assert encoded_key("token") == encoded_key("token")
+    assert encoded_key("token") != encoded_key("token2")
+    assert "token" not in encoded_key("token")
+    assert len(encoded_key("")) == 64

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import typer
 
 from ...engine.events import QUARANTINED, RETRIED
-from ...inspection.failed_items import MOST_ITEMS
-from ...inspection.quarantine_periods import Stays
+from ...inspection.failed_items import MAX_ITEMS
+from ...inspection.quarantine_periods import QuarantinePeriods
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..ending import dropped, failed_counts, principal, quarantine, remarks, retried, warnings
@@ -150,7 +150,7 @@ def events(
     it and what follows from it also say when they took effect.
     """
     found = []
-    stays = Stays()
+    stays = QuarantinePeriods()
     with running_stack(data) as client:
         client.execution(execution_id)
         for page in client.follow(execution_id) if follow else _pages(client, execution_id):
@@ -222,7 +222,7 @@ def _pages(client: Any, execution_id: str) -> Any:
 
 
 def _read(client: Client, execution_id: str, *, whole: bool) -> Progress:
-    progress = Progress(None if whole else MOST_ITEMS)
+    progress = Progress(None if whole else MAX_ITEMS)
     for page in _pages(client, execution_id):
         progress.feed(page)
     return progress
@@ -272,7 +272,7 @@ def _stays(progress: Progress) -> Iterator[str]:
             yield retried(time(stay.since), time(stay.until))
 
 
-def _with_effect(event: dict[str, Any], stays: Stays) -> dict[str, Any]:
+def _with_effect(event: dict[str, Any], stays: QuarantinePeriods) -> dict[str, Any]:
     """With `took_effect_at`, if that is later than its time: it was kept in quarantine, or follows from what was."""
     at = round(1000 * seconds(event["timestamp"]))
     effect = stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})

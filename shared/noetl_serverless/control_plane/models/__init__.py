@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
-class Given(BaseModel):
+class RequestModel(BaseModel):
     """What a caller sends: a field that is not known is an error, not a surprise later."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

@@ -7,10 +7,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from ...archive.messages import File
 from ...store.archives import Archive, PlannedBatch
-from . import Given, Id
+from . import Id, RequestModel
 
 
-class ArchiveNow(Given):
+class ArchiveNow(RequestModel):
     """Plans a few batches and rings a worker; `more` in the answer says to ask again once they are written."""
 
     before: AwareDatetime | None = Field(
@@ -71,16 +71,16 @@ class ArchiveEntry(BaseModel):
         )
 
 
-class ListArchives(Given):
+class ListArchives(RequestModel):
     ids: str | None = Field(default=None, pattern=r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$", description="Only these.")
     before: Id | None = Field(default=None, description="Only those older than this one.")
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-class AfterExecution(Given):
+class AfterExecution(RequestModel):
     after: Id = "0"
 
 
-class AfterEvent(Given):
+class AfterEvent(RequestModel):
     after: Id = "0"
     seq: int = Field(default=0, ge=0)

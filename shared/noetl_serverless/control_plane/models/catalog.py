@@ -6,10 +6,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...store.catalog import CatalogVersion
-from . import Below, Given, Id
+from . import Below, Id, RequestModel
 
 
-class Register(Given):
+class Register(RequestModel):
     content: str = Field(min_length=1, description="The playbook: YAML, as it is or in base64.")
     resource_type: Literal["Playbook", "playbook"] = "Playbook"
 
@@ -23,7 +23,7 @@ class Registered(BaseModel):
     kind: str
 
 
-class ListCatalog(Given):
+class ListCatalog(RequestModel):
     resource_type: str | None = None
     path: Below | None = None
     every_version: bool = Field(default=False, description="Every version, not only the newest of each path.")
@@ -62,7 +62,7 @@ class CatalogEntries(BaseModel):
     next_offset: int | None = Field(default=None, description="What to give as `offset` to go on; null at the end.")
 
 
-class Resource(Given):
+class Resource(RequestModel):
     catalog_id: Id | None = None
     path: str | None = None
     version: int | Literal["latest"] = "latest"

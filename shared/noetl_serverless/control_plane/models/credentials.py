@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
 from ...store.credentials import Credential
-from . import Given
+from . import RequestModel
 
 
 def _split(value: object) -> object:
     return [tag.strip() for tag in value.split(",") if tag.strip()] if isinstance(value, str) else value
 
 
-class PutCredential(Given):
+class PutCredential(RequestModel):
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\s][^/]*$")
     type: str = Field(
         default="generic",
@@ -27,14 +27,14 @@ class PutCredential(Given):
     description: str | None = None
 
 
-class ListCredentials(Given):
+class ListCredentials(RequestModel):
     type: str | None = None
     q: str | None = Field(default=None, description="A word in name, description or tags.")
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)
 
 
-class GetCredential(Given):
+class GetCredential(RequestModel):
     include_data: bool = Field(default=False, description="With the secret; workers and operators only.")
     execution_id: str | None = Field(default=None, description="For which execution; kept in the audit line.")
 

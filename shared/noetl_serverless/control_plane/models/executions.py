@@ -8,11 +8,11 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import Below, Given, Id
+from . import Below, Id, RequestModel
 from .runs import UnderWay
 
 
-class Execute(Given):
+class Execute(RequestModel):
     path: str | None = None
     catalog_id: Id | None = None
     version: int | Literal["latest"] = "latest"
@@ -30,7 +30,7 @@ class Started(BaseModel):
     commands_generated: int
 
 
-class ListExecutions(Given):
+class ListExecutions(RequestModel):
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="Only those older than this execution.")
@@ -171,7 +171,7 @@ class EventEntry(BaseModel):
         return self.model_copy(update={"payload": {}, "payload_bytes": size})
 
 
-class GetExecution(Given):
+class GetExecution(RequestModel):
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=100, ge=1, le=500)
     since_event_id: int = Field(default=0, ge=0)
@@ -229,14 +229,14 @@ class ExecutionStatus(BaseModel):
     duration_human: str
 
 
-class ListEvents(Given):
+class ListEvents(RequestModel):
     after: int = Field(default=0, ge=0, description="Only events with a higher seq.")
     wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for one, while the execution runs.")
     limit: int = Field(default=500, ge=1, le=5000)
     event_type: str | None = None
 
 
-class Cancel(Given):
+class Cancel(RequestModel):
     reason: str = Field(default="cancelled on request", max_length=2000)
     cascade: bool = Field(default=True, description="The sub-playbooks, too.")
 
@@ -248,7 +248,7 @@ class Cancelled(BaseModel):
     message: str
 
 
-class Rerun(Given):
+class Rerun(RequestModel):
     payload: dict[str, Any] = Field(
         default_factory=dict, description="Merged over what the first run was started with."
     )
@@ -265,7 +265,7 @@ class ManifestPart(BaseModel):
         return cls(start=part.start, end=part.end, data=part.data, ref=part.ref)
 
 
-class ManifestQuery(Given):
+class ManifestQuery(RequestModel):
     after: int = Field(default=0, ge=0, description="Only of the items from this index on.")
 
 
@@ -274,7 +274,7 @@ class Manifest(BaseModel):
     next: int | None = Field(description="What to give as `after` to go on; null at the end.")
 
 
-class LoopResultsQuery(Given):
+class LoopResultsQuery(RequestModel):
     execution_id: Id
     step_name: str
     after: int = Field(default=0, ge=0, description="Only of the items from this index on.")

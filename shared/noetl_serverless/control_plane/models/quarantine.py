@@ -7,14 +7,14 @@ import orjson
 from pydantic import BaseModel, Field
 
 from ...records import QuarantinedExecution
-from . import Given, Id
+from . import Id, RequestModel
 
 # of each fact that is shown, in bytes of JSON, and of how many
 PAYLOAD_BYTES = 4096
-MOST_FACTS = 100
+MAX_FACTS = 100
 
 
-class ListQuarantine(Given):
+class ListQuarantine(RequestModel):
     after: Id = Field(default="0", description="Only executions with a higher id.")
     limit: int = Field(default=100, ge=1, le=100)
 
@@ -78,7 +78,7 @@ class KeptFact(BaseModel):
 
 
 class QuarantineDetail(QuarantineEntry):
-    facts: list[KeptFact] = Field(description=f"The first {MOST_FACTS}.")
+    facts: list[KeptFact] = Field(description=f"The first {MAX_FACTS}.")
 
 
 class Retried(BaseModel):

@@ -7,15 +7,15 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, Recording
-from . import Given, Id
+from . import Id, RequestModel
 
 # of the results and of the commands in a recording; lists of their own give the rest
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 
 Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "all"]
 
 
-class ReplayState(Given):
+class ReplayState(RequestModel):
     """As of the end of the log, or of one of the three; `as_of_event_id` and `as_of_position` are both a seq."""
 
     execution_id: Id
@@ -39,7 +39,7 @@ class Replayed(BaseModel):
     checksums: dict[str, str] = Field(description="SHA-256 over canonical JSON, of each surface and of the state.")
 
 
-class Validate(Given):
+class Validate(RequestModel):
     execution_id: Id
 
 
@@ -60,7 +60,7 @@ class Validated(BaseModel):
     differences: list[DifferenceEntry]
 
 
-class Rebuild(Given):
+class Rebuild(RequestModel):
     execution_id: Id | None = Field(default=None, description="Only this one; else those behind `after`.")
     after: Id = "0"
     limit: int = Field(default=100, ge=1, le=1000)
@@ -113,12 +113,12 @@ class CommandRow(BaseModel):
         return cls(**{**row, "status": STATUS.get(row["status"], row["status"])})
 
 
-class ListResults(Given):
+class ListResults(RequestModel):
     after: str = Field(default="", max_length=1000, description="Only those with a later key.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
 
-class ListCommands(Given):
+class ListCommands(RequestModel):
     after: str = Field(default="", max_length=1000, description="Only those with a later id.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
@@ -136,9 +136,9 @@ class RecordingEntry(BaseModel):
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     children: list[str]
     results: list[ResultRow] = Field(
-        description=f"What its steps put into the result store, the first {MOST_ROWS} by key."
+        description=f"What its steps put into the result store, the first {MAX_ROWS} by key."
     )
-    commands: list[CommandRow] = Field(description=f"What is out, and who has it, the first {MOST_ROWS} by id.")
+    commands: list[CommandRow] = Field(description=f"What is out, and who has it, the first {MAX_ROWS} by id.")
     more_results: bool = Field(description="Whether there are more than these; listResults gives them.")
     more_commands: bool = Field(description="Whether there are more than these; listCommands gives them.")
 
@@ -149,10 +149,10 @@ class RecordingEntry(BaseModel):
         return cls(
             **{name: getattr(recording, name) for name in names},
             children=recording.children,
-            results=results[:MOST_ROWS],
-            commands=commands[:MOST_ROWS],
-            more_results=len(results) > MOST_ROWS,
-            more_commands=len(commands) > MOST_ROWS,
+            results=results[:MAX_ROWS],
+            commands=commands[:MAX_ROWS],
+            more_results=len(results) > MAX_ROWS,
+            more_commands=len(commands) > MAX_ROWS,
         )
 
 

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from . import Given
+from . import RequestModel
 
 # in base64 it fits into what a function may answer
-MOST_BYTES = 3 * 1024 * 1024
+MAX_PART_BYTES = 3 * 1024 * 1024
 
 
-class PartQuery(Given):
+class PartQuery(RequestModel):
     offset: int = Field(default=0, ge=0)
-    limit: int = Field(default=MOST_BYTES, ge=1, le=MOST_BYTES)
+    limit: int = Field(default=MAX_PART_BYTES, ge=1, le=MAX_PART_BYTES)
 
 
 class ResultDataQuery(PartQuery):

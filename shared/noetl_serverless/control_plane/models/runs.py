@@ -8,15 +8,15 @@ from pydantic import BaseModel, Field
 from ...engine.state import State
 from ...inspection.runs import run_of
 from ...store.executions import OutstandingCommands, ReportedCommand
-from . import Given
+from . import RequestModel
 
 # that one run of a step is told to wait for
-MOST_CHILDREN = 10
+MAX_CHILDREN = 10
 
 Status = Literal["queued", "running", "delayed", "parked", "waiting"]
 
 
-class ListRuns(Given):
+class ListRuns(RequestModel):
     after: int = Field(default=0, ge=0, description="Only those with a higher seq.")
     limit: int = Field(default=100, ge=1, le=200)
     step: str | None = None
@@ -122,7 +122,7 @@ class UnderWay(BaseModel):
     due_at: datetime | None
     worker: str | None = Field(description="Who has it; of several, one.")
     deliveries: int = Field(description="How often it was given to a worker; of several, the most.")
-    children: list[str] = Field(description=f"The executions that it waits for, the first {MOST_CHILDREN}.")
+    children: list[str] = Field(description=f"The executions that it waits for, the first {MAX_CHILDREN}.")
 
 
 def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:
@@ -156,7 +156,7 @@ def _under_way(
             **counts,
             **{name: getattr(out, name, None) for name in names},
             "deliveries": 0 if out is None else out.deliveries,
-            "children": children[:MOST_CHILDREN],
+            "children": children[:MAX_CHILDREN],
         }
     )
 

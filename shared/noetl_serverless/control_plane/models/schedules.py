@@ -7,10 +7,10 @@ from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from ...store.schedule_spec import MissedPolicy
 from ...store.schedules import Schedule
-from . import Given
+from . import RequestModel
 
 
-class CreateSchedule(Given):
+class CreateSchedule(RequestModel):
     playbook_path: str = Field(min_length=1, validation_alias=AliasChoices("playbook_path", "path"))
     playbook_version: int | None = Field(
         default=None,
@@ -33,7 +33,7 @@ class CreateSchedule(Given):
     meta: dict[str, Any] = Field(default_factory=dict)
 
 
-class ListSchedules(Given):
+class ListSchedules(RequestModel):
     path: str | None = None
     enabled: bool | None = None
     limit: int = Field(default=1000, ge=1, le=1000)
@@ -95,5 +95,5 @@ class DeletedSchedule(BaseModel):
     name: str | None
 
 
-class TriggerSchedule(Given):
+class TriggerSchedule(RequestModel):
     payload: dict[str, Any] | None = Field(default=None, description="Merged over the schedule's own input.")

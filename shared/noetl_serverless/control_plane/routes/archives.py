@@ -14,7 +14,7 @@ from ..operation import USERS, WORKERS, Call, Operation
 from ..page import Page
 
 # planned by one call, or waiting at once
-MOST_BATCHES = 8
+MAX_BATCHES = 8
 
 
 async def archive_now(call: Call) -> Planned:
@@ -27,7 +27,7 @@ async def archive_now(call: Call) -> Planned:
     planned: list[str] = []
     more = body.plan
     waiting, _ = await services.archives.open()
-    while more and waiting + len(planned) < MOST_BATCHES:
+    while more and waiting + len(planned) < MAX_BATCHES:
         archive_id = await services.archives.plan("archive", cutoff)
         if archive_id is None:
             more = False

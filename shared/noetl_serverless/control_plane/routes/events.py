@@ -17,11 +17,11 @@ from ..page import Page
 from .identifiers import execution_id_of
 
 # seconds between two looks at the database; growing, since what was quiet tends to stay so
-FIRST_LOOK = 0.1
-LAST_LOOK = 1.0
-GROWTH = 1.5
+FIRST_POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 1.0
+POLL_GROWTH = 1.5
 # of a seq
-MOST_DIGITS = 9
+MAX_SEQ_DIGITS = 9
 
 
 async def events(call: Call) -> Page:
@@ -38,7 +38,7 @@ async def payload(call: Call) -> EventPayload:
     """As JSON in UTF-8: the same bytes each time, so that it can be read in parts."""
     query: PartQuery = call.query
     execution_id, seq = execution_id_of(call), call.path("seq")
-    number = int(seq) if seq.isdecimal() and len(seq) <= MOST_DIGITS else 0
+    number = int(seq) if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS else 0
     found = await call.services.executions.events(execution_id, after=number - 1, limit=1) if number else []
     if not found or found[0].seq != number:
         raise NotFound(f"execution {execution_id} has no event {seq!r}")
@@ -51,7 +51,7 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
     """Events, the last seq and the status. Waits only while there can be more, not for what has ended."""
     executions = call.services.executions
     deadline = asyncio.get_running_loop().time() + query.wait
-    look = FIRST_LOOK
+    look = FIRST_POLL_SECONDS
     after = query.after
     with call.services.watchers.watch(str(execution_id)) as woken:
         while True:
@@ -65,7 +65,7 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
             # of these none was of the type asked for
             after = max(after, head)
             await _sleep(woken, min(look, left))
-            look = min(look * GROWTH, LAST_LOOK)
+            look = min(look * POLL_GROWTH, MAX_POLL_SECONDS)
 
 
 async def _sleep(woken: asyncio.Event, seconds: float) -> None:

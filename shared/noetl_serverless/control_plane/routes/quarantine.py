@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.quarantine import (
-    MOST_FACTS,
+    MAX_FACTS,
     Dropped,
     KeptFact,
     ListQuarantine,
@@ -28,7 +28,7 @@ async def entries(call: Call) -> Page:
 
 async def get(call: Call) -> QuarantineDetail:
     row = await call.services.orchestrator.quarantined_execution(str(execution_id_of(call)))
-    return QuarantineDetail(**entry_fields(row), facts=[KeptFact.of(fact) for fact in row.facts[:MOST_FACTS]])
+    return QuarantineDetail(**entry_fields(row), facts=[KeptFact.of(fact) for fact in row.facts[:MAX_FACTS]])
 
 
 async def retry(call: Call) -> Retried:

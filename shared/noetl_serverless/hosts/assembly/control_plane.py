@@ -7,7 +7,7 @@ from functools import cache
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...control_plane.app import create_app
-from ...control_plane.watchers import Wakeups
+from ...control_plane.watchers import Watchers
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.plans import Plans
@@ -31,11 +31,11 @@ def control_plane(platform: Platform) -> Service:
         if settings.notify
         else Notifications(None, None)
     )
-    watchers = Wakeups()
+    watchers = Watchers()
     results = cache(platform.results)
     playbooks = Plans(catalog, settings.pools)
     orchestrator = Orchestrator(
-        PostgresEventStore(database), playbooks, notifications, on_commit=watchers.wake, results=results
+        PostgresEventStore(database), playbooks, notifications, on_commit=watchers.notify, results=results
     )
     return Service(
         create_app(

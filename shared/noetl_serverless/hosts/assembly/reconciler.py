@@ -10,9 +10,9 @@ from ...bus.nats_key_value import NatsKeyValue
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.plans import Plans
-from ...reconciler.outages import BUCKET, KEPT
+from ...reconciler.outages import BUCKET, NOTE_TTL_SECONDS
 from ...reconciler.reconciler import Reconciler
-from ...reconciler.retention import Departures
+from ...reconciler.retention import Retention
 from ...store.archives import Archives
 from ...store.catalog import PostgresCatalog
 from ...store.connection import Database
@@ -37,7 +37,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     log = PostgresEventStore(database)
     results = cache(platform.results)
     orchestrator = Orchestrator(log, Plans(PostgresCatalog(database), settings.pools), notifications, results=results)
-    departures = Departures(
+    departures = Retention(
         Archives(database),
         MaintenanceTasks(database),
         results,
@@ -53,6 +53,6 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         notifications,
         max_deliveries=settings.max_deliveries,
         departures=departures,
-        notes=NatsKeyValue(nats, BUCKET, KEPT, replicas=settings.nats_replicas),
+        notes=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
     )
     return made, notifications, database, (platform.invoker.close, notifier.close, database.close)

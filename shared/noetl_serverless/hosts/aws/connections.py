@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 # the services close what is idle after 20 s or more
-KEEP = 15.0
+KEEP_ALIVE_SECONDS = 15.0
 _LOST = (http.client.BadStatusLine, http.client.CannotSendRequest, BrokenPipeError, ConnectionResetError)
 
 Place = tuple[str, str]
@@ -82,7 +82,7 @@ class Connections:
             idle = self._idle[place]
             while idle:
                 connection, since = idle.pop()
-                if time.monotonic() - since < KEEP:
+                if time.monotonic() - since < KEEP_ALIVE_SECONDS:
                     return connection
                 connection.close()
         return None

@@ -14,7 +14,7 @@ from .signature import signed_query
 
 # RDS takes a token for a quarter of an hour
 TOKEN_SECONDS = 900
-PATIENCE = 15.0
+CONNECT_TIMEOUT_SECONDS = 15.0
 
 
 class SecretDatabaseUrl:
@@ -27,7 +27,7 @@ class SecretDatabaseUrl:
 
     def __call__(self) -> str:
         reading = asyncio.run_coroutine_threadsafe(self._store.read("database_url"), self._loop)
-        return database_url(self._configured, reading.result(PATIENCE))
+        return database_url(self._configured, reading.result(CONNECT_TIMEOUT_SECONDS))
 
 
 class IamDatabaseUrl:

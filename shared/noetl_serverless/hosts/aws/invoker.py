@@ -16,9 +16,9 @@ from .api import Api, AwsError
 _log = logging.getLogger(__name__)
 
 # what SQS can wait
-LONGEST_DELAY = 900
+MAX_DELAY_SECONDS = 900
 # what SQS takes in one call
-MOST_RINGS = 10
+MAX_MESSAGES = 10
 
 
 class SqsInvoker:
@@ -43,18 +43,18 @@ class SqsInvoker:
             _log.warning("no queue for function %s: it is not rung", function)
             return
         message = {"function": function, **(payload or {})}
-        rings = min(MOST_RINGS, math.ceil(message.pop("waiting", 1) / self._per_ring)) or 1
-        if delay > LONGEST_DELAY:
+        rings = min(MAX_MESSAGES, math.ceil(message.pop("waiting", 1) / self._per_ring)) or 1
+        if delay > MAX_DELAY_SECONDS:
             message["at"] = math.ceil(self._clock() + delay)
         try:
-            await self._send(queue, orjson.dumps(message).decode(), min(math.ceil(delay), LONGEST_DELAY), rings)
+            await self._send(queue, orjson.dumps(message).decode(), min(math.ceil(delay), MAX_DELAY_SECONDS), rings)
         except (AwsError, Unavailable) as error:
             _log.warning("a ring of %s was lost: %s", function, error)
 
     async def pass_on(self, message: Mapping[str, Any], left: float) -> None:
         """Send on what came too early. Raises AwsError and Unavailable: it is not to be lost on the way."""
         queue = self._queues[message["function"]]
-        delay = min(max(1, math.ceil(left)), LONGEST_DELAY)
+        delay = min(max(1, math.ceil(left)), MAX_DELAY_SECONDS)
         await self._send(queue, orjson.dumps(message).decode(), delay, 1)
 
     async def close(self) -> None:

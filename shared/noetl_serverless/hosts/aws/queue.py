@@ -25,7 +25,7 @@ def is_batch(event: Any) -> bool:
     return isinstance(event, dict) and isinstance(event.get("Records"), list)
 
 
-class Doorbell:
+class NotificationQueue:
     """`answer` is called once with all that rings now; it raises if it could not do what it was rung for."""
 
     def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:

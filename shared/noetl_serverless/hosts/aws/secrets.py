@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from .api import Api, AwsError
 
 # how long a value is believed: rotation is heard of within this time
-KEEP = 300.0
+CACHE_SECONDS = 300.0
 MISSING = "ResourceNotFoundException"
 
 
@@ -16,7 +16,12 @@ class SecretsManager:
     """`ids`: the engine's name of a secret -> its ARN or its name in Secrets Manager."""
 
     def __init__(
-        self, api: Api, ids: Mapping[str, str], *, keep: float = KEEP, clock: Callable[[], float] = time.monotonic
+        self,
+        api: Api,
+        ids: Mapping[str, str],
+        *,
+        keep: float = CACHE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._ids = dict(ids)

@@ -13,9 +13,9 @@ from typing import Any
 from .layout import Layout
 from .process import die_with_parent, tail
 
-LONGEST_START = 180.0
-LONGEST_STOP = 60.0
-PAUSE = 0.03
+MAX_START_SECONDS = 180.0
+MAX_STOP_SECONDS = 60.0
+POLL_SECONDS = 0.03
 
 
 class Launched:
@@ -31,7 +31,7 @@ class Launched:
     def stop(self) -> None:
         self._popen.terminate()
         try:
-            self._popen.wait(LONGEST_STOP)
+            self._popen.wait(MAX_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
@@ -78,11 +78,11 @@ def stop(layout: Layout) -> bool:
     if run is None:
         run = _wait(layout, None)
     os.kill(run["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + LONGEST_STOP
+    deadline = time.monotonic() + MAX_STOP_SECONDS
     while layout.is_held():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the stack (pid {run['pid']}) has not ended after {LONGEST_STOP:g} s")
-        time.sleep(PAUSE)
+            raise RuntimeError(f"the stack (pid {run['pid']}) has not ended after {MAX_STOP_SECONDS:g} s")
+        time.sleep(POLL_SECONDS)
     return True
 
 
@@ -96,7 +96,7 @@ def has_ended(launched: Launched | None, run: Mapping[str, Any]) -> bool:
 
 
 def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, Any]:
-    deadline = time.monotonic() + LONGEST_START
+    deadline = time.monotonic() + MAX_START_SECONDS
     while True:
         run = layout.running()
         if run is not None:
@@ -108,5 +108,5 @@ def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, An
         if popen is None and not layout.is_held():
             raise RuntimeError("the stack that was starting has ended")
         if time.monotonic() > deadline:
-            raise RuntimeError(f"the stack is not ready after {LONGEST_START:g} s; see {layout.logs}")
-        time.sleep(PAUSE)
+            raise RuntimeError(f"the stack is not ready after {MAX_START_SECONDS:g} s; see {layout.logs}")
+        time.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def end_leftovers(leaders: Iterable[int], home: Path) -> None:
+def stop_orphans(leaders: Iterable[int], home: Path) -> None:
     """Kill the members of these process groups that work below `home`.
 
     The numbers come from the last run.json: by now they may belong to others, hence the look at the folder.

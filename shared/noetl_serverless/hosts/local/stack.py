@@ -21,13 +21,13 @@ from ..table import FunctionSpec, functions_folder, load_functions
 from .balancer import Balancer
 from .environment import Addresses, environment_of
 from .layout import Layout
-from .leftovers import end_leftovers
+from .leftovers import stop_orphans
 from .nats import Nats
 from .ports import free_port
 from .postgres import Postgres
 from .process import Process, Program
 from .secrets import Secrets, mint
-from .supervisor import Part, Supervisor
+from .supervisor import Supervised, Supervisor
 from .tick import tick
 from .workspace import create_workspace, workspace_credential
 
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 
 # the function that all others talk to
 DECIDES = "control_plane"
-SERVER_START = 60.0
-FUNCTION_START = 60.0
+SERVER_START_SECONDS = 60.0
+FUNCTION_START_SECONDS = 60.0
 # a worker that drains hands back what it holds
-FUNCTION_PATIENCE = 20.0
-READY_PAUSE = 0.03
+FUNCTION_READY_SECONDS = 20.0
+READY_POLL_SECONDS = 0.03
 
 
 class Stack:
@@ -66,13 +66,13 @@ class Stack:
         self.layout.create()
         with self.layout.held():
             if crashed := self.layout.last_run():
-                end_leftovers(crashed.get("pids", {}).values(), self.layout.home)
+                stop_orphans(crashed.get("pids", {}).values(), self.layout.home)
             self.layout.forget_run()
             try:
                 await _unless(stop, self._start())
                 if not stop.is_set():
                     on_ready(self._run)
-                    await self._look_after(stop)
+                    await self._supervise(stop)
             finally:
                 self.layout.forget_run()
                 await self._supervisor.stop()
@@ -150,16 +150,16 @@ class Stack:
                 self.layout.log("postgres"),
             )
             database_url = postgres.url
-            parts.append(Part("postgres", postgres.prepare))
+            parts.append(Supervised("postgres", postgres.prepare))
             waits.append(postgres.answers)
         if not nats_url:
             nats = Nats(self.layout.nats, ports["nats"], self._secrets.nats_password, self.layout.log("nats"))
             nats_url = nats.url
-            parts.append(Part("nats", nats.prepare))
+            parts.append(Supervised("nats", nats.prepare))
             waits.append(nats.answers)
         self._supervisor.start(parts)
         for part, answers in zip(parts, waits, strict=True):
-            await _wait_until(answers, _process_of(part), SERVER_START)
+            await _wait_until(answers, _process_of(part), SERVER_START_SECONDS)
         return database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
@@ -173,7 +173,7 @@ class Stack:
         }
         return Addresses(database_url, nats_url, urls, rings)
 
-    def _function(self, spec: FunctionSpec, name: str, port: int) -> Part:
+    def _function(self, spec: FunctionSpec, name: str, port: int) -> Supervised:
         argv = [
             *(sys.executable, "-m", "functions_framework", "--asgi"),
             *("--target", spec.entry_point, "--source", str(self._folder / spec.source / "main.py")),
@@ -187,26 +187,26 @@ class Stack:
                 log=self.layout.log(name),
                 environment=self._environment(spec, name),
                 directory=self.layout.home,
-                patience=FUNCTION_PATIENCE,
+                patience=FUNCTION_READY_SECONDS,
             )
 
-        return Part(name, prepare)
+        return Supervised(name, prepare)
 
     def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
         return environment_of(spec, self._addresses, self._secrets, self.layout, self.given)
 
-    async def _wait_ready(self, part: Part, port: int) -> None:
+    async def _wait_ready(self, part: Supervised, port: int) -> None:
         process = _process_of(part)
         url = f"{_url(port)}/readyz"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-            deadline = time.monotonic() + FUNCTION_START
+            deadline = time.monotonic() + FUNCTION_START_SECONDS
             while True:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                     async with session.get(url) as response:
                         if response.status == 200:
                             return
-                _check(process, deadline, FUNCTION_START)
-                await asyncio.sleep(READY_PAUSE)
+                _check(process, deadline, FUNCTION_START_SECONDS)
+                await asyncio.sleep(READY_POLL_SECONDS)
 
     async def _offer_workspace(self, database_url: str) -> None:
         password = self._secrets.workspace_password
@@ -221,7 +221,7 @@ class Stack:
             if response.status >= 400:
                 raise RuntimeError(f"the workspace's credential was refused: {await response.text()}")
 
-    async def _look_after(self, stop: asyncio.Event) -> None:
+    async def _supervise(self, stop: asyncio.Event) -> None:
         jobs: list[asyncio.Task[Any]] = [asyncio.create_task(self._supervisor.watch())]
         for spec in self._specs:
             if spec.every is not None:
@@ -260,7 +260,7 @@ def _migrate(database_url: str) -> None:
     migrate(database_url)
 
 
-def _process_of(part: Part) -> Process:
+def _process_of(part: Supervised) -> Process:
     assert part.process is not None
     return part.process
 

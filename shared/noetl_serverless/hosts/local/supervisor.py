@@ -13,15 +13,15 @@ from .process import Process, Program
 
 _log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.1
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+CHECK_SECONDS = 0.1
+FIRST_RESTART_SECONDS = 0.1
+MAX_RESTART_SECONDS = 5.0
 # a process that lived this long starts again without delay
-GROWN_UP = 30.0
+STABLE_SECONDS = 30.0
 
 
 @dataclass
-class Part:
+class Supervised:
     """One process of the stack; `prepare` makes it ready to start, each time."""
 
     name: str
@@ -29,7 +29,7 @@ class Part:
     process: Process | None = None
     restarts: int = 0
     _born: float = 0.0
-    _pause: float = FIRST_PAUSE
+    _pause: float = FIRST_RESTART_SECONDS
     _start_at: float = field(default=0.0)
 
     def start(self, now: float) -> None:
@@ -59,30 +59,30 @@ class Part:
         # what it left of its group would hold its port
         process.kill()
         self.process = None
-        if now - self._born > GROWN_UP:
-            self._pause = FIRST_PAUSE
+        if now - self._born > STABLE_SECONDS:
+            self._pause = FIRST_RESTART_SECONDS
         self._wait(now)
 
     def _wait(self, now: float) -> None:
         self._start_at = now + self._pause
-        self._pause = min(LONGEST_PAUSE, self._pause * 2)
+        self._pause = min(MAX_RESTART_SECONDS, self._pause * 2)
 
 
 class Supervisor:
     """Starts parts in order and stops them in the opposite order, those of one group at once."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
-        self.groups: list[list[Part]] = []
+        self.groups: list[list[Supervised]] = []
         self._on_change = on_change
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Supervised]:
         return [part for group in self.groups for part in group]
 
     def pids(self) -> dict[str, int]:
         return {part.name: part.process.pid for part in self.parts if part.process is not None}
 
-    def start(self, group: Sequence[Part]) -> None:
+    def start(self, group: Sequence[Supervised]) -> None:
         self.groups.append(list(group))
         for part in group:
             part.start(time.monotonic())
@@ -94,7 +94,7 @@ class Supervisor:
             started = [part for part in self.parts if part.look(now)]
             if started:
                 self._on_change()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def stop(self) -> None:
         """Each is asked, then waited for, then killed."""

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ...commands.fact import fact_of
-from ...commands.issued_command import Hold, command_of, digest_of, needed
+from ...commands.issued_command import LeaseTerms, command_of, digest_of, needed_workload
 from ...engine import events as e
 from ...engine.decide import advance
 from ...engine.events import Event
@@ -74,9 +74,9 @@ class Speculation:
 
     def _command(self, before: ClaimedCommand, issued: Event) -> ClaimedCommand:
         order = issued.payload
-        hold = Hold(before.fence, 1, before.lease_until)
+        hold = LeaseTerms(before.fence, 1, before.lease_until)
         names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
-        workload = needed(self.plan, names[2], self.state.workload)
+        workload = needed_workload(self.plan, names[2], self.state.workload)
         scope, workload = _copy(order["scope"]), _copy(workload)
         more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
         return command_of(self.plan, before.path, names, order, workload, hold, more)

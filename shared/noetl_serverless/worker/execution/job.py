@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...playbook.plan import Step
 from ...protocol import ChildRequest, ClaimedCommand
-from ...tools.fair_queue import NOBODYS, Share
+from ...tools.fair_queue import NO_SHARE, Share
 from .attempts import Attempts
 from .lease import Lease
 from .rendering import ReferenceLoader
@@ -35,7 +35,7 @@ class Job:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     lease: Lease = field(default_factory=Lease)
     # of what is short in a worker, as processes are
-    share: Share = NOBODYS
+    share: Share = NO_SHARE
 
     def of_item(
         self,

@@ -9,7 +9,7 @@ from ...limits import INLINE_BYTES
 from ...ports import ResultStore
 from ...protocol import ClaimedCommand
 from ...results.offload import externalise
-from ...results.retry import patiently
+from ...results.retry import retry_while_away
 
 
 async def store_result(
@@ -26,7 +26,7 @@ async def store_result(
 
     `part` tells apart what one command puts away beside its result; `called` is what an error calls it.
     """
-    return await patiently(
+    return await retry_while_away(
         lambda: externalise(
             data,
             execution_id=command.execution_id,

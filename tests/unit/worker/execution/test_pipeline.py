@@ -543,7 +543,7 @@ async def test_a_store_that_fails_for_good_is_an_error(bench: Bench, monkeypatch
         raise OSError("no space left")
 
     monkeypatch.setattr(bench.store, "put", put)
-    monkeypatch.setattr(retry, "PATIENCE", 0.2)
+    monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
     bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)

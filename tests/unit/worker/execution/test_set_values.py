@@ -172,7 +172,7 @@ async def test_a_store_that_is_away_fails_the_step(bench: Bench, monkeypatch: py
         raise OSError("no space")
 
     monkeypatch.setattr(bench.store, "put", put)
-    monkeypatch.setattr(retry, "PATIENCE", 0.0)
+    monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.0)
     outcome = await sets(bench, big=text(70_000), small=1)
     assert (outcome.status, outcome.set, outcome.set_refs) == ("error", {}, {})
     assert "no space" in outcome.error["message"]

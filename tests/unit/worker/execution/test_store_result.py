@@ -60,7 +60,7 @@ async def test_a_result_waits_for_a_store_that_is_away(bench: Bench, error: Exce
 async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "PATIENCE", 0.2)
+    monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
     stumbling(bench, 100)
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child", payload={"text": "x" * PAYLOAD_BYTES})))
     outcome = await bench.run(make.step(make.task("sub")))
@@ -71,7 +71,7 @@ async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
 async def test_a_store_that_stays_away_fails_the_step_and_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "PATIENCE", 0.2)
+    monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
     stumbling(bench, 100)
     bench.tool("a", make.ok(LARGE))
     bench.tool("b", make.failed())

@@ -12,7 +12,7 @@ from ...assembly.reconciler import reconciler
 from ..host import Context
 from ..loop import run
 from ..platform import AwsPlatform, aws_platform
-from ..queue import Doorbell, is_batch
+from ..queue import NotificationQueue, is_batch
 
 TICK = {"noetl": "tick"}
 FUNCTION = "reconciler"
@@ -23,7 +23,7 @@ class ReconcilerHandler:
         platform: AwsPlatform = aws_platform(environ)
         self._platform = platform
         self._reconciler: Reconciler = reconciler(platform)[0]
-        self._notifications = Doorbell(self._ring, platform.invoker)
+        self._notifications = NotificationQueue(self._ring, platform.invoker)
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
         """What was done, or what SQS is to bring again; ValueError for an event that is not one of ours."""

@@ -11,7 +11,7 @@ from ...assembly.worker import worker
 from ..host import Context
 from ..loop import run
 from ..platform import AwsPlatform, aws_platform
-from ..queue import Doorbell, is_batch
+from ..queue import NotificationQueue, is_batch
 from ..session import lambda_session
 
 RING = "ring"
@@ -23,7 +23,7 @@ class WorkerHandler:
         self._platform = platform
         self._worker, _ = worker(platform)
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)
-        self._notifications = Doorbell(self._ring, platform.invoker)
+        self._notifications = NotificationQueue(self._ring, platform.invoker)
         # now, while Lambda gives the whole of a processor
         self._worker.start_python()
 
