@@ -75,7 +75,7 @@ class Worker:
             client.speaks,
         )
         self._executor = Executor(toolbox, self.id)
-        self._shift: Drain | None = None
+        self._drain: Drain | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._notified = False
         self._sweep = False
@@ -85,7 +85,7 @@ class Worker:
 
     @property
     def draining(self) -> bool:
-        return self._shift is not None
+        return self._drain is not None
 
     async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
         """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
@@ -96,16 +96,16 @@ class Worker:
         self._sweep |= sweep
         if self._stopped:
             return {"status": "stopped"}
-        if self._shift is not None:
+        if self._drain is not None:
             self._notified = True
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
-        self._shift = Drain(self, TimeBudget(seconds, grace=self._grace), named)
+        self._drain = Drain(self, TimeBudget(seconds, grace=self._grace), named)
         self._ended.clear()
         try:
-            summary = await self._shift.run()
+            summary = await self._drain.run()
         finally:
-            self._shift = None
+            self._drain = None
             self._ended.set()
         more = summary.more or self._notified or self._sweep
         self._notified = self._sweep = False
@@ -118,10 +118,10 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, give what runs a moment to end, hand the rest back. May be called from a signal."""
         self._stopped = True
-        shift, loop = self._shift, self._loop
-        if shift is not None and loop is not None:
-            shift.budget.stop()
-            loop.call_soon_threadsafe(shift.wake)
+        drain, loop = self._drain, self._loop
+        if drain is not None and loop is not None:
+            drain.budget.stop()
+            loop.call_soon_threadsafe(drain.wake)
 
     async def close(self) -> None:
         """Stop, wait for the drain to end, and close what belongs to this worker."""

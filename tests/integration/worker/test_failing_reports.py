@@ -116,11 +116,11 @@ async def test_what_was_under_way_at_the_end_is_counted(yard: Yard) -> None:
     await yard.send(*SEVERAL)
     worker = yard.worker()
     drain = asyncio.create_task(together(yard, worker))
-    await eventually(lambda: worker._shift is not None and len(worker._shift.unanswered) == len(SEVERAL))
+    await eventually(lambda: worker._drain is not None and len(worker._drain.unanswered) == len(SEVERAL))
     # the time is over, before the call is
-    budget = worker._shift.budget
+    budget = worker._drain.budget
     budget._closes = budget._over = budget._end = 0.0
-    worker._shift.schedule_wakeup()
+    worker._drain.schedule_wakeup()
     summary = await drain
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 
@@ -148,7 +148,7 @@ async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_clai
     keys = yard.plane.add(yard.plane.command("a", own("a"), fence=2))
     await yard.notifier.publish("shared", keys)
     await eventually(lambda: len(yard.tool.ran) == 2)
-    assert worker._shift.reporter.unanswered == {}, "what can only be stale still waits to be sent"
+    assert worker._drain.reporter.unanswered == {}, "what can only be stale still waits to be sent"
     again.set()
     await eventually(lambda: ("a", 2) in seen)
     away = False

@@ -277,7 +277,7 @@ class Drain:
         # alone, for what another call is about to bring would look lost too
         async with self.gate.exclusive():
             held = [key for key in self.running if not self.speculative_runs.is_doubtful(key)]
-            held += [*self.reporter.unanswered, *(key_of(anchor) for anchor in self.speculative_runs.leased_commands())]
+            held += [*self.reporter.unanswered, *(key_of(leased) for leased in self.speculative_runs.leased_commands())]
             request = ClaimRequest(
                 worker_id=self.worker.id,
                 pool=self.worker.settings.pool,

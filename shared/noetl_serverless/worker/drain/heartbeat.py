@@ -22,9 +22,9 @@ MAX_COMMANDS = 1000
 CHECKS_PER_LEASE = 20
 
 
-async def send_heartbeats(shift: Drain) -> None:
+async def send_heartbeats(drain: Drain) -> None:
     """Three times in the time of a lease, in one call for all; until cancelled."""
-    lease = shift.worker.settings.lease
+    lease = drain.worker.settings.lease
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
@@ -32,47 +32,47 @@ async def send_heartbeats(shift: Drain) -> None:
         due = max(due + lease / 3, loop.time())
         await asyncio.sleep(due - loop.time())
         # of an execution whose steps run ahead, one lease stands for all of them
-        running = [each for key, each in shift.running.items() if not shift.speculative_runs.run_with(key)]
-        leases = {key_of(each.command): each.lease for each in running} | shift.speculative_runs.leases()
+        running = [each for key, each in drain.running.items() if not drain.speculative_runs.run_with(key)]
+        leases = {key_of(each.command): each.lease for each in running} | drain.speculative_runs.leases()
         held = [Held.of(each.command) for each in running]
-        held += [Held.of(anchor) for anchor in shift.speculative_runs.leased_commands()]
-        held += [Held.of(outcome) for outcome in shift.unanswered.values()]
+        held += [Held.of(leased) for leased in drain.speculative_runs.leased_commands()]
+        held += [Held.of(outcome) for outcome in drain.unanswered.values()]
         for start in range(0, len(held), MAX_COMMANDS):
-            await _heartbeat(shift, held[start : start + MAX_COMMANDS], leases, lease)
+            await _heartbeat(drain, held[start : start + MAX_COMMANDS], leases, lease)
 
 
-async def _heartbeat(shift: Drain, held: list[Held], leases: Mapping[Key, Lease], lease: float) -> None:
-    request = HeartbeatRequest(worker_id=shift.worker.id, commands=held, lease=lease)
+async def _heartbeat(drain: Drain, held: list[Held], leases: Mapping[Key, Lease], lease: float) -> None:
+    request = HeartbeatRequest(worker_id=drain.worker.id, commands=held, lease=lease)
     sent = asyncio.get_running_loop().time()
     try:
-        answer = await shift.worker.client.heartbeat(request, within=lease / 3)
+        answer = await drain.worker.client.heartbeat(request, within=lease / 3)
     except Problem as problem:
         logger.warning("a heartbeat was not heard: %s", problem.detail)
         return
-    shift.note_answer()
+    drain.note_answer()
     fences = {key_of(each): each.fence for each in held}
     lost = {key_of(key) for key in answer.lost}
     for key in fences.keys() - lost:
         if key in leases:
             leases[key].prolong(sent + lease)
     for named in answer.lost:
-        if shift.speculative_runs.lease_lost(key_of(named), fences.get(key_of(named))):
+        if drain.speculative_runs.lease_lost(key_of(named), fences.get(key_of(named))):
             continue
-        running = shift.running.get(key_of(named))
+        running = drain.running.get(key_of(named))
         # while we asked, it may have come back to us under a new fence
         if running is not None and running.command.fence == fences.get(key_of(named)):
             logger.warning("a command is no longer ours", extra=names_of(named))
-            shift.abandon(running)
+            drain.abandon(running)
 
 
-async def stop_expired(shift: Drain) -> None:
+async def stop_expired(drain: Drain) -> None:
     """Stop what its lease has run out for, unheard; until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        look = loop.time() + shift.worker.settings.lease / CHECKS_PER_LEASE
-        nearest = min((running.lease.until for running in shift.running.values()), default=look)
+        look = loop.time() + drain.worker.settings.lease / CHECKS_PER_LEASE
+        nearest = min((running.lease.until for running in drain.running.values()), default=look)
         await asyncio.sleep(min(look, nearest) - loop.time())
-        for running in [each for each in shift.running.values() if each.lease.has_expired]:
+        for running in [each for each in drain.running.values() if each.lease.has_expired]:
             logger.warning("a lease ran out: nobody heard that we hold it", extra=names_of(running.command))
-            if not shift.speculative_runs.lease_expired(running.command):
-                shift.abandon(running)
+            if not drain.speculative_runs.lease_expired(running.command):
+                drain.abandon(running)

@@ -56,8 +56,8 @@ class OutcomeBatch:
 
 
 class Reporter:
-    def __init__(self, shift: Drain) -> None:
-        self._shift = shift
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
         # not yet answered for: their leases are still ours
         self.unanswered: dict[Key, Outcome] = {}
         self.calls: set[asyncio.Task[None]] = set()
@@ -98,8 +98,8 @@ class Reporter:
             self._timer.cancel()
         if self.unanswered:
             logger.error("%d outcomes could not be reported in time", len(self.unanswered))
-            self._shift.summary.unreported += len(self.unanswered)
-            self._shift.summary.more = True
+            self._drain.summary.unreported += len(self.unanswered)
+            self._drain.summary.more = True
         self.unanswered.clear()
         self._ready.clear()
         self._to_resend.clear()
@@ -153,18 +153,18 @@ class Reporter:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("reporting failed", exc_info=error)
         self._flush()
-        self._shift.wake()
+        self._drain.wake()
 
     async def _report(self, batch: OutcomeBatch) -> None:
         # the slots of the batch itself are free again with the answer
-        spare = max(0, self._shift.free_slots())
-        self._shift.reserved += spare
+        spare = max(0, self._drain.free_slots())
+        self._drain.reserved += spare
         rest: list[OutcomeBatch] = []
         try:
-            async with self._shift.gate.shared():
+            async with self._drain.gate.shared():
                 rest = await self._deliver(batch, spare)
         finally:
-            self._shift.reserved -= spare
+            self._drain.reserved -= spare
             self._replace(batch, rest)
 
     def _replace(self, batch: OutcomeBatch, rest: Iterable[OutcomeBatch]) -> None:
@@ -190,8 +190,8 @@ class Reporter:
         of what the control plane will not have."""
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
-        room = len(outcomes) + spare if self._shift.accepts_work else 0
-        turn = room > 0 and self._shift.is_fair_claim_due()
+        room = len(outcomes) + spare if self._drain.accepts_work else 0
+        turn = room > 0 and self._drain.is_fair_claim_due()
         try:
             answer = await self.send(outcomes, room, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
@@ -203,16 +203,16 @@ class Reporter:
         except Problem as problem:
             return self._failed(batch, problem, began)
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
-            self._shift.recover()
+            self._drain.recover()
         self._settle(outcomes, answer.body)
-        await self._shift.accept(answer.body.commands, answer.body.plans, began)
+        await self._drain.accept(answer.body.commands, answer.body.plans, began)
         return []
 
     def _understood_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
         """Whether what was refused may be understood by another control plane, and is put off."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
-        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._shift.budget.left() <= FIRST_PAUSE_SECONDS:
+        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._drain.budget.left() <= FIRST_PAUSE_SECONDS:
             return False
         batch.refused += 1
         batch.under_way = False
@@ -223,15 +223,15 @@ class Reporter:
     def _failed(self, batch: OutcomeBatch, problem: Problem, began: float) -> list[OutcomeBatch]:
         """The control plane did not answer, or with what says nothing of the outcomes."""
         now = asyncio.get_running_loop().time()
-        shift = self._shift
+        drain = self._drain
         retry = batch.retry = batch.retry or Retry(began)
         retry.doubtful |= bool(problem.extra.get("doubtful"))
-        faulty = is_report_at_fault(problem, retry.since, shift.answered_at)
-        if not isinstance(problem, Unavailable) or shift.budget.left() <= retry.pause or self._is_hopeless(batch, now):
+        faulty = is_report_at_fault(problem, retry.since, drain.answered_at)
+        if not isinstance(problem, Unavailable) or drain.budget.left() <= retry.pause or self._is_hopeless(batch, now):
             # the leases run out, and others do it again
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
-            shift.summary.unreported += len(batch.outcomes)
-            shift.summary.more = True
+            drain.summary.unreported += len(batch.outcomes)
+            drain.summary.more = True
             return []
         if faulty and len(batch.outcomes) > 1:
             first, second = batch.halves()
@@ -245,16 +245,16 @@ class Reporter:
         """One that fails alone for the time of a lease, while the control plane answers others."""
         retry = batch.retry
         assert retry is not None
-        lasted = now - retry.since >= self._shift.worker.settings.lease
-        return len(batch.outcomes) == 1 and lasted and self._shift.answered_at > retry.since
+        lasted = now - retry.since >= self._drain.worker.settings.lease
+        return len(batch.outcomes) == 1 and lasted and self._drain.answered_at > retry.since
 
     async def send(
         self, batch: list[Outcome], capacity: int, running: Sequence[Order] = (), *, turn: bool = False
     ) -> Answer[ReportResponse]:
         """One call. Raises Problem."""
-        worker = self._shift.worker
+        worker = self._drain.worker
         if turn:
-            self._shift.note_fair_claim()
+            self._drain.note_fair_claim()
         settings = worker.settings
         request = ReportRequest(
             worker_id=worker.id,
@@ -267,16 +267,16 @@ class Reporter:
             running=list(running),
         )
         try:
-            answer = await worker.client.report(request, within=self._shift.call_timeout())
+            answer = await worker.client.report(request, within=self._drain.call_timeout())
         except InvalidRequest:
             if not turn:
                 raise
             # behind one address there may be a control plane of the release before, which knows no turns
             request = request.model_copy(update={"turn": False})
-            answer = await worker.client.report(request, within=self._shift.call_timeout())
-        self._shift.note_answer()
+            answer = await worker.client.report(request, within=self._drain.call_timeout())
+        self._drain.note_answer()
         if answer.doubtful:
-            self._shift.recover()
+            self._drain.recover()
         return answer
 
     def _settle(self, batch: list[Outcome], answer: ReportResponse) -> None:
@@ -287,11 +287,11 @@ class Reporter:
                 del self.unanswered[key_of(outcome)]
             match result.status:
                 case "accepted":
-                    self._shift.summary.count(outcome)
+                    self._drain.summary.count(outcome)
                 case "refused":
                     # the control plane has put an error in its place
                     logger.error("an outcome was refused: %s", result.detail, extra=names_of(result))
-                    self._shift.summary.refused += 1
+                    self._drain.summary.refused += 1
                 case "stale":
                     # another holds it by now, or it was accepted before and the answer was lost
                     logger.info("a stale outcome", extra=names_of(result))
@@ -301,7 +301,7 @@ class Reporter:
         logger.error("an outcome could not be reported: %s", detail, extra=names_of(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED
         if refused_before or outcome.status == "released":
-            self._shift.summary.refused += 1
+            self._drain.summary.refused += 1
             return []
         error = step_error("worker", REFUSED, f"the control plane refused the outcome: {detail}")
         names = names_of(outcome)

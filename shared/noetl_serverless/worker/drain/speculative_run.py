@@ -37,11 +37,11 @@ class SpeculativeRun:
     """`links` from the command whose lease is in the database, the anchor, to the newest. All but the newest have
     their outcome."""
 
-    def __init__(self, anchor: ClaimedCommand, ahead: Speculation, lease: Lease) -> None:
-        self.execution_id = anchor.execution_id
+    def __init__(self, leased: ClaimedCommand, ahead: Speculation, lease: Lease) -> None:
+        self.execution_id = leased.execution_id
         # the anchor's: what is run ahead has no other
         self.lease = lease
-        self.steps = deque([SpeculativeStep(anchor, begun=True)])
+        self.steps = deque([SpeculativeStep(leased, begun=True)])
         # how many of them are in the report under way
         self.sent = 0
         # its report may have been taken in, and the answer lost
@@ -81,22 +81,22 @@ class SpeculativeRun:
         return self.has_ended or not self.newest.begun or len(self.steps) > enough or self.steps[0].ended <= latest
 
     def has(self, key: Key) -> bool:
-        return any(key_of(link.command) == key for link in self.steps)
+        return any(key_of(step.command) == key for step in self.steps)
 
     # -- running
 
     def end(self, outcome: Outcome, now: float) -> None:
         """The newest has ended."""
-        link = self.newest
-        link.outcome, link.ended, link.bytes = outcome, now, _size(outcome)
+        step = self.newest
+        step.outcome, step.ended, step.bytes = outcome, now, _size(outcome)
 
     def speculate(self) -> ClaimedCommand | None:
         """What to run ahead after the newest, which has ended. It is a link, and not begun."""
         if self._speculation is None:
             return None
-        link = self.newest
-        assert link.outcome is not None
-        command = self._speculation.next_command(link.command, link.outcome)
+        step = self.newest
+        assert step.outcome is not None
+        command = self._speculation.next_command(step.command, step.outcome)
         if command is None:
             self.stop()
             return None
@@ -107,11 +107,11 @@ class SpeculativeRun:
         """Whether the newest waits to begin, and what is unreported is within bounds."""
         if self.newest.begun or self.doubtful:
             return False
-        ended = [link for link in self.steps if link.outcome is not None]
+        ended = [step for step in self.steps if step.outcome is not None]
         if not ended:
             return True
         within = len(ended) < MAX_UNREPORTED_STEPS and now - ended[0].ended < MAX_UNREPORTED_SECONDS
-        return within and sum(link.bytes for link in ended) < MAX_UNREPORTED_BYTES
+        return within and sum(step.bytes for step in ended) < MAX_UNREPORTED_BYTES
 
     def take_back(self) -> None:
         """The newest is not run here, or not to its end."""
@@ -128,17 +128,17 @@ class SpeculativeRun:
         """The outcomes to report now, under the anchor's fence."""
         outcomes: list[Outcome] = []
         size = 0
-        for link in self.steps:
-            size += link.bytes
+        for step in self.steps:
+            size += step.bytes
             if (
-                link.outcome is None
+                step.outcome is None
                 or len(outcomes) >= self._max_outcomes
                 or (outcomes and size > MAX_UNREPORTED_BYTES)
             ):
                 break
-            link.outcome.fence = self.leased.fence
-            link.outcome.order = link.command.order if outcomes else None
-            outcomes.append(link.outcome)
+            step.outcome.fence = self.leased.fence
+            step.outcome.order = step.command.order if outcomes else None
+            outcomes.append(step.outcome)
         self.sent = len(outcomes)
         return outcomes
 
@@ -160,10 +160,10 @@ class SpeculativeRun:
         """The report is answered: drops and gives what was accepted, up to the first that was not."""
         taken: list[Outcome] = []
         for _ in range(self.sent):
-            link = self.steps[0]
-            if link.outcome is None or statuses.get(key_of(link.command)) != "accepted":
+            step = self.steps[0]
+            if step.outcome is None or statuses.get(key_of(step.command)) != "accepted":
                 break
-            taken.append(link.outcome)
+            taken.append(step.outcome)
             self.steps.popleft()
         self.sent = 0
         self.retry = None
@@ -172,13 +172,13 @@ class SpeculativeRun:
     def lease_moved_to(self, command: ClaimedCommand) -> list[Outcome] | None:
         """The lease of `command` is ours: gives what stood before it, which is in the log by then; None if it is none
         of these, or was issued with something else."""
-        for index, link in enumerate(self.steps):
-            if key_of(link.command) == key_of(command):
-                if link.command.order != command.order:
+        for index, step in enumerate(self.steps):
+            if key_of(step.command) == key_of(command):
+                if step.command.order != command.order:
                     return None
                 taken = [self.steps.popleft().outcome for _ in range(index)]
-                link.command.fence = command.fence
-                link.command.lease_until = command.lease_until
+                step.command.fence = command.fence
+                step.command.lease_until = command.lease_until
                 self.doubtful = False
                 return [outcome for outcome in taken if outcome is not None]
         return None

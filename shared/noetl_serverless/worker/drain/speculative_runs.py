@@ -31,8 +31,8 @@ BATCH_OUTCOMES = 16
 
 
 class SpeculativeRuns:
-    def __init__(self, shift: Drain) -> None:
-        self._shift = shift
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
         self._runs: dict[str, SpeculativeRun] = {}
         self.calls: set[asyncio.Task[None]] = set()
         self._hold: asyncio.TimerHandle | None = None
@@ -41,9 +41,9 @@ class SpeculativeRuns:
 
     def begin(self, command: ClaimedCommand, lease: Lease) -> None:
         """A claimed command is about to run: if it may be run ahead of, it is a chain's anchor."""
-        plan = self._shift.worker.plans.get(command.plan)
+        plan = self._drain.worker.plans.get(command.plan)
         ahead = (
-            Speculation.of(command, plan, self._shift.worker.id, self._is_for_this_worker) if plan is not None else None
+            Speculation.of(command, plan, self._drain.worker.id, self._is_for_this_worker) if plan is not None else None
         )
         if ahead is None:
             return
@@ -53,58 +53,58 @@ class SpeculativeRuns:
 
     def end(self, command: ClaimedCommand, outcome: Outcome) -> bool:
         """A command has ended; False if it is for others to report it."""
-        chain = self._runs.get(command.execution_id)
-        if chain is None or chain.newest.command is not command:
+        run = self._runs.get(command.execution_id)
+        if run is None or run.newest.command is not command:
             return False
         if outcome.status == "released":
-            return self._handed_back(chain, outcome)
-        outcome.at = self._shift.worker.clock()
+            return self._handed_back(run, outcome)
+        outcome.at = self._drain.worker.clock()
         try:
-            chain.end(as_received(outcome), self._now())
+            run.end(as_received(outcome), self._now())
         except ValueError:
             # the control plane will say what is wrong with it
-            chain.end(outcome, self._now())
-            chain.stop()
-        if self._should_yield(chain):
-            chain.stop()
-        elif self._shift.accepts_work:
-            chain.speculate()
-        self._begin_newest(chain)
+            run.end(outcome, self._now())
+            run.stop()
+        if self._should_yield(run):
+            run.stop()
+        elif self._drain.accepts_work:
+            run.speculate()
+        self._begin_newest(run)
         self._flush()
         return True
 
-    def _should_yield(self, chain: SpeculativeRun) -> bool:
+    def _should_yield(self, run: SpeculativeRun) -> bool:
         """Whether a chain whose newest has ended is to end there, for its slot to be given away with the report."""
-        others = (other for other in self._runs.values() if other is not chain)
-        return self._shift.is_fair_claim_due() and not any(other.has_ended for other in others)
+        others = (other for other in self._runs.values() if other is not run)
+        return self._drain.is_fair_claim_due() and not any(other.has_ended for other in others)
 
-    def _begin_newest(self, chain: SpeculativeRun) -> None:
+    def _begin_newest(self, run: SpeculativeRun) -> None:
         """Begin the newest, if it waits for that and nothing is against it."""
-        link = chain.newest
-        if link.begun:
+        step = run.newest
+        if step.begun:
             return
-        if not self._shift.accepts_work:
-            chain.take_back()
-            if not chain.steps:
-                self._remove(chain)
-                self._shift.reporter.submit(released(link.command))
-        elif chain.may_begin(self._now()) and not chain.lease.has_expired:
-            link.begun = True
-            self._shift.run_speculatively(link.command, chain.lease)
+        if not self._drain.accepts_work:
+            run.take_back()
+            if not run.steps:
+                self._remove(run)
+                self._drain.reporter.submit(released(step.command))
+        elif run.may_begin(self._now()) and not run.lease.has_expired:
+            step.begun = True
+            self._drain.run_speculatively(step.command, run.lease)
 
-    def _handed_back(self, chain: SpeculativeRun, outcome: Outcome) -> bool:
-        link = chain.newest
-        chain.take_back()
-        if chain.steps:
+    def _handed_back(self, run: SpeculativeRun, outcome: Outcome) -> bool:
+        step = run.newest
+        run.take_back()
+        if run.steps:
             # no lease of its own: the control plane gives it out once it hears of those before it
             self._flush()
             return True
-        self._remove(chain)
-        outcome.fence = link.command.fence
+        self._remove(run)
+        outcome.fence = step.command.fence
         return False
 
     def _is_for_this_worker(self, step: Step) -> bool:
-        settings = self._shift.worker.settings
+        settings = self._drain.worker.settings
         return all(settings.pools.get(task.kind, "shared") == settings.pool for task in step.tasks)
 
     # -- reporting
@@ -115,24 +115,22 @@ class SpeculativeRuns:
             self._hold = None
         now = self._now()
         latest = now - BATCH_SECONDS
-        waiting = [chain for chain in self._runs.values() if chain.ready]
-        unsent = [chain for chain in waiting if chain.retry is None or chain.retry.due <= now]
+        waiting = [run for run in self._runs.values() if run.ready]
+        unsent = [run for run in waiting if run.retry is None or run.retry.due <= now]
         # those that run on first: of what the report may claim, their next is sure to be
-        ready = sorted(
-            (chain for chain in unsent if chain.due(BATCH_OUTCOMES, latest)), key=lambda chain: chain.has_ended
-        )
+        ready = sorted((run for run in unsent if run.due(BATCH_OUTCOMES, latest)), key=lambda run: run.has_ended)
         if len(ready) < len(unsent):
             self._hold = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
-        elif later := [chain.retry.due for chain in waiting if chain.retry is not None and chain.retry.due > now]:
+        elif later := [run.retry.due for run in waiting if run.retry is not None and run.retry.due > now]:
             self._hold = asyncio.get_running_loop().call_at(min(later), self._flush)
         while ready and len(self.calls) < MAX_REPORTS_UNDER_WAY:
             batch: dict[SpeculativeRun, list[Outcome]] = {}
             count = 0
             while ready and count < MAX_OUTCOMES:
-                chain = ready.pop(0)
-                batch[chain] = chain.send()
-                count += len(batch[chain])
-                alone = chain.retry is not None and chain.retry.alone
+                run = ready.pop(0)
+                batch[run] = run.send()
+                count += len(batch[run])
+                alone = run.retry is not None and run.retry.alone
                 if alone or (ready and ready[0].retry is not None and ready[0].retry.alone):
                     break
             task = asyncio.create_task(self._report(batch))
@@ -144,63 +142,63 @@ class SpeculativeRuns:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("reporting failed", exc_info=error)
         self._flush()
-        self._shift.wake()
+        self._drain.wake()
 
     async def _report(self, batch: Mapping[SpeculativeRun, list[Outcome]]) -> None:
-        spare = max(0, self._shift.free_slots()) if any(chain.has_ended for chain in batch) else 0
-        self._shift.reserved += spare
+        spare = max(0, self._drain.free_slots()) if any(run.has_ended for run in batch) else 0
+        self._drain.reserved += spare
         try:
-            async with self._shift.gate.shared():
+            async with self._drain.gate.shared():
                 await self._deliver(batch, spare)
         finally:
-            self._shift.reserved -= spare
-            for chain in batch:
-                if chain.sent:
+            self._drain.reserved -= spare
+            for run in batch:
+                if run.sent:
                     # cancelled, or it failed in a way that nobody thought of
-                    self._drop(chain)
+                    self._drop(run)
 
     async def _deliver(self, batch: Mapping[SpeculativeRun, list[Outcome]], spare: int) -> None:
         outcomes = [outcome for sent in batch.values() for outcome in sent]
-        running = [order for chain in batch if (order := chain.unsent()) is not None]
+        running = [order for run in batch if (order := run.unsent()) is not None]
         began = self._now()
         # what runs already needs no more room, whether or not there is any
-        capacity = len(batch) + spare if self._shift.accepts_work else len(running)
-        turn = capacity > len(running) and self._shift.is_fair_claim_due()
+        capacity = len(batch) + spare if self._drain.accepts_work else len(running)
+        turn = capacity > len(running) and self._drain.is_fair_claim_due()
         try:
-            answer = await self._shift.reporter.send(outcomes, capacity, running, turn=turn)
+            answer = await self._drain.reporter.send(outcomes, capacity, running, turn=turn)
         except (InvalidRequest, TooLarge) as problem:
-            for chain in batch:
-                self._send_less(chain, problem)
+            for run in batch:
+                self._send_less(run, problem)
             return
         except Problem as problem:
             self._failed(batch, problem, began)
             return
         doubtful = answer.doubtful
-        if not doubtful and any(chain.retry is not None and chain.retry.doubtful for chain in batch):
+        if not doubtful and any(run.retry is not None and run.retry.doubtful for run in batch):
             doubtful = True
-            self._shift.recover()
+            self._drain.recover()
         await self._settle(batch, running, answer.body, doubtful, began)
 
     def _failed(self, batch: Mapping[SpeculativeRun, list[Outcome]], problem: Problem, began: float) -> None:
         """The control plane did not answer, or with what says nothing of the outcomes: they are sent again, each
         execution's in a report of its own if it may be one that it fails at, and fewer of them if that fails too."""
         now = self._now()
-        for chain, outcomes in batch.items():
-            retry = chain.retry = chain.retry or Retry(began)
+        for run, outcomes in batch.items():
+            retry = run.retry = run.retry or Retry(began)
             retry.doubtful |= bool(problem.extra.get("doubtful"))
-            if not isinstance(problem, Unavailable) or self._shift.budget.left() <= retry.pause:
+            if not isinstance(problem, Unavailable) or self._drain.budget.left() <= retry.pause:
                 # the leases run out, and others do it again; they are dropped with their chain
                 logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
-                self._shift.summary.unreported += len(outcomes)
-                self._shift.summary.more = True
-            elif not is_report_at_fault(problem, retry.since, self._shift.answered_at):
+                self._drain.summary.unreported += len(outcomes)
+                self._drain.summary.more = True
+            elif not is_report_at_fault(problem, retry.since, self._drain.answered_at):
                 retry.postpone(now)
-                chain.sent = 0
+                run.sent = 0
             elif len(batch) > 1:
                 retry.alone = True
-                chain.sent = 0
+                run.sent = 0
             else:
-                self._send_less(chain, problem)
+                self._send_less(run, problem)
 
     async def _settle(
         self,
@@ -215,57 +213,57 @@ class SpeculativeRuns:
             statuses[key_of(result)] = result.status
             if result.status != "accepted":
                 logger.info("an outcome was not accepted: %s", result.detail, extra=names_of(result))
-                self._shift.summary.refused += result.status == "refused"
+                self._drain.summary.refused += result.status == "refused"
         claimed = {key_of(command): command for command in answer.commands}
-        for chain in batch:
-            self._answered(chain, statuses, claimed, doubtful, sent)
+        for run in batch:
+            self._answered(run, statuses, claimed, doubtful, sent)
         for order in running:
             # it came without what it takes to run it, and is not run here any more
             command = claimed.get(key_of(order))
             if command is not None and command.order == order.order:
-                self._shift.reporter.submit(released(claimed.pop(key_of(order))))
-        await self._shift.accept(list(claimed.values()), answer.plans, sent)
+                self._drain.reporter.submit(released(claimed.pop(key_of(order))))
+        await self._drain.accept(list(claimed.values()), answer.plans, sent)
 
     def _answered(
         self,
-        chain: SpeculativeRun,
+        run: SpeculativeRun,
         statuses: Mapping[Key, str],
         claimed: dict[Key, ClaimedCommand],
         doubtful: bool,
         sent: float,
     ) -> None:
-        self._count(chain.settle(statuses))
-        if self._runs.get(chain.execution_id) is not chain:
+        self._count(run.settle(statuses))
+        if self._runs.get(run.execution_id) is not run:
             return
-        if not chain.steps:
-            self._remove(chain)
+        if not run.steps:
+            self._remove(run)
             return
-        key = key_of(chain.leased)
-        if key in claimed and chain.lease_moved_to(claimed[key]) is not None:
+        key = key_of(run.leased)
+        if key in claimed and run.lease_moved_to(claimed[key]) is not None:
             del claimed[key]
-            chain.lease.prolong(self._shift.lease_end(sent))
-            self._begin_newest(chain)
+            run.lease.prolong(self._drain.lease_end(sent))
+            self._begin_newest(run)
         elif doubtful:
-            chain.doubtful = True
+            run.doubtful = True
         else:
-            logger.info("what was run ahead is not what follows", extra=names_of(chain.leased))
-            self._drop(chain)
+            logger.info("what was run ahead is not what follows", extra=names_of(run.leased))
+            self._drop(run)
 
-    def _send_less(self, chain: SpeculativeRun, problem: Problem) -> None:
-        if chain.send_half() or self._runs.get(chain.execution_id) is not chain:
+    def _send_less(self, run: SpeculativeRun, problem: Problem) -> None:
+        if run.send_half() or self._runs.get(run.execution_id) is not run:
             return
-        first = chain.steps[0].outcome
-        logger.info("an outcome goes by itself: %s", problem.detail, extra=names_of(chain.leased))
-        self._drop(chain)
-        if chain.retry is not None and chain.retry.doubtful:
-            self._shift.recover()
+        first = run.steps[0].outcome
+        logger.info("an outcome goes by itself: %s", problem.detail, extra=names_of(run.leased))
+        self._drop(run)
+        if run.retry is not None and run.retry.doubtful:
+            self._drain.recover()
         if first is not None:
-            self._shift.reporter.submit(first)
+            self._drain.reporter.submit(first)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._shift.summary.count(outcome)
-            self._shift.summary.speculative += outcome.order is not None
+            self._drain.summary.count(outcome)
+            self._drain.summary.speculative += outcome.order is not None
 
     # -- what the rest of the worker asks and tells
 
@@ -276,93 +274,93 @@ class SpeculativeRuns:
     @property
     def waiting(self) -> int:
         """How many have a slot, and nothing that runs in it."""
-        return sum(not chain.newest.begun or chain.has_ended for chain in self._runs.values())
+        return sum(not run.newest.begun or run.has_ended for run in self._runs.values())
 
     def leased_commands(self) -> list[ClaimedCommand]:
         """The leases that are held."""
-        return [chain.leased for chain in self._runs.values() if not chain.doubtful]
+        return [run.leased for run in self._runs.values() if not run.doubtful]
 
     def leases(self) -> dict[Key, Lease]:
         """Those of the anchors."""
-        return {key_of(chain.leased): chain.lease for chain in self._runs.values()}
+        return {key_of(run.leased): run.lease for run in self._runs.values()}
 
     def run_with(self, key: Key) -> SpeculativeRun | None:
         """The chain that the command is part of."""
-        chain = self._runs.get(key[0])
-        return chain if chain is not None and chain.has(key) else None
+        run = self._runs.get(key[0])
+        return run if run is not None and run.has(key) else None
 
     def is_doubtful(self, key: Key) -> bool:
         """Whether the command is run ahead of what may be ours or not."""
-        chain = self.run_with(key)
-        return chain is not None and chain.doubtful
+        run = self.run_with(key)
+        return run is not None and run.doubtful
 
     def accept_lease(self, command: ClaimedCommand, sent: float) -> bool:
         """A lease came that is for one of the chains; `sent`: when the call was that brought it."""
-        chain = self.run_with(key_of(command))
-        if chain is None or chain.sent:
+        run = self.run_with(key_of(command))
+        if run is None or run.sent:
             return False
-        if command.fence < chain.leased.fence:
+        if command.fence < run.leased.fence:
             return True
-        taken = chain.lease_moved_to(command)
+        taken = run.lease_moved_to(command)
         if taken is None:
             return False
-        chain.lease.prolong(self._shift.lease_end(sent))
+        run.lease.prolong(self._drain.lease_end(sent))
         self._count(taken)
-        self._begin_newest(chain)
+        self._begin_newest(run)
         self._flush()
         return True
 
     def lease_expired(self, command: ClaimedCommand) -> bool:
         """The lease has run out under which a command runs: it is stopped, and what ended before it is reported all the
         same, for the control plane to say whether it comes too late. False if it is of no chain."""
-        chain = self._runs.get(command.execution_id)
-        if chain is None or chain.newest.command is not command:
+        run = self._runs.get(command.execution_id)
+        if run is None or run.newest.command is not command:
             return False
-        chain.take_back()
-        if not chain.steps:
-            self._remove(chain)
+        run.take_back()
+        if not run.steps:
+            self._remove(run)
         self._stop(command)
         self._flush()
         return True
 
     def lease_lost(self, key: Key, fence: int | None) -> bool:
         """A heartbeat says that a lease is not ours; False if it is none of these."""
-        chain = self.run_with(key)
-        if chain is None:
+        run = self.run_with(key)
+        if run is None:
             return False
         # a report that is under way may just have ended the command
-        if not chain.uncertain and key_of(chain.leased) == key and chain.leased.fence == fence:
-            logger.warning("an execution is no longer ours", extra=names_of(chain.leased))
-            self._drop(chain)
+        if not run.uncertain and key_of(run.leased) == key and run.leased.fence == fence:
+            logger.warning("an execution is no longer ours", extra=names_of(run.leased))
+            self._drop(run)
         return True
 
     def recovered(self, commands: Sequence[ClaimedCommand], sent: float) -> list[ClaimedCommand]:
         """Of all that is ours, what is for others; chains in doubt of which nothing is ours have lost their race."""
         rest = [command for command in commands if not self.accept_lease(command, sent)]
-        for chain in [chain for chain in self._runs.values() if chain.doubtful]:
-            self._drop(chain)
+        for run in [run for run in self._runs.values() if run.doubtful]:
+            self._drop(run)
         return rest
 
     def forget(self, command: ClaimedCommand) -> None:
         """The command is stopped: so nothing of its chain can be reported any more."""
-        chain = self._runs.get(command.execution_id)
-        if chain is not None and chain.newest.command is command:
-            self._remove(chain)
+        run = self._runs.get(command.execution_id)
+        if run is not None and run.newest.command is command:
+            self._remove(run)
 
-    def _drop(self, chain: SpeculativeRun) -> None:
+    def _drop(self, run: SpeculativeRun) -> None:
         """Others go on, from where the log stands."""
-        if self._runs.get(chain.execution_id) is chain:
-            self._remove(chain)
-            self._stop(chain.newest.command)
+        if self._runs.get(run.execution_id) is run:
+            self._remove(run)
+            self._stop(run.newest.command)
 
     def _stop(self, command: ClaimedCommand) -> None:
-        running = self._shift.running.get(key_of(command))
+        running = self._drain.running.get(key_of(command))
         if running is not None and running.command is command:
-            self._shift.abandon(running)
+            self._drain.abandon(running)
 
-    def _remove(self, chain: SpeculativeRun) -> None:
-        if self._runs.get(chain.execution_id) is chain:
-            del self._runs[chain.execution_id]
+    def _remove(self, run: SpeculativeRun) -> None:
+        if self._runs.get(run.execution_id) is run:
+            del self._runs[run.execution_id]
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
