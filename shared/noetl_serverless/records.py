@@ -202,12 +202,12 @@ class DueTimer:
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    expired: bool
-    waiting: bool
-    due: bool
-    lagging: bool
-    scheduled: bool
-    chores: bool
+    has_expired_leases: bool
+    has_pending_commands: bool
+    has_due_timers: bool
+    has_inboxes: bool
+    has_due_schedules: bool
+    maintenance: bool
 
 
 class UnstorableCommit(Exception):

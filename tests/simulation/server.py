@@ -202,7 +202,7 @@ class History:
     async def get(self, execution_id: int) -> Any:
         raise NotFound(f"there is no execution {execution_id}")
 
-    async def parts(
+    async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int, most: int
     ) -> tuple[list[ResultRange], bool]:
         """A few at a time, so that there are pages in small worlds, too."""

@@ -85,15 +85,15 @@ class WatchedLog(EventRules, MemoryEventStore):
             self._same(case.state, diary.shadow, "a loaded state is not the fold of its log")
         return cases
 
-    async def pulse(self, age: float) -> PendingWork:
-        return replace(await super().pending_work(age), scheduled=self.scheduled())
+    async def pending_work(self, age: float) -> PendingWork:
+        return replace(await super().pending_work(age), has_due_schedules=self.scheduled())
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         leases = await super().claim(claimant, keys)
         self._take(leases, claimant.worker)
         return leases
 
-    async def release(
+    async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
         before = dict(self.holds.items())
@@ -105,7 +105,7 @@ class WatchedLog(EventRules, MemoryEventStore):
         self._give_back(waiting, "release")
         return waiting
 
-    async def expire(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+    async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         late = {key for key, row in self.commands.items() if row.lease_until < self._clock()}
         well = {key for key, at in self.held_since.items() if at > self.well_since() + SETTLING}
         waiting = await super().expire_leases(deliveries, limit)
@@ -152,7 +152,7 @@ class WatchedLog(EventRules, MemoryEventStore):
             self._note("told", id, " ".join(event.type for event in self.executions[id].inbox.values()))
         return committed
 
-    async def append(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         accepted = await super().append_to_inbox(facts)
         for fact in facts:
             key = (fact.execution_id, fact.event.command_id or "")

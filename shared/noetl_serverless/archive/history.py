@@ -48,7 +48,7 @@ class History(Executions):
         row = await self._row(execution_id)
         return State.restore(row["state"], row["workload"])
 
-    async def tail(
+    async def follow(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
     ) -> tuple[list[RecordedEvent], int, str]:
         try:
@@ -126,7 +126,7 @@ class History(Executions):
                 break
         return issued
 
-    async def parts(
+    async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
     ) -> tuple[list[ResultRange], bool]:
         found, more = await super().loop_results(execution_id, step, generation, after, most)
@@ -148,7 +148,7 @@ class History(Executions):
                 more = True
         return merge_inline(part for part, _ in kept), more
 
-    async def finished(self, execution_id: int, step: str, generation: int) -> int:
+    async def finished_items(self, execution_id: int, step: str, generation: int) -> int:
         found = await super().finished_items(execution_id, step, generation)
         if found:
             return found
@@ -156,7 +156,7 @@ class History(Executions):
         items = [it.payload["end"] - it.payload["start"] async for it in frames if it.generation == generation]
         return sum(items)
 
-    async def generation(self, execution_id: int, step: str) -> int | None:
+    async def latest_generation(self, execution_id: int, step: str) -> int | None:
         found = await super().latest_generation(execution_id, step)
         if found is not None:
             return found

@@ -76,18 +76,18 @@ class Reconciler:
         done: dict[str, int] = {}
         # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
         # outage would count against all that ran
-        if pulse.expired and not await self._outages.was_recent():
+        if pulse.has_expired_leases and not await self._outages.was_recent():
             done["expired"] = await self._do("expire", self._expire)
             done["buried"] = await self._do("bury", self._give_up_undeliverable)
-        if pulse.lagging:
+        if pulse.has_inboxes:
             done["advanced"] = await self._do("advance", self._process_inboxes)
-        if pulse.due:
+        if pulse.has_due_timers:
             done["timers"] = await self._do("fire_timer", self._fire_timers)
-        if pulse.scheduled:
+        if pulse.has_due_schedules:
             done["schedules"] = await self._do("fire_schedule", self._fire_schedules)
-        if pulse.waiting:
+        if pulse.has_pending_commands:
             done["rung"] = await self._do("ring", self._notify_pools)
-        if pulse.chores and self._departures is not None:
+        if pulse.maintenance and self._departures is not None:
             done.update(await self._run_maintenance(self._departures))
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)

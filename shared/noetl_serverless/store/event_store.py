@@ -62,7 +62,7 @@ class PostgresEventStore(EventStore):
     def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
         self._database = database
         self._pool = pool
-        self._sql = load("log")
+        self._sql = load("event_store")
 
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
@@ -72,7 +72,7 @@ class PostgresEventStore(EventStore):
     async def read_inbox(self, execution_id: str) -> Inbox:
         """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
         rows = await self._database.run(
-            self._sql["inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
+            self._sql["read_inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
         )
         return inbox_of(rows)
 
@@ -84,12 +84,12 @@ class PostgresEventStore(EventStore):
             for fact in facts
         ]
         with _writing():
-            answer = (await self._database.run(self._sql["append"], facts=_json(rows)))[0][0]
+            answer = (await self._database.run(self._sql["append_to_inbox"], facts=_json(rows)))[0][0]
         return {(id, command, fence) for id, command, fence in answer}
 
     async def clear_inbox(self, execution_id: str) -> None:
         """Forget the inbox of an execution that has ended."""
-        await self._database.run(self._sql["discard"], id=int(execution_id))
+        await self._database.run(self._sql["clear_inbox"], id=int(execution_id))
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
         rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
@@ -97,7 +97,7 @@ class PostgresEventStore(EventStore):
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         """What those of the idempotency keys have started that have started anything."""
-        rows = await self._database.run(self._sql["started"], keys=list(keys))
+        rows = await self._database.run(self._sql["starts_by_key"], keys=list(keys))
         return {key: IdempotentStart(*row) for key, *row in rows}
 
     async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
@@ -153,16 +153,16 @@ class PostgresEventStore(EventStore):
 
     async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         """Everything the worker holds beside `holding`, its lease prolonged."""
-        rows = await self._database.run(self._sql["held"], worker=worker, lease=lease, holding=_keys(holding))
+        rows = await self._database.run(self._sql["recover_leases"], worker=worker, lease=lease, holding=_keys(holding))
         return _leases(rows)
 
     async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
-        rows = await self._database.run(self._sql["opening"], id=execution_id, step=step, generation=generation)
+        rows = await self._database.run(self._sql["loop_opened"], id=execution_id, step=step, generation=generation)
         return rows[0][0]  # type: ignore[no-any-return]
 
     async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
         """Prolong leases; returns (execution id, command id, fence) of those that are still the worker's."""
-        rows = await self._database.run(self._sql["extend"], worker=worker, held=_held(held), lease=lease)
+        rows = await self._database.run(self._sql["extend_leases"], worker=worker, held=_held(held), lease=lease)
         return {(row[0], row[1], row[2]) for row in rows}
 
     async def release_leases(
@@ -172,20 +172,20 @@ class PostgresEventStore(EventStore):
         returns (pool, key) of what waits again."""
         lists = ((held, False), (begun, True))
         rows = _json([{**key.model_dump(), "begun": had_begun} for keys, had_begun in lists for key in keys])
-        return _waiting(await self._database.run(self._sql["release"], worker=worker, held=rows))
+        return _waiting(await self._database.run(self._sql["release_leases"], worker=worker, held=rows))
 
     async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""
-        return _waiting(await self._database.run(self._sql["expire"], deliveries=deliveries, limit=limit))
+        return _waiting(await self._database.run(self._sql["expire_leases"], deliveries=deliveries, limit=limit))
 
     async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
-        rows = await self._database.run(self._sql["poisoned"], deliveries=deliveries, limit=limit)
+        rows = await self._database.run(self._sql["undeliverable"], deliveries=deliveries, limit=limit)
         return [DeadLetter(*row) for row in rows]
 
     async def add_dead_letter(self, dead: DeadLetter) -> None:
         """Keep the command in the dead-letter state, for people to look at."""
         await self._database.run(
-            self._sql["bury"],
+            self._sql["add_dead_letter"],
             id=dead.execution_id,
             seq=dead.seq,
             pool=self._pool(dead.step),
@@ -195,39 +195,42 @@ class PostgresEventStore(EventStore):
 
     async def pools_with_pending(self, age: float) -> list[str]:
         """Pools with commands that have waited for `age` seconds or more."""
-        return [row[0] for row in await self._database.run(self._sql["pools"], age=age)]
+        return [row[0] for row in await self._database.run(self._sql["pools_with_pending"], age=age)]
 
     async def pending_work(self, age: float) -> PendingWork:
         """What there is to do; commands count as waiting after `age` seconds."""
-        return PendingWork(**(await self._database.rows(self._sql["pulse"], age=age))[0])
+        return PendingWork(**(await self._database.rows(self._sql["pending_work"], age=age))[0])
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers whose time has come, those due first in front, from `after` on."""
-        return [DueTimer(*row) for row in await self._database.run(self._sql["due"], limit=limit, after=after)]
+        return [DueTimer(*row) for row in await self._database.run(self._sql["due_timers"], limit=limit, after=after)]
 
     async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         """Executions with facts in their inbox, in order, those behind `after`."""
-        return [row[0] for row in await self._database.run(self._sql["lagging"], limit=limit, after=int(after))]
+        return [
+            row[0]
+            for row in await self._database.run(self._sql["executions_with_inbox"], limit=limit, after=int(after))
+        ]
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """What is in quarantine, in order, behind `after`; without facts, which may be many and large."""
-        rows = await self._database.run(self._sql["quarantined"], after=int(after), limit=limit)
+        rows = await self._database.run(self._sql["list_quarantined"], after=int(after), limit=limit)
         return [QuarantinedExecution(*row) for row in rows]
 
     async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         """The execution with its facts, if it is in quarantine."""
-        rows = await self._database.run(self._sql["quarantine_of"], id=int(execution_id))
+        rows = await self._database.run(self._sql["get_quarantined"], id=int(execution_id))
         return QuarantinedExecution(*rows[0]) if rows else None
 
     async def running_children(self, execution_id: str) -> list[str]:
-        return [row[0] for row in await self._database.run(self._sql["children"], id=execution_id)]
+        return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
 
     async def is_descendant(self, execution_id: str, above: str) -> bool:
         """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
-        return bool(await self._database.run(self._sql["is_below"], id=int(execution_id), above=int(above)))
+        return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(above)))
 
     async def ensure_partitions(self) -> None:
-        await self._database.run(self._sql["partitions"])
+        await self._database.run(self._sql["ensure_partitions"])
 
 
 def _params(parts: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:

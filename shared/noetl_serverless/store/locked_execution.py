@@ -28,16 +28,16 @@ class LockedRows:
         self._id = int(execution.execution_id)
 
     def inbox(self) -> Inbox:
-        rows = self._run("inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
+        rows = self._run("read_inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
         return inbox_of(rows)
 
     def quarantined(self) -> QuarantinedExecution | None:
-        rows = self._run("quarantine_of", id=self._id)
+        rows = self._run("get_quarantined", id=self._id)
         return QuarantinedExecution(*rows[0]) if rows else None
 
     def issued(self) -> list[Event]:
         state = self.case.state
-        rows = self._run("issued", id=self._id, commands=list(state.commands), timers=list(state.timers))
+        rows = self._run("issued_events", id=self._id, commands=list(state.commands), timers=list(state.timers))
         return [
             Event(kind, 0, seq, None, step, generation, command, payload)
             for seq, kind, step, generation, command, payload in rows
@@ -50,7 +50,7 @@ class LockedRows:
         return [execution_of(row) for row in self._run("load", ids=ended)]
 
     def running_children(self) -> list[str]:
-        return [row[0] for row in self._run("children", id=self._id)]
+        return [row[0] for row in self._run("running_children", id=self._id)]
 
     def _run(self, name: str, **values: Any) -> Any:
         return self._connection.run(self._sql[name], **values)

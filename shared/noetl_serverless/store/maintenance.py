@@ -33,7 +33,7 @@ class EndedExecution:
 class MaintenanceTasks:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = load("chores")
+        self._sql = load("maintenance")
 
     async def claim(self, pause: float) -> MaintenanceTask | None:
         """The one that is due longest; it is due again in `pause` seconds."""
@@ -42,10 +42,10 @@ class MaintenanceTasks:
 
     async def reschedule(self, name: str, delay: float = 0.0) -> None:
         """It is due in `delay` seconds: there is more to do."""
-        await self._database.run(self._sql["again"], name=name, delay=delay)
+        await self._database.run(self._sql["reschedule"], name=name, delay=delay)
 
     async def save_position(self, name: str, position: dict[str, Any]) -> None:
-        await self._database.run(self._sql["move"], name=name, position=orjson.dumps(position).decode())
+        await self._database.run(self._sql["save_position"], name=name, position=orjson.dumps(position).decode())
 
     async def ended(self, after: tuple[datetime, int], cutoff: datetime, limit: int) -> list[EndedExecution]:
         """In the order of their ends, behind (instant, execution id), before `cutoff`."""
@@ -55,14 +55,15 @@ class MaintenanceTasks:
     async def descendants(self, top: EndedExecution) -> list[int]:
         """The execution and those below it."""
         return [
-            row[0] for row in await self._database.run(self._sql["family"], id=top.execution_id, ended=top.ended_at)
+            row[0]
+            for row in await self._database.run(self._sql["descendants"], id=top.execution_id, ended=top.ended_at)
         ]
 
     async def expired_results(self, limit: int) -> list[tuple[int, str]]:
         """(execution id, key) of results with a time of their own that is over."""
-        return [(row[0], row[1]) for row in await self._database.run(self._sql["expired"], limit=limit)]
+        return [(row[0], row[1]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
 
     async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
         """Drop their rows."""
         rows = [{"execution_id": id, "key": key} for id, key in keys]
-        await self._database.run(self._sql["forget"], keys=orjson.dumps(rows).decode())
+        await self._database.run(self._sql["delete_result_rows"], keys=orjson.dumps(rows).decode())

@@ -322,12 +322,12 @@ class MemoryEventStore(EventStore):
 
     async def pending_work(self, age: float) -> PendingWork:
         return PendingWork(
-            expired=any(True for _ in self._overdue()),
-            waiting=bool(await self.pools_with_pending(age)),
-            due=bool(await self.due_timers(1)),
-            lagging=bool(await self.executions_with_inbox(1)),
-            scheduled=False,
-            chores=False,
+            has_expired_leases=any(True for _ in self._overdue()),
+            has_pending_commands=bool(await self.pools_with_pending(age)),
+            has_due_timers=bool(await self.due_timers(1)),
+            has_inboxes=bool(await self.executions_with_inbox(1)),
+            has_due_schedules=False,
+            maintenance=False,
         )
 
     async def ensure_partitions(self) -> None:

@@ -127,7 +127,7 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     assert await logs(stand, id) == log
     assert asked and max(asked) <= most, "it was read whole"
     reader = history.History(stand.database, Archive(Archives(stand.database), lambda: stand.store))
-    kept, more = await reader.parts(int(id), "each", 1, after=2, most=12)
+    kept, more = await reader.loop_results(int(id), "each", 1, after=2, most=12)
     assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
         "more was kept than a page has room for"
     )

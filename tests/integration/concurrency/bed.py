@@ -63,7 +63,7 @@ class BusyLog(PostgresEventStore):
             await self.first.pop(0)()
         return await super().commit(parts, claimant)
 
-    async def append(self, facts: Any) -> set[tuple[str, str]]:
+    async def append_to_inbox(self, facts: Any) -> set[tuple[str, str]]:
         self.handed_in += 1
         return await super().append_to_inbox(facts)
 

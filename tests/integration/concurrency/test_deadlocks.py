@@ -55,7 +55,7 @@ async def release(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -
 
 
 async def append(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.log.append([reported(second), reported(first)])
+    return await plane.log.append_to_inbox([reported(second), reported(first)])
 
 
 async def recover(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:

@@ -59,7 +59,7 @@ async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_app
     id, stale, current, _ = await charged_twice(direct, sessions)
     facts = [fact(stale, 1), fact(current, 2)]
 
-    accepted = await direct.planes[0].log.append(facts if stale_first else facts[::-1])
+    accepted = await direct.planes[0].log.append_to_inbox(facts if stale_first else facts[::-1])
 
     assert accepted == {(id, "charge#1", current.fence)}
     inbox = await direct.planes[0].log.read_inbox(id)
@@ -69,7 +69,7 @@ async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_app
 
 async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, sessions: Sessions) -> None:
     id, _, current, _ = await charged_twice(direct, sessions)
-    accepted = await direct.planes[0].log.append([fact(current, 2), fact(current, 2)])
+    accepted = await direct.planes[0].log.append_to_inbox([fact(current, 2), fact(current, 2)])
     assert accepted == {(id, "charge#1", current.fence)}
     assert len((await direct.planes[0].log.read_inbox(id)).facts) == 1
 
@@ -118,7 +118,7 @@ async def test_who_waits_for_a_command_goes_by_what_stands_there_then(
     other = sessions.begin()
     other.run(change)
     plane = direct.planes[0]
-    work = plane.report(done(charge)) if by == "report" else plane.log.append([fact(charge, 1)])
+    work = plane.report(done(charge)) if by == "report" else plane.log.append_to_inbox([fact(charge, 1)])
 
     waiting = await sessions.until_waiting(work)
 

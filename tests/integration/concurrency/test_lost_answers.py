@@ -121,11 +121,11 @@ async def test_a_fact_left_in_the_inbox_is_there_once_though_its_answer_is_lost(
         return await append(facts)
 
     others = [c, d]
-    append = plane.log.append
+    append = plane.log.append_to_inbox
     plane.log.first = [overtake, overtake]
-    plane.log.append = hand_in  # type: ignore[method-assign]
+    plane.log.append_to_inbox = hand_in  # type: ignore[method-assign]
     await lose(plane, wire, lambda: plane.tell(b))
-    plane.log.append = append  # type: ignore[method-assign]
+    plane.log.append_to_inbox = append  # type: ignore[method-assign]
 
     assert await plane.tell(b) == "stale"
     await bed.reconcilers[0].reconcile()

@@ -54,7 +54,7 @@ async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(di
     part = ending.to_commit()
     session = sessions.begin()
     # it finds that its parent does not run, and tells it nothing
-    session.run(load("log")["commit"], **_params([part], other.log._project([part])))
+    session.run(load("event_store")["commit"], **_params([part], other.log._project([part])))
     retrying = await sessions.until_waiting(plane.orchestrator.retry_quarantined(id))
     session.run("COMMIT")
     await retrying

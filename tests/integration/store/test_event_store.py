@@ -479,16 +479,19 @@ async def test_the_pulse_tells_what_there_is_to_do(log: EventStore) -> None:
     assert not any(vars_of(await log.pending_work(0.0)))
     await begin(log)
     await asyncio.sleep(0.01)
-    assert (await log.pending_work(0.0)).waiting
+    assert (await log.pending_work(0.0)).has_pending_commands
     assert await log.pools_with_pending(0.0) == ["shared"]
     assert await log.pools_with_pending(60.0) == []
     await log.claim(replace(WORKER, lease_seconds=0.001), None)
     await asyncio.sleep(0.01)
-    assert (await log.pending_work(0.0)).expired
+    assert (await log.pending_work(0.0)).has_expired_leases
 
 
 def vars_of(pulse: Any) -> list[bool]:
-    return [getattr(pulse, name) for name in ("expired", "waiting", "due", "lagging", "scheduled")]
+    return [
+        getattr(pulse, name)
+        for name in ("has_expired_leases", "has_pending_commands", "has_due_timers", "has_inboxes", "has_due_schedules")
+    ]
 
 
 def _held(lease: Lease) -> Held:

@@ -11,7 +11,7 @@ from tests.integration.store.plans import EXPLAIN, pages_of
 from noetl_serverless.store.connection import Connection
 from noetl_serverless.store.queries import load
 
-SQL = load("log")
+SQL = load("event_store")
 COMMANDS = """
     INSERT INTO noetl.command (
         execution_id, command_id, step, generation, kind, attempt, pool, status, worker, fence, lease_until, seq,
@@ -96,15 +96,15 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         connection.run(COMMIT, **commit_of(id, 1, "none"))
         connection.run(LEASE, **keys_of(id))
         connection.run(APPEND, **fact_of(id, "none"))
-        connection.run(SQL["extend"], **held_of(id, "c1"), lease=30)
-        connection.run(SQL["release"], **held_of(id, "none"))
-        connection.run(SQL["expire"], deliveries=5, limit=100)
+        connection.run(SQL["extend_leases"], **held_of(id, "c1"), lease=30)
+        connection.run(SQL["release_leases"], **held_of(id, "none"))
+        connection.run(SQL["expire_leases"], deliveries=5, limit=100)
     connection.run(EXECUTIONS, first=1001, last=21_001)
     connection.run(COMMANDS, first=1001, last=21_000, each=1, status="claimed")
     connection.run(COMMANDS, first=21_001, last=21_001, each=20_000, status="claimed")
     connection.run(COMMANDS, first=30_001, last=50_000, each=1, status="pending")
     connection.run(EVENTS, first=30_001, last=50_000)
-    none = pages(connection, SQL["pulse"], age=5)
+    none = pages(connection, SQL["pending_work"], age=5)
     connection.run(RUN_OUT, id=8000)
 
     # of each a few rows, and for each row the pages of an index down to it
@@ -114,13 +114,13 @@ def test_plans_read_no_more_when_the_tables_have_grown_for_which_they_were_made(
         "claim by name": pages(connection, LEASE, **keys_of(40_000)),
         "hand in for one of many": pages(connection, APPEND, **fact_of(6000, "c1")),
         "hand in for a wide one": pages(connection, APPEND, **fact_of(21_001, "c8888")),
-        "extend of many": pages(connection, SQL["extend"], **held_of(7000, "c1"), lease=30),
-        "extend of a wide one": pages(connection, SQL["extend"], **held_of(21_001, "c1", "c9999"), lease=30),
-        "release of many": pages(connection, SQL["release"], **held_of(7000, "c1")),
-        "release of a wide one": pages(connection, SQL["release"], **held_of(21_001, "c1", "c9999")),
+        "extend of many": pages(connection, SQL["extend_leases"], **held_of(7000, "c1"), lease=30),
+        "extend of a wide one": pages(connection, SQL["extend_leases"], **held_of(21_001, "c1", "c9999"), lease=30),
+        "release of many": pages(connection, SQL["release_leases"], **held_of(7000, "c1")),
+        "release of a wide one": pages(connection, SQL["release_leases"], **held_of(21_001, "c1", "c9999")),
         "look for leases that ran out where there is none": none,
-        "look for leases that ran out": pages(connection, SQL["pulse"], age=5),
-        "give back one that ran out": pages(connection, SQL["expire"], deliveries=5, limit=100),
+        "look for leases that ran out": pages(connection, SQL["pending_work"], age=5),
+        "give back one that ran out": pages(connection, SQL["expire_leases"], deliveries=5, limit=100),
     }
     # what the catalog is asked for now and then, too
     assert max(read.values()) < 120, read

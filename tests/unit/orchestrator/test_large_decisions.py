@@ -75,6 +75,6 @@ def test_a_decision_of_many_events_holds_each_once_and_is_written_and_sent_in_on
 
     connection = Connection.__new__(Connection)
     connection.py_types, connection._client_encoding = PY_TYPES, "utf8"
-    (request, _), kept, peak = measured(lambda: connection.request(load("log")["commit"], params))
+    (request, _), kept, peak = measured(lambda: connection.request(load("event_store")["commit"], params))
     assert len(request) <= kept
     assert peak < 2.3 * kept, "it was put together more than once"

@@ -174,7 +174,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     pulse, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:
-        return replace(await pulse(age), scheduled=True)
+        return replace(await pulse(age), has_due_schedules=True)
 
     async def read(path: str, version: int | None = None) -> Any:
         if path == "t/broken":
@@ -231,7 +231,9 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
     async def hurt(*_: Any) -> Any:
         raise Mistake("no list")
 
-    everything = replace(await engine.log.pending_work(1.0), expired=True, lagging=True, scheduled=True)
+    everything = replace(
+        await engine.log.pending_work(1.0), has_expired_leases=True, has_inboxes=True, has_due_schedules=True
+    )
 
     async def all_of_them(age: float) -> Any:
         return everything

@@ -42,10 +42,10 @@ class Connection:
     def request(self, sql: str, params: dict[str, Any]) -> tuple[bytes, Context]:
         return sql.encode(), Context()
 
-    def lost_by(self, error: Exception | None) -> bool:
+    def is_lost_after(self, error: Exception | None) -> bool:
         return self.lost
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         self.hung_up += 1
 
     def _row(self, data: bytes, context: Context) -> None:

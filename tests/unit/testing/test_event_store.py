@@ -117,20 +117,27 @@ async def test_what_waits_for_a_worker_and_how_long(engine: Engine) -> None:
 
 
 async def test_the_pulse_tells_what_there_is_to_do(engine: Engine) -> None:
-    nothing = PendingWork(expired=False, waiting=False, due=False, lagging=False, scheduled=False, chores=False)
+    nothing = PendingWork(
+        has_expired_leases=False,
+        has_pending_commands=False,
+        has_due_timers=False,
+        has_inboxes=False,
+        has_due_schedules=False,
+        maintenance=False,
+    )
     assert await engine.log.pending_work(5) == nothing
     id = await engine.start()
     engine.seconds += 6
-    assert await engine.log.pending_work(5) == replace(nothing, waiting=True)
+    assert await engine.log.pending_work(5) == replace(nothing, has_pending_commands=True)
     (command,) = await engine.claim(lease=1.0)
     engine.seconds += 2
-    assert await engine.log.pending_work(5) == replace(nothing, expired=True)
+    assert await engine.log.pending_work(5) == replace(nothing, has_expired_leases=True)
     await engine.report(outcome(command, status="deferred", delay=1.0))
     assert await engine.log.pending_work(5) == nothing
     engine.seconds += 1
-    assert await engine.log.pending_work(5) == replace(nothing, due=True)
+    assert await engine.log.pending_work(5) == replace(nothing, has_due_timers=True)
     engine.memory._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
-    assert await engine.log.pending_work(5) == replace(nothing, due=True, lagging=True)
+    assert await engine.log.pending_work(5) == replace(nothing, has_due_timers=True, has_inboxes=True)
 
 
 async def test_what_lags_is_told_in_order_behind_another(engine: Engine) -> None:

@@ -56,7 +56,7 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
     with call.services.watchers.watch(str(execution_id)) as woken:
         while True:
             woken.clear()
-            found, head, status = await executions.tail(
+            found, head, status = await executions.follow(
                 execution_id, after=after, type=query.event_type, limit=query.limit
             )
             left = deadline - asyncio.get_running_loop().time()

@@ -37,14 +37,14 @@ async def loop_results(call: Call) -> LoopResults:
     query: LoopResultsQuery = call.query
     executions = call.services.executions
     execution_id = int(query.execution_id)
-    generation = await executions.generation(execution_id, query.step_name)
+    generation = await executions.latest_generation(execution_id, query.step_name)
     if generation is None:
         raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
     loop = (execution_id, query.step_name, generation)
     kept, following = await _page(call, loop, query.after, PAGE_BYTES)
     return LoopResults(
         results=[item for part in kept for item in part.data or []],
-        count=await executions.finished(*loop),
+        count=await executions.finished_items(*loop),
         refs=[ManifestPart.of(part) for part in kept if part.ref is not None],
         next=following,
     )
@@ -52,7 +52,7 @@ async def loop_results(call: Call) -> LoopResults:
 
 async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[ResultRange], int | None]:
     """Of a loop's results from the item `after` on those that have `most` bytes together, and where to go on."""
-    found, more = await call.services.executions.parts(*loop, after, most)
+    found, more = await call.services.executions.loop_results(*loop, after, most)
     kept, following = _page_of(found, after, most)
     if following is None and more:
         following = kept[-1].end

@@ -3,10 +3,10 @@ UPDATE noetl.chore SET due_at = now() + make_interval(secs => :pause)
 WHERE name = (SELECT name FROM noetl.chore WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING name, position;
 
--- again: there is more to do
+-- reschedule: there is more to do
 UPDATE noetl.chore SET due_at = now() + make_interval(secs => :delay) WHERE name = :name;
 
--- move: remember how far it has come
+-- save_position: remember how far it has come
 UPDATE noetl.chore SET position = CAST(:position AS jsonb) WHERE name = :name;
 
 -- ended: executions in the order of their ends, each with whether those above it ended before it, or are gone
@@ -27,7 +27,7 @@ FROM (
     ) both_tables
 ) x ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer);
 
--- family: an execution and those below it that ended no later than the one that started them
+-- descendants: an execution and those below it that ended no later than the one that started them
 WITH RECURSIVE family AS (
     SELECT CAST(:id AS bigint) AS execution_id, CAST(:ended AS timestamptz) AS ended_at
     UNION
@@ -39,10 +39,10 @@ WITH RECURSIVE family AS (
 )
 SELECT execution_id FROM family ORDER BY execution_id;
 
--- expired: results with a time of their own that is over, of executions that do not run and whose family does not
+-- expired_results: results with a time of their own that is over, of executions that do not run and whose family does not
 SELECT r.execution_id, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
 WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.expires_at LIMIT CAST(:limit AS integer);
 
--- forget: the rows of results that are deleted
+-- delete_result_rows: the rows of results that are deleted
 DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
 WHERE r.execution_id = x.execution_id AND r.key = x.key;
