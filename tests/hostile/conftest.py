@@ -30,7 +30,7 @@ from tests.integration.control_plane.conftest import (
 from tests.integration.tools.conftest import credentials, pool, run
 from tests.unit.gateway.conftest import call, control_plane, editor, sessions, signed_in, upstream, values, viewer
 
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 __all__ = [
     "TOKEN_KEY",

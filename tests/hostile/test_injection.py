@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.results.reference import ResultUri, storage_key
 from noetl_serverless.results.store import FsspecResultStore
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 from .conftest import FUZZ, Client, Snapshot
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 

@@ -15,7 +15,7 @@ from ..engine.state import State
 from ..errors import NotFound
 from ..limits import PAGE_BYTES
 from ..store.archives import ArchivePlace
-from ..store.connection import Database
+from ..store.database import Database
 from ..store.executions import COMPLETED, Execution, Executions, ReportedCommand, ResultRange, merge_inline
 from ..store.recorded import RecordedEvent
 from .read import Archive, execution_of

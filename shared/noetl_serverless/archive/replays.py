@@ -12,7 +12,7 @@ from ..engine.events import Event
 from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import expected_projections
 from ..playbook.plan import Plan
-from ..store.connection import Database
+from ..store.database import Database
 from ..store.parity import Difference, Stored, differences
 from ..store.recorded import RecordedEvent
 from ..store.replays import MOST_EVENTS, Rebuilt, Recording, Replays

@@ -19,8 +19,8 @@ from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
-from ..store.connection import Database
 from ..store.credentials import Credentials
+from ..store.database import Database
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware

@@ -13,7 +13,7 @@ from ..playbook.document import Document as Source
 from ..playbook.document import Unreadable, plain_data, read_document
 from ..store.catalog import NewPlaybook
 from ..tools import registry
-from ..tools.plans import load_plan
+from ..tools.plans import load_document
 
 # a playbook has colons, which base64 has not
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -26,17 +26,21 @@ Path = tuple[str | int, ...]
 def document_of(content: str) -> NewPlaybook:
     """Raises InvalidPlaybook with all that is wrong, in the playbook itself and in the tools' fields."""
     text = as_text(content)
+    try:
+        document = read_document(text)
+    except Unreadable as unreadable:
+        raise InvalidPlaybook(str(unreadable.fault), faults=[unreadable.fault]) from None
     faults: list[Fault] = []
     plan = None
     try:
-        plan = load_plan(text)
+        plan = load_document(document).plan
     except InvalidPlaybook as error:
         faults += error.faults or [Fault(error.detail)]
-    faults += _tool_faults(text, {fault.pointer for fault in faults})
+    faults += _tool_faults(document, {fault.pointer for fault in faults})
     if plan is None or faults:
         faults.sort(key=lambda fault: (fault.line or 0, fault.column or 0))
         raise InvalidPlaybook(str(faults[0]), faults=faults)
-    root = plain_data(read_document(text).root)
+    root = plain_data(document.root)
     return NewPlaybook(
         path=plan.path,
         kind=root["kind"],
@@ -58,12 +62,8 @@ def as_text(content: str) -> str:
         return content
 
 
-def _tool_faults(text: str, known: set[str]) -> list[Fault]:
+def _tool_faults(source: Source, known: set[str]) -> list[Fault]:
     """What is wrong with the fields of each task's tool; nothing where something is wrong already."""
-    try:
-        source = read_document(text)
-    except Unreadable:
-        return []
     faults = []
     for path, task in _tasks(source):
         kind = task.get("kind")

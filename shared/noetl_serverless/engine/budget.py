@@ -7,16 +7,10 @@ decision. A sub-playbook has a budget of its own, if any.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .events import Event
 from .prices import Prices
+from .state import Spent, State
 
-if TYPE_CHECKING:
-    from .state import State
-
-# of a step: commands that were reported, ms they were billed for, money
-Spent = tuple[int, float, float]
 NOTHING: Spent = (0, 0.0, 0.0)
 
 

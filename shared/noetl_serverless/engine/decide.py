@@ -12,21 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
-from ..playbook.scope import Scope, build_scope
-from ..playbook.template import Template, TemplateError, render_tree, truthy
+from ..playbook.plan import AdmitRule, Arc, Plan, Step
+from ..playbook.scope import Scope
+from ..playbook.template import TemplateError, truthy
 from ..playbook.values import InvalidValue
-from ..playbook.views import EventName
 from . import events as e
 from . import loops
 from .assigned import SetValues
-from .budget import exceeded_budget
-from .error import bounded
+from .decision import Decision, error_of
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
 from .joins import blocked, first_of_stuck, unreachable
-from .limits import DecisionSize, DecisionTooLarge, check_ctx, check_scope, check_set
+from .limits import DecisionTooLarge, check_ctx, check_set
 from .state import State, Suspended, token_key
 
 SKIPPED = "step.skipped"
@@ -72,22 +70,8 @@ def reason_to_ignore(state: State, fact: Event) -> str | None:
     return None
 
 
-class Decider:
-    """Works on a state that it owns: each decision is folded as it is made, so that the next one sees it."""
-
-    def __init__(self, plan: Plan, state: State, fact: Event) -> None:
-        self.plan = plan
-        self.state = state
-        self.fact = fact
-        self.events: list[Event] = []
-        self._routes: list[dict[str, Any]] = []
-        # the steps that no arc leads to any more: what begins now sees them as skipped, though their events come behind
-        # it, as they do in every log there is
-        self._foreseen: dict[str, dict[str, Any]] = {}
-        # what is still to be done, and with what, the next on top
-        self._work: list[tuple[Any, ...]] = []
-        self._over = False
-        self.size = DecisionSize()
+class Decider(Decision):
+    """Decides each kind of fact, where a step's end leads, and which steps begin."""
 
     def decide(self) -> None:
         """Raises TooMuch."""
@@ -96,34 +80,6 @@ class Decider:
         DECIDE[self.fact.type](self)
         self.work_off()
         self.settle()
-
-    # -- emitting
-
-    def emit(
-        self,
-        kind: str,
-        payload: dict[str, Any],
-        *,
-        step: str | None = None,
-        generation: int | None = None,
-        command: str | None = None,
-    ) -> Event:
-        """Fold the decision; it takes along the routes that no event has carried yet (they are folded already)."""
-        bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, payload)
-        apply(self.state, bare)
-        if self._routes:
-            routed = {**payload, "routes": self._routes}
-            bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, routed)
-            self._routes = []
-        self.size.add_event(step)
-        self.events.append(bare)
-        return bare
-
-    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
-        if not self._over:
-            self._over = True
-            told = bounded(error)
-            self.emit(e.FAILED, {"error": {**told, "step": step} if step else told}, step=step)
 
     def work_off(self) -> None:
         while self._work:
@@ -210,7 +166,7 @@ class Decider:
         try:
             check_ctx({**self.state.ctx, **self.state.ctx_refs})
         except InvalidValue as error:
-            self.fail(_told(error), self.fact.step)
+            self.fail(error_of(error), self.fact.step)
         return not self._over
 
     def _where(self) -> dict[str, Any]:
@@ -254,7 +210,7 @@ class Decider:
                 ctx = {**self.state.ctx, **self.state.ctx_refs}
                 self.size.add_bytes(check_set(ctx, {**made.values, **made.refs}), step.name)
         except (TemplateError, InvalidValue) as error:
-            self.fail(_told(error, output if event in FAILURES else None), step.name)
+            self.fail(error_of(error, output if event in FAILURES else None), step.name)
             return
         self._route(step, generation, event, made, arcs)
         if not arcs:
@@ -366,32 +322,12 @@ class Decider:
                 self._skip(step, generation)
                 return
         except (TemplateError, InvalidValue) as error:
-            self.fail(_told(error), step.name)
+            self.fail(error_of(error), step.name)
             return
         if step.loop is not None:
             loops.begin(self, step, step.loop, generation)
             return
         self.issue(step, generation, "step")
-
-    def affords(self, step: str) -> bool:
-        """Whether the budget has room for one more command; if not, the execution fails."""
-        reason = exceeded_budget(self.state, step)
-        if reason is not None:
-            message = f"step '{step}' would exceed the budget: {reason}"
-            self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
-        return reason is None
-
-    def issue(self, step: Step, generation: int, kind: str) -> None:
-        scope = self.bounded_slice_of(step)
-        if scope is None or not self.affords(step.name):
-            return
-        self.emit(
-            e.ISSUED,
-            {"kind": kind, "attempt": 1, "scope": scope},
-            step=step.name,
-            generation=generation,
-            command=command_id(step.name, generation, opening=kind == "open"),
-        )
 
     def _admitted(self, step: Step) -> bool:
         for rule in step.admit:
@@ -409,85 +345,6 @@ class Decider:
 
     def _untaken(self, step: Step) -> list[str]:
         return unreachable(self.plan, self.state, [arc.target for arc in step.arcs])
-
-    # -- scopes
-
-    def scope(
-        self,
-        event: str | None = None,
-        output: dict[str, Any] | None = None,
-        made: SetValues | None = None,
-    ) -> Scope:
-        """`made`: what is set, and not in the state yet."""
-        state = self.state
-        ctx, refs = made.over(state.ctx, state.ctx_refs) if made else (state.ctx, state.ctx_refs)
-        return build_scope(
-            workload=state.workload,
-            ctx=ctx,
-            ctx_refs=refs,
-            steps=self._outcomes,
-            execution_id=state.execution_id,
-            output=output,
-            error=(output or {}).get("error"),
-            meter=self.size.meter,
-            event={"name": EventName(event), "step": self.fact.step} if event else None,
-        )
-
-    @property
-    def _outcomes(self) -> dict[str, Any]:
-        return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
-
-    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:
-        """A whole value that is by reference stays so: nothing is read here."""
-        self.size.add_work(len(assignments), step.name)
-        made = SetValues()
-        for item in assignments:
-            ref = item.value.reference(scope) if isinstance(item.value, Template) else None
-            if ref is None:
-                made.update(SetValues({item.key: render_tree(item.value, scope)}))
-            else:
-                made.update(SetValues(refs={item.key: dict(ref)}))
-        return made
-
-    def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
-        """`slice_of`, as part of what follows; None if it is too large, and the execution has failed."""
-        found = self.checked_slice_of(step)
-        if found is None:
-            return None
-        scope, size = found
-        self.size.add_bytes(size, step.name)
-        return scope
-
-    def checked_slice_of(self, step: Step) -> tuple[dict[str, Any], int] | None:
-        """`slice_of`, and its bytes; None if it is too large, and the execution has failed."""
-        scope = self.slice_of(step)
-        try:
-            return scope, check_scope(scope)
-        except InvalidValue as error:
-            self.fail(_told(error), step.name)
-            return None
-
-    def slice_of(self, step: Step) -> dict[str, Any]:
-        """The part of ctx and of earlier outcomes that the step's templates name."""
-        keys = step.reads.get("ctx", frozenset())
-        ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
-        # sorted, for the order of a set is another in each process
-        some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
-        scope = {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
-        if held := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
-            scope[e.CTX_REFS] = held
-        return scope
-
-
-def _told(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:
-    """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
-    told = (
-        error.to_dict()
-        if isinstance(error, TemplateError)
-        else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
-    )
-    own = (output or {}).get("error")
-    return told if own is None else {**own, "routing": told}
 
 
 def _unmatched(step: str) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..limits import DEFAULT_IN_FLIGHT, FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
 from ..playbook.plan import Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
+from .decision import Decision
 from .evolve import loop_outcome
 from .frames import next_frame, width_of
 from .ids import command_id
@@ -16,43 +17,40 @@ from .limits import size_of
 from .state import Loop as Opened
 from .state import State, token_key
 
-if TYPE_CHECKING:
-    from .decide import Decider
-
 # the name of the event that arcs of a failed loop ask for
 FAILED = "loop.failed"
 
 
-def begin(decider: Decider, step: Step, loop: Loop, generation: int) -> None:
+def begin(decision: Decision, step: Step, loop: Loop, generation: int) -> None:
     """Open it, or have a worker render a collection that is large or needs a stored result."""
     try:
-        items = collection(loop.items.render(decider.scope()))
+        items = collection(loop.items.render(decision.scope()))
     except NeedsFetch:
         items = None
     except (TemplateError, TypeError) as error:
-        end(decider, step, generation, _loop_error(error, loop.items, "loop.not_iterable"))
+        end(decision, step, generation, _loop_error(error, loop.items, "loop.not_iterable"))
         return
     # one that is large as JSON is rendered and stored by a worker
     if items is None or len(items) > INLINE_BYTES or size_of(items) > INLINE_BYTES:
-        decider.issue(step, generation, "open")
+        decision.issue(step, generation, "open")
     else:
-        open_with(decider, step, generation, len(items), {"data": items})
+        open_with(decision, step, generation, len(items), {"data": items})
 
 
-def open_with(decider: Decider, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
+def open_with(decision: Decision, step: Step, generation: int, count: int, items: dict[str, Any]) -> None:
     """`items`: {"data": list} or {"ref": where they are stored}."""
     assert step.loop is not None
     try:
         if count > LOOP_ITEMS:
             raise ValueError(f"a loop takes at most {LOOP_ITEMS} items, not {count}")
-        width = _width(decider, step.loop)
+        width = _width(decision, step.loop)
     except (TemplateError, TypeError, ValueError) as error:
-        end(decider, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
+        end(decision, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
         return
-    scope = decider.bounded_slice_of(step)
+    scope = decision.bounded_slice_of(step)
     if scope is None:
         return
-    decider.emit(
+    decision.emit(
         e.LOOP_OPENED,
         {
             "count": count,
@@ -66,12 +64,12 @@ def open_with(decider: Decider, step: Step, generation: int, count: int, items: 
         step=step.name,
         generation=generation,
     )
-    fill(decider, step, generation)
+    fill(decision, step, generation)
 
 
-def _width(decider: Decider, loop: Loop) -> int:
+def _width(decision: Decision, loop: Loop) -> int:
     width = loop.max_in_flight
-    value = width.render(decider.scope()) if isinstance(width, Template) else width
+    value = width.render(decision.scope()) if isinstance(width, Template) else width
     if value is None:
         return DEFAULT_IN_FLIGHT
     try:
@@ -83,29 +81,29 @@ def _width(decider: Decider, loop: Loop) -> int:
     return width
 
 
-def fill(decider: Decider, step: Step, generation: int) -> None:
+def fill(decision: Decision, step: Step, generation: int) -> None:
     """Issue frames up to the loop's width; close the loop when its last frame is in."""
     key = token_key(step.name, generation)
-    token = decider.state.tokens.get(key)
+    token = decision.state.tokens.get(key)
     shares = token is not None and token.phase == "sharing"
-    out = list(_frames_out(decider.state, key))
+    out = list(_frames_out(decision.state, key))
     in_flight = sum(map(width_of, out))
     # the same for all frames that follow from one fact
     brings: tuple[dict[str, Any], int] | None = ({}, 0) if shares else None
-    while (frame := next_frame(decider.state.loops[key], in_flight)) is not None:
-        if out and decider.size.bytes > FRAMES_BYTES:
+    while (frame := next_frame(decision.state.loops[key], in_flight)) is not None:
+        if out and decision.size.bytes > FRAMES_BYTES:
             # the next ones when one is in
             break
-        if not decider.affords(step.name):
+        if not decision.affords(step.name):
             return
-        brings = brings or _brings(decider, step)
+        brings = brings or _brings(decision, step)
         if brings is None:
             return
         scope, size = brings
-        decider.size.add_bytes(size, step.name)
+        decision.size.add_bytes(size, step.name)
         out.append(frame)
         in_flight += width_of(frame)
-        decider.emit(
+        decision.emit(
             e.ISSUED,
             {
                 "kind": "frame",
@@ -118,12 +116,12 @@ def fill(decider: Decider, step: Step, generation: int) -> None:
             command=command_id(step.name, generation, frame[0]),
         )
     if not out:
-        end(decider, step, generation, _verdict(decider.state.loops[key]))
+        end(decision, step, generation, _verdict(decision.state.loops[key]))
 
 
-def _brings(decider: Decider, step: Step) -> tuple[dict[str, Any], int] | None:
+def _brings(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None:
     """What a frame brings of ctx, and its bytes; None if all that it reads is too large: the execution has failed."""
-    found = decider.checked_slice_of(step)
+    found = decision.checked_slice_of(step)
     if found is None:
         return None
     scope = {name: found[0][name] for name in ("ctx", e.CTX_REFS) if name in found[0]}
@@ -151,17 +149,17 @@ def _verdict(loop: Opened) -> dict[str, Any] | None:
     }
 
 
-def end(decider: Decider, step: Step, generation: int, error: dict[str, Any] | None) -> None:
-    """It ends as `error` says; if there is none, well."""
+def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] | None) -> None:
+    """End the loop with `error`, or with success if there is none."""
     status = "error" if error else "ok"
     payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
-    loop = decider.state.loops.get(token_key(step.name, generation))
+    loop = decision.state.loops.get(token_key(step.name, generation))
     if loop is not None:
         payload["stats"] = loop.stats
-    done = decider.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
+    done = decision.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
     # not the step's outcome in the state: that may be the one of a later run
-    outcome = loop_outcome(decider.state.execution_id, done, loop)
-    decider.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
+    outcome = loop_outcome(decision.state.execution_id, done, loop)
+    decision.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
 
 
 def collection(value: Any) -> list[Any]:

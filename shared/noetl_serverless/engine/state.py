@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .assigned import SetValues
-from .budget import Spent
 from .events import UNDECIDABLE
 
+# of a step: commands that were reported, ms they were billed for, money
+Spent = tuple[int, float, float]
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
 
 

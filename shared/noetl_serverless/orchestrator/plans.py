@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 
 from ..playbook.plan import Plan
 from ..ports import Catalog, CatalogEntry
-from ..tools.plans import load_plan
+from ..tools.plans import is_slow_to_compile, load_plan
 
 MAX_PLANS = 500
 
@@ -35,7 +36,8 @@ class Plans:
         known = self._known.get(hash)
         if known is None:
             text = await self._catalog.text(hash)
-            known = self._known[hash] = (load_plan(text).with_pools(self._pools), text)
+            plan = await asyncio.to_thread(load_plan, text) if is_slow_to_compile(text) else load_plan(text)
+            known = self._known[hash] = (plan.with_pools(self._pools), text)
             if len(self._known) > MAX_PLANS:
                 self._known.popitem(last=False)
         return known

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
-from threading import Lock
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..limits import DEFAULT_IN_FLIGHT
 from . import grammar, model
-from .document import Path, plain_data, read_document
+from .document import Path, plain_data
 from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
@@ -30,21 +28,6 @@ _OF_FAILURES = frozenset({"status", "error", "http", "pg", "py"})
 _WHOLE = frozenset({"data", "result"})
 
 
-def compile_playbook(playbook: model.Playbook, text: str) -> Plan:
-    """The plan of a playbook that was read from `text`. InvalidPlaybook if a template in it does not compile."""
-    if playbook._plan is not None:
-        return playbook._plan
-    faults = Faults(playbook._document or read_document(text))
-    plan = build(playbook, faults)
-    faults.raise_if_any()
-    return plan
-
-
-def load_plan(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> Plan:
-    """Reads, checks and compiles, once for each text. InvalidPlaybook with all that is wrong."""
-    return _PLANS.get(text, kinds)
-
-
 def build(playbook: model.Playbook, faults: Faults) -> Plan:
     """The plan, for what it is worth if there are faults."""
     return _Compiler(playbook, faults).plan()
@@ -55,40 +38,6 @@ def canonical_hash(data: Mapping[str, Any]) -> str:
     canonical = {**data, "apiVersion": grammar.API_VERSION}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class _Plans:
-    """The last few plans by the text they came from."""
-
-    MOST = 64
-
-    def __init__(self) -> None:
-        self._plans: OrderedDict[tuple[bytes, frozenset[str]], Plan] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, text: str, kinds: Collection[str]) -> Plan:
-        key = (hashlib.sha256(text.encode(errors="surrogatepass")).digest(), frozenset(kinds))
-        with self._lock:
-            plan = self._plans.get(key)
-            if plan is not None:
-                self._plans.move_to_end(key)
-                return plan
-        plan = self._load(text, kinds)
-        with self._lock:
-            self._plans[key] = plan
-            if len(self._plans) > self.MOST:
-                self._plans.popitem(last=False)
-        return plan
-
-    @staticmethod
-    def _load(text: str, kinds: Collection[str]) -> Plan:
-        # the parser checks what it reads by compiling it, and so stands above this module
-        from .parser import parse
-
-        return compile_playbook(parse(text, kinds=kinds), text)
-
-
-_PLANS = _Plans()
 
 
 class _Compiler:

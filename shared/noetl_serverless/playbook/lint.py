@@ -13,8 +13,8 @@ from . import grammar, sandbox
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
+from .load import load_playbook
 from .model import Playbook, Tool
-from .parser import parse
 from .plan import Arc, Plan, Step
 from .scope import OF_ITEMS
 from .semantics import own_rules, tool_path
@@ -32,13 +32,11 @@ class Finding(Fault):
 def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[Finding]:
     """The errors, or if there are none the warnings, by line."""
     try:
-        playbook = parse(text, kinds=kinds)
+        loaded = load_playbook(text, kinds=kinds)
     except InvalidPlaybook as invalid:
         return [_finding(fault, "error") for fault in invalid.faults]
-    assert playbook._document is not None
-    assert playbook._plan is not None
-    faults = Faults(playbook._document)
-    _Warnings(playbook, playbook._plan, faults).run()
+    faults = Faults(loaded.document)
+    _Warnings(loaded.playbook, loaded.plan, faults).run()
     return [_finding(fault, "warning") for fault in faults.sorted()]
 
 

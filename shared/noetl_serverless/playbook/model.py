@@ -10,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    PrivateAttr,
     StringConstraints,
     Tag,
     ValidationInfo,
@@ -19,11 +18,11 @@ from pydantic import (
 
 from ..limits import HEAVIEST, TURNS, WEIGHT
 from . import grammar
-from .document import Document, MapNode
+from .document import MapNode
 from .faults import Faults
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    pass
 
 MAX_STEPS = 1000
 MAX_TASKS = 100
@@ -359,9 +358,6 @@ class Playbook(Part):
     workload: dict[str, Any] = {}
     workbook: list[WorkbookTask] = []
     workflow: list[Step] = Field(min_length=1, max_length=MAX_STEPS)
-
-    _document: Document | None = PrivateAttr(None)
-    _plan: Plan | None = PrivateAttr(None)
 
     @property
     def executor_spec(self) -> ExecutorSpec:

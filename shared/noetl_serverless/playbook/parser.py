@@ -1,19 +1,15 @@
-"""From a text to a checked playbook, or to every fault in it with its line."""
+"""From a document to the model of a playbook, or to every fault in it with its line."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
 
-from . import compile, semantics
-from .document import Document, Unreadable, read_document
-from .faults import Faults, did_you_mean, problem
-from .grammar import BUILTIN_KINDS
+from .document import Document
+from .faults import Faults, did_you_mean
 from .model import Playbook
-
-BUILTIN = BUILTIN_KINDS
 
 _LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
 _MODES = {
@@ -32,25 +28,8 @@ _TYPES = {
 }
 
 
-def parse(text: str, *, kinds: Collection[str] = BUILTIN) -> Playbook:
-    """The playbook in `text`, fit to be compiled. InvalidPlaybook with all that is wrong with it."""
-    try:
-        document = read_document(text)
-    except Unreadable as unreadable:
-        raise problem([unreadable.fault]) from None
-    faults = Faults(document)
-    playbook = _validate(document, faults)
-    if playbook is not None:
-        semantics.check(playbook, kinds, faults)
-        playbook._document = document
-        plan = compile.build(playbook, faults)
-        faults.raise_if_any()
-        playbook._plan = plan
-        return playbook
-    raise problem(faults.sorted())
-
-
-def _validate(document: Document, faults: Faults) -> Playbook | None:
+def validate(document: Document, faults: Faults) -> Playbook | None:
+    """The playbook of the document; None if there are faults, which are then in `faults`."""
     try:
         return Playbook.model_validate(document.root, context=faults)
     except ValidationError as error:

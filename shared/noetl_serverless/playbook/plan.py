@@ -11,19 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..limits import TURNS, WEIGHT
-from .template import Template, Tree
+from .template import Place, Template, Tree
 
 # the pool that runs whatever is for no other
 SHARED = "shared"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something stands in the playbook, counted from 1."""
-
-    line: int
-    column: int
-    pointer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from jinja2 import Template as Program
 from jinja2 import Undefined, nodes
@@ -22,9 +22,6 @@ from .sql_text import NAMES, parts
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .values import InvalidValue
 from .views import EventName, View
-
-if TYPE_CHECKING:
-    from .plan import Place
 
 __all__ = [
     "BoundSql",
@@ -57,6 +54,15 @@ _FORBIDDEN_IN_SQL: dict[type[nodes.Node], str] = {
     nodes.AssignBlock: "set (as a block)",
     nodes.FilterBlock: "filter",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in the playbook, counted from 1."""
+
+    line: int
+    column: int
+    pointer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

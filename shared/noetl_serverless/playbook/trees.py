@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar, cast
 from . import model
 from .document import Path, pointer
 from .faults import Faults
-from .plan import Assignment, Place
-from .template import SqlTemplate, Template, TemplateError, Tree, has_markers, truthy
+from .plan import Assignment
+from .template import Place, SqlTemplate, Template, TemplateError, Tree, has_markers, truthy
 
 T = TypeVar("T", Template, SqlTemplate)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
-from .connection import Database
+from .database import Database
 from .ids import fresh_id
 from .queries import load
 

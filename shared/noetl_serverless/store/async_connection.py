@@ -7,13 +7,12 @@ import select
 import ssl
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pg8000.core import READY_FOR_QUERY, Context
 from pg8000.exceptions import InterfaceError
 
-if TYPE_CHECKING:
-    from .connection import Connection
+from .connection import Connection
 
 # what one turn of the event loop reads at most: a long answer lets others have theirs
 READ_BYTES = 256 * 1024

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from ..errors import NotFound
-from .connection import Connection, Database
+from .connection import Connection
+from .database import Database
 from .ids import fresh_id
 from .queries import load
 

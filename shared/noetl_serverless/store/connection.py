@@ -1,15 +1,9 @@
-"""PostgreSQL through pg8000: a few connections, awaited from the event loop; a thread only for whole transactions.
-
-Safe behind a transaction pooler: unnamed statements, no LISTEN, no session settings. One statement is one transaction
-unless `transaction` is used.
-"""
+"""A connection to PostgreSQL through pg8000."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -23,8 +17,6 @@ from pg8000.native import to_statement
 
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
-from ..telemetry import metrics
-from .async_connection import AsyncConnection
 
 T = TypeVar("T")
 
@@ -34,9 +26,6 @@ JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
 # the server is going, gone, starting or full: the same statement may succeed later
 TRANSIENT_STATES = ("57P01", "57P02", "57P03", "53300", "53400", "08000", "08003", "08006")
-# two transactions stood in each other's way, and this one was undone whole: it is done again
-SERIALIZATION_STATES = ("40P01", "40001")
-MAX_TRANSACTION_ATTEMPTS = 6
 
 
 class Connection(pg8000.native.Connection):
@@ -125,7 +114,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
     try:
         connection = Connection(**target.arguments(), timeout=timeout, application_name="noetl")
     except (InterfaceError, DatabaseError, OSError) as error:
-        raise Unavailable(f"PostgreSQL at {target.host}:{target.port} does not answer: {_reason(error)}") from error
+        raise Unavailable(f"PostgreSQL at {target.host}:{target.port} does not answer: {reason_of(error)}") from error
     connection._usock.settimeout(None)
     if connection._usock.family != socket.AF_UNIX:
         # a statement larger than the write buffer leaves in pieces, and the last must not wait for the first's answer
@@ -133,7 +122,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
     return connection
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     if isinstance(error, DatabaseError) and error.args and isinstance(error.args[0], dict):
         return str(error.args[0].get("M", error))
     return str(error)
@@ -143,161 +132,3 @@ def sqlstate(error: BaseException) -> str | None:
     if isinstance(error, DatabaseError) and error.args and isinstance(error.args[0], dict):
         return error.args[0].get("C")
     return None
-
-
-class Database:
-    """A bounded set of connections, the one used last taken first. Every method raises Unavailable while PostgreSQL is
-    away. A caller who is cancelled leaves its statement to end by itself."""
-
-    def __init__(self, url: str | Callable[[], str], connections: int = 4) -> None:
-        """`url`, or what gives it, in a thread, for each new connection: credentials may be short-lived."""
-        self._url = url
-        self._connections = connections
-        self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._permits = asyncio.Semaphore(connections)
-        self._idle: list[AsyncConnection] = []
-
-    async def run(self, sql: str, **params: Any) -> list[Any]:
-        """Rows as lists; parameters are bound as `:name`."""
-        return (await self._execute(sql, params)).rows or []
-
-    async def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        """Rows as dicts by column name."""
-        answer = await self._execute(sql, params)
-        names = [column["name"] for column in answer.columns or []]
-        return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
-
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, in a thread, rolled back if it raises; again if it collides with another."""
-        return await self._retry(lambda: self._transaction(work))
-
-    async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
-        for attempt in range(1, MAX_TRANSACTION_ATTEMPTS):
-            try:
-                return await work()
-            except DatabaseError as error:
-                if sqlstate(error) not in SERIALIZATION_STATES:
-                    raise
-                metrics.collisions.inc()
-                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
-        try:
-            return await work()
-        except DatabaseError as error:
-            if sqlstate(error) in SERIALIZATION_STATES:
-                raise Unavailable(
-                    f"PostgreSQL undid the transaction {MAX_TRANSACTION_ATTEMPTS} times: {_reason(error)}"
-                ) from error
-            raise
-
-    async def _transaction(self, work: Callable[[Connection], T]) -> T:
-        def whole() -> T:
-            connection.run("BEGIN")
-            try:
-                result = work(connection)
-            except BaseException:
-                connection.run("ROLLBACK")
-                raise
-            connection.run("COMMIT")
-            return result
-
-        def ended(running: asyncio.Future[T]) -> None:
-            error = running.exception()
-            conversation.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
-            if not conversation.broken:
-                conversation.attach()
-            self._release(conversation)
-
-        conversation = await self._acquire()
-        connection = conversation.connection
-        conversation.detach()
-        running = asyncio.get_running_loop().run_in_executor(None, whole)
-        running.add_done_callback(ended)
-        try:
-            return await asyncio.shield(running)
-        except (InterfaceError, OSError, DatabaseError) as error:
-            raise _unavailable(error) from error
-
-    async def close(self) -> None:
-        """Once the statements under way have ended; what comes later meets Unavailable."""
-        self._closed = True
-        if self._loop is asyncio.get_running_loop():
-            for _ in range(self._connections):
-                await self._permits.acquire()
-            for _ in range(self._connections):
-                self._permits.release()
-        self._abort_idle()
-
-    async def _execute(self, sql: str, params: dict[str, Any]) -> Context:
-        return await self._retry(lambda: self._execute_once(sql, params))
-
-    async def _execute_once(self, sql: str, params: dict[str, Any]) -> Context:
-        conversation = await self._acquire()
-        try:
-            answer = conversation.execute(sql, params)
-        except BaseException:
-            self._release(conversation)
-            raise
-        try:
-            return await answer
-        except (InterfaceError, DatabaseError) as error:
-            raise _unavailable(error) from error
-
-    async def _acquire(self) -> AsyncConnection:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # the event loop that the old ones were watched by is gone
-            self._abort_idle()
-            self._loop, self._permits = loop, asyncio.Semaphore(self._connections)
-        await self._permits.acquire()
-        while self._idle:
-            conversation = self._idle.pop()
-            if not conversation.broken and not conversation.has_unsolicited_data():
-                return conversation
-            conversation.close()
-        try:
-            if self._closed:
-                raise Unavailable("the database is closed")
-            return AsyncConnection(await self._connect(loop), loop, self._release)
-        except BaseException:
-            self._permits.release()
-            raise
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        connecting = loop.run_in_executor(None, self._open)
-        try:
-            return await asyncio.shield(connecting)
-        except asyncio.CancelledError:
-            connecting.add_done_callback(_quit)
-            raise
-
-    def _open(self) -> Connection:
-        return connect(self._url if isinstance(self._url, str) else self._url())
-
-    def _release(self, conversation: AsyncConnection) -> None:
-        if conversation.broken:
-            conversation.close()
-            # what made an end of it may have made one of those that lie idle: each would cost somebody the wait
-            self._abort_idle()
-        else:
-            self._idle.append(conversation)
-        self._permits.release()
-
-    def _abort_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-
-
-def _quit(connecting: asyncio.Future[Connection]) -> None:
-    if connecting.exception() is None:
-        connecting.result().quit()
-
-
-def _unavailable(error: Exception) -> Exception:
-    """Unavailable if it is the connection's or the server's state; else the error itself."""
-    if isinstance(error, DatabaseError):
-        if sqlstate(error) in TRANSIENT_STATES:
-            return Unavailable(f"PostgreSQL is not available: {_reason(error)}")
-    elif isinstance(error, (InterfaceError, OSError)):
-        return Unavailable(f"the connection to PostgreSQL broke: {_reason(error)}")
-    return error

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ..errors import NotFound
-from .connection import Database
+from .database import Database
 from .ids import fresh_id, parse_id
 from .queries import load
 from .seal import Sealed, Sealer

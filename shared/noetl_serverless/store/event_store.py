@@ -31,7 +31,8 @@ from ..records import (
     ReportedFact,
     UnstorableCommit,
 )
-from .connection import Connection, Database, sqlstate
+from .connection import Connection, sqlstate
+from .database import Database
 from .loaded_execution import event_of, execution_of, inbox_of
 from .locked_execution import lock
 from .projections import Rows, claim_issued, execution_row, project, still_open

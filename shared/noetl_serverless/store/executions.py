@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import NotFound
 from ..limits import LOOP_ITEMS, PAGE_BYTES
-from .connection import Database
+from .database import Database
 from .ids import first_id
 from .queries import load
 from .recorded import RecordedEvent

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from .connection import Database
+from .database import Database
 from .queries import load
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

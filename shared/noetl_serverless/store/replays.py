@@ -16,7 +16,8 @@ from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import RUNNING, ExpectedProjections, expected_projections
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
-from .connection import Connection, Database
+from .connection import Connection
+from .database import Database
 from .parity import Difference, Stored, differences, out, stored_results
 from .queries import load
 from .shares import playbook_of

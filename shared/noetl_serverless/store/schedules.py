@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from ..errors import Conflict, NotFound, Problem
-from .connection import Connection, Database
+from .connection import Connection
+from .database import Database
 from .ids import fresh_id, parse_id
 from .queries import load
 from .schedule_spec import MissedPolicy, ScheduleSpec, due_runs, next_due

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import NotFound
-from ..playbook.compile import load_plan
+from ..playbook.load import load_plan
 from ..ports import Catalog
 
 

@@ -6,19 +6,16 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow
 
 from ..playbook.template import BoundSql
+from .duckdb_config import DuckDBConfig
 from .encoding import NotJson, encode, plain_value
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, named, statements, unique
-
-if TYPE_CHECKING:
-    from .duckdb import DuckDBConfig
-
 
 # nobody runs SQL in a database that is open but not yet confined
 _opening = threading.Lock()

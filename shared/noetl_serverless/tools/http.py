@@ -4,79 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from .config import ToolConfig
-from .http_auth import Authorization, HttpAuth, authorize
+from .http_auth import Authorization, authorize
+from .http_config import HttpConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
-
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-DEFAULT_TIMEOUT = 60.0
-
-
-class HttpData(BaseModel):
-    """The two places that values can go to."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    query: dict[str, Any] = Field(default_factory=dict, description="As `params`.")
-    body: Any = Field(default=None, description="As `body`.")
-
-
-class HttpTimeout(BaseModel):
-    """Seconds for making the connection, for each wait for data, and for the whole."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    connect: float | None = Field(default=None, gt=0)
-    read: float | None = Field(default=None, gt=0)
-    total: float = Field(default=DEFAULT_TIMEOUT, gt=0)
-
-
-class HttpConfig(ToolConfig):
-    """One HTTP request.
-
-    Result: {"status_code", "headers" (names in lower case), "url", "elapsed" (seconds), "data"}; data is the
-    parsed JSON, else text, else base64 with "encoding": "base64". A status of 400 or more is an error with
-    the same data; 408, 429 and 5xx are retryable. POST and PATCH carry an Idempotency-Key unless they have
-    one. Link-local and metadata addresses are always refused, private ones unless the worker allows them. At
-    most 100 MiB and 10 redirects.
-    """
-
-    method: Method = Field(default="GET", description="The request's method.")
-    url: str | None = Field(default=None, description="Where to; http or https. Or `endpoint`.")
-    endpoint: str | None = Field(default=None, description="Another name for `url`.")
-    headers: dict[str, str | int | float | bool | None] = Field(default_factory=dict, description="Request headers.")
-    params: dict[str, Any] = Field(
-        default_factory=dict, description="Query parameters; a list repeats its key, null leaves it out."
-    )
-    data: HttpData | None = Field(default=None, description="Query parameters and body in one.")
-    body: Any = Field(default=None, description="Text as it is; anything else as JSON, or as a form if so typed.")
-    payload: Any = Field(default=None, description="Another name for `body`.")
-    json_: Any = Field(default=None, alias="json", description="A body that is JSON, text included.")
-    auth: str | HttpAuth | None = Field(default=None, description="The name of a credential, or how to use one.")
-    timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT, description="Seconds.")
-    verify_ssl: bool = Field(default=True, description="Whether the server's certificate must be valid.")
-    follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
-
-    @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        if ("url" in given) == ("endpoint" in given):
-            yield "the field 'url' is required (or 'endpoint', not both)"
-        data = given.get("data")
-        bodies = [name for name in ("body", "payload", "json") if name in given]
-        bodies += ["data.body"] if isinstance(data, Mapping) and "body" in data else []
-        if len(bodies) > 1:
-            yield f"only one body can be sent, not {' and '.join(bodies)}"
-
-    def limits(self, call_timeout: float | None) -> HttpTimeout:
-        given = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=max(self.timeout, 0.001))
-        if call_timeout is not None and "total" not in given.model_fields_set:
-            return given.model_copy(update={"total": call_timeout})
-        return given.model_copy(update={"total": min(given.total, call_timeout or given.total)})
 
 
 class Http:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import functools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -16,10 +16,8 @@ from yarl import URL
 from .addresses import AddressRefused, guarded_socket
 from .encoding import NotJson, encode
 from .http_auth import Authorization
+from .http_config import HttpConfig, HttpTimeout
 from .port import ToolFailure
-
-if TYPE_CHECKING:
-    from .http import HttpConfig, HttpTimeout
 
 MAX_BYTES = 100 * 1024 * 1024
 MAX_REDIRECTS = 10

@@ -7,18 +7,16 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pg8000 import native
 
 from ..playbook.template import BoundSql
 from .port import Credential, ToolFailure, ToolOutcome
+from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections, TooManyRows
 from .postgres_copy import columns_of, copy_text, quoted
 from .sql import SqlError, Statement, numbered, statements, unique
-
-if TYPE_CHECKING:
-    from .postgres import PostgresConfig
 
 _TRANSIENT = ("080", "57P0")
 _TRANSIENT_CODES = ("40001", "40P01", "53300")

@@ -8,18 +8,13 @@ from collections.abc import Callable, Mapping
 
 from ..errors import Problem
 from ..playbook.plan import Plan
+from ..tools.plans import is_slow_to_compile
 
 Compile = Callable[[str], Plan]
 
 MAX_PLANS = 256
 # so many are named to the control plane with each call, which need not send them again
 MAX_NAMED_PLANS = 16
-# a text of more characters is compiled in a thread, for nothing else would run meanwhile. A short one, of some 25 ms at
-# most, would take far longer there: beside steps that run ahead a thread has to wait for the interpreter, half a second
-# for what takes 5 ms
-SHORT_CHARACTERS = 8_000
-# before the name of what is written once and stands in many places: how much that comes to is not seen by its length
-ANCHOR = "&"
 
 
 class PlanCache:
@@ -36,7 +31,7 @@ class PlanCache:
             if name in self._plans:
                 continue
             try:
-                if len(text) > SHORT_CHARACTERS or ANCHOR in text:
+                if is_slow_to_compile(text):
                     plan = await asyncio.to_thread(self._compile, text)
                 else:
                     plan = self._compile(text)

@@ -29,7 +29,7 @@ from noetl_serverless.ports import Stored
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.ids import EPOCH_MS
 from noetl_serverless.store.maintenance import MaintenanceTasks
 from noetl_serverless.worker.archive import ArchiveWriter

@@ -35,7 +35,7 @@ from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
 from noetl_serverless.testing.bus import MemoryNotifier

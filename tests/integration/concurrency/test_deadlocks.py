@@ -21,7 +21,8 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.protocol import ClaimedCommand, Held
 from noetl_serverless.records import ReportedFact
-from noetl_serverless.store.connection import Connection, Database
+from noetl_serverless.store.connection import Connection
+from noetl_serverless.store.database import Database
 
 # in the heap the last key comes first
 FORK = """

@@ -13,7 +13,7 @@ from tests.integration.concurrency.cut import CutWire
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import Held
 from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
 from noetl_serverless.store.schedules import Schedules

@@ -14,7 +14,7 @@ from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import BadKey
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.seal import BadKeys
 
 

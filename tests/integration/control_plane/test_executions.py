@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.control_plane.watchers import Watchers
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 
 async def test_starting_answers_with_the_id_and_the_commands(user: Client, registered: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from tests.integration.control_plane.conftest import Client
 
 from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
 from noetl_serverless.protocol import WIRE
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 EVENTS = 30
 # one of these is larger than a page

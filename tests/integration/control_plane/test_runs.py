@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 TEXT = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\nworkflow:\n{workflow}"
 LOOP = """\

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from noetl_serverless.store.connection import Connection, Database, connect
+from noetl_serverless.store.connection import Connection, connect
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.migrate import migrate
 
 

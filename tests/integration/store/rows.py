@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 Tables = dict[str, dict[str, bytes]]

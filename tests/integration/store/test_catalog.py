@@ -7,7 +7,7 @@ import pytest
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 
 DOCUMENT = NewPlaybook(
     path="demo/hello",

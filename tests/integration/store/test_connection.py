@@ -12,7 +12,8 @@ from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.store import async_connection
 from noetl_serverless.store.async_connection import AsyncConnection
-from noetl_serverless.store.connection import Connection, Database, connect
+from noetl_serverless.store.connection import Connection, connect
+from noetl_serverless.store.database import Database
 
 SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
 

@@ -17,7 +17,8 @@ from pg8000.exceptions import InterfaceError
 from tests.certificate import certificate
 
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.store.connection import Database, connect
+from noetl_serverless.store.connection import connect
+from noetl_serverless.store.database import Database
 from noetl_serverless.tools import postgres_connection
 
 Dial = Callable[[str], Awaitable[list[Any]]]

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from noetl_serverless.errors import NotFound
-from noetl_serverless.store.connection import Database
 from noetl_serverless.store.credentials import Credentials
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.seal import Sealer, UnknownKey
 
 

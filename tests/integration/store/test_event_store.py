@@ -15,7 +15,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.ports import EventStore
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.records import (
@@ -27,7 +27,7 @@ from noetl_serverless.records import (
     Lease,
     ReportedFact,
 )
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
 from noetl_serverless.testing.catalog import MemoryCatalogEntry

@@ -9,7 +9,7 @@ from tests.integration.store.plans import EXPLAIN, pages_of, top_of
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAGE_BYTES
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.executions import Executions
 from noetl_serverless.store.ids import first_id
 from noetl_serverless.store.queries import load

@@ -25,10 +25,11 @@ from noetl_serverless.engine.state import Command
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.records import Claimant, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
-from noetl_serverless.store.connection import Database, connect
+from noetl_serverless.store.connection import connect
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
 from noetl_serverless.testing.catalog import MemoryCatalogEntry

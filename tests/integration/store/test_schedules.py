@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.schedules import RUN_LEASE, DueRun, Schedules
 
 NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)

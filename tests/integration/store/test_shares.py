@@ -11,10 +11,11 @@ from tests.integration.store.test_fair_claims import fill
 
 from noetl_serverless.orchestrator.start import new_root
 from noetl_serverless.orchestrator.transition import Transition
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import Claimant, ExecutionCommit
-from noetl_serverless.store.connection import Connection, Database
+from noetl_serverless.store.connection import Connection
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.shares import CIRCLE, Waiting, shares
 from noetl_serverless.testing.catalog import MemoryCatalogEntry

@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.integration.worker.chains import Adder
 from tests.integration.worker.stack import Stack
 
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import (
     VERSION,
     WIRE,

@@ -14,7 +14,7 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings

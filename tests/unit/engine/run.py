@@ -13,7 +13,7 @@ from noetl_serverless.engine.decide import advance
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t/t}\n"
 

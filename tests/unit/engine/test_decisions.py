@@ -16,7 +16,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.ids import execution_id
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 
 
 def told(event: Event) -> tuple[str, Any, Any, Any]:

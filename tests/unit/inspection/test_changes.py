@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.run import HEAD
 
 from noetl_serverless.inspection.changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Step
 
 ONE = """

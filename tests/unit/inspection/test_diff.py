@@ -12,7 +12,7 @@ from tests.unit.engine.run import HEAD, Run
 
 from noetl_serverless.engine.canonical import canonical
 from noetl_serverless.inspection.diff import Diff, diff
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 
 WITH_A_STEP_MORE = dedent(CHAIN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: new}]}")) + (
     "- {step: new, tool: {kind: python, code: x = 1}, next: {arcs: [{step: b}]}}\n"

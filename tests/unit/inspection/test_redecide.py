@@ -13,7 +13,7 @@ from tests.unit.engine.run import HEAD, Run
 from noetl_serverless.engine import events as e
 from noetl_serverless.inspection.diff import Diff, diff
 from noetl_serverless.inspection.redecide import ASSUMED, Redecided, given_workload, merged, redecide
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 
 

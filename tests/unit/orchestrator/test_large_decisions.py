@@ -11,7 +11,7 @@ from pg8000.converters import PY_TYPES
 
 from noetl_serverless.orchestrator.start import new_root
 from noetl_serverless.orchestrator.transition import Transition
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.store.connection import Connection
 from noetl_serverless.store.event_store import _params
 from noetl_serverless.store.projections import project

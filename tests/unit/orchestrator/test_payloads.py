@@ -20,7 +20,7 @@ from noetl_serverless.limits import INLINE_BYTES, MIB, PAYLOADS_BYTES, WORKLOAD_
 from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import MAX_WAIT_MS
 from noetl_serverless.orchestrator.start import initial_values
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.records import CommitResult, ReportedFact
 from noetl_serverless.results.offload import externalise
 

@@ -14,7 +14,7 @@ from noetl_serverless.commands.issued_command import digest_of
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.state import State
 from noetl_serverless.orchestrator import claims
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportRequest, ReportResponse
 from noetl_serverless.worker.drain.speculation import Speculation
 

@@ -12,7 +12,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from noetl_serverless.limits import INLINE_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator.start import initial_values, new_child, new_root, repeated_start
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import IdempotentStart
 from noetl_serverless.testing.catalog import MemoryCatalogEntry

@@ -12,7 +12,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
 from noetl_serverless.orchestrator.start import new_root
 from noetl_serverless.orchestrator.transition import SNAPSHOT_EVERY_EVENTS, Transition, child_end
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.records import LoadedExecution
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Budget
 from noetl_serverless.prices import DEFAULT_PRICES, PRICES, budget_of, load
 

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.playbook.compile import compile_playbook, load_plan
-from noetl_serverless.playbook.parser import parse
-from noetl_serverless.playbook.plan import Place, Plan, Step, Task
+from noetl_serverless.playbook.load import load_plan
+from noetl_serverless.playbook.plan import Plan, Step, Task
 from noetl_serverless.playbook.reads import merge
-from noetl_serverless.playbook.template import BoundSql, SqlTemplate, Template, TemplateError, render_tree
+from noetl_serverless.playbook.template import BoundSql, Place, SqlTemplate, Template, TemplateError, render_tree
 
 from .playbooks import playbook, step, tool
 
@@ -64,11 +63,6 @@ class TestPlan:
         assert load_plan(commented).hash == plan(GATE).hash
         assert load_plan(commented.replace("31", "32")).hash != plan(GATE).hash
         assert len(plan(GATE).hash) == 64
-
-    def test_a_text_is_compiled_once(self) -> None:
-        assert load_plan(playbook(GATE)) is load_plan(playbook(GATE))
-        parsed = parse(playbook(GATE))
-        assert compile_playbook(parsed, playbook(GATE)) is compile_playbook(parsed, playbook(GATE))
 
     def test_metadata_path_and_executor(self) -> None:
         text = playbook(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from noetl_serverless.playbook.compile import load_plan
 from noetl_serverless.playbook.lint import lint
+from noetl_serverless.playbook.load import load_plan
 
 from .playbooks import playbook
 

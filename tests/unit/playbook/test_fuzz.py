@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from noetl_serverless.errors import InvalidPlaybook
 from noetl_serverless.playbook.lint import lint
-from noetl_serverless.playbook.parser import parse
+from noetl_serverless.playbook.load import load_playbook
 from noetl_serverless.playbook.template import SqlTemplate, Template, TemplateError
 
 KEYS = [
@@ -76,7 +76,7 @@ documents = st.fixed_dictionaries(
 
 def check(text: str) -> None:
     with contextlib.suppress(InvalidPlaybook):
-        parse(text)
+        load_playbook(text)
     for finding in lint(text):
         assert finding.message
         assert finding.line is None or finding.line >= 1

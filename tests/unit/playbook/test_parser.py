@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from noetl_serverless.errors import Fault, InvalidPlaybook
-from noetl_serverless.playbook.parser import parse
+from noetl_serverless.playbook.load import load_plan, load_playbook
 
 from .playbooks import playbook, step, tool
 
 
 def faults(text: str) -> tuple[Fault, ...]:
     with pytest.raises(InvalidPlaybook) as caught:
-        parse(text)
+        load_playbook(text)
     return caught.value.faults
 
 
@@ -25,14 +25,12 @@ MINIMAL = step("step: a\ntool: {kind: noop}")
 
 class TestRoot:
     def test_the_least_there_is(self) -> None:
-        parsed = parse(MINIMAL)
+        parsed = load_playbook(MINIMAL).playbook
         assert parsed.workflow[0].step == "a"
 
     def test_both_version_labels_mean_the_same_playbook(self) -> None:
-        old, new = parse(MINIMAL), parse(MINIMAL.replace("v2", "v10"))
-        assert old._plan is not None
-        assert new._plan is not None
-        assert old._plan.hash == new._plan.hash
+        old, new = load_plan(MINIMAL), load_plan(MINIMAL.replace("v2", "v10"))
+        assert old.hash == new.hash
 
     @pytest.mark.parametrize(
         ("text", "line", "code", "message"),
@@ -60,7 +58,7 @@ class TestRoot:
 
     def test_metadata_and_workload_are_free(self) -> None:
         text = MINIMAL.replace("{name: x}", "{name: x, tags: [a], owner: {me: 1}}") + "workload: {any: {thing: [1]}}\n"
-        assert parse(text).workload == {"any": {"thing": [1]}}
+        assert load_playbook(text).playbook.workload == {"any": {"thing": [1]}}
 
     def test_too_many_steps(self) -> None:
         steps = "".join(f"  - {{step: s{n}, tool: {{kind: noop}}}}\n" for n in range(1001))
@@ -93,7 +91,7 @@ class TestRoot:
 
     def test_the_problem_says_the_first_and_how_many_more(self) -> None:
         with pytest.raises(InvalidPlaybook, match=r"^line 4, column 1: 'vars' .* \(and 1 more\)$"):
-            parse(playbook("vars: {}\nworkflow: [{step: a, tool: {kind: nope}}]\n"))
+            load_playbook(playbook("vars: {}\nworkflow: [{step: a, tool: {kind: nope}}]\n"))
 
 
 class TestExecutor:
@@ -142,7 +140,7 @@ class TestExecutor:
   requires: {tools: [noop, http], features: [loops]}
   spec: {entry_step: a, final_step: a, no_next_is_error: true, policy: {defaults: {timeout: 5}}}
 """
-        spec = parse(MINIMAL + text).executor_spec
+        spec = load_playbook(MINIMAL + text).playbook.executor_spec
         assert (spec.entry_step, spec.no_next_is_error) == ("a", True)
 
 
@@ -236,7 +234,7 @@ class TestNotYet:
 
     def test_kinds_can_be_added(self) -> None:
         text = tool("kind: shell\ncmds: [ls]")
-        assert parse(text, kinds={"shell"}).workflow[0].tools[0].kind == "shell"
+        assert load_playbook(text, kinds={"shell"}).playbook.workflow[0].tools[0].kind == "shell"
 
 
 class TestShape:

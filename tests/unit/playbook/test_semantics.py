@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from noetl_serverless.errors import Fault, InvalidPlaybook
-from noetl_serverless.playbook.parser import parse
+from noetl_serverless.playbook.load import load_playbook
 
 from .playbooks import playbook, step, tool
 
 
 def only(text: str) -> Fault:
     with pytest.raises(InvalidPlaybook) as caught:
-        parse(text)
+        load_playbook(text)
     assert len(caught.value.faults) == 1, caught.value.faults
     return caught.value.faults[0]
 
@@ -146,7 +146,7 @@ class TestRules:
 
     def test_iter_may_be_set_in_a_loop(self) -> None:
         text = tool(rules("{else: {then: {do: continue, set: {iter.a: 1, step.b: 2}}}}"))
-        parse(text + "    loop: {in: [1], iterator: i}\n")
+        load_playbook(text + "    loop: {in: [1], iterator: i}\n")
 
 
 class TestPlacesOfAKey:
@@ -198,7 +198,7 @@ def test_a_loop_has_no_output_to_select_from() -> None:
         """
     )
     with pytest.raises(InvalidPlaybook, match="nothing to select from in a loop") as refused:
-        parse(text)
+        load_playbook(text)
     assert refused.value.faults[0].line == 7
 
 
@@ -217,7 +217,7 @@ class TestTexts:
                 next: {arcs: [{step: a, when: "{{ 7 + }}", set: {ctx.y: "{{ 8 | nope }}"}}]}
             """
         with pytest.raises(InvalidPlaybook) as caught:
-            parse(playbook(text))
+            load_playbook(playbook(text))
         assert [fault.line for fault in caught.value.faults] == [5, 8, 9, 10, 11, 12, 13, 13]
         assert {fault.code for fault in caught.value.faults} == {"template_error"}
 
@@ -226,7 +226,7 @@ class TestTexts:
         assert (fault.line, fault.pointer) == (10, "/workflow/0/tool/body")
 
     def test_python_is_checked_and_never_rendered(self) -> None:
-        parse(tool("kind: python\ncode: 'result = {{1: 2}.get(1)}'"))
+        load_playbook(tool("kind: python\ncode: 'result = {{1: 2}.get(1)}'"))
         fault = only(tool("kind: python\ncode: |\n  x = 1\n  y = = 2\n"))
         assert (fault.line, fault.code) == (10, "python_syntax")
         fault = only(tool("kind: python\ncode: 'x = ='"))
@@ -234,7 +234,7 @@ class TestTexts:
         assert "line 1 of the code" in fault.message
 
     def test_python_in_base64(self) -> None:
-        parse(tool("kind: python\ncode_b64: cmVzdWx0ID0gMQ=="))
+        load_playbook(tool("kind: python\ncode_b64: cmVzdWx0ID0gMQ=="))
         assert only(tool("kind: python\ncode_b64: '***'")).message.startswith("code_b64 is not text")
         assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "python_syntax"
         assert "one of them only" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
@@ -249,4 +249,4 @@ class TestTexts:
 
     @pytest.mark.parametrize("when", ["true", "false", "'yes'", "'{% if x %}1{% endif %}'", "'{{ x }}'"])
     def test_conditions_that_are_fine(self, when: str) -> None:
-        parse(step(f"step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: {when}}}]}}"))
+        load_playbook(step(f"step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: {when}}}]}}"))

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.playbook.plan import Place
-from noetl_serverless.playbook.template import BoundSql, SqlTemplate, TemplateError
+from noetl_serverless.playbook.template import BoundSql, Place, SqlTemplate, TemplateError
 
 
 def bind(source: str, **names: Any) -> BoundSql:

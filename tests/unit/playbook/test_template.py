@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.playbook.plan import Place
 from noetl_serverless.playbook.scope import build_scope
-from noetl_serverless.playbook.template import Template, TemplateError, render_tree, truthy
+from noetl_serverless.playbook.template import Place, Template, TemplateError, render_tree, truthy
 from noetl_serverless.playbook.views import EventName
 
 

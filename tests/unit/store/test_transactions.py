@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from noetl_serverless.store.connection import MAX_TRANSACTION_ATTEMPTS, SERIALIZATION_STATES
+from noetl_serverless.store.database import MAX_TRANSACTION_ATTEMPTS, SERIALIZATION_STATES
 from noetl_serverless.store.migrate import migrations
 from noetl_serverless.store.queries import load
 

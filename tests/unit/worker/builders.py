@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from noetl_serverless.playbook.plan import Assignment, Loop, Place, Plan, Rule, Step, Task
-from noetl_serverless.playbook.template import Template
+from noetl_serverless.playbook.plan import Assignment, Loop, Plan, Rule, Step, Task
+from noetl_serverless.playbook.template import Place, Template
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 
 

@@ -4,7 +4,8 @@ import threading
 from typing import Any
 
 from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.worker.plans import MAX_NAMED_PLANS, SHORT_CHARACTERS, PlanCache
+from noetl_serverless.tools.plans import SHORT_CHARACTERS
+from noetl_serverless.worker.plans import MAX_NAMED_PLANS, PlanCache
 
 
 async def test_each_text_is_compiled_once() -> None:

@@ -17,7 +17,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.protocol import Outcome, ReportRequest
 from noetl_serverless.store.catalog import PostgresCatalog
-from noetl_serverless.store.connection import Database
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 
 AGAIN = """

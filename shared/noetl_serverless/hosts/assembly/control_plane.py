@@ -12,10 +12,10 @@ from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.plans import Plans
 from ...store.catalog import PostgresCatalog
-from ...store.connection import Database
+from ...store.database import Database
 from ...store.event_store import PostgresEventStore
 from ...telemetry import logs
-from ..adapters import ARCHIVE, Platform
+from ..platform import ARCHIVE, Platform
 from .service import Service
 
 

@@ -7,7 +7,7 @@ from ...bus.nats_key_value import NatsKeyValue
 from ...gateway.app import create_app
 from ...gateway.control_plane import ControlPlane
 from ...telemetry import logs
-from ..adapters import Platform
+from ..platform import Platform
 from .service import Service
 
 

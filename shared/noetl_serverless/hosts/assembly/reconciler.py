@@ -15,12 +15,12 @@ from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Retention
 from ...store.archives import Archives
 from ...store.catalog import PostgresCatalog
-from ...store.connection import Database
+from ...store.database import Database
 from ...store.event_store import PostgresEventStore
 from ...store.maintenance import MaintenanceTasks
 from ...store.schedules import Schedules
 from ...telemetry import logs
-from ..adapters import ARCHIVE, Platform
+from ..platform import ARCHIVE, Platform
 from .service import Close
 
 

@@ -13,7 +13,7 @@ from ...tools.plans import load_plan
 from ...tools.python_pool import PythonPool
 from ...worker.client import ControlPlane
 from ...worker.worker import Worker
-from ..adapters import Platform
+from ..platform import Platform
 from .service import Close
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ...settings import Settings
-from ..adapters import Platform
+from ..platform import Platform
 from .account import Account
 from .api import Api
 from .configuration import settings_with_secrets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...results.store import FsspecResultStore
 from ...settings import Settings
-from ..adapters import Platform
+from ..platform import Platform
 from .host import LocalHost
 from .invoker import HttpInvoker
 

@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import advance
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import Ahead as Given
 from noetl_serverless.protocol import ClaimedCommand, Outcome

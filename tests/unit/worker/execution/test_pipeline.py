@@ -12,7 +12,7 @@ from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
-from noetl_serverless.playbook.compile import load_plan
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import ChildRequest, Frame
 from noetl_serverless.results import retry

@@ -1,0 +1,171 @@
+"""A decision under way: the events that follow from one fact, and what deciding them needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from ..playbook.plan import Assignment, Plan, Step
+from ..playbook.scope import Scope, build_scope
+from ..playbook.template import Template, TemplateError, render_tree
+from ..playbook.values import InvalidValue
+from ..playbook.views import EventName
+from . import events as e
+from .assigned import SetValues
+from .budget import exceeded_budget
+from .error import bounded
+from .events import Event
+from .evolve import apply
+from .ids import command_id
+from .limits import DecisionSize, check_scope
+from .state import State
+
+
+class Decision(ABC):
+    """Works on a state that it owns: each event is folded as it is made, so that the next one sees it."""
+
+    def __init__(self, plan: Plan, state: State, fact: Event) -> None:
+        self.plan = plan
+        self.state = state
+        self.fact = fact
+        self.events: list[Event] = []
+        self._routes: list[dict[str, Any]] = []
+        # the steps that no arc leads to any more: what begins now sees them as skipped, though their events come behind
+        # it, as they do in every log there is
+        self._foreseen: dict[str, dict[str, Any]] = {}
+        # what is still to be done, and with what, the next on top
+        self._work: list[tuple[Any, ...]] = []
+        self._over = False
+        self.size = DecisionSize()
+
+    @abstractmethod
+    def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
+        """The step has ended: what follows. `output` is its end as its templates see it: {"status", "meta", "data" |
+        "ref", "error"?, ...}."""
+
+    # -- emitting
+
+    def emit(
+        self,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        step: str | None = None,
+        generation: int | None = None,
+        command: str | None = None,
+    ) -> Event:
+        """Fold the decision; it takes along the routes that no event has carried yet (they are folded already)."""
+        bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, payload)
+        apply(self.state, bare)
+        if self._routes:
+            routed = {**payload, "routes": self._routes}
+            bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, routed)
+            self._routes = []
+        self.size.add_event(step)
+        self.events.append(bare)
+        return bare
+
+    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
+        if not self._over:
+            self._over = True
+            told = bounded(error)
+            self.emit(e.FAILED, {"error": {**told, "step": step} if step else told}, step=step)
+
+    def affords(self, step: str) -> bool:
+        """Whether the budget has room for one more command; if not, the execution fails."""
+        reason = exceeded_budget(self.state, step)
+        if reason is not None:
+            message = f"step '{step}' would exceed the budget: {reason}"
+            self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
+        return reason is None
+
+    def issue(self, step: Step, generation: int, kind: str) -> None:
+        scope = self.bounded_slice_of(step)
+        if scope is None or not self.affords(step.name):
+            return
+        self.emit(
+            e.ISSUED,
+            {"kind": kind, "attempt": 1, "scope": scope},
+            step=step.name,
+            generation=generation,
+            command=command_id(step.name, generation, opening=kind == "open"),
+        )
+
+    # -- scopes
+
+    def scope(
+        self,
+        event: str | None = None,
+        output: dict[str, Any] | None = None,
+        made: SetValues | None = None,
+    ) -> Scope:
+        """`made`: what is set, and not in the state yet."""
+        state = self.state
+        ctx, refs = made.over(state.ctx, state.ctx_refs) if made else (state.ctx, state.ctx_refs)
+        return build_scope(
+            workload=state.workload,
+            ctx=ctx,
+            ctx_refs=refs,
+            steps=self._outcomes,
+            execution_id=state.execution_id,
+            output=output,
+            error=(output or {}).get("error"),
+            meter=self.size.meter,
+            event={"name": EventName(event), "step": self.fact.step} if event else None,
+        )
+
+    @property
+    def _outcomes(self) -> dict[str, Any]:
+        return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
+
+    def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:
+        """A whole value that is by reference stays so: nothing is read here."""
+        self.size.add_work(len(assignments), step.name)
+        made = SetValues()
+        for item in assignments:
+            ref = item.value.reference(scope) if isinstance(item.value, Template) else None
+            if ref is None:
+                made.update(SetValues({item.key: render_tree(item.value, scope)}))
+            else:
+                made.update(SetValues(refs={item.key: dict(ref)}))
+        return made
+
+    def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
+        """`slice_of`, as part of what follows; None if it is too large, and the execution has failed."""
+        found = self.checked_slice_of(step)
+        if found is None:
+            return None
+        scope, size = found
+        self.size.add_bytes(size, step.name)
+        return scope
+
+    def checked_slice_of(self, step: Step) -> tuple[dict[str, Any], int] | None:
+        """`slice_of`, and its bytes; None if it is too large, and the execution has failed."""
+        scope = self.slice_of(step)
+        try:
+            return scope, check_scope(scope)
+        except InvalidValue as error:
+            self.fail(error_of(error), step.name)
+            return None
+
+    def slice_of(self, step: Step) -> dict[str, Any]:
+        """The part of ctx and of earlier outcomes that the step's templates name."""
+        keys = step.reads.get("ctx", frozenset())
+        ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
+        # sorted, for the order of a set is another in each process
+        some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
+        scope = {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
+        if held := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
+            scope[e.CTX_REFS] = held
+        return scope
+
+
+def error_of(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
+    told = (
+        error.to_dict()
+        if isinstance(error, TemplateError)
+        else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
+    )
+    own = (output or {}).get("error")
+    return told if own is None else {**own, "routing": told}

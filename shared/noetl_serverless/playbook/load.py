@@ -1,0 +1,47 @@
+"""From a text to a playbook that is checked and compiled: the text is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from . import compile, semantics
+from .document import Document, Unreadable, read_document
+from .faults import Faults, problem
+from .grammar import BUILTIN_KINDS
+from .model import Playbook
+from .parser import validate
+from .plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedPlaybook:
+    document: Document
+    playbook: Playbook
+    plan: Plan
+
+
+def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
+    """`kinds`: the tool kinds that there are. Raises InvalidPlaybook with all that is wrong."""
+    try:
+        document = read_document(text)
+    except Unreadable as unreadable:
+        raise problem([unreadable.fault]) from None
+    return load_document(document, kinds=kinds)
+
+
+def load_document(document: Document, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
+    """Raises InvalidPlaybook with all that is wrong."""
+    faults = Faults(document)
+    playbook = validate(document, faults)
+    if playbook is None:
+        raise problem(faults.sorted())
+    semantics.check(playbook, kinds, faults)
+    plan = compile.build(playbook, faults)
+    faults.raise_if_any()
+    return LoadedPlaybook(document=document, playbook=playbook, plan=plan)
+
+
+def load_plan(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Plan:
+    """Raises InvalidPlaybook with all that is wrong."""
+    return load_playbook(text, kinds=kinds).plan

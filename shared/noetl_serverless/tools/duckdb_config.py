@@ -1,0 +1,69 @@
+"""What a step of kind duckdb may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema, field_validator
+
+from ..playbook.template import BoundSql
+from .config import ToolConfig
+
+Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+
+
+class DuckDBConfig(ToolConfig):
+    """SQL run by DuckDB.
+
+    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
+    "statement_count"}.
+
+    Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can
+    be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
+
+    The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder of
+    this execution in this worker's process: it lasts from task to task of one step, but an hour at most, or until
+    others take more than 1 GiB, and is no place to keep things between steps. SQL reads and writes other files of
+    that folder as `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be reached.
+
+    On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO
+    8601; blobs are base64; NaN and infinity are null.
+    """
+
+    command: Sql | None = Field(default=None, description="One or more statements.")
+    query: Sql | None = Field(default=None, description="Another name for `command`.")
+    script: Sql | None = Field(default=None, description="Another name for `command`.")
+    commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Values for $name; they win over `input`.")
+    database: str | None = Field(default=None, min_length=1, description="A file of this execution; else in memory.")
+    memory_mb: int = Field(default=1024, ge=64, le=65536, description="Beyond this it spills to disk, or fails.")
+    threads: int = Field(default=2, ge=1, le=64, description="How many threads one query may use.")
+    max_rows: int = Field(default=100_000, ge=1, description="More rows than this are an error.")
+
+    @classmethod
+    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+        for name, what in (("auth", "attaching other databases"), ("credentials", "attaching other databases")):
+            if name in given:
+                yield f"{name!r}: {what} is not supported yet; read with kind postgres and pass the rows as input"
+        statements = [name for name in ("command", "query", "script", "commands") if name in given]
+        if len(statements) > 1:
+            yield f"give one of {' and '.join(statements)}, not more"
+        if not statements:
+            yield "the field 'command' is required (or 'query', 'script' or 'commands')"
+
+    @field_validator("database")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path == ":memory:":
+            return None
+        if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or ":" in path):
+            raise ValueError("a relative path without '..' is needed: the file lies in this execution's folder")
+        return path
+
+    @property
+    def texts(self) -> list[Sql]:
+        if self.commands is not None:
+            return self.commands
+        return [next(text for text in (self.command, self.query, self.script) if text is not None)]

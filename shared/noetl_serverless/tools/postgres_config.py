@@ -1,0 +1,72 @@
+"""What a step of kind postgres may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from ..playbook.template import BoundSql
+from .config import ToolConfig
+
+# to an author it is text; the templates in it make it a BoundSql by the time it gets here
+Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+
+
+class PostgresConfig(ToolConfig):
+    """SQL on the database that `auth` names.
+
+    Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
+    "statement_count"}. All statements run in one transaction. A template in the SQL, and `%(name)s`, is
+    bound, never written into the text; values for names come from `params`, else `input`. A number or truth
+    value counts as the same literal would, text as its place asks (cast it where nothing asks:
+    `%(x)s::text`), an object as jsonb, a list as an array where one is wanted (`= ANY(%(ids)s)`), else as
+    JSON.
+
+    `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same
+    transaction; row_count is then the number of rows loaded.
+
+    On the way out: numeric is an int or float if that has the very same digits, else text; times are ISO 8601
+    in UTC; bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are
+    text.
+    """
+
+    auth: str = Field(min_length=1, description="Name of a stored credential of type postgres.")
+    command: Sql | None = Field(default=None, description="One or more statements.")
+    query: Sql | None = Field(default=None, description="Another name for `command`.")
+    commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Values for %(name)s; they win over `input`.")
+    table: str | None = Field(default=None, min_length=1, description="Where `rows` go: table or schema.table.")
+    rows: list[dict[str, Any]] | None = Field(default=None, description="Objects to load into `table`.")
+    columns: list[str] | None = Field(
+        default=None, min_length=1, description="Which keys to load; all that occur if absent. A missing one is null."
+    )
+    mode: Literal["append", "replace"] = Field(default="append", description="replace empties the table first.")
+    transaction: bool = Field(
+        default=True, description="false: each statement on its own, for what cannot run in a transaction."
+    )
+    max_rows: int = Field(default=100_000, ge=1, description="More rows than this are an error.")
+    max_bytes: int = Field(default=100 * 1024 * 1024, ge=1, description="Larger rows together are an error.")
+
+    @classmethod
+    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+        for name in given:
+            if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
+                yield f"{name!r}: connections are not written into playbooks: name a stored credential in 'auth'"
+            if name in ("command_b64", "script", "pool"):
+                yield f"the field {name!r} is not supported yet"
+        statements = [name for name in ("command", "query", "commands") if name in given]
+        if len(statements) > 1:
+            yield f"give one of {' and '.join(statements)}, not more"
+        if ("table" in given) != ("rows" in given):
+            yield "'table' and 'rows' belong together"
+        if not statements and "rows" not in given:
+            yield "the field 'command' is required (or 'query', 'commands', or 'table' with 'rows')"
+        if "rows" not in given and ("columns" in given or "mode" in given):
+            yield "'columns' and 'mode' belong to 'rows'"
+
+    @property
+    def texts(self) -> list[Sql]:
+        single = self.command if self.command is not None else self.query
+        return self.commands if self.commands is not None else [] if single is None else [single]
