@@ -71,11 +71,11 @@ class MemorySchedules:
             self.fires[key].lease_until = now + RUN_LEASE
         return [DueRun(id, at, self.tables[id].path, None, self.tables[id].payload) for id, at in free[:limit]]
 
-    async def started(self, fire: DueRun, execution_id: int) -> None:
+    async def record_started(self, fire: DueRun, execution_id: int) -> None:
         owed = self.fires[(fire.schedule_id, fire.due_at)]
         owed.status, owed.execution_id = "started", execution_id
 
-    async def failed(self, fire: DueRun, problem: Problem) -> None:
+    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
         self.fires[(fire.schedule_id, fire.due_at)].status = "failed"
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..settings import Settings
 from ..tools.python_pool import PythonPool
 from .archive import ArchiveWriter
 from .client import ControlPlane
+from .drain.context import Requests, WorkerContext
 from .drain.drain import Drain
 from .execution.errors import step_error
 from .execution.executor import Executor, failed, released
@@ -77,8 +78,7 @@ class Worker:
         self._executor = Executor(toolbox, self.id)
         self._drain: Drain | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._notified = False
-        self._sweep = False
+        self._requests = Requests()
         self._stopped = False
         self._ended = asyncio.Event()
         self._ended.set()
@@ -93,22 +93,31 @@ class Worker:
         One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
         pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it.
         """
-        self._sweep |= sweep
+        self._requests.sweep |= sweep
         if self._stopped:
             return {"status": "stopped"}
         if self._drain is not None:
-            self._notified = True
+            self._requests.notified = True
             return {"status": "draining"}
         self._loop = asyncio.get_running_loop()
-        self._drain = Drain(self, TimeBudget(seconds, grace=self._grace), named)
+        context = WorkerContext(
+            worker_id=self.id,
+            settings=self.settings,
+            client=self.client,
+            notifier=self.notifier,
+            plans=self.plans,
+            execute=self.execute,
+            clock=self.clock,
+        )
+        self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests, named)
         self._ended.clear()
         try:
             summary = await self._drain.run()
         finally:
             self._drain = None
             self._ended.set()
-        more = summary.more or self._notified or self._sweep
-        self._notified = self._sweep = False
+        notified, sweep = self._requests.take_notified(), self._requests.take_sweep()
+        more = summary.more or notified or sweep
         return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
 
     def start_python(self) -> None:
@@ -121,7 +130,7 @@ class Worker:
         drain, loop = self._drain, self._loop
         if drain is not None and loop is not None:
             drain.budget.stop()
-            loop.call_soon_threadsafe(drain.wake)
+            loop.call_soon_threadsafe(drain.slots.wake)
 
     async def close(self) -> None:
         """Stop, wait for the drain to end, and close what belongs to this worker."""
@@ -140,16 +149,3 @@ class Worker:
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
             return released(command)
         return await self._executor.run(command, plan, budget, lease)
-
-    async def add_playbooks(self, texts: Mapping[str, str]) -> None:
-        """Compile playbooks that came with commands."""
-        await self.plans.add(texts)
-
-    def take_notified(self) -> bool:
-        """Whether somebody rang since the last time this was asked."""
-        rung, self._notified = self._notified, False
-        return rung
-
-    def take_sweep_request(self) -> bool:
-        wanted, self._sweep = self._sweep, False
-        return wanted

@@ -259,7 +259,7 @@ async def test_a_result_with_a_time_of_its_own(stand: Stand) -> None:
 async def test_a_pass_does_only_so_much_and_goes_on(
     stand: Stand, settings: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noetl_serverless.reconciler.retention.SLICE", 0.0)
+    monkeypatch.setattr("noetl_serverless.reconciler.retention.TASK_SECONDS", 0.0)
     ids = [await old_run(stand, 2) for _ in range(3)]
     for id in ids:
         await stored(stand, id, *(f"n{number}" for number in range(40)))

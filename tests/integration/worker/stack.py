@@ -29,6 +29,8 @@ from noetl_serverless.worker.worker import Worker
 
 class Catalog(MemoryCatalog):
     def add(self, path: str, body: str) -> MemoryCatalogEntry:
+        # in place of what stood there
+        self.entries = [entry for entry in self.entries if entry.path != path]
         return self.register(
             f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(body)}"
         )

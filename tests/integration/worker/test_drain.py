@@ -8,7 +8,7 @@ import pytest
 from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
-from noetl_serverless.worker.drain import drain, reporter
+from noetl_serverless.worker.drain import reporter, slots
 from noetl_serverless.worker.execution.executor import released
 
 
@@ -342,7 +342,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "FAIR_CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(slots, "FAIR_CLAIM_SECONDS", 0.0)
     asked: list[bool] = []
 
     def old(report: ReportRequest) -> int | None:

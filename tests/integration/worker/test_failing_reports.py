@@ -116,11 +116,11 @@ async def test_what_was_under_way_at_the_end_is_counted(yard: Yard) -> None:
     await yard.send(*SEVERAL)
     worker = yard.worker()
     drain = asyncio.create_task(together(yard, worker))
-    await eventually(lambda: worker._drain is not None and len(worker._drain.unanswered) == len(SEVERAL))
+    await eventually(lambda: worker._drain is not None and len(worker._drain.reporter.unanswered) == len(SEVERAL))
     # the time is over, before the call is
     budget = worker._drain.budget
     budget._closes = budget._over = budget._end = 0.0
-    worker._drain.schedule_wakeup()
+    worker._drain.slots.wake()
     summary = await drain
     assert (summary["done"], summary["unreported"], summary["more"]) == (0, 8, True)
 

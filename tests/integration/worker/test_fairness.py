@@ -13,7 +13,7 @@ from tests.integration.worker.stack import Stack
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.protocol import CommandKey, ReportRequest
 from noetl_serverless.tools import registry
-from noetl_serverless.worker.drain import drain
+from noetl_serverless.worker.drain import slots
 from noetl_serverless.worker.worker import Worker
 
 ENDLESS = """
@@ -128,7 +128,7 @@ class Ringer:
 
 async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # each step of a chain is followed by a turn
-    monkeypatch.setattr(drain, "FAIR_CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(slots, "FAIR_CLAIM_SECONDS", 0.0)
     stack = Stack(tmp_path)
     worker = stack.another(stack.client, max_in_flight=1)
     ids = []

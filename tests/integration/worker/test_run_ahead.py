@@ -81,7 +81,7 @@ async def test_many_at_once(stack: Stack) -> None:
     assert {state.status for state in states} == {"completed"}
     assert {state.outcomes["s8"]["data"]["n"] for state in states} == {8}
     assert (summary["done"], summary["lost"], summary["unreported"], summary["more"]) == (240, 0, 0, False)
-    assert summary["ahead"] == len(unclaimed(stack)) > 0
+    assert summary["speculative"] == len(unclaimed(stack)) > 0
 
 
 async def test_a_step_that_parks_and_a_retry_with_a_timer_end_the_run_ahead(stack: Stack) -> None:

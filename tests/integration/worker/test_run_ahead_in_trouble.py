@@ -44,7 +44,7 @@ async def test_a_lease_that_went_to_another_takes_the_run_ahead_along(stack: Sta
         # the lease of the first is over, and the reconciler gives it to another worker
         for row in stack.log.commands.values():
             row.lease_until = 0.0
-        await stack.orchestrator._log.expire_leases(5, 10)  # type: ignore[attr-defined]
+        await stack.orchestrator._event_store.expire_leases(5, 10)  # type: ignore[attr-defined]
         other = asyncio.create_task(stack.another(Direct(stack.orchestrator, stack.log)).drain(20, sweep=True))
         await eventually(lambda: tool.count()["s1#1"] == 2)
         tool.gates.pop("s4").set()

@@ -130,7 +130,7 @@ async def test_a_run_ahead_stops_with_the_lease_and_what_ended_before_is_reporte
     await eventually(lambda: "s3#1" in tool.ran)
     await asyncio.sleep(2.0)
     assert worker._drain is not None
-    assert not worker._drain.running, "it outlived the lease of what it follows from"
+    assert not worker._drain.slots.running, "it outlived the lease of what it follows from"
     tool.gates.clear()
     assert "s4#1" not in tool.ran
     # the reports come through: the lease was not given to another

@@ -23,6 +23,8 @@ from noetl_serverless.testing.event_store import MemoryEventStore
 class Catalog(MemoryCatalog):
     def add(self, path: str, workflow: str, head: str = "") -> None:
         text = f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {path}}}\n{dedent(head)}"
+        # in place of what stood there
+        self.entries = [entry for entry in self.entries if entry.path != path]
         self.register(text + "workflow:\n" + dedent(workflow))
 
     @property

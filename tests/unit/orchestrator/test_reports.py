@@ -49,7 +49,7 @@ async def test_of_two_reports_left_in_the_inbox_one_counts_too(engine: Engine, m
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
     first, second = await reclaimed(engine)
-    monkeypatch.setattr("noetl_serverless.orchestrator.reports.RACES", 0)
+    monkeypatch.setattr("noetl_serverless.orchestrator.reports.MAX_ATTEMPTS", 0)
     answer = await engine.report(done(first, "old"), done(second, "new"))
     assert [result.status for result in answer.results] == ["stale", "accepted"]
     assert engine.types(id).count(e.CALL_DONE) == 1
@@ -178,7 +178,7 @@ async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refuse
     engine: Engine, monkeypatch: Any, caplog: Any
 ) -> None:
     id, one, two = await forked(engine)
-    monkeypatch.setattr("noetl_serverless.orchestrator.reports.RACES", 0)
+    monkeypatch.setattr("noetl_serverless.orchestrator.reports.MAX_ATTEMPTS", 0)
     append = engine.log.append_to_inbox
     sizes: list[int] = []
 

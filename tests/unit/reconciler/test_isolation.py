@@ -37,10 +37,10 @@ class Fires:
     async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
         return self.owed
 
-    async def started(self, fire: DueRun, execution_id: int) -> None:
+    async def record_started(self, fire: DueRun, execution_id: int) -> None:
         self.settled[fire.schedule_id] = "started"
 
-    async def failed(self, fire: DueRun, problem: Problem) -> None:
+    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
         self.settled[fire.schedule_id] = "failed"
 
     async def prune(self, before: datetime) -> None:
@@ -131,7 +131,7 @@ async def test_an_inbox_that_cannot_be_taken_in(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = await behind(engine, 2)
-    refuse(monkeypatch, reconcile.orchestrator, "advance", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "take_in_inbox", bad)
     before = metrics.setbacks.labels("advance")._value.get()
     assert await reconcile() == {"advanced": 1}
     assert engine.status(good) == "COMPLETED"
@@ -151,7 +151,7 @@ async def test_a_fact_in_the_inbox_that_cannot_be_decided(
 
 async def test_a_timer_that_cannot_be_fired(engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, good = await deferred(engine, 2)
-    refuse(monkeypatch, reconcile.orchestrator, "fire", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "fire_timer", bad)
     assert await reconcile() == {"timers": 1}
     assert [command.execution_id for command in await engine.claim()] == [good]
 
@@ -200,7 +200,7 @@ async def test_a_dead_command_that_cannot_be_buried(
         assert len(await engine.claim(lease=1.0)) == 2
         engine.seconds += 5
         await engine.log.expire_leases(2, 10)
-    refuse(monkeypatch, reconcile.orchestrator, "bury", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "give_up", bad)
     assert (await reconcile())["buried"] == 1
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
 

@@ -37,7 +37,7 @@ class FakeWorker:
     def __init__(self, **summary: Any) -> None:
         self.settings = Settings(time_budget=60.0, pool="shared")
         self.client = FakeClient()
-        self.archivist = FakeArchivist()
+        self.archive_writer = FakeArchivist()
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
         self.drains: list[tuple[float, bool]] = []
         self.named: list[list[str]] = []
@@ -52,7 +52,7 @@ class FakeWorker:
             await self.gate.wait()
         return self.summary
 
-    def warm(self) -> None:
+    def start_python(self) -> None:
         self.warmed = True
 
     async def close(self) -> None:
@@ -204,31 +204,31 @@ async def test_its_end_closes_the_worker() -> None:
 
 async def test_a_ring_for_the_archive_is_answered_before_it_is_written() -> None:
     worker: Any = FakeWorker()
-    worker.archivist.gate = asyncio.Event()
+    worker.archive_writer.gate = asyncio.Event()
     app = make_app(worker, MemoryHost(600))
     for _ in range(3):
         assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
     assert len(worker.drains) == 3
     await asyncio.sleep(0)
-    assert worker.archivist.runs == [60.0]
-    worker.archivist.gate.set()
+    assert worker.archive_writer.runs == [60.0]
+    worker.archive_writer.gate.set()
     await asyncio.sleep(0.01)
-    assert worker.archivist.runs == [60.0, 60.0], "the rings meanwhile make it look once more"
+    assert worker.archive_writer.runs == [60.0, 60.0], "the rings meanwhile make it look once more"
 
 
 async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() -> None:
     worker: Any = FakeWorker()
     invoker = MemoryInvoker()
-    worker.archivist.more = True
+    worker.archive_writer.more = True
     app = make_app(worker, MemoryHost(600), invoker=invoker, background=False)
     await call(app, "POST", "/", b'{"archive": true}')
-    assert worker.archivist.runs == [60.0]
+    assert worker.archive_writer.runs == [60.0]
     assert [ring.payload for ring in invoker.rings] == [{"pool": "shared", "archive": True}]
 
 
 async def test_its_end_stops_what_is_written_for_the_archive() -> None:
     worker: Any = FakeWorker()
-    worker.archivist.gate = asyncio.Event()
+    worker.archive_writer.gate = asyncio.Event()
     app = make_app(worker, MemoryHost(600))
     before = asyncio.all_tasks()
     async with app.router.lifespan_context(app):
@@ -247,11 +247,11 @@ async def test_an_archive_that_cannot_be_written_is_left_and_rung_for_no_more() 
             raise Unauthenticated("no")
 
     worker: Any = FakeWorker()
-    worker.archivist = Broken()
+    worker.archive_writer = Broken()
     invoker = MemoryInvoker()
     app = make_app(worker, MemoryHost(30), invoker=invoker, background=False)
     assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
-    assert (worker.archivist.runs, invoker.rings) == ([30], [])
+    assert (worker.archive_writer.runs, invoker.rings) == ([30], [])
 
 
 async def test_a_ring_that_cannot_be_rung_again_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:

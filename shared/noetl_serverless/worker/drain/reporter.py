@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...errors import InvalidRequest, Problem, TooLarge, Unavailable
-from ...protocol import Order, Outcome, ReportRequest, ReportResponse
-from ..client import Answer
+from ...protocol import ClaimedCommand, Outcome, ReportResponse
 from ..execution.errors import step_error
+from ..execution.time_budget import TimeBudget
+from .calls import Calls
 from .keys import Key, key_of, names_of
 from .retry import FIRST_PAUSE_SECONDS, Retry, is_report_at_fault
-
-if TYPE_CHECKING:
-    from .drain import Drain
+from .slots import Slots
+from .summary import Summary
 
 logger = logging.getLogger(__name__)
+
+# what begins the commands that an answer brings: the commands, the texts of playbooks, and when the call was sent
+Accept = Callable[[Sequence[ClaimedCommand], Mapping[str, str], float], Awaitable[None]]
 
 # so many reports may be under way at once
 MAX_REPORTS_UNDER_WAY = 4
@@ -56,11 +58,16 @@ class OutcomeBatch:
 
 
 class Reporter:
-    def __init__(self, drain: Drain) -> None:
-        self._drain = drain
+    def __init__(self, calls: Calls, slots: Slots, budget: TimeBudget, summary: Summary, accept: Accept) -> None:
+        """`accept`: begin what an answer brings."""
+        self._calls = calls
+        self._slots = slots
+        self._budget = budget
+        self._summary = summary
+        self._accept = accept
         # not yet answered for: their leases are still ours
         self.unanswered: dict[Key, Outcome] = {}
-        self.calls: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._ready: list[Outcome] = []
         self._sent = 0
         # what was sent before, by number and in order; also while it is under way
@@ -74,7 +81,7 @@ class Reporter:
         self.supersede(key_of(outcome), outcome.fence)
         self.unanswered[key_of(outcome)] = outcome
         self._ready.append(outcome)
-        if not self.calls or len(self._ready) >= MAX_OUTCOMES:
+        if not self.tasks or len(self._ready) >= MAX_OUTCOMES:
             self._flush()
         else:
             self._flush_at(asyncio.get_running_loop().time() + BATCH_SECONDS)
@@ -98,8 +105,8 @@ class Reporter:
             self._timer.cancel()
         if self.unanswered:
             logger.error("%d outcomes could not be reported in time", len(self.unanswered))
-            self._drain.summary.unreported += len(self.unanswered)
-            self._drain.summary.more = True
+            self._summary.unreported += len(self.unanswered)
+            self._summary.more = True
         self.unanswered.clear()
         self._ready.clear()
         self._to_resend.clear()
@@ -110,10 +117,10 @@ class Reporter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while len(self.calls) < MAX_REPORTS_UNDER_WAY and (batch := self._next()) is not None:
+        while len(self.tasks) < MAX_REPORTS_UNDER_WAY and (batch := self._next()) is not None:
             batch.under_way = True
             task = asyncio.create_task(self._report(batch))
-            self.calls.add(task)
+            self.tasks.add(task)
             task.add_done_callback(self._reported)
         # what is due by now waits for a call that is under way, and is looked at when that ends
         now = asyncio.get_running_loop().time()
@@ -149,22 +156,22 @@ class Reporter:
         return OutcomeBatch(chosen, self._sent)
 
     def _reported(self, task: asyncio.Task[None]) -> None:
-        self.calls.discard(task)
+        self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("reporting failed", exc_info=error)
         self._flush()
-        self._drain.wake()
+        self._slots.wake()
 
     async def _report(self, batch: OutcomeBatch) -> None:
         # the slots of the batch itself are free again with the answer
-        spare = max(0, self._drain.free_slots())
-        self._drain.reserved += spare
+        spare = max(0, self._slots.free)
+        self._slots.reserved += spare
         rest: list[OutcomeBatch] = []
         try:
-            async with self._drain.gate.shared():
+            async with self._calls.gate.shared():
                 rest = await self._deliver(batch, spare)
         finally:
-            self._drain.reserved -= spare
+            self._slots.reserved -= spare
             self._replace(batch, rest)
 
     def _replace(self, batch: OutcomeBatch, rest: Iterable[OutcomeBatch]) -> None:
@@ -190,10 +197,10 @@ class Reporter:
         of what the control plane will not have."""
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
-        room = len(outcomes) + spare if self._drain.accepts_work else 0
-        turn = room > 0 and self._drain.is_fair_claim_due()
+        room = len(outcomes) + spare if self._slots.accepts_work else 0
+        turn = room > 0 and self._calls.is_fair_claim_due()
         try:
-            answer = await self.send(outcomes, room, turn=turn)
+            answer = await self._calls.report(outcomes, room, fair_claim=turn)
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
@@ -203,16 +210,16 @@ class Reporter:
         except Problem as problem:
             return self._failed(batch, problem, began)
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
-            self._drain.recover()
+            self._calls.recover()
         self._settle(outcomes, answer.body)
-        await self._drain.accept(answer.body.commands, answer.body.plans, began)
+        await self._accept(answer.body.commands, answer.body.plans, began)
         return []
 
     def _understood_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
         """Whether what was refused may be understood by another control plane, and is put off."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
-        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._drain.budget.left() <= FIRST_PAUSE_SECONDS:
+        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._budget.left() <= FIRST_PAUSE_SECONDS:
             return False
         batch.refused += 1
         batch.under_way = False
@@ -223,15 +230,14 @@ class Reporter:
     def _failed(self, batch: OutcomeBatch, problem: Problem, began: float) -> list[OutcomeBatch]:
         """The control plane did not answer, or with what says nothing of the outcomes."""
         now = asyncio.get_running_loop().time()
-        drain = self._drain
         retry = batch.retry = batch.retry or Retry(began)
         retry.doubtful |= bool(problem.extra.get("doubtful"))
-        faulty = is_report_at_fault(problem, retry.since, drain.answered_at)
-        if not isinstance(problem, Unavailable) or drain.budget.left() <= retry.pause or self._is_hopeless(batch, now):
+        faulty = is_report_at_fault(problem, retry.since, self._calls.answered_at)
+        if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause or self._is_hopeless(batch, now):
             # the leases run out, and others do it again
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
-            drain.summary.unreported += len(batch.outcomes)
-            drain.summary.more = True
+            self._summary.unreported += len(batch.outcomes)
+            self._summary.more = True
             return []
         if faulty and len(batch.outcomes) > 1:
             first, second = batch.halves()
@@ -245,39 +251,8 @@ class Reporter:
         """One that fails alone for the time of a lease, while the control plane answers others."""
         retry = batch.retry
         assert retry is not None
-        lasted = now - retry.since >= self._drain.worker.settings.lease
-        return len(batch.outcomes) == 1 and lasted and self._drain.answered_at > retry.since
-
-    async def send(
-        self, batch: list[Outcome], capacity: int, running: Sequence[Order] = (), *, turn: bool = False
-    ) -> Answer[ReportResponse]:
-        """One call. Raises Problem."""
-        worker = self._drain.worker
-        if turn:
-            self._drain.note_fair_claim()
-        settings = worker.settings
-        request = ReportRequest(
-            worker_id=worker.id,
-            pool=settings.pool,
-            outcomes=batch,
-            capacity=min(capacity, 1000),
-            turn=turn,
-            lease=settings.lease,
-            plans=worker.plans.recent(),
-            running=list(running),
-        )
-        try:
-            answer = await worker.client.report(request, within=self._drain.call_timeout())
-        except InvalidRequest:
-            if not turn:
-                raise
-            # behind one address there may be a control plane of the release before, which knows no turns
-            request = request.model_copy(update={"turn": False})
-            answer = await worker.client.report(request, within=self._drain.call_timeout())
-        self._drain.note_answer()
-        if answer.doubtful:
-            self._drain.recover()
-        return answer
+        lasted = now - retry.since >= self._calls.lease_seconds
+        return len(batch.outcomes) == 1 and lasted and self._calls.answered_at > retry.since
 
     def _settle(self, batch: list[Outcome], answer: ReportResponse) -> None:
         sent = {key_of(outcome): outcome for outcome in batch}
@@ -287,11 +262,11 @@ class Reporter:
                 del self.unanswered[key_of(outcome)]
             match result.status:
                 case "accepted":
-                    self._drain.summary.count(outcome)
+                    self._summary.count(outcome)
                 case "refused":
                     # the control plane has put an error in its place
                     logger.error("an outcome was refused: %s", result.detail, extra=names_of(result))
-                    self._drain.summary.refused += 1
+                    self._summary.refused += 1
                 case "stale":
                     # another holds it by now, or it was accepted before and the answer was lost
                     logger.info("a stale outcome", extra=names_of(result))
@@ -301,7 +276,7 @@ class Reporter:
         logger.error("an outcome could not be reported: %s", detail, extra=names_of(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED
         if refused_before or outcome.status == "released":
-            self._drain.summary.refused += 1
+            self._summary.refused += 1
             return []
         error = step_error("worker", REFUSED, f"the control plane refused the outcome: {detail}")
         names = names_of(outcome)

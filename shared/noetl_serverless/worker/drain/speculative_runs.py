@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from ...errors import InvalidRequest, Problem, TooLarge, Unavailable
 from ...playbook.plan import Step
 from ...protocol import ClaimedCommand, Order, Outcome, ReportResponse
 from ..execution.executor import released
 from ..execution.lease import Lease
+from ..execution.time_budget import TimeBudget
+from .calls import Calls
+from .context import WorkerContext
 from .keys import Key, key_of, names_of
+from .reporter import Accept, Reporter
 from .retry import Retry, is_report_at_fault
+from .running import Running
+from .slots import Slots
 from .speculation import Speculation, as_received
 from .speculative_run import SpeculativeRun
-
-if TYPE_CHECKING:
-    from .drain import Drain
+from .summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +34,43 @@ BATCH_OUTCOMES = 16
 
 
 class SpeculativeRuns:
-    def __init__(self, drain: Drain) -> None:
-        self._drain = drain
+    def __init__(
+        self,
+        context: WorkerContext,
+        calls: Calls,
+        slots: Slots,
+        reporter: Reporter,
+        *,
+        budget: TimeBudget,
+        summary: Summary,
+        start: Callable[[ClaimedCommand, Lease], None],
+        abandon: Callable[[Running], None],
+        accept: Accept,
+    ) -> None:
+        """`start`: run what is not claimed yet, under the lease of what it follows from; `abandon`: stop it; `accept`:
+        begin what an answer brings."""
+        self._calls = calls
+        self._slots = slots
+        self._reporter = reporter
+        self._budget = budget
+        self._summary = summary
+        self._context = context
+        self._start = start
+        self._abandon = abandon
+        self._accept = accept
         self._runs: dict[str, SpeculativeRun] = {}
-        self.calls: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._hold: asyncio.TimerHandle | None = None
 
     # -- running
 
     def begin(self, command: ClaimedCommand, lease: Lease) -> None:
         """A claimed command is about to run: if it may be run ahead of, it is a chain's anchor."""
-        plan = self._drain.worker.plans.get(command.plan)
+        plan = self._context.plans.get(command.plan)
         ahead = (
-            Speculation.of(command, plan, self._drain.worker.id, self._is_for_this_worker) if plan is not None else None
+            Speculation.of(command, plan, self._context.worker_id, self._is_for_this_worker)
+            if plan is not None
+            else None
         )
         if ahead is None:
             return
@@ -58,7 +85,7 @@ class SpeculativeRuns:
             return False
         if outcome.status == "released":
             return self._handed_back(run, outcome)
-        outcome.at = self._drain.worker.clock()
+        outcome.at = self._context.clock()
         try:
             run.end(as_received(outcome), self._now())
         except ValueError:
@@ -67,7 +94,7 @@ class SpeculativeRuns:
             run.stop()
         if self._should_yield(run):
             run.stop()
-        elif self._drain.accepts_work:
+        elif self._slots.accepts_work:
             run.speculate()
         self._begin_newest(run)
         self._flush()
@@ -76,21 +103,21 @@ class SpeculativeRuns:
     def _should_yield(self, run: SpeculativeRun) -> bool:
         """Whether a chain whose newest has ended is to end there, for its slot to be given away with the report."""
         others = (other for other in self._runs.values() if other is not run)
-        return self._drain.is_fair_claim_due() and not any(other.has_ended for other in others)
+        return self._calls.is_fair_claim_due() and not any(other.has_ended for other in others)
 
     def _begin_newest(self, run: SpeculativeRun) -> None:
         """Begin the newest, if it waits for that and nothing is against it."""
         step = run.newest
         if step.begun:
             return
-        if not self._drain.accepts_work:
+        if not self._slots.accepts_work:
             run.take_back()
             if not run.steps:
                 self._remove(run)
-                self._drain.reporter.submit(released(step.command))
+                self._reporter.submit(released(step.command))
         elif run.may_begin(self._now()) and not run.lease.has_expired:
             step.begun = True
-            self._drain.run_speculatively(step.command, run.lease)
+            self._start(step.command, run.lease)
 
     def _handed_back(self, run: SpeculativeRun, outcome: Outcome) -> bool:
         step = run.newest
@@ -104,7 +131,7 @@ class SpeculativeRuns:
         return False
 
     def _is_for_this_worker(self, step: Step) -> bool:
-        settings = self._drain.worker.settings
+        settings = self._context.settings
         return all(settings.pools.get(task.kind, "shared") == settings.pool for task in step.tasks)
 
     # -- reporting
@@ -123,7 +150,7 @@ class SpeculativeRuns:
             self._hold = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
         elif later := [run.retry.due for run in waiting if run.retry is not None and run.retry.due > now]:
             self._hold = asyncio.get_running_loop().call_at(min(later), self._flush)
-        while ready and len(self.calls) < MAX_REPORTS_UNDER_WAY:
+        while ready and len(self.tasks) < MAX_REPORTS_UNDER_WAY:
             batch: dict[SpeculativeRun, list[Outcome]] = {}
             count = 0
             while ready and count < MAX_OUTCOMES:
@@ -134,24 +161,24 @@ class SpeculativeRuns:
                 if alone or (ready and ready[0].retry is not None and ready[0].retry.alone):
                     break
             task = asyncio.create_task(self._report(batch))
-            self.calls.add(task)
+            self.tasks.add(task)
             task.add_done_callback(self._reported)
 
     def _reported(self, task: asyncio.Task[None]) -> None:
-        self.calls.discard(task)
+        self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("reporting failed", exc_info=error)
         self._flush()
-        self._drain.wake()
+        self._slots.wake()
 
     async def _report(self, batch: Mapping[SpeculativeRun, list[Outcome]]) -> None:
-        spare = max(0, self._drain.free_slots()) if any(run.has_ended for run in batch) else 0
-        self._drain.reserved += spare
+        spare = max(0, self._slots.free) if any(run.has_ended for run in batch) else 0
+        self._slots.reserved += spare
         try:
-            async with self._drain.gate.shared():
+            async with self._calls.gate.shared():
                 await self._deliver(batch, spare)
         finally:
-            self._drain.reserved -= spare
+            self._slots.reserved -= spare
             for run in batch:
                 if run.sent:
                     # cancelled, or it failed in a way that nobody thought of
@@ -162,10 +189,10 @@ class SpeculativeRuns:
         running = [order for run in batch if (order := run.unsent()) is not None]
         began = self._now()
         # what runs already needs no more room, whether or not there is any
-        capacity = len(batch) + spare if self._drain.accepts_work else len(running)
-        turn = capacity > len(running) and self._drain.is_fair_claim_due()
+        capacity = len(batch) + spare if self._slots.accepts_work else len(running)
+        turn = capacity > len(running) and self._calls.is_fair_claim_due()
         try:
-            answer = await self._drain.reporter.send(outcomes, capacity, running, turn=turn)
+            answer = await self._calls.report(outcomes, capacity, running, fair_claim=turn)
         except (InvalidRequest, TooLarge) as problem:
             for run in batch:
                 self._send_less(run, problem)
@@ -176,7 +203,7 @@ class SpeculativeRuns:
         doubtful = answer.doubtful
         if not doubtful and any(run.retry is not None and run.retry.doubtful for run in batch):
             doubtful = True
-            self._drain.recover()
+            self._calls.recover()
         await self._settle(batch, running, answer.body, doubtful, began)
 
     def _failed(self, batch: Mapping[SpeculativeRun, list[Outcome]], problem: Problem, began: float) -> None:
@@ -186,12 +213,12 @@ class SpeculativeRuns:
         for run, outcomes in batch.items():
             retry = run.retry = run.retry or Retry(began)
             retry.doubtful |= bool(problem.extra.get("doubtful"))
-            if not isinstance(problem, Unavailable) or self._drain.budget.left() <= retry.pause:
+            if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause:
                 # the leases run out, and others do it again; they are dropped with their chain
                 logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
-                self._drain.summary.unreported += len(outcomes)
-                self._drain.summary.more = True
-            elif not is_report_at_fault(problem, retry.since, self._drain.answered_at):
+                self._summary.unreported += len(outcomes)
+                self._summary.more = True
+            elif not is_report_at_fault(problem, retry.since, self._calls.answered_at):
                 retry.postpone(now)
                 run.sent = 0
             elif len(batch) > 1:
@@ -213,7 +240,7 @@ class SpeculativeRuns:
             statuses[key_of(result)] = result.status
             if result.status != "accepted":
                 logger.info("an outcome was not accepted: %s", result.detail, extra=names_of(result))
-                self._drain.summary.refused += result.status == "refused"
+                self._summary.refused += result.status == "refused"
         claimed = {key_of(command): command for command in answer.commands}
         for run in batch:
             self._answered(run, statuses, claimed, doubtful, sent)
@@ -221,8 +248,8 @@ class SpeculativeRuns:
             # it came without what it takes to run it, and is not run here any more
             command = claimed.get(key_of(order))
             if command is not None and command.order == order.order:
-                self._drain.reporter.submit(released(claimed.pop(key_of(order))))
-        await self._drain.accept(list(claimed.values()), answer.plans, sent)
+                self._reporter.submit(released(claimed.pop(key_of(order))))
+        await self._accept(list(claimed.values()), answer.plans, sent)
 
     def _answered(
         self,
@@ -241,7 +268,7 @@ class SpeculativeRuns:
         key = key_of(run.leased)
         if key in claimed and run.lease_moved_to(claimed[key]) is not None:
             del claimed[key]
-            run.lease.prolong(self._drain.lease_end(sent))
+            run.lease.prolong(self._calls.lease_end(sent))
             self._begin_newest(run)
         elif doubtful:
             run.doubtful = True
@@ -256,20 +283,20 @@ class SpeculativeRuns:
         logger.info("an outcome goes by itself: %s", problem.detail, extra=names_of(run.leased))
         self._drop(run)
         if run.retry is not None and run.retry.doubtful:
-            self._drain.recover()
+            self._calls.recover()
         if first is not None:
-            self._drain.reporter.submit(first)
+            self._reporter.submit(first)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._drain.summary.count(outcome)
-            self._drain.summary.speculative += outcome.order is not None
+            self._summary.count(outcome)
+            self._summary.speculative += outcome.order is not None
 
     # -- what the rest of the worker asks and tells
 
     @property
     def busy(self) -> bool:
-        return bool(self._runs or self.calls)
+        return bool(self._runs or self.tasks)
 
     @property
     def waiting(self) -> int:
@@ -304,7 +331,7 @@ class SpeculativeRuns:
         taken = run.lease_moved_to(command)
         if taken is None:
             return False
-        run.lease.prolong(self._drain.lease_end(sent))
+        run.lease.prolong(self._calls.lease_end(sent))
         self._count(taken)
         self._begin_newest(run)
         self._flush()
@@ -354,9 +381,9 @@ class SpeculativeRuns:
             self._stop(run.newest.command)
 
     def _stop(self, command: ClaimedCommand) -> None:
-        running = self._drain.running.get(key_of(command))
+        running = self._slots.running.get(key_of(command))
         if running is not None and running.command is command:
-            self._drain.abandon(running)
+            self._abandon(running)
 
     def _remove(self, run: SpeculativeRun) -> None:
         if self._runs.get(run.execution_id) is run:

@@ -15,10 +15,10 @@ def test_of_several_flushes_the_first_due_is_kept_though_it_is_due_at_once(
     loop: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[float] = []
-    shift: Any = None
+    unused: Any = None
 
     async def wait() -> None:
-        reports = Reporter(shift)
+        reports = Reporter(unused, unused, unused, unused, unused)
         clock = asyncio.get_running_loop().time
         monkeypatch.setattr(reports, "_flush", lambda: flushed.append(clock()))
         begun = clock()

@@ -34,7 +34,7 @@ class Counting:
     def __init__(self, last: int) -> None:
         self.last = last
 
-    def follow(self, before: ClaimedCommand, ended: Outcome) -> ClaimedCommand | None:
+    def next_command(self, before: ClaimedCommand, ended: Outcome) -> ClaimedCommand | None:
         number = int(before.command_id) + 1
         return command(number, before.fence) if number <= self.last else None
 

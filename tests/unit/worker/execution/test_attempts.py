@@ -60,7 +60,7 @@ async def test_the_attempt_that_fails_the_step_is_told_too(bench: Bench) -> None
 
 
 async def test_an_attempt_that_timed_out_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME", 0.0)
+    monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME_SECONDS", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR), timeout=0.01)))
     assert (outcome.status, told(outcome)) == ("done", [(1, "a", "timeout")])
@@ -338,7 +338,7 @@ def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
         assert size <= most, "the step fails for what is told of its attempts"
 
 
-async def test_who_had_the_command_before_is_told_with_its_outcome(bench: Any, make: Any) -> None:
+async def test_who_had_the_command_before_is_told_with_its_outcome(bench: Bench) -> None:
     bench.tool("a", make.ok(1))
     lost = [{"worker": "w-0", "delivery": 1, "claimed_at": 1, "lease_until": 2}]
     meta = (await bench.run(make.step(make.task("a")), delivery=2, lost=lost)).meta

@@ -112,7 +112,7 @@ async def test_an_unknown_kind_is_an_error(bench: Bench) -> None:
 
 
 async def test_a_tool_that_ignores_its_timeout_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME", 0.0)
+    monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME_SECONDS", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     outcome = await bench.run(make.step(make.task("a", timeout=0.01)))
     assert outcome.error["code"] == "timeout"
@@ -689,7 +689,7 @@ async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
     assert (outcome.status, outcome.error["code"]) == ("error", "time_budget")
 
 
-async def test_what_a_tool_logs_says_which_command_it_was(bench: Any, make: Any) -> None:
+async def test_what_a_tool_logs_says_which_command_it_was(bench: Bench) -> None:
     lines = []
 
     def note(call: Any, context: Any) -> ToolOutcome:

@@ -1,0 +1,134 @@
+"""The control plane as one drain calls it. Each call raises Problem."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from ...errors import InvalidRequest
+from ...protocol import (
+    ClaimRequest,
+    ClaimResponse,
+    CommandKey,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Held,
+    Order,
+    Outcome,
+    ReportRequest,
+    ReportResponse,
+)
+from ..client import Answer
+from ..execution.time_budget import TimeBudget
+from .context import WorkerContext
+from .gate import Gate
+from .keys import Key
+from .slots import Slots
+
+
+class Calls:
+    def __init__(
+        self,
+        context: WorkerContext,
+        budget: TimeBudget,
+        slots: Slots,
+        recover: Callable[[], None],
+    ) -> None:
+        """`recover`: ask for what an answer that got lost may have brought."""
+        self.lease_seconds = context.settings.lease
+        # when the control plane last answered anything, by the loop's clock
+        self.answered_at = 0.0
+        # what brings commands passes together; who asks for all that this worker holds passes alone
+        self.gate = Gate()
+        self.recover = recover
+        self._client = context.client
+        self._worker_id = context.worker_id
+        self._pool = context.settings.pool
+        self._plans = context.plans
+        self._budget = budget
+        self._slots = slots
+
+    def speaks(self, version: int) -> bool:
+        return self._client.speaks(version)
+
+    def lease_end(self, sent: float) -> float:
+        """When a lease runs out that the answer to a call gave which was `sent` then, by the loop's clock."""
+        return sent + self.lease_seconds
+
+    async def claim(self, keys: Sequence[CommandKey], limit: int) -> Answer[ClaimResponse]:
+        """Claim `keys`, or without any whatever is pending, in turn among executions."""
+        return await self._claim(self._claim_request(limit, commands=list(keys)))
+
+    async def recover_leases(self, holding: Sequence[Key]) -> Answer[ClaimResponse]:
+        """What this worker holds beside `holding`."""
+        known = [CommandKey(execution_id=execution, command_id=command) for execution, command in holding]
+        return await self._claim(self._claim_request(0, recover=True, holding=known))
+
+    async def report(
+        self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
+    ) -> Answer[ReportResponse]:
+        """`capacity`: how many commands the answer may bring; `running`: those that run here already; `fair_claim`: of
+        the capacity, one is for whoever's turn it is."""
+        if fair_claim:
+            self._slots.note_fair_claim()
+        request = ReportRequest(
+            worker_id=self._worker_id,
+            pool=self._pool,
+            outcomes=outcomes,
+            capacity=min(capacity, 1000),
+            turn=fair_claim,
+            lease=self.lease_seconds,
+            plans=self._plans.recent(),
+            running=list(running),
+        )
+        try:
+            answer = await self._client.report(request, within=self._timeout())
+        except InvalidRequest:
+            if not fair_claim:
+                raise
+            # behind one address there may be a control plane of the release before, which knows no fair claims
+            request = request.model_copy(update={"turn": False})
+            answer = await self._client.report(request, within=self._timeout())
+        self._note_answer()
+        if answer.doubtful:
+            self.recover()
+        return answer
+
+    async def heartbeat(self, held: list[Held]) -> HeartbeatResponse:
+        request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=self.lease_seconds)
+        answer = await self._client.heartbeat(request, within=self.lease_seconds / 3)
+        self._note_answer()
+        return answer
+
+    def is_fair_claim_due(self) -> bool:
+        return self._slots.is_fair_claim_due and self.speaks(2)
+
+    async def _claim(self, request: ClaimRequest) -> Answer[ClaimResponse]:
+        answer = await self._client.claim(request, within=self._timeout())
+        self._note_answer()
+        return answer
+
+    def _claim_request(
+        self,
+        limit: int,
+        *,
+        commands: list[CommandKey] | None = None,
+        recover: bool = False,
+        holding: list[CommandKey] | None = None,
+    ) -> ClaimRequest:
+        return ClaimRequest(
+            worker_id=self._worker_id,
+            pool=self._pool,
+            commands=commands or [],
+            limit=limit,
+            lease=self.lease_seconds,
+            plans=self._plans.recent(),
+            recover=recover,
+            holding=holding or [],
+        )
+
+    def _timeout(self) -> float:
+        return max(1.0, self._budget.left())
+
+    def _note_answer(self) -> None:
+        self.answered_at = asyncio.get_running_loop().time()

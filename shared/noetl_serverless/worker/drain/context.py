@@ -1,0 +1,47 @@
+"""What a drain needs of the worker that it is one of, and what others ask of the worker meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ...ports import Notifier
+from ...protocol import ClaimedCommand, Outcome
+from ...settings import Settings
+from ..client import ControlPlane
+from ..execution.lease import Lease
+from ..execution.time_budget import TimeBudget
+from ..plans import PlanCache
+
+Execute = Callable[[ClaimedCommand, TimeBudget, Lease], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext:
+    """`clock`: milliseconds since 1970."""
+
+    worker_id: str
+    settings: Settings
+    client: ControlPlane
+    notifier: Notifier
+    plans: PlanCache
+    execute: Execute
+    clock: Callable[[], int]
+
+
+class Requests:
+    """`notified`: look for work again; `sweep`: claim whatever is pending, too, for the bus may have lost it."""
+
+    def __init__(self) -> None:
+        self.notified = False
+        self.sweep = False
+
+    def take_notified(self) -> bool:
+        """Whether somebody notified the worker since this was last asked."""
+        notified, self.notified = self.notified, False
+        return notified
+
+    def take_sweep(self) -> bool:
+        """Whether a sweep was requested since this was last asked."""
+        sweep, self.sweep = self.sweep, False
+        return sweep
