@@ -1,0 +1,202 @@
+"""What becomes of the reports of steps that were run speculatively."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from tests.unit.worker.drain.pipelined import CHAIN, begun, claimed
+
+from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
+from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportResponse, ReportResult
+from noetl_serverless.settings import Settings
+from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.drain import retry
+from noetl_serverless.worker.drain.context import WorkerContext
+from noetl_serverless.worker.drain.gate import Gate
+from noetl_serverless.worker.drain.keys import key_of
+from noetl_serverless.worker.drain.running import Running
+from noetl_serverless.worker.drain.slots import Slots
+from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
+from noetl_serverless.worker.drain.summary import Summary
+from noetl_serverless.worker.execution.lease import Lease
+from noetl_serverless.worker.execution.time_budget import TimeBudget
+
+Respond = Callable[[list[Outcome]], ReportResponse]
+
+
+class FakeCalls:
+    """Answers each report by the script: a status for all, or an exception."""
+
+    lease_seconds = 30.0
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.reports: list[list[str]] = []
+        self.gate = Gate()
+        self.answered_at = 0.0
+        self.recoveries = 0
+
+    def recover(self) -> None:
+        self.recoveries += 1
+
+    def is_fair_claim_due(self) -> bool:
+        return False
+
+    def lease_end(self, sent: float) -> float:
+        return sent + self.lease_seconds
+
+    async def report(
+        self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
+    ) -> Answer[ReportResponse]:
+        self.reports.append([outcome.command_id for outcome in outcomes])
+        says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(says, Exception):
+            raise says
+        results = [
+            ReportResult(execution_id=each.execution_id, command_id=each.command_id, status=says) for each in outcomes
+        ]
+        return Answer(ReportResponse(results=results, commands=[]), False)
+
+
+class Harness:
+    def __init__(self, *script: Any) -> None:
+        plan, state, issued = begun(CHAIN)
+        self.command = claimed(plan, state, issued)
+        self.calls = FakeCalls(*script)
+        self.budget = TimeBudget(60.0)
+        self.slots = Slots(4, self.budget)
+        self.summary = Summary()
+        self.submitted: list[Outcome] = []
+        self.abandoned: list[Running] = []
+        self.started: list[ClaimedCommand] = []
+        self.lease = Lease(asyncio.get_running_loop().time() + 30.0)
+        unused: Any = None
+        calls: Any = self.calls
+        reporter: Any = self
+        context = WorkerContext(
+            worker_id="w-1",
+            settings=Settings(),
+            client=unused,
+            notifier=unused,
+            plans=Plans(plan),  # type: ignore[arg-type]
+            execute=unused,
+            clock=lambda: 5,
+        )
+        self.runs = SpeculativeRuns(
+            context,
+            calls,
+            self.slots,
+            reporter,
+            budget=self.budget,
+            summary=self.summary,
+            start=self.start,
+            abandon=self.abandoned.append,
+            accept=unused_accept,
+        )
+        self.runs.begin(self.command, self.lease)
+
+    def submit(self, outcome: Outcome) -> None:
+        self.submitted.append(outcome)
+
+    def start(self, command: ClaimedCommand, lease: Lease) -> None:
+        self.slots.running[key_of(command)] = Running(command, lease)
+        self.started.append(command)
+
+    def end(self, command: ClaimedCommand, data: Any) -> None:
+        self.slots.running.pop(key_of(command), None)
+        names = {"execution_id": command.execution_id, "command_id": command.command_id}
+        assert self.runs.end(command, Outcome(**names, fence=command.fence, status="done", data=data))
+
+    async def settled(self) -> None:
+        """Once nothing is to be reported any more."""
+        while self.runs.tasks or any(run.ready for run in self.runs._runs.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+class Plans:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def get(self, name: str) -> Plan:
+        return self.plan
+
+
+async def unused_accept(commands: Any, plans: Any, sent: float) -> None:
+    assert not commands
+
+
+async def test_what_the_control_plane_refuses_is_counted_and_what_follows_is_stopped() -> None:
+    harness = Harness("refused")
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.summary.refused == 1
+    assert [running.command.command_id for running in harness.abandoned] == ["b#1"], "it follows from nothing"
+    assert harness.runs.busy is False
+
+
+async def test_an_outcome_that_is_not_taken_goes_by_itself() -> None:
+    harness = Harness(InvalidRequest("it cannot be read"))
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert [outcome.command_id for outcome in harness.submitted] == ["a#1"]
+    assert [running.command.command_id for running in harness.abandoned] == ["b#1"]
+    assert harness.runs.busy is False
+
+
+async def test_while_the_control_plane_is_away_a_report_is_sent_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.03)
+    harness = Harness(Unavailable("away", answered=503), "accepted")
+    begun_at = asyncio.get_running_loop().time()
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.calls.reports == [["a#1"], ["a#1"]]
+    assert asyncio.get_running_loop().time() - begun_at >= 0.03, "it is not asked at once again"
+    assert harness.abandoned != [], "what came with the answer is not what was run"
+
+
+async def test_a_report_that_fails_in_a_way_nobody_thought_of_ends_the_run() -> None:
+    harness = Harness(RuntimeError("odd"))
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert [running.command.command_id for running in harness.abandoned] == ["b#1"]
+    assert harness.runs.busy is False
+
+
+async def test_a_lease_that_comes_anew_is_as_long_as_a_new_one() -> None:
+    harness = Harness("accepted")
+    now = asyncio.get_running_loop().time()
+    again = harness.command.model_copy(update={"fence": 10})
+    assert harness.runs.accept_lease(again, now + 100.0)
+    assert harness.lease.until == now + 130.0
+    assert harness.command.fence == 10
+
+
+@pytest.mark.parametrize("fence", [9, 8])
+async def test_a_lost_lease_of_a_run_is_its_own_affair(fence: int) -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command, harness.lease)
+    assert harness.runs.lease_lost(key_of(harness.command), fence) is True
+    assert (harness.abandoned != []) == (fence == harness.command.fence), "an older one says nothing"
+    assert harness.runs.lease_lost(("8", "a#1"), 9) is False
+
+
+async def test_what_cannot_be_decided_here_is_left_to_the_control_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a fault of the engine")
+
+    monkeypatch.setattr("noetl_serverless.worker.drain.speculation.advance", broken)
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert (harness.started, harness.calls.reports) == ([], [["a#1"]])
+
+
+async def test_a_problem_of_another_kind_leaves_the_outcomes_to_their_lease() -> None:
+    harness = Harness(Problem("a worker may not"))
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert (harness.summary.unreported, harness.summary.more) == (1, True)
