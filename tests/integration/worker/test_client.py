@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
-from noetl_serverless.protocol import WIRE, HeartbeatRequest
+from noetl_serverless.protocol import WIRE, HeartbeatRequest, HeartbeatResponse
 from noetl_serverless.worker.client import ControlPlane
 
 
@@ -15,8 +16,11 @@ class Server:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, str | None]] = []
         self.answers: list[Any] = []
+        self.bodies: list[Any] = []
 
     async def handle(self, request: web.Request) -> web.Response:
+        if body := await request.read():
+            self.bodies.append(json.loads(body))
         self.seen.append((request.method, request.raw_path, request.headers.get("Authorization")))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer == "break":
@@ -125,3 +129,13 @@ async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer
         plane.answers = [answer]
         await client.heartbeat(BEAT, within=5.0)
         assert client.speaks(2) is speaks
+
+
+async def test_any_other_operation_sends_what_it_is_given(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(200, {"lost": []})]
+    answer = await client.ask("POST", "/api/any", HeartbeatResponse, BEAT)
+    assert answer.lost == []
+    assert plane.bodies == [BEAT.model_dump(mode="json")]
+    await client.ask("GET", "/api/any", HeartbeatResponse)
+    assert [method for method, *_ in plane.seen] == ["POST", "GET"]

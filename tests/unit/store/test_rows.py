@@ -15,7 +15,8 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
 from noetl_serverless.records import Claimant, ExecutionCommit, LoadedExecution, UnstorableCommit
-from noetl_serverless.store.event_store import _committed, _params, _writing
+from noetl_serverless.store import event_store
+from noetl_serverless.store.event_store import _array, _committed, _params, _writing
 from noetl_serverless.store.executions import ResultRange as Results
 from noetl_serverless.store.executions import merge_inline
 from noetl_serverless.store.projections import Rows, claim_issued, execution_row, still_open
@@ -173,3 +174,10 @@ async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     opening = replace(part(state, new_row=row), events=[begun, ISSUED], expected_head=None)
     committed = await log.commit([opening])
     assert [pool for pool, _ in committed.pending] == ["pool of a"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_a_long_array_is_written_in_pieces_that_fit_together(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(event_store, "ROWS_AT_ONCE", 3)
+    rows = [{"n": number} for number in range(count)]
+    assert orjson.loads(_array(iter(rows))) == rows

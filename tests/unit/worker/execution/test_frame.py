@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench
 
@@ -243,3 +244,18 @@ async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Ben
         {"last": False, "also": False, "length": 2},
         {"last": True, "also": True, "length": 2},
     ]
+
+
+async def test_a_fault_of_the_worker_in_one_of_several_items_is_told_by_its_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Any) -> Any:
+        raise ZeroDivisionError("a fault of the worker")
+
+    monkeypatch.setattr("noetl_serverless.worker.execution.frame.Pipeline.run", broken)
+    bench.tool("a", make.ok())
+    outcome = await bench.frame(each(), [1, 2], concurrency=2)
+    assert (outcome.error["code"], outcome.error["message"]) == (
+        "internal_error",
+        "ZeroDivisionError: a fault of the worker",
+    )

@@ -47,3 +47,9 @@ def test_stopping_gives_no_time_that_was_not_there(clock: Clock) -> None:
     budget = TimeBudget(2, grace=60, clock=clock)
     budget.stop()
     assert budget.until_over() < 2
+
+
+def test_running_commands_get_some_seconds_unless_the_host_says_otherwise(clock: Clock) -> None:
+    budget = TimeBudget(900, clock=clock)
+    budget.stop()
+    assert budget.until_over() == 5.0
