@@ -1,4 +1,7 @@
-"""The ports: what the services ask of the world. Each has an in-memory twin that passes the same contract tests."""
+"""The ports: what the services ask of the world.
+
+Each has an in-memory fake in `testing`, which passes the same contract tests.
+"""
 
 from __future__ import annotations
 
@@ -93,14 +96,14 @@ class EventStore(Protocol):
 
     async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
-        Unwritable if one of them cannot be stored; then none is written."""
+        UnstorableCommit if one of them cannot be stored; then none is written."""
         ...
 
     async def commit_exclusively(
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
     ) -> tuple[ExecutionCommit, CommitResult] | None:
         """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
-        it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
+        it, or there is no such execution. Raises UnstorableCommit, and what `decide` raises."""
         ...
 
     # -- inboxes
@@ -111,7 +114,7 @@ class EventStore(Protocol):
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
+        (execution id, command id, fence) of those whose fence was good. Raises UnstorableCommit, and then none is."""
         ...
 
     async def clear_inbox(self, execution_id: str) -> None:

@@ -61,8 +61,8 @@ class LoadedExecution:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """The first facts that have no place in the log yet, each with what `Part.taken` names it by; `more`: whether
-    others wait behind them."""
+    """The first facts that have no place in the log yet, each with its number in the inbox; `more`: whether others wait
+    behind them."""
 
     facts: list[tuple[int, Event]]
     more: bool = False

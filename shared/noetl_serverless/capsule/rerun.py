@@ -1,4 +1,4 @@
-"""A recorded execution run once more: the real ledger, the real worker's rules and templates, and in place of the
+"""A recorded execution run once more: the real orchestrator, the real worker's rules and templates, and in place of the
 tools the recording. Nothing leaves the process, and delays pass at once."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The control plane as an ASGI app. It is given its database and its ledger; it opens nothing itself."""
+"""The control plane as an ASGI app. It is given its database and its orchestrator; it opens nothing itself."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def create_app(
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
-    `wakeups.wake` is to be the ledger's `on_commit`: those who wait for events are then told at once. `ring_archive`
-    asks a worker to write what waits for the archive.
+    `watchers.notify` is to be the orchestrator's `on_commit`: it tells those who wait for events at once.
+    `ring_archive` asks a worker to write what waits for the archive.
     """
     stored = cache(results or _stored_at(settings.result_url))
     archives = Archives(database)

@@ -74,7 +74,7 @@ class Decider(Decision):
     """Decides each kind of fact, where a step's end leads, and which steps begin."""
 
     def decide(self) -> None:
-        """Raises TooMuch."""
+        """Raises DecisionTooLarge."""
         if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._bounded():
             return
         DECIDE[self.fact.type](self)

@@ -50,20 +50,20 @@ class DecisionSize:
         self.meter = WorkMeter()
 
     def add_event(self, step: str | None) -> None:
-        """Raises TooMuch."""
+        """Raises DecisionTooLarge."""
         self.events += 1
         if self.events > limits.DECISION_EVENTS:
             raise DecisionTooLarge(f"{limits.DECISION_EVENTS} events", step)
         self.add_work(1, step)
 
     def add_work(self, units: int, step: str | None) -> None:
-        """Units of about ten microseconds, beside what the meter counts. Raises TooMuch."""
+        """Units of about ten microseconds, beside what the meter counts. Raises DecisionTooLarge."""
         self._work += units
         if self._work + self.meter.spent > limits.DECISION_WORK:
             raise DecisionTooLarge(f"{limits.DECISION_WORK} units of work", step)
 
     def add_bytes(self, size: int, step: str) -> None:
-        """Raises TooMuch."""
+        """Raises DecisionTooLarge."""
         self.bytes += size
         if self.bytes > limits.DECISION_BYTES:
             raise DecisionTooLarge(f"{limits.DECISION_BYTES} bytes", step)

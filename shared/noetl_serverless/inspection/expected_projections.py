@@ -45,7 +45,7 @@ def document(
     workload: Mapping[str, Any] | None = None,
     names: Iterable[str] | None = None,
 ) -> Row:
-    """The replayed surfaces (those of `names`, by default all) with their checksums, and of the state as a whole."""
+    """The expected projections (those of `names`, by default all) with their checksums, and that of the whole state."""
     log = list(events)
     said = expected_projections(execution_id, log, workload)
     chosen = NAMES if names is None else tuple(names)

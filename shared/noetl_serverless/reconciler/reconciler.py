@@ -42,7 +42,7 @@ class Reconciler:
         notifications: Notifications,
         *,
         max_deliveries: int,
-        departures: Retention | None = None,
+        retention: Retention | None = None,
         notes: KeyValue | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -52,7 +52,7 @@ class Reconciler:
         self._schedules = schedules
         self._notifications = notifications
         self._max_deliveries = max_deliveries
-        self._departures = departures
+        self._retention = retention
         self._now = now
         self._housekept: float | None = None
         # where a pass that found more than it may do goes on the next time
@@ -72,23 +72,23 @@ class Reconciler:
     async def _pass(self) -> dict[str, int]:
         started = perf_counter()
         await self._do("keep_house", self._housekeep)
-        pulse = await self._event_store.pending_work(NOTIFY_AGAIN_SECONDS)
+        pending = await self._event_store.pending_work(NOTIFY_AGAIN_SECONDS)
         done: dict[str, int] = {}
         # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
         # outage would count against all that ran
-        if pulse.has_expired_leases and not await self._outages.was_recent():
+        if pending.has_expired_leases and not await self._outages.was_recent():
             done["expired"] = await self._do("expire", self._expire)
-            done["buried"] = await self._do("bury", self._give_up_undeliverable)
-        if pulse.has_inboxes:
-            done["advanced"] = await self._do("advance", self._process_inboxes)
-        if pulse.has_due_timers:
+            done["dead_letters"] = await self._do("give_up", self._give_up_undeliverable)
+        if pending.has_inboxes:
+            done["inboxes"] = await self._do("process_inbox", self._process_inboxes)
+        if pending.has_due_timers:
             done["timers"] = await self._do("fire_timer", self._fire_timers)
-        if pulse.has_due_schedules:
+        if pending.has_due_schedules:
             done["schedules"] = await self._do("fire_schedule", self._fire_schedules)
-        if pulse.has_pending_commands:
-            done["rung"] = await self._do("ring", self._notify_pools)
-        if pulse.maintenance and self._departures is not None:
-            done.update(await self._run_maintenance(self._departures))
+        if pending.has_pending_commands:
+            done["notified_pools"] = await self._do("notify", self._notify_pools)
+        if pending.maintenance and self._retention is not None:
+            done.update(await self._run_maintenance(self._retention))
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)
@@ -112,14 +112,14 @@ class Reconciler:
     async def _each(self, action: str, items: Iterable[T], work: Callable[[T], Awaitable[int]]) -> int:
         return sum([await self._do(action, partial(work, item)) for item in items])
 
-    async def _run_maintenance(self, departures: Retention) -> dict[str, int]:
+    async def _run_maintenance(self, retention: Retention) -> dict[str, int]:
         done: dict[str, int] = {}
 
-        async def chore() -> int:
-            done.update(await departures.run_next_task())
+        async def task() -> int:
+            done.update(await retention.run_next_task())
             return 0
 
-        await self._do("chore", chore)
+        await self._do("maintenance", task)
         return done
 
     # -- what there is to do
@@ -136,7 +136,7 @@ class Reconciler:
 
     async def _give_up_undeliverable(self) -> int:
         return await self._each(
-            "bury", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._give_up_one
+            "give_up", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._give_up_one
         )
 
     async def _give_up_one(self, dead: DeadLetter) -> int:

@@ -48,7 +48,7 @@ UNWRITABLE = ("22", "2350", "2351", "54")
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turns what says that a value cannot be stored into Unwritable."""
+    """Turns what says that a value cannot be stored into UnstorableCommit."""
     try:
         yield
     except (DatabaseError, orjson.JSONEncodeError) as error:
@@ -79,7 +79,7 @@ class PostgresEventStore(EventStore):
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id, fence) of those whose fence was good. Raises Unwritable, and then none is."""
+        (execution id, command id, fence) of those whose fence was good. Raises UnstorableCommit, and then none is."""
         rows = [
             {**_row(fact.execution_id, fact.event), "fence": fact.fence, "worker": fact.worker, "refs": fact.refs}
             for fact in facts
@@ -103,7 +103,7 @@ class PostgresEventStore(EventStore):
 
     async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
-        Unwritable if one of them cannot be stored; then none is."""
+        UnstorableCommit if one of them cannot be stored; then none is."""
         rows = self._project(parts)
         if claimant is not None:
             claim_issued(rows.commands, claimant)
@@ -115,7 +115,7 @@ class PostgresEventStore(EventStore):
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
     ) -> tuple[ExecutionCommit, CommitResult] | None:
         """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
-        it, or there is no such execution. Raises Unwritable, and what `decide` raises."""
+        it, or there is no such execution. Raises UnstorableCommit, and what `decide` raises."""
 
         def work(connection: Connection) -> tuple[ExecutionCommit, CommitResult] | None:
             locked = lock(connection, self._sql, execution_id)

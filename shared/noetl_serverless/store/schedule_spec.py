@@ -1,4 +1,4 @@
-"""When a schedule is due: pure functions of its clockwork and an instant. All instants are aware and in UTC.
+"""When a schedule is due: pure functions of its spec and an instant. All instants are aware and in UTC.
 
 A cron line is read in its time zone. When clocks go forward, a time that does not exist is due at
 the instant of the change, and one that recurs by the hour passes over the gap. When clocks go back, a fixed time is

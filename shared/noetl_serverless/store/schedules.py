@@ -91,8 +91,8 @@ class Schedules:
         """Raises InvalidRequest if the time does not parse, Conflict if the name is taken."""
         # whole seconds: what is due is part of an idempotency key
         now = now.replace(microsecond=0)
-        clockwork = ScheduleSpec(now, cron, interval_seconds, timezone)
-        clockwork.check()
+        spec = ScheduleSpec(now, cron, interval_seconds, timezone)
+        spec.check()
         rows = await self._database.rows(
             self._sql["insert"],
             schedule_id=fresh_id(),
@@ -104,7 +104,7 @@ class Schedules:
             timezone=timezone,
             enabled=enabled,
             missed_policy=missed_policy,
-            next_run_at=next_due(clockwork, now) if enabled else None,
+            next_run_at=next_due(spec, now) if enabled else None,
             input_payload=orjson.dumps(input_payload or {}).decode(),
             meta=orjson.dumps(meta or {}).decode(),
             now=now,

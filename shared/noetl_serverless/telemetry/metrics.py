@@ -43,7 +43,7 @@ tool_seconds = Histogram(
 commands_in_flight = Gauge("noetl_commands_in_flight", "Commands this worker is running.", registry=REGISTRY)
 hints = Counter(
     "noetl_hints_total",
-    "Notifications and doorbell rings: sent, or given up because the bus is away.",
+    "Notifications and invocations: sent, or given up because the bus is away.",
     ["hint", "result"],
     registry=REGISTRY,
 )

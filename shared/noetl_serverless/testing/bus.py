@@ -1,4 +1,4 @@
-"""The in-memory twins: the same contract within one process, for tests and private runs."""
+"""The bus in memory: the same contract within one process."""
 
 from __future__ import annotations
 

@@ -370,7 +370,7 @@ class MemoryEventStore(EventStore):
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
     def _opened(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
-        """Those that are opened. Raises Unwritable if a parent would go on without its child."""
+        """Those that are opened. Raises UnstorableCommit if a parent would go on without its child."""
         opened: set[str] = set()
         keys: set[str] = set()
         for part in parts:
@@ -392,7 +392,7 @@ class MemoryEventStore(EventStore):
         return not taken and not known and (parent is None or parent in good)
 
     def _check_unwritten(self, each: PreparedCommit) -> None:
-        """Raises Unwritable if it would write what stands there."""
+        """Raises UnstorableCommit if it would write what stands there."""
         execution = self.executions.get(each.id)
         written = len(execution.events) if execution else 0
         for seq, event in enumerate(each.events, written + 1):

@@ -1,4 +1,4 @@
-"""The worker as an ASGI app: a doorbell that drains, and the probes."""
+"""The worker as an ASGI app: a notification starts a drain; and the probes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class NotificationReceiver:
         payload = await _payload(request)
         if payload.get("archive") and self._background:
             await self.archive()
-        # the bell is answered by whoever is still there; the drain goes on when nobody is
+        # whoever is still there gets an answer; the drain goes on when nobody is
         drain = asyncio.create_task(self.drain([payload]))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)

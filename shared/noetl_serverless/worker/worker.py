@@ -1,4 +1,4 @@
-"""`Worker`: what lives as long as the process; each `drain` is one shift of it."""
+"""`Worker`: what lives as long as the process, and runs one drain at a time."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ async def test_an_inbox_that_cannot_be_taken_in(
     bad, good = await behind(engine, 2)
     refuse(monkeypatch, reconcile.orchestrator, "take_in_inbox", bad)
     before = metrics.setbacks.labels("advance")._value.get()
-    assert await reconcile() == {"advanced": 1}
+    assert await reconcile() == {"inboxes": 1}
     assert engine.status(good) == "COMPLETED"
     assert metrics.setbacks.labels("advance")._value.get() == before + 1, "it is counted"
 
@@ -143,7 +143,7 @@ async def test_a_fact_in_the_inbox_that_cannot_be_decided(
 ) -> None:
     bad, good = await behind(engine, 2)
     undecidable(monkeypatch, e.CHILD_ENDED, bad)
-    assert await reconcile() == {"advanced": 2}
+    assert await reconcile() == {"inboxes": 2}
     assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
     assert await engine.log.executions_with_inbox(10) == [], "nothing stays in an inbox"
     assert [row.execution_id for row in await engine.log.list_quarantined(10)] == [bad]
@@ -201,7 +201,7 @@ async def test_a_dead_command_that_cannot_be_buried(
         engine.seconds += 5
         await engine.log.expire_leases(2, 10)
     refuse(monkeypatch, reconcile.orchestrator, "give_up", bad)
-    assert (await reconcile())["buried"] == 1
+    assert (await reconcile())["dead_letters"] == 1
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
 
 
@@ -274,7 +274,7 @@ async def test_a_payload_that_cannot_be_read_stops_its_execution_alone(
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "COMPLETED")
     assert [command.execution_id for command in await engine.claim(lease=1.0)] == [late]
     engine.seconds += 5
-    assert (await reconcile())["buried"] == 1, "the database was never away: who holds a lease could prolong it"
+    assert (await reconcile())["dead_letters"] == 1, "the database was never away: who holds a lease could prolong it"
 
 
 async def test_a_result_store_that_hangs_does_not_keep_a_pass_for_long(

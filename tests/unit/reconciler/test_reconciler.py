@@ -53,7 +53,7 @@ async def test_a_worker_is_rung_for_what_nobody_took(engine: Engine) -> None:
     engine.bell.told.clear()
     assert await reconciler(engine).reconcile() == {}, "what has just been told is given a moment"
     engine.seconds += 2
-    assert await reconciler(engine).reconcile() == {"rung": 1}
+    assert await reconciler(engine).reconcile() == {"notified_pools": 1}
     assert engine.bell.told == [("shared", "ring")]
 
 
@@ -104,7 +104,7 @@ async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
     engine.orchestrator._commits.process_inboxes = crash  # type: ignore[method-assign]
     await engine.report(outcome(only))
     assert engine.status(id) == "RUNNING"
-    assert await reconciler(engine).reconcile() == {"advanced": 1}
+    assert await reconciler(engine).reconcile() == {"inboxes": 1}
     assert engine.status(id) == "COMPLETED"
 
 

@@ -1,4 +1,4 @@
-# A doorbell, and where rings end that nobody could answer.
+# The queue that a function is notified through, and its dead-letter queue.
 
 resource "aws_sqs_queue" "dead" {
   # checkov:skip=CKV_AWS_27: sealed with SQS's own key unless the deployment has one

@@ -1,4 +1,4 @@
-"""What workers call, all the time: one body in, one call of the ledger, one body out."""
+"""What workers call, all the time: one body in, one call of the orchestrator, one body out."""
 
 from __future__ import annotations
 

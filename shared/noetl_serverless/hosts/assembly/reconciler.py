@@ -25,7 +25,7 @@ from .service import Close
 
 
 def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...]]:
-    """With it, the doorbell it rings, its database, and what to close at the end."""
+    """With it, its notifications, its database, and what to close at the end."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)
@@ -37,7 +37,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     log = PostgresEventStore(database)
     results = cache(platform.results)
     orchestrator = Orchestrator(log, Plans(PostgresCatalog(database), settings.pools), notifications, results=results)
-    departures = Retention(
+    retention = Retention(
         Archives(database),
         MaintenanceTasks(database),
         results,
@@ -52,7 +52,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         Schedules(database),
         notifications,
         max_deliveries=settings.max_deliveries,
-        departures=departures,
+        retention=retention,
         notes=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
     )
     return made, notifications, database, (platform.invoker.close, notifier.close, database.close)

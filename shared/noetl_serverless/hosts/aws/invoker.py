@@ -1,4 +1,4 @@
-"""Rings functions through SQS: one queue is the doorbell of each."""
+"""Invokes functions through SQS: each has a queue of its own."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def size_of(value: Any) -> int:
 
 
 def check_size(value: Any, name: str, limit: int) -> None:
-    """Raises TooLong for what has more than `limit` bytes of JSON."""
+    """Raises TooLarge for what has more than `limit` bytes of JSON."""
     _check(size_of(value), name, limit)
 
 
@@ -107,7 +107,7 @@ def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:
 
 
 def fit_outcome(outcome: Outcome) -> None:
-    """Brings what an outcome carries into the domain; raises InvalidValue or TooLong."""
+    """Brings what an outcome carries into the domain; raises InvalidValue or TooLarge."""
     for name, limit in PART_BYTES.items():
         value = getattr(outcome, name)
         if not value or (name == "meta" and value.keys() <= MEASURED_META):

@@ -17,7 +17,7 @@ _SPARED: Mapping[str, Any] = {"extracted": {}, "preview": None}
 
 
 def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
-    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLong for what does not go into one
+    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLarge for what does not go into one
     event: not even by reference, or, if the control plane is of a release that knows none, as it is."""
     if not by_reference:
         for name, size in sizes.items():
