@@ -151,7 +151,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (reconciler, "perf_counter", now),
         (start, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("executions", size))),
         (worker, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
-        (worker, "Budget", lambda seconds, grace: time_budget.TimeBudget(seconds, grace=grace, clock=now)),
+        (worker, "TimeBudget", lambda seconds, grace: time_budget.TimeBudget(seconds, grace=grace, clock=now)),
         (reporter, "MAX_OUTCOMES", 1 if by_itself else reporter.MAX_OUTCOMES),
         (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
@@ -160,7 +160,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (set_values, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else set_values.SET_VALUE_BYTES),
         (payloads, "monotonic", now),
         (pipeline, "INLINE_LOCALS_BYTES", 200 if small else pipeline.INLINE_LOCALS_BYTES),
-        (frame, "LOCALS_LIMIT", 200 if small else frame.INLINE_LOCALS_BYTES),
+        (frame, "INLINE_LOCALS_BYTES", 200 if small else frame.INLINE_LOCALS_BYTES),
     ]
     defaults = store_result.store_result.__kwdefaults__
     kept = {(module, name): getattr(module, name) for module, name, _ in swaps}

@@ -16,6 +16,7 @@ from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Claims
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.ports import EventStore
 from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
@@ -76,11 +77,11 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
 
 
 class Server:
-    def __init__(self, orchestrator: Any, log: EventStore, process: Process, world: World) -> None:
+    def __init__(self, orchestrator: Orchestrator, log: EventStore, process: Process, world: World) -> None:
         self._process = process
         self._world = world
         services: Any = SimpleNamespace(
-            orchestrator=LedgerLink(orchestrator, world), executions=History(log), verifier=VERIFIER
+            orchestrator=OrchestratorLink(orchestrator, world), executions=History(log), verifier=VERIFIER
         )
         self._apps = {
             name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
@@ -153,15 +154,15 @@ class _Noticed:
             raise
 
 
-class LedgerLink:
-    """The ledger as the routes call it; what it answers to workers is looked at."""
+class OrchestratorLink:
+    """The orchestrator as the routes call it; what it answers to workers is looked at."""
 
-    def __init__(self, orchestrator: Any, world: World) -> None:
+    def __init__(self, orchestrator: Orchestrator, world: World) -> None:
         self._world = world
         self._orchestrator = orchestrator
         self._answers = 0
         self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
-        self.for_elder = orchestrator.for_elder
+        self.for_older_worker = orchestrator.for_older_worker
 
     async def claim(self, request: Any) -> Any:
         answer = await self._orchestrator.claim(request)

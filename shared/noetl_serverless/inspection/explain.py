@@ -33,10 +33,10 @@ def explain(
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
     steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
     text, asked: [conditions]}, and of what `event_text.event_texts` adds; `failed_items`, of a loop of which some
-    failed, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}, of one step with all that the log
-    names; `quarantined` says {type, step, generation, command, at} of what could not be decided, `dropped` {at, by} of
-    an execution that was dropped from quarantine, and `retried` from when to when one stood there that went on. `at` in
-    a chain is when the event took effect: what was kept in quarantine, later than it came.
+    failed, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}, of one step with all that
+    the log names; `quarantined` says {type, step, generation, command, at} of what could not be decided, `dropped`
+    {at, by} of an execution that was dropped from quarantine, and `retried` from when to when one stood there that went
+    on. `at` in a chain is when the event took effect: what was kept in quarantine, later than it came.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
