@@ -14,7 +14,7 @@ from ..engine.events import QUARANTINED
 from .failure import Failure, Refused
 
 # a function that died is back within this time
-PATIENCE = 15.0
+RETRY_FOR_SECONDS = 15.0
 LONG_POLL_SECONDS = 20.0
 PAGE = 500
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
@@ -102,9 +102,9 @@ class Client:
         again: bool,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Refused if it answers with a problem; Failure if it does not answer within PATIENCE seconds."""
+        """Refused if it answers with a problem; Failure if it does not answer within RETRY_FOR_SECONDS seconds."""
         data = None if body is None else json.dumps(body).encode()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RETRY_FOR_SECONDS
         while True:
             try:
                 status, answer = self._once(method, path, data, timeout, headers or {})

@@ -21,7 +21,7 @@ class StoreFailed(Problem):
 
 
 async def retry_while_away(do: Callable[[], Awaitable[T]], what: str) -> T:
-    """`do`, again until it succeeds; StoreFailed, with `what`, when the store has been away for PATIENCE seconds."""
+    """`do`, again until it succeeds; StoreFailed, with `what`, when the store has been away for MAX_WAIT_SECONDS."""
     clock = asyncio.get_running_loop().time
     until = clock() + MAX_WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS

@@ -21,7 +21,7 @@ MOST_EVENTS = 100_000
 # of one page, so that a function may answer it
 PAGE_BYTES = 2 * 1024 * 1024
 # how long events that have left wait for the drop of their partition, in seconds
-PATIENCE = 7 * 86400.0
+PURGE_AFTER_SECONDS = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Archives:
         """Drop the months that hold nothing any more; their names."""
         return list((await self._database.run(self._sql["drop_partitions"]))[0][0])
 
-    async def purge(self, patience: float = PATIENCE) -> int | None:
+    async def purge(self, patience: float = PURGE_AFTER_SECONDS) -> int | None:
         """Delete the events of one batch that no drop will take soon: how many; None if there is no such batch."""
         gone = (await self._database.run(self._sql["purge"], patience=patience))[0][0]
         return None if gone is None else int(gone)

@@ -39,7 +39,7 @@ def test_a_deployment_that_works_passes(context: tuple[Deployment, Context]) -> 
 
 def test_what_does_not_work_is_named(context: tuple[Deployment, Context], monkeypatch: pytest.MonkeyPatch) -> None:
     deployment, found = context
-    monkeypatch.setattr("noetl_serverless.cli.client.REQUEST_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("noetl_serverless.cli.client.RETRY_FOR_SECONDS", 0.5)
     deployment["control_plane"].most = 0
     with closing(found.client()) as client:
         checks: list[Any] = smoke(found, client, 30, lambda check: None)

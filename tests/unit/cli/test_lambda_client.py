@@ -38,7 +38,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(module, "REQUEST_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(module, "RETRY_FOR_SECONDS", 1.0)
     made: list[InvokeApi] = []
 
     def make(function: Stub) -> LambdaClient:

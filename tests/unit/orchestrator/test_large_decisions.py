@@ -68,7 +68,7 @@ def test_a_decision_of_many_events_holds_each_once_and_is_written_and_sent_in_on
     assert len(turn.events) > 2 * TURNS
     assert peak < 1.08 * kept, "there was a second form of the events, or much work was put off"
 
-    part = turn.part(opening.row)
+    part = turn.to_commit(opening.row)
     rows = project(part.execution.execution_id, part.events, PLAN.pool)
     params, kept, peak = measured(lambda: _params([part], rows))
     assert peak < 2.3 * kept, "the rows were there beside their text"

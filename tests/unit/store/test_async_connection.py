@@ -34,7 +34,7 @@ class Connection:
     """Asks for `text` as it is; each data message of the answer is a row, one that says "wrong" an error."""
 
     def __init__(self, wire: socket.socket) -> None:
-        self.wire = wire
+        self.socket = wire
         self.hung_up = 0
         self.lost = False
         self.message_types: dict[bytes, Any] = {DATA: self._row, READY_FOR_QUERY: lambda data, context: None}
@@ -83,7 +83,7 @@ async def ends() -> Any:
     ends = Ends()
     yield ends
     ends.talk.close()
-    ends.connection.wire.close()
+    ends.connection.socket.close()
     ends.server.close()
 
 
@@ -197,13 +197,13 @@ async def test_who_stops_waiting_leaves_it_in_use_until_the_answer_is_in(ends: E
 
 async def test_it_may_be_left_to_somebody_who_blocks(ends: Ends) -> None:
     ends.talk.detach()
-    assert ends.connection.wire.gettimeout() == async_connection.READ_TIMEOUT_SECONDS
+    assert ends.connection.socket.gettimeout() == async_connection.READ_TIMEOUT_SECONDS
     await ends.answer(b"x")
     await asyncio.sleep(0.01)
     assert not ends.talk.broken
-    assert ends.connection.wire.recv(1) == b"x"
+    assert ends.connection.socket.recv(1) == b"x"
     ends.talk.attach()
-    assert ends.connection.wire.gettimeout() == 0.0
+    assert ends.connection.socket.gettimeout() == 0.0
     answer = ends.talk.execute("select", {})
     await ends.answer(READY)
     await within(answer)

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from ...archive import messages
 from ...archive.layout import keys_of
 from ...errors import InvalidRequest, NotFound
-from ...store.archives import PATIENCE, ClaimedBatch
+from ...store.archives import PURGE_AFTER_SECONDS, ClaimedBatch
 from ...store.ids import parse_id
 from ..models.archives import AfterEvent, AfterExecution, ArchiveEntry, ArchiveNow, DueEntry, ListArchives, Planned
 from ..operation import USERS, WORKERS, Call, Operation
@@ -89,7 +89,7 @@ async def register(call: Call) -> messages.Registered:
     found = [{**item.model_dump(), "execution_id": int(item.execution_id)} for item in body.executions]
     status = await archives.register(_archive_id(call), body.attempt, files, found)
     if status == "registered":
-        await archives.purge(PATIENCE)
+        await archives.purge(PURGE_AFTER_SECONDS)
     return messages.Registered(status=status)
 
 
