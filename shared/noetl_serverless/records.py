@@ -70,7 +70,7 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedExecution:
-    """An execution that could not be decided about; `facts` as `Part.quarantined` has them, none of them in a list."""
+    """An execution that could not be decided; `facts` as in `ExecutionCommit.quarantine`, none of them in a list."""
 
     execution_id: str
     path: str

@@ -59,7 +59,7 @@ class Transition:
         self.issued: dict[str, dict[str, Any]] = {}
         # when it came to its end, in ms
         self.ended_at_ms: int | None = None
-        # into quarantine, or out of it: see `Part.quarantined`
+        # into quarantine, or out of it: see `ExecutionCommit.quarantine`
         self.quarantine: dict[str, Any] | None = None
 
     @property

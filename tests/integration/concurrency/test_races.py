@@ -150,6 +150,6 @@ async def test_who_finds_the_row_held_compares_with_what_stands_there_then(direc
         turn.apply(Event(e.CANCELLED, wall_clock(), payload={"reason": "enough"}))
         commits.append(await sessions.until_waiting(plane.log.commit([turn.to_commit()]), waiters))
     first.run("ROLLBACK")
-    good = [(await each).good for each in commits]
+    good = [(await each).committed for each in commits]
     assert sorted(map(len, good)) == [0, 1], "both were decided on the same head"
     assert direct.findings() == []

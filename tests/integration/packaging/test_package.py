@@ -80,9 +80,9 @@ def test_every_module_of_ours_that_is_in_a_package_can_be_imported_there(package
 def test_schedules_find_their_time_zones_where_the_system_has_none(packages: Path, name: str) -> None:
     code = (
         "import zoneinfo; zoneinfo.reset_tzpath(()); "
-        "from datetime import datetime, UTC; from noetl_serverless.store.schedule_spec import Clockwork, next_due; "
+        "from datetime import datetime, UTC; from noetl_serverless.store.schedule_spec import ScheduleSpec, next_due; "
         "at = datetime(2027, 6, 30, tzinfo=UTC); "
-        "every = Clockwork(at, interval=60); daily = Clockwork(at, '0 8 * * *', timezone='Europe/Berlin'); "
+        "every = ScheduleSpec(at, interval=60); daily = ScheduleSpec(at, '0 8 * * *', timezone='Europe/Berlin'); "
         "every.check(); daily.check(); print(next_due(every, at).minute, next_due(daily, at).hour)"
     )
     assert run(packages / name, code).split() == ["1", "6"]
@@ -147,7 +147,7 @@ def test_a_change_of_code_changes_only_the_functions_that_can_reach_it(packages:
     def has(name: str, module: str) -> bool:
         return (packages / name / "noetl_serverless" / f"{module}.pyc").is_file()
 
-    assert [name for name in sorted(SPECS) if has(name, "worker/drain")] == ["worker", "worker_data"]
+    assert [name for name in sorted(SPECS) if has(name, "worker/drain/drain")] == ["worker", "worker_data"]
     assert [name for name in sorted(SPECS) if has(name, "gateway/app")] == ["gateway"]
     assert [name for name in sorted(SPECS) if has(name, "control_plane/app")] == ["control_plane"]
     assert [name for name in sorted(SPECS) if has(name, "cli/main")] == []

@@ -27,7 +27,7 @@ from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import CommandKey, Held
-from noetl_serverless.records import Claimant, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
 from noetl_serverless.store.connection import connect
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -352,8 +352,8 @@ class Story:
             self.take(turns, Event(e.CANCELLED, _now(), payload={"reason": "enough"}))
         if self.chance.random() < 0.4:
             for (left, fact), (right, _) in zip(inbox.sql, inbox.memory, strict=True):
-                turns.sql.take(fact, taken=left)
-                turns.memory.take(fact, taken=right)
+                turns.sql.apply(fact, taken=left)
+                turns.memory.apply(fact, taken=right)
         mine = [lease for lease in self.leases if lease.sql.execution_id == id]
         current = [lease for lease in mine if self.is_current(lease)]
         chosen = self.chance.sample(current, min(len(current), self.chance.randint(0, 3)))
@@ -366,14 +366,14 @@ class Story:
                 if holder is not None and holder.worker and self.chance.random() < 0.8:
                     turns.sql.worker = turns.memory.worker = holder.worker
                 fact = self.fact(command, lease.sql)
-                turns.sql.take(fact, (lease.sql.command_id, lease.sql.fence))
-                turns.memory.take(fact, (lease.sql.command_id, lease.memory.fence))
+                turns.sql.apply(fact, (lease.sql.command_id, lease.sql.fence))
+                turns.memory.apply(fact, (lease.sql.command_id, lease.memory.fence))
         for name, timer in list(turns.sql.state.timers.items()):
             if self.chance.random() < 0.5:
                 step, _, generation = timer.key.rpartition("#")
                 fired = Event(e.TIMER_FIRED, _now(), 0, None, step, int(generation), None, {"timer": name})
-                turns.sql.take(fired, (name, 0))
-                turns.memory.take(fired, (name, 0))
+                turns.sql.apply(fired, (name, 0))
+                turns.memory.apply(fired, (name, 0))
                 turns.sql.worker = turns.memory.worker = None
         if not turns.sql.events:
             return
@@ -383,13 +383,13 @@ class Story:
             told = {"execution_id": "77", "resumes": None, "status": "ok", "data": odd(self.chance)}
             fact = {"type": e.CHILD_ENDED, "step": "a", "generation": 1, "at": _now(), "payload": told}
             fact["id"] = self.chance.choice([*self.ids, "77"])
-            turns.sql.appends.append(fact)
-            turns.memory.appends.append(fact)
+            turns.sql.inbox_facts.append(fact)
+            turns.memory.inbox_facts.append(fact)
         for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
             turn.refs += [ref]
-            into.append(turn.part())
-            for started in turn.children:
-                opening = new_child(turn.case, started, PLAN, started.payload.get("payload") or {})
+            into.append(turn.to_commit())
+            for started in turn.started_children:
+                opening = new_child(turn.execution, started, PLAN, started.payload.get("payload") or {})
                 child = Transition(opening.execution, PLAN)
                 child.apply(opening.fact)
                 into.append(child.to_commit(opening.row))
@@ -399,8 +399,8 @@ class Story:
         return row is not None and row.status == "claimed" and row.fence == lease.memory.fence
 
     def take(self, turns: Both, fact: Event) -> None:
-        turns.sql.take(fact)
-        turns.memory.take(fact)
+        turns.sql.apply(fact)
+        turns.memory.apply(fact)
 
     def fact(self, command: Command, lease: Lease) -> Event:
         data, names = odd(self.chance), (lease.step, lease.generation, lease.command_id)
@@ -493,7 +493,7 @@ def _named(item: Any) -> tuple[str, str]:
 
 
 def _leases(gave: Any) -> list[Lease]:
-    found = getattr(gave, "claimed", gave)
+    found = gave.leases if isinstance(gave, CommitResult) else gave
     return sorted((item for item in found if isinstance(item, Lease)), key=_named) if isinstance(found, list) else []
 
 
@@ -533,7 +533,7 @@ def _plain(value: Any) -> Any:
             return sorted((pool, key.execution_id, key.command_id) for pool, key in value)
         case list() if value and hasattr(value[0], "fence"):
             return sorted(repr(replace(item, fence=0)) for item in value)
-        case _ if hasattr(value, "good"):
+        case CommitResult():
             waiting = [(pool, key.execution_id, key.command_id) for pool, key in value.pending]
             return sorted(value.committed), [_plain(lease) for lease in value.leases], waiting, value.with_new_facts
         case _:
