@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from .commands import (
     replay,
     run,
     schedule,
+    schema,
     stack,
 )
 from .target import choose
@@ -38,12 +40,21 @@ app = typer.Typer(
 LOCAL = frozenset({"up", "down", "status", "demo"})
 
 
+def print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"noetls {version('noetl-serverless')}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     invoked: typer.Context,
     name: Annotated[
         str | None, typer.Option("--context", help="A deployment to talk to, instead of a stack of this machine.")
     ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
 ) -> None:
     if name is not None and invoked.invoked_subcommand in LOCAL:
         raise typer.BadParameter(f"{invoked.invoked_subcommand} is about this machine", param_hint="--context")
@@ -57,6 +68,7 @@ app.command()(run.run)
 app.command()(catalog.register)
 app.command("list")(catalog.list_)
 app.command()(catalog.lint)
+app.command()(schema.schema)
 app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)

@@ -1,0 +1,27 @@
+"""schema: what a playbook, or the task of a tool, may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..failure import WrongUse
+from ..output import command, print_json
+
+KindArgument = Annotated[str | None, typer.Argument(help="A tool kind, such as http; without it, the playbook.")]
+
+
+@command
+def schema(kind: KindArgument = None) -> None:
+    """Print the JSON Schema of a playbook, or of a tool's config: for an editor, or to check files elsewhere."""
+    from ...playbook.schema import playbook_schema
+    from ...tools import registry
+
+    if kind is None:
+        print_json(playbook_schema(frozenset(registry.kinds())))
+        return
+    try:
+        print_json(registry.schema(kind))
+    except registry.UnknownKind as error:
+        raise WrongUse(str(error)) from error

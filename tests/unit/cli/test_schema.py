@@ -1,0 +1,46 @@
+"""`noetls schema` and `noetls --version`: what can be asked without a stack."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from noetl_serverless.cli.main import app
+from noetl_serverless.tools import registry
+
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
+
+
+def schema(*words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["schema", *words])
+    assert done.exit_code == 0, done.output
+    document: dict[str, Any] = json.loads(done.output)
+    return document
+
+
+def test_the_schema_of_a_playbook_names_every_kind_there_is() -> None:
+    document = schema()
+    assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert document["$defs"]["Tool"]["properties"]["kind"]["enum"] == registry.kinds()
+
+
+@pytest.mark.parametrize("kind", registry.kinds())
+def test_the_schema_of_a_tool_is_that_of_its_config(kind: str) -> None:
+    assert schema(kind) == registry.schema(kind)
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
+    done = CliRunner().invoke(app, ["schema", "htp"])
+    assert done.exit_code == 2
+    assert "there is no tool kind 'htp'; there are" in " ".join(done.stderr.split())
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0
+    assert done.output.strip() == f"noetls {tomllib.loads(PYPROJECT.read_text())['project']['version']}"
