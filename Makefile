@@ -57,6 +57,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.structure
 
 # the functions' zips for AWS: make package PACKAGE="--python 3.13 --architecture arm64"
 package: $(VENV)/.dev

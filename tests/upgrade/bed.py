@@ -155,7 +155,7 @@ class Bed:
                 **{f"NOETL_{name.upper()}": str(value) for name, value in environment.items()},
             },
             self.home,
-            patience=STOPPING,
+            stop_timeout=STOPPING,
         )
         return Function(release, role, f"http://127.0.0.1:{port}", Process(program))
 

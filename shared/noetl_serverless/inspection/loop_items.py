@@ -16,7 +16,7 @@ class RecordedItems:
     """Of all loops of a log. `opened` tells how a loop is opened now; until then it is as it was recorded."""
 
     def __init__(self, log: Iterable[Event]) -> None:
-        self._openings: dict[str, Mapping[str, Any]] = {}
+        self._loops: dict[str, Mapping[str, Any]] = {}
         # loop -> item index -> the frame it was in
         self._frames: dict[str, dict[int, Mapping[str, Any]]] = {}
         # loop -> item index now -> item index recorded
@@ -25,14 +25,14 @@ class RecordedItems:
         for event in log:
             key = token_key(event.step or "", event.generation or 0)
             if event.type == e.LOOP_OPENED:
-                self._openings[key] = event.payload
+                self._loops[key] = event.payload
             elif event.type == e.FRAME_COMMITTED:
                 found = self._frames.setdefault(key, {})
                 found.update(dict.fromkeys(range(event.payload["start"], event.payload["end"]), event.payload))
 
     def opened(self, event: Event) -> None:
         key = token_key(event.step or "", event.generation or 0)
-        recorded, now = self._openings.get(key), event.payload
+        recorded, now = self._loops.get(key), event.payload
         if recorded is None:
             self._same[key], self._places[key] = False, {}
             return

@@ -77,16 +77,16 @@ class Payloads:
             raise ResultStoreAway("the result store did not answer a moment ago; try again")
         if self._store is None:
             self._store = self._results()
-        patience = asyncio.timeout(READ_TIMEOUT_SECONDS)
+        reading = asyncio.timeout(READ_TIMEOUT_SECONDS)
         try:
-            async with patience:
+            async with reading:
                 # what is larger than its reference says is not read to its end
                 content = await self._store.get_range(name.key, 0, name.size + 1)
         except (KeyError, ValueError):
             # ValueError: nothing can have this key
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
-            if patience.expired():
+            if reading.expired():
                 self._away_until = monotonic() + STORE_PAUSE_SECONDS
             logger.warning("a payload could not be read: %s", error)
             raise ResultStoreAway("the result store does not answer; try again") from error

@@ -29,5 +29,5 @@ def compile_folder(
     if done.returncode != 0:
         raise RuntimeError(f"compiling failed:\n{(done.stdout + done.stderr)[-2000:]}")
     for path in sorted(folder.rglob("*.py")):
-        twin = path.with_suffix(".pyc")
-        (twin if path.relative_to(folder).as_posix() in keep else path).unlink()
+        compiled = path.with_suffix(".pyc")
+        (compiled if path.relative_to(folder).as_posix() in keep else path).unlink()

@@ -167,9 +167,9 @@ class Archives:
         """Drop the months that hold nothing any more; their names."""
         return list((await self._database.run(self._sql["drop_partitions"]))[0][0])
 
-    async def purge(self, patience: float = PURGE_AFTER_SECONDS) -> int | None:
+    async def purge(self, after_seconds: float = PURGE_AFTER_SECONDS) -> int | None:
         """Delete the events of one batch that no drop will take soon: how many; None if there is no such batch."""
-        gone = (await self._database.run(self._sql["purge"], patience=patience))[0][0]
+        gone = (await self._database.run(self._sql["purge"], after_seconds=after_seconds))[0][0]
         return None if gone is None else int(gone)
 
     # -- what is to be deleted

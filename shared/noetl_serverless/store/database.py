@@ -84,14 +84,14 @@ class Database:
 
         def ended(running: asyncio.Future[T]) -> None:
             error = running.exception()
-            conversation.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
-            if not conversation.broken:
-                conversation.attach()
-            self._release(conversation)
+            pooled.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
+            if not pooled.broken:
+                pooled.attach()
+            self._release(pooled)
 
-        conversation = await self._acquire()
-        connection = conversation.connection
-        conversation.detach()
+        pooled = await self._acquire()
+        connection = pooled.connection
+        pooled.detach()
         running = asyncio.get_running_loop().run_in_executor(None, whole)
         running.add_done_callback(ended)
         try:
@@ -113,11 +113,11 @@ class Database:
         return await self._retry(lambda: self._execute_once(sql, params))
 
     async def _execute_once(self, sql: str, params: dict[str, Any]) -> Context:
-        conversation = await self._acquire()
+        pooled = await self._acquire()
         try:
-            answer = conversation.execute(sql, params)
+            answer = pooled.execute(sql, params)
         except BaseException:
-            self._release(conversation)
+            self._release(pooled)
             raise
         try:
             return await answer
@@ -132,10 +132,10 @@ class Database:
             self._loop, self._permits = loop, asyncio.Semaphore(self._connections)
         await self._permits.acquire()
         while self._idle:
-            conversation = self._idle.pop()
-            if not conversation.broken and not conversation.has_unsolicited_data():
-                return conversation
-            conversation.close()
+            pooled = self._idle.pop()
+            if not pooled.broken and not pooled.has_unsolicited_data():
+                return pooled
+            pooled.close()
         try:
             if self._closed:
                 raise Unavailable("the database is closed")
@@ -155,13 +155,13 @@ class Database:
     def _open(self) -> Connection:
         return connect(self._url if isinstance(self._url, str) else self._url())
 
-    def _release(self, conversation: AsyncConnection) -> None:
-        if conversation.broken:
-            conversation.close()
+    def _release(self, pooled: AsyncConnection) -> None:
+        if pooled.broken:
+            pooled.close()
             # what made an end of it may have made one of those that lie idle: each would cost somebody the wait
             self._abort_idle()
         else:
-            self._idle.append(conversation)
+            self._idle.append(pooled)
         self._permits.release()
 
     def _abort_idle(self) -> None:

@@ -52,9 +52,9 @@ class Postgres:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # the server itself keeps the time; this is for one that does not answer
-        patience = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 0.5
+        timeout = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 0.5
         try:
-            outcome: ToolOutcome = await asyncio.wait_for(asyncio.shield(running), patience)
+            outcome: ToolOutcome = await asyncio.wait_for(asyncio.shield(running), timeout)
             return outcome
         except (TimeoutError, asyncio.CancelledError) as error:
             if running.done():

@@ -110,7 +110,7 @@ class PythonPool:
         for waiter in self._waiting:
             waiter.cancel()
         for child in (*self._idle, *self._busy):
-            self._bury(child)
+            self._reap(child)
         self._idle.clear()
         self._busy.clear()
         while self._dying:
@@ -157,7 +157,7 @@ class PythonPool:
             child = self._idle.pop()
             if child.alive:
                 return child
-            self._bury(child)
+            self._reap(child)
         return self._spawn()
 
     def _give_back(self, child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
@@ -169,7 +169,7 @@ class PythonPool:
         if keep:
             self._idle.append(child)
         else:
-            end = self._bury(child)
+            end = self._reap(child)
             # the replacement starts while the old one dies, so that the next call finds it warm; where none can be
             # started it is tried again by whoever needs it, who is told
             with contextlib.suppress(OSError):
@@ -177,7 +177,7 @@ class PythonPool:
         self._hand_out()
         return end
 
-    def _bury(self, child: PythonProcess) -> asyncio.Future[int]:
+    def _reap(self, child: PythonProcess) -> asyncio.Future[int]:
         child.kill()
         end = asyncio.get_running_loop().run_in_executor(None, child.reap)
         self._dying.add(end)

@@ -59,7 +59,7 @@ def test_the_children_of_one_that_died_are_killed(tmp_path: Path) -> None:
 
 def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
-    process = start(code, tmp_path, patience=0.2)
+    process = start(code, tmp_path, stop_timeout=0.2)
     first_line(process)
     process.stop()
     assert process.returncode == -9

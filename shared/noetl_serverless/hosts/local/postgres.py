@@ -74,7 +74,7 @@ class Postgres:
         version = (data / "PG_VERSION").read_text().strip()
         if version != VERSION:
             raise RuntimeError(f"{data} was made by PostgreSQL {version}, this is {VERSION}")
-        _end_leftovers(data)
+        _stop_orphans(data)
         settings = _SETTINGS | ({} if self.durable else _NOT_DURABLE)
         return Program(
             name="postgres",
@@ -229,7 +229,7 @@ def _reachable_home(home: Path, account: Account) -> Path:
     return place
 
 
-def _end_leftovers(data: Path) -> None:
+def _stop_orphans(data: Path) -> None:
     """Kill what a crashed stack left running in `data`, by its working directory, and forget its pid.
 
     The caller holds the stack's lock: nobody else may run a server there. A stale pid file whose number

@@ -34,7 +34,7 @@ class Program:
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     # seconds between the polite signal and SIGKILL
-    patience: float = 10.0
+    stop_timeout: float = 10.0
 
 
 class Process:
@@ -84,9 +84,9 @@ class Process:
         """Ask, wait, then kill what is left of the process group."""
         self.ask_to_stop()
         try:
-            self._popen.wait(self.program.patience)
+            self._popen.wait(self.program.stop_timeout)
         except subprocess.TimeoutExpired:
-            _log.warning("%s has not ended after %g s and is killed", self.program.name, self.program.patience)
+            _log.warning("%s has not ended after %g s and is killed", self.program.name, self.program.stop_timeout)
         self.kill()
 
     def kill(self) -> None:

@@ -21,8 +21,8 @@ from ..table import FunctionSpec, functions_folder, load_functions
 from .balancer import Balancer
 from .environment import Addresses, environment_of
 from .layout import Layout
-from .leftovers import stop_orphans
 from .nats import Nats
+from .orphans import stop_orphans
 from .ports import free_port
 from .postgres import Postgres
 from .process import Process, Program
@@ -187,7 +187,7 @@ class Stack:
                 log=self.layout.log(name),
                 environment=self._environment(spec, name),
                 directory=self.layout.home,
-                patience=FUNCTION_READY_SECONDS,
+                stop_timeout=FUNCTION_READY_SECONDS,
             )
 
         return Supervised(name, prepare)

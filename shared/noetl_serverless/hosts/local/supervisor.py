@@ -41,7 +41,7 @@ class Supervised:
         if self.process is not None:
             if self.process.alive:
                 return False
-            self._bury(self.process, now)
+            self._clear_after_exit(self.process, now)
         if now < self._start_at:
             return False
         try:
@@ -54,7 +54,7 @@ class Supervised:
         _log.warning("%s was started again", self.name)
         return True
 
-    def _bury(self, process: Process, now: float) -> None:
+    def _clear_after_exit(self, process: Process, now: float) -> None:
         _log.warning("%s (pid %d) ended with status %s", self.name, process.pid, process.returncode)
         # what it left of its group would hold its port
         process.kill()

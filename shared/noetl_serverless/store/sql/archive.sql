@@ -87,7 +87,7 @@ WHERE a.parent_execution_id = :execution_id AND b.kind = 'archive' AND b.status 
 SELECT noetl.drop_partitions();
 
 -- purge: delete the events of one batch that no drop will take soon
-SELECT noetl.purge_archive(make_interval(secs => :patience));
+SELECT noetl.purge_archive(make_interval(secs => :after_seconds));
 
 -- outdate: batches of the archive whose time is over are to be deleted
 UPDATE noetl.archive b SET kind = 'expiry'

@@ -1,0 +1,116 @@
+"""Rules of the tree that no linter knows: no circle between files, no banned word, no file for its own sake."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+# a module of fewer lines that only one other imports belongs into that one
+MIN_LINES = 30
+_PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`place` is a path below the package's parent, with a line where there is one."""
+
+    rule: str
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.rule}: {self.message}"
+
+
+class Module:
+    def __init__(self, path: Path, parent: Path) -> None:
+        self.path = path
+        self.place = path.relative_to(parent).as_posix()
+        parts = path.relative_to(parent).with_suffix("").parts
+        self.is_package = parts[-1] == "__init__"
+        self.name = ".".join(parts[:-1] if self.is_package else parts)
+        self.text = path.read_text()
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    def imports(self, known: Mapping[str, Module]) -> set[str]:
+        """The modules of the package that it imports, also those that it imports late or for types alone."""
+        found = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                origin = self._origin(node)
+                for alias in node.names:
+                    member = f"{origin}.{alias.name}"
+                    found.add(member if member in known else origin)
+        return {name for name in found if name in known and name != self.name}
+
+    def _origin(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        package = self.name.split(".") if self.is_package else self.name.split(".")[:-1]
+        return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+
+    def identifiers(self) -> Iterator[tuple[str, int]]:
+        """Its own name, and each name in it, with the line."""
+        yield self.path.stem, 1
+        for node in ast.walk(self.tree):
+            line = getattr(node, "lineno", 1)
+            for field in ("id", "attr", "name", "arg", "asname"):
+                if isinstance(name := getattr(node, field, None), str):
+                    yield name, line
+
+
+def modules_of(package: Path) -> dict[str, Module]:
+    modules = (Module(path, package.parent) for path in sorted(package.rglob("*.py")))
+    return {module.name: module for module in modules}
+
+
+def circles(modules: Mapping[str, Module]) -> Iterator[Finding]:
+    """The first circle of imports, if there is one."""
+    # a package's __init__ that passes on what is in it is no file of its own
+    graph = {name: module.imports(modules) for name, module in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        yield Finding("circle", modules[circle[0]].place, " -> ".join(reversed(circle)))
+
+
+def banned_words(modules: Mapping[str, Module], words: Mapping[str, str]) -> Iterator[Finding]:
+    """Identifiers that hold a word that has a standard term; `words`: the word -> what to call it instead."""
+    for module in modules.values():
+        seen = set()
+        for name, line in module.identifiers():
+            for piece in _PIECES.findall(name):
+                word = piece.lower()
+                if word in words and name not in seen:
+                    seen.add(name)
+                    yield Finding("word", f"{module.place}:{line}", f"{name!r}: not {word!r}, but {words[word]}")
+
+
+def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iterator[Finding]:
+    """Short modules with one importer, and reasons for what is none (any more)."""
+    importers: dict[str, list[str]] = {name: [] for name in modules}
+    for name, module in modules.items():
+        for imported in module.imports(modules):
+            importers[imported].append(name)
+    short = {
+        module.place: importers[name][0]
+        for name, module in modules.items()
+        if not module.is_package and len(importers[name]) == 1 and len(module.text.splitlines()) < MIN_LINES
+    }
+    for place, importer in short.items():
+        if place not in reasons:
+            yield Finding("fragment", place, f"under {MIN_LINES} lines, and only {importer} imports it: put it there")
+    for place in reasons:
+        if place not in short:
+            yield Finding("fragment", place, "has a reason in rules.toml, and needs none")

@@ -1,0 +1,56 @@
+"""The checks of the tree, on trees that are made for them; and this tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .checks import banned_words, circles, fragments, modules_of
+from .rules import findings
+
+
+def tree(tmp_path: Path, **texts: str) -> Path:
+    """A package `p` of these modules; `a__b` is the module b of the package a."""
+    for name, text in {"__init__": "", **texts}.items():
+        path = tmp_path / "p" / f"{name if name == '__init__' else name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text)
+    return tmp_path / "p"
+
+
+def test_this_library_keeps_its_rules() -> None:
+    assert not findings(), "\n".join(map(str, findings()))
+
+
+def test_a_circle_is_found_also_where_an_import_is_late_or_for_types(tmp_path: Path) -> None:
+    late = "def f():\n    from .x import b\n    return b\n"
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p import a\n"
+    modules = modules_of(tree(tmp_path, a="from .x.c import d\n", x__c="from . import b\n", x__b=typed))
+    (found,) = circles(modules)
+    assert found.message == "p.a -> p.x.c -> p.x.b -> p.a" or found.message.count("->") == 3
+    assert not list(circles(modules_of(tree(tmp_path / "other", a=late, x__b="import p.c\n", c=""))))
+
+
+def test_a_banned_word_is_found_in_whatever_has_a_name(tmp_path: Path) -> None:
+    text = (
+        "import os as the_twin\nclass TwinStore: ...\ndef twin(x, twin_of=1): ...\n"
+        "x.twin = 1\nTWIN_SECONDS = 1\ntwinkle = 1\n'twin'\n"
+    )
+    modules = modules_of(tree(tmp_path, a=text, twin=""))
+    named = {found.message.split("'")[1] for found in banned_words(modules, {"twin": "fake"})}
+    assert named == {"the_twin", "TwinStore", "twin", "twin_of", "TWIN_SECONDS"}
+    places = {found.place for found in banned_words(modules, {"twin": "fake"})}
+    assert {"p/a.py:2", "p/twin.py:1"} <= places
+
+
+def test_a_short_module_with_one_importer_needs_a_reason(tmp_path: Path) -> None:
+    modules = modules_of(
+        tree(tmp_path, a="from .b import x\nfrom . import long\n", b="x = 1\n", long="x = 1\n" * 30, alone="")
+    )
+    (found,) = fragments(modules, {})
+    assert (found.place, found.rule) == ("p/b.py", "fragment")
+    assert not list(fragments(modules, {"p/b.py": "it is the place of x"}))
+    (needless,) = [
+        found for found in fragments(modules, {"p/b.py": "so", "p/long.py": "so"}) if found.place != "p/b.py"
+    ]
+    assert needless.place == "p/long.py"
