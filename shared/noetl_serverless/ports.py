@@ -54,11 +54,10 @@ class Notifier(Protocol):
 class LockedExecution(Protocol):
     """An execution that nobody else can commit to, until the transaction ends."""
 
-    @property
-    def case(self) -> LoadedExecution: ...
+    execution: LoadedExecution
 
     def inbox(self) -> Inbox:
-        """As `EventStore.inbox`."""
+        """As `EventStore.read_inbox`."""
         ...
 
     def quarantined(self) -> QuarantinedExecution | None: ...

@@ -10,6 +10,8 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from noetl_serverless.packaging.closure import imports_of
+
 # a module of fewer lines that only one other imports belongs into that one
 MIN_LINES = 30
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -42,22 +44,9 @@ class Module:
 
     def imports(self, known: Mapping[str, Module]) -> set[str]:
         """The modules of the package that it imports, also those that it imports late or for types alone."""
-        found = set()
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                origin = self._origin(node)
-                for alias in node.names:
-                    member = f"{origin}.{alias.name}"
-                    found.add(member if member in known else origin)
+        imports = imports_of(self.tree, self.name, self.is_package, lazily=True, for_types=True)
+        found = {f"{name}.{member}" if f"{name}.{member}" in known else name for name, member in imports}
         return {name for name in found if name in known and name != self.name}
-
-    def _origin(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        package = self.name.split(".") if self.is_package else self.name.split(".")[:-1]
-        return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
     def identifiers(self) -> Iterator[tuple[str, int]]:
         """Its own name, and each name in it, with the line."""
@@ -76,7 +65,6 @@ def modules_of(package: Path) -> dict[str, Module]:
 
 def circles(modules: Mapping[str, Module]) -> Iterator[Finding]:
     """The first circle of imports, if there is one."""
-    # a package's __init__ that passes on what is in it is no file of its own
     graph = {name: module.imports(modules) for name, module in modules.items()}
     try:
         TopologicalSorter(graph).prepare()

@@ -357,9 +357,9 @@ def _end_commit(execution: LoadedExecution, inbox: Inbox, fact: Event) -> Execut
 
 
 def _locked_end_commit(locked: LockedExecution, fact: Event) -> ExecutionCommit | None:
-    if locked.case.state.quarantined and locked.quarantined() is None:
+    if locked.execution.state.quarantined and locked.quarantined() is None:
         return None
-    return _end_commit(locked.case, locked.inbox(), fact)
+    return _end_commit(locked.execution, locked.inbox(), fact)
 
 
 def _log_quarantine(commit: ExecutionCommit) -> None:

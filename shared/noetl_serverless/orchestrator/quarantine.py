@@ -19,7 +19,7 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
     """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
     which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
     all that was kept stays."""
-    execution, row = locked.case, locked.quarantined()
+    execution, row = locked.execution, locked.quarantined()
     if row is None or not execution.state.quarantined:
         raise Conflict(f"execution {execution.execution_id} is not in quarantine")
     if execution.read_error is not None:
@@ -47,11 +47,11 @@ def drop_transition(locked: LockedExecution, at: int, by: Mapping[str, Any] | No
     row = locked.quarantined()
     if row is None:
         return None
-    transition = Transition(locked.case, None)
+    transition = Transition(locked.execution, None)
     transition.apply(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
     transition.ended_at_ms = round(row.at.timestamp() * 1000)
     # of a state that cannot be read nobody knows them
-    reason = f"the parent execution {locked.case.execution_id} was dropped from quarantine"
+    reason = f"the parent execution {locked.execution.execution_id} was dropped from quarantine"
     transition.cancel_children(locked.running_children(), at, reason)
     return transition
 

@@ -27,7 +27,7 @@ class Importer:
 
     def of_script(self, text: str) -> Closure:
         found = Closure()
-        return self._follow(self._ours(_imports(ast.parse(text), "", False, lazily=True), found), found, lazily=True)
+        return self._follow(self._ours(imports_of(ast.parse(text), "", False, lazily=True), found), found, lazily=True)
 
     def of_modules(self, modules: Sequence[str], *, lazily: bool) -> Closure:
         """Without `lazily`: what loading them takes, but not what calling their functions may take beyond it."""
@@ -45,7 +45,7 @@ class Importer:
             # a submodule brings its packages along
             waiting.extend(_parents(module))
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            imports = _imports(tree, module, path.name == "__init__.py", lazily=lazily)
+            imports = imports_of(tree, module, path.name == "__init__.py", lazily=lazily)
             waiting.extend(self._ours(imports, found))
         return found
 
@@ -54,12 +54,13 @@ class Importer:
         base = self._root.joinpath(*module.split("."))
         return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
-    def _ours(self, imports: Iterator[str], found: Closure) -> list[str]:
+    def _ours(self, imports: Iterator[tuple[str, str]], found: Closure) -> list[str]:
         ours = []
-        for name in imports:
+        for name, member in imports:
             top = name.partition(".")[0]
             if top == PACKAGE:
-                ours.append(name)
+                # of `from a import b` both a and a.b, for b may be a module
+                ours += [name, f"{name}.{member}"] if member else [name]
             else:
                 found.others.add(top)
         return ours
@@ -73,33 +74,36 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def _imports(tree: ast.Module, module: str, is_package: bool, *, lazily: bool) -> Iterator[str]:
-    """Dotted names; of `from a import b` both a and a.b, for b may be a module."""
+def imports_of(
+    tree: ast.Module, module: str, is_package: bool, *, lazily: bool, for_types: bool = False
+) -> Iterator[tuple[str, str]]:
+    """("a", "b") of `from a import b`, and ("a", "") of `import a`, with `a` dotted and absolute; `for_types`: those
+    too that only a type checker sees."""
     package = module if is_package else module.rpartition(".")[0]
-    for node in _nodes(tree, lazily):
+    for node in _nodes(tree, lazily, for_types):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base] if base else above)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield from ((base, alias.name) for alias in node.names)
 
 
-def _nodes(tree: ast.AST, lazily: bool) -> Iterator[ast.AST]:
-    """Every node but those that only a type checker sees; without `lazily` those that importing runs."""
+def _nodes(tree: ast.AST, lazily: bool, for_types: bool) -> Iterator[ast.AST]:
+    """Every node, without `for_types` but those that only a type checker sees; without `lazily` those that importing
+    runs."""
     for child in ast.iter_child_nodes(tree):
         if not lazily and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        if isinstance(child, ast.If) and _is_type_checking(child.test):
+        if not for_types and isinstance(child, ast.If) and _is_type_checking(child.test):
             for other in child.orelse:
                 yield other
-                yield from _nodes(other, lazily)
+                yield from _nodes(other, lazily, for_types)
             continue
         yield child
-        yield from _nodes(child, lazily)
+        yield from _nodes(child, lazily, for_types)
 
 
 def _is_type_checking(test: ast.expr) -> bool:

@@ -20,9 +20,9 @@ def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> L
     return LockedRows(connection, sql, execution_of(found[0])) if found else None
 
 
-class LockedRows:
+class LockedRows(LockedExecution):
     def __init__(self, connection: Connection, sql: Mapping[str, str], execution: LoadedExecution) -> None:
-        self.case = execution
+        self.execution = execution
         self._sql = sql
         self._connection = connection
         self._id = int(execution.execution_id)
@@ -36,7 +36,7 @@ class LockedRows:
         return QuarantinedExecution(*rows[0]) if rows else None
 
     def issued(self) -> list[Event]:
-        state = self.case.state
+        state = self.execution.state
         rows = self._run("issued_events", id=self._id, commands=list(state.commands), timers=list(state.timers))
         return [
             Event(kind, 0, seq, None, step, generation, command, payload)
@@ -44,7 +44,7 @@ class LockedRows:
         ]
 
     def ended_children(self) -> list[LoadedExecution]:
-        ids = [int(id) for id in self.case.state.children]
+        ids = [int(id) for id in self.execution.state.children]
         # who is about to end one is waited for: it cannot know that this execution goes on
         ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]
         return [execution_of(row) for row in self._run("load", ids=ended)]

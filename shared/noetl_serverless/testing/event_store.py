@@ -561,36 +561,36 @@ def _first(inbox: Mapping[int, Event]) -> Inbox:
     return Inbox(facts)
 
 
-class _LockedInMemory:
+class _LockedInMemory(LockedExecution):
     """An execution while a call is under way: nobody else does anything then."""
 
-    def __init__(self, log: MemoryEventStore, execution: ExecutionRow) -> None:
-        self.case = log._case(execution)
+    def __init__(self, log: MemoryEventStore, row: ExecutionRow) -> None:
+        self.execution = log._case(row)
         self._log = log
-        self._execution = execution
+        self._row = row
 
     def inbox(self) -> Inbox:
-        return _first(self._execution.inbox)
+        return _first(self._row.inbox)
 
     def quarantined(self) -> QuarantinedExecution | None:
-        id = self.case.execution_id
+        id = self.execution.execution_id
         return self._log.quarantined(id) if id in self._log.quarantine else None
 
     def issued(self) -> list[Event]:
-        state = self.case.state
+        state = self.execution.state
         return [
             event
-            for event in self._execution.events
+            for event in self._row.events
             if (event.type == e.ISSUED and event.command_id in state.commands)
             or (event.type == e.TIMER_SET and event.payload["timer"] in state.timers)
         ]
 
     def ended_children(self) -> list[LoadedExecution]:
-        found = [self._log.executions[id] for id in self.case.state.children if id in self._log.executions]
+        found = [self._log.executions[id] for id in self.execution.state.children if id in self._log.executions]
         return [self._log._case(child) for child in found if child.status != "RUNNING"]
 
     def running_children(self) -> list[str]:
-        return self._log._running_children(self.case.execution_id)
+        return self._log._running_children(self.execution.execution_id)
 
 
 def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:

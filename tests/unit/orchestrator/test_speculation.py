@@ -248,41 +248,33 @@ async def test_a_report_that_is_sent_again_is_stale_as_a_whole(engine: Engine, f
     assert (held.command_id, held.order, held.ahead is not None) == ("c#1", order_of("c", "b", 2), True)
 
 
-async def test_who_loses_the_race_decides_once_more(engine: Engine, first: ClaimedCommand) -> None:
+def lose_races(engine: Engine, execution_id: str, times: int) -> list[Any]:
+    """Whoever commits finds that another was first, so many `times`; the list takes what each commit was given."""
     commit, tries = engine.log.commit, []
 
-    async def once(parts: Any, claimant: Any = None) -> Any:
+    async def late(parts: Any, claimant: Any = None) -> Any:
         tries.append(parts)
-        execution = engine.memory.executions[first.execution_id]
-        if len(tries) == 1:
-            execution.head += 1
-            try:
-                return await commit(parts, claimant)
-            finally:
-                execution.head -= 1
-        return await commit(parts, claimant)
+        ahead = len(tries) <= times
+        execution = engine.memory.executions[execution_id]
+        execution.head += ahead
+        try:
+            return await commit(parts, claimant)
+        finally:
+            execution.head -= ahead
 
-    engine.log.commit = once
+    engine.log.commit = late
+    return tries
+
+
+async def test_who_loses_the_race_decides_once_more(engine: Engine, first: ClaimedCommand) -> None:
+    tries = lose_races(engine, first.execution_id, 1)
     answer = await engine.report(done(first, {"n": 1}), ahead(first, "b", "a", 1), capacity=1)
     assert statuses(answer) == ["accepted", "accepted"]
     assert len(tries) == 2
 
 
 async def test_of_a_busy_execution_the_first_outcome_goes_to_the_inbox(engine: Engine, first: ClaimedCommand) -> None:
-    commit, tries = engine.log.commit, []
-
-    async def third(parts: Any, claimant: Any = None) -> Any:
-        tries.append(parts)
-        execution = engine.memory.executions[first.execution_id]
-        if len(tries) <= 2:
-            execution.head += 1
-            try:
-                return await commit(parts, claimant)
-            finally:
-                execution.head -= 1
-        return await commit(parts, claimant)
-
-    engine.log.commit = third
+    lose_races(engine, first.execution_id, 2)
     answer = await engine.report(done(first, {"n": 1}), ahead(first, "b", "a", 1), capacity=1)
     assert statuses(answer) == ["accepted", "stale"]
     assert [command.command_id for command in answer.commands] == ["b#1"]

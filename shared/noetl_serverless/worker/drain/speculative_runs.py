@@ -15,7 +15,7 @@ from ..execution.time_budget import TimeBudget
 from .calls import Calls
 from .context import WorkerContext
 from .keys import Key, key_of, names_of
-from .reporter import Accept, Reporter
+from .reporter import MAX_OUTCOMES, MAX_REPORTS_UNDER_WAY, Accept, Reporter
 from .retry import Retry, is_report_at_fault
 from .running import Running
 from .slots import Slots
@@ -25,9 +25,6 @@ from .summary import Summary
 
 logger = logging.getLogger(__name__)
 
-# so many reports may be under way at once, of so many outcomes
-MAX_REPORTS_UNDER_WAY = 4
-MAX_OUTCOMES = 64
 # while steps run on, the first outcome waits so long, in seconds, for so many to go with it: fewer, larger commits
 BATCH_SECONDS = 0.01
 BATCH_OUTCOMES = 16
