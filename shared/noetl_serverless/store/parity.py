@@ -25,6 +25,8 @@ OF_EXECUTION = (
     *("path", "version", "plan_hash", "parent", "parent_execution_id", "depth", "status", "head", "result", "error"),
     *("created_at", "ended_at"),
 )
+# what the first event has, unless it was written by a release that kept it in the row alone
+OF_START = ("workload", "principal")
 
 
 # in place of a state of which none can be made
@@ -91,8 +93,9 @@ def _execution(
     row = {name: plain(kept[name]) for name in OF_EXECUTION}
     log = {name: plain(expected[name]) for name in OF_EXECUTION}
     first = min(events, key=lambda event: event.seq)
-    if "workload" in first.payload:
-        row["workload"], log["workload"] = plain(kept["workload"]), plain(first.payload["workload"])
+    for name in OF_START:
+        if name in first.payload:
+            row[name], log[name] = plain(kept[name]), plain(first.payload[name])
     snapshot = _snapshot(kept)
     if snapshot is None:
         return _columns("execution", key, {**row, "state": UNREADABLE}, {**log, "state": "what its log folds to"})

@@ -186,6 +186,16 @@ async def test_a_lost_row_of_an_execution_comes_back_and_it_goes_on(
     assert await validate(user, looping) == []
 
 
+async def test_what_is_rebuilt_runs_in_the_name_of_who_started_it(
+    user: Client, looping: str, database: Database
+) -> None:
+    ((before,),) = await database.run("SELECT principal FROM noetl.execution")
+    assert before
+    await database.run("UPDATE noetl.execution SET principal = NULL")
+    await rebuild(user, looping)
+    assert await database.run("SELECT principal FROM noetl.execution") == [[before]]
+
+
 async def test_everything_is_rebuilt_from_nothing_while_it_runs(
     user: Client, looping: str, started: str, hands: FakeWorker, database: Database
 ) -> None:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 from pg8000.exceptions import DatabaseError, InterfaceError
 from tests.chaos.proxy import Proxy, Wire
+from tests.eventually import eventually
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.store import async_connection
+from noetl_serverless.store import database as database_module
 from noetl_serverless.store.async_connection import AsyncConnection
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.database import Database
@@ -48,6 +51,41 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str)
     database = Database(postgres_url, 1)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
+    await database.close()
+
+
+async def test_one_that_broke_is_closed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[AsyncConnection] = []
+    close = AsyncConnection.close
+    monkeypatch.setattr(AsyncConnection, "close", lambda each: (closed.append(each), close(each))[1])
+    database = Database(postgres_url, 1)
+    with pytest.raises(Unavailable):
+        await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert [each.broken for each in closed] == [True]
+    await database.close()
+
+
+async def test_one_that_nobody_waits_for_any_more_is_ended_once_it_is_there(
+    postgres_url: str, other: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Connection] = []
+    may_connect = threading.Event()
+
+    def connect_late(url: str) -> Connection:
+        may_connect.wait(30)
+        made.append(connect(url))
+        return made[0]
+
+    monkeypatch.setattr(database_module, "connect", connect_late)
+    database = Database(postgres_url, 1)
+    asking = asyncio.ensure_future(database.run("SELECT 1"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    may_connect.set()
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    await eventually(lambda: made and not other.run(sessions))
     await database.close()
 
 

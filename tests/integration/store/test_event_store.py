@@ -26,6 +26,7 @@ from noetl_serverless.records import (
     Inbox,
     Lease,
     ReportedFact,
+    UnstorableCommit,
 )
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -459,6 +460,24 @@ async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: Even
     await log.commit([again.to_commit()])
     await log.clear_inbox(turn.execution.execution_id)
     assert await log.executions_with_inbox(10) == []
+
+
+async def test_a_child_whose_id_is_taken_is_told_and_nothing_is_written(log: EventStore) -> None:
+    parent, other = await begin(log), await begin(log)
+    leases = {lease.execution_id: lease for lease in await claim(log)}
+    turn = await reload(log, parent)
+    order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
+    fence = leases[parent.execution.execution_id].fence
+    turn.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", fence))
+    started = turn.started_children[0]
+    taken = replace(started, payload={**started.payload, "execution_id": other.execution.execution_id})
+    opening = new_child(turn.execution, taken, PLAN, {})
+    child = Transition(opening.execution, PLAN)
+    child.apply(opening.fact)
+    with pytest.raises(UnstorableCommit):
+        await log.commit([turn.to_commit(), child.to_commit(opening.row)])
+    assert (await reload(log, parent)).execution.state.seq == 2, "what was begun of the parent is undone"
+    assert (await log.load([other.execution.execution_id]))[other.execution.execution_id].parent is None
 
 
 async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: EventStore) -> None:

@@ -88,12 +88,6 @@ class Adder:
         return None
 
 
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-
-
 def issued(stack: Stack, id: str) -> Counter[str | None]:
     return Counter(event.command_id for event in stack.log.executions[id].events if event.type == e.ISSUED)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from tests.eventually import eventually
 from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
@@ -20,12 +21,6 @@ def chain(plane: Any, length: int) -> Any:
         return [plane.command(str(number), outcome.execution_id)] if number < length else []
 
     return follow
-
-
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 # -- claiming and reporting
@@ -514,6 +509,21 @@ async def test_stopped_it_hands_back_what_does_not_end(yard: Yard) -> None:
     assert summary["released"] == 2
     assert {outcome.status for outcome in yard.plane.outcomes} == {"released"}
     assert set(yard.plane.pending) == {(own("a"), "a"), (own("b"), "b")}
+
+
+async def test_closing_ends_what_is_under_way(yard: Yard) -> None:
+    async def hang(n: Any) -> Any:
+        await asyncio.sleep(60)
+
+    yard.tool.behave = hang
+    await yard.send("a")
+    worker = yard.worker(grace=0.1)
+    drain = asyncio.create_task(worker.drain(60))
+    await eventually(lambda: yard.tool.running == 1)
+    async with asyncio.timeout(20):
+        await worker.close()
+    assert (await drain)["status"] == "stopped"
+    assert set(yard.plane.pending) == {(own("a"), "a")}
 
 
 async def test_closing_closes_the_python_processes(yard: Yard) -> None:

@@ -7,18 +7,13 @@ import time
 from typing import Any
 
 import pytest
+from tests.eventually import eventually
 from tests.integration.worker.conftest import Yard, own
 
 from noetl_serverless.protocol import ReportRequest
 from noetl_serverless.worker.client import MAX_REPORT_TRIES
 
 SEVERAL = [f"c{number}" for number in range(8)]
-
-
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def together(yard: Yard, worker: Any, seconds: float = 60) -> dict[str, Any]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.eventually import eventually
 from tests.integration.worker.conftest import Yard, own
 
 LAST = 3
-
-
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def send(yard: Yard, **deliveries: int) -> None:

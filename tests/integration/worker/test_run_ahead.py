@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from tests.eventually import eventually
 from tests.integration.worker.chains import (
     MIXED,
     PIPELINED,
@@ -14,7 +15,6 @@ from tests.integration.worker.chains import (
     chain,
     comparable,
     digest,
-    eventually,
     pipelined,
     unclaimed,
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.worker.chains import MIXED, PIPELINED, Adder, chain, done, eventually, issued, pipelined
+from tests.eventually import eventually
+from tests.integration.worker.chains import MIXED, PIPELINED, Adder, chain, done, issued, pipelined
 from tests.integration.worker.stack import Direct, Stack
 
 from noetl_serverless.engine import events as e

@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from tests.integration.worker.chains import PIPELINED, Adder, chain, eventually
+from tests.eventually import eventually
+from tests.integration.worker.chains import PIPELINED, Adder, chain
 from tests.integration.worker.conftest import Yard, own
 from tests.integration.worker.stack import Stack
 

@@ -58,6 +58,16 @@ def test_each_column_of_an_execution_is_compared(column: str) -> None:
         assert (difference.row["workload"], difference.log["workload"]) == ({"x": 1}, {})
 
 
+def test_who_started_it_is_compared_where_the_log_says_it() -> None:
+    log = play(Run(LOOP), 3).log
+    ada = {"kind": "gateway", "name": "ada"}
+    assert found(log, stored(log, principal=ada)) == []
+    log[0].payload["principal"] = ada
+    assert found(log, stored(log, principal=ada)) == []
+    (difference,) = found(log, stored(log, principal=None))
+    assert (difference.row, difference.log) == ({"principal": None}, {"principal": ada})
+
+
 def test_of_a_row_that_is_lost_all_is_told() -> None:
     log = play(Run(LOOP), 3).log
     (difference,) = found(log, replace(stored(log), execution=None))

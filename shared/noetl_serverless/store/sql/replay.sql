@@ -3,7 +3,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- execution: an execution as it is projected; instants in ms
 SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, folded, state,
-    workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
+    principal, workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
     (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
 FROM noetl.execution WHERE execution_id = :id;
 
@@ -87,7 +87,7 @@ UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
     folded = x.head, state = x.state, state_version = x.state_version,
-    workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
+    principal = coalesce(x.principal, e.principal), workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
     created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0)
 FROM json_to_record(:row::json) AS x(
     path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,

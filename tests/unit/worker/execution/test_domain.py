@@ -16,11 +16,11 @@ from tests.unit.worker.conftest import Bench
 
 from noetl_serverless import limits
 from noetl_serverless.playbook.values import InvalidValue, stored
-from noetl_serverless.protocol import ChildRequest, ReportRequest
+from noetl_serverless.protocol import ChildRequest, Outcome, ReportRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.encoding import foreign
 from noetl_serverless.tools.port import ToolOutcome
-from noetl_serverless.worker.execution.domain import to_domain
+from noetl_serverless.worker.execution.domain import fit_outcome, to_domain
 
 NAN = float("nan")
 KEYS = st.text(max_size=4) | st.sampled_from([1, "1", None, 1.5, True])
@@ -267,3 +267,10 @@ async def test_a_kind_of_float_is_a_float(bench: Bench) -> None:
     bench.tool("a", ToolOutcome("ok", extra={"pg": Measured(1.5)}, meta={"waited": Measured(2.5)}))
     outcome = wire(await bench.run(make.step(make.task("a"))))
     assert (outcome.status, outcome.extra["pg"], outcome.meta["waited"]) == ("done", 1.5, 2.5)
+
+
+def test_the_payload_of_a_child_leaves_in_the_form_in_which_it_is_stored() -> None:
+    outcome = Outcome(execution_id="7", command_id="a#1", fence=1, status="parked")
+    outcome.child = ChildRequest(path="c", payload={"at": (1, 2)})
+    fit_outcome(outcome)
+    assert outcome.child.payload == {"at": [1, 2]}

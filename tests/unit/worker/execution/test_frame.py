@@ -191,6 +191,13 @@ async def test_a_long_retry_defers_the_frame_and_keeps_what_is_done(bench: Bench
     assert again.contexts[0].attempt == 2
 
 
+async def test_a_frame_that_waits_reports_what_its_items_have_set(bench: Bench) -> None:
+    bench.tool("a", lambda call, context: make.failed() if call.config["x"] == 1 else make.ok(call.config["x"]))
+    done = make.rule("continue", "{{ output.status == 'ok' }}", set={"ctx.seen": "{{ output.data }}"})
+    outcome = await bench.frame(each(done, make.rule("retry", ERROR, backoff="fixed", delay=600)), [0, 1])
+    assert (outcome.status, outcome.set) == ("deferred", {"seen": 0})
+
+
 async def test_in_sequence_nothing_overtakes_an_item_that_waits(bench: Bench) -> None:
     tool = bench.tool("a", make.failed())
     work = each(make.rule("retry", ERROR, backoff="fixed", delay=600), mode="sequential")

@@ -78,3 +78,10 @@ async def test_a_store_that_stays_away_fails_the_step_and_is_named(
     work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))
     outcome = await bench.run(work)
     assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)
+
+
+async def test_what_was_just_stored_is_at_hand_for_the_step_that_reads_it_next(bench: Bench) -> None:
+    bench.tool("a", make.ok("x" * 200_000))
+    outcome = await bench.run(make.step(make.task("a")))
+    assert await bench.resolver.load(outcome.ref) == "x" * 200_000
+    assert (bench.resolver.hits, bench.resolver.misses) == (1, 0)
