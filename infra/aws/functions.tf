@@ -29,8 +29,8 @@ locals {
   }
   runtime = "python${local.manifest.python}"
 
-  # a function that others ring has a queue, named after its pool
-  rings   = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "ring") }
+  # a function that others invoke has a queue, named after its pool
+  queued   = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "queue") }
   clocked = { for name, row in local.functions : name => one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"]) if contains(row.triggers[*].kind, "schedule") }
 
   # tool kind -> pool
@@ -61,7 +61,7 @@ resource "aws_s3_object" "code" {
 
 module "queue" {
   source   = "../modules/aws/queue"
-  for_each = { for name, ring in local.rings : ring => name }
+  for_each = { for name, queue in local.queued : queue => name }
 
   name         = "${var.name}-${replace(each.key, "_", "-")}"
   visibility_s = local.functions[each.value].timeout_s + 30
@@ -73,17 +73,17 @@ module "queue" {
 
 locals {
   invokes = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
-  # whom each may ring: workers their own pool, the others every one
-  ringing = {
+  # whom each may invoke: workers their own pool, the others every one
+  invokes = {
     for name, row in local.functions : name => [
-      for ringed, ring in local.rings : ring
-      if contains(row.settings, "function_urls") && (row.role != "worker" || ringed == name)
+      for invoked, queue in local.queued : queue
+      if contains(row.settings, "function_urls") && (row.role != "worker" || invoked == name)
     ]
   }
   known = {
     for name, row in local.functions : name => merge({
       control_plane_url = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
-      function_urls     = jsonencode({ for ring in local.ringing[name] : ring => module.queue[ring].url })
+      function_urls     = jsonencode({ for queue in local.invokes[name] : queue => module.queue[queue].url })
       result_url        = "s3://${local.bucket.name}/results"
       pools             = jsonencode(local.kinds)
       nats_replicas     = tostring(local.nats_replicas)
@@ -172,18 +172,18 @@ locals {
       length(local.unseal_arns) == 0 || row.role == "gateway" ? {} : {
         Seal = { actions = ["kms:GenerateDataKey"], resources = local.unseal_arns, conditions = {} }
       },
-      length(local.ringing[name]) == 0 ? {} : {
-        Ring = { actions = ["sqs:SendMessage"], resources = [for ring in local.ringing[name] : module.queue[ring].arn], conditions = {} }
+      length(local.invokes[name]) == 0 ? {} : {
+        Invoke = { actions = ["sqs:SendMessage"], resources = [for queue in local.invokes[name] : module.queue[queue].arn], conditions = {} }
       },
-      !contains(keys(local.rings), name) ? {} : {
+      !contains(keys(local.queued), name) ? {} : {
         Answer = {
           actions    = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
-          resources  = [module.queue[local.rings[name]].arn]
+          resources  = [module.queue[local.queued[name]].arn]
           conditions = {}
         }
       },
       !contains(keys(local.clocked), name) ? {} : {
-        BuryTicks = { actions = ["sqs:SendMessage"], resources = [module.queue[local.rings[name]].dead_arn], conditions = {} }
+        BuryTicks = { actions = ["sqs:SendMessage"], resources = [module.queue[local.queued[name]].dead_arn], conditions = {} }
       },
       !local.invokes[name] ? {} : {
         Invoke = { actions = ["lambda:InvokeFunction"], resources = ["${local.arns["control_plane"]}:live"], conditions = {} }
@@ -258,16 +258,16 @@ module "release" {
   for_each = local.functions
 
   function = { name = module.function[each.key].name, version = module.function[each.key].version }
-  queue = !contains(keys(local.rings), each.key) ? null : {
-    arn = module.queue[local.rings[each.key]].arn
-    # a ring is one invocation of a pool's worker; rings of the others say the same thing many times
+  queue = !contains(keys(local.queued), each.key) ? null : {
+    arn = module.queue[local.queued[each.key]].arn
+    # a message is one invocation of a pool's worker; messages of the others say the same thing many times
     batch_size      = coalesce(try(var.functions[each.key].batch_size, null), each.value.pool == null ? 10 : 1)
     max_concurrency = each.value.max_instances == null ? null : max(2, each.value.max_instances)
   }
   schedule = !contains(keys(local.clocked), each.key) ? null : {
     every_minutes = max(1, ceil(local.clocked[each.key] / 60))
     input         = jsonencode({ noetl = "tick" })
-    dead_arn      = module.queue[local.rings[each.key]].dead_arn
+    dead_arn      = module.queue[local.queued[each.key]].dead_arn
     kms_key_arn   = local.key_arn
   }
 

@@ -234,7 +234,7 @@ module "observability" {
       error_minutes = name == "control_plane" ? 1 : 3
     }
   }
-  queues      = { for ring, queue in module.queue : ring => { name = queue.name, dead_name = queue.dead_name } }
+  queues      = { for name, queue in module.queue : name => { name = queue.name, dead_name = queue.dead_name } }
   clocked     = { name = local.names["reconciler"], late_minutes = var.observability.late_minutes }
   database    = one(module.database[*].identifier)
   dashboard   = var.observability.dashboard

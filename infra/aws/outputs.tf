@@ -50,8 +50,8 @@ output "functions" {
 }
 
 output "queues" {
-  description = "The queue of each pool, and of each function that is rung: URL, ARN, and URL of its dead letters."
-  value       = { for ring, queue in module.queue : ring => { url = queue.url, arn = queue.arn, dead_url = queue.dead_url } }
+  description = "The queue of each pool, and of each function that is invoked: URL, ARN, and URL of its dead letters."
+  value       = { for name, queue in module.queue : name => { url = queue.url, arn = queue.arn, dead_url = queue.dead_url } }
 }
 
 output "result_bucket" {

@@ -56,7 +56,7 @@ variable "package" {
 }
 
 variable "functions" {
-  description = "Departures from functions/functions.yaml, by function. max_instances is the function's reserved concurrency, batch_size how many rings one invocation takes; settings become NOETL_<NAME>."
+  description = "Departures from functions/functions.yaml, by function. max_instances is the function's reserved concurrency, batch_size how many invocations one invocation takes; settings become NOETL_<NAME>."
   type = map(object({
     memory_mb     = optional(number)
     timeout_s     = optional(number)
@@ -341,7 +341,7 @@ variable "http" {
 }
 
 variable "observability" {
-  description = "Days that logs are kept, where alarms go (topic_arn of a topic that is there, or emails for a new one), after how many seconds a waiting ring and after how many minutes a silent clock is an alarm, and whether there is a dashboard."
+  description = "Days that logs are kept, where alarms go (topic_arn of a topic that is there, or emails for a new one), after how many seconds a waiting invocation and after how many minutes a silent clock is an alarm, and whether there is a dashboard."
   type = object({
     log_retention_days = optional(number, 30)
     topic_arn          = optional(string)

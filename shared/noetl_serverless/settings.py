@@ -18,7 +18,7 @@ class Settings:
     nats_url: str = ""
     result_url: str = ""
     control_plane_url: str = ""
-    # pool or function name -> URL to ring
+    # pool or function name -> URL to invoke
     function_urls: Mapping[str, str] = field(default_factory=dict)
     # what this function shows to the control plane; only the control plane holds the key that signs them
     service_token: str = ""

@@ -21,7 +21,7 @@ LONGEST_START = 60.0
 
 @asynccontextmanager
 async def more_workers(bench: Bench, count: int) -> AsyncIterator[list[str]]:
-    """The URLs of `count` workers that are ready, and that nobody rings but the caller."""
+    """The URLs of `count` workers that are ready, and that nobody invokes but the caller."""
     ports = [free_port() for _ in range(count)]
     processes = [_start(bench, port) for port in ports]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -36,16 +36,16 @@ async def more_workers(bench: Bench, count: int) -> AsyncIterator[list[str]]:
 
 
 @asynccontextmanager
-async def rung(urls: list[str]) -> AsyncIterator[None]:
-    """Each is rung again as soon as it has answered."""
+async def invoked(urls: list[str]) -> AsyncIterator[None]:
+    """Each is invoked again as soon as it has answered."""
 
-    async def keep_ringing(session: aiohttp.ClientSession, url: str) -> None:
+    async def keep_invoking(session: aiohttp.ClientSession, url: str) -> None:
         while True:
             async with session.post(url, json={"pool": "shared"}) as response:
                 await response.read()
 
     async with aiohttp.ClientSession() as session:
-        tasks = [asyncio.ensure_future(keep_ringing(session, url)) for url in urls]
+        tasks = [asyncio.ensure_future(keep_invoking(session, url)) for url in urls]
         try:
             yield
         finally:

@@ -200,7 +200,7 @@ class BrokenStack(Stack):
 
     @contextlib.contextmanager
     def another_worker(self) -> Iterator[OtherWorker]:
-        """One more of the same pool, which is started by whoever rings it."""
+        """One more of the same pool, which is started by whoever invokes it."""
         run, port = self.running, free_port()
         (spec,) = (spec for spec in load_functions(functions_folder()) if spec.name == "worker")
         url = f"http://127.0.0.1:{port}"
@@ -301,7 +301,7 @@ class OtherWorker:
     url: str
     token: str
 
-    def ring(self) -> None:
+    def invoke(self) -> None:
         """Let it look for work; it does so while we go on."""
         request = urllib.request.Request(
             self.url, b'{"sweep": true}', {"Authorization": f"Bearer {self.token}"}, method="POST"

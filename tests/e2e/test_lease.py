@@ -123,7 +123,7 @@ def test_a_worker_that_hangs_loses_its_lease_and_its_late_report_is_refused(shor
     try:
         eventually(lambda: command(short, execution_id)[0] == "pending")
         with short.another_worker() as other:
-            other.ring()
+            other.invoke()
             eventually(lambda: runs(tmp_path) == 2)
             (tmp_path / "open").touch()
             short.wait([execution_id])

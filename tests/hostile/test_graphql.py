@@ -101,7 +101,7 @@ async def test_numbers_and_texts_without_end_are_refused_not_fatal(
     call: Client, editor: str, upstream: Upstream
 ) -> None:
     digits = "9" * 6000
-    ring = "".join(f" fragment f{n} on Query {{ ...f{(n + 1) % 5} }}" for n in range(5))
+    cycle = "".join(f" fragment f{n} on Query {{ ...f{(n + 1) % 5} }}" for n in range(5))
     start = 'mutation { executePlaybook(name: "x", variables: '
     for query in (
         f"{{ executions(first: {digits}) {{ nodes {{ id }} }} }}",
@@ -109,7 +109,7 @@ async def test_numbers_and_texts_without_end_are_refused_not_fatal(
         start + f"{{n: {digits}}}) {{ id }} }}",
         start + f"{{n: {digits}.0e{digits[:9]}}}) {{ id }} }}",
         start + "[" * 500 + "]" * 500 + ") { id } }",
-        "{ ...f0 }" + ring,
+        "{ ...f0 }" + cycle,
         "query ($x: [[[[[[[[Int]]]]]]]]) { health }",
     ):
         await ask(call, editor, upstream, {"query": query})

@@ -81,7 +81,7 @@ class Deployment:
         self.queues = {
             spec.pool or spec.name: self.sqs.create_queue(QueueName=f"{PREFIX}-{spec.pool or spec.name}")["QueueUrl"]
             for spec in self.specs.values()
-            if any(trigger.kind == "ring" for trigger in spec.triggers)
+            if any(trigger.kind == "queue" for trigger in spec.triggers)
         }
         self._make_secrets(database_url, nats_url)
         self.functions: dict[str, Function] = {}

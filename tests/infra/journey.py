@@ -108,7 +108,7 @@ class Journey:
         return f"{len(keys)} objects in {bucket}"
 
     def schedule(self) -> str:
-        """Only the reconciler starts what is scheduled, and nobody but EventBridge rings it for that."""
+        """Only the reconciler starts what is scheduled, and nobody but EventBridge invokes it for that."""
         self.gateway.register((PLAYBOOKS / "hello.yaml").read_text())
         made = self.gateway.ask(
             "POST", "schedules", {"playbook_path": "examples/hello", "interval_seconds": 20, "name": "journey"}

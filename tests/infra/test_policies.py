@@ -65,7 +65,7 @@ def test_policy_allows_what_the_code_calls_and_no_more(policies: Policies, name:
     needed = called | LOGS | NETWORK | {"kms:Decrypt"}
     if called & WRITES:
         needed.add("kms:GenerateDataKey")
-    if any(trigger.kind == "ring" for trigger in SPECS[name].triggers):
+    if any(trigger.kind == "queue" for trigger in SPECS[name].triggers):
         needed |= QUEUE
     allowed = {action for one in policies[name] if one["Effect"] == "Allow" for action in one["Action"]}
     assert allowed - needed == set(), "nobody calls these"

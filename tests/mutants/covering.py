@@ -118,8 +118,8 @@ class Covering:
         direct: set[Test] = set().union(*(lines.get(line, set()) for line in span))
         if self._imported.get(fault.file, set()).intersection(span):
             near: set[Test] = direct.union(*lines.values())
-            rings = (direct, near - direct, self._importers[fault.file] - near)
-            return [test for ring in rings for test in self._ranked(fault, ring)]
+            tiers = (direct, near - direct, self._importers[fault.file] - near)
+            return [test for tier in tiers for test in self._ranked(fault, tier)]
         return self._ranked(fault, direct)
 
     def _ranked(self, fault: Fault, tests: set[Test]) -> list[Test]:

@@ -29,8 +29,8 @@ RATES = {
     "note_late": 0.15,
     "bus_away": 0.04,
     "ack_lost": 0.1,
-    "ring_lost": 0.15,
-    "ring_twice": 0.1,
+    "invocation_lost": 0.15,
+    "invocation_twice": 0.1,
     # results
     "results_away": 0.15,
     # drawn once a (virtual) second for the whole world

@@ -165,17 +165,17 @@ class BusLink:
 
 
 class BellLink:
-    """Invoker. A ring may be lost, come twice, or late."""
+    """Invoker. An invocation may be lost, come twice, or late."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
         world = self._world
-        if world.faults.strike("ring_lost"):
+        if world.faults.strike("invocation_lost"):
             return
-        for _ in range(2 if world.faults.strike("ring_twice") else 1):
-            world.loop.later(delay + world.chance.random() * 0.05, world.ring, function, payload or {})
+        for _ in range(2 if world.faults.strike("invocation_twice") else 1):
+            world.loop.later(delay + world.chance.random() * 0.05, world.invoke, function, payload or {})
 
 
 class ResultsLink:

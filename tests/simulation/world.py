@@ -115,7 +115,7 @@ class World:
         self.grace = setup.choice((5.0, 0.5))
         # what a request may weigh, in bytes
         self.body_limit = 2000 if not self.calm and setup.random() < 0.08 else 1_000_000
-        # the function that is rung when a timer is due, if there is one
+        # the function that is invoked when a timer is due, if there is one
         self.alarm = setup.choice((ALARM, None))
         self._pace = setup.choice((DELAYS, DELAYS, SLOW))
         self.planes: list[Plane] = []
@@ -222,7 +222,7 @@ class World:
 
     # -- workers and reconcilers at work
 
-    def ring(self, function: str, payload: dict[str, Any]) -> None:
+    def invoke(self, function: str, payload: dict[str, Any]) -> None:
         """The platform starts an invocation in some instance."""
         if function == ALARM:
             self._pass(self.keepers[int(self.chance.random() * len(self.keepers))])

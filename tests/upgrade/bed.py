@@ -30,7 +30,7 @@ from .playbooks import CREDENTIAL, SECRET
 from .release import Release
 
 PATIENCE = 60.0
-# seconds between two rings of a worker, and two passes of a reconciler
+# seconds between two invocations of a worker, and two passes of a reconciler
 TICK = 0.4
 # what a worker of a phase that is over held goes to another soon
 LEASE = 6.0
@@ -108,7 +108,7 @@ class Bed:
         return self._start([(release, "worker", url, "", port) for release, url, port in pairs])
 
     def reconcilers(self, *pairs: tuple[Release, str, str]) -> list[Function]:
-        """(release, its control plane, the worker that it rings)"""
+        """(release, its control plane, the worker that it invokes)"""
         return self._start([(release, "reconciler", url, worker, 0) for release, url, worker in pairs])
 
     def _start(self, wanted: Sequence[tuple[Release, str, str, str, int]]) -> list[Function]:
@@ -224,13 +224,13 @@ def stop(functions: Sequence[Function]) -> None:
 
 
 class Ticks:
-    """What a scheduler does: rings every worker and reconciler again and again."""
+    """What a scheduler does: invokes every worker and reconciler again and again."""
 
     def __init__(self, bed: Bed, functions: Sequence[Function]) -> None:
         self._bed = bed
         self._stop = threading.Event()
-        rung = [function for function in functions if function.role in ("worker", "reconciler")]
-        self._threads = [threading.Thread(target=self._ring, args=(function,), daemon=True) for function in rung]
+        invoked = [function for function in functions if function.role in ("worker", "reconciler")]
+        self._threads = [threading.Thread(target=self._invoke, args=(function,), daemon=True) for function in invoked]
 
     def __enter__(self) -> None:
         for thread in self._threads:
@@ -239,7 +239,7 @@ class Ticks:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def _ring(self, function: Function) -> None:
+    def _invoke(self, function: Function) -> None:
         role = "control_plane" if function.role == "worker" else "reconciler"
         headers = {"Authorization": f"Bearer {self._bed.token(role)}"}
         body = b'{"sweep": true, "archive": true}' if function.role == "worker" else b"{}"

@@ -115,7 +115,7 @@ class Walk:
 
     @contextmanager
     def _side_by_side(self) -> Iterator[tuple[list[Function], tuple[int, int]]]:
-        """Both control planes and both reconcilers; each rings the worker of the other release."""
+        """Both control planes and both reconcilers; each invokes the worker of the other release."""
         ports = free_port(), free_port()
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         planes: list[Function] = []

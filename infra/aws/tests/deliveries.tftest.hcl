@@ -11,8 +11,8 @@ variables {
 
 run "visibility" {
   assert {
-    condition     = alltrue([for name, ring in local.rings : module.queue[ring].visibility_s > local.functions[name].timeout_s])
-    error_message = "a ring stays hidden for longer than the function that has it may run"
+    condition     = alltrue([for name, queue in local.queued : module.queue[queue].visibility_s > local.functions[name].timeout_s])
+    error_message = "an invocation stays hidden for longer than the function that has it may run"
   }
 }
 
@@ -23,7 +23,7 @@ run "visibility_of_a_shorter_function" {
 
   assert {
     condition     = module.queue["shared"].visibility_s == 130 && module.queue["data"].visibility_s == 930
-    error_message = "and for little longer than that, or one that was killed waits for its next ring"
+    error_message = "and for little longer than that, or one that was killed waits for its next invocation"
   }
 }
 
@@ -44,7 +44,7 @@ run "queue" {
 
   assert {
     condition     = aws_sqs_queue.this.message_retention_seconds == 86400 && aws_sqs_queue.dead.message_retention_seconds == 1209600
-    error_message = "dead letters wait for a person as long as the service keeps anything: rings are worth a day"
+    error_message = "dead letters wait for a person as long as the service keeps anything: invocations are worth a day"
   }
 
   assert {

@@ -22,7 +22,7 @@ run "default" {
 
   assert {
     condition     = toset(keys(output.queues)) == toset(["shared", "data", "reconciler"])
-    error_message = "a queue for each function that is rung, named after its pool"
+    error_message = "a queue for each function that is invoked, named after its pool"
   }
 
   assert {
@@ -123,19 +123,19 @@ run "tokens_that_stay" {
   }
 }
 
-run "rings" {
+run "invokes" {
   assert {
     condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_FUNCTION_URLS))) == toset(["shared", "data", "reconciler"])
-    error_message = "the control plane may ring everybody"
+    error_message = "the control plane may invoke every function"
   }
 
   assert {
     condition     = keys(jsondecode(local.environment["worker"].NOETL_FUNCTION_URLS)) == ["shared"]
-    error_message = "a worker rings its own pool"
+    error_message = "a worker invokes its own pool"
   }
 
   assert {
-    condition     = local.clocked == { reconciler = 1 } && local.rings == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
+    condition     = local.clocked == { reconciler = 1 } && local.queued == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
     error_message = "the clock starts the reconciler, queues start it and the workers"
   }
 }
@@ -161,8 +161,8 @@ run "policies" {
   }
 
   assert {
-    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Ring" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
-    error_message = "the gateway neither rings, nor sees the database or results"
+    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Invoke" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
+    error_message = "the gateway neither invokes functions, nor sees the database or results"
   }
 }
 

@@ -33,7 +33,7 @@ class NatsNotifier:
 
     Stream `NOETL_COMMANDS`, subjects `noetl.commands.<pool>`; `prefix` is for stacks that share a server.
     A hint published twice within `duplicate_window` seconds is kept once; the window is short, so that the
-    reconciler's next ring for the same command is heard. A pointer that is taken and not acknowledged comes
+    reconciler's next invocation for the same command is heard. A pointer that is taken and not acknowledged comes
     back after `ack_wait` seconds. Of a cluster, so many `replicas` nodes have the stream.
     """
 

@@ -47,13 +47,13 @@ def create_app(
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
     results: Callable[[], ResultStore] | None = None,
-    ring_archive: Callable[[], Awaitable[None]] = _nobody,
+    request_archive: Callable[[], Awaitable[None]] = _nobody,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
     `watchers.notify` is to be the orchestrator's `on_commit`: it tells those who wait for events at once.
-    `ring_archive` asks a worker to write what waits for the archive.
+    `request_archive` asks a worker to write what waits for the archive.
     """
     stored = cache(results or _stored_at(settings.result_url))
     archives = Archives(database)
@@ -71,7 +71,7 @@ def create_app(
         watchers=watchers or Watchers(),
         now=now,
         archive_after_days=settings.archive_after_days,
-        ring_archive=ring_archive,
+        request_archive=request_archive,
     )
 
     async def database_answers() -> None:

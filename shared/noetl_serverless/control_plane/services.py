@@ -34,4 +34,4 @@ class Services:
     now: Callable[[], datetime]
     archive_after_days: float
     # asks a worker to write what waits for the archive
-    ring_archive: Callable[[], Awaitable[None]]
+    request_archive: Callable[[], Awaitable[None]]

@@ -35,5 +35,5 @@ class Platform:
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # whether a function may go on after its answer
     background: bool = True
-    # what is to be rung when a timer is due, where the host's own schedule is too slow for that
+    # what is to be invoked when a timer is due, where the host's own schedule is too slow for that
     alarm: str | None = None

@@ -161,7 +161,7 @@ class Commits:
         return [lease for lease in leases if not _is_newer(lease, executions)], executions
 
     async def return_to_newer(self, worker: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
-        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is rung."""
+        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is notified."""
         if leases:
             await self._event_store.release_leases(worker, [Held.of(lease) for lease in leases])
 
@@ -251,7 +251,7 @@ class Commits:
                 logger.warning("execution %s goes on later: %s", id, error)
             except Exception:
                 # the commit before it is good, and so is its answer
-                metrics.setbacks.labels("follow").inc()
+                metrics.isolated_failures.labels("follow").inc()
                 logger.exception("execution %s cannot go on", id)
 
     async def commit_retry(self, execution_id: str, at: int) -> CommitResult:

@@ -1,4 +1,4 @@
-"""After a commit: tell the bus which commands wait, and ring their workers. Both are hints that may get lost."""
+"""After a commit: tell the bus which commands wait, and invoke their workers. Both are hints that may get lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-# so few commands are named in the ring itself: an idle worker claims them without waiting for the bus
+# so few commands are named in the invocation itself: an idle worker claims them without waiting for the bus
 MAX_NAMED_COMMANDS = 8
 
 
 class Notifications:
     """`background`: answer first and tell afterwards, where the host lets a function go on after its answer.
 
-    `alarm` is the function that is rung when a timer is due, where its own schedule would come too late.
+    `alarm` is the function that is invoked when a timer is due, where its own schedule would come too late.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Notifications:
         task.add_done_callback(self._tasks.discard)
 
     async def request_sweep(self, pool: str) -> None:
-        """Ring a pool's worker to look for whatever waits, for commands whose notification may be lost."""
+        """Invoke a pool's worker to look for whatever waits: commands whose notification may be lost."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
     async def request_archive(self, pool: str) -> None:
-        """Ring a pool's worker to write what waits for the archive."""
+        """Invoke a pool's worker to write what waits for the archive."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "archive": True})
 
     async def schedule_wakeup(self, delay: float) -> None:
-        """Ring for a timer that is due in `delay` seconds."""
+        """Invoke the timer function for one that is due in `delay` seconds."""
         if self._invoker is not None and self._timer_function is not None:
             await self._invoker.invoke(self._timer_function, {}, max(0.0, delay))
 
@@ -72,16 +72,16 @@ class Notifications:
             await asyncio.wait(self._tasks, timeout=5)
 
     async def _notify_pool(self, pool: str, keys: Sequence[CommandKey]) -> None:
-        ring: dict[str, Any] = {"pool": pool, "waiting": len(keys)}
+        invocation: dict[str, Any] = {"pool": pool, "waiting": len(keys)}
         if len(keys) <= MAX_NAMED_COMMANDS:
-            named = {**ring, "commands": [key.model_dump() for key in keys]}
+            named = {**invocation, "commands": [key.model_dump() for key in keys]}
             _, pointed = await asyncio.gather(self._invoke(pool, named), self._publish(pool, keys))
             if pointed:
                 return
         else:
             # a worker that came too early would find nothing and go
             pointed = await self._publish(pool, keys)
-        await self._invoke(pool, ring if pointed else {**ring, "sweep": True})
+        await self._invoke(pool, invocation if pointed else {**invocation, "sweep": True})
 
     async def _publish(self, pool: str, keys: Sequence[CommandKey]) -> bool:
         """Whether the bus points to them, if there is one."""
@@ -91,15 +91,15 @@ class Notifications:
             await self._notifier.publish(pool, keys)
         except Unavailable as error:
             logger.warning("the bus does not point to %d commands: %s", len(keys), error)
-            metrics.hints.labels("notification", "given up").inc()
+            metrics.notifications.labels("bus", "given up").inc()
             return False
-        metrics.hints.labels("notification", "sent").inc()
+        metrics.notifications.labels("bus", "sent").inc()
         return True
 
     async def _invoke(self, pool: str, payload: dict[str, Any]) -> None:
         if self._invoker is not None:
             await self._invoker.invoke(pool, payload)
-            metrics.hints.labels("ring", "sent").inc()
+            metrics.notifications.labels("invocation", "sent").inc()
 
 
 async def _finish(telling: asyncio.Future[list[None]]) -> None:

@@ -332,7 +332,7 @@ class Reports:
             return
         except Exception:
             # what was accepted stands in the inbox
-            metrics.setbacks.labels("advance").inc()
+            metrics.isolated_failures.labels("advance").inc()
             logger.exception("execution %s cannot go on", id)
             return
         if taken is not None:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # how much of each kind one pass does
 LIMIT = 200
-# how long a command may wait before its worker is rung again, in seconds
+# how long a command may wait before its worker is invoked again, in seconds
 NOTIFY_AGAIN_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 3600.0
 # how long executions that have something in their inbox may keep a pass from the rest, in seconds
@@ -105,7 +105,7 @@ class Reconciler:
         except Unavailable:
             raise
         except Exception:
-            metrics.setbacks.labels(action).inc()
+            metrics.isolated_failures.labels(action).inc()
             logger.exception("%s failed; the pass goes on", action)
         return 0
 

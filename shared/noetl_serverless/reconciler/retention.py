@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 TASK_SECONDS = 0.4
 # until a chore that found nothing more to do is looked at again
 TASK_PAUSE_SECONDS = 600.0
-# until a worker that was rung for the archive is rung again
+# until a worker that was invoked for the archive is invoked again
 NOTIFY_AGAIN_SECONDS = 60.0
 # batches that may wait for their files at once
 MAX_WAITING_BATCHES = 8
@@ -43,7 +43,7 @@ class Retention:
         archives: Archives,
         chores: MaintenanceTasks,
         store: Callable[[], ResultStore],
-        ring: Callable[[], Awaitable[None]],
+        invoke_worker: Callable[[], Awaitable[None]],
         *,
         archive_after_days: float = 0.0,
         retention_days: float = 0.0,
@@ -53,7 +53,7 @@ class Retention:
         self._archives = archives
         self._chores = chores
         self._store = store
-        self._ring = ring
+        self._invoke_worker = invoke_worker
         self._archive_after = archive_after_days
         self._retention = retention_days
         self._result_ttl = result_ttl_days
@@ -87,7 +87,7 @@ class Retention:
                 break
             planned += 1
         if planned or free:
-            await self._ring()
+            await self._invoke_worker()
         if planned or waiting:
             await self._chores.reschedule(chore.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}

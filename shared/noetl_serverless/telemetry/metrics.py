@@ -28,8 +28,8 @@ collisions = Counter(
 quarantined = Counter(
     "noetl_quarantined_total", "Executions that could not be decided about, and failed.", ["code"], registry=REGISTRY
 )
-setbacks = Counter(
-    "noetl_setbacks_total",
+isolated_failures = Counter(
+    "noetl_isolated_failures_total",
     "Single items that failed while the rest went on, by what was done: follow, expire, advance, fire_timer, ...",
     ["action"],
     registry=REGISTRY,
@@ -41,16 +41,16 @@ tool_seconds = Histogram(
     "noetl_tool_seconds", "Time of one tool call.", ["kind", "status"], buckets=_SECONDS, registry=REGISTRY
 )
 commands_in_flight = Gauge("noetl_commands_in_flight", "Commands this worker is running.", registry=REGISTRY)
-hints = Counter(
-    "noetl_hints_total",
-    "Notifications and invocations: sent, or given up because the bus is away.",
-    ["hint", "result"],
+notifications = Counter(
+    "noetl_notifications_total",
+    "Notifications that work waits, by the bus and by invoking functions: sent, or given up because the bus is away.",
+    ["channel", "result"],
     registry=REGISTRY,
 )
 reconciler_passes = Counter("noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"], registry=REGISTRY)
 reconciler_actions = Counter(
     "noetl_reconciler_actions_total",
-    "What the reconciler did: advance, expire, ring, fire_timer, fire_schedule, collect, ...",
+    "What the reconciler did: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
     ["action"],
     registry=REGISTRY,
 )

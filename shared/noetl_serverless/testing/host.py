@@ -7,20 +7,20 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class Invocation:
     function: str
     payload: dict[str, Any]
     delay: float
 
 
 class MemoryInvoker:
-    """Keeps the rings in `rings`, in order."""
+    """Keeps the invocations in `invocations`, in order."""
 
     def __init__(self) -> None:
-        self.rings: list[Ring] = []
+        self.invocations: list[Invocation] = []
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
-        self.rings.append(Ring(function, payload or {}, delay))
+        self.invocations.append(Invocation(function, payload or {}, delay))
 
     async def close(self) -> None:
         return None

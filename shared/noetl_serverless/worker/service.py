@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Authorise = Callable[[str | None], None]
 
 MAX_BODY_BYTES = 64 * 1024
-# before the next ring, when a drain had to leave work behind and got nothing done
+# before the next invocation, when a drain had to leave work behind and got nothing done
 PAUSE_SECONDS = 2.0
 # what one claim takes
 MAX_NAMED_COMMANDS = 1000
@@ -45,9 +45,8 @@ def make_app(
     close: Callable[[], Any] | None = None,
     background: bool = True,
 ) -> Starlette:
-    """`invoker` rings this pool again when a drain leaves work behind. `close` is awaited at the end, after the worker
-    has closed what is its own: the client and the python processes. `background`: whether work may go on after the
-    answer to the ring."""
+    """`invoker`: invokes this pool again when a drain leaves work behind. `close`: awaited at the end, after the worker
+    has closed its client and its python processes. `background`: whether work may go on after the response."""
     notifications = NotificationReceiver(worker, host, invoker, authorise, background=background)
 
     @contextlib.asynccontextmanager
@@ -89,7 +88,7 @@ class NotificationReceiver:
         self._background = background
         self._drains: set[asyncio.Task[dict[str, Any]]] = set()
         self._archiving: asyncio.Task[None] | None = None
-        self._archive_rung = False
+        self._archive_requested = False
 
     async def receive(self, request: Request) -> Response:
         """{"sweep"?: bool, "archive"?: bool, "commands"?: [{"execution_id", "command_id"}]}; answers when the drain has
@@ -108,21 +107,21 @@ class NotificationReceiver:
             await self.archive()
         return JSONResponse(summary)
 
-    async def drain(self, rings: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Answer these rings with one drain."""
+    async def drain(self, invocations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Answer these invocations with one drain."""
         settings = self._worker.settings
         seconds = min(self._host.remaining(), settings.time_budget)
-        sweep = any(ring.get("sweep") for ring in rings)
-        summary = await self._worker.drain(seconds, sweep=sweep, named=_named(rings))
+        sweep = any(invocation.get("sweep") for invocation in invocations)
+        summary = await self._worker.drain(seconds, sweep=sweep, named=_named(invocations))
         if summary["status"] != "draining":
             logger.info("drained", extra={"summary": summary})
         if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
-            await self._ring_again(0.0 if summary["claimed"] else PAUSE_SECONDS)
+            await self._invoke_again(0.0 if summary["claimed"] else PAUSE_SECONDS)
         return summary
 
     async def archive(self) -> None:
-        """Write what waits for the archive, beside the drain: its next ring must not wait for that."""
-        self._archive_rung = True
+        """Write what waits for the archive, beside the drain: its next invocation must not wait for that."""
+        self._archive_requested = True
         if self._archiving is None or self._archiving.done():
             self._archiving = asyncio.create_task(self._archive())
         if not self._background:
@@ -136,8 +135,8 @@ class NotificationReceiver:
 
     async def _archive(self) -> None:
         more = False
-        while self._archive_rung and not more:
-            self._archive_rung = False
+        while self._archive_requested and not more:
+            self._archive_requested = False
             seconds = min(self._host.remaining(), self._worker.settings.time_budget)
             try:
                 summary = await self._worker.archive_writer.run(seconds)
@@ -147,22 +146,22 @@ class NotificationReceiver:
             logger.info("archived", extra={"summary": asdict(summary)})
             more = summary.more
         if more and self._invoker is not None:
-            await self._ring_again(0.0, archive=True)
+            await self._invoke_again(0.0, archive=True)
 
-    async def _ring_again(self, delay: float, **more: bool) -> None:
+    async def _invoke_again(self, delay: float, **more: bool) -> None:
         pool = self._worker.settings.pool
         assert self._invoker is not None
         try:
             await self._invoker.invoke(pool, {"pool": pool, **more}, delay)
         except Exception as error:
-            # the reconciler rings for what is left
-            logger.warning("could not ring again: %s", type(error).__name__)
+            # the reconciler invokes a worker for what is left
+            logger.warning("could not invoke the worker again: %s", type(error).__name__)
 
 
-def _named(rings: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
-    """The commands that the rings name. What is no command's key is left out: it is only a hint."""
+def _named(invocations: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
+    """The commands that the invocations name. What is no command's key is left out: it is only a hint."""
     keys = []
-    for name in (name for ring in rings for name in ring.get("commands") or ()):
+    for name in (name for invocation in invocations for name in invocation.get("commands") or ()):
         with contextlib.suppress(ValidationError):
             keys.append(CommandKey.model_validate(name))
     return keys[:MAX_NAMED_COMMANDS]
@@ -173,11 +172,11 @@ async def _payload(request: Request) -> dict[str, Any]:
     if not body:
         return {}
     if len(body) > MAX_BODY_BYTES:
-        raise InvalidRequest("the body of a ring is a small JSON object")
+        raise InvalidRequest("the body of an invocation is a small JSON object")
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not isinstance(payload, dict):
-        raise InvalidRequest("the body of a ring is a JSON object")
+        raise InvalidRequest("the body of an invocation is a JSON object")
     return payload

@@ -11,7 +11,7 @@ from ..result import Result, median, percentile
 from ..stack import Bench
 
 TIMES = 50
-# long enough for the drain before, and the ring that was kept for its end, to be over: each start rings the worker
+# long enough for the drain before, and the invocation kept for its end, to be over: a start invokes the worker
 REST = 0.6
 
 

@@ -7,7 +7,7 @@ from ..metrics import counted, grown
 from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
-from ..workers import more_workers, rung
+from ..workers import invoked, more_workers
 
 ITEMS = 20_000
 WORKERS = 16
@@ -21,7 +21,7 @@ async def storm(bench: Bench) -> list[Result]:
     await bench.client.register(playbooks.fanout("storm", IN_FLIGHT))
     await _run(bench, 500)
     alone = await measure(bench, lambda: _run(bench, ITEMS))
-    async with more_workers(bench, WORKERS - 1) as urls, rung(urls):
+    async with more_workers(bench, WORKERS - 1) as urls, invoked(urls):
         await _run(bench, 2000)
         before = await counted(bench, "control_plane")
         together = await measure(bench, lambda: _run(bench, ITEMS))

@@ -159,10 +159,12 @@ class Stand:
         await self.sql("UPDATE noetl.archive SET lease_until = now() - interval '1 s' WHERE status = 'planned'")
 
     def departures(self, **settings: Any) -> Retention:
-        async def ring() -> None:
+        async def invoke_worker() -> None:
             await self.archivist().run(600)
 
-        return Retention(Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, ring, **settings)
+        return Retention(
+            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, invoke_worker, **settings
+        )
 
     async def do_chores(self, departures: Retention, *names: str) -> dict[str, int]:
         """Each of these until it finds no more to do; what was done in all."""

@@ -145,7 +145,7 @@ def test_only_the_messages_that_failed_come_again(deploy: Deploy) -> None:
     event = {
         "Records": [
             sqs_record(json.dumps({"function": "shared", "pool": "shared"}), ARN, "good"),
-            sqs_record("this is no ring", ARN, "bad"),
+            sqs_record("this is no invocation", ARN, "bad"),
             sqs_record('["nor", "this"]', ARN, "worse"),
         ]
     }
@@ -153,7 +153,7 @@ def test_only_the_messages_that_failed_come_again(deploy: Deploy) -> None:
     assert done.payload == {"batchItemFailures": [{"itemIdentifier": "bad"}, {"itemIdentifier": "worse"}]}
 
 
-def test_rings_fail_together_when_the_work_they_ask_for_cannot_be_done(deploy: Deploy) -> None:
+def test_invocations_fail_together_when_the_work_they_ask_for_cannot_be_done(deploy: Deploy) -> None:
     deployment = deploy(start=False, settings={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     event = {"Records": [sqs_record("{}", ARN, id) for id in ("one", "two")]}
     # its secrets are there, its database is not
@@ -162,7 +162,7 @@ def test_rings_fail_together_when_the_work_they_ask_for_cannot_be_done(deploy: D
     assert done.payload == {"batchItemFailures": [{"itemIdentifier": "one"}, {"itemIdentifier": "two"}]}
 
 
-def test_a_ring_that_comes_too_early_is_sent_on(deploy: Deploy) -> None:
+def test_an_invocation_that_comes_too_early_is_sent_on(deploy: Deploy) -> None:
     deployment = deploy(start=False)
     deployment.migrate()
     message = {"function": "shared", "pool": "shared", "at": int(time.time()) + 5000}

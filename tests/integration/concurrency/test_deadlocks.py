@@ -134,7 +134,7 @@ async def test_two_commits_of_the_same_executions_lock_them_in_one_order(direct:
     assert [result.status for result in answer.results] == ["accepted", "accepted"]
 
 
-class Ring:
+class Cycle:
     """A deadlock that must come: a statement holds the first of three commands and is about to ask for the last, which
     a stranger holds, who waits for the first. Whoever has waited for `deadlock_timeout` gives way: never the stranger.
     """
@@ -172,8 +172,8 @@ def _lock(session: Connection, command: ClaimedCommand) -> None:
 
 async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Bed, sessions: Sessions) -> None:
     commands = await claimed(direct, sessions)
-    ring = Ring(direct, sessions, commands)
-    kept = await ring.close_around(ring.database.run(LOCK_IN_ORDER))
+    cycle = Cycle(direct, sessions, commands)
+    kept = await cycle.close_around(cycle.database.run(LOCK_IN_ORDER))
     assert kept == [[3]]
 
 
@@ -181,7 +181,7 @@ async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginni
     direct: Bed, sessions: Sessions
 ) -> None:
     commands = await claimed(direct, sessions)
-    ring = Ring(direct, sessions, commands)
+    cycle = Cycle(direct, sessions, commands)
     tries: list[int] = []
 
     def work(connection: Connection) -> None:
@@ -190,7 +190,7 @@ async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginni
         for command in commands:
             _lock(connection, command)
 
-    await ring.close_around(ring.database.transaction(work))
+    await cycle.close_around(cycle.database.transaction(work))
     assert len(tries) == 2
     assert sessions.ask("SELECT count(*) FROM noetl.inbox WHERE type = 'once'") == [[1]]
 

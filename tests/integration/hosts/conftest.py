@@ -15,10 +15,10 @@ functions:
     concurrency: 1, triggers: [{kind: http}],
     secrets: [database_url, nats_url, service_token, token_key, encryption_keys]}
   reconciler: {source: reconciler, entry_point: function, role: reconciler, memory_mb: 128, timeout_s: 10,
-    concurrency: 1, triggers: [{kind: schedule, every_s: 0.1}, {kind: ring}],
+    concurrency: 1, triggers: [{kind: schedule, every_s: 0.1}, {kind: queue}],
     secrets: [database_url, service_token], settings: [function_urls]}
   worker: {source: worker, entry_point: function, role: worker, memory_mb: 128, timeout_s: 10, concurrency: 1,
-    triggers: [{kind: ring}], pool: shared, secrets: [nats_url, service_token], settings: [control_plane_url]}
+    triggers: [{kind: queue}], pool: shared, secrets: [nats_url, service_token], settings: [control_plane_url]}
 """
 MAIN = """
 import contextlib, os, urllib.request
@@ -27,17 +27,17 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from noetl_serverless.hosts.functions_framework_app import serve
 
-rung = []
+invoked = []
 
 async def ready(request):
     return JSONResponse({"pid": os.getpid(), "environment": dict(os.environ)})
 
-async def ring(request):
-    rung.append(request.headers.get("authorization"))
+async def receive(request):
+    invoked.append(request.headers.get("authorization"))
     return JSONResponse({})
 
 async def count(request):
-    return JSONResponse({"rung": len(rung), "token": rung[-1] if rung else None})
+    return JSONResponse({"invoked": len(invoked), "token": invoked[-1] if invoked else None})
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
@@ -47,8 +47,8 @@ async def lifespan(app):
             print("heard to the last", flush=True)
     print("ended politely", flush=True)
 
-app = Starlette(lifespan=lifespan, routes=[Route("/readyz", ready), Route("/", ring, methods=["POST"]),
-    Route("/count", count), Route("/api/credentials", ring, methods=["POST"])])
+app = Starlette(lifespan=lifespan, routes=[Route("/readyz", ready), Route("/", receive, methods=["POST"]),
+    Route("/count", count), Route("/api/credentials", receive, methods=["POST"])])
 function = serve(app)
 """
 

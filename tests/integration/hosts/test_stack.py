@@ -88,7 +88,7 @@ async def test_the_schedule_ticks_the_reconciler_with_its_token(data_dir: Path, 
     async with started(data_dir / "d", functions) as (_, run):
 
         async def ticked() -> bool:
-            return bool((await ask(run["reconciler_url"] + "/count"))["rung"] > 2)
+            return bool((await ask(run["reconciler_url"] + "/count"))["invoked"] > 2)
 
         await until(ticked)
         assert (await ask(run["reconciler_url"] + "/count"))["token"].startswith("Bearer ey")
@@ -131,7 +131,7 @@ async def test_several_instances_share_a_port_and_the_work_of_one_that_is_gone(d
 
         async def both_tick() -> bool:
             urls = [run[f"reconciler.{number}_url"] for number in (1, 2)]
-            return all([(await ask(url + "/count"))["rung"] > 0 for url in urls])
+            return all([(await ask(url + "/count"))["invoked"] > 0 for url in urls])
 
         await until(both_tick)
         os.killpg(pids["worker.1"], signal.SIGKILL)

@@ -42,7 +42,7 @@ async def test_pointers_are_acknowledged(yard: Yard) -> None:
     assert yard.notifier._taken == {}
 
 
-async def test_what_the_ring_names_is_claimed_before_the_bus_points_to_it(yard: Yard) -> None:
+async def test_what_the_invocation_names_is_claimed_before_the_bus_points_to_it(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     draining = asyncio.create_task(yard.worker().drain(10, named=named))
     await eventually(lambda: yard.plane.claims)
@@ -131,7 +131,7 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
     assert (summary["done"], yard.tool.ran) == (2, ["a", "b"]), "its pointer was acknowledged unread"
 
 
-async def test_a_ring_that_names_what_another_took_leads_to_nothing(yard: Yard) -> None:
+async def test_an_invocation_that_names_what_another_took_leads_to_nothing(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     yard.plane.pending.clear()
     summary = await yard.worker().drain(10, named=named)
@@ -560,7 +560,7 @@ async def test_a_command_that_needs_more_than_a_whole_budget_fails(yard: Yard) -
     assert yard.plane.outcomes[0].error["code"] == "time_budget"
 
 
-async def test_a_second_ring_makes_the_first_look_again(yard: Yard) -> None:
+async def test_a_second_invocation_makes_the_first_look_again(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def wait(n: Any) -> Any:

@@ -116,7 +116,7 @@ async def test_a_control_plane_that_knows_of_no_turns_is_reported_to_without(tmp
 
 
 class Ringer:
-    """Rings the worker, with the names of what waits."""
+    """Invokes the worker, with the names of what waits."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -126,7 +126,7 @@ class Ringer:
         await self.worker.drain(60.0, named=named)
 
 
-async def test_turns_go_by_weight_whoever_a_ring_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_turns_go_by_weight_whoever_an_invocation_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # each step of a chain is followed by a turn
     monkeypatch.setattr(slots, "FAIR_CLAIM_SECONDS", 0.0)
     stack = Stack(tmp_path)

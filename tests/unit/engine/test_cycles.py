@@ -148,7 +148,7 @@ def test_woven_cycles_do_not_wait_for_a_branch_that_has_nothing_to_do_with_them(
         run.done(sorted(run.running - {"slow"})[0])
 
 
-RING = """
+CYCLE = """
 - step: first
   tool: {kind: noop}
   spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}
@@ -162,8 +162,8 @@ RING = """
 """
 
 
-def test_a_ring_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written() -> None:
-    run = Run(RING.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
+def test_a_cycle_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written() -> None:
+    run = Run(CYCLE.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
     assert run.types() == [e.STARTED, e.FAILED], "of what came to nothing, nothing is kept"
     assert run.state.error["code"] == "decision.too_large"
     assert run.state.error["step"] in ("first", "second", "third")
@@ -171,7 +171,7 @@ def test_a_ring_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_
 
 
 def test_so_does_one_that_sets_large_values() -> None:
-    run = Run(RING.replace("TEXT", "'x' * 60000"))
+    run = Run(CYCLE.replace("TEXT", "'x' * 60000"))
     assert run.types() == [e.STARTED, e.FAILED]
     assert run.state.error["code"] == "decision.too_large"
     assert f"more than {DECISION_BYTES} bytes" in run.state.error["message"]
@@ -270,7 +270,7 @@ COSTLY = """
 """
 
 
-def test_conditions_that_cost_much_end_a_ring_long_before_its_turns_do() -> None:
+def test_conditions_that_cost_much_end_a_cycle_long_before_its_turns_do() -> None:
     run = Run(COSTLY, "executor: {spec: {max_turns: 500}}\n")
     assert run.types() == [e.STARTED, e.FAILED]
     assert (run.state.error["code"], run.state.error["step"]) == ("decision.too_large", "turn")

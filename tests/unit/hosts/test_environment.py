@@ -55,5 +55,5 @@ def test_its_token_says_what_it_is(tmp_path: Path) -> None:
         assert verifier.caller(environment(name, tmp_path)["NOETL_SERVICE_TOKEN"]).role == name
 
 
-def test_rings_are_json(tmp_path: Path) -> None:
-    assert json.loads(environment("reconciler", tmp_path)["NOETL_FUNCTION_URLS"]) == dict(ADDRESSES.rings)
+def test_invocations_are_json(tmp_path: Path) -> None:
+    assert json.loads(environment("reconciler", tmp_path)["NOETL_FUNCTION_URLS"]) == dict(ADDRESSES.function_urls)

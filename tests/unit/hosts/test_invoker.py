@@ -12,25 +12,25 @@ from noetl_serverless.testing.host import MemoryInvoker
 
 
 class Bell:
-    """A function that answers a ring when it is let go."""
+    """A function that answers an invocation when it is let go."""
 
     def __init__(self) -> None:
-        self.rings: list[dict[str, Any]] = []
+        self.invocations: list[dict[str, Any]] = []
         self.tokens: set[str] = set()
         self.go = asyncio.Event()
-        self.rung = asyncio.Event()
+        self.invoked = asyncio.Event()
 
-    async def ring(self, request: web.Request) -> web.Response:
-        self.rings.append(await request.json())
+    async def receive(self, request: web.Request) -> web.Response:
+        self.invocations.append(await request.json())
         self.tokens.add(request.headers["Authorization"])
-        self.rung.set()
+        self.invoked.set()
         await self.go.wait()
         return web.json_response({})
 
     async def next(self) -> None:
         async with asyncio.timeout(30):
-            await self.rung.wait()
-        self.rung.clear()
+            await self.invoked.wait()
+        self.invoked.clear()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def bell() -> Bell:
 @pytest.fixture
 async def invoker(bell: Bell) -> AsyncIterator[HttpInvoker]:
     app = web.Application()
-    app.router.add_post("/", bell.ring)
+    app.router.add_post("/", bell.receive)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -53,10 +53,10 @@ async def invoker(bell: Bell) -> AsyncIterator[HttpInvoker]:
     await runner.cleanup()
 
 
-async def test_a_ring_carries_the_payload_and_the_token(bell: Bell, invoker: HttpInvoker) -> None:
+async def test_an_invocation_carries_the_payload_and_the_token(bell: Bell, invoker: HttpInvoker) -> None:
     await invoker.invoke("shared", {"pool": "shared"})
     await bell.next()
-    assert bell.rings == [{"pool": "shared"}]
+    assert bell.invocations == [{"pool": "shared"}]
     assert bell.tokens == {"Bearer token"}
 
 
@@ -67,20 +67,20 @@ async def test_many_rings_during_one_become_one_more(bell: Bell, invoker: HttpIn
         await invoker.invoke("shared", {"pool": "shared"})
     await invoker.invoke("shared", {"sweep": True})
     await invoker.invoke("shared", {"pool": "shared"})
-    assert len(bell.rings) == 1
+    assert len(bell.invocations) == 1
     bell.go.set()
     await bell.next()
     await asyncio.sleep(0.1)
-    assert bell.rings == [{"first": True}, {"pool": "shared", "sweep": True}]
+    assert bell.invocations == [{"first": True}, {"pool": "shared", "sweep": True}]
 
 
-async def test_a_delayed_ring_comes_later(bell: Bell, invoker: HttpInvoker) -> None:
+async def test_a_delayed_invocation_comes_later(bell: Bell, invoker: HttpInvoker) -> None:
     bell.go.set()
     await invoker.invoke("shared", {"n": 2}, delay=0.2)
     await invoker.invoke("shared", {"n": 1})
     await bell.next()
     await bell.next()
-    assert bell.rings == [{"n": 1}, {"n": 2}]
+    assert bell.invocations == [{"n": 1}, {"n": 2}]
 
 
 async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller_and_keeps_nobody_from_others(
@@ -90,10 +90,10 @@ async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller_and_
     for name in ("gone", "nobody", "gone", "shared"):
         await invoker.invoke(name, {"to": name})
     await bell.next()
-    assert bell.rings == [{"to": "shared"}]
+    assert bell.invocations == [{"to": "shared"}]
 
 
-async def test_the_twin_keeps_what_was_rung() -> None:
+async def test_the_twin_keeps_what_was_invoked() -> None:
     twin = MemoryInvoker()
     await twin.invoke("shared", {"pool": "shared"}, delay=2)
-    assert [(ring.function, ring.delay) for ring in twin.rings] == [("shared", 2)]
+    assert [(invocation.function, invocation.delay) for invocation in twin.invocations] == [("shared", 2)]

@@ -43,7 +43,7 @@ class Bell:
         self.told += [(pool, command.command_id) for command in commands]
 
     async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
-        self.told.append((function, "ring"))
+        self.told.append((function, "invocation"))
 
 
 class Engine:

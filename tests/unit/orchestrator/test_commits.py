@@ -66,8 +66,8 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     id, _ = await beside_a_child(engine)
-    setbacks = metrics.setbacks.labels("follow")
-    before = setbacks._value.get()
+    failures = metrics.isolated_failures.labels("follow")
+    before = failures._value.get()
     (only,) = await engine.claim()
     inbox = engine.log.read_inbox
 
@@ -81,11 +81,11 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     with caplog.at_level(logging.WARNING):
         answer = await engine.report(outcome(only, {"n": 1}))
     assert answer.results[0].status == "accepted"
-    assert setbacks._value.get() == before, "what is down now is no fault of ours"
+    assert failures._value.get() == before, "what is down now is no fault of ours"
     assert f"execution {id} goes on later" in caplog.text
     monkeypatch.setattr(engine.log, "read_inbox", wrong)
     await engine.orchestrator._commits.process_inboxes([id])
-    assert setbacks._value.get() == before + 1
+    assert failures._value.get() == before + 1
     monkeypatch.setattr(engine.log, "read_inbox", inbox)
     assert await engine.orchestrator.take_in_inbox(id)
     assert engine.status(id) == "COMPLETED"

@@ -34,10 +34,10 @@ def waiting(count: int) -> list[tuple[str, CommandKey]]:
 
 
 def payloads(invoker: MemoryInvoker) -> list[dict[str, Any]]:
-    return [ring.payload for ring in invoker.rings]
+    return [invocation.payload for invocation in invoker.invocations]
 
 
-async def test_a_few_commands_are_named_in_the_ring_before_the_bus_has_them() -> None:
+async def test_a_few_commands_are_named_in_the_invocation_before_the_bus_has_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
     bell = Notifications(bus, invoker)
     await bell.notify(waiting(2))
@@ -48,15 +48,15 @@ async def test_a_few_commands_are_named_in_the_ring_before_the_bus_has_them() ->
     bus.gate.set()
     await bell.close()
     assert len(await bus.pull("shared", 10, 0)) == 2
-    assert len(invoker.rings) == 1
+    assert len(invoker.invocations) == 1
 
 
-async def test_many_commands_are_rung_for_once_the_bus_points_to_them() -> None:
+async def test_many_commands_are_invoked_for_once_the_bus_points_to_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
     bell = Notifications(bus, invoker)
     await bell.notify(waiting(MAX_NAMED_COMMANDS + 1))
     await asyncio.sleep(0.01)
-    assert invoker.rings == []
+    assert invoker.invocations == []
     bus.gate.set()
     await bell.close()
     assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
@@ -70,8 +70,8 @@ async def test_without_the_bus_the_worker_is_asked_to_sweep() -> None:
     assert [bool(payload.get("sweep")) for payload in payloads(invoker)] == [False, True, True]
 
 
-def rings(invoker: MemoryInvoker) -> list[tuple[str, dict[str, Any], float]]:
-    return [(ring.function, ring.payload, ring.delay) for ring in invoker.rings]
+def invocations(invoker: MemoryInvoker) -> list[tuple[str, dict[str, Any], float]]:
+    return [(invocation.function, invocation.payload, invocation.delay) for invocation in invoker.invocations]
 
 
 async def test_as_many_as_can_be_named_are() -> None:
@@ -82,24 +82,24 @@ async def test_as_many_as_can_be_named_are() -> None:
     assert len(await bus.pull("shared", 100, 0)) == MAX_NAMED_COMMANDS
 
 
-async def test_each_pool_has_its_own_ring() -> None:
+async def test_each_pool_has_its_own_invocation() -> None:
     bus, invoker = MemoryNotifier(), MemoryInvoker()
     key = CommandKey(execution_id="7", command_id="x")
     await Notifications(bus, invoker, background=False).notify([*waiting(1), ("gpu", key)])
-    assert [(function, payload["pool"], payload["waiting"]) for function, payload, _ in rings(invoker)] == [
+    assert [(function, payload["pool"], payload["waiting"]) for function, payload, _ in invocations(invoker)] == [
         ("shared", "shared", 1),
         ("gpu", "gpu", 1),
     ]
     assert await bus.pull("gpu", 10, 0)
 
 
-async def test_where_nothing_waits_nobody_is_rung() -> None:
+async def test_where_nothing_waits_nobody_is_invoked() -> None:
     invoker = MemoryInvoker()
     await Notifications(MemoryNotifier(), invoker, background=False).notify([])
-    assert invoker.rings == []
+    assert invoker.invocations == []
 
 
-async def test_without_a_bus_the_ring_is_enough_and_without_a_host_the_bus() -> None:
+async def test_without_a_bus_the_invocation_is_enough_and_without_a_host_the_bus() -> None:
     invoker = MemoryInvoker()
     await Notifications(None, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
@@ -117,21 +117,21 @@ async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
     bell = Notifications(None, invoker)
     await bell.request_sweep("gpu")
     await bell.request_archive("gpu")
-    assert rings(invoker) == [
+    assert invocations(invoker) == [
         ("gpu", {"pool": "gpu", "sweep": True}, 0.0),
         ("gpu", {"pool": "gpu", "archive": True}, 0.0),
     ]
 
 
-async def test_a_timer_rings_the_alarm_when_it_is_due_and_at_once_if_it_was() -> None:
+async def test_a_timer_invokes_the_alarm_when_it_is_due_and_at_once_if_it_was() -> None:
     invoker = MemoryInvoker()
     bell = Notifications(None, invoker, alarm="reconciler")
     await bell.schedule_wakeup(2.5)
     await bell.schedule_wakeup(-1.0)
-    assert rings(invoker) == [("reconciler", {}, 2.5), ("reconciler", {}, 0.0)]
+    assert invocations(invoker) == [("reconciler", {}, 2.5), ("reconciler", {}, 0.0)]
     silent = MemoryInvoker()
     await Notifications(None, silent).schedule_wakeup(2.5)
-    assert silent.rings == [], "the host's own schedule sees to it"
+    assert silent.invocations == [], "the host's own schedule sees to it"
 
 
 async def test_the_caller_is_answered_before_anybody_is_told_unless_the_host_stops_then() -> None:
@@ -152,9 +152,9 @@ async def test_the_caller_is_answered_before_anybody_is_told_unless_the_host_sto
 
 async def test_what_was_told_is_counted() -> None:
     def count(kind: str, what: str) -> float:
-        return float(metrics.hints.labels(kind, what)._value.get())
+        return float(metrics.notifications.labels(kind, what)._value.get())
 
-    kinds = [("notification", "sent"), ("notification", "given up"), ("ring", "sent")]
+    kinds = [("bus", "sent"), ("bus", "given up"), ("invocation", "sent")]
     before = [count(*kind) for kind in kinds]
     await Notifications(MemoryNotifier(), MemoryInvoker(), background=False).notify(waiting(1))
     assert [count(*kind) for kind in kinds] == [before[0] + 1, before[1], before[2] + 1]

@@ -33,7 +33,7 @@ PARENT = """
 async def test_a_chain_costs_one_report_per_step_and_no_message(engine: Engine):
     engine.catalog.add("t/t", CHAIN, "workload: {x: 1, unused: 2}\n")
     id = await engine.start()
-    assert engine.bell.told == [("shared", "ring"), ("shared", "a#1")]
+    assert engine.bell.told == [("shared", "invocation"), ("shared", "a#1")]
     (first,) = await engine.claim()
     answer = await engine.report(done(first, {"n": 5}), capacity=1)
     assert answer.results[0].status == "accepted"
@@ -51,7 +51,7 @@ async def test_a_worker_without_room_gets_nothing_and_others_are_told(engine: En
     (first,) = await engine.claim()
     answer = await engine.report(done(first, {"n": 5}), capacity=0)
     assert answer.commands == []
-    assert engine.bell.told[-2:] == [("shared", "ring"), ("shared", "b#1")]
+    assert engine.bell.told[-2:] == [("shared", "invocation"), ("shared", "b#1")]
 
 
 async def test_plans_are_sent_once(engine: Engine):

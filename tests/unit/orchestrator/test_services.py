@@ -107,7 +107,7 @@ async def test_a_heartbeat_keeps_what_is_held_and_names_what_is_not(engine: Engi
     assert [key.execution_id for key in answer.lost] == [first.execution_id], "an older fence holds nothing"
 
 
-async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_rung_for(engine: Engine) -> None:
+async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_invoked_for(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     await engine.start()
     (command,) = await engine.claim()
@@ -115,7 +115,7 @@ async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_rung_for(engi
     await engine.orchestrator.return_commands("w-2", [command])
     assert (await engine.claim(), engine.bell.told) == ([], []), "it is not that worker's"
     await engine.orchestrator.return_commands("w-1", [command])
-    assert engine.bell.told == [("shared", "ring"), ("shared", "only#1")]
+    assert engine.bell.told == [("shared", "invocation"), ("shared", "only#1")]
     (again,) = await engine.claim()
     assert again.command_id == "only#1"
 
@@ -230,9 +230,9 @@ async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) 
     for _ in range(2):
         await engine.start()
     one, two = await engine.claim()
-    invoker.rings.clear()
+    invoker.invocations.clear()
     await engine.report(outcome(one, status="deferred", delay=9.0), outcome(two, status="deferred", delay=4.0))
-    assert [(ring.function, ring.delay) for ring in invoker.rings] == [("reconciler", 4.0)]
+    assert [(invocation.function, invocation.delay) for invocation in invoker.invocations] == [("reconciler", 4.0)]
 
 
 async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engine) -> None:

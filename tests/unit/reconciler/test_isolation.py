@@ -132,10 +132,10 @@ async def test_an_inbox_that_cannot_be_taken_in(
 ) -> None:
     bad, good = await behind(engine, 2)
     refuse(monkeypatch, reconcile.orchestrator, "take_in_inbox", bad)
-    before = metrics.setbacks.labels("advance")._value.get()
+    before = metrics.isolated_failures.labels("advance")._value.get()
     assert await reconcile() == {"inboxes": 1}
     assert engine.status(good) == "COMPLETED"
-    assert metrics.setbacks.labels("advance")._value.get() == before + 1, "it is counted"
+    assert metrics.isolated_failures.labels("advance")._value.get() == before + 1, "it is counted"
 
 
 async def test_a_fact_in_the_inbox_that_cannot_be_decided(

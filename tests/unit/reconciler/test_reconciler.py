@@ -47,14 +47,14 @@ async def test_nothing_to_do_does_nothing(engine: Engine) -> None:
     assert await reconciler(engine).reconcile() == {}
 
 
-async def test_a_worker_is_rung_for_what_nobody_took(engine: Engine) -> None:
+async def test_a_worker_is_invoked_for_what_nobody_took(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     await engine.start()
     engine.bell.told.clear()
     assert await reconciler(engine).reconcile() == {}, "what has just been told is given a moment"
     engine.seconds += 2
     assert await reconciler(engine).reconcile() == {"notified_pools": 1}
-    assert engine.bell.told == [("shared", "ring")]
+    assert engine.bell.told == [("shared", "invocation")]
 
 
 async def test_an_expired_lease_is_given_away(engine: Engine) -> None:

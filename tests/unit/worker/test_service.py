@@ -92,7 +92,7 @@ async def call(
         return sent[0]["status"], content.decode()
 
 
-async def test_a_ring_drains_and_answers_with_the_summary() -> None:
+async def test_an_invocation_drains_and_answers_with_the_summary() -> None:
     worker: Any = FakeWorker()
     status, body = await call(make_app(worker, MemoryHost(600)), "POST", "/", b'{"pool": "shared"}')
     assert (status, body["status"]) == (200, "drained")
@@ -105,13 +105,13 @@ async def test_it_does_not_outlive_its_host() -> None:
     assert worker.drains == [(7, False)]
 
 
-async def test_a_ring_may_ask_for_a_sweep() -> None:
+async def test_an_invocation_may_ask_for_a_sweep() -> None:
     worker: Any = FakeWorker()
     await call(make_app(worker, MemoryHost()), "POST", "/", b'{"sweep": true}')
     assert worker.drains[0][1] is True
 
 
-async def test_a_ring_may_name_commands() -> None:
+async def test_an_invocation_may_name_commands() -> None:
     worker: Any = FakeWorker()
     good = {"execution_id": "7", "command_id": "a"}
     body = orjson.dumps({"commands": [good, "b", {"command_id": "c"}, {"execution_id": "x", "command_id": "d"}]})
@@ -119,7 +119,7 @@ async def test_a_ring_may_name_commands() -> None:
     assert worker.named == [["a"]]
 
 
-async def test_of_the_commands_that_a_ring_names_no_more_are_claimed_than_one_claim_takes() -> None:
+async def test_of_the_commands_that_an_invocation_names_no_more_are_claimed_than_one_claim_takes() -> None:
     worker: Any = FakeWorker()
     many = [{"execution_id": "1", "command_id": f"a{number}"} for number in range(1001)]
     await call(make_app(worker, MemoryHost()), "POST", "/", orjson.dumps({"commands": many}))
@@ -134,7 +134,7 @@ async def test_anything_but_an_object_is_refused(body: bytes) -> None:
     assert worker.drains == []
 
 
-async def test_a_ring_may_need_a_token() -> None:
+async def test_an_invocation_may_need_a_token() -> None:
     def authorise(header: str | None) -> None:
         if header != "Bearer good":
             raise Unauthenticated("no")
@@ -154,12 +154,12 @@ async def test_a_ring_may_need_a_token() -> None:
         ({"more": True, "status": "stopped"}, []),
     ],
 )
-async def test_it_rings_again_for_what_it_left(summary: dict[str, Any], delays: list[float]) -> None:
+async def test_it_invokes_again_for_what_it_left(summary: dict[str, Any], delays: list[float]) -> None:
     worker: Any = FakeWorker(**summary)
     invoker = MemoryInvoker()
     await call(make_app(worker, MemoryHost(), invoker=invoker), "POST", "/")
-    assert [ring.delay for ring in invoker.rings] == delays
-    assert all(ring.function == "shared" for ring in invoker.rings)
+    assert [invocation.delay for invocation in invoker.invocations] == delays
+    assert all(invocation.function == "shared" for invocation in invoker.invocations)
 
 
 async def test_the_drain_goes_on_when_the_caller_hangs_up() -> None:
@@ -167,17 +167,17 @@ async def test_the_drain_goes_on_when_the_caller_hangs_up() -> None:
     worker.gate = asyncio.Event()
     invoker = MemoryInvoker()
     app = make_app(worker, MemoryHost(), invoker=invoker)
-    ringing = asyncio.create_task(call(app, "POST", "/"))
+    invoking = asyncio.create_task(call(app, "POST", "/"))
     async with asyncio.timeout(5):
         while not worker.drains:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    ringing.cancel()
-    await asyncio.wait([ringing])
+    invoking.cancel()
+    await asyncio.wait([invoking])
     worker.gate.set()
     async with asyncio.timeout(5):
-        while not invoker.rings:  # noqa: ASYNC110
+        while not invoker.invocations:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    assert [(ring.function, ring.delay) for ring in invoker.rings] == [("shared", 0.0)]
+    assert [(invocation.function, invocation.delay) for invocation in invoker.invocations] == [("shared", 0.0)]
 
 
 async def test_probes() -> None:
@@ -202,7 +202,7 @@ async def test_its_end_closes_the_worker() -> None:
     assert ended == ["others"]
 
 
-async def test_a_ring_for_the_archive_is_answered_before_it_is_written() -> None:
+async def test_an_invocation_for_the_archive_is_answered_before_it_is_written() -> None:
     worker: Any = FakeWorker()
     worker.archive_writer.gate = asyncio.Event()
     app = make_app(worker, MemoryHost(600))
@@ -213,7 +213,7 @@ async def test_a_ring_for_the_archive_is_answered_before_it_is_written() -> None
     assert worker.archive_writer.runs == [60.0]
     worker.archive_writer.gate.set()
     await asyncio.sleep(0.01)
-    assert worker.archive_writer.runs == [60.0, 60.0], "the rings meanwhile make it look once more"
+    assert worker.archive_writer.runs == [60.0, 60.0], "the invocations meanwhile make it look once more"
 
 
 async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() -> None:
@@ -223,7 +223,7 @@ async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() 
     app = make_app(worker, MemoryHost(600), invoker=invoker, background=False)
     await call(app, "POST", "/", b'{"archive": true}')
     assert worker.archive_writer.runs == [60.0]
-    assert [ring.payload for ring in invoker.rings] == [{"pool": "shared", "archive": True}]
+    assert [invocation.payload for invocation in invoker.invocations] == [{"pool": "shared", "archive": True}]
 
 
 async def test_its_end_stops_what_is_written_for_the_archive() -> None:
@@ -240,7 +240,7 @@ async def test_its_end_stops_what_is_written_for_the_archive() -> None:
     assert worker.closed
 
 
-async def test_an_archive_that_cannot_be_written_is_left_and_rung_for_no_more() -> None:
+async def test_an_archive_that_cannot_be_written_is_left_and_invoked_for_no_more() -> None:
     class Broken(FakeArchivist):
         async def run(self, seconds: float) -> Summary:
             self.runs.append(seconds)
@@ -251,17 +251,17 @@ async def test_an_archive_that_cannot_be_written_is_left_and_rung_for_no_more() 
     invoker = MemoryInvoker()
     app = make_app(worker, MemoryHost(30), invoker=invoker, background=False)
     assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
-    assert (worker.archive_writer.runs, invoker.rings) == ([30], [])
+    assert (worker.archive_writer.runs, invoker.invocations) == ([30], [])
 
 
-async def test_a_ring_that_cannot_be_rung_again_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invocation_that_cannot_be_invoked_again_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     class Deaf(MemoryInvoker):
         async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
             raise RuntimeError("no")
 
     worker: Any = FakeWorker(more=True)
     assert (await call(make_app(worker, MemoryHost(), invoker=Deaf()), "POST", "/"))[0] == 200
-    assert "could not ring again: RuntimeError" in caplog.text
+    assert "could not invoke the worker again: RuntimeError" in caplog.text
 
 
 @pytest.mark.parametrize(("left", "seconds"), [(20.0, 20.0), (600.0, 60.0)])

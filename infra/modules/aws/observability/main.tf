@@ -1,4 +1,4 @@
-# What is watched: errors, throttles, dead letters, waiting rings, the clock, the database; and one page that shows it.
+# What is watched: errors, throttles, dead letters, waiting invocations, the clock, the database; and one page that shows it.
 
 locals {
   topic   = var.alarms.topic_arn == null ? aws_sns_topic.alarms[0].arn : var.alarms.topic_arn
@@ -87,7 +87,7 @@ resource "aws_cloudwatch_metric_alarm" "dead" {
   for_each = var.queues
 
   alarm_name          = "${var.name}-${each.key}-dead"
-  alarm_description   = "Rings of ${each.key} are in ${each.value.dead_name}: nobody could answer them"
+  alarm_description   = "Invocations of ${each.key} are in ${each.value.dead_name}: nobody could answer them"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = each.value.dead_name }
@@ -106,7 +106,7 @@ resource "aws_cloudwatch_metric_alarm" "waiting" {
   for_each = var.queues
 
   alarm_name          = "${var.name}-${each.key}-waiting"
-  alarm_description   = "Rings of ${each.key} wait for more than ${var.alarms.waiting_s} s: its cap is too low, or it does not start"
+  alarm_description   = "Invocations of ${each.key} wait for more than ${var.alarms.waiting_s} s: its cap is too low, or it does not start"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = each.value.name }
@@ -160,7 +160,7 @@ resource "aws_cloudwatch_metric_alarm" "database" {
 
 locals {
   names = sort(keys(var.functions))
-  rings = sort(keys(var.queues))
+  queues = sort(keys(var.queues))
   charts = concat(
     [
       { title = "Invocations a minute", metrics = [for name in local.names : ["AWS/Lambda", "Invocations", "FunctionName", var.functions[name].name]], stat = "Sum" },
@@ -169,8 +169,8 @@ locals {
         for name in local.names : [for metric in ["Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", var.functions[name].name]]
       ]...), stat = "Sum" },
       { title = "Duration, 95th percentile", metrics = [for name in local.names : ["AWS/Lambda", "Duration", "FunctionName", var.functions[name].name]], stat = "p95" },
-      { title = "Age of the oldest ring, seconds", metrics = [for name in local.rings : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queues[name].name]], stat = "Maximum" },
-      { title = "Dead letters", metrics = [for name in local.rings : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queues[name].dead_name]], stat = "Maximum" },
+      { title = "Age of the oldest invocation, seconds", metrics = [for name in local.queues : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queues[name].name]], stat = "Maximum" },
+      { title = "Dead letters", metrics = [for name in local.queues : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queues[name].dead_name]], stat = "Maximum" },
     ],
     var.database == null ? [] : [
       { title = "Database: processor, percent", metrics = [["AWS/RDS", "CPUUtilization", var.database.kind, var.database.value]], stat = "Average" },

@@ -15,6 +15,6 @@ output "alarms" {
 }
 
 output "patience" {
-  description = "After how many minutes each alarm of a function rings."
+  description = "After how many minutes each alarm of a function goes off."
   value       = { for name, alarm in aws_cloudwatch_metric_alarm.function : name => alarm.datapoints_to_alarm }
 }

@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "functions" {
-  description = "The functions by name, as Lambda knows them, how long each may run, and after how many minutes with errors an alarm rings."
+  description = "The functions by name, as Lambda knows them, how long each may run, and after how many minutes with errors an alarm goes off."
   type = map(object({
     name          = string
     timeout_s     = number
@@ -18,7 +18,7 @@ variable "functions" {
 }
 
 variable "queues" {
-  description = "The queues by the pool or function that they ring."
+  description = "The queues by the pool or function that they invoke."
   type = map(object({
     name      = string
     dead_name = string
@@ -26,7 +26,7 @@ variable "queues" {
 }
 
 variable "clocked" {
-  description = "Function that a clock starts: an alarm rings if it has not run for late_minutes."
+  description = "Function that a clock starts: an alarm goes off if it has not run for late_minutes."
   type = object({
     name         = string
     late_minutes = optional(number, 5)

@@ -14,7 +14,7 @@ variable "visibility_s" {
 }
 
 variable "max_receives" {
-  description = "After how many deliveries a message is dead. Rings are hints, and throttling counts as a delivery: so, many."
+  description = "After how many deliveries a message is dead. Invocations are hints, and throttling counts as a delivery: so, many."
   type        = number
   default     = 20
 

@@ -7,7 +7,7 @@ variable "function" {
 }
 
 variable "queue" {
-  description = "The queue that rings the function, or null. max_concurrency: how many instances the queue may start."
+  description = "The queue that invokes the function, or null. max_concurrency: how many instances the queue may start."
   type = object({
     arn             = string
     batch_size      = optional(number, 1)

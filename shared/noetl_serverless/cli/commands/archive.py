@@ -17,8 +17,8 @@ from ..target import running_stack
 AGE = re.compile(r"^(\d+(?:\.\d+)?)([smhdw])$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 PAUSE = 0.1
-# until a worker is rung again: a ring may be lost
-RING_AGAIN = 5.0
+# until a worker is invoked again: an invocation may be lost
+INVOKE_AGAIN_SECONDS = 5.0
 # after so many attempts at one batch something is wrong that does not go away
 MOST_ATTEMPTS = 3
 
@@ -100,7 +100,7 @@ def _archive(client: Any, cutoff: str | None) -> list[dict[str, Any]]:
 
 
 def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
-    rung = time.monotonic()
+    invoked = time.monotonic()
     while True:
         found: list[dict[str, Any]] = client.get("/api/archives", ids=",".join(ids))
         waiting = [entry for entry in found if entry["status"] == "planned"]
@@ -112,9 +112,9 @@ def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
                 f"batch {stuck['archive_id']} could not be written after {stuck['attempts']} attempts: "
                 f"{stuck['error']}. Its executions are still in the database, and it is tried again later"
             )
-        if time.monotonic() - rung > RING_AGAIN:
+        if time.monotonic() - invoked > INVOKE_AGAIN_SECONDS:
             client.post("/api/archives", {"before": cutoff, "plan": False})
-            rung = time.monotonic()
+            invoked = time.monotonic()
         time.sleep(PAUSE)
 
 

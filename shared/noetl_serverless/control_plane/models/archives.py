@@ -11,13 +11,13 @@ from . import Id, RequestModel
 
 
 class ArchiveNow(RequestModel):
-    """Plans a few batches and rings a worker; `more` in the answer says to ask again once they are written."""
+    """Plans a few batches and invokes a worker; `more` in the answer says to ask again once they are written."""
 
     before: AwareDatetime | None = Field(
         default=None, description="Executions that ended before; by default those older than archive_after_days."
     )
     dry_run: bool = Field(default=False, description="Say what is due, and plan nothing.")
-    plan: bool = Field(default=True, description="Without it, only ring for the batches that wait.")
+    plan: bool = Field(default=True, description="Without it, only invoke a worker for the batches that wait.")
 
 
 class DueEntry(BaseModel):

@@ -35,7 +35,7 @@ async def archive_now(call: Call) -> Planned:
             planned.append(str(archive_id))
     waiting += len(planned)
     if waiting:
-        await services.ring_archive()
+        await services.request_archive()
     return Planned(before=cutoff, due=[], planned=planned, more=more, waiting=waiting)
 
 

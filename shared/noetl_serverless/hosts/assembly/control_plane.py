@@ -45,7 +45,7 @@ def control_plane(platform: Platform) -> Service:
             catalog=catalog,
             watchers=watchers,
             results=results,
-            ring_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
+            request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (notifications.close, platform.invoker.close, notifier.close, database.close),
     )

@@ -1,4 +1,4 @@
-"""AWS: Lambda functions, rung through SQS, with secrets from Secrets Manager and results in S3.
+"""AWS: Lambda functions, invoked through SQS, with secrets from Secrets Manager and results in S3.
 
 Four small APIs are called by signed requests of our own: boto3 takes longer to import than the rest of a function.
 """

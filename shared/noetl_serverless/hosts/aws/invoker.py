@@ -22,34 +22,36 @@ MAX_MESSAGES = 10
 
 
 class SqsInvoker:
-    """Puts a message into the function's queue. A ring that fails is lost: rings are hints.
+    """Puts a message into the function's queue. An invocation that fails is lost: invocations are hints.
 
     A delay beyond what SQS can wait goes in `at` (seconds since 1970): who takes the message too early sends it on.
-    `waiting` in a payload says how many commands wait: for each `per_ring` of them there is a ring of its own, and so
+    `waiting` in a payload says how many commands wait: there is one message for each `per_invocation` of them, and so
     another instance where the pool's cap allows.
     """
 
     def __init__(
-        self, api: Api, queues: Mapping[str, str], *, per_ring: int = 16, clock: Callable[[], float] = time.time
+        self, api: Api, queues: Mapping[str, str], *, per_invocation: int = 16, clock: Callable[[], float] = time.time
     ) -> None:
         self._api = api
         self._queues = dict(queues)
-        self._per_ring = max(1, per_ring)
+        self._per_invocation = max(1, per_invocation)
         self._clock = clock
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
         queue = self._queues.get(function)
         if queue is None:
-            _log.warning("no queue for function %s: it is not rung", function)
+            _log.warning("no queue for function %s: it is not invoked", function)
             return
         message = {"function": function, **(payload or {})}
-        rings = min(MAX_MESSAGES, math.ceil(message.pop("waiting", 1) / self._per_ring)) or 1
+        invocations = min(MAX_MESSAGES, math.ceil(message.pop("waiting", 1) / self._per_invocation)) or 1
         if delay > MAX_DELAY_SECONDS:
             message["at"] = math.ceil(self._clock() + delay)
         try:
-            await self._send(queue, orjson.dumps(message).decode(), min(math.ceil(delay), MAX_DELAY_SECONDS), rings)
+            await self._send(
+                queue, orjson.dumps(message).decode(), min(math.ceil(delay), MAX_DELAY_SECONDS), invocations
+            )
         except (AwsError, Unavailable) as error:
-            _log.warning("a ring of %s was lost: %s", function, error)
+            _log.warning("an invocation of %s was lost: %s", function, error)
 
     async def pass_on(self, message: Mapping[str, Any], left: float) -> None:
         """Send on what came too early. Raises AwsError and Unavailable: it is not to be lost on the way."""

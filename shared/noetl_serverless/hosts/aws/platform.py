@@ -55,7 +55,7 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
     return AwsPlatform(
         settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
         host=LambdaHost(),
-        invoker=SqsInvoker(api, settings.function_urls, per_ring=settings.max_in_flight),
+        invoker=SqsInvoker(api, settings.function_urls, per_invocation=settings.max_in_flight),
         # its password may be another one by the next connection
         database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, keep=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),

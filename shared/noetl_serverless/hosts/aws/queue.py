@@ -1,4 +1,4 @@
-"""Batches of SQS: rings, some too early, some not ours."""
+"""Batches of SQS: invocations, some too early, some not ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_batch(event: Any) -> bool:
 
 
 class NotificationQueue:
-    """`answer` is called once with all that rings now; it raises if it could not do what it was rung for."""
+    """`answer` is called once with all that is due; it raises if it could not do what it was invoked for."""
 
     def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
         self._answer = answer
@@ -36,7 +36,7 @@ class NotificationQueue:
     async def batch(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """{"batchItemFailures": [...]}: what SQS is to deliver again; after some deliveries it is a dead letter."""
         failed: list[str] = []
-        ringing: dict[str, dict[str, Any]] = {}
+        due: dict[str, dict[str, Any]] = {}
         for record in event["Records"]:
             message = _message(record)
             if message is None:
@@ -44,19 +44,19 @@ class NotificationQueue:
                 continue
             left = float(message.get("at", 0)) - self._clock()
             if left <= EARLY:
-                ringing[record["messageId"]] = message
+                due[record["messageId"]] = message
             elif not await self._pass_on(message, left):
                 failed.append(record["messageId"])
-        if ringing and not await self._ring(list(ringing.values())):
-            failed += ringing
+        if due and not await self._invoke(list(due.values())):
+            failed += due
         return {"batchItemFailures": [{"itemIdentifier": id} for id in failed]}
 
-    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+    async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         try:
             await self._answer(messages)
         except Exception:
             # the cause may be anything a function meets; the queue is how it is tried again
-            _log.exception("a ring was not answered; the queue brings it again")
+            _log.exception("an invocation was not answered; the queue brings it again")
             return False
         return True
 
@@ -64,19 +64,19 @@ class NotificationQueue:
         try:
             await self._invoker.pass_on(message, left)
         except (AwsError, Problem, KeyError) as error:
-            _log.warning("a ring that came too early could not be sent on: %s", error)
+            _log.warning("an invocation that came too early could not be sent on: %s", error)
             return False
         return True
 
 
 def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A ring's payload; None if the message is none."""
+    """An invocation's payload; None if the message is none."""
     try:
         message = orjson.loads(record["body"])
         float(message.get("at", 0))
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
         message = None
     if not isinstance(message, dict):
-        _log.error("message %s is not a ring", record.get("messageId"))
+        _log.error("message %s is not an invocation", record.get("messageId"))
         return None
     return message

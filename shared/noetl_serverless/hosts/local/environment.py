@@ -36,7 +36,7 @@ class Addresses:
     # function -> http://127.0.0.1:port
     functions: Mapping[str, str]
     # function or pool -> the URL that starts it
-    rings: Mapping[str, str]
+    function_urls: Mapping[str, str]
 
 
 def environment_of(
@@ -64,7 +64,7 @@ def _values(
         "database_url": addresses.database_url,
         "nats_url": addresses.nats_url,
         "control_plane_url": addresses.functions["control_plane"],
-        "function_urls": addresses.rings,
+        "function_urls": addresses.function_urls,
         "result_url": given.result_url or layout.results.as_uri(),
         "service_token": mint(secrets.token_key, spec.role, f"{spec.name}@local"),
         "token_key": secrets.token_key,

@@ -1,4 +1,4 @@
-"""Rings functions over HTTP."""
+"""Invokes functions over HTTP."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class HttpInvoker:
     """POSTs to a function's URL and does not wait for the answer, which comes when the function's work is
     done.
 
-    At most one ring per function is under way; a ring that comes meanwhile is remembered and follows it,
-    since the work it announces may have come too late for the one under way. A ring that fails is lost: rings
-    are hints.
+    At most one invocation per function is under way. One that comes meanwhile is remembered and follows it, since the
+    work it announces may have come too late for the one under way. An invocation that fails is lost: the reconciler
+    finds what it was for.
     """
 
     def __init__(self, urls: Mapping[str, str], token: str, timeout: float = 900.0) -> None:
@@ -26,17 +26,17 @@ class HttpInvoker:
         self._token = token
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
-        # function -> the payload of the ring that follows the one under way
+        # function -> the payload of the invocation that follows the one under way
         self._next: dict[str, dict[str, Any] | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
         if function not in self._urls:
-            _log.warning("no URL for function %s: it is not rung", function)
+            _log.warning("no URL for function %s: it is not invoked", function)
         elif delay > 0:
             self._spawn(self._later(function, payload or {}, delay))
         else:
-            self._ring(function, payload or {})
+            self._invoke(function, payload or {})
 
     async def close(self) -> None:
         """Forget what is under way; the functions go on."""
@@ -46,19 +46,19 @@ class HttpInvoker:
         if self._session is not None:
             await self._session.close()
 
-    def _ring(self, function: str, payload: dict[str, Any]) -> None:
+    def _invoke(self, function: str, payload: dict[str, Any]) -> None:
         if function in self._next:
-            # nothing that one of several rings asked for may get lost
+            # nothing that one of several invocations asked for may get lost
             self._next[function] = {**(self._next[function] or {}), **payload}
             return
         self._next[function] = None
-        self._spawn(self._keep_ringing(function, payload))
+        self._spawn(self._keep_posting(function, payload))
 
     async def _later(self, function: str, payload: dict[str, Any], delay: float) -> None:
         await asyncio.sleep(delay)
-        self._ring(function, payload)
+        self._invoke(function, payload)
 
-    async def _keep_ringing(self, function: str, payload: dict[str, Any] | None) -> None:
+    async def _keep_posting(self, function: str, payload: dict[str, Any] | None) -> None:
         try:
             while payload is not None:
                 await self._post(function, payload)
@@ -76,9 +76,9 @@ class HttpInvoker:
             async with self._session.post(self._urls[function], json=payload) as response:
                 await response.read()
                 if response.status >= 400:
-                    _log.warning("%s answered a ring with %d", function, response.status)
+                    _log.warning("%s answered an invocation with %d", function, response.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            _log.debug("a ring of %s was lost: %r", function, error)
+            _log.debug("an invocation of %s was lost: %r", function, error)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

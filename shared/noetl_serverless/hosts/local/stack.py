@@ -164,14 +164,14 @@ class Stack:
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
         urls = {spec.name: _url(ports[spec.name]) for spec in self._specs}
-        rings = {
+        function_urls = {
             key: f"{urls[spec.name]}/"
             for spec in self._specs
-            if any(trigger.kind == "ring" for trigger in spec.triggers)
+            if any(trigger.kind == "queue" for trigger in spec.triggers)
             for key in (spec.name, spec.pool)
             if key
         }
-        return Addresses(database_url, nats_url, urls, rings)
+        return Addresses(database_url, nats_url, urls, function_urls)
 
     def _function(self, spec: FunctionSpec, name: str, port: int) -> Supervised:
         argv = [

@@ -34,20 +34,20 @@ def queue(client: Callable[[str], Any]) -> Queue:
 
 @pytest.fixture
 def invoker(api: Api, queue: Queue) -> SqsInvoker:
-    return SqsInvoker(api, {"shared": queue.url}, per_ring=16, clock=lambda: NOW)
+    return SqsInvoker(api, {"shared": queue.url}, per_invocation=16, clock=lambda: NOW)
 
 
-async def test_a_ring_is_a_message(invoker: SqsInvoker, queue: Queue) -> None:
+async def test_an_invocation_is_a_message(invoker: SqsInvoker, queue: Queue) -> None:
     await invoker.invoke("shared", {"pool": "shared", "sweep": True})
     assert queue.messages() == [{"function": "shared", "pool": "shared", "sweep": True}]
 
 
-@pytest.mark.parametrize(("waiting", "rings"), [(1, 1), (16, 1), (17, 2), (100, 7), (100_000, 10)])
-async def test_many_waiting_commands_ring_for_more_instances(
-    invoker: SqsInvoker, queue: Queue, waiting: int, rings: int
+@pytest.mark.parametrize(("waiting", "invocations"), [(1, 1), (16, 1), (17, 2), (100, 7), (100_000, 10)])
+async def test_many_waiting_commands_invoke_more_instances(
+    invoker: SqsInvoker, queue: Queue, waiting: int, invocations: int
 ) -> None:
     await invoker.invoke("shared", {"pool": "shared", "waiting": waiting})
-    assert queue.messages() == [{"function": "shared", "pool": "shared"}] * rings
+    assert queue.messages() == [{"function": "shared", "pool": "shared"}] * invocations
 
 
 async def test_a_short_delay_is_the_queues(invoker: SqsInvoker, queue: Queue) -> None:
@@ -73,7 +73,7 @@ async def test_a_long_delay_is_a_chain_of_short_ones(invoker: SqsInvoker, api: A
     assert {one["MessageBody"] for one in sent[1:]} == {json.dumps(message, separators=(",", ":"))}
 
 
-async def test_a_function_without_a_queue_is_said_and_not_rung(
+async def test_a_function_without_a_queue_is_said_and_not_invoked(
     invoker: SqsInvoker, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -81,9 +81,9 @@ async def test_a_function_without_a_queue_is_said_and_not_rung(
     assert "no queue for function elsewhere" in caplog.text
 
 
-async def test_a_ring_that_cannot_be_sent_is_lost_without_an_error(
+async def test_an_invocation_that_cannot_be_sent_is_lost_without_an_error(
     api: Api, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         await SqsInvoker(api, {"shared": f"{endpoint}/123456789012/gone"}).invoke("shared")
-    assert "a ring of shared was lost" in caplog.text
+    assert "an invocation of shared was lost" in caplog.text

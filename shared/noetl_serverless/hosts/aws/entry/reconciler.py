@@ -1,4 +1,4 @@
-"""The reconciler: a tick of EventBridge Scheduler, or rings from its queue."""
+"""The reconciler: a tick of EventBridge Scheduler, or invocations from its queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ReconcilerHandler:
         platform: AwsPlatform = aws_platform(environ)
         self._platform = platform
         self._reconciler: Reconciler = reconciler(platform)[0]
-        self._notifications = NotificationQueue(self._ring, platform.invoker)
+        self._notifications = NotificationQueue(self._invoke, platform.invoker)
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
         """What was done, or what SQS is to bring again; ValueError for an event that is not one of ours."""
@@ -38,7 +38,7 @@ class ReconcilerHandler:
         warm()
         return answer
 
-    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> None:
+    async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> None:
         await self._pass()
 
     async def _pass(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The worker: rings from its pool's queue. What is to be done they name, or NATS does, or a sweep finds it."""
+"""The worker: invocations from its pool's queue. What is to be done they name, or NATS does, or a sweep finds it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..platform import AwsPlatform, aws_platform
 from ..queue import NotificationQueue, is_batch
 from ..session import lambda_session
 
-RING = "ring"
+DRAIN = "drain"
 
 
 class WorkerHandler:
@@ -23,7 +23,7 @@ class WorkerHandler:
         self._platform = platform
         self._worker, _ = worker(platform)
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)
-        self._notifications = NotificationQueue(self._ring, platform.invoker)
+        self._notifications = NotificationQueue(self._invoke, platform.invoker)
         # now, while Lambda gives the whole of a processor
         self._worker.start_python()
 
@@ -33,14 +33,14 @@ class WorkerHandler:
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
                 answer = run(self._notifications.batch(event))
-            elif isinstance(event, dict) and event.get("noetl") == RING:
+            elif isinstance(event, dict) and event.get("noetl") == DRAIN:
                 answer = run(self._answer([event]))
             else:
-                raise ValueError("a worker takes rings alone")
+                raise ValueError("a worker takes batches of its queue, and {'noetl': 'drain'}")
         warm()
         return answer
 
-    async def _ring(self, messages: Sequence[Mapping[str, Any]]) -> None:
+    async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> None:
         await self._answer(messages)
 
     async def _answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
