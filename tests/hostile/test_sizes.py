@@ -25,7 +25,7 @@ from noetl_serverless.archive.log_file import NotALog, events_of, head_of
 from noetl_serverless.archive.parquet import _schema, digest_of
 from noetl_serverless.control_plane.body import MAX_BODY_BYTES
 from noetl_serverless.control_plane.routes import OPERATIONS
-from noetl_serverless.gateway.graphql_route import BODY_LIMIT
+from noetl_serverless.gateway.graphql_route import MAX_QUERY_BODY_BYTES
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.worker.archive import ArchiveWriter
 
@@ -78,7 +78,9 @@ async def test_a_document_that_is_only_just_too_deep_to_keep_is_refused_or_kept_
 @pytest.mark.parametrize("path", ["/graphql", "/api/auth/login"])
 async def test_the_gateway_reads_no_body_without_end(call: GatewayClient, editor: str, path: str) -> None:
     headers = {"content-type": "application/json"}
-    answer = await call("POST", path, chunks=[CHUNK] * (BODY_LIMIT // len(CHUNK) + 1), headers=headers, token=editor)
+    answer = await call(
+        "POST", path, chunks=[CHUNK] * (MAX_QUERY_BODY_BYTES // len(CHUNK) + 1), headers=headers, token=editor
+    )
     assert answer.status == 413
     for deep in (b"[" * 50_000, b'{"query": ' + b"[" * 5000 + b"]" * 5000 + b"}"):
         answer = await call("POST", path, deep, token=editor)
@@ -99,7 +101,7 @@ async def test_a_playbook_too_large_or_too_deep_is_refused_over_http(user: Clien
 
 
 def test_a_log_file_that_blows_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_file, "MOST_LINE", 1 << 20)
+    monkeypatch.setattr(log_file, "MAX_LINE_BYTES", 1 << 20)
     bomb = gzip.compress(b'{"seq": 1, "payload": "' + b" " * (8 << 20) + b'"}\n')
     assert len(bomb) < 10_000
     for read in (head_of, lambda content: list(events_of(7, content))):

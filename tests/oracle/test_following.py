@@ -47,7 +47,7 @@ def fetch_of(world: World) -> Any:
 
 def followed(world: World, id: str, events: Sequence[Event] | None = None) -> Execution:
     execution = world.log.executions[id]
-    playbook = read(world.catalog_text(execution.case.plan_hash))
+    playbook = read(world.catalog_text(execution.loaded.plan_hash))
     return follow(playbook, execution.workload, events or execution.events, fetch_of(world))
 
 
@@ -55,7 +55,7 @@ def all_followed(worlds: Sequence[World]) -> Counter[str]:
     seen: Counter[str] = Counter()
     for world in worlds:
         for id, execution in world.log.executions.items():
-            if execution.case.path.startswith(HURTFUL):
+            if execution.loaded.path.startswith(HURTFUL):
                 continue
             try:
                 ours = followed(world, id)
@@ -122,7 +122,7 @@ def test_a_log_that_was_tampered_with_is_found(calm: list[World], name: str, cha
                 events = change(execution.events)
             except (IndexError, StopIteration):
                 continue
-            hurtful = execution.case.path.startswith(HURTFUL)
+            hurtful = execution.loaded.path.startswith(HURTFUL)
             if hurtful or events == execution.events or execution.status != "COMPLETED":
                 continue
             try:

@@ -80,7 +80,7 @@ def waits_for(world: World, id: str) -> str:
     rows = {
         key[1]: (row.status, row.worker, row.lease_until) for key, row in world.log.commands.items() if key[0] == id
     }
-    return f"{id} {world.log.executions[id].case.path}: commands {rows}, timers {list(state.timers)}, children " + (
+    return f"{id} {world.log.executions[id].loaded.path}: commands {rows}, timers {list(state.timers)}, children " + (
         f"{list(state.children)}, joins {state.waiting}, tokens {list(state.tokens)}"
     )
 
@@ -123,7 +123,7 @@ def _schedules(world: World) -> None:
 def _joins(world: World) -> None:
     """A step that no way leads back to begins once at most."""
     for id, execution in world.log.executions.items():
-        plan = plan_of(world.catalog_text(execution.case.plan_hash))
+        plan = plan_of(world.catalog_text(execution.loaded.plan_hash))
         again = {step.name for step in plan.steps.values() if step.name in plan.reach[step.name]}
         behind = {name for step in again for name in plan.reach[step]} | again
         if plan.final_step is not None:
@@ -226,7 +226,7 @@ def unequal(one: World, other: World) -> str | None:
             continue
         pairs = zip_longest(one.log.executions[id].events, other.log.executions[id].events)
         first = next(pair for pair in pairs if orjson.dumps(pair) != orjson.dumps(pair[::-1]))
-        return f"{id} {one.log.executions[id].case.path}: {str(first[0])[:1000]} / {str(first[1])[:1000]}"
+        return f"{id} {one.log.executions[id].loaded.path}: {str(first[0])[:1000]} / {str(first[1])[:1000]}"
     return None
 
 
@@ -234,7 +234,7 @@ def outcomes(world: World) -> dict[str, Any]:
     return {
         execution.workload["label"]: ending(world, id)
         for id, execution in world.log.executions.items()
-        if execution.parent_id is None and execution.case.path == MAIN
+        if execution.parent_id is None and execution.loaded.path == MAIN
     }
 
 
@@ -294,7 +294,7 @@ def _compare(world: World, expected: dict[str, Any]) -> None:
         return
     for id, execution in world.log.executions.items():
         label = execution.workload.get("label")
-        if execution.parent_id is not None or execution.case.path != MAIN or label not in expected:
+        if execution.parent_id is not None or execution.loaded.path != MAIN or label not in expected:
             continue
         if _touched(world, id):
             continue

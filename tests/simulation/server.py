@@ -186,7 +186,10 @@ class OrchestratorLink:
             row = log.commands.get(key)
             if row is None or (row.status, row.fence) != ("claimed", command.fence):
                 continue
-            lease, case = replace(log._leased(key), lease_until=command.lease_until), log._case(log.executions[key[0]])
+            lease, case = (
+                replace(log._leased(key), lease_until=command.lease_until),
+                log._loaded(log.executions[key[0]]),
+            )
             (again,) = await Claims(log, self._orchestrator._playbooks).to_commands([lease], {key[0]: case}, running)
             if command.ahead is None or command.ahead.head != case.head:
                 command, again = (each.model_copy(update={"ahead": None}) for each in (command, again))

@@ -21,9 +21,9 @@ from .messages import EventRow
 # of JSON in one member: what is read at once to show a page of events
 BLOCK_BYTES = 256 * 1024
 # so many blocks of a log are in memory at once, while it is read
-BLOCKS_AT_ONCE = 8
+MAX_CONCURRENT_BLOCKS = 8
 # more than any line has: a few bytes of gzip can make a thousand times as many
-MOST_LINE = 256 * 1024 * 1024
+MAX_LINE_BYTES = 256 * 1024 * 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Block = tuple[int, int, int]
@@ -87,7 +87,7 @@ def spans(blocks: Sequence[Sequence[int]], after: int, last: int) -> list[tuple[
     firsts = [block[0] for block in blocks]
     begin = max((index for index, first in enumerate(firsts) if first <= after + 1), default=0)
     chosen = blocks[begin : max(sum(first <= last for first in firsts), begin + 1)]
-    few = [chosen[at : at + BLOCKS_AT_ONCE] for at in range(0, len(chosen), BLOCKS_AT_ONCE)]
+    few = [chosen[at : at + MAX_CONCURRENT_BLOCKS] for at in range(0, len(chosen), MAX_CONCURRENT_BLOCKS)]
     return [(some[0][1], sum(block[2] for block in some)) for some in few]
 
 
@@ -114,9 +114,9 @@ def events_of(execution_id: int, members: bytes) -> Iterator[RecordedEvent]:
 def _lines(members: bytes) -> Iterator[dict[str, Any]]:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(members)) as file:
-            while line := file.readline(MOST_LINE + 1):
-                if len(line) > MOST_LINE:
-                    raise NotALog(f"a line has more than {MOST_LINE} bytes")
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise NotALog(f"a line has more than {MAX_LINE_BYTES} bytes")
                 row = orjson.loads(line)
                 if not isinstance(row, dict):
                     raise NotALog("a line is no JSON object")

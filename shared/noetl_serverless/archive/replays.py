@@ -15,7 +15,7 @@ from ..playbook.plan import Plan
 from ..store.database import Database
 from ..store.parity import Difference, Stored, differences
 from ..store.recorded import RecordedEvent
-from ..store.replays import MOST_EVENTS, Rebuilt, Recording, Replays
+from ..store.replays import MAX_EVENTS, Rebuilt, Recording, Replays
 from .read import Archive
 
 # what a recording says of a command
@@ -29,7 +29,7 @@ class ArchivedReplays(Replays):
         super().__init__(database, pool)
         self._archive = archive
 
-    async def log(self, execution_id: int, limit: int = MOST_EVENTS) -> tuple[list[Event], dict[str, Any]]:
+    async def log(self, execution_id: int, limit: int = MAX_EVENTS) -> tuple[list[Event], dict[str, Any]]:
         # the archive first: what is registered there may still have its events in the database, without its workload
         head = await self._head(execution_id)
         if head is None:
@@ -59,7 +59,7 @@ class ArchivedReplays(Replays):
         head = await self._head(execution_id)
         if head is None:
             return await super().validate(execution_id)
-        events = await self._recorded(execution_id, MOST_EVENTS)
+        events = await self._recorded(execution_id, MAX_EVENTS)
         return await asyncio.to_thread(_differences, execution_id, events, head)
 
     async def result_bytes(self, execution_id: int, key: str) -> int | None:

@@ -25,7 +25,7 @@ _NAME_IN_USE = 10058
 _POOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_MESSAGES, _TIMEOUT, _NO_RESPONDERS = "404", "408", "503"
 # what the server may take beyond the wait asked for before the connection counts as dead
-_GRACE = 2.0
+_GRACE_SECONDS = 2.0
 
 
 class NatsNotifier:
@@ -123,7 +123,7 @@ class NatsNotifier:
                 request["expires"] = int(wait * 1e9)
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{pool}"
             await client.publish(subject, json.dumps(request).encode(), reply=inbox)
-            return await _collect(client, subscription, limit, max(wait, 0.0) + _GRACE)
+            return await _collect(client, subscription, limit, max(wait, 0.0) + _GRACE_SECONDS)
         finally:
             await _unsubscribe(client, subscription)
 

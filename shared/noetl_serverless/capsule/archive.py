@@ -8,12 +8,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_ENTRIES = 10_000
-MOST_BYTES = 512 * 1024 * 1024
+MAX_ENTRIES = 10_000
+MAX_BYTES = 512 * 1024 * 1024
 # text packs well, but nothing honest packs like this
-MOST_RATIO = 200
-RATIO_FROM = 10 * 1024 * 1024
-CHUNK = 1024 * 1024
+MAX_RATIO = 200
+RATIO_FROM_BYTES = 10 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
@@ -25,7 +25,7 @@ class BadCapsule(ValueError):
 class Archive:
     """Raises BadCapsule for whatever is wrong with the file."""
 
-    def __init__(self, file: Path, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, file: Path, *, most_bytes: int = MAX_BYTES) -> None:
         self._left = most_bytes
         try:
             self._zip = zipfile.ZipFile(file)
@@ -57,7 +57,7 @@ class Archive:
         size = 0
         try:
             with self._zip.open(entry) as stream:
-                while part := stream.read(CHUNK):
+                while part := stream.read(CHUNK_BYTES):
                     size += len(part)
                     # what an entry says of its size is only what it says
                     if size > entry.file_size or size > self._left:
@@ -75,8 +75,8 @@ class Archive:
 
 
 def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    if len(entries) > MOST_ENTRIES:
-        raise BadCapsule(f"the capsule has {len(entries)} entries; {MOST_ENTRIES} are read")
+    if len(entries) > MAX_ENTRIES:
+        raise BadCapsule(f"the capsule has {len(entries)} entries; {MAX_ENTRIES} are read")
     found: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for entry in entries:
@@ -89,8 +89,8 @@ def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, z
             raise BadCapsule(f"{name} is no plain file")
         if entry.flag_bits & 0x1:
             raise BadCapsule(f"{name} is encrypted")
-        if entry.file_size > RATIO_FROM and entry.file_size > MOST_RATIO * max(entry.compress_size, 1):
-            raise BadCapsule(f"{name} unpacks to more than {MOST_RATIO} times its size")
+        if entry.file_size > RATIO_FROM_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+            raise BadCapsule(f"{name} unpacks to more than {MAX_RATIO} times its size")
         total += entry.file_size
         if total > most_bytes:
             raise BadCapsule(f"the capsule unpacks to more than {most_bytes} bytes")

@@ -22,9 +22,9 @@ from .archive import Archive, BadCapsule
 from .recording import Recording, Result, events_of, line_of
 
 FORMAT = "noetl-capsule/1"
-MOST_DEPTH = 64
+MAX_DEPTH = 64
 # of objects and lists within each other
-MOST_NESTING = 200
+MAX_NESTING = 200
 # every file has the same date, so that the same execution gives the same bytes
 EPOCH = (1980, 1, 1, 0, 0, 0)
 # in place of a secret in a playbook, where asterisks would be an alias of YAML
@@ -220,7 +220,7 @@ def _execution(
     execution_id: str,
     depth: int,
 ) -> Recording:
-    if depth > MOST_DEPTH:
+    if depth > MAX_DEPTH:
         raise BadCapsule("the executions in the capsule are nested too deeply")
     # each is read once: children that name each other come to an end
     entry = entries.pop(execution_id)
@@ -260,8 +260,8 @@ def _json(content: bytes, name: str) -> Any:
     level, depth = [value], 0
     while level := [inner for item in level for inner in _inside(item)]:
         depth += 1
-        if depth > MOST_NESTING:
-            raise BadCapsule(f"{name} is nested more than {MOST_NESTING} levels deep")
+        if depth > MAX_NESTING:
+            raise BadCapsule(f"{name} is nested more than {MAX_NESTING} levels deep")
     return value
 
 

@@ -35,7 +35,7 @@ from .answers import Answers, Call, NotRecorded
 from .recording import Recording
 
 WORKER = "rerun"
-BATCH = 64
+BATCH_COMMANDS = 64
 # kinds that do nothing outside, and are run as they are
 REAL = frozenset({"noop", "playbook"})
 
@@ -140,7 +140,7 @@ class _Stage:
 
     async def _work(self) -> bool:
         """Run what is pending; False if nothing is."""
-        request = ClaimRequest(worker_id=WORKER, limit=BATCH, lease=3600)
+        request = ClaimRequest(worker_id=WORKER, limit=BATCH_COMMANDS, lease=3600)
         commands = (await self.orchestrator.claim(request)).commands
         outcomes = [outcome for command in commands if (outcome := await self._run(command)) is not None]
         for outcome in outcomes:
@@ -178,7 +178,7 @@ class _Stage:
     def answers_of(self, execution_id: str) -> Answers | None:
         """Of an execution of this run: a child is the one that the same command has started in the recording."""
         if execution_id not in self.answers:
-            link = self.log.executions[execution_id].case.parent or {}
+            link = self.log.executions[execution_id].loaded.parent or {}
             parent = self.answers_of(str(link.get("execution_id")))
             child = None if parent is None else _child(parent.recording, link)
             self.answers[execution_id] = None if child is None else Answers(child)

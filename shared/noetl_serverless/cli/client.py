@@ -16,7 +16,7 @@ from .failure import Failure, Refused
 # a function that died is back within this time
 RETRY_FOR_SECONDS = 15.0
 LONG_POLL_SECONDS = 20.0
-PAGE = 500
+PAGE_ROWS = 500
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -75,7 +75,7 @@ class Client:
             timeout=wait + 60.0,
             after=after,
             wait=wait,
-            limit=PAGE,
+            limit=PAGE_ROWS,
         )
         found: list[dict[str, Any]] = answer["events"] if isinstance(answer, dict) else answer
         return found

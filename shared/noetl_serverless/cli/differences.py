@@ -11,9 +11,9 @@ from .output import cell
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-WIDEST = 160
-MOST_LINES = 40
-CONTEXT = 2
+MAX_CHARACTERS = 160
+MAX_LINES = 40
+CONTEXT_LINES = 2
 STYLES = {"-": "red", "+": "green", " ": "dim"}
 
 
@@ -59,11 +59,11 @@ def _first(divergence: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     step = f" of {divergence['step']}#{divergence['generation']}" if divergence["step"] else ""
     yield f"the first divergence is at event {divergence['seq']}, {divergence['event']}{step}", "bold"
     both = list(difflib.ndiff(divergence["recorded"] or ["nothing"], divergence["now"] or ["nothing"]))
-    for line in both[:MOST_LINES]:
+    for line in both[:MAX_LINES]:
         if line[0] in STYLES:
             yield f"    {line[0]} {line[2:]}", STYLES[line[0]]
-    if len(both) > MOST_LINES:
-        yield f"    and {len(both) - MOST_LINES} decisions more", "dim"
+    if len(both) > MAX_LINES:
+        yield f"    and {len(both) - MAX_LINES} decisions more", "dim"
 
 
 def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -79,14 +79,14 @@ def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _text_diff(recorded: str, now: str) -> Iterator[tuple[str, str]]:
-    found = difflib.unified_diff(recorded.splitlines(), now.splitlines(), lineterm="", n=CONTEXT)
+    found = difflib.unified_diff(recorded.splitlines(), now.splitlines(), lineterm="", n=CONTEXT_LINES)
     # without the names of two files that there are not
     shown = list(found)[2:]
-    for line in shown[:MOST_LINES]:
+    for line in shown[:MAX_LINES]:
         if not line.startswith("@@"):
-            yield f"      {line[0]} {line[1:]}"[: WIDEST + 8], STYLES.get(line[0], "dim")
-    if len(shown) > MOST_LINES:
-        yield f"      and {len(shown) - MOST_LINES} lines more", "dim"
+            yield f"      {line[0]} {line[1:]}"[: MAX_CHARACTERS + 8], STYLES.get(line[0], "dim")
+    if len(shown) > MAX_LINES:
+        yield f"      and {len(shown) - MAX_LINES} lines more", "dim"
 
 
 def _ending(ending: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,4 +116,4 @@ def _is_long(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     text = cell(value) if value is not None else "null"
-    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."

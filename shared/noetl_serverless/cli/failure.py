@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FAILED = 1
-WRONG = 2
+EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
 class Failure(Exception):
     """`problem` is the same in the shape of RFC 9457, for --json."""
 
-    status = FAILED
+    status = EXIT_FAILED
     code = "failed"
     title = "The command failed"
 
@@ -31,7 +31,7 @@ class Failure(Exception):
 
 
 class WrongUse(Failure):
-    status = WRONG
+    status = EXIT_USAGE
     code = "wrong_use"
     title = "The command was used wrongly"
 
@@ -48,4 +48,4 @@ class Refused(Failure):
         super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {http_status}"), problem)
         self.http_status = http_status
         # what the caller can mend is wrong use; what the service has to mend is a failure
-        self.status = WRONG if http_status < 500 else FAILED
+        self.status = EXIT_USAGE if http_status < 500 else EXIT_FAILED

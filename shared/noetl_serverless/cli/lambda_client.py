@@ -11,7 +11,7 @@ from ..hosts.aws.payload import request_event, response_body
 from .client import Client, decode
 from .failure import Failure
 
-LATER = 503
+RETRY_LATER = 503
 _THROTTLED = "TooManyRequestsException"
 
 
@@ -40,7 +40,7 @@ class LambdaClient(Client):
             )
         except ClientError as error:
             if error.response["Error"]["Code"] == _THROTTLED:
-                return LATER, None
+                return RETRY_LATER, None
             raise Failure(f"{self._function} cannot be invoked: {error}") from error
         except BotoCoreError as error:
             raise Failure(f"{self._function} cannot be invoked: {error}") from error

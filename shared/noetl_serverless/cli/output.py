@@ -15,8 +15,8 @@ from .failure import Failure
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-WIDE = 200
-MOST_ROWS = 50
+PLAIN_WIDTH = 200
+MAX_ROWS = 50
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,10 +52,10 @@ def console(*, error: bool = False) -> Console:
 
     found = Console(stderr=error, highlight=False, soft_wrap=True)
     # what is read by a program or kept in a file is not to be cut to a screen
-    return found if found.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=WIDE)
+    return found if found.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """A line for people; `text` is plain, never markup."""
     console().print(text, markup=False)
 
@@ -102,12 +102,12 @@ def result(value: Any) -> RenderableType:
     rows = rows_of(value)
     if rows:
         columns = _columns(value, rows)
-        grid = table(columns, [[row.get(column) for column in columns] for row in rows[:MOST_ROWS]])
-        if len(rows) <= MOST_ROWS:
+        grid = table(columns, [[row.get(column) for column in columns] for row in rows[:MAX_ROWS]])
+        if len(rows) <= MAX_ROWS:
             return grid
         from rich.console import Group
 
-        return Group(grid, f"the first {MOST_ROWS} of {len(rows)} rows")
+        return Group(grid, f"the first {MAX_ROWS} of {len(rows)} rows")
     from rich.json import JSON
 
     return JSON.from_data(value, default=str)

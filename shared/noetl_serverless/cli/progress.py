@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # of less nobody needs to know, in ms
-LEAST_WAIT = 10
+MIN_WAIT_SECONDS = 10
 # of a step, runs with failed attempts that are kept to be told
-MOST_FAILURES = 20
+MAX_FAILURES = 20
 # how a step stands after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
@@ -48,7 +48,7 @@ class StepRow:
     error: str = ""
     # while it has not ended: queued, running, delayed, parked, waiting; and whether it stands still, in quarantine
     status: str = "running"
-    stands: bool = False
+    is_quarantined: bool = False
     # whether it is known where its end led
     routed: bool = False
     # of its commands, all together; None while nothing is known
@@ -79,7 +79,7 @@ class StepRow:
             self.run_ms = (self.run_ms or 0) + run.run_ms
         self.waited_ms += run.waited_ms
         self.failed += run.failed
-        if run.failed and len(self.failures) < MOST_FAILURES:
+        if run.failed and len(self.failures) < MAX_FAILURES:
             self.failures.append(run)
 
     def fail(self, error: str) -> None:
@@ -87,14 +87,14 @@ class StepRow:
         self.state, self.error = "failed", error
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         if self.state != "running":
             return self.state
-        return "stopped" if self.stands else self.status
+        return "stopped" if self.is_quarantined else self.status
 
     @property
     def mark(self) -> str:
-        return MARKS["stopped" if self.stands and self.state == "running" else self.state]
+        return MARKS["stopped" if self.is_quarantined and self.state == "running" else self.state]
 
     @property
     def title(self) -> str:
@@ -174,7 +174,7 @@ class Progress:
                 "generation": row.generation,
                 "count": row.items,
                 "failed": row.failed_items.count,
-                "items": row.failed_items.told,
+                "items": row.failed_items.named,
                 "unnamed": row.failed_items.unnamed,
             }
             for row in self.rows.values()
@@ -202,7 +202,11 @@ class Progress:
             meta = (event.get("payload") or {}).get("meta")
             issued = self._issued.pop(command, None)
             run = run_of(meta, at, None if issued is None else self.stays.queued_since(issued, started_at(meta)))
-            row.add(self._put_off.rest(command, run) if kind in COMMAND_ENDS else self._put_off.keep(command, run))
+            row.add(
+                self._put_off.without_shown(command, run)
+                if kind in COMMAND_ENDS
+                else self._put_off.remember(command, run)
+            )
         if row.items is None:
             row.status = STATUS.get(kind, row.status)
 
@@ -268,7 +272,7 @@ class Progress:
     def _stand(self, stands: bool) -> None:
         """In quarantine nothing goes on, and nothing that is under way ends."""
         for row in self.rows.values():
-            row.stands = stands
+            row.is_quarantined = stands
 
     def _status(self, event: Mapping[str, Any]) -> None:
         if event["event_type"] in ENDS:
@@ -294,7 +298,7 @@ class Progress:
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
     times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _waited(row.waited_ms), _seconds(row.run_ms))
-    return (row.mark, row.title, row.told, row.loop, *times, row.failed or None)
+    return (row.mark, row.title, row.label, row.loop, *times, row.failed or None)
 
 
 def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
@@ -303,7 +307,7 @@ def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
     queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
     waited = _waited(sum(row.waited_ms for row in turns))
     times = (f"{sum(row.duration(at) for row in turns):.2f} s", _seconds(queued), waited, _seconds(ran))
-    return (FOLDED, title, rows.told, "", *times, sum(row.failed for row in turns) or None)
+    return (FOLDED, title, rows.label, "", *times, sum(row.failed for row in turns) or None)
 
 
 def _sum(times: Iterable[float | None]) -> float | None:
@@ -312,7 +316,7 @@ def _sum(times: Iterable[float | None]) -> float | None:
 
 
 def _waited(ms: float) -> str:
-    return _seconds(ms if ms >= LEAST_WAIT else None)
+    return _seconds(ms if ms >= MIN_WAIT_SECONDS else None)
 
 
 def _seconds(ms: float | None) -> str:
@@ -329,7 +333,7 @@ def line(row: StepRow) -> str:
 
 def lines(rows: Folded[StepRow]) -> str:
     """Turns that ended, in one line."""
-    return f"{FOLDED} {_titles(rows)}  {rows.told}  {sum(row.duration(row.began) for row in rows.turns):.2f} s"
+    return f"{FOLDED} {_titles(rows)}  {rows.label}  {sum(row.duration(row.began) for row in rows.turns):.2f} s"
 
 
 def _titles(rows: Folded[StepRow]) -> str:

@@ -16,19 +16,19 @@ class DeferredAttempts:
 
     def __init__(self) -> None:
         # command -> how many, and which of them are known one by one
-        self._told: dict[str, tuple[int, set[Key]]] = {}
+        self._shown: dict[str, tuple[int, set[Key]]] = {}
 
-    def keep(self, command: str, run: CommandRun) -> CommandRun:
+    def remember(self, command: str, run: CommandRun) -> CommandRun:
         """Of a report that puts a command off: as it is, and kept."""
         count = len(run.attempts) + run.attempts_dropped
         if count:
-            before, keys = self._told.get(_first(command), (0, set()))
-            self._told[_first(command)] = before + count, keys | {_key(attempt) for attempt in run.attempts}
+            before, keys = self._shown.get(_first(command), (0, set()))
+            self._shown[_first(command)] = before + count, keys | {_key(attempt) for attempt in run.attempts}
         return run
 
-    def rest(self, command: str, run: CommandRun) -> CommandRun:
+    def without_shown(self, command: str, run: CommandRun) -> CommandRun:
         """Of a report that ends a command: without the attempts that were told before."""
-        before, keys = self._told.pop(_first(command), (0, set()))
+        before, keys = self._shown.pop(_first(command), (0, set()))
         if not before:
             return run
         fresh = [attempt for attempt in run.attempts if _key(attempt) not in keys]

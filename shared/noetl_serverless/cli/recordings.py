@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..capsule.recording import Recording, Result
 
 SUFFIX = ".noetl"
-PAGE = 2000
+PAGE_ROWS = 2000
 
 RecordedArgument = Annotated[
     str, typer.Argument(metavar="ID|FILE", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
@@ -60,7 +60,7 @@ def fetch(
 
     place = f"/api/executions/{quote(execution_id, safe='')}"
     beside = client.get(f"{place}/recording")
-    rows = beside["results"] + _rest(client, beside, "results", "key", place)
+    rows = beside["results"] + _following(client, beside, "results", "key", place)
     kept = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
     return Recording(
         execution_id,
@@ -72,11 +72,11 @@ def fetch(
         all_events(client, execution_id, beside["head"]),
         [fetch(client, child, results=results) for child in beside["children"]] if children else [],
         kept,
-        beside["commands"] + _rest(client, beside, "commands", "command_id", place),
+        beside["commands"] + _following(client, beside, "commands", "command_id", place),
     )
 
 
-def _rest(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
+def _following(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
     """The rows for which a recording has no room."""
     found: list[Any] = []
     page = beside[name] if beside.get(f"more_{name}") else []
@@ -93,7 +93,7 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
     found: list[Any] = []
     place = f"/api/executions/{quote(execution_id, safe='')}/events"
     while len(found) < head:
-        page = client.get(place, after=len(found), limit=min(PAGE, head - len(found)))
+        page = client.get(place, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
         if not page:
             raise Failure(f"the log of execution {execution_id} ends at {len(found)}, not at {head}")
         found += [event_of(_whole(client, place, event)) for event in page]

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 # turns of one step that are told one by one, whatever they are
-FEW = 4
+MAX_UNFOLDED = 4
 # of one step, turns beside the first and the last that are told because they did not end well
-MOST = 20
-WELL = frozenset({"done", "skipped"})
+MAX_EXCEPTIONS = 20
+EXPECTED = frozenset({"done", "skipped"})
 
 
 class CycleTurn(Protocol):
     name: str
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """How it stands, in a word."""
 
 
@@ -32,9 +32,9 @@ class Folded(Generic[T]):
     turns: list[T]
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """`4990 done, 8 failed`."""
-        return ", ".join(f"{times} {how}" for how, times in Counter(turn.told for turn in self.turns).items())
+        return ", ".join(f"{times} {how}" for how, times in Counter(turn.label for turn in self.turns).items())
 
 
 def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
@@ -49,9 +49,9 @@ def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
     for turn in known:
         name = turn.name
         seen[name] += 1
-        if often[name] <= FEW or seen[name] in (1, often[name]):
+        if often[name] <= MAX_UNFOLDED or seen[name] in (1, often[name]):
             told.append(turn)
-        elif turn.told not in WELL and apart[name] < MOST:
+        elif turn.label not in EXPECTED and apart[name] < MAX_EXCEPTIONS:
             apart[name] += 1
             told.append(turn)
         elif name in rest:
@@ -68,25 +68,25 @@ class Folding(Generic[T]):
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
         self._apart: Counter[str] = Counter()
-        self._rest: dict[str, list[T]] = {}
+        self._held: dict[str, list[T]] = {}
 
-    def now(self, turn: T) -> list[T | Folded[T]]:
+    def add(self, turn: T) -> list[T | Folded[T]]:
         """What is to be told at once: of each step the first few turns, and of those that have not ended well the first
         MOST, behind those of the step that came before and were not told."""
         name = turn.name
         self._seen[name] += 1
-        if self._seen[name] <= FEW:
+        if self._seen[name] <= MAX_UNFOLDED:
             return [turn]
-        if turn.told not in WELL and self._apart[name] < MOST:
+        if turn.label not in EXPECTED and self._apart[name] < MAX_EXCEPTIONS:
             self._apart[name] += 1
-            before = self._rest.pop(name, [])
+            before = self._held.pop(name, [])
             return [_alone(Folded(before)), turn] if before else [turn]
-        self._rest.setdefault(name, []).append(turn)
+        self._held.setdefault(name, []).append(turn)
         return []
 
-    def rest(self) -> Iterator[T | Folded[T]]:
+    def flush(self) -> Iterator[T | Folded[T]]:
         """Those that were not told, at the end: of each step the last one by itself, and those before it as one."""
-        for turns in self._rest.values():
+        for turns in self._held.values():
             *before, last = turns
             if before:
                 yield _alone(Folded(before))

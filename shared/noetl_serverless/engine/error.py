@@ -11,7 +11,7 @@ from .limits import size_of
 # of an error that is too large
 BRIEF_FIELDS = ("kind", "code", "retryable", "at", "index", "execution_id")
 BRIEF_BYTES = 512
-BRIEF_MESSAGE = 2000
+MAX_BRIEF_CHARACTERS = 2000
 
 
 def bounded(error: dict[str, Any]) -> dict[str, Any]:
@@ -24,4 +24,4 @@ def bounded(error: dict[str, Any]) -> dict[str, Any]:
 
 def _brief(error: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: error[name] for name in BRIEF_FIELDS if name in error and size_of(error[name]) <= BRIEF_BYTES}
-    return {**kept, "message": str(error.get("message", ""))[:BRIEF_MESSAGE], "truncated": True}
+    return {**kept, "message": str(error.get("message", ""))[:MAX_BRIEF_CHARACTERS], "truncated": True}

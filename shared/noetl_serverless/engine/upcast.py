@@ -18,7 +18,7 @@ from .state import State
 # the versions of the payloads and of the states that this code writes
 VERSION = 1
 STATE_VERSION = 1
-FIRST = 1
+FIRST_VERSION = 1
 # raised once in a release that writes anything otherwise than the one before, be it only a field that older code passes
 # over; the two above are for what older code must not read
 FORMS = 2
@@ -42,13 +42,13 @@ class Upcasters:
         """ValueError if there is one already, or if it leads nowhere."""
         if (kind, version) in self._steps:
             raise ValueError(f"there is an upcaster of {kind} from version {version} already")
-        if not FIRST <= version < self.version:
-            raise ValueError(f"an upcaster starts from a version from {FIRST} to {self.version - 1}")
+        if not FIRST_VERSION <= version < self.version:
+            raise ValueError(f"an upcaster starts from a version from {FIRST_VERSION} to {self.version - 1}")
         self._steps[kind, version] = upcaster
 
     def current(self, event: Event) -> Event:
         """The event in today's schema; raises NewerSchema."""
-        version = event.payload.get(KEY, FIRST)
+        version = event.payload.get(KEY, FIRST_VERSION)
         if version == self.version:
             return event
         if version > self.version:

@@ -16,7 +16,7 @@ from .roles import Permission, allows, role_for_permission
 from .sessions import Session, Sessions
 from .sign_in import SignIn
 
-_LIMIT = 64 * 1024
+_MAX_BODY_BYTES = 64 * 1024
 
 
 class Duration(BaseModel):
@@ -44,7 +44,7 @@ class AuthRoutes:
     async def login(self, request: Request) -> Response:
         if self._sign_in is None:
             raise NotFound("This gateway has no sign-in: set an OIDC issuer and audience")
-        body = await read_json(request, _LIMIT)
+        body = await read_json(request, _MAX_BODY_BYTES)
         asked = Duration.model_validate({k: v for k, v in body.items() if k == "session_duration_hours"})
         user = await self._sign_in.sign_in(body)
         token, session = await self._sessions.open(user, asked.session_duration_hours * 3600)
@@ -61,14 +61,14 @@ class AuthRoutes:
         return response
 
     async def validate(self, request: Request) -> Response:
-        session, message = await self._look(request, await read_json(request, _LIMIT))
+        session, message = await self._look(request, await read_json(request, _MAX_BODY_BYTES))
         if session is None:
             return JSONResponse({"valid": False, "message": message})
         answer = {"valid": True, "user": session.user.to_dict(), "expires_at": session.expires, "message": message}
         return JSONResponse(answer)
 
     async def check_access(self, request: Request) -> Response:
-        body = await read_json(request, _LIMIT)
+        body = await read_json(request, _MAX_BODY_BYTES)
         asked = Access.model_validate({k: body[k] for k in Access.model_fields if k in body})
         session, message = await self._look(request, body)
         answer: dict[str, Any] = {"allowed": False, **asked.model_dump(), "message": message}
@@ -81,7 +81,7 @@ class AuthRoutes:
 
     async def logout(self, request: Request) -> Response:
         """Ends the session named in the body, or the one that the request itself carries."""
-        body = await read_json(request, _LIMIT)
+        body = await read_json(request, _MAX_BODY_BYTES)
         await self._sessions.close(_token(request, body))
         response = JSONResponse({"status": "logged_out", "message": "Signed out"})
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")

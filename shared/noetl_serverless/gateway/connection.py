@@ -10,13 +10,13 @@ from typing import Any
 from ..errors import InvalidRequest
 from .room import BodyBudget
 
-MAX_PAGE = 100
+MAX_PAGE_ROWS = 100
 
 
 def page_size(first: int | None, default: int) -> int:
     size = default if first is None else first
-    if not 1 <= size <= MAX_PAGE:
-        raise InvalidRequest(f"'first' may be 1 to {MAX_PAGE}, not {size}")
+    if not 1 <= size <= MAX_PAGE_ROWS:
+        raise InvalidRequest(f"'first' may be 1 to {MAX_PAGE_ROWS}, not {size}")
     return size
 
 

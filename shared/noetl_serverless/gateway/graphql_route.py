@@ -35,8 +35,8 @@ from .sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
-BODY_LIMIT = 4 * 1024 * 1024
-LONGEST_QUERY = 32 * 1024
+MAX_QUERY_BODY_BYTES = 4 * 1024 * 1024
+MAX_QUERY_BYTES = 32 * 1024
 _RESPONSE = "application/graphql-response+json"
 
 
@@ -68,7 +68,7 @@ class GraphQL:
 
     async def run(self, request: Request) -> Response:
         session = await authenticate(request, self._sessions)
-        operation = Operation.model_validate(await read_json(request, BODY_LIMIT))
+        operation = Operation.model_validate(await read_json(request, MAX_QUERY_BODY_BYTES))
         result, status = await self._answer(operation, Context(session, self._control_plane))
         body: dict[str, Any] = {}
         if result.errors:
@@ -106,8 +106,8 @@ class _Invalid(Exception):
 def _read(operation: Operation) -> DocumentNode:
     """The document, valid and within the limits; else GraphQLError or _Invalid."""
     try:
-        if len(operation.query) > LONGEST_QUERY:
-            raise InvalidRequest(f"The query may have {LONGEST_QUERY} characters; give data as variables")
+        if len(operation.query) > MAX_QUERY_BYTES:
+            raise InvalidRequest(f"The query may have {MAX_QUERY_BYTES} characters; give data as variables")
         document = _parsed(operation.query)
         check_limits(document, operation.variables or {}, operation.operationName)
     except RecursionError:

@@ -19,7 +19,7 @@ from graphql import (
 )
 
 from ..errors import InvalidRequest
-from .connection import MAX_PAGE
+from .connection import MAX_PAGE_ROWS
 
 MAX_DEPTH = 10
 MAX_COST = 10_000
@@ -103,6 +103,6 @@ class _Weigher:
                     value = int(argument.value.value)
                 elif isinstance(argument.value, VariableNode):
                     # absent: the variable's own default, which is not looked up, or the largest page
-                    value = self._variables.get(argument.value.name.value, MAX_PAGE)
-                return min(max(value, 1), MAX_PAGE) if isinstance(value, int) else default
+                    value = self._variables.get(argument.value.name.value, MAX_PAGE_ROWS)
+                return min(max(value, 1), MAX_PAGE_ROWS) if isinstance(value, int) else default
         return default

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 # signatures by a key pair; a shared secret would let anyone who knows the audience sign
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-_LONGEST_TOKEN = 16 * 1024
+_MAX_TOKEN_BYTES = 16 * 1024
 # seconds between two looks for a key that the provider did not show before
-_REFRESH = 30.0
+_REFRESH_SECONDS = 30.0
 
 
 class OidcSignIn:
@@ -43,7 +43,7 @@ class OidcSignIn:
 
     async def sign_in(self, body: Mapping[str, Any]) -> User:
         token = body.get("id_token") or body.get("auth0_token")
-        if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
+        if not isinstance(token, str) or len(token) > _MAX_TOKEN_BYTES:
             raise InvalidRequest("Give the provider's ID token as id_token")
         claims = await asyncio.to_thread(self._verify, token)
         return User(
@@ -77,7 +77,7 @@ class OidcSignIn:
                 url = self._jwks_url or self._discover()
                 self._keys = jwt.PyJWKClient(url, timeout=self._timeout)
             for refresh in (False, True):
-                if refresh and time.monotonic() - self._refreshed < _REFRESH:
+                if refresh and time.monotonic() - self._refreshed < _REFRESH_SECONDS:
                     break
                 if refresh:
                     self._refreshed = time.monotonic()

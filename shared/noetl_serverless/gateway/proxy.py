@@ -69,7 +69,7 @@ class Proxy:
         response = StreamingResponse(_chunks(answer), answer.status, background=BackgroundTask(_close, answer))
         response.raw_headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in _passing(answer.headers.items(), _KEPT_FROM_ANSWER)
+            for name, value in _forwarded(answer.headers.items(), _KEPT_FROM_ANSWER)
         ]
         return response
 
@@ -97,12 +97,12 @@ def _has_body(request: Request) -> bool:
 def _request_headers(request: Request) -> list[tuple[str, str]]:
     return [
         (name, value)
-        for name, value in _passing(request.headers.items(), _KEPT_FROM_REQUEST)
+        for name, value in _forwarded(request.headers.items(), _KEPT_FROM_REQUEST)
         if not name.startswith(("x-noetl-", "x-forwarded-"))
     ]
 
 
-def _passing(headers: Iterable[tuple[str, str]], kept: frozenset[str]) -> list[tuple[str, str]]:
+def _forwarded(headers: Iterable[tuple[str, str]], kept: frozenset[str]) -> list[tuple[str, str]]:
     headers = list(headers)
     named = {
         token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")

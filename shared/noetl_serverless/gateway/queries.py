@@ -182,8 +182,8 @@ async def _rows(
     """A page of a list of the control plane; without a row, and not asked for, if there is no room for one."""
     found: list[dict[str, Any]] = []
     more = True
-    async with context.room.door():
-        if not context.room.full:
+    async with context.room.fetching():
+        if not context.room.is_spent:
             found, more = await context.control_plane.page(path, wanted, user=context.user)
         return connection(found, size, cursor, after=after, room=context.room, more=more)
 

@@ -12,7 +12,7 @@ import orjson
 from ..limits import PAGE_BYTES
 
 # lists that are fetched at once: each may bring a page
-AT_ONCE = 4
+MAX_CONCURRENT_LISTS = 4
 
 
 class BodyBudget:
@@ -22,16 +22,16 @@ class BodyBudget:
     def __init__(self, most: int = PAGE_BYTES) -> None:
         self._left = most
         self._untouched = True
-        self._doors = asyncio.Semaphore(AT_ONCE)
+        self._permits = asyncio.Semaphore(MAX_CONCURRENT_LISTS)
 
     @property
-    def full(self) -> bool:
+    def is_spent(self) -> bool:
         return self._left <= 0
 
     @asynccontextmanager
-    async def door(self) -> AsyncIterator[None]:
+    async def fetching(self) -> AsyncIterator[None]:
         """For as long as a list is on its way."""
-        async with self._doors:
+        async with self._permits:
             yield
 
     def take(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

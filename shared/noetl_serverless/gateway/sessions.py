@@ -16,7 +16,7 @@ from ..errors import Forbidden, Unauthenticated
 from ..ports import KeyValue
 from .roles import Role, allows
 
-_LONGEST_TOKEN = 512
+_MAX_TOKEN_CHARACTERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Sessions:
 
     async def find(self, token: str) -> Session:
         """Raises Unauthenticated if there is no such session, or none any more."""
-        if not 0 < len(token) <= _LONGEST_TOKEN:
+        if not 0 < len(token) <= _MAX_TOKEN_CHARACTERS:
             raise Unauthenticated("The session token is not valid")
         value = await self._values.get(token)
         session = _decode(value) if value else None
@@ -95,7 +95,7 @@ class Sessions:
         return session
 
     async def close(self, token: str) -> None:
-        if 0 < len(token) <= _LONGEST_TOKEN:
+        if 0 < len(token) <= _MAX_TOKEN_CHARACTERS:
             await self._values.delete(token)
 
 

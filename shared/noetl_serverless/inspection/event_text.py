@@ -35,7 +35,7 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            told = {**_told(report), **_printed(event)} if event.type in e.REPORTS else {}
+            told = {**_run_fields(report), **_printed(event)} if event.type in e.REPORTS else {}
             found.append({**entry, "text": text, **told})
     return found
 
@@ -45,7 +45,7 @@ def _report(event: Event, order: Event | None, effects: EffectiveTimes) -> Comma
     return run_of(meta, event.at, None if order is None else effects.queued_since(order, started_at(meta)))
 
 
-def _told(run: CommandRun) -> dict[str, Any]:
+def _run_fields(run: CommandRun) -> dict[str, Any]:
     times = {name: getattr(run, name) for name in ("queued_ms", "run_ms")}
     known = {name: value for name, value in times.items() if value is not None}
     if run.waited_ms:

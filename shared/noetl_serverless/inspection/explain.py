@@ -98,7 +98,9 @@ class _Explainer:
         own = self.own.get(key, [])
         chain = self._causes(run)
         chain += event_texts(own, self.effects)
-        chain += [entry for stay in self.effects.periods if self._stood(key, own, stay) for entry in _stay(stay)]
+        chain += [
+            entry for stay in self.effects.periods if self._was_quarantined(key, own, stay) for entry in _stay(stay)
+        ]
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
@@ -112,10 +114,10 @@ class _Explainer:
             if event.type == e.FRAME_COMMITTED:
                 failed.add(event.payload)
         if failed.count:
-            told["failed_items"] = {"count": failed.count, "first": failed.told, "unnamed": failed.unnamed}
+            told["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
         return {**told, "chain": _sorted(chain)}
 
-    def _stood(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
+    def _was_quarantined(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution came into quarantine."""
         began = min((event.cause or event.seq for event in own), default=stay.seq)
         over = self.routes.get(key)

@@ -16,7 +16,7 @@ class FailedItems:
     def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self.count = 0
         self._most = most
-        self._told: list[dict[str, Any]] = []
+        self._named: list[dict[str, Any]] = []
         # if all are wanted, of which frames more failed than they name: {start, end, failed}
         self._unnamed: list[dict[str, int]] = []
 
@@ -26,16 +26,16 @@ class FailedItems:
             return
         self.count += failed
         named = list(_failed_of(frame))
-        self._told += named
+        self._named += named
         if self._most is not None:
-            self._told = self.told[: self._most]
+            self._named = self.named[: self._most]
         elif len(named) < failed:
             self._unnamed.append({"start": frame["start"], "end": frame["end"], "failed": failed - len(named)})
 
     @property
-    def told(self) -> list[dict[str, Any]]:
+    def named(self) -> list[dict[str, Any]]:
         """{index, error, attempts}, in order; the index is None of an error whose item the frame does not name."""
-        return sorted(self._told, key=lambda item: -1 if item["index"] is None else item["index"])
+        return sorted(self._named, key=lambda item: -1 if item["index"] is None else item["index"])
 
     @property
     def unnamed(self) -> list[dict[str, int]]:

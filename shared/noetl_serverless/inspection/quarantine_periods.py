@@ -58,15 +58,15 @@ class QuarantinePeriods:
 
     def effective_at(self, at: int) -> int:
         """When a fact that came `at`, and what follows from it, takes effect behind all that was read."""
-        return max([at, *self._outs()])
+        return max([at, *self._issued()])
 
     def queued_since(self, issued: int, started: int | None) -> int:
         """Since when a command waits for a worker: what is out when its execution goes on, is out anew."""
         if started is None:
             return issued
-        return max([issued, *(out for out in self._outs() if out <= started)])
+        return max([issued, *(out for out in self._issued() if out <= started)])
 
-    def _outs(self) -> list[int]:
+    def _issued(self) -> list[int]:
         return [stay.until for stay in self.all if stay.by == e.RETRIED and stay.until is not None]
 
 

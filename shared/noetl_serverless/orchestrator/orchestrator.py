@@ -64,7 +64,7 @@ class Orchestrator:
         payloads = Payloads(results)
         self._commits = Commits(log, playbooks, payloads, notifications, clock, on_commit)
         self._dispatch = Claims(log, playbooks)
-        self._elders = OlderWorkers(payloads)
+        self._older_workers = OlderWorkers(payloads)
         self._reporting = Reports(log, playbooks, payloads, self._commits, self._dispatch, clock)
 
     # -- users
@@ -156,7 +156,7 @@ class Orchestrator:
 
     async def for_older_worker(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
         """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
-        found = [(command, await self._elders.without_references(command)) for command in commands]
+        found = [(command, await self._older_workers.without_references(command)) for command in commands]
         await self._commits.return_to_newer(worker_id, [command for command, readable in found if readable is None])
         return [readable for _, readable in found if readable is not None]
 

@@ -69,7 +69,7 @@ class ReportBatch:
                 batch.settle(outcome, "stale", "the command was claimed again, and is reported again")
         return batch
 
-    def portions_by_payload(self) -> Iterator[ReportBatch]:
+    def chunks_by_payload(self) -> Iterator[ReportBatch]:
         """To be committed one after the other, so that none has more payloads to read than one commit may."""
         if not self.has_references():
             yield self
@@ -135,8 +135,8 @@ class Reports:
     async def process(self, batch: ReportBatch) -> None:
         """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
         some of it, too; what was committed before is stale when it is reported again."""
-        for portion in batch.portions_by_payload():
-            await self._process_portion(portion)
+        for portion in batch.chunks_by_payload():
+            await self._process_chunk(portion)
             batch.fair_claim = portion.fair_claim
         await self._commits.process_inboxes(batch.with_new_facts)
         if batch.deferrals:
@@ -146,7 +146,7 @@ class Reports:
             )
             raise batch.deferrals[0]
 
-    async def _process_portion(self, batch: ReportBatch) -> None:
+    async def _process_chunk(self, batch: ReportBatch) -> None:
         for race in range(MAX_ATTEMPTS_WITH_REFERENCES if batch.has_references() else MAX_ATTEMPTS):
             if batch.pending:
                 async with self._commits.cache.exclusive(batch.pending):

@@ -21,7 +21,12 @@ def main() -> int:
     target = Target(given.python, given.architecture)
     try:
         folder = build(
-            project, given.host, target, given.out or project / "dist" / given.host, only=given.only, told=_say
+            project,
+            given.host,
+            target,
+            given.out or project / "dist" / given.host,
+            only=given.only,
+            told=_print_package,
         )
     except (NoInterpreter, InstallFailed, NotLocked, TooBig, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -40,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(name: str, package: Package) -> None:
+def _print_package(name: str, package: Package) -> None:
     unzipped, zipped = package.unzipped_bytes / MEGABYTE, package.zip_bytes / MEGABYTE
     print(f"{name:<16}{unzipped:7.1f} MB unpacked{zipped:7.1f} MB zipped", file=sys.stderr)  # noqa: T201
 

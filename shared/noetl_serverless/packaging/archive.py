@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 
 # the first moment that a zip can name
-MOMENT = (1980, 1, 1, 0, 0, 0)
+TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 # the last tenth of size would take most of the time
-LEVEL = 6
+COMPRESSION_LEVEL = 6
 _FILE, _PROGRAM = 0o100644, 0o100755
 _UNIX = 3
 
@@ -19,13 +19,13 @@ def write(folder: Path, path: Path) -> None:
     """Zip `folder`: entries in order, one time stamp, one of two modes, no folders, no links."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
         for file in files(folder):
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), MOMENT)
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), TIMESTAMP)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = _UNIX
             entry.external_attr = (_PROGRAM if os.access(file, os.X_OK) else _FILE) << 16
-            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED, LEVEL)
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED, COMPRESSION_LEVEL)
     os.replace(beside, path)
 
 

@@ -23,7 +23,7 @@ class Importer:
 
     def __init__(self, root: Path, barred: Sequence[str]) -> None:
         self._root = root
-        self._barred = tuple(barred)
+        self._excluded = tuple(barred)
 
     def of_script(self, text: str) -> Closure:
         found = Closure()
@@ -36,7 +36,7 @@ class Importer:
     def _follow(self, waiting: list[str], found: Closure, *, lazily: bool) -> Closure:
         while waiting:
             module = waiting.pop()
-            if module in found.modules or self._is_barred(module):
+            if module in found.modules or self._is_excluded(module):
                 continue
             path = self.path(module)
             if path is None:
@@ -65,8 +65,8 @@ class Importer:
                 found.others.add(top)
         return ours
 
-    def _is_barred(self, module: str) -> bool:
-        return any(module == barred or module.startswith(f"{barred}.") for barred in self._barred)
+    def _is_excluded(self, module: str) -> bool:
+        return any(module == barred or module.startswith(f"{barred}.") for barred in self._excluded)
 
 
 def _parents(module: str) -> list[str]:

@@ -24,8 +24,8 @@ from .trim import trim
 MEGABYTE = 2**20
 TOOLS = f"{PACKAGE}.tools"
 # of the other hosts, and what no function runs
-_BARRED = ("cli", "packaging", "hosts.local")
-_BARRED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
+_EXCLUDED = ("cli", "packaging", "hosts.local")
+_EXCLUDED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
 # what an import, or code of users, needs without naming it: where the system has no time zones, as in Lambda, the
 # standard library finds them in tzdata
 _UNNAMED = {"zoneinfo": ("tzdata",), f"{TOOLS}.python_child": ("tzdata",)}
@@ -59,7 +59,7 @@ class Packager:
         self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
         self._pools = load_pools(project / "functions")
-        barred = (*_BARRED, *_BARRED_ON[host])
+        barred = (*_EXCLUDED, *_EXCLUDED_ON[host])
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in barred])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, filters, pass_environment
 from jinja2.exceptions import SecurityError
 
-MAX_SOURCE = 64 * 1024
-MAX_TEXT = 10 * 1024 * 1024
+MAX_SOURCE_CHARACTERS = 64 * 1024
+MAX_TEXT_CHARACTERS = 10 * 1024 * 1024
 MAX_RANGE = 1_000_000
 # turns of all loops together
 MAX_TURNS = 1_000_000
@@ -32,7 +32,7 @@ class RenderBudget:
 
     def __init__(self) -> None:
         self.items = MAX_RANGE
-        self.text = MAX_TEXT
+        self.text = MAX_TEXT_CHARACTERS
         self.turns = MAX_TURNS
         self.weight = MAX_WEIGHT
 
@@ -54,7 +54,7 @@ class RenderBudget:
     def spend_text(self, count: int) -> None:
         self.text -= count
         if self.text < 0:
-            raise SecurityError(f"a template may produce at most {MAX_TEXT} characters")
+            raise SecurityError(f"a template may produce at most {MAX_TEXT_CHARACTERS} characters")
 
 
 class WorkMeter:
@@ -79,7 +79,7 @@ class WorkMeter:
             return self._spent
         # what was refused was not done
         turns = MAX_TURNS - max(0, budget.turns) + MAX_RANGE - max(0, budget.items)
-        weight, text = MAX_WEIGHT - max(0, budget.weight), MAX_TEXT - max(0, budget.text)
+        weight, text = MAX_WEIGHT - max(0, budget.weight), MAX_TEXT_CHARACTERS - max(0, budget.text)
         return self._spent + turns // 10 + weight // 500 + text // 10_000
 
 
@@ -100,8 +100,8 @@ def weight_of(value: Any, enough: int) -> int:
 
 
 def check_length(length: int) -> None:
-    if length > MAX_TEXT:
-        raise SecurityError(f"the result would be longer than {MAX_TEXT}")
+    if length > MAX_TEXT_CHARACTERS:
+        raise SecurityError(f"the result would be longer than {MAX_TEXT_CHARACTERS}")
 
 
 def check_width(*values: Any) -> None:

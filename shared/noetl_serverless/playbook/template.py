@@ -16,7 +16,7 @@ from jinja2 import Undefined, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 
 from . import sandbox
-from .bounds import MAX_SOURCE
+from .bounds import MAX_SOURCE_CHARACTERS
 from .reads import Reads, find_reads
 from .sql_text import NAMES, parts
 from .template_error import FetchFailed, NeedsFetch, TemplateError
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # what Python raises may quote a whole value
-MAX_MESSAGE = 500
+MAX_MESSAGE_CHARACTERS = 500
 _RESULT = "noetl_result"
 _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -113,8 +113,8 @@ class _Compiled:
         """What else there is to know of the syntax tree, which is not kept."""
 
     def _parse(self) -> nodes.Template:
-        if len(self.source) > MAX_SOURCE:
-            raise self._error(f"the template is longer than {MAX_SOURCE} characters")
+        if len(self.source) > MAX_SOURCE_CHARACTERS:
+            raise self._error(f"the template is longer than {MAX_SOURCE_CHARACTERS} characters")
         try:
             tree = self.environment.parse(self.source)
             self._check(tree)
@@ -163,7 +163,7 @@ class _Compiled:
             raise self._error(f"{type(error).__name__}: {error}", self._line_of(error)) from None
 
     def _error(self, message: str, lineno: int | None = None, name: str | None = None) -> TemplateError:
-        return self._locate(TemplateError(message[:MAX_MESSAGE], name=name), lineno)
+        return self._locate(TemplateError(message[:MAX_MESSAGE_CHARACTERS], name=name), lineno)
 
     def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
         error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."

@@ -24,7 +24,7 @@ LEAST = -(2**63)
 GREATEST = 2**64 - 1
 LISTS = (list, tuple, range, KeysView, ValuesView, ItemsView)
 
-Foreign = Callable[[Any], Any]
+Convert = Callable[[Any], Any]
 
 
 class InvalidValue(ValueError):
@@ -59,7 +59,7 @@ def refuse(value: Any) -> NoReturn:
     raise InvalidValue(f"a value of type {name} is not JSON{hint}")
 
 
-def stored(value: Any, foreign: Foreign = refuse, levels: int = VALUE_DEPTH) -> Any:
+def stored(value: Any, foreign: Convert = refuse, levels: int = VALUE_DEPTH) -> Any:
     """A copy of `value` as it is stored; raises InvalidValue.
 
     `foreign` is given what is of no type known here, and gives something that is, or raises. `levels`: how deep the
@@ -110,7 +110,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return bool(level)
 
 
-def _stored(value: Any, foreign: Foreign, levels: int) -> Any:
+def _stored(value: Any, foreign: Convert, levels: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() and "\0" not in value else _text(value)
@@ -133,7 +133,7 @@ def _stored(value: Any, foreign: Foreign, levels: int) -> Any:
     return _stored(foreign(value), foreign, _deeper(levels))
 
 
-def _object(value: Mapping[Any, Any], foreign: Foreign, levels: int) -> dict[str, Any]:
+def _object(value: Mapping[Any, Any], foreign: Convert, levels: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     name: str | None = None
     try:
@@ -150,7 +150,7 @@ def _object(value: Mapping[Any, Any], foreign: Foreign, levels: int) -> dict[str
     return made
 
 
-def _list(value: Any, foreign: Foreign, levels: int) -> list[Any]:
+def _list(value: Any, foreign: Convert, levels: int) -> list[Any]:
     made: list[Any] = []
     try:
         for item in value:

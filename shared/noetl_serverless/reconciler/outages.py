@@ -13,7 +13,7 @@ from ..ports import KeyValue
 logger = logging.getLogger(__name__)
 
 # how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
-REVIVAL_TIME = timedelta(seconds=15)
+RECOVERY_PERIOD = timedelta(seconds=15)
 # how long such a note stays in its bucket, in seconds: longer than anybody asks for it
 NOTE_TTL_SECONDS = 120.0
 BUCKET = "outages"
@@ -47,7 +47,7 @@ class Outages:
         return self._is_recent(self._seen) or self._is_recent(await self._noted())
 
     def _is_recent(self, at: datetime | None) -> bool:
-        return at is not None and self._now() - at <= REVIVAL_TIME
+        return at is not None and self._now() - at <= RECOVERY_PERIOD
 
     async def _noted(self) -> datetime | None:
         if self._notes is None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # how much of each kind one pass does
-LIMIT = 200
+MAX_ITEMS = 200
 # how long a command may wait before its worker is invoked again, in seconds
 NOTIFY_AGAIN_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 3600.0
@@ -56,7 +56,7 @@ class Reconciler:
         self._now = now
         self._housekept: float | None = None
         # where a pass that found more than it may do goes on the next time
-        self._lagging_after = "0"
+        self._inboxes_after = "0"
         self._due_after = EPOCH
         self._outages = Outages(now, notes)
 
@@ -125,7 +125,7 @@ class Reconciler:
     # -- what there is to do
 
     async def _expire(self) -> int:
-        waiting = await self._event_store.expire_leases(self._max_deliveries, LIMIT)
+        waiting = await self._event_store.expire_leases(self._max_deliveries, MAX_ITEMS)
         for _, key in waiting:
             logger.warning(
                 "a worker's lease ran out; its command is given to another",
@@ -136,7 +136,7 @@ class Reconciler:
 
     async def _give_up_undeliverable(self) -> int:
         return await self._each(
-            "give_up", await self._event_store.undeliverable(self._max_deliveries, LIMIT), self._give_up_one
+            "give_up", await self._event_store.undeliverable(self._max_deliveries, MAX_ITEMS), self._give_up_one
         )
 
     async def _give_up_one(self, dead: DeadLetter) -> int:
@@ -148,29 +148,29 @@ class Reconciler:
 
     async def _process_inboxes(self) -> int:
         """In turn: what cannot go on now does not keep others from it."""
-        found = await self._event_store.executions_with_inbox(LIMIT, self._lagging_after)
+        found = await self._event_store.executions_with_inbox(MAX_ITEMS, self._inboxes_after)
         # each may wait for a result store that does not answer
         until = monotonic() + INBOX_SECONDS
         done = 0
         for id in found:
-            self._lagging_after = id
+            self._inboxes_after = id
             done += await self._do("advance", partial(self._orchestrator.take_in_inbox, id))
             if monotonic() >= until:
                 return done
-        if len(found) < LIMIT:
-            self._lagging_after = "0"
+        if len(found) < MAX_ITEMS:
+            self._inboxes_after = "0"
         return done
 
     async def _fire_timers(self) -> int:
-        found = await self._event_store.due_timers(LIMIT, self._due_after)
-        self._due_after = found[-1].due_at if len(found) == LIMIT else EPOCH
+        found = await self._event_store.due_timers(MAX_ITEMS, self._due_after)
+        self._due_after = found[-1].due_at if len(found) == MAX_ITEMS else EPOCH
         return await self._each("fire_timer", found, self._fire)
 
     async def _fire(self, timer: DueTimer) -> int:
         return await self._orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
-        fires = await self._schedules.claim_due(self._now(), LIMIT)
+        fires = await self._schedules.claim_due(self._now(), MAX_ITEMS)
         await self._each("fire_schedule", fires, self._start)
         return len(fires)
 

@@ -30,7 +30,7 @@ MAX_WAITING_BATCHES = 8
 MAX_EXPIRING_EXECUTIONS = 100
 # calls of the result store that are under way at once
 MAX_STORE_CALLS = 16
-LIMIT = 50
+MAX_ITEMS = 50
 
 Done = dict[str, int]
 
@@ -51,7 +51,7 @@ class Retention:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._archives = archives
-        self._chores = chores
+        self._tasks = chores
         self._store = store
         self._invoke_worker = invoke_worker
         self._archive_after = archive_after_days
@@ -62,7 +62,7 @@ class Retention:
 
     async def run_next_task(self) -> Done:
         """Do some of the chore that is due longest; what was done, by kind."""
-        chore = await self._chores.claim(TASK_PAUSE_SECONDS)
+        chore = await self._tasks.claim(TASK_PAUSE_SECONDS)
         if chore is None:
             return {}
         self._until = monotonic() + TASK_SECONDS
@@ -89,18 +89,18 @@ class Retention:
         if planned or free:
             await self._invoke_worker()
         if planned or waiting:
-            await self._chores.reschedule(chore.name, NOTIFY_AGAIN_SECONDS)
+            await self._tasks.reschedule(chore.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}
 
     # -- for good
 
     async def _expire(self, chore: MaintenanceTask) -> Done:
-        batches = await self._archives.expiring(LIMIT)
+        batches = await self._archives.expiring(MAX_ITEMS)
         if not batches and self._retention > 0:
             cutoff = self._cutoff(self._retention)
             await self._archives.mark_expired(cutoff, 1)
             await self._archives.plan("expiry", cutoff, most=MAX_EXPIRING_EXECUTIONS)
-            batches = await self._archives.expiring(LIMIT)
+            batches = await self._archives.expiring(MAX_ITEMS)
         gone = 0
         for batch in batches:
             if not await self._delete_batch(chore, batch):
@@ -108,10 +108,10 @@ class Retention:
             gone += len(batch.ids)
         await self._archives.delete_rows()
         if batches:
-            await self._chores.reschedule(chore.name)
+            await self._tasks.reschedule(chore.name)
         if gone:
             # their events are next
-            await self._chores.reschedule("purge")
+            await self._tasks.reschedule("purge")
         return {"executions_expired": gone}
 
     async def _delete_batch(self, chore: MaintenanceTask, batch: ExpiringBatch) -> bool:
@@ -131,15 +131,15 @@ class Retention:
     async def _results(self, chore: MaintenanceTask) -> Done:
         deleted = await self._delete_expired_results()
         done, more = (0, False) if self._result_ttl <= 0 else await self._delete_results_of_ended(chore)
-        if more or deleted == LIMIT:
-            await self._chores.reschedule(chore.name)
+        if more or deleted == MAX_ITEMS:
+            await self._tasks.reschedule(chore.name)
         return {"results_expired": deleted, "executions_without_results": done}
 
     async def _delete_expired_results(self) -> int:
-        found = await self._chores.expired_results(LIMIT)
+        found = await self._tasks.expired_results(MAX_ITEMS)
         await self._delete([key for _, key in found])
         if found:
-            await self._chores.delete_result_rows(found)
+            await self._tasks.delete_result_rows(found)
         return len(found)
 
     async def _delete_results_of_ended(self, chore: MaintenanceTask) -> tuple[int, bool]:
@@ -147,19 +147,19 @@ class Retention:
         at, id = chore.position.get("at"), int(chore.position.get("id", 0))
         after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
         done = 0
-        ended = await self._chores.ended(after, self._cutoff(self._result_ttl), LIMIT)
+        ended = await self._tasks.ended(after, self._cutoff(self._result_ttl), MAX_ITEMS)
         for execution in ended:
             # the others go with the one above them, which may use their results until it ends
             if execution.topmost:
-                family = await self._chores.descendants(execution)
+                family = await self._tasks.descendants(execution)
                 if not await self._delete_results(chore, f"family {execution.execution_id}", family):
                     return done, True
             done += 1
             chore.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
-            await self._chores.save_position(chore.name, chore.position)
+            await self._tasks.save_position(chore.name, chore.position)
             if not self._has_time():
                 return done, True
-        return done, len(ended) == LIMIT
+        return done, len(ended) == MAX_ITEMS
 
     async def _delete_results(self, chore: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
         """All that was stored for these executions, registered or not. Whether time was enough: if not, the chore's
@@ -174,7 +174,7 @@ class Retention:
                 if not await self._delete(keys):
                     return False
             chore.position.update({"of": of, "within": some[-1]})
-            await self._chores.save_position(chore.name, chore.position)
+            await self._tasks.save_position(chore.name, chore.position)
         return True
 
     async def _keys(self, execution_id: int) -> list[str]:
@@ -199,7 +199,7 @@ class Retention:
         deleted = await self._archives.purge()
         await self._archives.delete_rows()
         if deleted is not None:
-            await self._chores.reschedule(chore.name)
+            await self._tasks.reschedule(chore.name)
         return {"partitions_dropped": len(dropped), "events_purged": deleted or 0}
 
     def _cutoff(self, days: float) -> datetime:

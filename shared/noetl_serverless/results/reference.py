@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidRequest
 
-SCALAR_LIMIT = 256
-EXTRACT_LIMIT = 4 * 1024
-SELECT_LIMIT = 16 * 1024
-PREVIEW_LIMIT = 1024
+MAX_SCALAR_BYTES = 256
+MAX_EXTRACT_BYTES = 4 * 1024
+MAX_SELECTED_BYTES = 16 * 1024
+MAX_PREVIEW_BYTES = 1024
 
 _URI = re.compile(
     r"noetl://execution/([0-9A-Za-z_-]{1,64})/(result|manifest)/([^/?#\s]{1,600})/([0-9a-f]{8}|[0-9]{1,10})"
@@ -104,19 +104,19 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
     """
     fields: dict[str, Any] = {}
     if isinstance(data, Mapping):
-        budget = EXTRACT_LIMIT
+        budget = MAX_EXTRACT_BYTES
         for name, value in data.items():
             if not isinstance(name, str) or not isinstance(value, str | int | float | bool | None):
                 continue
             size = len(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str))
             cost = size + len(name)
-            if size <= SCALAR_LIMIT and cost <= budget:
+            if size <= MAX_SCALAR_BYTES and cost <= budget:
                 fields[name] = value
                 budget -= cost
     chosen = {name: found for path, name in select if (found := at_path(data, path)) is not MISSING}
-    if len(orjson.dumps(chosen, default=str)) > SELECT_LIMIT:
+    if len(orjson.dumps(chosen, default=str)) > MAX_SELECTED_BYTES:
         names = ", ".join(chosen)
-        raise InvalidRequest(f"output.select: {names} come to more than {SELECT_LIMIT} bytes; select less")
+        raise InvalidRequest(f"output.select: {names} come to more than {MAX_SELECTED_BYTES} bytes; select less")
     return fields | chosen
 
 
@@ -153,6 +153,6 @@ def parse_path(path: str) -> list[str | int]:
 
 def preview(content: bytes) -> str:
     """The first characters of a JSON document, at most 1 KiB of them."""
-    if len(content) <= PREVIEW_LIMIT:
+    if len(content) <= MAX_PREVIEW_BYTES:
         return content.decode()
-    return content[: PREVIEW_LIMIT - 3].decode(errors="ignore") + "…"
+    return content[: MAX_PREVIEW_BYTES - 3].decode(errors="ignore") + "…"

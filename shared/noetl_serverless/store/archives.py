@@ -16,8 +16,8 @@ from .queries import load
 Kind = Literal["archive", "expiry"]
 
 # of one batch; an execution with more events is a batch of its own
-MOST_EXECUTIONS = 1000
-MOST_EVENTS = 100_000
+MAX_EXECUTIONS = 1000
+MAX_EVENTS = 100_000
 # of one page, so that a function may answer it
 PAGE_BYTES = 2 * 1024 * 1024
 # how long events that have left wait for the drop of their partition, in seconds
@@ -93,7 +93,7 @@ class Archives:
     # -- what is to leave
 
     async def plan(
-        self, kind: Kind, cutoff: datetime, *, most: int = MOST_EXECUTIONS, most_events: int = MOST_EVENTS
+        self, kind: Kind, cutoff: datetime, *, most: int = MAX_EXECUTIONS, most_events: int = MAX_EVENTS
     ) -> int | None:
         """The id of a new batch of what ended before `cutoff`; None if nothing did."""
         rows = await self._database.run(

@@ -39,7 +39,7 @@ from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
 
 # of the rows of a commit, as JSON
-ROWS_AT_ONCE = 1000
+BATCH_ROWS = 1000
 
 
 # data that does not fit its column, a broken constraint, a row or an index entry that is too large
@@ -321,7 +321,7 @@ def _held(held: Sequence[Held]) -> str:
 def _array(rows: Iterable[Any]) -> str:
     """As `_json` of a list that may be very long: no more than a few of its rows are there at once."""
     left, texts = iter(rows), []
-    while some := list(islice(left, ROWS_AT_ONCE)):
+    while some := list(islice(left, BATCH_ROWS)):
         texts.append(orjson.dumps(some).decode()[1:-1])
     if not texts:
         return "[]"

@@ -8,7 +8,7 @@ from importlib.resources import files
 from .connection import Connection, connect
 
 # any number will do, as long as it is always the same
-LOCK = 4_215_077_391
+LOCK_ID = 4_215_077_391
 FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 
@@ -18,7 +18,7 @@ def migrate(url: str) -> list[str]:
     try:
         # a transaction-level lock, since a pooler may give each transaction another session
         connection.run("BEGIN")
-        connection.run("SELECT pg_advisory_xact_lock(:lock)", lock=LOCK)
+        connection.run("SELECT pg_advisory_xact_lock(:lock)", lock=LOCK_ID)
         done = [_apply(connection, name, sql) for name, sql in _pending(connection)]
         connection.run("COMMIT")
         return done

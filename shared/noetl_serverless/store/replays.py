@@ -25,7 +25,7 @@ from .shares import playbook_of
 T = TypeVar("T")
 
 # an execution with more events is not folded in one call
-MOST_EVENTS = 2_000_000
+MAX_EVENTS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Replays:
         self._pool = pool
         self._sql = load("replay")
 
-    async def log(self, execution_id: int, limit: int = MOST_EVENTS) -> tuple[list[Event], dict[str, Any]]:
+    async def log(self, execution_id: int, limit: int = MAX_EVENTS) -> tuple[list[Event], dict[str, Any]]:
         """The log, or the first `limit` events of it, and the workload; raises NotFound."""
 
         def work(connection: Connection) -> tuple[list[Event], dict[str, Any]]:
@@ -103,7 +103,7 @@ class Replays:
 
         def work(connection: Connection) -> tuple[list[Event], Stored]:
             self._consistent(connection)
-            return self._events(connection, execution_id, MOST_EVENTS), self._stored(connection, execution_id)
+            return self._events(connection, execution_id, MAX_EVENTS), self._stored(connection, execution_id)
 
         events, stored = await self._database.transaction(work)
         if not events:
@@ -138,7 +138,7 @@ class Replays:
     def _rebuild(self, connection: Connection, execution_id: int, plan: Plan | None) -> Rebuilt:
         connection.run(self._sql["lock"], id=execution_id)
         connection.run(self._sql["lock_commands"], id=execution_id)
-        events = self._events(connection, execution_id, MOST_EVENTS)
+        events = self._events(connection, execution_id, MAX_EVENTS)
         if not events:
             raise NotFound(f"there is no execution {execution_id}")
         stored = self._stored(connection, execution_id)
@@ -178,7 +178,7 @@ class Replays:
     ) -> None:
         pool, weight = (plan.pool, plan.weight) if plan is not None else (self._pool, WEIGHT)
         at = {event.seq: event.at for event in events}
-        buried = _burials(events)
+        buried = _dead_letters(events)
         commands = [
             {
                 **row,
@@ -237,7 +237,7 @@ def _kept(event: Event) -> list[dict[str, Any]]:
     return [kept["payload"]] if kept else []
 
 
-def _burials(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
+def _dead_letters(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
     """Command id -> who had a command last that was given up, and how often it was delivered."""
     found = {}
     for event in events:

@@ -21,7 +21,7 @@ from ..errors import InvalidRequest
 MissedPolicy = Literal["skip", "fire_once", "catch_up"]
 
 # a run this late is still on time: the reconciler itself is woken once a minute
-ON_TIME = timedelta(seconds=90)
+ON_TIME_TOLERANCE = timedelta(seconds=90)
 # the most missed runs that catch_up makes up for, the newest ones
 MAX_CATCH_UP_RUNS = 100
 
@@ -83,7 +83,7 @@ def due_runs(
     """What a schedule that was due at `first` owes at `now`, and when it is due next."""
     owed = due_until(schedule, first, now, MAX_CATCH_UP_RUNS if policy == "catch_up" else 1)
     if policy == "skip":
-        owed = [instant for instant in owed if now - instant <= ON_TIME]
+        owed = [instant for instant in owed if now - instant <= ON_TIME_TOLERANCE]
     return owed, next_due(schedule, now)
 
 

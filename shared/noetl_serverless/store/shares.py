@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 # a draw is a place on a circle of so many, and the next one lies the golden section of it further
 CIRCLE = 2**32
-GOLDEN = 2_654_435_769
+GOLDEN_RATIO_MULTIPLIER = 2_654_435_769
 
 
 class Waiting(NamedTuple):
@@ -26,7 +26,7 @@ def playbook_of(path: str) -> int:
 
 def draw(number: int) -> int:
     """The place that the claim of this number draws, counted from 1."""
-    return number * GOLDEN % CIRCLE
+    return number * GOLDEN_RATIO_MULTIPLIER % CIRCLE
 
 
 def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Any
 
 MASK = "***"
 # shorter values would mask half of every line
-_SHORTEST = 4
-_MOST = 2000
+_MIN_SECRET_CHARACTERS = 4
+_MAX_SECRETS = 2000
 
 _SECRET_KEY = re.compile(
     r"(?i)(?:^|[_\-.])(?:password|passwd|secret|token|authorization|api[_-]?key|private[_-]?key|cookie)$"
@@ -33,7 +33,7 @@ class Masking:
 
     def register(self, value: str) -> None:
         """Mask `value` from now on; the most recent 2,000 are kept."""
-        if len(value) < _SHORTEST:
+        if len(value) < _MIN_SECRET_CHARACTERS:
             return
         # a value inside a JSON document may stand there with escapes
         for form in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
@@ -42,7 +42,7 @@ class Masking:
                 continue
             self._values[form] = None
             self._known = None
-        while len(self._values) > _MOST:
+        while len(self._values) > _MAX_SECRETS:
             self._values.popitem(last=False)
             self._known = None
 

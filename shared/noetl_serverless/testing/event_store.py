@@ -42,12 +42,12 @@ from ..store.projections import Rows, claim_issued, execution_row, project, stil
 from .fair_claims import FairClaims, Key, PendingQueue
 
 # of the leases of a command that ran out
-KEPT_LOST = 10
+MAX_LOST = 10
 
 
 @dataclass(slots=True)
 class ExecutionRow:
-    case: LoadedExecution
+    loaded: LoadedExecution
     workload: dict[str, Any]
     parent_id: str | None
     idempotency_key: str | None
@@ -112,7 +112,7 @@ class MemoryEventStore(EventStore):
         self._clock = clock
         self._pool = pool
         self._fence = 0
-        self._turns = FairClaims()
+        self._fair_claims = FairClaims()
         self._inbox_id = 0
         self.executions: dict[str, ExecutionRow] = {}
         self.commands: dict[Key, CommandRow] = {}
@@ -121,7 +121,7 @@ class MemoryEventStore(EventStore):
         self.quarantine: dict[str, dict[str, Any]] = {}
 
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
-        return {id: self._case(self.executions[id]) for id in ids if id in self.executions}
+        return {id: self._loaded(self.executions[id]) for id in ids if id in self.executions}
 
     async def read_inbox(self, execution_id: str) -> Inbox:
         execution = self.executions.get(execution_id)
@@ -151,7 +151,7 @@ class MemoryEventStore(EventStore):
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         return {
-            key: IdempotentStart(id, execution.case.version, execution.request_hash, execution.case.principal)
+            key: IdempotentStart(id, execution.loaded.version, execution.request_hash, execution.loaded.principal)
             for id, execution in self.executions.items()
             if (key := execution.idempotency_key) is not None and key in keys
         }
@@ -194,7 +194,7 @@ class MemoryEventStore(EventStore):
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
         found = self._in_order(found)
-        taken = found[: claimant.limit] if keys is not None else self._in_turn(found, claimant.limit)
+        taken = found[: claimant.limit] if keys is not None else self._in_fair_order(found, claimant.limit)
         until = self._clock() + claimant.lease_seconds
         for key in taken:
             self._lease(key, claimant.worker, until)
@@ -480,8 +480,8 @@ class MemoryEventStore(EventStore):
 
     # -- rows
 
-    def _case(self, execution: ExecutionRow) -> LoadedExecution:
-        id, broken = execution.case.execution_id, None
+    def _loaded(self, execution: ExecutionRow) -> LoadedExecution:
+        id, broken = execution.loaded.execution_id, None
         kept, newer = orjson.loads(execution.state), execution.events[execution.folded :]
         try:
             state = STATES.restore(kept, execution.form, execution.workload)
@@ -489,10 +489,10 @@ class MemoryEventStore(EventStore):
                 apply(state, event)
         except Exception as error:
             state, broken = unread(id, execution.head, execution.workload, kept, newer), error
-        return replace(execution.case, state=state, head=execution.head, snapshot=execution.folded, read_error=broken)
+        return replace(execution.loaded, state=state, head=execution.head, snapshot=execution.folded, read_error=broken)
 
     def quarantined(self, id: str) -> QuarantinedExecution:
-        row, execution = self.quarantine[id], self.executions[id].case
+        row, execution = self.quarantine[id], self.executions[id].loaded
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
         facts = row["facts"]
         return QuarantinedExecution(
@@ -524,7 +524,7 @@ class MemoryEventStore(EventStore):
 
         return sorted(keys, key=waited)
 
-    def _in_turn(self, keys: Iterable[Key], room: int) -> list[Key]:
+    def _in_fair_order(self, keys: Iterable[Key], room: int) -> list[Key]:
         """Of `keys`, which are in order, at most so many."""
         waiting: dict[str, list[Key]] = {}
         for key in keys:
@@ -533,7 +533,7 @@ class MemoryEventStore(EventStore):
         queues = {id: PendingQueue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
         held = [(key, row.row) for key, row in self.commands.items() if row.status == "claimed"]
         running = Counter(key[0] for key, _ in held)
-        return self._turns.take(queues, running, {row["playbook"] for _, row in held}, room)
+        return self._fair_claims.take(queues, running, {row["playbook"] for _, row in held}, room)
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:
         return [self._leased(key) for key in self._in_order(keys)]
@@ -565,7 +565,7 @@ class _LockedInMemory(LockedExecution):
     """An execution while a call is under way: nobody else does anything then."""
 
     def __init__(self, log: MemoryEventStore, row: ExecutionRow) -> None:
-        self.execution = log._case(row)
+        self.execution = log._loaded(row)
         self._log = log
         self._row = row
 
@@ -587,7 +587,7 @@ class _LockedInMemory(LockedExecution):
 
     def ended_children(self) -> list[LoadedExecution]:
         found = [self._log.executions[id] for id in self.execution.state.children if id in self._log.executions]
-        return [self._log._case(child) for child in found if child.status != "RUNNING"]
+        return [self._log._loaded(child) for child in found if child.status != "RUNNING"]
 
     def running_children(self) -> list[str]:
         return self._log._running_children(self.execution.execution_id)
@@ -601,7 +601,7 @@ def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
         "claimed_at": int(row.claimed_at * 1000),
         "lease_until": int(row.lease_until * 1000),
     }
-    return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-KEPT_LOST:]
+    return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-MAX_LOST:]
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..store.shares import Waiting, draw, shares
 
 # executions that one claim looks at
-LOOKED_AT = 64
+MAX_CANDIDATES = 64
 
 # (execution id, command id)
 Key = tuple[str, str]
@@ -74,7 +74,7 @@ def _looked_at(queues: Mapping[str, PendingQueue]) -> list[str]:
     playbooks: dict[int, list[str]] = {}
     for id, queue in queues.items():
         playbooks.setdefault(queue.playbook, []).append(id)
-    chosen = set(islice((id for row in zip_longest(*playbooks.values()) for id in row if id), LOOKED_AT))
+    chosen = set(islice((id for row in zip_longest(*playbooks.values()) for id in row if id), MAX_CANDIDATES))
     return [id for id in queues if id in chosen]
 
 

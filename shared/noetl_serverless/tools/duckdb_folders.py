@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from .scratch import ScratchFolder
 
 # seconds that an execution's files outlive their last use
-KEPT = 3600.0
+KEPT_SECONDS = 3600.0
 # of all that is kept, in bytes, beside what is in use
 KEPT_BYTES = 1024 * 1024 * 1024
 
@@ -66,7 +66,7 @@ class Folders:
         are too large."""
         total = sum(size for _, size in self._kept.values())
         for name, (since, size) in list(self._kept.items()):
-            if self._clock() - since <= KEPT and total <= self._most:
+            if self._clock() - since <= KEPT_SECONDS and total <= self._most:
                 break
             shutil.rmtree(own / name, ignore_errors=True)
             del self._kept[name]

@@ -13,7 +13,7 @@ from .http_auth import HttpAuth
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-DEFAULT_TIMEOUT = 60.0
+DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
 class HttpData(BaseModel):
@@ -32,7 +32,7 @@ class HttpTimeout(BaseModel):
 
     connect: float | None = Field(default=None, gt=0)
     read: float | None = Field(default=None, gt=0)
-    total: float = Field(default=DEFAULT_TIMEOUT, gt=0)
+    total: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0)
 
 
 class HttpConfig(ToolConfig):
@@ -57,7 +57,7 @@ class HttpConfig(ToolConfig):
     payload: Any = Field(default=None, description="Another name for `body`.")
     json_: Any = Field(default=None, alias="json", description="A body that is JSON, text included.")
     auth: str | HttpAuth | None = Field(default=None, description="The name of a credential, or how to use one.")
-    timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT, description="Seconds.")
+    timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT_SECONDS, description="Seconds.")
     verify_ssl: bool = Field(default=True, description="Whether the server's certificate must be valid.")
     follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
 

@@ -22,13 +22,13 @@ from .encoding import encode, plain_decimal, plain_value
 from .port import Credential
 from .postgres_array import array_text
 
-CONNECT_TIMEOUT = 10.0
-_KEPT = 4
-_IDLE = 60.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+_MAX_IDLE_CONNECTIONS = 4
+_MAX_IDLE_SECONDS = 60.0
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
 # types that a database defines itself have numbers from here on
-_OWN_TYPES = 16384
+_FIRST_USER_OID = 16384
 
 
 class TooManyRows(Exception):
@@ -50,7 +50,7 @@ class Connection(native.Connection):
         unknown = {
             type_
             for value, type_ in zip(values, context.parameter_types, strict=True)
-            if isinstance(value, (list, tuple)) and type_ >= _OWN_TYPES and type_ not in self._array_types
+            if isinstance(value, (list, tuple)) and type_ >= _FIRST_USER_OID and type_ not in self._array_types
         }
         if unknown:
             # asking takes the place of the statement, which has to be told again
@@ -113,7 +113,7 @@ class Connection(native.Connection):
         return str(converters.make_param(self.py_types, value))
 
     def is_array(self, type_: int) -> bool:
-        if type_ >= _OWN_TYPES and type_ not in self._array_types:
+        if type_ >= _FIRST_USER_OID and type_ not in self._array_types:
             self._learn({type_})
         return type_ in _ARRAYS or self._array_types.get(type_, False)
 
@@ -210,8 +210,8 @@ class Connections:
         found = None
         with self._lock:
             for name, kept in list(self._kept.items()):
-                stale += [connection for since, connection in kept if now - since > _IDLE]
-                kept[:] = [entry for entry in kept if now - entry[0] <= _IDLE]
+                stale += [connection for since, connection in kept if now - since > _MAX_IDLE_SECONDS]
+                kept[:] = [entry for entry in kept if now - entry[0] <= _MAX_IDLE_SECONDS]
                 if not kept:
                     del self._kept[name]
             if self._kept.get(key):
@@ -223,7 +223,7 @@ class Connections:
     def give_back(self, credential: Credential, connection: Connection) -> None:
         with self._lock:
             kept = self._kept.setdefault(_fingerprint(credential), [])
-            if len(kept) < _KEPT:
+            if len(kept) < _MAX_IDLE_CONNECTIONS:
                 kept.append((time.monotonic(), connection))
                 return
         connection.drop()
@@ -244,7 +244,7 @@ def _fingerprint(credential: Credential) -> str:
 def connect(data: Mapping[str, Any]) -> Connection:
     """Connect as a credential's data says: see `PostgresTarget`."""
     arguments = PostgresTarget.of(data).arguments()
-    connection = Connection(**arguments, timeout=CONNECT_TIMEOUT, application_name="noetl")
+    connection = Connection(**arguments, timeout=CONNECT_TIMEOUT_SECONDS, application_name="noetl")
     # from here on the server's statement timeout and cancellation bound the time
     connection._usock.settimeout(None)
     return connection

@@ -29,10 +29,10 @@ from types import CodeType, ModuleType
 from typing import Any
 
 FILE = "<code>"
-_CACHED = 256
-_MESSAGE = 2000
-_TRACEBACK = 8000
-_JOIN_BELOW = 65536
+_MAX_CACHED_CODES = 256
+_MAX_MESSAGE_CHARACTERS = 2000
+_MAX_TRACEBACK_CHARACTERS = 8000
+_JOIN_BELOW_BYTES = 65536
 # so many files of a call are removed; a process that was left more is replaced, beside the calls
 _LEFT = 1000
 
@@ -116,7 +116,7 @@ def receive(channel: socket.socket) -> bytearray | None:
 
 def send(channel: socket.socket, frame: bytes) -> None:
     header = struct.pack(">I", len(frame))
-    if len(frame) < _JOIN_BELOW:
+    if len(frame) < _JOIN_BELOW_BYTES:
         channel.sendall(header + frame)
     else:
         channel.sendall(header)
@@ -182,7 +182,7 @@ class Runner:
     def _run(self, code: str, given: dict[str, Any], module: ModuleType) -> Any:
         compiled = self.codes.get(code)
         if compiled is None:
-            if len(self.codes) >= _CACHED:
+            if len(self.codes) >= _MAX_CACHED_CODES:
                 self.codes.pop(next(iter(self.codes)))
             compiled = self.codes[code] = compile(code, FILE, "exec", dont_inherit=True)
         names = module.__dict__
@@ -210,14 +210,14 @@ class Runner:
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == FILE), None)
         if isinstance(error, SyntaxError) and error.filename == FILE:
             line = error.lineno
-        details = {"exception": name, "traceback": shown[-_TRACEBACK:], "line": line}
+        details = {"exception": name, "traceback": shown[-_MAX_TRACEBACK_CHARACTERS:], "line": line}
         message = f"{name}: {text}" if text else name
         return self._failure("python.exception", message, details)
 
     def _failure(
         self, code: str, message: str, py: dict[str, Any] | None, spent: bool = False, kind: str = "python"
     ) -> bytes:
-        error = {"kind": kind, "code": code, "retryable": False, "message": _clean(message[:_MESSAGE])}
+        error = {"kind": kind, "code": code, "retryable": False, "message": _clean(message[:_MAX_MESSAGE_CHARACTERS])}
         body: dict[str, Any] = {"error": error}
         if py:
             body["py"] = {**py, "exception": _clean(py["exception"]), "traceback": _clean(py["traceback"])}

@@ -46,7 +46,7 @@ class PythonPool:
         self._idle: list[PythonProcess] = []
         self._busy: set[PythonProcess] = set()
         self._waiting: FairQueue[asyncio.Future[PythonProcess]] = FairQueue()
-        self._dying: set[asyncio.Future[int]] = set()
+        self._terminating: set[asyncio.Future[int]] = set()
         self._closed = False
 
     def start(self) -> None:
@@ -113,8 +113,8 @@ class PythonPool:
             self._reap(child)
         self._idle.clear()
         self._busy.clear()
-        while self._dying:
-            await asyncio.wait(self._dying)
+        while self._terminating:
+            await asyncio.wait(self._terminating)
         if self._folder is not None:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
@@ -124,7 +124,7 @@ class PythonPool:
             raise RuntimeError("the pool is closed")
         waiter: asyncio.Future[PythonProcess] = asyncio.get_running_loop().create_future()
         self._waiting.add(share, waiter)
-        self._hand_out()
+        self._dispatch()
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -134,7 +134,7 @@ class PythonPool:
                 self._give_back(waiter.result(), keep=True)
             raise
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         """Those that wait are given what is free, for whoever comes before they are awake would take it from them."""
         while self._waiting and (self._idle or len(self._busy) < self._size):
             waiter = self._waiting.pop()
@@ -174,14 +174,14 @@ class PythonPool:
             # started it is tried again by whoever needs it, who is told
             with contextlib.suppress(OSError):
                 self._idle.insert(0, self._spawn())
-        self._hand_out()
+        self._dispatch()
         return end
 
     def _reap(self, child: PythonProcess) -> asyncio.Future[int]:
         child.kill()
         end = asyncio.get_running_loop().run_in_executor(None, child.reap)
-        self._dying.add(end)
-        end.add_done_callback(self._dying.discard)
+        self._terminating.add(end)
+        end.add_done_callback(self._terminating.discard)
         return end
 
     def _spawn(self) -> PythonProcess:

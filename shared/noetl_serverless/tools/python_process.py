@@ -18,9 +18,9 @@ from pathlib import Path
 _CHILD = Path(__file__).with_name("python_child.py")
 _ROOT = str(Path(__file__).parents[2])
 # seconds a child may take to come up, and bytes of one answer and of what it prints
-_START = 30.0
+_START_SECONDS = 30.0
 _ANSWER = 1 << 30
-_PRINTED = 8192
+_MAX_STDOUT_CHARACTERS = 8192
 _CHUNK = 1 << 18
 _BUFFER = 1 << 20
 
@@ -95,9 +95,9 @@ class PythonProcess:
         try:
             if not self._ready:
                 try:
-                    await self._exchange(None, _START)
+                    await self._exchange(None, _START_SECONDS)
                 except TimeoutError:
-                    raise ChildLost(f"the process did not start within {_START:g} s") from None
+                    raise ChildLost(f"the process did not start within {_START_SECONDS:g} s") from None
                 self._ready = True
             frame = await self._exchange(request, timeout)
             if not frame:
@@ -147,7 +147,7 @@ class PythonProcess:
             return await answer
         except (ConnectionError, EOFError):
             self._drain()
-            raise ChildLost(await self._epitaph()) from None
+            raise ChildLost(await self._reason_of_death()) from None
         finally:
             loop.remove_reader(self._channel)
             loop.remove_reader(self._printed)
@@ -181,11 +181,11 @@ class PythonProcess:
                 return
             if not chunk:
                 return
-            kept = chunk[: max(0, _PRINTED - len(self._output))]
+            kept = chunk[: max(0, _MAX_STDOUT_CHARACTERS - len(self._output))]
             self._output += kept
             self._dropped += len(chunk) - len(kept)
 
-    async def _epitaph(self) -> str:
+    async def _reason_of_death(self) -> str:
         """Why the child is gone: its exit status is there a moment after its socket closed."""
         for _ in range(50):
             if (status := self._status()) is not None:

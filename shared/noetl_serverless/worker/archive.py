@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 120.0
 # a batch is not begun with less time left, in seconds
 MIN_TIME_SECONDS = 60.0
-REGISTRATION = 120.0
+REGISTRATION_SECONDS = 120.0
 
 
 class LeaseLost(Exception):
@@ -105,7 +105,7 @@ class ArchiveWriter:
     async def _register(self, batch: Batch, written: Written) -> None:
         request = Register(attempt=batch.attempt, files=written.files, executions=written.executions)
         path = f"/api/archives/{batch.archive_id}/register"
-        answer = await self._client.ask("POST", path, Registered, request, within=REGISTRATION)
+        answer = await self._client.ask("POST", path, Registered, request, within=REGISTRATION_SECONDS)
         if answer.status == "stale":
             raise LeaseLost
         if answer.status != "registered":

@@ -103,7 +103,7 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     for module in (executions, history, results):
         monkeypatch.setattr(module, "PAGE_BYTES", 12)
     monkeypatch.setattr(log_file, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(log_file, "BLOCKS_AT_ONCE", 2)
+    monkeypatch.setattr(log_file, "MAX_CONCURRENT_BLOCKS", 2)
     id = await stand.run()
     before = {path: await read(stand, path.format(id=id)) for path in READS}
     listed = {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED}

@@ -66,14 +66,14 @@ class Studio:
 
     async def recording(self, id: str) -> Recording:
         execution = self.log.executions[id]
-        entry = next(entry for entry in self.catalog.entries if entry.hash == execution.case.plan_hash)
+        entry = next(entry for entry in self.catalog.entries if entry.hash == execution.loaded.plan_hash)
         refs = [ref for ref in self.log.refs.values() if ref["execution_id"] == id]
         children = [child for child, other in self.log.executions.items() if other.parent_id == id]
         return Recording(
             id,
-            execution.case.path,
-            execution.case.version,
-            execution.case.plan_hash,
+            execution.loaded.path,
+            execution.loaded.version,
+            execution.loaded.plan_hash,
             entry.content,
             execution.workload,
             list(await self.log.events(id)),

@@ -89,7 +89,7 @@ def _tables(rows: Iterable[tuple[str, str, Any]]) -> Tables:
 
 def _executions(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
     for id, kept in log.executions.items():
-        case = kept.case
+        case = kept.loaded
         yield (
             "execution",
             id,

@@ -8,7 +8,7 @@ import pytest
 from pg8000.exceptions import DatabaseError
 
 from noetl_serverless.store.connection import Connection, connect
-from noetl_serverless.store.migrate import LOCK, migrate, migrations
+from noetl_serverless.store.migrate import LOCK_ID, migrate, migrations
 
 NAMES = [name for name, _ in migrations()]
 WAITERS = """
@@ -18,7 +18,7 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 
 
 def waiters(connection: Connection) -> int:
-    return int(connection.run(WAITERS, lock=LOCK)[0][0])
+    return int(connection.run(WAITERS, lock=LOCK_ID)[0][0])
 
 
 def test_each_migration_is_run_once_in_order(postgres_url: str) -> None:
@@ -30,7 +30,7 @@ def test_only_one_migrates_at_a_time(postgres_url: str) -> None:
     holder, other = connect(postgres_url), connect(postgres_url)
     with ThreadPoolExecutor() as threads:
         holder.run("BEGIN")
-        holder.run("SELECT pg_advisory_xact_lock(:lock)", lock=LOCK)
+        holder.run("SELECT pg_advisory_xact_lock(:lock)", lock=LOCK_ID)
         migrating = [threads.submit(migrate, postgres_url) for _ in range(2)]
         # until both wait, or one has not waited
         until = time.monotonic() + 60

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl_serverless.archive import log_file
-from noetl_serverless.archive.log_file import BLOCKS_AT_ONCE, LogWriter, events_of, head_of, spans
+from noetl_serverless.archive.log_file import MAX_CONCURRENT_BLOCKS, LogWriter, events_of, head_of, spans
 from noetl_serverless.archive.messages import EventRow
 
 
@@ -68,7 +68,7 @@ def test_a_page_reads_no_more_than_its_blocks() -> None:
 def test_a_long_log_is_read_a_few_blocks_at_a_time() -> None:
     content, [blocks] = written([1000], 2000)
     read = spans(blocks, 0, 1000)
-    few = max(sum(length for _, _, length in blocks[at : at + BLOCKS_AT_ONCE]) for at in range(len(blocks)))
+    few = max(sum(length for _, _, length in blocks[at : at + MAX_CONCURRENT_BLOCKS]) for at in range(len(blocks)))
     assert max(length for _, length in read) <= few < len(content) / 2
     assert b"".join(part(content, *span) for span in read) == content, "all of it, each block once"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.capsule.archive import MOST_ENTRIES, BadCapsule
+from noetl_serverless.capsule.archive import MAX_ENTRIES, BadCapsule
 from noetl_serverless.capsule.capsule import read, write
 from noetl_serverless.capsule.recording import Recording, Result
 from noetl_serverless.engine import events as e
@@ -182,7 +182,7 @@ def test_an_entry_that_is_larger_than_it_says_is_refused(pack: Callable[..., Any
 
 def test_too_many_entries_are_refused(pack: Callable[..., Any]) -> None:
     def change(entries: dict[str, bytes]) -> None:
-        entries.update({f"data/{n}": b"" for n in range(MOST_ENTRIES)})
+        entries.update({f"data/{n}": b"" for n in range(MAX_ENTRIES)})
 
     with pytest.raises(BadCapsule, match="entries"):
         read(rewritten(pack(recording())[0], change))

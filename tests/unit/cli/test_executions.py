@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from noetl_serverless.cli.commands.executions import MOST_LINES, _duration, _errors, _items, _line, _stays, _with_effect
+from noetl_serverless.cli.commands.executions import MAX_LINES, _duration, _errors, _items, _line, _stays, _with_effect
 from noetl_serverless.cli.progress import Progress
 from noetl_serverless.inspection.quarantine_periods import QuarantinePeriods
 
@@ -62,7 +62,7 @@ def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
         progress = Progress(None if whole else 20)
         progress.feed([event(1, "loop.opened", 1, payload={"count": 40}), frame])
         told[whole] = list(_items(progress, whole))
-    assert (len(told[False]), told[False][-1]) == (MOST_LINES + 1, "a: and 30 more items failed, which --all tells")
+    assert (len(told[False]), told[False][-1]) == (MAX_LINES + 1, "a: and 30 more items failed, which --all tells")
     assert len(told[True]) == 31
     assert told[True][-1] == "a: 10 more of the items 0 to 39 failed, whose errors the log does not keep"
 

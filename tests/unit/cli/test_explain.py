@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.cli.commands.explain import FEW_COMMANDS, FEW_LINES, _chain, _held, _items, _lease, _lines, _place
+from noetl_serverless.cli.commands.explain import (
+    MAX_COMMANDS,
+    MAX_LINES,
+    _cause_lines,
+    _held,
+    _items,
+    _lease,
+    _lines,
+    _place,
+)
 
 RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
 
@@ -46,8 +55,8 @@ def test_what_is_queued_and_what_runs_is_said() -> None:
 
 def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:
     assert _place(RUN, [wait(row("running"))])[1].startswith("command a#1 is out; it runs at w-1")
-    why = _place(RUN, [wait(row("running"))] * (FEW_COMMANDS + 7))[1]
-    assert (why.count("w-1"), why.endswith("; and 7 more")) == (FEW_COMMANDS, True)
+    why = _place(RUN, [wait(row("running"))] * (MAX_COMMANDS + 7))[1]
+    assert (why.count("w-1"), why.endswith("; and 7 more")) == (MAX_COMMANDS, True)
 
 
 def told(**more: Any) -> list[str]:
@@ -64,9 +73,9 @@ def test_only_what_no_worker_has_waits_for_one() -> None:
 
 
 def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_there_are() -> None:
-    out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (FEW_COMMANDS + 1997) + [wait(row("queued"), "b")]
+    out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
     lines = told(waits=out)[1:]
-    assert len(lines) == 2 + FEW_COMMANDS + 1 + 1, f"{len(lines)} lines"
+    assert len(lines) == 2 + MAX_COMMANDS + 1 + 1, f"{len(lines)} lines"
     assert "waits for a worker: a: and 1,997 more like these; --json tells each" in lines
     assert lines[-1].startswith("waits for a worker: b: command")
 
@@ -89,7 +98,7 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
     timer = {"for": "timer", "step": "a", "generation": 1, "text": "it goes on when its delay is over", "due": 1500}
     child = {"for": "child", "step": "a", "generation": 1, "text": "its sub-playbook runs as execution 8"}
     looping = {**RUN, "status": "looping"}
-    status, why = _place(looping, [child, *[timer] * (FEW_COMMANDS + 1)])
+    status, why = _place(looping, [child, *[timer] * (MAX_COMMANDS + 1)])
     assert (status, why.endswith("; and 2 more")) == ("delayed", True)
     assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
     assert _place(looping, [child])[0] == "parked"
@@ -98,9 +107,9 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
 
 def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
     entry = {"seq": 3, "at": 0, "step": "a", "text": "a#1 ends well"}
-    told = [line.strip() for line, _ in _chain([{**entry, "stdout": "one\ntwo\n"}])]
+    told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": "one\ntwo\n"}])]
     assert told[1:] == ["prints: one", "prints: two"]
-    much = "".join(f"{number}\n" for number in range(FEW_LINES + 7))
-    told = [line.strip() for line, _ in _chain([{**entry, "stdout": much}])]
-    assert (len(told), told[-1]) == (1 + FEW_LINES + 1, "prints: and 7 more lines, which --json tells")
-    assert len(list(_chain([entry]))) == 1
+    much = "".join(f"{number}\n" for number in range(MAX_LINES + 7))
+    told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
+    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines, which --json tells")
+    assert len(list(_cause_lines([entry]))) == 1

@@ -125,7 +125,7 @@ ATTEMPT = {"attempt": 1, "task": "load", "error": {"code": "x", "message": "m"}}
 
 
 def told(progress: Progress) -> list[tuple[str, str]]:
-    return [(row.name, row.told) for row in progress.rows.values()]
+    return [(row.name, row.label) for row in progress.rows.values()]
 
 
 def test_queued_and_run_are_told_apart() -> None:
@@ -179,9 +179,9 @@ def test_the_end_of_an_execution_is_no_run_of_the_step_that_it_names() -> None:
 def test_a_sub_playbook_ends_the_step_that_waits_for_it_alone() -> None:
     progress = Progress()
     progress.feed([event("command.issued", 1), event("child.started", 2)])
-    assert progress.rows["load", 1].told == "parked"
+    assert progress.rows["load", 1].label == "parked"
     [row] = progress.feed([event("child.ended", 4, resumes=False, status="ok")])
-    assert (row.told, line(row)) == ("done", "✓ load  3.00 s")
+    assert (row.label, line(row)) == ("done", "✓ load  3.00 s")
     progress.feed([event("command.issued", 5, "two"), event("child.started", 6, "two")])
     assert progress.feed([event("child.ended", 7, "two", resumes=True, status="ok")]) == []
 
@@ -192,7 +192,7 @@ def test_what_was_under_way_in_quarantine_was_stopped_by_its_end_once_it_is_drop
     assert progress.dropped is None
     progress.feed([event("execution.dropped", 50, None, by={"kind": "user", "name": "ada"})])
     row = progress.rows["load", 1]
-    assert (row.told, row.duration(100.0)) == ("stopped", 2.0)
+    assert (row.label, row.duration(100.0)) == ("stopped", 2.0)
     assert progress.dropped is not None and progress.dropped["payload"]["by"]["name"] == "ada"
 
 
@@ -200,11 +200,11 @@ def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_
     progress = Progress()
     progress.feed([event("command.issued", 1), event("playbook.failed", 2, None, quarantined={"type": "call.done"})])
     row = progress.rows["load", 1]
-    assert (row.told, row.mark) == ("stopped", "■"), "in quarantine nothing runs"
+    assert (row.label, row.mark) == ("stopped", "■"), "in quarantine nothing runs"
     progress.feed([event("execution.retried", 3, None)])
-    assert (row.told, row.mark) == ("running", "…")
+    assert (row.label, row.mark) == ("running", "…")
     progress.feed([event("execution.cancelled", 4, None)])
-    assert (row.told, row.duration(100.0)) == ("stopped", 3.0)
+    assert (row.label, row.duration(100.0)) == ("stopped", 3.0)
 
 
 def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
@@ -234,8 +234,8 @@ def test_a_step_whose_arcs_or_set_cannot_be_told_has_failed() -> None:
     [row] = progress.feed([event("command.issued", 1), event("call.done", 2), failed("load")])
     assert line(row) == "✗ load  1.00 s  template_error: there is no 'gone' (line 7)"
     progress = Progress()
-    assert [row.told for row in progress.feed([event("command.issued", 1), event("call.done", 2)])] == ["done"]
-    assert [row.told for row in progress.feed([failed("load")])] == ["failed"], "its end may come on a page of its own"
+    assert [row.label for row in progress.feed([event("command.issued", 1), event("call.done", 2)])] == ["done"]
+    assert [row.label for row in progress.feed([failed("load")])] == ["failed"], "its end may come on a page of its own"
 
 
 def test_a_step_that_led_on_has_not_failed_by_what_comes_after_it() -> None:
@@ -296,4 +296,4 @@ def test_a_step_that_could_not_begin_has_failed() -> None:
         [("load", "done"), ("next", "failed")],
     )
     progress = Progress()
-    assert [row.told for row in progress.feed([failed("first")])] == ["failed"], "nor could the first step"
+    assert [row.label for row in progress.feed([failed("first")])] == ["failed"], "nor could the first step"

@@ -12,7 +12,7 @@ from noetl_serverless.capsule.recording import events_of
 from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.engine.upcast import FIRST, VERSION
+from noetl_serverless.engine.upcast import FIRST_VERSION, VERSION
 from noetl_serverless.inspection.expected_projections import expected_projections
 
 HOME = Path(__file__).parents[2] / "golden"
@@ -26,7 +26,7 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_there_are_logs_of_every_version() -> None:
-    assert {file.parent.name for file in LOGS} == {f"v{version}" for version in range(FIRST, VERSION + 1)}
+    assert {file.parent.name for file in LOGS} == {f"v{version}" for version in range(FIRST_VERSION, VERSION + 1)}
 
 
 def test_the_log_folds_to_the_state_that_it_folded_to(golden: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def test_entries_are_in_order_with_one_time_and_one_mode(tmp_path: Path) -> None
     with zipfile.ZipFile(tmp_path / "it.zip") as found:
         entries = found.infolist()
     assert [entry.filename for entry in entries] == sorted(NAMES)
-    assert {entry.date_time for entry in entries} == {archive.MOMENT}
+    assert {entry.date_time for entry in entries} == {archive.TIMESTAMP}
     modes = {entry.filename: oct(entry.external_attr >> 16) for entry in entries}
     assert modes == {**dict.fromkeys(NAMES, "0o100644"), "b/two.py": "0o100755"}
 

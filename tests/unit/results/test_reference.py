@@ -4,9 +4,9 @@ import pytest
 
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.results.reference import (
-    EXTRACT_LIMIT,
+    MAX_EXTRACT_BYTES,
+    MAX_PREVIEW_BYTES,
     MISSING,
-    PREVIEW_LIMIT,
     ResultUri,
     at_path,
     extract,
@@ -72,7 +72,7 @@ def test_small_scalars_at_the_top_are_extracted() -> None:
 
 def test_extraction_ends_at_its_limit() -> None:
     fields = extract({f"k{i}": "v" * 100 for i in range(1000)})
-    assert 0 < sum(len(k) + len(v) for k, v in fields.items()) <= EXTRACT_LIMIT
+    assert 0 < sum(len(k) + len(v) for k, v in fields.items()) <= MAX_EXTRACT_BYTES
 
 
 def test_selected_paths_are_extracted_under_their_names() -> None:
@@ -112,5 +112,5 @@ def test_other_paths_are_refused(path: str) -> None:
 
 def test_preview_is_short_and_whole_characters() -> None:
     text = preview(('"' + "é" * 5000 + '"').encode())
-    assert len(text.encode()) <= PREVIEW_LIMIT
+    assert len(text.encode()) <= MAX_PREVIEW_BYTES
     assert text.endswith("…")

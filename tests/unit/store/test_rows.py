@@ -178,6 +178,6 @@ async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
 def test_a_long_array_is_written_in_pieces_that_fit_together(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(event_store, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(event_store, "BATCH_ROWS", 3)
     rows = [{"n": number} for number in range(count)]
     assert orjson.loads(_array(iter(rows))) == rows

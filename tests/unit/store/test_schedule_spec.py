@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.store.schedule_spec import MAX_CATCH_UP_RUNS, ON_TIME, ScheduleSpec, due_runs, due_until, next_due
+from noetl_serverless.store.schedule_spec import (
+    MAX_CATCH_UP_RUNS,
+    ON_TIME_TOLERANCE,
+    ScheduleSpec,
+    due_runs,
+    due_until,
+    next_due,
+)
 
 NEW_YORK = "America/New_York"
 ANCHOR = datetime(2025, 1, 1, tzinfo=UTC)
@@ -101,7 +108,7 @@ def test_skip_owes_nothing_for_what_was_missed() -> None:
 
 
 def test_skip_still_owes_what_is_only_a_little_late() -> None:
-    now = at("2025-07-01T06:00Z") + ON_TIME
+    now = at("2025-07-01T06:00Z") + ON_TIME_TOLERANCE
     assert due_runs(cron("0 * * * *"), "skip", MISSED, now)[0] == [at("2025-07-01T06:00Z")]
 
 
@@ -166,6 +173,6 @@ def test_an_interval_before_its_anchor_begins_with_it() -> None:
 
 
 def test_a_run_is_late_when_it_is_a_moment_more_than_that() -> None:
-    now = at("2025-07-01T06:00Z") + ON_TIME
+    now = at("2025-07-01T06:00Z") + ON_TIME_TOLERANCE
     assert due_runs(cron("0 * * * *"), "skip", MISSED, now + timedelta(microseconds=1))[0] == []
-    assert (timedelta(seconds=90), 100) == (ON_TIME, MAX_CATCH_UP_RUNS)
+    assert (timedelta(seconds=90), 100) == (ON_TIME_TOLERANCE, MAX_CATCH_UP_RUNS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noetl_serverless.tools.duckdb_folders import KEPT, Folders
+from noetl_serverless.tools.duckdb_folders import KEPT_SECONDS, Folders
 
 
 class Clock:
@@ -48,7 +48,7 @@ def test_files_are_kept_for_an_hour_after_their_last_use(folders: Folders, clock
     old, other = use(folders, "1"), use(folders, "2")
     clock.now = 60.0
     use(folders, "2")
-    clock.now = KEPT + 1.0
+    clock.now = KEPT_SECONDS + 1.0
     use(folders, "3")
     assert (old.exists(), other.exists()) == (False, True)
 
@@ -63,7 +63,7 @@ def test_those_used_longest_ago_go_first_when_there_are_too_many(folders: Folder
 def test_what_is_in_use_stays_however_old_or_large(folders: Folders, clock: Clock) -> None:
     with folders.using("1") as folder:
         (folder / "x").write_bytes(b"x" * 5000)
-        clock.now = 2 * KEPT
+        clock.now = 2 * KEPT_SECONDS
         use(folders, "2", 900)
         with folders.using("1"):
             pass

@@ -56,7 +56,7 @@ class Client:
         if answer is ClaimedBatch:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
         if answer is Registered:
-            assert within == archive.REGISTRATION
+            assert within == archive.REGISTRATION_SECONDS
             return Registered(status=self.status)  # type: ignore[arg-type]
         if answer is Extended:
             return Extended(held=self.held)

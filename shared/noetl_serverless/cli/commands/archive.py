@@ -11,16 +11,16 @@ import typer
 
 from ..failure import Failure, WrongUse
 from ..options import DataOption, JsonOption
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 AGE = re.compile(r"^(\d+(?:\.\d+)?)([smhdw])$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-PAUSE = 0.1
+PAUSE_SECONDS = 0.1
 # until a worker is invoked again: an invocation may be lost
 INVOKE_AGAIN_SECONDS = 5.0
 # after so many attempts at one batch something is wrong that does not go away
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 # the paragraphs of the help keep their lines
 EPILOG = """\
@@ -65,10 +65,10 @@ def archive(
     with running_stack(data) as client:
         if dry_run:
             answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
-            _tell_due(answer, as_json)
+            _print_due(answer, as_json)
             return
         written = _archive(client, cutoff)
-    _tell_written(written, as_json)
+    _print_written(written, as_json)
 
 
 def cutoff_of(text: str, now: datetime) -> datetime:
@@ -106,7 +106,7 @@ def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
         waiting = [entry for entry in found if entry["status"] == "planned"]
         if not waiting:
             return found
-        stuck = next((entry for entry in waiting if entry["attempts"] >= MOST_ATTEMPTS and entry["error"]), None)
+        stuck = next((entry for entry in waiting if entry["attempts"] >= MAX_ATTEMPTS and entry["error"]), None)
         if stuck is not None:
             raise Failure(
                 f"batch {stuck['archive_id']} could not be written after {stuck['attempts']} attempts: "
@@ -115,33 +115,33 @@ def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
         if time.monotonic() - invoked > INVOKE_AGAIN_SECONDS:
             client.post("/api/archives", {"before": cutoff, "plan": False})
             invoked = time.monotonic()
-        time.sleep(PAUSE)
+        time.sleep(PAUSE_SECONDS)
 
 
-def _tell_due(answer: dict[str, Any], as_json: bool) -> None:
+def _print_due(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
     due = answer["due"]
     if not due:
-        say(f"nothing that ended before {answer['before']}")
+        echo(f"nothing that ended before {answer['before']}")
         return
     rows = [[entry["month"], entry["executions"], entry["events"]] for entry in due]
     show(table(("month", "executions", "events"), rows))
     total = sum(entry["executions"] for entry in due)
-    say(f"{total} executions that ended before {answer['before']}; nothing was changed")
+    echo(f"{total} executions that ended before {answer['before']}; nothing was changed")
 
 
-def _tell_written(written: list[dict[str, Any]], as_json: bool) -> None:
+def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
     totals = {name: sum(entry[name] for entry in written) for name in ("executions", "events", "bytes")}
     if as_json:
         print_json({"archived": written, **totals})
         return
     if not written:
-        say("nothing to archive")
+        echo("nothing to archive")
         return
     rows = [
         [entry["files"]["events"]["key"], entry["executions"], entry["events"], entry["bytes"]] for entry in written
     ]
     show(table(("file", "executions", "events", "bytes"), rows))
-    say(f"{totals['executions']} executions with {totals['events']} events archived in {totals['bytes']} bytes")
+    echo(f"{totals['executions']} executions with {totals['events']} events archived in {totals['bytes']} bytes")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..client import Client
-from ..failure import FAILED, Failure, WrongUse
+from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, read_text
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
 from ..target import running_stack
 
@@ -67,7 +67,7 @@ def export(
         return
     left = f", {packed.left_out} results left out" if packed.left_out else ""
     masked = f", {packed.masked} values masked" if packed.masked else ""
-    say(
+    echo(
         f"{file}: {packed.executions} executions, {packed.events} events, {packed.bytes} bytes of results{left}{masked}"
     )
 
@@ -122,10 +122,10 @@ def rerun(
     else:
         _show(done)
     if not done.same or done.missing:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _parting(recorded: str | None, now: str | None) -> str:
+def _divergence_text(recorded: str | None, now: str | None) -> str:
     if recorded == now:
         return f"first at {now}, which is given something else, or ends or leads otherwise; noetls diff tells what"
     return f"first at {recorded or 'its end'}, now {now or 'its end'}"
@@ -156,14 +156,14 @@ def _document(recording: Recording, done: Rerun) -> dict[str, Any]:
 
 
 def _show(done: Rerun) -> None:
-    say(f"{done.status} after {done.calls} recorded answers")
+    echo(f"{done.status} after {done.calls} recorded answers")
     if done.error:
-        say(f"error: {done.error.get('message')}")
+        echo(f"error: {done.error.get('message')}")
     if done.missing:
         rows = [(call.step, call.generation, call.item, call.task, call.why) for call in done.missing]
         show(table(("step", "run", "item", "task", "no answer"), rows))
     if done.same:
-        say(f"the same as recorded: {done.now.value}")
+        echo(f"the same as recorded: {done.now.value}")
     else:
         recorded, now = done.first_difference()
-        say(f"not the same as recorded: {_parting(recorded, now)}")
+        echo(f"not the same as recorded: {_divergence_text(recorded, now)}")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import Fault
-from ..failure import FAILED, Refused, WrongUse
+from ..failure import EXIT_FAILED, Refused, WrongUse
 from ..options import DataOption, JsonOption, read_text
-from ..output import command, fault_line, print_json, say, show, table
+from ..output import command, echo, fault_line, print_json, show, table
 from ..target import running_stack
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files; a folder stands for the .yaml below it.")]
@@ -26,7 +26,7 @@ def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption 
             entry = register_text(client, str(file), text)
             done.append({"file": str(file), **entry})
             if not as_json:
-                say(f"{entry['path']} version {entry['version']}")
+                echo(f"{entry['path']} version {entry['version']}")
     if as_json:
         print_json(done)
 
@@ -87,13 +87,13 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
         print_json({"ok": not errors, "errors": errors, "warnings": warnings})
     else:
         for fault in errors:
-            say(fault_line(fault, fault["file"]))
+            echo(fault_line(fault, fault["file"]))
         for fault in warnings:
-            say(fault_line({**fault, "message": f"warning: {fault['message']}"}, fault["file"]))
+            echo(fault_line({**fault, "message": f"warning: {fault['message']}"}, fault["file"]))
         if not errors:
-            say("no mistakes")
+            echo("no mistakes")
     if errors:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _faults(text: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import typer
 from ..contexts import DIRECTLY, Context, Contexts
 from ..failure import WrongUse
 from ..options import JsonOption
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 
 app = typer.Typer(help="Deployments that noetls --context NAME talks to.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Of the context.")]
@@ -36,7 +36,7 @@ def add(
     if as_json:
         print_json(context.public())
     else:
-        say(f"kept in {path}")
+        echo(f"kept in {path}")
 
 
 @app.command("list")
@@ -59,6 +59,6 @@ def remove(name: NameArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"status": "removed" if existed else "unknown", "name": name})
     elif existed:
-        say(f"removed {name}")
+        echo(f"removed {name}")
     else:
         raise WrongUse(f"there is no context {name!r}")

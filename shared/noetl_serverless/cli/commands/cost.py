@@ -8,7 +8,7 @@ import typer
 
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, read_text
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, recording_of
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def _show(document: dict[str, Any]) -> None:
     rows = [(row["step"], *_cells(row)) for row in [*document["steps"], {"step": "total", **total}]]
     show(table(("step", "runs", "commands", "wall s", "billed s", "bytes", document["currency"]), rows))
     state = "" if document["ended"] else " so far"
-    say(f"workers were busy for {total['busy_ms'] / 1000:.3f} s{state}")
+    echo(f"workers were busy for {total['busy_ms'] / 1000:.3f} s{state}")
     if total["quarantined_ms"]:
-        say(f"of the wall time it stood in quarantine for {total['quarantined_ms'] / 1000:.3f} s")
+        echo(f"of the wall time it stood in quarantine for {total['quarantined_ms'] / 1000:.3f} s")
     if document["children"]:
         family = document["with_children"]
         what = f"{len(document['children'])} sub-playbooks: {family['invocations']} commands"
-        say(f"with {what}, {_money(family['cost'])} {document['currency']}")
-    say(f"prices: {table_of['name']} of {table_of['date']}, {table_of['region']}. {table_of['note']}")
+        echo(f"with {what}, {_money(family['cost'])} {document['currency']}")
+    echo(f"prices: {table_of['name']} of {table_of['date']}, {table_of['region']}. {table_of['note']}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:

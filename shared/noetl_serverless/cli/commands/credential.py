@@ -9,7 +9,7 @@ import typer
 
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, SetOption, workload
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Secrets that playbooks name.", no_args_is_help=True)
@@ -40,7 +40,7 @@ def set_(
     if as_json:
         print_json(entry)
     else:
-        say(f"{name} is stored")
+        echo(f"{name} is stored")
 
 
 @app.command("list")
@@ -65,4 +65,4 @@ def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = Fa
     if as_json:
         print_json(answer or {"status": "deleted", "name": name})
     else:
-        say(f"{name} is deleted")
+        echo(f"{name} is deleted")

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ..failure import FAILED, Failure
+from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, data_directory
-from ..output import command, say
+from ..output import command, echo
 from .catalog import playbook_files, register_text
 from .run import show_outcome, watch
-from .stack import tell
+from .stack import print_started
 
 # seconds between two looks at whether the stack still runs
-PAUSE = 0.2
+PAUSE_SECONDS = 0.2
 
 
 @command
@@ -37,7 +37,7 @@ def demo(
     layout = Layout(data_directory(data))
     layout.create()
     began = time.monotonic()
-    say(f"starting a stack in {layout.home}")
+    echo(f"starting a stack in {layout.home}")
     try:
         running = layout.running()
         launched, running = (None, running) if running else launch(layout, with_parent=True)
@@ -51,16 +51,16 @@ def demo(
                 if has_ended(launched, running):
                     raise Failure(f"the stack was stopped while the demo ran: {error}") from error
                 raise
-            say(f"\nafter {time.monotonic() - began:.1f} s:")
-            tell(running, False)
-            say(f"files          {files}")
+            echo(f"\nafter {time.monotonic() - began:.1f} s:")
+            print_started(running, False)
+            echo(f"files          {files}")
             if stay:
                 _until(lambda: has_ended(launched, running))
     finally:
         if launched is not None:
             launched.stop()
     if status != "COMPLETED":
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workload: dict[str, Any]) -> str:
@@ -70,16 +70,16 @@ def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workloa
         files = playbook_files([folder])
         for file in files:
             register_text(client, str(file), file.read_text(encoding="utf-8"))
-        say(f"registered {len(files)} playbooks of {folder}/, now {path}:\n")
+        echo(f"registered {len(files)} playbooks of {folder}/, now {path}:\n")
         outcome = watch(client, client.execute(path, None, workload), quiet=False)
     show_outcome(outcome)
     return str(outcome["status"])
 
 
 def _until(ended: Callable[[], bool]) -> None:
-    say("up until Ctrl-C")
+    echo("up until Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         while not ended():
-            time.sleep(PAUSE)
-        say("the stack was stopped, and so the demo ends; its data stays")
+            time.sleep(PAUSE_SECONDS)
+        echo("the stack was stopped, and so the demo ends; its data stays")

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..failure import FAILED
+from ..failure import EXIT_FAILED
 from ..options import JsonOption
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..target import chosen
 
 app = typer.Typer(help="The engine on a cloud.", no_args_is_help=True)
@@ -78,7 +78,7 @@ def apply(
     if as_json:
         print_json({"status": "deployed", "context": context.name, **context.public()})
     else:
-        say(f"deployed. noetls --context {context.name} run PLAYBOOK")
+        echo(f"deployed. noetls --context {context.name} run PLAYBOOK")
 
 
 @aws.command()
@@ -107,7 +107,7 @@ def destroy(
     if as_json:
         print_json({"status": "destroyed"})
     else:
-        say("destroyed")
+        echo("destroyed")
 
 
 @aws.command()
@@ -143,7 +143,7 @@ def smoke(
 
     def tell(check: Check) -> None:
         if not as_json:
-            say(f"{'✓' if check.ok else '✗'} {check.name}  {check.seconds:.2f} s  {check.detail}")
+            echo(f"{'✓' if check.ok else '✗'} {check.name}  {check.seconds:.2f} s  {check.detail}")
 
     with closing(context.client()) as client:
         checks = try_it(context, client, items, tell)
@@ -151,7 +151,7 @@ def smoke(
     if as_json:
         print_json({"status": "ok" if ok else "failed", "checks": [asdict(check) for check in checks]})
     if not ok:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _terraform(directory: Path | None, program: Path | None):  # type: ignore[no-untyped-def]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..client import Client
-from ..failure import FAILED, WrongUse
+from ..failure import EXIT_FAILED, WrongUse
 from ..instant import ago
 from ..options import DataOption, JsonOption
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..recordings import SUFFIX, fetch, is_capsule, recording_of
 from ..target import running_stack
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...capsule.recording import Recording
     from ...playbook.plan import Plan
 
-PAGE = 200
+PAGE_ROWS = 200
 
 RecordedOption = Annotated[
     str | None, typer.Argument(metavar="[ID|FILE]", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
@@ -59,7 +59,7 @@ def diff(
     if since is not None:
         if path is None:
             raise WrongUse("--since needs --path")
-        _gate(ago(since, "--since"), path, playbook, version, data, assume_ok, as_json)
+        _exit_on_divergence(ago(since, "--since"), path, playbook, version, data, assume_ok, as_json)
         return
     if path is not None:
         raise WrongUse("--path goes with --since")
@@ -88,7 +88,7 @@ def _one(recorded: str, playbook: str | None, version: int | None, data: Any, as
     else:
         show(report(document))
     if not document["empty"]:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[
 # -- many
 
 
-def _gate(
+def _exit_on_divergence(
     since: datetime, path: str, playbook: str | None, version: int | None, data: Any, assume: bool, as_json: bool
 ) -> None:
     from ..playbooks import plan_of_file, plan_of_version
@@ -133,7 +133,7 @@ def _gate(
     else:
         _show_many(documents, differing)
     if differing:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _executions(client: Client, path: str, since: datetime) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ def _executions(client: Client, path: str, since: datetime) -> list[dict[str, An
     found: list[dict[str, Any]] = []
     before = None
     while True:
-        page = client.get("/api/executions", path=path, page_size=PAGE, before=before)
+        page = client.get("/api/executions", path=path, page_size=PAGE_ROWS, before=before)
         recent = [entry for entry in page if datetime.fromisoformat(entry["start_time"]) >= since]
         found += [entry for entry in recent if entry["path"] == path]
         # a page may have fewer than it was asked for: the last is empty
@@ -156,7 +156,7 @@ def _show_many(documents: list[dict[str, Any]], differing: list[dict[str, Any]])
         for document in documents
     ]
     show(table(("execution_id", "version", "status", "verdict"), rows))
-    say(f"{len(documents)} executions, {len(differing)} differ")
+    echo(f"{len(documents)} executions, {len(differing)} differ")
 
 
 def _verdict(document: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..failure import FAILED, WrongUse
+from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, recording_of
 
 
@@ -44,12 +44,12 @@ def digest(
         matched = {} if verify is None else {"matches": matches}
         print_json({**document, **matched, **({} if is_raw else {"entries": links})})
     else:
-        say(value)
+        echo(value)
         if entries:
             show(table(("entry", "sha256"), [(link.name, link.sha256) for link in made.links]))
         if not made.ended:
-            say("the execution still runs: this is the digest of what is over")
+            echo("the execution still runs: this is the digest of what is over")
         if not matches:
-            say(f"it is not {verify}")
+            echo(f"it is not {verify}")
     if not matches:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)

@@ -17,16 +17,16 @@ from ...inspection.quarantine_periods import QuarantinePeriods
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..ending import dropped, failed_counts, principal, quarantine, remarks, retried, warnings
-from ..failure import FAILED
+from ..failure import EXIT_FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
-from ..output import command, print_json, result, say, show, table
+from ..output import command, echo, print_json, result, show, table
 from ..progress import Progress, seconds
 from ..target import running_stack
 from .run import value_of
 
 # of a step
-MOST_LINES = 10
+MAX_LINES = 10
 
 
 class Status(StrEnum):
@@ -117,19 +117,19 @@ def show_(
         progress = _read(client, execution_id, whole=whole)
     progress.place(under_way)
     where = "  (archived)" if entry.get("archived") else ""
-    say(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
+    echo(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
-        say(f"started by {starter}")
+        echo(f"started by {starter}")
     if entry.get("parent_execution_id"):
-        say(f"a sub-playbook of execution {entry['parent_execution_id']}")
+        echo(f"a sub-playbook of execution {entry['parent_execution_id']}")
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
-        say(text)
+        echo(text)
     for text in (*remarks(entry), *failed_counts(progress.failed_items()), *_stays(progress)):
-        say(text)
+        echo(text)
     if progress.dropped is not None:
-        say(_dropped(progress.dropped))
+        echo(_dropped(progress.dropped))
     if entry.get("error"):
         if not entry.get("quarantined"):
             show(result(entry["error"]))
@@ -159,7 +159,7 @@ def events(
                 if not as_json:
                     # it may have left quarantine long since
                     apart = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
-                    say(_line(found[-1], apart=apart))
+                    echo(_line(found[-1], apart=apart))
     if as_json:
         print_json(found)
 
@@ -181,9 +181,9 @@ def cancel(
         print_json(answer)
     else:
         left = "; it was in quarantine, and is not any more" if apart and answer["status"] == "cancelled" else ""
-        say(f"{answer.get('message') or answer['status']}{left}")
+        echo(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
@@ -232,10 +232,10 @@ def _errors(progress: Progress, whole: bool) -> Iterator[str]:
     """Of the steps that failed without an attempt that did: by a condition, by what they set, by a sub-playbook."""
     found = [row for row in progress.rows.values() if row.state == "failed" and row.error and not row.failures]
     found = [row for row in found if not row.failed_items.count]
-    for row in found if whole else found[:MOST_LINES]:
+    for row in found if whole else found[:MAX_LINES]:
         yield f"{row.title} fails: {row.error}"
-    if len(found) > MOST_LINES and not whole:
-        yield f"and {len(found) - MOST_LINES} more, which --all tells"
+    if len(found) > MAX_LINES and not whole:
+        yield f"and {len(found) - MAX_LINES} more, which --all tells"
 
 
 def _items(progress: Progress, whole: bool) -> Iterator[str]:
@@ -248,9 +248,9 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
         found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
         failed[run["step"]] += run["failed"]
     for name, texts in found.items():
-        yield from texts if whole else texts[:MOST_LINES]
-        if failed[name] > MOST_LINES and not whole:
-            yield f"{name}: and {failed[name] - MOST_LINES:,} more items failed, which --all tells"
+        yield from texts if whole else texts[:MAX_LINES]
+        if failed[name] > MAX_LINES and not whole:
+            yield f"{name}: and {failed[name] - MAX_LINES:,} more items failed, which --all tells"
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
@@ -258,7 +258,7 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
     for name in dict.fromkeys(row.name for row in progress.rows.values()):
         rows = [row for row in progress.rows.values() if row.name == name]
         found = [text for row in rows for run in row.failures for text in lines(asdict(run))]
-        told = found if whole else found[:MOST_LINES]
+        told = found if whole else found[:MAX_LINES]
         for text in told:
             yield f"{name}: {text}"
         failed = sum(row.failed for row in rows)

@@ -11,18 +11,18 @@ from ..attempts import failed_items, lines, time
 from ..ending import dropped, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
-from ..output import cell, command, print_json, say, show
+from ..output import cell, command, echo, print_json, show
 from ..recordings import RecordedArgument, recording_of
 
-WIDEST = 120
+MAX_CHARACTERS = 120
 # items of a loop that failed, where every step is told in short
-FEW_ITEMS = 3
+MAX_ITEMS = 3
 # of a loop, commands that are out
-FEW_COMMANDS = 3
+MAX_COMMANDS = 3
 # of what a step has printed
-FEW_LINES = 20
+MAX_LINES = 20
 # how a step stands, by what it waits for; of several the first of PLACES, as in show
-STANDS = {"timer": "delayed", "child": "parked"}
+WAITING_STATUS = {"timer": "delayed", "child": "parked"}
 PLACES = ("running", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
@@ -71,13 +71,13 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Its status, and why: the log alone does not say whether a worker has taken what is out."""
     own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    stands = {wait.get("status") if wait["for"] == "worker" else STANDS.get(wait["for"]) for wait in own}
+    stands = {wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in own}
     place = next((place for place in PLACES if place in stands), None)
     if place is None:
         return str(run["status"]), str(run["why"])
-    why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:FEW_COMMANDS])
-    if len(own) > FEW_COMMANDS:
-        why += f"; and {len(own) - FEW_COMMANDS} more"
+    why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:MAX_COMMANDS])
+    if len(own) > MAX_COMMANDS:
+        why += f"; and {len(own) - MAX_COMMANDS} more"
     return place, why
 
 
@@ -90,7 +90,7 @@ def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
     text.rstrip()
     show(text)
     if not document["steps"]:
-        say("nothing to tell")
+        echo("nothing to tell")
 
 
 def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -113,7 +113,7 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         yield from _items(recorded, run, whole=whole)
         if whole:
-            yield from _chain(run["chain"])
+            yield from _cause_lines(run["chain"])
 
 
 def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -123,10 +123,10 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
         alike.setdefault((what, wait["step"]), []).append(wait)
     for (what, step), found in alike.items():
-        for wait in found[:FEW_COMMANDS]:
+        for wait in found[:MAX_COMMANDS]:
             yield f"{what}: {step}: {wait['text']}{_held(wait)}"
-        if len(found) > FEW_COMMANDS:
-            yield f"{what}: {step}: and {len(found) - FEW_COMMANDS:,} more like these; --json tells each"
+        if len(found) > MAX_COMMANDS:
+            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; --json tells each"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -134,7 +134,7 @@ def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tu
     failed = run.get("failed_items")
     if not failed:
         return
-    items = failed["first"] if whole else failed["first"][:FEW_ITEMS]
+    items = failed["first"] if whole else failed["first"][:MAX_ITEMS]
     for text in failed_items(items, failed["unnamed"]):
         yield f"  {text}", "yellow"
     if not whole and failed["count"] > len(items):
@@ -142,7 +142,7 @@ def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tu
         yield f"  and {more} more items failed: noetls explain {recorded} {run['step']} tells of them", "yellow"
 
 
-def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def _cause_lines(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for entry in chain:
         step = f"{entry['step']}: " if entry["step"] else ""
         kept = f" (kept in quarantine since {time(entry['kept_since'])})" if "kept_since" in entry else ""
@@ -164,10 +164,10 @@ def _chain(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 def _printed(text: str) -> Iterator[tuple[str, str]]:
     """The first lines of what the code of a step has printed."""
     printed = text.splitlines()
-    for line in printed[:FEW_LINES]:
+    for line in printed[:MAX_LINES]:
         yield f"          prints: {_short(line)}", "dim"
-    if len(printed) > FEW_LINES:
-        yield f"          prints: and {len(printed) - FEW_LINES} more lines, which --json tells", "dim"
+    if len(printed) > MAX_LINES:
+        yield f"          prints: and {len(printed) - MAX_LINES} more lines, which --json tells", "dim"
 
 
 def _held(wait: Mapping[str, Any]) -> str:
@@ -183,4 +183,4 @@ def _held(wait: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     text = "null" if value is None else cell(value)
-    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."

@@ -9,15 +9,15 @@ from urllib.parse import quote
 import typer
 
 from ..client import Client
-from ..failure import FAILED
+from ..failure import EXIT_FAILED
 from ..options import DataOption, JsonOption
-from ..output import cell, command, print_json, say, show, table
+from ..output import cell, command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Executions that the engine could not decide about.", no_args_is_help=True)
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
-PAGE = 100
-WIDEST = 160
+PAGE_ROWS = 100
+MAX_CHARACTERS = 160
 
 
 @app.command("list")
@@ -30,7 +30,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
         print_json(entries)
         return
     if not entries:
-        say("nothing is in quarantine")
+        echo("nothing is in quarantine")
         return
     columns = ("execution_id", "path", "version", "at", "place", "fact_count", "message")
     rows = [{**entry, **entry["error"]} for entry in entries]
@@ -47,7 +47,7 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
         print_json(entry)
         return
     for text in _lines(entry):
-        say(text)
+        echo(text)
 
 
 @app.command()
@@ -62,11 +62,11 @@ def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
     if as_json:
         print_json(answer)
     elif answer["quarantined"]:
-        say(f"execution {execution_id} is in quarantine again: noetls quarantine show {execution_id}")
+        echo(f"execution {execution_id} is in quarantine again: noetls quarantine show {execution_id}")
     else:
-        say(f"execution {execution_id} goes on: {answer['status']}")
+        echo(f"execution {execution_id} goes on: {answer['status']}")
     if answer["quarantined"]:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption 
     if as_json:
         print_json(answer)
     else:
-        say(f"execution {execution_id} is dropped from quarantine; it stays FAILED")
+        echo(f"execution {execution_id} is dropped from quarantine; it stays FAILED")
 
 
 def _place(execution_id: str) -> str:
@@ -87,7 +87,7 @@ def _place(execution_id: str) -> str:
 
 def _entries(client: Client) -> Iterator[dict[str, Any]]:
     after = "0"
-    while page := client.get("/api/quarantine", after=after, limit=PAGE):
+    while page := client.get("/api/quarantine", after=after, limit=PAGE_ROWS):
         yield from page
         after = page[-1]["execution_id"]
 
@@ -112,4 +112,4 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 3] + "..."

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ..failure import FAILED, WrongUse
+from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption
-from ..output import cell, command, print_json, say, show, table
+from ..output import cell, command, echo, print_json, show, table
 from ..recordings import RecordedArgument, is_capsule, recording_of
 from ..target import running_stack
 
 # so many events are folded by one call
-MOST_EVENTS = 100_000
+MAX_EVENTS = 100_000
 
 
 @command
@@ -64,7 +64,7 @@ def _online(execution_id: str, data: Any, seq: int | None, instant: datetime | N
             execution_id=execution_id,
             as_of_event_id=seq,
             as_of_time=None if instant is None else instant.isoformat(),
-            limit=MOST_EVENTS,
+            limit=MAX_EVENTS,
         )
     return document
 
@@ -84,21 +84,21 @@ def _show(document: dict[str, Any]) -> None:
     surfaces = document["surfaces"]
     execution = surfaces["execution"]
     cut = "" if document["complete"] else f", cut off after {document['event_count']} events"
-    say(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
+    echo(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
     ended = execution["status"] != "RUNNING"
     steps = [[row["step"], row["generation"], _status(row, ended), _content(row)] for row in surfaces["steps"]]
     show(table(("step", "run", "status", "outcome"), steps))
     for name, columns in COLUMNS.items():
         if surfaces[name]:
-            say(f"{name}:")
+            echo(f"{name}:")
             show(table(columns, [[row.get(column) for column in columns] for row in surfaces[name]]))
     if execution["ctx"]:
-        say(f"ctx: {_short(execution['ctx'])}")
+        echo(f"ctx: {_short(execution['ctx'])}")
     for name, ref in execution.get("ctx_refs", {}).items():
-        say(f"ctx.{name}: {ref['ref']}")
+        echo(f"ctx.{name}: {ref['ref']}")
     if execution["error"]:
-        say(f"error: {execution['error'].get('message') or _short(execution['error'])}")
-    say(f"state sha256 {document['checksums']['state']}")
+        echo(f"error: {execution['error'].get('message') or _short(execution['error'])}")
+    echo(f"state sha256 {document['checksums']['state']}")
 
 
 COLUMNS = {
@@ -143,11 +143,11 @@ def _validate(execution_id: str, data: Any, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     elif answer["valid"]:
-        say("the projections are what the log says")
+        echo("the projections are what the log says")
     else:
         _show_differences(answer["differences"])
     if not answer["valid"]:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _show_differences(differences: list[dict[str, Any]]) -> None:
@@ -189,7 +189,7 @@ def rebuild(
         return
     mended = [entry for entry in done if entry["differences"]]
     for entry in mended:
-        say(f"execution {entry['execution_id']}:")
+        echo(f"execution {entry['execution_id']}:")
         _show_differences(entry["differences"])
     leases = sum(entry["leases"] for entry in done)
-    say(f"{len(done)} executions rebuilt, {len(mended)} of them differed from their log; {leases} leases lost")
+    echo(f"{len(done)} executions rebuilt, {len(mended)} of them differed from their log; {leases} leases lost")

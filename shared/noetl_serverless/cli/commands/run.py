@@ -10,9 +10,9 @@ import typer
 
 from ..client import Client
 from ..ending import failed_counts, remarks
-from ..failure import FAILED, WrongUse
+from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
-from ..output import command, console, print_json, result, say, show
+from ..output import command, console, echo, print_json, result, show
 from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
 from ..turns import Folded, Folding
@@ -47,22 +47,22 @@ def run(
         if values and not as_json:
             entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
             for warning in unread(values, entry["payload"] or {}, entry["content"]):
-                say(warning)
+                echo(warning)
         execution_id = client.execute(path, version, values)
         if no_wait:
-            _tell_started(execution_id, as_json)
+            _print_started(execution_id, as_json)
             return
         try:
             outcome = watch(client, execution_id, quiet=as_json)
         except KeyboardInterrupt:
-            say(f"not watched any more: noetls cancel {execution_id} ends it, where the stack stays up")
+            echo(f"not watched any more: noetls cancel {execution_id} ends it, where the stack stays up")
             raise
     if as_json:
         print_json(outcome)
     else:
         show_outcome(outcome)
     if outcome["status"] != "COMPLETED":
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def value_of(outcome: Any) -> Any:
 
 
 def show_outcome(outcome: dict[str, Any]) -> None:
-    say(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
+    echo(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
     for text in remarks(outcome):
-        say(text)
+        echo(text)
     for text in failed_counts(outcome["failed_items"]):
-        say(f"{text}: noetls show {outcome['execution_id']} tells which")
+        echo(f"{text}: noetls show {outcome['execution_id']} tells which")
     if outcome["status"] == "COMPLETED":
         if outcome["result"] is not None:
             show(result(outcome["result"]))
@@ -105,7 +105,7 @@ def show_outcome(outcome: dict[str, Any]) -> None:
         # the remarks tell why
         return
     elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
-        say(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
+        echo(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
     elif outcome["error"] is not None:
         show(result(outcome["error"]))
 
@@ -122,10 +122,10 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
             for row in progress.feed(page):
-                for told in turns.now(row):
-                    say(lines(told) if isinstance(told, Folded) else line(told))
-        for rest in turns.rest():
-            say(lines(rest) if isinstance(rest, Folded) else line(rest))
+                for told in turns.add(row):
+                    echo(lines(told) if isinstance(told, Folded) else line(told))
+        for rest in turns.flush():
+            echo(lines(rest) if isinstance(rest, Folded) else line(rest))
         return
     from rich.live import Live
 
@@ -137,7 +137,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         live.refresh()
 
 
-def _tell_started(execution_id: str, as_json: bool) -> None:
+def _print_started(execution_id: str, as_json: bool) -> None:
     if as_json:
         nothing: dict[str, Any] = {
             "result": None,
@@ -149,7 +149,7 @@ def _tell_started(execution_id: str, as_json: bool) -> None:
         }
         print_json({"execution_id": execution_id, "status": "RUNNING", **nothing})
     else:
-        say(f"execution {execution_id} is started")
+        echo(f"execution {execution_id} is started")
 
 
 def _is_file(playbook: str) -> bool:

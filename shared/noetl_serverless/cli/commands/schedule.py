@@ -9,7 +9,7 @@ import typer
 
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Playbooks that start by the clock.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def create(
     }
     with running_stack(data) as client:
         entry = client.post("/api/schedules", {key: value for key, value in body.items() if value is not None})
-    _tell(entry, as_json)
+    _print_schedule(entry, as_json)
 
 
 @app.command("list")
@@ -94,20 +94,20 @@ def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = Fa
     if as_json:
         print_json(answer or {"status": "deleted", "name": name})
     else:
-        say(f"{name} is deleted")
+        echo(f"{name} is deleted")
 
 
 def _post(name: str, verb: str, data: Any, as_json: bool) -> None:
     with running_stack(data) as client:
         answer = client.post(f"/api/schedules/{quote(name, safe='')}/{verb}")
-    _tell(answer, as_json)
+    _print_schedule(answer, as_json)
 
 
-def _tell(entry: dict[str, Any], as_json: bool) -> None:
+def _print_schedule(entry: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(entry)
     elif "execution_id" in entry and "name" not in entry:
-        say(f"execution {entry['execution_id']} is started")
+        echo(f"execution {entry['execution_id']} is started")
     else:
         state = f"next run at {entry.get('next_run_at')}" if entry.get("enabled") else "switched off"
-        say(f"{entry.get('name')}: {state}")
+        echo(f"{entry.get('name')}: {state}")

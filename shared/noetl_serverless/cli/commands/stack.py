@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..failure import FAILED, Failure, WrongUse
+from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, data_directory
-from ..output import command, print_json, say, show, table
+from ..output import command, echo, print_json, show, table
 
 DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it running and return once it is ready.")]
 InstancesOption = Annotated[
@@ -42,7 +42,7 @@ def up(
         launched = layout.running() or launch(layout, with_parent=False, instances=instances)[1]
     except (RuntimeError, OSError) as error:
         raise Failure(str(error)) from error
-    tell(launched, as_json)
+    print_started(launched, as_json)
 
 
 def _stay_up(layout: Any, instances: int | None, as_json: bool) -> None:
@@ -58,7 +58,7 @@ def _stay_up(layout: Any, instances: int | None, as_json: bool) -> None:
         given = Settings.from_environment()
         if instances is not None:
             given = replace(given, instances=instances)
-        await Stack(layout, given).run(lambda started: tell(started, as_json), stop)
+        await Stack(layout, given).run(lambda started: print_started(started, as_json), stop)
 
     try:
         layout.create()
@@ -84,7 +84,7 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"status": "stopped", "was_running": stopped, "data": str(layout.home)})
     else:
-        say(f"stopped; the data stays in {layout.home}" if stopped else f"no stack runs on {layout.home}")
+        echo(f"stopped; the data stays in {layout.home}" if stopped else f"no stack runs on {layout.home}")
 
 
 @command
@@ -99,17 +99,17 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         if as_json:
             print_json({"status": state, "data": str(layout.home)})
         else:
-            say(f"{state} ({layout.home})")
-        raise typer.Exit(FAILED)
+            echo(f"{state} ({layout.home})")
+        raise typer.Exit(EXIT_FAILED)
     parts = {name: _part(name, pid, running) for name, pid in running["pids"].items()}
     ready = all(part["ready"] for part in parts.values())
     if as_json:
         print_json({"status": "running" if ready else "degraded", **public(running), "parts": parts})
     else:
         show(table(("part", "pid", "ready", "url"), [_row(name, part) for name, part in parts.items()]))
-        say(f"up since {running['started_at']}, data in {layout.home}")
+        echo(f"up since {running['started_at']}, data in {layout.home}")
     if not ready:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def public(running: dict[str, Any]) -> dict[str, Any]:
@@ -117,14 +117,14 @@ def public(running: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in running.items() if key not in ("database_url", "nats_url", "pids")}
 
 
-def tell(started: dict[str, Any], as_json: bool) -> None:
+def print_started(started: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({"status": "running", **public(started)})
         return
-    say(f"control plane  {started['control_plane_url']}")
+    echo(f"control plane  {started['control_plane_url']}")
     if "gateway_url" in started:
-        say(f"gateway        {started['gateway_url']}/graphql")
-    say(f"data           {started['data']}")
+        echo(f"gateway        {started['gateway_url']}/graphql")
+    echo(f"data           {started['data']}")
 
 
 def _part(name: str, pid: int, running: dict[str, Any]) -> dict[str, Any]:

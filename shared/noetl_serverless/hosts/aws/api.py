@@ -18,11 +18,11 @@ from .account import Account
 from .connections import Connections
 from .signature import Query, encode_path, encode_query, signed_headers
 
-TRIES = 3
-FIRST_PAUSE = 0.1
-TIMEOUT = 10.0
+MAX_TRIES = 3
+FIRST_PAUSE_SECONDS = 0.1
+TIMEOUT_SECONDS = 10.0
 # requests under way at once: a worker may read results for all its commands
-MOST = 32
+MAX_CONNECTIONS = 32
 _THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled")
 
 
@@ -35,7 +35,7 @@ class AwsError(Exception):
         self.code = code
 
     @property
-    def passing(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the same request may succeed a moment later."""
         return self.status >= 500 or self.status == 429 or any(word in self.code for word in _THROTTLED)
 
@@ -53,13 +53,13 @@ class Api:
     """Every call is tried again while the failure may pass; then AwsError, or Unavailable if there was no answer."""
 
     def __init__(
-        self, account: Account, *, tries: int = TRIES, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, account: Account, *, tries: int = MAX_TRIES, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self.account = account
         self._tries = tries
         self._now = now
         self._connections = Connections()
-        self._threads = ThreadPoolExecutor(MOST, thread_name_prefix="aws")
+        self._threads = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="aws")
 
     async def json(self, service: str, target: str, body: Mapping[str, Any], version: str = "1.1") -> dict[str, Any]:
         """A call of a service that speaks JSON: `target` names the operation, as in its X-Amz-Target."""
@@ -79,7 +79,7 @@ class Api:
         query: Query = (),
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
     ) -> Answer:
         """`path` is not encoded yet."""
@@ -92,12 +92,14 @@ class Api:
                 if answer.status < 400:
                     return answer
                 error = _error(service, answer)
-                if not left or not error.passing:
+                if not left or not error.is_transient:
                     raise error
             except (OSError, http.client.HTTPException) as error:
                 if not left:
                     raise Unavailable(f"{service} does not answer: {type(error).__name__}") from error
-            await asyncio.sleep(FIRST_PAUSE * 2 ** ((tries or self._tries) - 1 - left) * random.uniform(0.5, 1.0))
+            await asyncio.sleep(
+                FIRST_PAUSE_SECONDS * 2 ** ((tries or self._tries) - 1 - left) * random.uniform(0.5, 1.0)
+            )
         raise AssertionError("unreachable")
 
     async def close(self) -> None:

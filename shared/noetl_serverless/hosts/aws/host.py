@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 # what is kept back: the answer has to be on its way before Lambda ends the process
-MARGIN = 2.0
+MARGIN_SECONDS = 2.0
 
 
 class Context(Protocol):
@@ -19,7 +19,7 @@ class Context(Protocol):
 class LambdaHost:
     """`begin` is called at the start of each invocation."""
 
-    def __init__(self, margin: float = MARGIN) -> None:
+    def __init__(self, margin: float = MARGIN_SECONDS) -> None:
         self._margin = margin
         self._context: Context | None = None
 

@@ -19,9 +19,9 @@ TOKEN_PREFIX = "service_token/"
 # followed by the names of the nodes that the certificate is for
 NATS_SERVER = "nats_server/"
 NATS_CA = "nats_ca"
-DAY = 86400
+DAY_SECONDS = 86400
 # of a service token's life, what is left when it is due for a new one
-LAST_PART = 0.25
+RENEWAL_SHARE = 0.25
 _EXISTS = "ResourceExistsException"
 
 
@@ -60,7 +60,7 @@ def mint(key: str, role: str, days: float) -> str:
     import jwt
 
     now = int(time.time())
-    end = now + int(days * DAY)
+    end = now + int(days * DAY_SECONDS)
     claims: dict[str, Any] = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": end}
     # so that no two are the same, made in one second though they may be
     claims["jti"] = secrets.token_hex(8)
@@ -93,7 +93,7 @@ def ends_soon(token: str, key: str) -> bool:
     try:
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"], options={"verify_exp": False})
         end = float(claims["exp"])
-        return end - time.time() < LAST_PART * (end - float(claims["iat"]))
+        return end - time.time() < RENEWAL_SHARE * (end - float(claims["iat"]))
     except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
         return True
 

@@ -16,7 +16,7 @@ from .invoker import SqsInvoker
 _log = logging.getLogger(__name__)
 
 # a message that is due within this time is taken for due
-EARLY = 1.0
+EARLY_SECONDS = 1.0
 
 Answer = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
 
@@ -43,7 +43,7 @@ class NotificationQueue:
                 failed.append(record["messageId"])
                 continue
             left = float(message.get("at", 0)) - self._clock()
-            if left <= EARLY:
+            if left <= EARLY_SECONDS:
                 due[record["messageId"]] = message
             elif not await self._pass_on(message, left):
                 failed.append(record["messageId"])

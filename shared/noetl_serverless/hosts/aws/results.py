@@ -13,7 +13,7 @@ from ...ports import Stored
 from .api import Api, AwsError
 
 # a large object over a slow line
-TIMEOUT = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 class S3ResultStore:
@@ -39,7 +39,9 @@ class S3ResultStore:
         digest = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
         headers = {"if-none-match": "*", "content-type": "application/octet-stream"}
         try:
-            await self._api.request("s3", "PUT", self._endpoint, path, headers=headers, body=data, timeout=TIMEOUT)
+            await self._api.request(
+                "s3", "PUT", self._endpoint, path, headers=headers, body=data, timeout=TIMEOUT_SECONDS
+            )
         except AwsError as error:
             # 412: it is there already; 409: somebody else writes it at this moment
             if error.status not in (409, 412):
@@ -48,7 +50,7 @@ class S3ResultStore:
 
     async def get(self, key: str) -> bytes:
         try:
-            return (await self._api.request("s3", "GET", self._endpoint, self._path(key), timeout=TIMEOUT)).body
+            return (await self._api.request("s3", "GET", self._endpoint, self._path(key), timeout=TIMEOUT_SECONDS)).body
         except AwsError as error:
             if _absent(error):
                 raise KeyError(key) from None
@@ -58,7 +60,9 @@ class S3ResultStore:
         headers = {"range": f"bytes={offset}-{offset + length - 1}"}
         path = self._path(key)
         try:
-            return (await self._api.request("s3", "GET", self._endpoint, path, headers=headers, timeout=TIMEOUT)).body
+            return (
+                await self._api.request("s3", "GET", self._endpoint, path, headers=headers, timeout=TIMEOUT_SECONDS)
+            ).body
         except AwsError as error:
             if _absent(error):
                 raise KeyError(key) from None

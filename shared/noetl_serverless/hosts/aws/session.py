@@ -19,7 +19,7 @@ from .api import Api, AwsError
 from .payload import request_event, response_body
 from .platform import DIRECTLY
 
-LONGEST = 90.0
+MAX_SECONDS = 90.0
 # what Lambda says when the function's cap is reached, and when it has to be asked again
 _LATER = {429: 429, 413: 413}
 
@@ -47,7 +47,7 @@ class LambdaSession:
         allow_redirects: bool = True,
     ) -> _Call:
         """The host of `url` does not matter."""
-        limit = (timeout and (timeout.total or timeout.sock_read)) or LONGEST
+        limit = (timeout and (timeout.total or timeout.sock_read)) or MAX_SECONDS
         return _Call(self, method, URL(url), data, CIMultiDict(headers), limit)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ import socket
 # below what Linux (from 32768) and macOS (from 49152) give to outgoing connections: one of those could take a port
 # between its choice and the start of the server that it was chosen for
 _SERVERS_PORTS = range(20_000, 32_768)
-_PROBES = 1_000
+_MAX_PROBES = 1_000
 
 _random = random.SystemRandom()
 
@@ -27,7 +27,7 @@ def free_port(preferred: int = 0) -> int:
     """`preferred` if nobody listens there, else any that no outgoing connection will take. OSError if none is free."""
     if preferred and is_free(preferred):
         return preferred
-    for _ in range(_PROBES):
+    for _ in range(_MAX_PROBES):
         port = _random.choice(_SERVERS_PORTS)
         if is_free(port):
             return port

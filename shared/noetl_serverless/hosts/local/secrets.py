@@ -12,7 +12,7 @@ from pathlib import Path
 from .layout import write_private
 
 ISSUER = "noetl"
-_LIFETIME = 400 * 24 * 3600
+_LIFETIME_SECONDS = 400 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Secrets:
             postgres_password=secrets.token_hex(24),
             workspace_password=secrets.token_hex(24),
             nats_password=secrets.token_hex(24),
-            operator_token=mint(token_key, "operator", "noetls", lifetime=10 * _LIFETIME),
+            operator_token=mint(token_key, "operator", "noetls", lifetime=10 * _LIFETIME_SECONDS),
         )
 
 
-def mint(key: str, role: str, subject: str, lifetime: float = _LIFETIME) -> str:
+def mint(key: str, role: str, subject: str, lifetime: float = _LIFETIME_SECONDS) -> str:
     """A service token: a JWT that says what its holder is, signed with `key`."""
     import jwt
 

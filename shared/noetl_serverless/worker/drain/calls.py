@@ -70,7 +70,7 @@ class Calls:
         """`capacity`: how many commands the answer may bring; `running`: those that run here already; `fair_claim`: of
         the capacity, one is for whoever's turn it is."""
         if fair_claim:
-            self._slots.note_fair_claim()
+            self._slots.record_fair_claim()
         request = ReportRequest(
             worker_id=self._worker_id,
             pool=self._pool,

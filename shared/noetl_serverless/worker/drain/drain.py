@@ -55,8 +55,8 @@ class Drain:
             accept=self.accept,
         )
         self._heartbeat = Heartbeat(self._calls, self.slots, self.reporter, self.speculative_runs, self.abandon)
-        self.slots.add_occupants(lambda: len(self.reporter.unanswered))
-        self.slots.add_occupants(lambda: self.speculative_runs.waiting)
+        self.slots.add_holder(lambda: len(self.reporter.unanswered))
+        self.slots.add_holder(lambda: self.speculative_runs.waiting)
         self._named = list(named)
         # claimed by name, held or ended here, and not pointed to yet
         self._expected: set[Key] = set()

@@ -22,19 +22,19 @@ class Slots:
         self.reserved = 0
         self._size = size
         self._budget = budget
-        self._occupants: list[Callable[[], int]] = []
+        self._holders: list[Callable[[], int]] = []
         self._fair_claim_at = asyncio.get_running_loop().time()
         self._changed = asyncio.Event()
 
-    def add_occupants(self, count: Callable[[], int]) -> None:
+    def add_holder(self, count: Callable[[], int]) -> None:
         """`count`: slots that hold something although nothing runs in them."""
-        self._occupants.append(count)
+        self._holders.append(count)
 
     @property
     def free(self) -> int:
         if self.isolated is not None:
             return 0
-        occupied = sum(count() for count in self._occupants)
+        occupied = sum(count() for count in self._holders)
         return self._size - len(self.running) - occupied - self.reserved
 
     @property
@@ -50,7 +50,7 @@ class Slots:
         loop of short steps has always one."""
         return asyncio.get_running_loop().time() - self._fair_claim_at >= FAIR_CLAIM_SECONDS and self.free <= 0
 
-    def note_fair_claim(self) -> None:
+    def record_fair_claim(self) -> None:
         self._fair_claim_at = asyncio.get_running_loop().time()
 
     def wake(self) -> None:

@@ -57,7 +57,7 @@ class SpeculativeRuns:
         self._accept = accept
         self._runs: dict[str, SpeculativeRun] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self._hold: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- running
 
@@ -134,9 +134,9 @@ class SpeculativeRuns:
     # -- reporting
 
     def _flush(self) -> None:
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         now = self._now()
         latest = now - BATCH_SECONDS
         waiting = [run for run in self._runs.values() if run.ready]
@@ -144,9 +144,9 @@ class SpeculativeRuns:
         # those that run on first: of what the report may claim, their next is sure to be
         ready = sorted((run for run in unsent if run.due(BATCH_OUTCOMES, latest)), key=lambda run: run.has_ended)
         if len(ready) < len(unsent):
-            self._hold = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
         elif later := [run.retry.due for run in waiting if run.retry is not None and run.retry.due > now]:
-            self._hold = asyncio.get_running_loop().call_at(min(later), self._flush)
+            self._timer = asyncio.get_running_loop().call_at(min(later), self._flush)
         while ready and len(self.tasks) < MAX_REPORTS_UNDER_WAY:
             batch: dict[SpeculativeRun, list[Outcome]] = {}
             count = 0

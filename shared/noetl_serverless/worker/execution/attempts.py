@@ -18,8 +18,8 @@ import orjson
 
 from .errors import brief
 
-FIRST = 10
-LAST = 10
+FIRST_ATTEMPTS = 10
+LAST_ATTEMPTS = 10
 # of the error of each
 ERROR_BYTES = 2048
 
@@ -41,11 +41,11 @@ class _Row:
     dropped: int = 0
 
     def add(self, entry: dict[str, Any]) -> None:
-        if len(self.first) < FIRST:
+        if len(self.first) < FIRST_ATTEMPTS:
             self.first.append(entry)
             return
         self.last.append(entry)
-        if len(self.last) > LAST:
+        if len(self.last) > LAST_ATTEMPTS:
             self.last.popleft()
             self.dropped += 1
 
@@ -112,13 +112,13 @@ class Attempts:
 
     def suspended_attempts(self) -> dict[str, Any]:
         """Empty if there is nothing to remember."""
-        return self._all.told(FIRST * LAST * ERROR_BYTES)
+        return self._all.told(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
 
     def resume(self, held: Mapping[str, Any]) -> None:
         """What an earlier run of the command remembered."""
         entries = list(held.get("attempts") or ())
-        self._all.first = entries[:FIRST]
-        self._all.last = deque(entries[FIRST:])
+        self._all.first = entries[:FIRST_ATTEMPTS]
+        self._all.last = deque(entries[FIRST_ATTEMPTS:])
         self._all.dropped = int(held.get("attempts_dropped") or 0)
 
 

@@ -16,10 +16,10 @@ from ...playbook.values import GREATEST, LEAST
 from ...telemetry.masking import masking
 from ...tools.encoding import foreign
 
-MESSAGE_LIMIT = 4000
-TEXT_LIMIT = 8000
-MEMBERS_LIMIT = 100
-DEPTH_LIMIT = 20
+MAX_MESSAGE_CHARACTERS = 4000
+MAX_TEXT_CHARACTERS = 8000
+MAX_MEMBERS = 100
+MAX_DEPTH = 20
 # what an error is told apart by, first of all
 _NAMING = ("kind", "code", "retryable", "message", "at")
 
@@ -43,8 +43,8 @@ def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
 def clean(error: dict[str, Any]) -> dict[str, Any]:
     """Secrets masked, texts cut: an error goes into the log and onto screens. It is never refused, but made fit."""
     masked: dict[str, Any] = masking.tree(_cut(error))
-    if len(str(masked.get("message", ""))) > MESSAGE_LIMIT:
-        masked["message"] = f"{masked['message'][:MESSAGE_LIMIT]}…"
+    if len(str(masked.get("message", ""))) > MAX_MESSAGE_CHARACTERS:
+        masked["message"] = f"{masked['message'][:MAX_MESSAGE_CHARACTERS]}…"
     return brief(masked, ERROR_BYTES)
 
 
@@ -82,24 +82,24 @@ def _cut(value: Any, depth: int = 0) -> Any:
     match value:
         case str():
             text = _text(value)
-            return f"{text[:TEXT_LIMIT]}…" if len(text) > TEXT_LIMIT else text
+            return f"{text[:MAX_TEXT_CHARACTERS]}…" if len(text) > MAX_TEXT_CHARACTERS else text
         case None | bool():
             return value
         case int():
-            return value if LEAST <= value <= GREATEST else str(value)[:TEXT_LIMIT]
+            return value if LEAST <= value <= GREATEST else str(value)[:MAX_TEXT_CHARACTERS]
         case float():
             # orjson knows no kind of float beside it
             return float(value) if isfinite(value) else None
-        case Mapping() if depth < DEPTH_LIMIT:
-            return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MEMBERS_LIMIT)}
-        case list() | tuple() if depth < DEPTH_LIMIT:
-            return [_cut(item, depth + 1) for item in value[:MEMBERS_LIMIT]]
+        case Mapping() if depth < MAX_DEPTH:
+            return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MAX_MEMBERS)}
+        case list() | tuple() if depth < MAX_DEPTH:
+            return [_cut(item, depth + 1) for item in value[:MAX_MEMBERS]]
         case set() | frozenset():
             return _cut(sorted(value, key=repr), depth)
     try:
-        return _cut(foreign(value), depth + 1) if depth < DEPTH_LIMIT else _text(str(value))[:TEXT_LIMIT]
+        return _cut(foreign(value), depth + 1) if depth < MAX_DEPTH else _text(str(value))[:MAX_TEXT_CHARACTERS]
     except Exception:
-        return _text(repr(value))[:TEXT_LIMIT]
+        return _text(repr(value))[:MAX_TEXT_CHARACTERS]
 
 
 def _text(value: str) -> str:

@@ -13,7 +13,7 @@ from .store_result import store_result
 from .toolbox import Toolbox
 
 # of a reference, what is left out of one that is too large: it is read to be looked into, then
-_SPARED: Mapping[str, Any] = {"extracted": {}, "preview": None}
+_WITHOUT_PREVIEW: Mapping[str, Any] = {"extracted": {}, "preview": None}
 
 
 def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
@@ -44,7 +44,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
             continue
         if (digest := lasting_digest(values[name])) is not None:
             ref["meta"]["digest"] = digest
-        refs[name] = {**ref, **_SPARED} if size_of(ref) > SET_REF_BYTES else ref
+        refs[name] = {**ref, **_WITHOUT_PREVIEW} if size_of(ref) > SET_REF_BYTES else ref
         # for whoever reads it next
         toolbox.resolver.keep(ref, values[name])
     return {"set": {name: value for name, value in values.items() if name not in refs}, "set_refs": refs}

@@ -27,11 +27,11 @@ class Stopwatch:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._begun = clock()
-        self._awake = 1
-        self._asleep_since = 0.0
+        self._running = 1
+        self._paused_since = 0.0
         self._waited = 0.0
-        self._resting = _Between(self._fall_asleep, self._wake)
-        self._working = _Between(self._wake, self._fall_asleep)
+        self._resting = _Between(self._pause, self._wake)
+        self._working = _Between(self._wake, self._pause)
 
     def paused(self) -> AbstractContextManager[None]:
         """One of those that are awake waits: for a delay to pass, or for others that it has begun."""
@@ -44,19 +44,19 @@ class Stopwatch:
     @property
     def waited(self) -> float:
         """Seconds."""
-        return self._waited + (0.0 if self._awake else self._clock() - self._asleep_since)
+        return self._waited + (0.0 if self._running else self._clock() - self._paused_since)
 
     @property
     def ran(self) -> float:
         """Seconds."""
         return self._clock() - self._begun - self.waited
 
-    def _fall_asleep(self) -> None:
-        self._awake -= 1
-        if not self._awake:
-            self._asleep_since = self._clock()
+    def _pause(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._paused_since = self._clock()
 
     def _wake(self) -> None:
-        if not self._awake:
-            self._waited += self._clock() - self._asleep_since
-        self._awake += 1
+        if not self._running:
+            self._waited += self._clock() - self._paused_since
+        self._running += 1

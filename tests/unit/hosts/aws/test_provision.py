@@ -8,12 +8,12 @@ import jwt
 import pytest
 
 from noetl_serverless.hosts.aws.api import Api
-from noetl_serverless.hosts.aws.provision import DAY, ends_soon, mint, provision
+from noetl_serverless.hosts.aws.provision import DAY_SECONDS, ends_soon, mint, provision
 
 KEY = "k" * 32
 
 
-def token(left: float, life: float = 100 * DAY, key: str = KEY) -> str:
+def token(left: float, life: float = 100 * DAY_SECONDS, key: str = KEY) -> str:
     """One of whose life that part is left."""
     now = time.time()
     return jwt.encode({"iat": now - life * (1 - left), "exp": now + life * left}, key, algorithm="HS256")
@@ -49,7 +49,7 @@ async def test_what_is_missing_is_made_once(api: Api, places: dict[str, str], re
     assert await provision(api, places, 90) == []
     assert {name: read(name) for name in places} == before
     claims = jwt.decode(before["service_token/worker"], before["token_key"], algorithms=["HS256"], issuer="noetl")
-    assert (claims["role"], claims["exp"] - claims["iat"]) == ("worker", 90 * DAY)
+    assert (claims["role"], claims["exp"] - claims["iat"]) == ("worker", 90 * DAY_SECONDS)
 
 
 async def test_a_token_near_its_end_is_replaced_and_nothing_else(

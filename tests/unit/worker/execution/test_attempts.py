@@ -13,7 +13,7 @@ from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution import pipeline
-from noetl_serverless.worker.execution.attempts import ERROR_BYTES, FIRST, LAST, Attempts
+from noetl_serverless.worker.execution.attempts import ERROR_BYTES, FIRST_ATTEMPTS, LAST_ATTEMPTS, Attempts
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 
 ERROR = "{{ output.status == 'error' }}"
@@ -288,11 +288,18 @@ def many(count: int) -> Attempts:
     return attempts
 
 
-@pytest.mark.parametrize(("count", "dropped"), [(FIRST + LAST, None), (FIRST + LAST + 1, 1), (FIRST + LAST + 30, 30)])
+@pytest.mark.parametrize(
+    ("count", "dropped"),
+    [
+        (FIRST_ATTEMPTS + LAST_ATTEMPTS, None),
+        (FIRST_ATTEMPTS + LAST_ATTEMPTS + 1, 1),
+        (FIRST_ATTEMPTS + LAST_ATTEMPTS + 30, 30),
+    ],
+)
 def test_the_first_and_the_last_are_kept(count: int, dropped: int | None) -> None:
     found = many(count).as_meta(1_000_000)
     numbers = [entry["attempt"] for entry in found["attempts"]]
-    assert numbers == [*range(1, FIRST + 1), *range(count - LAST + 1, count + 1)]
+    assert numbers == [*range(1, FIRST_ATTEMPTS + 1), *range(count - LAST_ATTEMPTS + 1, count + 1)]
     assert found.get("attempts_dropped") == dropped
 
 
@@ -304,14 +311,14 @@ def test_where_there_is_little_room_those_in_the_middle_go_and_are_counted() -> 
     assert found["attempts_dropped"] == 6 - len(numbers) > 0
     assert len(orjson.dumps(found["attempts"])) <= 4 * one + 4
     assert many(6).as_meta(0) == {"attempts_dropped": 6}
-    both = many(FIRST + LAST).as_meta(6 * one)
+    both = many(FIRST_ATTEMPTS + LAST_ATTEMPTS).as_meta(6 * one)
     numbers = [entry["attempt"] for entry in both["attempts"]]
-    assert (1 in numbers, FIRST + LAST in numbers) == (True, True)
-    assert len(numbers) + both["attempts_dropped"] == FIRST + LAST
+    assert (1 in numbers, FIRST_ATTEMPTS + LAST_ATTEMPTS in numbers) == (True, True)
+    assert len(numbers) + both["attempts_dropped"] == FIRST_ATTEMPTS + LAST_ATTEMPTS
 
 
 def test_what_was_remembered_goes_on_where_it_was() -> None:
-    held = many(FIRST + LAST + 3).suspended_attempts()
+    held = many(FIRST_ATTEMPTS + LAST_ATTEMPTS + 3).suspended_attempts()
     attempts = Attempts(clock=lambda: 5)
     attempts.resume(held)
     assert attempts.suspended_attempts() == held
@@ -320,7 +327,7 @@ def test_what_was_remembered_goes_on_where_it_was() -> None:
     assert (found["attempts"][-1]["attempt"], found["attempts_dropped"], len(found["attempts"])) == (
         99,
         4,
-        FIRST + LAST,
+        FIRST_ATTEMPTS + LAST_ATTEMPTS,
     )
     own = attempts.as_meta(1_000_000, suspended=True)
     assert [entry["attempt"] for entry in own["attempts"]] == [99]

@@ -11,10 +11,10 @@ from noetl_serverless.errors import NotFound, Problem, Unavailable
 from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.playbook.values import stored
 from noetl_serverless.worker.execution.errors import (
-    DEPTH_LIMIT,
-    MEMBERS_LIMIT,
-    MESSAGE_LIMIT,
-    TEXT_LIMIT,
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MAX_MESSAGE_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
     bounded,
     brief,
     clean,
@@ -76,8 +76,8 @@ def nested(value: Any, levels: int) -> Any:
         (-(2**63), -(2**63)),
         (float("inf"), None),
         (True, True),
-        ("y" * (TEXT_LIMIT + 1), "y" * TEXT_LIMIT + "…"),
-        ("y" * TEXT_LIMIT, "y" * TEXT_LIMIT),
+        ("y" * (MAX_TEXT_CHARACTERS + 1), "y" * MAX_TEXT_CHARACTERS + "…"),
+        ("y" * MAX_TEXT_CHARACTERS, "y" * MAX_TEXT_CHARACTERS),
     ],
 )
 def test_what_is_bounded_keeps_its_value_where_it_can(value: Any, becomes: Any) -> None:
@@ -86,15 +86,18 @@ def test_what_is_bounded_keeps_its_value_where_it_can(value: Any, becomes: Any) 
 
 
 def test_of_many_members_the_first_are_kept_and_of_deep_ones_the_text() -> None:
-    assert len(bounded({"x": list(range(MEMBERS_LIMIT + 5))})["x"]) == MEMBERS_LIMIT
-    assert len(bounded({str(n): n for n in range(MEMBERS_LIMIT + 5)})) == MEMBERS_LIMIT
-    assert bounded({"x": nested(1, DEPTH_LIMIT - 1)}) == {"x": nested(1, DEPTH_LIMIT - 1)}
-    assert bounded({"x": nested([2], DEPTH_LIMIT - 1)}) == {"x": nested("[2]", DEPTH_LIMIT - 1)}
+    assert len(bounded({"x": list(range(MAX_MEMBERS + 5))})["x"]) == MAX_MEMBERS
+    assert len(bounded({str(n): n for n in range(MAX_MEMBERS + 5)})) == MAX_MEMBERS
+    assert bounded({"x": nested(1, MAX_DEPTH - 1)}) == {"x": nested(1, MAX_DEPTH - 1)}
+    assert bounded({"x": nested([2], MAX_DEPTH - 1)}) == {"x": nested("[2]", MAX_DEPTH - 1)}
 
 
 def test_a_message_is_cut_to_what_a_screen_shows() -> None:
-    assert clean({"code": "c", "message": "m" * MESSAGE_LIMIT})["message"] == "m" * MESSAGE_LIMIT
-    assert clean({"code": "c", "message": "m" * (MESSAGE_LIMIT + 1)})["message"] == "m" * MESSAGE_LIMIT + "…"
+    assert clean({"code": "c", "message": "m" * MAX_MESSAGE_CHARACTERS})["message"] == "m" * MAX_MESSAGE_CHARACTERS
+    assert (
+        clean({"code": "c", "message": "m" * (MAX_MESSAGE_CHARACTERS + 1)})["message"]
+        == "m" * MAX_MESSAGE_CHARACTERS + "…"
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,6 @@ def test_an_error_that_fits_is_left_alone_and_one_without_room_is_empty() -> Non
 
 
 def test_of_a_list_or_an_object_so_many_members_are_told() -> None:
-    many = range(MEMBERS_LIMIT + 1)
+    many = range(MAX_MEMBERS + 1)
     found = bounded({"list": [*many], "object": {f"n{number}": number for number in many}})
     assert found == {"list": [*range(100)], "object": {f"n{number}": number for number in range(100)}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ....reconciler.reconciler import LIMIT, Reconciler
+from ....reconciler.reconciler import MAX_ITEMS, Reconciler
 from ....telemetry import metrics
 from ....telemetry.logs import log_context, warm
 from ...assembly.reconciler import reconciler
@@ -48,7 +48,7 @@ class ReconcilerHandler:
             metrics.reconciler_passes.labels("failed").inc()
             raise
         metrics.reconciler_passes.labels("done").inc()
-        if any(count >= LIMIT for count in done.values()):
+        if any(count >= MAX_ITEMS for count in done.values()):
             # there was more of a kind than one pass does, and the next tick is a minute away
             await self._platform.invoker.invoke(FUNCTION)
         return done
