@@ -84,9 +84,9 @@ class LogWriter:
 
 def spans(blocks: Sequence[Sequence[int]], after: int, last: int) -> list[tuple[int, int]]:
     """(offset, length) of the blocks that hold the events behind `after`, up to `last`: of a few at a time, on end."""
-    firsts = [block[0] for block in blocks]
-    begin = max((index for index, first in enumerate(firsts) if first <= after + 1), default=0)
-    chosen = blocks[begin : max(sum(first <= last for first in firsts), begin + 1)]
+    first_rows = [block[0] for block in blocks]
+    begin = max((index for index, first in enumerate(first_rows) if first <= after + 1), default=0)
+    chosen = blocks[begin : max(sum(first <= last for first in first_rows), begin + 1)]
     few = [chosen[at : at + MAX_CONCURRENT_BLOCKS] for at in range(0, len(chosen), MAX_CONCURRENT_BLOCKS)]
     return [(some[0][1], sum(block[2] for block in some)) for some in few]
 

@@ -106,10 +106,10 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
         for result in head["results"]
     ]
     # the other projections were derived from the log, and are not kept
-    said = expected_projections(str(execution_id), events, row["workload"])
+    expected = expected_projections(str(execution_id), events, row["workload"])
     now = round(datetime.now().timestamp() * 1000)
     return differences(
-        str(execution_id), events, Stored(execution, said.commands, said.stages, said.frames, results, now)
+        str(execution_id), events, Stored(execution, expected.commands, expected.stages, expected.frames, results, now)
     )
 
 

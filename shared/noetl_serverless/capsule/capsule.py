@@ -150,8 +150,8 @@ class _Packer:
     def _playbook(self, text: str) -> str:
         """Masked so that it can still be read: what looks like a secret in code may be code."""
         masked = text
-        for spared in (NEVER, ASSIGNMENT):
-            lines = [line if spared.search(line) else self._line(line) for line in text.splitlines(keepends=True)]
+        for unmasked in (NEVER, ASSIGNMENT):
+            lines = [line if unmasked.search(line) else self._line(line) for line in text.splitlines(keepends=True)]
             masked = "".join(lines)
             try:
                 load_plan(masked)

@@ -116,8 +116,8 @@ def result(value: Any) -> RenderableType:
 def _columns(value: Any, rows: list[Mapping[str, Any]]) -> list[str]:
     """In the order of `columns`, if the result has that beside its rows: the order of keys is lost on the way."""
     found = list(dict.fromkeys(key for row in rows for key in row))
-    wished = value.get("columns") if isinstance(value, dict) else None
-    first = [name for name in wished if name in found] if isinstance(wished, list) else []
+    requested = value.get("columns") if isinstance(value, dict) else None
+    first = [name for name in requested if name in found] if isinstance(requested, list) else []
     return first + [name for name in found if name not in first]
 
 

@@ -12,18 +12,18 @@ from ..inspection.event_text import error_text
 from ..inspection.failed_items import MAX_ITEMS, FailedItems
 from ..inspection.quarantine_periods import QuarantinePeriods
 from ..inspection.runs import CommandRun, run_of, started_at
+from .deferred_attempts import DeferredAttempts
+from .folding import Folded, folded
 from .output import table
-from .put_off import DeferredAttempts
-from .turns import Folded, folded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # of less nobody needs to know, in ms
 MIN_WAIT_SECONDS = 10
-# of a step, runs with failed attempts that are kept to be told
+# of a step, runs with failed attempts that are kept to be shown
 MAX_FAILURES = 20
-# how a step stands after an event, as far as the log knows
+# the status of a step after an event, as far as the log knows
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
 # of a command; other reports put it off
@@ -83,7 +83,7 @@ class StepRow:
             self.failures.append(run)
 
     def fail(self, error: str) -> None:
-        """It has ended well, and where that leads could not be told."""
+        """It has ended well, and where that leads could not be shown."""
         self.state, self.error = "failed", error
 
     @property
@@ -109,7 +109,7 @@ class StepRow:
 
 
 class Progress:
-    """Feed it pages of events in order; it keeps a row for each step. `most`: of a loop, failed items that are told."""
+    """Takes pages of events in order, and keeps a row per step. `most`: how many failed items of a loop it shows."""
 
     def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self._most = most
@@ -152,14 +152,14 @@ class Progress:
         """A table of them; the turns of a cycle folded, unless the `whole` is wanted."""
         at = self.last if now is None else now
         rows = [row for row in self.rows.values() if row.state != "skipped"]
-        told = rows if whole else folded(rows)
-        cells = [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in told]
+        shown = rows if whole else folded(rows)
+        cells = [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in shown]
         # most wait for nothing
         kept = [index for index, name in enumerate(COLUMNS) if name != "waited" or any(row[index] for row in cells)]
         return table([COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in cells])
 
     def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
-        """Say of what has not ended how it stands, which the log alone does not: as REST gives it."""
+        """Set the status of what has not ended as REST gives it: the log alone does not say."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
             self._begin(key).status = str(step["status"])
@@ -269,16 +269,16 @@ class Progress:
         for row in self.rows.values():
             row.end("stopped", self.ended)
 
-    def _stand(self, stands: bool) -> None:
+    def _set_quarantined(self, quarantined: bool) -> None:
         """In quarantine nothing goes on, and nothing that is under way ends."""
         for row in self.rows.values():
-            row.is_quarantined = stands
+            row.is_quarantined = quarantined
 
     def _status(self, event: Mapping[str, Any]) -> None:
         if event["event_type"] in ENDS:
             self.ended = self.last
             if QUARANTINED in (event.get("payload") or {}):
-                self._stand(True)
+                self._set_quarantined(True)
             else:
                 self._stop()
         match event["event_type"]:
@@ -290,7 +290,7 @@ class Progress:
                 self.status = "CANCELLED"
             case "execution.retried":
                 self.status = "RUNNING"
-                self._stand(False)
+                self._set_quarantined(False)
             case "execution.dropped":
                 self.dropped = event
                 self._stop()

@@ -13,7 +13,7 @@ from ..protocol import ClaimedCommand
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
-    """The hold that a worker has on a command; `until` is RFC 3339."""
+    """The terms that a worker has on a command; `until` is RFC 3339."""
 
     fence: int
     delivery: int
@@ -26,7 +26,7 @@ def command_of(
     names: tuple[str, str, str, int],
     issued: Mapping[str, Any],
     workload: Mapping[str, Any],
-    hold: LeaseTerms,
+    terms: LeaseTerms,
     more: Mapping[str, Any],
 ) -> ClaimedCommand:
     """`names`: execution, command, step, generation; `issued`: the payload of the event that issued it; `more`: further
@@ -46,9 +46,9 @@ def command_of(
         generation=generation,
         kind=issued["kind"],
         attempt=issued["attempt"],
-        delivery=hold.delivery,
-        fence=hold.fence,
-        lease_until=hold.until,
+        delivery=terms.delivery,
+        fence=terms.fence,
+        lease_until=terms.until,
         path=path,
         **fields,
     )

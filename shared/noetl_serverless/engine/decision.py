@@ -68,8 +68,8 @@ class Decision(ABC):
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         if not self._over:
             self._over = True
-            told = bounded(error)
-            self.emit(e.FAILED, {"error": {**told, "step": step} if step else told}, step=step)
+            error_fields = bounded(error)
+            self.emit(e.FAILED, {"error": {**error_fields, "step": step} if step else error_fields}, step=step)
 
     def affords(self, step: str) -> bool:
         """Whether the budget has room for one more command; if not, the execution fails."""
@@ -162,10 +162,10 @@ class Decision(ABC):
 
 def error_of(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:
     """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
-    told = (
+    error_fields = (
         error.to_dict()
         if isinstance(error, TemplateError)
         else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
     )
     own = (output or {}).get("error")
-    return told if own is None else {**own, "routing": told}
+    return error_fields if own is None else {**own, "routing": error_fields}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from .room import BodyBudget
+from .body_budget import BodyBudget
 
 MAX_PAGE_ROWS = 100
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from graphql import GraphQLResolveInfo
 
+from .body_budget import BodyBudget
 from .control_plane import ControlPlane
-from .room import BodyBudget
 from .sessions import Session
 
 Info: TypeAlias = "GraphQLResolveInfo[Any]"

@@ -35,8 +35,8 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            told = {**_run_fields(report), **_printed(event)} if event.type in e.REPORTS else {}
-            found.append({**entry, "text": text, **told})
+            fields = {**_run_fields(report), **_printed(event)} if event.type in e.REPORTS else {}
+            found.append({**entry, "text": text, **fields})
     return found
 
 

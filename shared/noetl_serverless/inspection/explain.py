@@ -108,14 +108,14 @@ class _Explainer:
         if (exit_ := self._exit(key, run, own)) is not None:
             chain.append(exit_)
         status, why = self._verdict(run, own)
-        told: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
+        document: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in own:
             if event.type == e.FRAME_COMMITTED:
                 failed.add(event.payload)
         if failed.count:
-            told["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
-        return {**told, "chain": _sorted(chain)}
+            document["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
+        return {**document, "chain": _sorted(chain)}
 
     def _was_quarantined(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution came into quarantine."""

@@ -66,5 +66,5 @@ def _attempts(frame: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _often(error: Any, kept: int | None) -> int:
-    told = error.get("attempts") if isinstance(error, Mapping) else None
-    return max(told if isinstance(told, int) else 1, kept or 1)
+    attempts = error.get("attempts") if isinstance(error, Mapping) else None
+    return max(attempts if isinstance(attempts, int) else 1, kept or 1)

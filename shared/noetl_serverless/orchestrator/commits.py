@@ -149,7 +149,7 @@ class Commits:
             logger.warning("no turn could be given: %s", error)
             return result
         taken = {(lease.execution_id, lease.command_id) for lease in leases}
-        waiting = [told for told in result.pending if (told[1].execution_id, told[1].command_id) not in taken]
+        waiting = [each for each in result.pending if (each[1].execution_id, each[1].command_id) not in taken]
         return replace(result, leases=[*result.leases, *leases], pending=waiting)
 
     async def readable(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, LoadedExecution]]:

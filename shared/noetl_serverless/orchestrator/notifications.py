@@ -44,11 +44,11 @@ class Notifications:
         pools: defaultdict[str, list[CommandKey]] = defaultdict(list)
         for pool, key in waiting:
             pools[pool].append(key)
-        telling = asyncio.gather(*(self._notify_pool(pool, keys) for pool, keys in pools.items()))
+        sending = asyncio.gather(*(self._notify_pool(pool, keys) for pool, keys in pools.items()))
         if not self._background:
-            await telling
+            await sending
             return
-        task = asyncio.ensure_future(_finish(telling))
+        task = asyncio.ensure_future(_finish(sending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -102,5 +102,5 @@ class Notifications:
             metrics.notifications.labels("invocation", "sent").inc()
 
 
-async def _finish(telling: asyncio.Future[list[None]]) -> None:
-    await telling
+async def _finish(sending: asyncio.Future[list[None]]) -> None:
+    await sending

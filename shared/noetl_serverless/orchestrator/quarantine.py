@@ -34,9 +34,9 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
     issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands
     rows = still_open(issued, execution.state)
     transition.reissued = [row for row in rows if row["command"] not in kept]
-    told = {fact["payload"].get("execution_id") for fact in row.facts}
+    known = {fact["payload"].get("execution_id") for fact in row.facts}
     transition.inbox_facts += [
-        _child_end_fact(execution, child, at) for child in locked.ended_children() if child.execution_id not in told
+        _child_end_fact(execution, child, at) for child in locked.ended_children() if child.execution_id not in known
     ]
     return transition
 

@@ -74,19 +74,19 @@ class ReportBatch:
         if not self.has_references():
             yield self
             return
-        portion: dict[str, list[Outcome]] = {}
+        chunk: dict[str, list[Outcome]] = {}
         read = 0
         for id, outcomes in self.pending.items():
             for outcome in outcomes:
                 weight = payload_bytes(outcome.child.payload_ref) if outcome.child is not None else 0
                 # what was run ahead goes with what it follows from
-                if portion and read + weight > PAYLOADS_BYTES and outcome.order is None:
-                    yield replace(self, pending=portion)
-                    portion, read = {}, 0
-                portion.setdefault(id, []).append(outcome)
+                if chunk and read + weight > PAYLOADS_BYTES and outcome.order is None:
+                    yield replace(self, pending=chunk)
+                    chunk, read = {}, 0
+                chunk.setdefault(id, []).append(outcome)
                 read += weight
-        if portion:
-            yield replace(self, pending=portion)
+        if chunk:
+            yield replace(self, pending=chunk)
 
     def has_references(self) -> bool:
         return any(item.child and item.child.payload_ref for items in self.pending.values() for item in items)
@@ -135,9 +135,9 @@ class Reports:
     async def process(self, batch: ReportBatch) -> None:
         """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
         some of it, too; what was committed before is stale when it is reported again."""
-        for portion in batch.chunks_by_payload():
-            await self._process_chunk(portion)
-            batch.fair_claim = portion.fair_claim
+        for chunk in batch.chunks_by_payload():
+            await self._process_chunk(chunk)
+            batch.fair_claim = chunk.fair_claim
         await self._commits.process_inboxes(batch.with_new_facts)
         if batch.deferrals:
             # an error brings no commands
@@ -147,10 +147,10 @@ class Reports:
             raise batch.deferrals[0]
 
     async def _process_chunk(self, batch: ReportBatch) -> None:
-        for race in range(MAX_ATTEMPTS_WITH_REFERENCES if batch.has_references() else MAX_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS_WITH_REFERENCES if batch.has_references() else MAX_ATTEMPTS):
             if batch.pending:
                 async with self._commits.cache.exclusive(batch.pending):
-                    await self._decide_and_commit(batch, fresh=race > 0)
+                    await self._decide_and_commit(batch, fresh=attempt > 0)
         if batch.pending:
             await self._leave_in_inbox(batch)
 

@@ -155,21 +155,21 @@ class Transition:
             started = fact.numbered(self.head + 1)
             self.state = evolve(self.state, started)
             self._append(started)
-        told = {
+        error_fields = {
             "kind": "engine",
             "code": e.UNDECIDABLE,
             "message": f"what follows from {fact.type} cannot be decided: {_of(error)}",
             "retryable": False,
             "place": _place(error),
         }
-        payload = {"error": told, e.QUARANTINED: quarantined_fact(fact)}
+        payload = {"error": error_fields, e.QUARANTINED: quarantined_fact(fact)}
         failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
         self.state = evolve(self.state, failed)
         self._append(failed)
         self.ended_at_ms = fact.at
         self._notify_parent(fact.at)
         facts = [] if fact.type == e.STARTED else [quarantined_fact(fact)]
-        self.quarantine = {"seq": failed.seq, "at": fact.at, "error": told, "facts": facts}
+        self.quarantine = {"seq": failed.seq, "at": fact.at, "error": error_fields, "facts": facts}
 
     def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
         """What is to be written: the state too, now and then, at the beginning and at the end."""

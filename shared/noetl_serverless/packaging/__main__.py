@@ -26,7 +26,7 @@ def main() -> int:
             target,
             given.out or project / "dist" / given.host,
             only=given.only,
-            told=_print_package,
+            report=_print_package,
         )
     except (NoInterpreter, InstallFailed, NotLocked, TooBig, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

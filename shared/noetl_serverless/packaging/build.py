@@ -21,7 +21,7 @@ def build(
     out: Path,
     *,
     only: Collection[str] = (),
-    told: Callable[[str, Package], None] = lambda name, package: None,
+    report: Callable[[str, Package], None] = lambda name, package: None,
 ) -> Path:
     """Zips in `out/<target>/`; gives that folder. `only`: some functions, the others' zips stay as they are.
 
@@ -38,7 +38,7 @@ def build(
         if not only or spec.name in only:
             package = packager.build(spec, folder)
             packages[spec.name] = package
-            told(spec.name, package)
+            report(spec.name, package)
     shutil.rmtree(folder / "build", ignore_errors=True)
     _write(folder, target, packages)
     return folder

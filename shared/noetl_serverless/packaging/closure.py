@@ -19,11 +19,11 @@ class Closure:
 
 
 class Importer:
-    """Follows imports below `root`, the folder that holds our package; never into `barred` subpackages."""
+    """Follows imports below `root`, the folder that holds our package; never into `excluded` subpackages."""
 
-    def __init__(self, root: Path, barred: Sequence[str]) -> None:
+    def __init__(self, root: Path, excluded: Sequence[str]) -> None:
         self._root = root
-        self._excluded = tuple(barred)
+        self._excluded = tuple(excluded)
 
     def of_script(self, text: str) -> Closure:
         found = Closure()
@@ -66,7 +66,7 @@ class Importer:
         return ours
 
     def _is_excluded(self, module: str) -> bool:
-        return any(module == barred or module.startswith(f"{barred}.") for barred in self._excluded)
+        return any(module == excluded or module.startswith(f"{excluded}.") for excluded in self._excluded)
 
 
 def _parents(module: str) -> list[str]:

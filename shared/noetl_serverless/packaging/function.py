@@ -59,8 +59,8 @@ class Packager:
         self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
         self._pools = load_pools(project / "functions")
-        barred = (*_EXCLUDED, *_EXCLUDED_ON[host])
-        self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in barred])
+        excluded = (*_EXCLUDED, *_EXCLUDED_ON[host])
+        self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in excluded])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:
         """`out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""

@@ -17,12 +17,12 @@ STATUS = ("output", "status")
 
 def only_on_failure(when: Template | None) -> bool:
     """False where it cannot be told."""
-    return when is not None and _told_by(when.source)
+    return when is not None and _holds_only_for_errors(when.source)
 
 
 # a condition may stand at many arcs
 @lru_cache(maxsize=64)
-def _told_by(source: str) -> bool:
+def _holds_only_for_errors(source: str) -> bool:
     match sandbox.TEXT.parse(source).body:
         case [nodes.Output(nodes=[expression])]:
             return _fails(expression)

@@ -59,14 +59,14 @@ def refuse(value: Any) -> NoReturn:
     raise InvalidValue(f"a value of type {name} is not JSON{hint}")
 
 
-def stored(value: Any, foreign: Convert = refuse, levels: int = VALUE_DEPTH) -> Any:
+def stored(value: Any, convert: Convert = refuse, levels: int = VALUE_DEPTH) -> Any:
     """A copy of `value` as it is stored; raises InvalidValue.
 
-    `foreign` is given what is of no type known here, and gives something that is, or raises. `levels`: how deep the
+    `convert` is given what is of no type known here, and gives something that is, or raises. `levels`: how deep the
     value may be.
     """
     try:
-        return _stored(value, foreign, levels)
+        return _stored(value, convert, levels)
     except _TooDeep as error:
         error.rule = f"nested deeper than {levels} levels"
         raise
@@ -110,7 +110,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return bool(level)
 
 
-def _stored(value: Any, foreign: Convert, levels: int) -> Any:
+def _stored(value: Any, convert: Convert, levels: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() and "\0" not in value else _text(value)
@@ -121,19 +121,19 @@ def _stored(value: Any, foreign: Convert, levels: int) -> Any:
     if kind is float:
         return value if isfinite(value) else _not_finite(value)
     if kind is dict or isinstance(value, Mapping):
-        return _object(value, foreign, _deeper(levels))
+        return _object(value, convert, _deeper(levels))
     if kind is list or isinstance(value, LISTS):
-        return _list(value, foreign, _deeper(levels))
+        return _list(value, convert, _deeper(levels))
     if isinstance(value, set | frozenset):
-        return sorted(_list(value, foreign, _deeper(levels)), key=lambda item: json.dumps(item, sort_keys=True))
+        return sorted(_list(value, convert, _deeper(levels)), key=lambda item: json.dumps(item, sort_keys=True))
     # subclasses, as those of enum, lose what they add
     for base in (str, int, float):
         if isinstance(value, base):
-            return _stored(_bare(base, value), foreign, levels)
-    return _stored(foreign(value), foreign, _deeper(levels))
+            return _stored(_bare(base, value), convert, levels)
+    return _stored(convert(value), convert, _deeper(levels))
 
 
-def _object(value: Mapping[Any, Any], foreign: Convert, levels: int) -> dict[str, Any]:
+def _object(value: Mapping[Any, Any], convert: Convert, levels: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     name: str | None = None
     try:
@@ -142,7 +142,7 @@ def _object(value: Mapping[Any, Any], foreign: Convert, levels: int) -> dict[str
             name = key if type(key) is str and key.isascii() and "\0" not in key else _key(key)
             if name in made:
                 raise InvalidValue("two keys of the object become the same text")
-            made[name] = _stored(item, foreign, levels)
+            made[name] = _stored(item, convert, levels)
     except InvalidValue as error:
         if name is not None:
             error.path.insert(0, name)
@@ -150,11 +150,11 @@ def _object(value: Mapping[Any, Any], foreign: Convert, levels: int) -> dict[str
     return made
 
 
-def _list(value: Any, foreign: Convert, levels: int) -> list[Any]:
+def _list(value: Any, convert: Convert, levels: int) -> list[Any]:
     made: list[Any] = []
     try:
         for item in value:
-            made.append(_stored(item, foreign, levels))
+            made.append(_stored(item, convert, levels))
     except InvalidValue as error:
         error.path.insert(0, len(made))
         raise

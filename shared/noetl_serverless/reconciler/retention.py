@@ -1,6 +1,6 @@
 """What leaves: executions to the archive, what its time is over of, results, and the events of what has left.
 
-A pass does at most one of these chores, for a moment; when more is left, the chore is due again at once.
+A pass does at most one of these tasks, for a moment; when more is left, the task is due again at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-# how long one chore may take of a pass, in seconds; it ends with the piece of work that it has begun
+# how long one task may take of a pass, in seconds; it ends with the piece of work that it has begun
 TASK_SECONDS = 0.4
-# until a chore that found nothing more to do is looked at again
+# until a task that found nothing more to do is looked at again
 TASK_PAUSE_SECONDS = 600.0
 # until a worker that was invoked for the archive is invoked again
 NOTIFY_AGAIN_SECONDS = 60.0
@@ -32,7 +32,7 @@ MAX_EXPIRING_EXECUTIONS = 100
 MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
 
-Done = dict[str, int]
+Counts = dict[str, int]
 
 
 class Retention:
@@ -41,7 +41,7 @@ class Retention:
     def __init__(
         self,
         archives: Archives,
-        chores: MaintenanceTasks,
+        tasks: MaintenanceTasks,
         store: Callable[[], ResultStore],
         invoke_worker: Callable[[], Awaitable[None]],
         *,
@@ -51,7 +51,7 @@ class Retention:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._archives = archives
-        self._tasks = chores
+        self._tasks = tasks
         self._store = store
         self._invoke_worker = invoke_worker
         self._archive_after = archive_after_days
@@ -60,26 +60,26 @@ class Retention:
         self._now = now
         self._until = 0.0
 
-    async def run_next_task(self) -> Done:
-        """Do some of the chore that is due longest; what was done, by kind."""
-        chore = await self._tasks.claim(TASK_PAUSE_SECONDS)
-        if chore is None:
+    async def run_next_task(self) -> Counts:
+        """Do some of the task that is due longest; what was done, by kind."""
+        task = await self._tasks.claim(TASK_PAUSE_SECONDS)
+        if task is None:
             return {}
         self._until = monotonic() + TASK_SECONDS
-        match chore.name:
+        match task.name:
             case "archive":
-                return await self._archive(chore)
+                return await self._archive(task)
             case "expire":
-                return await self._expire(chore)
+                return await self._expire(task)
             case "results":
-                return await self._results(chore)
+                return await self._results(task)
             case "purge":
-                return await self._purge(chore)
+                return await self._purge(task)
         return {}
 
     # -- to the archive
 
-    async def _archive(self, chore: MaintenanceTask) -> Done:
+    async def _archive(self, task: MaintenanceTask) -> Counts:
         waiting, free = await self._archives.open()
         planned = 0
         while self._archive_after > 0 and waiting + planned < MAX_WAITING_BATCHES and self._has_time():
@@ -89,12 +89,12 @@ class Retention:
         if planned or free:
             await self._invoke_worker()
         if planned or waiting:
-            await self._tasks.reschedule(chore.name, NOTIFY_AGAIN_SECONDS)
+            await self._tasks.reschedule(task.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}
 
     # -- for good
 
-    async def _expire(self, chore: MaintenanceTask) -> Done:
+    async def _expire(self, task: MaintenanceTask) -> Counts:
         batches = await self._archives.expiring(MAX_ITEMS)
         if not batches and self._retention > 0:
             cutoff = self._cutoff(self._retention)
@@ -103,20 +103,20 @@ class Retention:
             batches = await self._archives.expiring(MAX_ITEMS)
         gone = 0
         for batch in batches:
-            if not await self._delete_batch(chore, batch):
+            if not await self._delete_batch(task, batch):
                 break
             gone += len(batch.ids)
         await self._archives.delete_rows()
         if batches:
-            await self._tasks.reschedule(chore.name)
+            await self._tasks.reschedule(task.name)
         if gone:
             # their events are next
             await self._tasks.reschedule("purge")
         return {"executions_expired": gone}
 
-    async def _delete_batch(self, chore: MaintenanceTask, batch: ExpiringBatch) -> bool:
+    async def _delete_batch(self, task: MaintenanceTask, batch: ExpiringBatch) -> bool:
         """Delete a batch's results and files, then its rows. Whether time was enough; if not, the next pass goes on."""
-        if not await self._delete_results(chore, f"batch {batch.archive_id}", batch.ids):
+        if not await self._delete_results(task, f"batch {batch.archive_id}", batch.ids):
             return False
         for file in (batch.files or {}).values():
             await self._store().delete(file["key"])
@@ -128,11 +128,11 @@ class Retention:
 
     # -- results
 
-    async def _results(self, chore: MaintenanceTask) -> Done:
+    async def _results(self, task: MaintenanceTask) -> Counts:
         deleted = await self._delete_expired_results()
-        done, more = (0, False) if self._result_ttl <= 0 else await self._delete_results_of_ended(chore)
+        done, more = (0, False) if self._result_ttl <= 0 else await self._delete_results_of_ended(task)
         if more or deleted == MAX_ITEMS:
-            await self._tasks.reschedule(chore.name)
+            await self._tasks.reschedule(task.name)
         return {"results_expired": deleted, "executions_without_results": done}
 
     async def _delete_expired_results(self) -> int:
@@ -142,9 +142,9 @@ class Retention:
             await self._tasks.delete_result_rows(found)
         return len(found)
 
-    async def _delete_results_of_ended(self, chore: MaintenanceTask) -> tuple[int, bool]:
+    async def _delete_results_of_ended(self, task: MaintenanceTask) -> tuple[int, bool]:
         """In the order of their ends, each execution with those below it; (how many, whether there are more)."""
-        at, id = chore.position.get("at"), int(chore.position.get("id", 0))
+        at, id = task.position.get("at"), int(task.position.get("id", 0))
         after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
         done = 0
         ended = await self._tasks.ended(after, self._cutoff(self._result_ttl), MAX_ITEMS)
@@ -152,19 +152,19 @@ class Retention:
             # the others go with the one above them, which may use their results until it ends
             if execution.topmost:
                 family = await self._tasks.descendants(execution)
-                if not await self._delete_results(chore, f"family {execution.execution_id}", family):
+                if not await self._delete_results(task, f"family {execution.execution_id}", family):
                     return done, True
             done += 1
-            chore.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
-            await self._tasks.save_position(chore.name, chore.position)
+            task.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
+            await self._tasks.save_position(task.name, task.position)
             if not self._has_time():
                 return done, True
         return done, len(ended) == MAX_ITEMS
 
-    async def _delete_results(self, chore: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
+    async def _delete_results(self, task: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
         """All that was stored for these executions, registered or not. Whether time was enough: if not, the chore's
         position tells how far it has come, and what is deleted stays deleted."""
-        done = chore.position.get("within", 0) if chore.position.get("of") == of else 0
+        done = task.position.get("within", 0) if task.position.get("of") == of else 0
         rest = [id for id in ids if id > done]
         for start in range(0, len(rest), MAX_STORE_CALLS):
             if start and not self._has_time():
@@ -173,8 +173,8 @@ class Retention:
             for keys in await asyncio.gather(*(self._keys(id) for id in some)):
                 if not await self._delete(keys):
                     return False
-            chore.position.update({"of": of, "within": some[-1]})
-            await self._tasks.save_position(chore.name, chore.position)
+            task.position.update({"of": of, "within": some[-1]})
+            await self._tasks.save_position(task.name, task.position)
         return True
 
     async def _keys(self, execution_id: int) -> list[str]:
@@ -192,14 +192,14 @@ class Retention:
 
     # -- events
 
-    async def _purge(self, chore: MaintenanceTask) -> Done:
+    async def _purge(self, task: MaintenanceTask) -> Counts:
         dropped = await self._archives.drop_partitions()
         for name in dropped:
             logger.info("dropped the partition %s: all that it held has left", name)
         deleted = await self._archives.purge()
         await self._archives.delete_rows()
         if deleted is not None:
-            await self._tasks.reschedule(chore.name)
+            await self._tasks.reschedule(task.name)
         return {"partitions_dropped": len(dropped), "events_purged": deleted or 0}
 
     def _cutoff(self, days: float) -> datetime:

@@ -146,13 +146,13 @@ class AsyncConnection:
         if self.broken:
             return
         self.broken = True
-        said = self._context.error if self._context is not None else None
+        error_of_portal = self._context.error if self._context is not None else None
         if self._answer is None:
             # it lay idle; whoever takes it next sees that it is broken
             self.close()
             return
         reason = error if isinstance(error, InterfaceError) else InterfaceError(str(error))
-        self._resolve(None, said or reason)
+        self._resolve(None, error_of_portal or reason)
 
     def _resolve(self, context: Context | None, error: BaseException | None) -> None:
         answer, self._answer, self._context = self._answer, None, None

@@ -37,8 +37,8 @@ def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any
     for event in events:
         if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
             # nothing else of it is looked at: it may be what cannot be read
-            told = {name: event.payload[name] for name in ("error", e.QUARANTINED) if name in event.payload}
-            apply(state, replace(event, payload=told))
+            kept_fields = {name: event.payload[name] for name in ("error", e.QUARANTINED) if name in event.payload}
+            apply(state, replace(event, payload=kept_fields))
     state.seq = head
     return state
 

@@ -62,31 +62,31 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     """None means that the projections are what the log says."""
     kept = stored.execution
     workload = kept["workload"] if kept is not None else None
-    said = expected_projections(execution_id, events, workload)
-    found = _execution(execution_id, events, said, kept)
-    found += _rows("command", stored.commands, out(said, stored.inbox))
-    found += _rows("stage", stored.stages, said.stages)
-    found += _rows("frame", stored.frames, said.frames)
-    expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(said, stored.inbox)]
+    of_log = expected_projections(execution_id, events, workload)
+    found = _execution(execution_id, events, of_log, kept)
+    found += _rows("command", stored.commands, out(of_log, stored.inbox))
+    found += _rows("stage", stored.stages, of_log.stages)
+    found += _rows("frame", stored.frames, of_log.frames)
+    expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(of_log, stored.inbox)]
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
 
 
-def out(said: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+def out(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
     """The commands that the log leaves out, without those whose report waits in the inbox."""
     reported = {event.command_id for event in inbox}
-    return [row for row in said.commands if row["command_id"] not in reported or row["status"] == "dead"]
+    return [row for row in of_log.commands if row["command_id"] not in reported or row["status"] == "dead"]
 
 
-def stored_results(said: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
-    known = {row["key"] for row in said.results}
-    return [*said.results, *(row for row in results_of(inbox) if row["key"] not in known)]
+def stored_results(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+    known = {row["key"] for row in of_log.results}
+    return [*of_log.results, *(row for row in results_of(inbox) if row["key"] not in known)]
 
 
 def _execution(
-    execution_id: str, events: Sequence[Event], said: ExpectedProjections, kept: Row | None
+    execution_id: str, events: Sequence[Event], of_log: ExpectedProjections, kept: Row | None
 ) -> list[Difference]:
     key = {"execution_id": execution_id}
-    expected = {**said.execution, "head": max(event.seq for event in events)}
+    expected = {**of_log.execution, "head": max(event.seq for event in events)}
     expected["parent_execution_id"] = (expected["parent"] or {}).get("execution_id")
     if kept is None:
         return [Difference("execution", key, None, {name: plain(expected[name]) for name in OF_EXECUTION})]

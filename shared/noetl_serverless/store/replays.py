@@ -147,11 +147,11 @@ class Replays:
         workload = events[0].payload.get("workload", kept["workload"] if kept is not None else None)
         if workload is None:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
-        said = expected_projections(str(execution_id), events, workload)
+        expected = expected_projections(str(execution_id), events, workload)
         leases = self._drop(connection, execution_id)
-        self._make(connection, execution_id, said, events, stored.inbox, plan)
-        row = {**said.execution, "head": events[-1].seq, "workload": workload}
-        row |= {"state": said.state.snapshot(), "state_version": STATE_VERSION}
+        self._make(connection, execution_id, expected, events, stored.inbox, plan)
+        row = {**expected.execution, "head": events[-1].seq, "workload": workload}
+        row |= {"state": expected.state.snapshot(), "state_version": STATE_VERSION}
         row["principal"] = events[0].payload.get("principal")
         if kept is not None:
             connection.run(self._sql["update"], id=execution_id, row=_json(row))
@@ -171,32 +171,32 @@ class Replays:
         self,
         connection: Connection,
         id: int,
-        said: ExpectedProjections,
+        expected: ExpectedProjections,
         events: Sequence[Event],
         inbox: Sequence[Event],
         plan: Plan | None,
     ) -> None:
         pool, weight = (plan.pool, plan.weight) if plan is not None else (self._pool, WEIGHT)
         at = {event.seq: event.at for event in events}
-        buried = _dead_letters(events)
+        dead_letters = _dead_letters(events)
         commands = [
             {
                 **row,
-                **buried.get(row["command_id"], {}),
+                **dead_letters.get(row["command_id"], {}),
                 "pool": pool(row["step"]),
-                "playbook": playbook_of(said.execution["path"] or ""),
+                "playbook": playbook_of(expected.execution["path"] or ""),
                 "weight": weight,
                 "at": at[row["seq"]],
             }
-            for row in out(said, inbox)
-            if said.execution["status"] == RUNNING or row["status"] == "dead"
+            for row in out(expected, inbox)
+            if expected.execution["status"] == RUNNING or row["status"] == "dead"
         ]
         reports = [*events, *inbox]
         # of a report that could not be decided, too
-        told = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
-        written = {ref["key"]: moment for moment, payload in told for ref in e.references_in(payload)}
-        results = [{**row, "at": written[row["key"]]} for row in stored_results(said, inbox)]
-        rows = {"commands": commands, "stages": said.stages, "frames": said.frames, "results": results}
+        payloads = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
+        written = {ref["key"]: at for at, payload in payloads for ref in e.references_in(payload)}
+        results = [{**row, "at": written[row["key"]]} for row in stored_results(expected, inbox)]
+        rows = {"commands": commands, "stages": expected.stages, "frames": expected.frames, "results": results}
         for name, made in rows.items():
             if made:
                 connection.run(self._sql[f"make_{name}"], id=id, rows=_json(made))

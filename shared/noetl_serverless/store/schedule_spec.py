@@ -81,10 +81,10 @@ def due_runs(
     schedule: ScheduleSpec, policy: MissedPolicy, first: datetime, now: datetime
 ) -> tuple[list[datetime], datetime]:
     """What a schedule that was due at `first` owes at `now`, and when it is due next."""
-    owed = due_until(schedule, first, now, MAX_CATCH_UP_RUNS if policy == "catch_up" else 1)
+    due = due_until(schedule, first, now, MAX_CATCH_UP_RUNS if policy == "catch_up" else 1)
     if policy == "skip":
-        owed = [instant for instant in owed if now - instant <= ON_TIME_TOLERANCE]
-    return owed, next_due(schedule, now)
+        due = [instant for instant in due if now - instant <= ON_TIME_TOLERANCE]
+    return due, next_due(schedule, now)
 
 
 def _check_cron(cron: str) -> None:

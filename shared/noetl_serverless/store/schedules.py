@@ -1,6 +1,6 @@
 """Schedules, and the runs they owe.
 
-Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the owed runs down and moves the
+Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the due runs down and moves the
 schedules on, in one transaction, and leases the runs; the caller starts each execution under
 `Fire.idempotency_key`, so starting twice starts one; `started` or `failed` settles the run. A run that
 was leased and not settled comes again.
@@ -55,7 +55,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """One run that is owed."""
+    """One run that is due."""
 
     schedule_id: int
     due_at: datetime
@@ -153,7 +153,7 @@ class Schedules:
         return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
 
     async def claim_due(self, now: datetime, limit: int = 100) -> list[DueRun]:
-        """Runs owed at `now`, leased to the caller, who starts and settles each; at most `limit`."""
+        """Runs due at `now`, leased to the caller, who starts and settles each; at most `limit`."""
         await self._database.transaction(lambda connection: self._advance(connection, now, limit))
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
         return [DueRun(**row) for row in rows]
@@ -182,13 +182,13 @@ class Schedules:
             schedule = Schedule(**dict(zip(names, row, strict=True)))
             assert schedule.next_run_at is not None
             try:
-                owed, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
+                due, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
             except Exception:
                 # it is off until somebody looks at it; the others go on
                 logger.exception("schedule %s has no next time: it is turned off", schedule.schedule_id)
                 connection.run(self._sql["broken"], schedule_id=schedule.schedule_id, now=now)
                 continue
-            connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=owed)
+            connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=due)
             connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
 
     async def _settle(self, fire: DueRun, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:

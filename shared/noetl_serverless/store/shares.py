@@ -36,10 +36,10 @@ def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
     that, it is divided among these alone. It is divided among the playbooks by weight, rounded up where `drawn` points,
     and within a playbook evenly.
     """
-    resting = sum(each.idle for each in waiting)
-    if resting > room:
+    idle = sum(each.idle for each in waiting)
+    if idle > room:
         return _divided([each if each.idle else None for each in waiting], room, drawn)
-    parts = _divided(waiting, room - resting, drawn)
+    parts = _divided(waiting, room - idle, drawn)
     return [part + each.idle for part, each in zip(parts, waiting, strict=True)]
 
 

@@ -268,10 +268,10 @@ class MemoryEventStore(EventStore):
         execution = self.executions.get(dead.execution_id)
         issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
         for row in project(dead.execution_id, issued, self._pool).commands:
-            buried = CommandRow(
+            dead_letter = CommandRow(
                 {**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries
             )
-            self.commands.setdefault((row["id"], row["command"]), buried)
+            self.commands.setdefault((row["id"], row["command"]), dead_letter)
 
     async def pools_with_pending(self, age: float) -> list[str]:
         latest = self._clock() - age

@@ -45,13 +45,13 @@ class FairClaims:
         if len(playbooks) > 1:
             self._draws += 1
         # only beside others are those first of which nothing runs
-        resting = playbooks - busy if playbooks & busy else set()
+        idle = playbooks - busy if playbooks & busy else set()
         taken: list[Key] = []
         had: Counter[str] = Counter()
         while left and len(taken) < room:
-            if resting:
-                given = _first_of(resting, [queues[id].playbook for id in left])
-                resting = set()
+            if idle:
+                given = _first_of(idle, [queues[id].playbook for id in left])
+                idle = set()
             else:
                 waiting = [Waiting(queues[id].playbook, queues[id].weight, not run[id]) for id in left]
                 given = shares(waiting, room - len(taken), draw(self._draws))
@@ -78,7 +78,7 @@ def _looked_at(queues: Mapping[str, PendingQueue]) -> list[str]:
     return [id for id in queues if id in chosen]
 
 
-def _first_of(resting: set[int], playbooks: Sequence[int]) -> list[int]:
+def _first_of(idle: set[int], playbooks: Sequence[int]) -> list[int]:
     """1 for the first in turn of each of the playbooks that rest."""
     first = {playbook: place for place, playbook in reversed(list(enumerate(playbooks)))}
-    return [int(playbook in resting and first[playbook] == place) for place, playbook in enumerate(playbooks)]
+    return [int(playbook in idle and first[playbook] == place) for place, playbook in enumerate(playbooks)]

@@ -69,9 +69,9 @@ def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) ->
         return f"unknown field {where!r}" + (_instead(model, str(loc[0])) if len(loc) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"
-    told = message.removeprefix("Value error, ")
-    told = told.replace("Input", "this", 1) if told.startswith("Input") else told
-    return f"{where}: {told}" if where else told
+    text = message.removeprefix("Value error, ")
+    text = text.replace("Input", "this", 1) if text.startswith("Input") else text
+    return f"{where}: {text}" if where else text
 
 
 def _instead(model: type[BaseModel], name: str) -> str:

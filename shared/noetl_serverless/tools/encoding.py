@@ -58,22 +58,22 @@ def encode(value: Any) -> bytes:
         raise NotJson(_explain(value, first)) from None
 
 
-def encode_result(value: Any, lifted: AbstractContextManager[None] = _AS_IT_IS) -> bytes:
+def encode_result(value: Any, unlimited: AbstractContextManager[None] = _AS_IT_IS) -> bytes:
     """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on.
 
-    `lifted`: around what only writes JSON, and calls nothing of the value's own.
+    `unlimited`: around what only writes JSON, and calls nothing of the value's own.
     """
-    with lifted:
+    with unlimited:
         content = _written({"data": value})
     # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
     if content is not None and b"null" not in content and not has_nul(content):
         return content
     try:
-        made = stored(value, foreign, RESULT_DEPTH)
+        made = stored(value, convert, RESULT_DEPTH)
     except InvalidValue as error:
         error.path.insert(0, "data")
         raise
-    with lifted:
+    with unlimited:
         return orjson.dumps({"data": made})
 
 
@@ -85,7 +85,7 @@ def _written(value: Any) -> bytes | None:
         return None
 
 
-def foreign(value: Any) -> Any:
+def convert(value: Any) -> Any:
     """For `playbook.values.stored`: what a value that it does not know stands for; raises InvalidValue."""
     if type(value).__module__.partition(".")[0] != "pandas":
         if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
@@ -178,16 +178,16 @@ def plain_value(value: Any) -> Any:
 
 
 def _explain(value: Any, error: TypeError) -> str:
-    place, culprit = _find(value, "result", 0) or ("result", value)
-    if isinstance(culprit, int) and not isinstance(culprit, bool):
+    place, offending = _find(value, "result", 0) or ("result", value)
+    if isinstance(offending, int) and not isinstance(offending, bool):
         return f"{place} is an int beyond 64 bits, which JSON readers cannot carry; return it as text"
-    if isinstance(culprit, bytes | bytearray):
+    if isinstance(offending, bytes | bytearray):
         return f"{place} is of type bytes, which is not JSON; return text, such as base64.b64encode(x).decode()"
-    if isinstance(culprit, str):
+    if isinstance(offending, str):
         return f"{place} is text that is not valid Unicode: it holds lone surrogates"
-    if _encodes(culprit):
+    if _encodes(offending):
         return f"result is not JSON: {error}"
-    return f"{place} is of type {type(culprit).__qualname__}, which is not JSON"
+    return f"{place} is of type {type(offending).__qualname__}, which is not JSON"
 
 
 def _find(value: Any, place: str, depth: int) -> tuple[str, Any] | None:

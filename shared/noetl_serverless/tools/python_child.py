@@ -51,14 +51,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     channel.sendall(struct.pack(">I", 2) + b"{}")
-    tidy = True
+    clean = True
     while True:
         request = receive(channel)
         if request is None:
             os._exit(0)
-        send(channel, runner.answer(request) if tidy else b"")
+        send(channel, runner.answer(request) if clean else b"")
         # behind the answer, which need not wait for it
-        tidy = tidy and runner.tidied()
+        clean = clean and runner.clean_up()
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -226,16 +226,16 @@ class Runner:
         with self.memory:
             return self.dumps(body)
 
-    def tidied(self) -> bool:
+    def clean_up(self) -> bool:
         """Undo what one piece of code could leave behind for the next; whether that could be done."""
         try:
-            self._tidy()
+            self._clean_up()
         except BaseException:
             # its folder is gone, its standard output closed, a handler of its own has raised, ...
             return False
         return True
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         # an alarm would end whoever runs when it goes off
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(timer, 0)

@@ -37,14 +37,14 @@ class PythonProcess:
     def __init__(self, folder: Path, memory_mb: int) -> None:
         self.folder = tempfile.mkdtemp(dir=folder)
         self._memory_mb = memory_mb
-        self._channel, theirs = socket.socketpair()
+        self._channel, child_end = socket.socketpair()
         self._printed, their_print = os.pipe()
         os.set_blocking(self._printed, False)
         self._channel.setblocking(False)
-        for end in (self._channel, theirs):
+        for end in (self._channel, child_end):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         options = {
-            "channel": theirs.fileno(),
+            "channel": child_end.fileno(),
             "folder": self.folder,
             "memory_mb": memory_mb,
             "parent": os.getpid(),
@@ -58,14 +58,14 @@ class PythonProcess:
                 stderr=their_print,
                 cwd=self.folder,
                 env=_environment(self.folder),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 start_new_session=True,
             )
         except OSError:
             self._let_go()
             raise
         finally:
-            theirs.close()
+            child_end.close()
             os.close(their_print)
         self.pid = self._process.pid
         self.usable = True

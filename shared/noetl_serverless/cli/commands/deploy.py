@@ -141,12 +141,12 @@ def smoke(
     name = chosen()
     context = Contexts().load(name) if name else context_of(_terraform(directory, terraform).outputs(), None)
 
-    def tell(check: Check) -> None:
+    def print_check(check: Check) -> None:
         if not as_json:
             echo(f"{'✓' if check.ok else '✗'} {check.name}  {check.seconds:.2f} s  {check.detail}")
 
     with closing(context.client()) as client:
-        checks = try_it(context, client, items, tell)
+        checks = try_it(context, client, items, print_check)
     ok = all(check.ok for check in checks)
     if as_json:
         print_json({"status": "ok" if ok else "failed", "checks": [asdict(check) for check in checks]})

@@ -103,7 +103,7 @@ def show_(
 ) -> None:
     """Show one execution: where its steps stand, the attempts that failed, and its result.
 
-    Of a step that runs again and again the first and the last turn are told, and those that failed; --all tells each.
+    Of a step that runs again and again the first and the last turn are shown, and those that failed; --all tells each.
     """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
@@ -244,8 +244,8 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
     failed: Counter[str] = Counter()
     for run in progress.failed_items():
         again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
-        told = failed_items(run["items"], run["unnamed"])
-        found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in told)
+        shown = failed_items(run["items"], run["unnamed"])
+        found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in shown)
         failed[run["step"]] += run["failed"]
     for name, texts in found.items():
         yield from texts if whole else texts[:MAX_LINES]
@@ -258,11 +258,11 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
     for name in dict.fromkeys(row.name for row in progress.rows.values()):
         rows = [row for row in progress.rows.values() if row.name == name]
         found = [text for row in rows for run in row.failures for text in lines(asdict(run))]
-        told = found if whole else found[:MAX_LINES]
-        for text in told:
+        shown = found if whole else found[:MAX_LINES]
+        for text in shown:
             yield f"{name}: {text}"
         failed = sum(row.failed for row in rows)
-        if failed > len(found) or len(found) > len(told):
+        if failed > len(found) or len(found) > len(shown):
             yield f"{name}: {failed} in all; noetls explain {execution_id} {name} tells more"
 
 

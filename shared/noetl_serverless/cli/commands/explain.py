@@ -21,7 +21,7 @@ MAX_ITEMS = 3
 MAX_COMMANDS = 3
 # of what a step has printed
 MAX_LINES = 20
-# how a step stands, by what it waits for; of several the first of PLACES, as in show
+# the status of a step by what it waits for; of several the first of PLACES, as in show
 WAITING_STATUS = {"timer": "delayed", "child": "parked"}
 PLACES = ("running", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
@@ -71,8 +71,8 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Its status, and why: the log alone does not say whether a worker has taken what is out."""
     own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    stands = {wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in own}
-    place = next((place for place in PLACES if place in stands), None)
+    statuses = {wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in own}
+    place = next((place for place in PLACES if place in statuses), None)
     if place is None:
         return str(run["status"]), str(run["why"])
     why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:MAX_COMMANDS])

@@ -187,9 +187,9 @@ def rebuild(
     if as_json:
         print_json(done)
         return
-    mended = [entry for entry in done if entry["differences"]]
-    for entry in mended:
+    repaired = [entry for entry in done if entry["differences"]]
+    for entry in repaired:
         echo(f"execution {entry['execution_id']}:")
         _show_differences(entry["differences"])
     leases = sum(entry["leases"] for entry in done)
-    echo(f"{len(done)} executions rebuilt, {len(mended)} of them differed from their log; {leases} leases lost")
+    echo(f"{len(done)} executions rebuilt, {len(repaired)} of them differed from their log; {leases} leases lost")

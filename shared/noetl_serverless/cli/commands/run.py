@@ -11,11 +11,11 @@ import typer
 from ..client import Client
 from ..ending import failed_counts, remarks
 from ..failure import EXIT_FAILED, WrongUse
+from ..folding import Folded, Folding
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
 from ..output import command, console, echo, print_json, result, show
 from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
-from ..turns import Folded, Folding
 from ..unread import unread
 from .catalog import register_text
 
@@ -122,8 +122,8 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
             for row in progress.feed(page):
-                for told in turns.add(row):
-                    echo(lines(told) if isinstance(told, Folded) else line(told))
+                for shown in turns.add(row):
+                    echo(lines(shown) if isinstance(shown, Folded) else line(shown))
         for rest in turns.flush():
             echo(lines(rest) if isinstance(rest, Folded) else line(rest))
         return

@@ -45,7 +45,7 @@ class Check:
     detail: str = ""
 
 
-def smoke(context: Context, client: Client, items: int, told: Callable[[Check], None]) -> list[Check]:
+def smoke(context: Context, client: Client, items: int, report: Callable[[Check], None]) -> list[Check]:
     """Each check as soon as it is done, and all of them."""
     checks: list[Check] = []
 
@@ -56,7 +56,7 @@ def smoke(context: Context, client: Client, items: int, told: Callable[[Check], 
         except Failure as failure:
             detail, ok = failure.detail, False
         checks.append(Check(name, ok, time.monotonic() - started, detail))
-        told(checks[-1])
+        report(checks[-1])
 
     run("control plane answers", lambda: _status(client.get("/livez")))
     run("control plane is ready", lambda: _status(client.get("/readyz")))

@@ -24,9 +24,9 @@ async def register(call: Call) -> Registered:
     # of a large playbook it takes seconds, in which others are answered
     document = await asyncio.to_thread(document_of, body.content)
     entry, new = await call.services.catalog.register(document)
-    said = "registered" if new else "unchanged: already registered"
+    message = "registered" if new else "unchanged: already registered"
     return Registered(
-        message=f"{entry.path} version {entry.version} {said}",
+        message=f"{entry.path} version {entry.version} {message}",
         path=entry.path,
         version=entry.version,
         catalog_id=str(entry.catalog_id),

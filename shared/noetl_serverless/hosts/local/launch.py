@@ -44,7 +44,7 @@ def launch(
     ready.
 
     `with_parent`: it ends when this process does. Gives the process, None if it is another's, and run.json.
-    RuntimeError with what it said if it does not start.
+    RuntimeError with what it printed if it does not start.
     """
     layout.create()
     if layout.is_held():
@@ -103,8 +103,8 @@ def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, An
             return run
         # another may have been quicker to hold the directory: then that one's stack is the answer
         if popen is not None and popen.poll() is not None and not layout.is_held():
-            said = tail(layout.log("stack")).removeprefix("error: ")
-            raise RuntimeError(said or f"the stack ended with status {popen.returncode}")
+            message = tail(layout.log("stack")).removeprefix("error: ")
+            raise RuntimeError(message or f"the stack ended with status {popen.returncode}")
         if popen is None and not layout.is_held():
             raise RuntimeError("the stack that was starting has ended")
         if time.monotonic() > deadline:

@@ -148,8 +148,8 @@ class Postgres:
             )
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
-            said = done.stderr.strip() or done.stdout.strip()
-            raise RuntimeError(f"{said}. NOETL_DATABASE_URL names a server of one's own to use instead")
+            message = done.stderr.strip() or done.stdout.strip()
+            raise RuntimeError(f"{message}. NOETL_DATABASE_URL names a server of one's own to use instead")
         fresh.rename(data)
 
 

@@ -21,8 +21,8 @@ from ...protocol import (
 from ..client import Answer
 from ..execution.time_budget import TimeBudget
 from .context import WorkerContext
-from .gate import Gate
 from .keys import Key
+from .shared_lock import SharedLock
 from .slots import Slots
 
 
@@ -39,7 +39,7 @@ class Calls:
         # when the control plane last answered anything, by the loop's clock
         self.answered_at = 0.0
         # what brings commands passes together; who asks for all that this worker holds passes alone
-        self.gate = Gate()
+        self.lock = SharedLock()
         self.recover = recover
         self._client = context.client
         self._worker_id = context.worker_id

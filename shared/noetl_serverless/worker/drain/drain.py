@@ -130,7 +130,7 @@ class Drain:
         limit = len(keys) or max(0, self.slots.free)
         self.slots.reserved += limit
         try:
-            async with self._calls.gate.shared():
+            async with self._calls.lock.shared():
                 sent = asyncio.get_running_loop().time()
                 answer = await self._calls.claim(keys, limit)
                 await self.accept(answer.body.commands, answer.body.plans, sent)
@@ -251,7 +251,7 @@ class Drain:
     async def _recover(self) -> None:
         """Ask for what was claimed for this worker in an answer that never came."""
         # alone, for what another call is about to bring would look lost too
-        async with self._calls.gate.exclusive():
+        async with self._calls.lock.exclusive():
             held = [key for key in self.slots.running if not self.speculative_runs.is_doubtful(key)]
             held += [*self.reporter.unanswered, *(key_of(leased) for leased in self.speculative_runs.leased_commands())]
             sent = asyncio.get_running_loop().time()

@@ -168,7 +168,7 @@ class Reporter:
         self._slots.reserved += spare
         rest: list[OutcomeBatch] = []
         try:
-            async with self._calls.gate.shared():
+            async with self._calls.lock.shared():
                 rest = await self._deliver(batch, spare)
         finally:
             self._slots.reserved -= spare

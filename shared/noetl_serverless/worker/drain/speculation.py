@@ -46,7 +46,7 @@ class Speculation:
         return cls(plan, State.restore(given.state, given.workload), given.head, worker, runs)
 
     def next_command(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
-        """The one step that follows, under the hold of `command`; None if something else does, or nothing: then it
+        """The one step that follows, under the terms of `command`; None if something else does, or nothing: then it
         is for the control plane to go on, and this is of no use any more."""
         if outcome.status not in ("done", "error"):
             return None
@@ -74,12 +74,12 @@ class Speculation:
 
     def _command(self, before: ClaimedCommand, issued: Event) -> ClaimedCommand:
         order = issued.payload
-        hold = LeaseTerms(before.fence, 1, before.lease_until)
+        terms = LeaseTerms(before.fence, 1, before.lease_until)
         names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
         workload = needed_workload(self.plan, names[2], self.state.workload)
         scope, workload = _copy(order["scope"]), _copy(workload)
         more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
-        return command_of(self.plan, before.path, names, order, workload, hold, more)
+        return command_of(self.plan, before.path, names, order, workload, terms, more)
 
 
 def _copy(value: Any) -> Any:

@@ -172,7 +172,7 @@ class SpeculativeRuns:
         spare = max(0, self._slots.free) if any(run.has_ended for run in batch) else 0
         self._slots.reserved += spare
         try:
-            async with self._calls.gate.shared():
+            async with self._calls.lock.shared():
                 await self._deliver(batch, spare)
         finally:
             self._slots.reserved -= spare

@@ -49,13 +49,13 @@ class _Row:
             self.last.popleft()
             self.dropped += 1
 
-    def told(self, room: int) -> dict[str, Any]:
+    def within(self, room: int) -> dict[str, Any]:
         first, last, dropped = list(self.first), list(self.last), self.dropped
         # names and numbers count too: an outcome whose meta is too large is an error
-        while len(orjson.dumps(told := _fields([*first, *last], dropped))) > room and (first or last):
+        while len(orjson.dumps(fields := _fields([*first, *last], dropped))) > room and (first or last):
             (last.pop(0) if len(last) >= len(first) else first.pop())
             dropped += 1
-        return told
+        return fields
 
 
 class Attempts:
@@ -106,13 +106,13 @@ class Attempts:
     def as_meta(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
         """What of them belongs into the meta of an outcome, in at most `room` bytes of JSON; if none has room, only how
         many are not told."""
-        return (self._own if suspended else self._all).told(room)
+        return (self._own if suspended else self._all).within(room)
 
     # -- across a suspension
 
     def suspended_attempts(self) -> dict[str, Any]:
         """Empty if there is nothing to remember."""
-        return self._all.told(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
+        return self._all.within(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
 
     def resume(self, held: Mapping[str, Any]) -> None:
         """What an earlier run of the command remembered."""
@@ -123,5 +123,5 @@ class Attempts:
 
 
 def _fields(attempts: list[dict[str, Any]], dropped: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"attempts": attempts} if attempts else {}
-    return {**told, "attempts_dropped": dropped} if dropped else told
+    fields: dict[str, Any] = {"attempts": attempts} if attempts else {}
+    return {**fields, "attempts_dropped": dropped} if dropped else fields

@@ -15,7 +15,7 @@ from ... import limits
 from ...limits import RESULT_DEPTH, VALUE_DEPTH
 from ...playbook.values import InvalidValue, as_read, stored
 from ...protocol import Outcome
-from ...tools.encoding import NATIVE, foreign
+from ...tools.encoding import NATIVE, convert
 from .errors import step_error
 
 # above so many bytes of JSON it takes milliseconds: beside the event loop
@@ -59,7 +59,7 @@ def _admitted(value: Any, content: bytes | None, name: str) -> Any:
     if content is not None and (made := _read(value, content, RESULT_DEPTH)) is not _OTHERWISE:
         return made
     try:
-        return stored(value, foreign, RESULT_DEPTH)
+        return stored(value, convert, RESULT_DEPTH)
     except InvalidValue as error:
         error.path.insert(0, name)
         raise
@@ -133,7 +133,7 @@ def _named(value: Any, name: str) -> tuple[Any, int]:
     if content is not None and (made := _read(value, content, VALUE_DEPTH)) is not _OTHERWISE:
         return made, len(content)
     try:
-        made = stored(value, foreign)
+        made = stored(value, convert)
         return made, size_of(made)
     except InvalidValue as error:
         error.path.insert(0, name)

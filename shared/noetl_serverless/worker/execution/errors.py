@@ -14,7 +14,7 @@ from ...limits import ERROR_BYTES
 from ...playbook.template_error import TemplateError
 from ...playbook.values import GREATEST, LEAST
 from ...telemetry.masking import masking
-from ...tools.encoding import foreign
+from ...tools.encoding import convert
 
 MAX_MESSAGE_CHARACTERS = 4000
 MAX_TEXT_CHARACTERS = 8000
@@ -97,7 +97,7 @@ def _cut(value: Any, depth: int = 0) -> Any:
         case set() | frozenset():
             return _cut(sorted(value, key=repr), depth)
     try:
-        return _cut(foreign(value), depth + 1) if depth < MAX_DEPTH else _text(str(value))[:MAX_TEXT_CHARACTERS]
+        return _cut(convert(value), depth + 1) if depth < MAX_DEPTH else _text(str(value))[:MAX_TEXT_CHARACTERS]
     except Exception:
         return _text(repr(value))[:MAX_TEXT_CHARACTERS]
 

@@ -16,9 +16,9 @@ from noetl_serverless.settings import Settings
 from noetl_serverless.worker.client import Answer
 from noetl_serverless.worker.drain import retry
 from noetl_serverless.worker.drain.context import WorkerContext
-from noetl_serverless.worker.drain.gate import Gate
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.drain.running import Running
+from noetl_serverless.worker.drain.shared_lock import SharedLock
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
 from noetl_serverless.worker.drain.summary import Summary
@@ -36,7 +36,7 @@ class FakeCalls:
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.reports: list[list[str]] = []
-        self.gate = Gate()
+        self.lock = SharedLock()
         self.answered_at = 0.0
         self.recoveries = 0
 

@@ -18,7 +18,7 @@ from noetl_serverless import limits
 from noetl_serverless.playbook.values import InvalidValue, stored
 from noetl_serverless.protocol import ChildRequest, Outcome, ReportRequest
 from noetl_serverless.telemetry.masking import masking
-from noetl_serverless.tools.encoding import foreign
+from noetl_serverless.tools.encoding import convert
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution.domain import fit_outcome, to_domain
 
@@ -241,7 +241,7 @@ async def test_no_delay_is_longer_than_a_timer_may_be(bench: Bench) -> None:
 async def test_the_fast_way_makes_of_a_value_what_the_slow_one_does(value: Any) -> None:
     expected, refused = None, None
     try:
-        expected = json.dumps(stored(value, foreign))
+        expected = json.dumps(stored(value, convert))
     except InvalidValue as error:
         refused = error
     if refused is None:

@@ -1,4 +1,4 @@
-"""Many may pass at once, or one alone."""
+"""A shared lock: many hold it at once, or one alone."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Gate:
+class SharedLock:
     def __init__(self) -> None:
-        self._inside = 0
-        self._alone = asyncio.Lock()
+        self._holders = 0
+        self._exclusive = asyncio.Lock()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        if self._alone.locked():
-            async with self._alone:
+        if self._exclusive.locked():
+            async with self._exclusive:
                 self._enter()
         else:
             self._enter()
         try:
             yield
         finally:
-            self._inside -= 1
-            if not self._inside:
+            self._holders -= 1
+            if not self._holders:
                 self._empty.set()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        async with self._alone:
+        async with self._exclusive:
             await self._empty.wait()
             yield
 
     def _enter(self) -> None:
-        self._inside += 1
+        self._holders += 1
         self._empty.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.gateway.room import BodyBudget
+from noetl_serverless.gateway.body_budget import BodyBudget
 from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
 
 from .conftest import Client, Upstream

@@ -1,4 +1,4 @@
-"""The turns of a step on a cycle, folded: thousands of them are one line, and the few that tell something stay."""
+"""Folds the turns of a step on a cycle: thousands become one line, those that failed stay."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-# turns of one step that are told one by one, whatever they are
+# up to this many turns of one step are shown one by one
 MAX_UNFOLDED = 4
-# of one step, turns beside the first and the last that are told because they did not end well
+# turns of one step, beside the first and the last, that are shown because they did not end well
 MAX_EXCEPTIONS = 20
 EXPECTED = frozenset({"done", "skipped"})
 
@@ -19,7 +19,7 @@ class CycleTurn(Protocol):
 
     @property
     def label(self) -> str:
-        """How it stands, in a word."""
+        """Its state, in a word."""
 
 
 T = TypeVar("T", bound=CycleTurn)
@@ -27,7 +27,7 @@ T = TypeVar("T", bound=CycleTurn)
 
 @dataclass(frozen=True, slots=True)
 class Folded(Generic[T]):
-    """Turns of one step that are not told one by one, in order."""
+    """Turns of one step that are shown as one line, in order."""
 
     turns: list[T]
 
@@ -38,32 +38,32 @@ class Folded(Generic[T]):
 
 
 def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
-    """The turns of all steps, in order; of a step with more than a few, its first one, then the rest as one, and by
-    themselves the last one and of those that have not ended well the first MOST."""
+    """The turns of all steps, in order. Of a step with more than MAX_UNFOLDED: the first, the last and the first
+    MAX_EXCEPTIONS that did not end well, and the others as one."""
     known = list(turns)
     often = Counter(turn.name for turn in known)
     seen: Counter[str] = Counter()
     apart: Counter[str] = Counter()
     rest: dict[str, Folded[T]] = {}
-    told: list[T | Folded[T]] = []
+    shown: list[T | Folded[T]] = []
     for turn in known:
         name = turn.name
         seen[name] += 1
         if often[name] <= MAX_UNFOLDED or seen[name] in (1, often[name]):
-            told.append(turn)
+            shown.append(turn)
         elif turn.label not in EXPECTED and apart[name] < MAX_EXCEPTIONS:
             apart[name] += 1
-            told.append(turn)
+            shown.append(turn)
         elif name in rest:
             rest[name].turns.append(turn)
         else:
             rest[name] = Folded([turn])
-            told.append(rest[name])
-    return [_alone(item) for item in told]
+            shown.append(rest[name])
+    return [_alone(item) for item in shown]
 
 
 class Folding(Generic[T]):
-    """Turns folded as they end, when nobody knows yet which of a step is the last."""
+    """Folds turns while the execution runs, when the last one of a step is not known yet."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -71,8 +71,8 @@ class Folding(Generic[T]):
         self._held: dict[str, list[T]] = {}
 
     def add(self, turn: T) -> list[T | Folded[T]]:
-        """What is to be told at once: of each step the first few turns, and of those that have not ended well the first
-        MOST, behind those of the step that came before and were not told."""
+        """What to show at once: the first MAX_UNFOLDED turns of a step, and the first MAX_EXCEPTIONS that did not end
+        well, each behind the folded turns before it."""
         name = turn.name
         self._seen[name] += 1
         if self._seen[name] <= MAX_UNFOLDED:
@@ -85,7 +85,7 @@ class Folding(Generic[T]):
         return []
 
     def flush(self) -> Iterator[T | Folded[T]]:
-        """Those that were not told, at the end: of each step the last one by itself, and those before it as one."""
+        """At the end, what has not been shown: the last turn of each step, and those before it as one."""
         for turns in self._held.values():
             *before, last = turns
             if before:

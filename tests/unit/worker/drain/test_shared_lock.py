@@ -4,22 +4,22 @@ import asyncio
 
 import pytest
 
-from noetl_serverless.worker.drain.gate import Gate
+from noetl_serverless.worker.drain.shared_lock import SharedLock
 
 
 async def test_one_alone_waits_for_all_and_holds_up_the_next() -> None:
-    gate = Gate()
+    lock = SharedLock()
     seen: list[str] = []
     leave = asyncio.Event()
 
     async def shared(name: str) -> None:
-        async with gate.shared():
+        async with lock.shared():
             seen.append(f"{name} in")
             await leave.wait()
             seen.append(f"{name} out")
 
     async def alone() -> None:
-        async with gate.exclusive():
+        async with lock.exclusive():
             seen.append("alone in")
             await asyncio.sleep(0)
             seen.append("alone out")
@@ -38,15 +38,15 @@ async def test_one_alone_waits_for_all_and_holds_up_the_next() -> None:
 
 @pytest.mark.parametrize("many", [1, 2, 3])
 async def test_however_many_there_were_one_alone_passes_when_the_last_has_left(many: int) -> None:
-    gate = Gate()
+    lock = SharedLock()
     leave = [asyncio.Event() for _ in range(many)]
 
     async def shared(until: asyncio.Event) -> None:
-        async with gate.shared():
+        async with lock.shared():
             await until.wait()
 
     async def alone() -> None:
-        async with gate.exclusive():
+        async with lock.exclusive():
             return
 
     tasks = [asyncio.create_task(shared(until)) for until in leave]
@@ -60,9 +60,9 @@ async def test_however_many_there_were_one_alone_passes_when_the_last_has_left(m
 
 
 async def test_who_fails_inside_leaves_too() -> None:
-    gate = Gate()
+    lock = SharedLock()
     with pytest.raises(ValueError, match="no"):
-        async with gate.shared():
+        async with lock.shared():
             raise ValueError("no")
-    async with asyncio.timeout(5), gate.exclusive():
+    async with asyncio.timeout(5), lock.exclusive():
         pass

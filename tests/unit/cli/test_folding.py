@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from noetl_serverless.cli.turns import MAX_EXCEPTIONS, MAX_UNFOLDED, Folded, Folding, folded
+from noetl_serverless.cli.folding import MAX_EXCEPTIONS, MAX_UNFOLDED, Folded, Folding, folded
 
 
 @dataclass
 class One:
     name: str
     number: int
-    told: str = "done"
+    label: str = "done"
 
 
 def short(turns: list[One]) -> list[str]:
@@ -38,9 +38,9 @@ def test_those_that_failed_are_kept_as_long_as_they_are_not_too_many() -> None:
     turns = [One("a", number, "failed" if number in (7, 9) else "done") for number in range(1, 101)]
     assert short(turns) == ["1", "2-99: 96 done", "7", "9", "100"]
     turns = [One("a", number, "failed") for number in range(1, 5001)]
-    told = short(turns)
-    assert len(told) == MAX_EXCEPTIONS + 3, "the failed ones are not bounded"
-    assert told[-2:] == [f"{MAX_EXCEPTIONS + 2}-4999: {4998 - MAX_EXCEPTIONS} failed", "5000"]
+    label = short(turns)
+    assert len(label) == MAX_EXCEPTIONS + 3, "the failed ones are not bounded"
+    assert label[-2:] == [f"{MAX_EXCEPTIONS + 2}-4999: {4998 - MAX_EXCEPTIONS} failed", "5000"]
 
 
 def test_each_step_is_folded_by_itself_in_the_order_in_which_they_began() -> None:
@@ -65,7 +65,7 @@ def word(item: One | Folded[One]) -> str:
 
 
 def as_they_end(turns: list[One]) -> tuple[list[str], list[str]]:
-    """What is told at once, and what is told at the end."""
+    """What is label at once, and what is label at the end."""
     folding: Folding[One] = Folding()
     now = [word(item) for turn in turns for item in folding.add(turn)]
     return now, [word(item) for item in folding.flush()]
