@@ -25,6 +25,8 @@ from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.tools.plans import load_plan
 
+# the fields of an event behind its type and its time
+OF_EVENT = ("seq", "cause", "step", "generation", "command_id", "payload")
 STATUS = {e.COMPLETED: "COMPLETED", e.FAILED: "FAILED", e.CANCELLED: "CANCELLED"}
 # each row is a violation: execution id, and what is wrong
 QUERIES = {
@@ -164,7 +166,7 @@ def stored_events(database: Connection, execution_id: str) -> list[Event]:
         FROM noetl.event WHERE execution_id = :id ORDER BY seq""",
         id=execution_id,
     )
-    return [Event(*row) for row in rows]
+    return [Event(row[0], row[1], **dict(zip(OF_EVENT, row[2:], strict=True))) for row in rows]
 
 
 def events_of(entries: Iterable[Mapping[str, Any]]) -> list[Event]:
@@ -173,7 +175,7 @@ def events_of(entries: Iterable[Mapping[str, Any]]) -> list[Event]:
         Event(
             entry["event_type"],
             round(datetime.fromisoformat(entry["timestamp"]).timestamp() * 1000),
-            *(entry[name] for name in ("seq", "cause", "step", "generation", "command_id", "payload")),
+            **{name: entry[name] for name in OF_EVENT},
         )
         for entry in entries
     ]

@@ -7,7 +7,7 @@ document is at fault, where: a JSON pointer, a line and a column, both counted f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 MEDIA_TYPE = "application/problem+json"
@@ -18,6 +18,7 @@ class Fault:
     """One thing wrong with a document, and where."""
 
     message: str
+    _: KW_ONLY
     pointer: str = ""
     line: int | None = None
     column: int | None = None

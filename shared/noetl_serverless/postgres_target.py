@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +19,7 @@ class PostgresTarget:
     machine's authorities."""
 
     host: str
+    _: KW_ONLY
     port: int = 5432
     user: str | None = None
     password: str | None = None
@@ -43,12 +44,12 @@ class PostgresTarget:
         host = str(data.get("host") or data.get("hostname") or "localhost")
         return cls(
             host,
-            int(data.get("port") or 5432),
-            data.get("user") or data.get("username"),
-            data.get("password"),
-            data.get("database") or data.get("dbname"),
-            str(data.get("sslmode") or ("disable" if host in _LOCAL else "prefer")),
-            data.get("sslrootcert"),
+            port=int(data.get("port") or 5432),
+            user=data.get("user") or data.get("username"),
+            password=data.get("password"),
+            database=data.get("database") or data.get("dbname"),
+            sslmode=str(data.get("sslmode") or ("disable" if host in _LOCAL else "prefer")),
+            sslrootcert=data.get("sslrootcert"),
         )
 
     def arguments(self) -> dict[str, Any]:

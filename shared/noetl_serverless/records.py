@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from .protocol import CommandKey
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class LoadedExecution:
     """An execution as loaded: who it is, how it stands, and how far its log has come."""
 
@@ -44,18 +44,18 @@ class LoadedExecution:
     def advanced(self, state: State, head: int, snapshot: int) -> LoadedExecution:
         """The same execution, further on."""
         return LoadedExecution(
-            self.execution_id,
-            self.catalog_id,
-            self.path,
-            self.version,
-            self.plan_hash,
-            self.parent,
-            self.depth,
-            head,
-            snapshot,
-            state,
-            self.principal,
-            self.read_error,
+            execution_id=self.execution_id,
+            catalog_id=self.catalog_id,
+            path=self.path,
+            version=self.version,
+            plan_hash=self.plan_hash,
+            parent=self.parent,
+            depth=self.depth,
+            head=head,
+            snapshot=snapshot,
+            state=state,
+            principal=self.principal,
+            read_error=self.read_error,
         )
 
 
@@ -68,7 +68,7 @@ class Inbox:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class QuarantinedExecution:
     """An execution that could not be decided; `facts` as in `ExecutionCommit.quarantine`, none of them in a list."""
 
@@ -82,7 +82,7 @@ class QuarantinedExecution:
     facts: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class ExecutionCommit:
     """What one execution's commit writes. `expect` is the head it was decided on; None opens the execution."""
 
@@ -123,6 +123,7 @@ class Claimant:
     pool: str
     lease_seconds: float
     limit: int
+    _: KW_ONLY
     fair_claim: bool = False
 
 
@@ -136,7 +137,7 @@ class CommitResult:
     with_new_facts: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Lease:
     """A claimed command; `lease_until` is RFC 3339, `seq` that of the event it was issued by."""
 
@@ -155,7 +156,7 @@ class Lease:
     lost: list[dict[str, Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class ReportedFact:
     """A command's end, to be appended without its decision."""
 
@@ -176,7 +177,7 @@ class IdempotentStart:
     principal: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class DeadLetter:
     """A command that was delivered too often and never came back."""
 
@@ -191,7 +192,7 @@ class DeadLetter:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class DueTimer:
     execution_id: str
     name: str

@@ -216,8 +216,8 @@ class BrokenStack(Stack):
                 *("--source", str(source), "--host", "127.0.0.1", "--port", str(port)),
             ],
             self.layout.log("other_worker"),
-            environment_of(spec, addresses, Secrets.load(self.layout.secrets), self.layout, settings),
-            self.layout.home,
+            environment=environment_of(spec, addresses, Secrets.load(self.layout.secrets), self.layout, settings),
+            directory=self.layout.home,
         )
         process = Process(program)
         try:

@@ -69,7 +69,16 @@ class MemorySchedules:
         ]
         for key in free[:limit]:
             self.fires[key].lease_until = now + RUN_LEASE
-        return [DueRun(id, at, self.tables[id].path, None, self.tables[id].payload) for id, at in free[:limit]]
+        return [
+            DueRun(
+                schedule_id=id,
+                due_at=at,
+                playbook_path=self.tables[id].path,
+                playbook_version=None,
+                input_payload=self.tables[id].payload,
+            )
+            for id, at in free[:limit]
+        ]
 
     async def record_started(self, fire: DueRun, execution_id: int) -> None:
         owed = self.fires[(fire.schedule_id, fire.due_at)]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from vulture import Vulture
+
 from noetl_serverless.packaging.closure import imports_of
 
 # a module of fewer lines that only one other imports belongs into that one
 MIN_LINES = 30
+# arguments of a record that may go by position
+MAX_POSITIONAL = 4
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -56,6 +62,31 @@ class Module:
             for field in ("id", "attr", "name", "arg", "asname"):
                 if isinstance(name := getattr(node, field, None), str):
                     yield name, line
+
+    def records(self) -> Iterator[str]:
+        """Its dataclasses and named tuples, by name."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ClassDef) and any(
+                "dataclass" in ast.unparse(each) or "NamedTuple" in ast.unparse(each)
+                for each in (*node.decorator_list, *node.bases)
+            ):
+                yield node.name
+
+    def long_calls(self) -> Iterator[tuple[str, int]]:
+        """The name and line of each call with more than MAX_POSITIONAL positional arguments. `cls` is the class that
+        it stands in."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ClassDef):
+                yield from ((node.name, line) for name, line in _long_calls(node) if name == "cls")
+        yield from _long_calls(self.tree)
+
+
+def _long_calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > MAX_POSITIONAL:
+            match node.func:
+                case ast.Name(id=name) | ast.Attribute(attr=name):
+                    yield name, node.lineno
 
 
 def modules_of(package: Path) -> dict[str, Module]:
@@ -102,3 +133,31 @@ def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iter
     for place in reasons:
         if place not in short:
             yield Finding("fragment", place, "has a reason in rules.toml, and needs none")
+
+
+def dead_names(paths: Sequence[Path], parent: Path, reached: Mapping[str, str], wire: str) -> Iterator[Finding]:
+    """Names below `paths` that nothing there uses. `reached`: the name -> who uses it all the same. Fields of models
+    below the folder `wire` are read by whoever reads an answer."""
+    vulture = Vulture()
+    with contextlib.redirect_stdout(io.StringIO()):
+        vulture.scavenge([str(path) for path in paths])
+    unused = [
+        (item.filename.relative_to(parent).as_posix(), item)
+        for item in vulture.get_unused_code(min_confidence=60)
+        if not item.filename.is_relative_to(parent / wire)
+    ]
+    for place, item in unused:
+        if item.name not in reached:
+            yield Finding("dead", f"{place}:{item.first_lineno}", f"nothing uses the {item.typ} {item.name!r}")
+    for name in reached.keys() - {item.name for _, item in unused}:
+        yield Finding("dead", "rules.toml", f"{name!r} has a reason, and needs none")
+
+
+def positional_calls(modules: Mapping[str, Module]) -> Iterator[Finding]:
+    """Records that are made of many values whose names one does not see."""
+    records = {name for module in modules.values() for name in module.records()}
+    for module in modules.values():
+        for name, line in module.long_calls():
+            if name in records:
+                message = f"{name} is given more than {MAX_POSITIONAL} values by position: name them"
+                yield Finding("positional", f"{module.place}:{line}", message)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from .checks import Finding, banned_words, circles, fragments, modules_of
+from .checks import Finding, banned_words, circles, dead_names, fragments, modules_of, positional_calls
 
-PACKAGE = Path(__file__).parents[2] / "shared" / "noetl_serverless"
+PROJECT = Path(__file__).parents[2]
+PACKAGE = PROJECT / "shared" / "noetl_serverless"
+FUNCTIONS = PROJECT / "functions"
 RULES = Path(__file__).with_name("rules.toml")
 
 
@@ -18,4 +20,6 @@ def findings() -> list[Finding]:
         *circles(modules),
         *banned_words(modules, rules["words"]),
         *fragments(modules, rules["fragments"]),
+        *positional_calls(modules),
+        *dead_names([PACKAGE, FUNCTIONS], PROJECT, rules["reached"], "shared/noetl_serverless/control_plane/models"),
     ]

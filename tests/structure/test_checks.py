@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from .checks import banned_words, circles, fragments, modules_of
+from .checks import banned_words, circles, dead_names, fragments, modules_of, positional_calls
 from .rules import findings
 
 
@@ -60,3 +60,28 @@ def test_a_short_module_with_one_importer_needs_a_reason(tmp_path: Path) -> None
         found for found in fragments(modules, {"p/b.py": "so", "p/long.py": "so"}) if found.place != "p/b.py"
     ]
     assert needless.place == "p/long.py"
+
+
+def test_a_record_that_is_made_of_five_values_by_position_is_found(tmp_path: Path) -> None:
+    record = "from dataclasses import dataclass\n@dataclass\nclass R:\n    a: int\n    @classmethod\n    def of(cls):\n"
+    modules = modules_of(
+        tree(
+            tmp_path,
+            a=record + "        return cls(1, 2, 3, 4, 5)\n",
+            b="from . import a\na.R(1, 2, 3, 4, 5)\na.R(1, 2, 3, 4, b=5)\nprint(1, 2, 3, 4, 5)\n",
+        )
+    )
+    assert [finding.place for finding in positional_calls(modules)] == ["p/a.py:7", "p/b.py:2"]
+
+
+def test_a_name_that_nothing_uses_is_found_unless_it_has_a_reason(tmp_path: Path) -> None:
+    package = tree(
+        tmp_path, a="def used(): ...\ndef left(): ...\ndef called(): ...\n", b="from .a import used\nused()\n"
+    )
+    tree(tmp_path, models__answer="class Answer:\n    field: int\n")
+    reasons = {"called": "by somebody", "used": "by nobody"}
+    found = list(dead_names([package], tmp_path, reasons, "p/models"))
+    assert [(finding.place, finding.message) for finding in found] == [
+        ("p/a.py:2", "nothing uses the function 'left'"),
+        ("rules.toml", "'used' has a reason, and needs none"),
+    ]

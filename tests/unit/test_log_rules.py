@@ -84,7 +84,7 @@ def set_apart(run: Run) -> Event:
         "at": run.now,
         "payload": {},
     }
-    failed = Event(e.FAILED, run.now, len(run.log) + 1, payload={"error": error, e.QUARANTINED: kept})
+    failed = Event(e.FAILED, run.now, seq=len(run.log) + 1, payload={"error": error, e.QUARANTINED: kept})
     run.state = evolve(run.state, failed)
     run.log.append(failed)
     return failed

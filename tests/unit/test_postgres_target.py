@@ -11,14 +11,24 @@ from noetl_serverless.postgres_target import MODES, PostgresTarget
 def test_a_url_is_read_with_everything_in_it() -> None:
     url = "postgres://me%40x:p%2Fw@db.example:6543/my%20db?sslmode=verify-ca&sslrootcert=/etc/ca.pem&other=1"
     assert PostgresTarget.of_url(url) == PostgresTarget(
-        "db.example", 6543, "me@x", "p/w", "my db", "verify-ca", "/etc/ca.pem"
+        "db.example",
+        port=6543,
+        user="me@x",
+        password="p/w",
+        database="my db",
+        sslmode="verify-ca",
+        sslrootcert="/etc/ca.pem",
     )
 
 
 def test_parts_by_either_name_make_the_same_target() -> None:
     first = {"host": "h", "port": "1", "user": "u", "password": "p", "database": "d"}
     second = {"hostname": "h", "port": 1, "username": "u", "password": "p", "dbname": "d"}
-    assert PostgresTarget.of(first) == PostgresTarget.of(second) == PostgresTarget("h", 1, "u", "p", "d", "prefer")
+    assert (
+        PostgresTarget.of(first)
+        == PostgresTarget.of(second)
+        == PostgresTarget("h", port=1, user="u", password="p", database="d", sslmode="prefer")
+    )
 
 
 def test_what_stands_beside_a_url_wins() -> None:

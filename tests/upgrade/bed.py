@@ -149,12 +149,12 @@ class Bed:
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
             self.logs / f"{release.name}_{role}.log",
-            {
+            environment={
                 **{name: os.environ[name] for name in _INHERITED if name in os.environ},
                 "PYTHONUNBUFFERED": "1",
                 **{f"NOETL_{name.upper()}": str(value) for name, value in environment.items()},
             },
-            self.home,
+            directory=self.home,
             stop_timeout=STOPPING,
         )
         return Function(release, role, f"http://127.0.0.1:{port}", Process(program))

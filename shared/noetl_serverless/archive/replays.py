@@ -45,7 +45,7 @@ class ArchivedReplays(Replays):
         row = head["execution"]
         playbook, children = await self.beside(execution_id, row["plan_hash"])
         return Recording(
-            str(execution_id),
+            execution_id=str(execution_id),
             **{name: row[name] for name in ("path", "version", "plan_hash", "workload", "head", "status")},
             playbook=playbook,
             children=sorted({*children, *archived}, key=int),
@@ -87,7 +87,16 @@ class ArchivedReplays(Replays):
 
 def _event(event: RecordedEvent) -> Event:
     at = round(event.at.timestamp() * 1000)
-    return Event(event.type, at, event.seq, event.cause, event.step, event.generation, event.command_id, event.payload)
+    return Event(
+        event.type,
+        at,
+        seq=event.seq,
+        cause=event.cause,
+        step=event.step,
+        generation=event.generation,
+        command_id=event.command_id,
+        payload=event.payload,
+    )
 
 
 def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -> list[Difference]:
@@ -109,7 +118,16 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
     expected = expected_projections(str(execution_id), events, row["workload"])
     now = round(datetime.now().timestamp() * 1000)
     return differences(
-        str(execution_id), events, Stored(execution, expected.commands, expected.stages, expected.frames, results, now)
+        str(execution_id),
+        events,
+        Stored(
+            execution=execution,
+            commands=expected.commands,
+            stages=expected.stages,
+            frames=expected.frames,
+            results=results,
+            now=now,
+        ),
     )
 
 

@@ -34,7 +34,7 @@ ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
 JSON_TYPES = ("application/json", "text/json")
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True, frozen=True)
 class Packed:
     """What went into a capsule: bytes of result data, how many results were left out, how many values masked."""
 
@@ -61,7 +61,9 @@ def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int,
         }
         _put(target, "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
     left_out = sum(1 for result in results if result["file"] is None)
-    return Packed(len(executions), packer.events, packer.bytes, left_out, packer.masked)
+    return Packed(
+        executions=len(executions), events=packer.events, bytes=packer.bytes, left_out=left_out, masked=packer.masked
+    )
 
 
 def read(file: Path) -> tuple[Recording, dict[str, Any]]:
@@ -229,15 +231,15 @@ def _execution(
     events = events_of(_json(line, f"{folder}events.jsonl, line {n}") for n, line in enumerate(lines, 1))
     workload = _json(archive.read(f"{folder}workload.json"), f"{folder}workload.json")
     return Recording(
-        execution_id,
-        str(entry["path"]),
-        int(entry["version"]),
-        str(entry["plan_hash"]),
-        archive.read(f"{folder}playbook.yaml").decode(),
-        dict(workload),
-        events,
-        [_execution(archive, entries, results, str(child), depth + 1) for child in entry["children"]],
-        results.get(execution_id, {}),
+        execution_id=execution_id,
+        path=str(entry["path"]),
+        version=int(entry["version"]),
+        plan_hash=str(entry["plan_hash"]),
+        playbook=archive.read(f"{folder}playbook.yaml").decode(),
+        workload=dict(workload),
+        events=events,
+        children=[_execution(archive, entries, results, str(child), depth + 1) for child in entry["children"]],
+        results=results.get(execution_id, {}),
     )
 
 
@@ -249,7 +251,14 @@ def _result(archive: Archive, entry: dict[str, Any]) -> Result:
         if name != f"data/{hashlib.sha256(content).hexdigest()}":
             raise BadCapsule(f"{name} does not hold what its name says")
     size, digest_of = int(entry["bytes"]), str(entry["sha256"])
-    return Result(str(entry["key"]), str(entry["ref"]), size, digest_of, str(entry["content_type"]), content)
+    return Result(
+        key=str(entry["key"]),
+        ref=str(entry["ref"]),
+        size=size,
+        sha256=digest_of,
+        content_type=str(entry["content_type"]),
+        content=content,
+    )
 
 
 def _json(content: bytes, name: str) -> Any:

@@ -13,7 +13,7 @@ from ..playbook.plan import Plan
 from ..tools.plans import load_plan
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True, frozen=True)
 class Result:
     """What a step put into the result store; `content` is None where it was left out."""
 
@@ -25,7 +25,7 @@ class Result:
     content: bytes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True, frozen=True)
 class Recording:
     execution_id: str
     path: str
@@ -57,7 +57,7 @@ def event_of(entry: Mapping[str, Any]) -> Event:
     return Event(
         entry["event_type"],
         round(datetime.fromisoformat(entry["timestamp"]).timestamp() * 1000),
-        *(entry[name] for name in ("seq", "cause", "step", "generation", "command_id", "payload")),
+        **{name: entry[name] for name in ("seq", "cause", "step", "generation", "command_id", "payload")},
     )
 
 
@@ -81,12 +81,12 @@ def events_of(lines: Iterable[Mapping[str, Any]]) -> list[Event]:
         Event(
             str(line["type"]),
             int(line["at"]),
-            int(line["seq"]),
-            line["cause"],
-            line["step"],
-            line["generation"],
-            line["command_id"],
-            dict(line["payload"]),
+            seq=int(line["seq"]),
+            cause=line["cause"],
+            step=line["step"],
+            generation=line["generation"],
+            command_id=line["command_id"],
+            payload=dict(line["payload"]),
         )
         for line in lines
     ]

@@ -52,7 +52,7 @@ class Missing:
     why: str
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Rerun:
     """`events` are those of the new run. The two digests are the same if both did the same."""
 
@@ -100,7 +100,13 @@ class _Stage:
         )
         self.stub = _Stub(self)
         toolbox = Toolbox(
-            self.tool, cast(Any, None), _no_credential, store, Resolver(store, self.manifest), scratch, False
+            load_tool=self.tool,
+            python=cast(Any, None),
+            credential=_no_credential,
+            store=store,
+            resolver=Resolver(store, self.manifest),
+            scratch=scratch,
+            allow_private_http=False,
         )
         self.executor = Executor(toolbox)
         # execution id of this run -> what is known of it
@@ -122,13 +128,13 @@ class _Stage:
         execution = (await self.log.load([id]))[id]
         events = await self.log.events(id, limit=10_000_000)
         return Rerun(
-            execution.state.status,
-            execution.state.error,
-            events,
-            digest(recording.execution_id, self._recorded(), recording.workload),
-            digest(id, events, execution.state.workload),
-            self.calls,
-            self.missing,
+            status=execution.state.status,
+            error=execution.state.error,
+            events=events,
+            recorded=digest(recording.execution_id, self._recorded(), recording.workload),
+            now=digest(id, events, execution.state.workload),
+            calls=self.calls,
+            missing=self.missing,
         )
 
     def _recorded(self) -> list[Event]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Context:
     name: str
     url: str
     token: str
+    _: KW_ONLY
     gateway_url: str = ""
     region: str = ""
     endpoint_url: str = ""

@@ -63,16 +63,16 @@ def fetch(
     rows = beside["results"] + _following(client, beside, "results", "key", place)
     kept = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
     return Recording(
-        execution_id,
-        beside["path"],
-        beside["version"],
-        beside["plan_hash"],
-        beside["playbook"],
-        beside["workload"],
-        all_events(client, execution_id, beside["head"]),
-        [fetch(client, child, results=results) for child in beside["children"]] if children else [],
-        kept,
-        beside["commands"] + _following(client, beside, "commands", "command_id", place),
+        execution_id=execution_id,
+        path=beside["path"],
+        version=beside["version"],
+        plan_hash=beside["plan_hash"],
+        playbook=beside["playbook"],
+        workload=beside["workload"],
+        events=all_events(client, execution_id, beside["head"]),
+        children=[fetch(client, child, results=results) for child in beside["children"]] if children else [],
+        results=kept,
+        commands=beside["commands"] + _following(client, beside, "commands", "command_id", place),
     )
 
 
@@ -133,4 +133,11 @@ def fetch_result(client: Client, execution_id: str, row: dict[str, Any], most: i
             raise
         parts = []
     content = b"".join(parts) if parts else None
-    return Result(row["key"], row["ref"], row["bytes"], row["sha256"], row["content_type"], content)
+    return Result(
+        key=row["key"],
+        ref=row["ref"],
+        size=row["bytes"],
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+        content=content,
+    )

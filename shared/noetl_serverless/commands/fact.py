@@ -36,7 +36,14 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     kind = KINDS[outcome.status]
     if command.kind == "frame" and kind in (e.CALL_DONE, e.CALL_ERROR):
         kind = e.FRAME_COMMITTED
-    return Event(kind, at, 0, None, step, int(generation), outcome.command_id, payload)
+    return Event(
+        kind,
+        at,
+        step=step,
+        generation=int(generation),
+        command_id=outcome.command_id,
+        payload=payload,
+    )
 
 
 def references(fact: Event) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -39,7 +39,7 @@ WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
 BOTH: frozenset[Role] = USERS | WORKERS
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class Call:
     """One request, understood: `body` and `query` are instances of the operation's models."""
 
@@ -76,6 +76,7 @@ class Operation:
     name: str
     method: Literal["GET", "POST", "DELETE"]
     path: str
+    _: KW_ONLY
     summary: str
     tag: str
     roles: frozenset[Role]
@@ -101,9 +102,9 @@ class Operation:
         if caller.role not in self.roles:
             raise Forbidden(f"{self.name} is not for the role {caller.role}")
         call = Call(
-            services,
-            request,
-            caller,
+            services=services,
+            request=request,
+            caller=caller,
             body=None if self.body is None else parse_body(self.body, await read_body(request)),
             query=None if self.query is None else parse_query(self.query, request),
             user=_user(request, caller),

@@ -55,11 +55,27 @@ class Decision(ABC):
         command: str | None = None,
     ) -> Event:
         """Fold the decision; it takes along the routes that no event has carried yet (they are folded already)."""
-        bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, payload)
+        bare = Event(
+            kind,
+            self.fact.at,
+            cause=self.fact.seq,
+            step=step,
+            generation=generation,
+            command_id=command,
+            payload=payload,
+        )
         apply(self.state, bare)
         if self._routes:
             routed = {**payload, "routes": self._routes}
-            bare = Event(kind, self.fact.at, 0, self.fact.seq, step, generation, command, routed)
+            bare = Event(
+                kind,
+                self.fact.at,
+                cause=self.fact.seq,
+                step=step,
+                generation=generation,
+                command_id=command,
+                payload=routed,
+            )
             self._routes = []
         self.size.add_event(step)
         self.events.append(bare)

@@ -10,7 +10,7 @@ A fact that could not be decided stands in the `playbook.failed` that it led to,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 STARTED = "playbook.initialized"
@@ -63,6 +63,7 @@ class Event:
 
     type: str
     at: int
+    _: KW_ONLY
     seq: int = 0
     # the seq of the fact that a decision answers; None for a fact
     cause: int | None = None
@@ -73,7 +74,16 @@ class Event:
 
     def numbered(self, seq: int) -> Event:
         """The event at its place in the log."""
-        return Event(self.type, self.at, seq, self.cause, self.step, self.generation, self.command_id, self.payload)
+        return Event(
+            self.type,
+            self.at,
+            seq=seq,
+            cause=self.cause,
+            step=self.step,
+            generation=self.generation,
+            command_id=self.command_id,
+            payload=self.payload,
+        )
 
 
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -178,12 +178,12 @@ def _suspend(state: State, event: Event, phase: Any) -> Suspended:
     if command.kind != "frame":
         state.tokens[command.key] = replace(state.tokens[command.key], phase=phase)
     return Suspended(
-        command.key,
-        command.kind,
-        command.attempt,
-        command.frame,
-        event.payload.get("resume"),
-        event.payload.get("return_step"),
+        key=command.key,
+        kind=command.kind,
+        attempt=command.attempt,
+        frame=command.frame,
+        resume=event.payload.get("resume"),
+        return_step=event.payload.get("return_step"),
     )
 
 
@@ -207,11 +207,11 @@ def _loop_opened(state: State, event: Event) -> None:
     else:
         _begin(state, event.step, event.generation, phase)
     state.loops[key] = Loop(
-        payload["count"],
-        payload["mode"] == "sequential",
-        payload["max_in_flight"],
-        payload["best_effort"],
-        payload["single"],
+        count=payload["count"],
+        sequential=payload["mode"] == "sequential",
+        max_in_flight=payload["max_in_flight"],
+        best_effort=payload["best_effort"],
+        single=payload["single"],
     )
 
 

@@ -48,7 +48,7 @@ class Command:
         return cls(**{**value, "frame": _tuple(value["frame"])})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Suspended:
     """What a timer or a child execution will set going again."""
 
@@ -64,7 +64,7 @@ class Suspended:
         return cls(**{**value, "frame": _tuple(value["frame"])})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Loop:
     """A loop's window. Finished iterations are counters here; their results are in the log."""
 

@@ -21,7 +21,7 @@ class ClosingInvoker(Invoker, Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Platform:
     """What a service gets from the host that it runs on."""
 

@@ -22,7 +22,7 @@ from ..playbook.template import Template, TemplateError
 MAX_CHARACTERS = 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class EvaluatedCondition:
     """One condition. `index` is its place among the arcs, or the admission rules, of the step; `values` by path."""
 
@@ -83,16 +83,16 @@ class _Tracer(Decider):
         when = asked.when
         self._asked.append(
             EvaluatedCondition(
-                self.fact.seq,
-                step.name,
-                "arc" if is_arc else "admission",
-                index,
-                asked.target if isinstance(asked, Arc) else None,
-                None if when is None else when.source,
-                None if when is None or when.place is None else when.place.line,
-                holds,
-                values,
-                error,
+                seq=self.fact.seq,
+                step=step.name,
+                about="arc" if is_arc else "admission",
+                index=index,
+                target=asked.target if isinstance(asked, Arc) else None,
+                when=None if when is None else when.source,
+                line=None if when is None or when.place is None else when.place.line,
+                holds=holds,
+                values=values,
+                error=error,
             )
         )
 

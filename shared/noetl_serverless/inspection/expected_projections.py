@@ -23,7 +23,7 @@ DEAD_LETTERS = "delivery_limit"
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class ExpectedProjections:
     """Rows by their keys; instants are milliseconds since 1970."""
 
@@ -72,14 +72,14 @@ def expected_projections(
     log = [UPCASTERS.current(event) for event in logical_order(events)]
     state = fold(execution_id, log, workload)
     return ExpectedProjections(
-        state,
-        _execution(state, log),
-        _steps(state),
-        _stages(log),
-        _frames(log),
-        _loops(state),
-        _commands(state, log),
-        results_of(log),
+        state=state,
+        execution=_execution(state, log),
+        steps=_steps(state),
+        stages=_stages(log),
+        frames=_frames(log),
+        loops=_loops(state),
+        commands=_commands(state, log),
+        results=results_of(log),
     )
 
 

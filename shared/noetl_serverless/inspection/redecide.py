@@ -214,7 +214,15 @@ class _Redecision:
         step, _, generation = key.rpartition("#")
         self._last += 1
         at = self.done.log[-1].at if self.done.log else 0
-        return Event(kind, at, self._last, None, step, int(generation), command, payload)
+        return Event(
+            kind,
+            at,
+            seq=self._last,
+            step=step,
+            generation=int(generation),
+            command_id=command,
+            payload=payload,
+        )
 
     # -- deciding
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class CommandRun:
     """Instants are milliseconds since 1970; what is not known is None.
 
@@ -48,15 +48,15 @@ def run_of(meta: Any, at: int, issued_at: int | None) -> CommandRun:
     started = started_at(known)
     ended = _instant(known.get("ended_at"))
     return CommandRun(
-        str(known["worker"]) if known.get("worker") else None,
-        started,
-        at if ended is None else ended,
-        None if started is None or issued_at is None else max(0, started - issued_at),
-        _number(known.get("duration_ms")),
-        _number(known.get("waited_ms")) or 0.0,
-        list(_entries(known.get("attempts"))),
-        int(_number(known.get("attempts_dropped")) or 0),
-        list(_entries(known.get("lost"))),
+        worker=str(known["worker"]) if known.get("worker") else None,
+        started_at=started,
+        ended_at=at if ended is None else ended,
+        queued_ms=None if started is None or issued_at is None else max(0, started - issued_at),
+        run_ms=_number(known.get("duration_ms")),
+        waited_ms=_number(known.get("waited_ms")) or 0.0,
+        attempts=list(_entries(known.get("attempts"))),
+        attempts_dropped=int(_number(known.get("attempts_dropped")) or 0),
+        lost=list(_entries(known.get("lost"))),
     )
 
 

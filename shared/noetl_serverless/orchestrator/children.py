@@ -72,4 +72,11 @@ def _failed(transition: Transition, fact: Event, code: str, message: str) -> Eve
 
 
 def _with(fact: Event, kind: str, payload: dict[str, Any]) -> Event:
-    return Event(kind, fact.at, 0, None, fact.step, fact.generation, fact.command_id, payload)
+    return Event(
+        kind,
+        fact.at,
+        step=fact.step,
+        generation=fact.generation,
+        command_id=fact.command_id,
+        payload=payload,
+    )

@@ -112,7 +112,7 @@ class ReportBatch:
         room = request.capacity - len(self.commands) - self.fair_claim
         if room <= 0 and not self.fair_claim:
             return None
-        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), self.fair_claim)
+        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), fair_claim=self.fair_claim)
 
 
 class Reports:
@@ -301,7 +301,15 @@ class Reports:
                     if PAYLOAD_REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
                         batch.defer(outcome, Busy("others always came first; report it again"))
                         continue
-                    facts.append(ReportedFact(id, fact, outcome.fence, batch.request.worker_id, references(fact)))
+                    facts.append(
+                        ReportedFact(
+                            execution_id=id,
+                            event=fact,
+                            fence=outcome.fence,
+                            worker=batch.request.worker_id,
+                            refs=references(fact),
+                        )
+                    )
         accepted = await self._append_each(facts)
         for outcome in (item for items in batch.pending.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:

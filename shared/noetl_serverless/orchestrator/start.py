@@ -83,7 +83,7 @@ def validated_payload(value: Any) -> Any:
     try:
         return stored(value)
     except InvalidValue as error:
-        fault = Fault(error.rule, "/payload" + error.pointer(), code="value.invalid")
+        fault = Fault(error.rule, pointer="/payload" + error.pointer(), code="value.invalid")
         raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
 
 
@@ -177,7 +177,19 @@ def _new_execution(
         **keys,
     }
     state = State(id, workload=workload)
-    execution = LoadedExecution(id, catalog_id, path, version, plan.hash, parent, depth, 0, 0, state, principal)
+    execution = LoadedExecution(
+        execution_id=id,
+        catalog_id=catalog_id,
+        path=path,
+        version=version,
+        plan_hash=plan.hash,
+        parent=parent,
+        depth=depth,
+        head=0,
+        snapshot=0,
+        state=state,
+        principal=principal,
+    )
     return NewExecution(execution, fact, row)
 
 

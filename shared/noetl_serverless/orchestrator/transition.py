@@ -163,7 +163,15 @@ class Transition:
             "place": _place(error),
         }
         payload = {"error": error_fields, e.QUARANTINED: quarantined_fact(fact)}
-        failed = Event(e.FAILED, fact.at, self.head + 1, None, fact.step, fact.generation, fact.command_id, payload)
+        failed = Event(
+            e.FAILED,
+            fact.at,
+            seq=self.head + 1,
+            step=fact.step,
+            generation=fact.generation,
+            command_id=fact.command_id,
+            payload=payload,
+        )
         self.state = evolve(self.state, failed)
         self._append(failed)
         self.ended_at_ms = fact.at
@@ -182,20 +190,20 @@ class Transition:
         execution = self.execution.advanced(self.state, self.head, self.head if writes else self.execution.snapshot)
         expect = None if row is not None else self.execution.head
         return ExecutionCommit(
-            execution,
-            self.events,
-            expect,
-            row,
-            self.closes,
-            self.worker,
-            self.refs,
-            self.consumed,
-            self.inbox_facts,
-            self.ended_at_ms,
-            self.plan.pool if self.plan else None,
-            self.plan.weight if self.plan else WEIGHT,
-            self.quarantine,
-            self.reissued,
+            execution=execution,
+            events=self.events,
+            expected_head=expect,
+            new_row=row,
+            closes=self.closes,
+            worker=self.worker,
+            refs=self.refs,
+            consumed=self.consumed,
+            inbox_facts=self.inbox_facts,
+            ended_at_ms=self.ended_at_ms,
+            pool_of=self.plan.pool if self.plan else None,
+            weight=self.plan.weight if self.plan else WEIGHT,
+            quarantine=self.quarantine,
+            reissued=self.reissued,
         )
 
     def _notify_parent(self, at: int) -> None:

@@ -37,7 +37,7 @@ class TooBig(ValueError):
     """A package is larger than its row in functions.yaml allows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Package:
     file: str
     sha256: str
@@ -81,7 +81,13 @@ class Packager:
         path = out / f"{spec.name}.zip"
         archive.write(folder, path)
         digest = archive.digest(path)
-        return Package(path.name, digest.hex(), base64.b64encode(digest).decode(), path.stat().st_size, size)
+        return Package(
+            file=path.name,
+            sha256=digest.hex(),
+            base64sha256=base64.b64encode(digest).decode(),
+            zip_bytes=path.stat().st_size,
+            unzipped_bytes=size,
+        )
 
     def distributions(self, closure: Closure, extras: Sequence[str]) -> list[str]:
         """Names of the distributions that the closure imports, of those that the function may have."""

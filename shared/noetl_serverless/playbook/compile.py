@@ -109,7 +109,6 @@ class _Compiler:
             mode=router.mode,
             on_no_match=router.on_no_match,
             warns=_warns(step, router, arcs),
-            has_router=step.next is not None,
             admit=self._admit(step, path),
             reads=self._reads(given, tasks, loop),
             steady=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),

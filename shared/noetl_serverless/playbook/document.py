@@ -111,7 +111,7 @@ class Document:
             value = self.value(path[:-1])
             if isinstance(value, MapNode):
                 mark = value.key_marks.get(str(path[-1]), mark)
-        return Fault(message, pointer(found), mark.line, mark.column, code)
+        return Fault(message, pointer=pointer(found), line=mark.line, column=mark.column, code=code)
 
     def value(self, path: Path) -> Any:
         value = self.root
@@ -243,7 +243,13 @@ class _Builder:
         if key in top.node and not merge:
             path = pointer([*top.path, key])
             self.faults.append(
-                Fault(f"the key '{key}' stands here twice", path, mark.line, mark.column, "duplicate_key")
+                Fault(
+                    f"the key '{key}' stands here twice",
+                    pointer=path,
+                    line=mark.line,
+                    column=mark.column,
+                    code="duplicate_key",
+                )
             )
 
     def _add(self, item: _Anchored, anchor: str | None) -> None:
@@ -314,7 +320,9 @@ class _Builder:
         return [*top.path, len(top.node) if isinstance(top.node, ListNode) else (top.key or "")]
 
     def _stop(self, message: str, mark: Mark, code: str = "yaml") -> Unreadable:
-        return Unreadable(Fault(message, pointer(self._path_here()), mark.line, mark.column, code))
+        return Unreadable(
+            Fault(message, pointer=pointer(self._path_here()), line=mark.line, column=mark.column, code=code)
+        )
 
 
 def _merge(node: MapNode, sources: Sequence[MapNode]) -> None:

@@ -41,7 +41,9 @@ def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[F
 
 
 def _finding(fault: Fault, severity: Literal["error", "warning"]) -> Finding:
-    return Finding(fault.message, fault.pointer, fault.line, fault.column, fault.code, severity)
+    return Finding(
+        fault.message, pointer=fault.pointer, line=fault.line, column=fault.column, code=fault.code, severity=severity
+    )
 
 
 class _Warnings:

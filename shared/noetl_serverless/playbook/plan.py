@@ -7,7 +7,7 @@ The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
 from ..limits import TURNS, WEIGHT
@@ -32,6 +32,7 @@ class Rule:
 
     when: Template | None
     do: Literal["continue", "retry", "jump", "break", "fail"]
+    _: KW_ONLY
     set: tuple[Assignment, ...] = ()
     to: str | None = None
     attempts: int = 3
@@ -39,7 +40,7 @@ class Rule:
     delay: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Task:
     """One tool call of a step. A step with a single tool has one task of the step's name."""
 
@@ -52,7 +53,7 @@ class Task:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Loop:
     items: Template
     iterator: str
@@ -91,7 +92,6 @@ class Step:
     arcs: tuple[Arc, ...]
     mode: Literal["exclusive", "inclusive"]
     on_no_match: Literal["complete", "quiet"]
-    has_router: bool
     admit: tuple[AdmitRule, ...]
     # names the worker needs of each scope to run this step: a set of first path segments, None for all of it.
     # Keys: "workload", "ctx", and every step name it reads
@@ -116,7 +116,7 @@ class Budget:
     prices: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Plan:
     hash: str
     name: str

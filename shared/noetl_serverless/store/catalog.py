@@ -31,7 +31,7 @@ class CatalogVersion:
     content: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class NewPlaybook:
     """What is to be registered."""
 

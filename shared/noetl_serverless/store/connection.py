@@ -54,6 +54,12 @@ class Connection(pg8000.native.Connection):
         self.handle_messages(self._context)
         return self._context.rows
 
+    def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
+        """Rows as dicts by column name."""
+        rows = self.run(sql, **params) or []
+        names = [column["name"] for column in self.columns or []]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
     def request(self, sql: str, params: dict[str, Any]) -> tuple[bytes, Context]:
         """What to send for a statement, and what its answer is to be read into."""
         encoding = self._client_encoding

@@ -180,8 +180,8 @@ class PostgresEventStore(EventStore):
         return _waiting(await self._database.run(self._sql["expire_leases"], deliveries=deliveries, limit=limit))
 
     async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
-        rows = await self._database.run(self._sql["undeliverable"], deliveries=deliveries, limit=limit)
-        return [DeadLetter(*row) for row in rows]
+        rows = await self._database.rows(self._sql["undeliverable"], deliveries=deliveries, limit=limit)
+        return [DeadLetter(**row) for row in rows]
 
     async def add_dead_letter(self, dead: DeadLetter) -> None:
         """Keep the command in the dead-letter state, for people to look at."""
@@ -204,7 +204,7 @@ class PostgresEventStore(EventStore):
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers whose time has come, those due first in front, from `after` on."""
-        return [DueTimer(*row) for row in await self._database.run(self._sql["due_timers"], limit=limit, after=after)]
+        return [DueTimer(**row) for row in await self._database.rows(self._sql["due_timers"], limit=limit, after=after)]
 
     async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         """Executions with facts in their inbox, in order, those behind `after`."""
@@ -215,13 +215,13 @@ class PostgresEventStore(EventStore):
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
         """What is in quarantine, in order, behind `after`; without facts, which may be many and large."""
-        rows = await self._database.run(self._sql["list_quarantined"], after=int(after), limit=limit)
-        return [QuarantinedExecution(*row) for row in rows]
+        rows = await self._database.rows(self._sql["list_quarantined"], after=int(after), limit=limit)
+        return [QuarantinedExecution(**row) for row in rows]
 
     async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         """The execution with its facts, if it is in quarantine."""
-        rows = await self._database.run(self._sql["get_quarantined"], id=int(execution_id))
-        return QuarantinedExecution(*rows[0]) if rows else None
+        rows = await self._database.rows(self._sql["get_quarantined"], id=int(execution_id))
+        return QuarantinedExecution(**rows[0]) if rows else None
 
     async def running_children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
@@ -286,7 +286,19 @@ def _committed(
     for id, command, fence, until in answer["claimed"]:
         row = issued[(id, command)]
         order = orders[(id, row["seq"])]
-        claimed.append(Lease(id, command, fence, until, 1, row["seq"], row["step"], row["generation"], order))
+        claimed.append(
+            Lease(
+                execution_id=id,
+                command_id=command,
+                fence=fence,
+                lease_until=until,
+                delivery=1,
+                seq=row["seq"],
+                step=row["step"],
+                generation=row["generation"],
+                issued=order,
+            )
+        )
     waiting = [
         (row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"]))
         for row in issued.values()
@@ -297,7 +309,19 @@ def _committed(
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
     return [
-        Lease(id, command, fence, _instant(until), delivery, seq, step, generation, order, opening, lost)
+        Lease(
+            execution_id=id,
+            command_id=command,
+            fence=fence,
+            lease_until=_instant(until),
+            delivery=delivery,
+            seq=seq,
+            step=step,
+            generation=generation,
+            issued=order,
+            loop_opened=opening,
+            lost=lost,
+        )
         for id, command, fence, until, delivery, seq, step, generation, order, opening, lost in rows
     ]
 

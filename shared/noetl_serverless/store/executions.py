@@ -18,7 +18,7 @@ RUNNING, COMPLETED, FAILED, CANCELLED = "RUNNING", "COMPLETED", "FAILED", "CANCE
 ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Execution:
     """A row of the list. `result` is {"data"} or {"ref"}; `finished` of the `steps` have an outcome."""
 

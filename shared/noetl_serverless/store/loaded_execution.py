@@ -25,7 +25,18 @@ def execution_of(row: Sequence[Any]) -> LoadedExecution:
     except Exception as error:
         state, broken = unread(id, head, workload, kept, events), error
     return LoadedExecution(
-        id, catalog_id, path, version, plan_hash, parent, depth, head, folded, state, principal, broken
+        execution_id=id,
+        catalog_id=catalog_id,
+        path=path,
+        version=version,
+        plan_hash=plan_hash,
+        parent=parent,
+        depth=depth,
+        head=head,
+        snapshot=folded,
+        state=state,
+        principal=principal,
+        read_error=broken,
     )
 
 
@@ -50,7 +61,9 @@ def event_of(row: Sequence[Any]) -> Event:
 
 def _as_written(row: Sequence[Any]) -> Event:
     _, seq, cause, kind, step, generation, command, at, payload = row
-    return Event(kind, int(at), seq, cause, step, generation, command, payload)
+    return Event(
+        kind, int(at), seq=seq, cause=cause, step=step, generation=generation, command_id=command, payload=payload
+    )
 
 
 def quarantined_fact(fact: Event) -> dict[str, Any]:
@@ -67,7 +80,10 @@ def quarantined_fact(fact: Event) -> dict[str, Any]:
 
 def inbox_of(rows: Sequence[Sequence[Any]]) -> Inbox:
     facts = [
-        (inbox_id, Event(kind, int(at), 0, None, step, generation, command, payload))
+        (
+            inbox_id,
+            Event(kind, int(at), step=step, generation=generation, command_id=command, payload=payload),
+        )
         for inbox_id, kind, step, generation, command, at, payload, _ in rows
     ]
     return Inbox(facts, bool(rows) and rows[-1][-1])

@@ -32,14 +32,14 @@ class LockedRows(LockedExecution):
         return inbox_of(rows)
 
     def quarantined(self) -> QuarantinedExecution | None:
-        rows = self._run("get_quarantined", id=self._id)
-        return QuarantinedExecution(*rows[0]) if rows else None
+        found = self._connection.rows(self._sql["get_quarantined"], id=self._id)
+        return QuarantinedExecution(**found[0]) if found else None
 
     def issued(self) -> list[Event]:
         state = self.execution.state
         rows = self._run("issued_events", id=self._id, commands=list(state.commands), timers=list(state.timers))
         return [
-            Event(kind, 0, seq, None, step, generation, command, payload)
+            Event(kind, 0, seq=seq, step=step, generation=generation, command_id=command, payload=payload)
             for seq, kind, step, generation, command, payload in rows
         ]
 

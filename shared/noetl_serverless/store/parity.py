@@ -33,7 +33,7 @@ OF_START = ("workload", "principal")
 UNREADABLE = "cannot be read"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Stored:
     """Rows as they are projected. Instants are milliseconds since 1970."""
 

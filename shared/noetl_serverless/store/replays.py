@@ -28,7 +28,7 @@ T = TypeVar("T")
 MAX_EVENTS = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Recording:
     """An execution as it was written down: its log, and the few things that stand beside it."""
 
@@ -92,8 +92,8 @@ class Replays:
                 head=row["head"],
                 status=row["status"],
                 children=[child[0] for child in children],
-                results=_dicts(connection, self._sql["results"], id=execution_id),
-                commands=_dicts(connection, self._sql["leases"], id=execution_id),
+                results=connection.rows(self._sql["results"], id=execution_id),
+                commands=connection.rows(self._sql["leases"], id=execution_id),
             )
 
         return await self._database.transaction(work)
@@ -205,29 +205,41 @@ class Replays:
         connection.run(self._sql["consistent"])
 
     def _execution(self, connection: Connection, execution_id: int) -> dict[str, Any] | None:
-        rows = _dicts(connection, self._sql["execution"], id=execution_id)
+        rows = connection.rows(self._sql["execution"], id=execution_id)
         return rows[0] if rows else None
 
     def _events(self, connection: Connection, execution_id: int, limit: int) -> list[Event]:
         rows = connection.run(self._sql["events"], id=execution_id, limit=limit)
         return [
-            Event(kind, int(at), seq, cause, step, generation, command, payload)
+            Event(
+                kind,
+                int(at),
+                seq=seq,
+                cause=cause,
+                step=step,
+                generation=generation,
+                command_id=command,
+                payload=payload,
+            )
             for seq, cause, kind, step, generation, command, at, payload in rows
         ]
 
     def _stored(self, connection: Connection, execution_id: int) -> Stored:
         rows = {
-            name: _dicts(connection, self._sql[name], id=execution_id)
+            name: connection.rows(self._sql[name], id=execution_id)
             for name in ("commands", "stages", "frames", "results")
         }
         now = int(connection.run(self._sql["now"])[0][0])
         return Stored(
-            self._execution(connection, execution_id), **rows, now=now, inbox=self._inbox(connection, execution_id)
+            execution=self._execution(connection, execution_id),
+            **rows,
+            now=now,
+            inbox=self._inbox(connection, execution_id),
         )
 
     def _inbox(self, connection: Connection, execution_id: int) -> list[Event]:
         return [
-            Event(kind, int(at), 0, None, step, generation, command, payload)
+            Event(kind, int(at), step=step, generation=generation, command_id=command, payload=payload)
             for kind, step, generation, command, at, payload in connection.run(self._sql["inbox"], id=execution_id)
         ]
 
@@ -245,12 +257,6 @@ def _dead_letters(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
         if event.type in (e.CALL_ERROR, e.FRAME_COMMITTED) and "deliveries" in meta and event.command_id:
             found[event.command_id] = {"deliveries": meta["deliveries"], "worker": meta.get("worker")}
     return found
-
-
-def _dicts(connection: Connection, sql: str, **params: Any) -> list[dict[str, Any]]:
-    rows = connection.run(sql, **params) or []
-    names = [column["name"] for column in connection.columns or []]
-    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _json(value: Any) -> str:

@@ -53,7 +53,7 @@ class Schedule:
         return ScheduleSpec(self.created_at, self.cron, self.interval_seconds, self.timezone)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class DueRun:
     """One run that is due."""
 

@@ -45,7 +45,7 @@ from .fair_claims import FairClaims, Key, PendingQueue
 MAX_LOST = 10
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class ExecutionRow:
     loaded: LoadedExecution
     workload: dict[str, Any]
@@ -72,7 +72,7 @@ class ExecutionRow:
     inbox: dict[int, Event] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class CommandRow:
     """A command. Without a lease `lease_until` is 0."""
 
@@ -87,7 +87,7 @@ class CommandRow:
     lost: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class PreparedCommit:
     """A part as it is to be written, with everything in the form in which it is kept."""
 
@@ -250,15 +250,15 @@ class MemoryEventStore(EventStore):
     async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
         return [
             DeadLetter(
-                row.row["id"],
-                row.row["command"],
-                row.fence,
-                row.worker,
-                row.deliveries,
-                row.row["step"],
-                row.row["generation"],
-                row.row["kind"],
-                row.row["seq"],
+                execution_id=row.row["id"],
+                command_id=row.row["command"],
+                fence=row.fence,
+                worker=row.worker,
+                deliveries=row.deliveries,
+                step=row.row["step"],
+                generation=row.row["generation"],
+                kind=row.row["kind"],
+                seq=row.row["seq"],
             )
             for row in self._overdue()
             if row.deliveries >= deliveries
@@ -269,7 +269,13 @@ class MemoryEventStore(EventStore):
         issued = execution.events[dead.seq - 1 : dead.seq] if execution else []
         for row in project(dead.execution_id, issued, self._pool).commands:
             dead_letter = CommandRow(
-                {**row, "status": "dead"}, issued[0].at / 1000, "dead", dead.worker, 0, 0.0, dead.deliveries
+                row={**row, "status": "dead"},
+                issued_at=issued[0].at / 1000,
+                status="dead",
+                worker=dead.worker,
+                fence=0,
+                lease_until=0.0,
+                deliveries=dead.deliveries,
             )
             self.commands.setdefault((row["id"], row["command"]), dead_letter)
 
@@ -284,11 +290,11 @@ class MemoryEventStore(EventStore):
         rows = [row.row for row in self.commands.values() if row.status == "timer" and since <= row.row["due"] <= now]
         return [
             DueTimer(
-                row["id"],
-                row["command"],
-                row["step"],
-                row["generation"],
-                datetime.fromtimestamp(row["due"] / 1000, UTC),
+                execution_id=row["id"],
+                name=row["command"],
+                step=row["step"],
+                generation=row["generation"],
+                due_at=datetime.fromtimestamp(row["due"] / 1000, UTC),
             )
             for row in sorted(rows, key=lambda row: row["due"])[:limit]
         ]
@@ -344,19 +350,23 @@ class MemoryEventStore(EventStore):
             (
                 fact["id"],
                 Event(
-                    fact["type"], fact["at"], 0, None, fact.get("step"), fact.get("generation"), None, fact["payload"]
+                    fact["type"],
+                    fact["at"],
+                    step=fact.get("step"),
+                    generation=fact.get("generation"),
+                    payload=fact["payload"],
                 ),
             )
             for fact in part.inbox_facts
         ]
         return PreparedCommit(
-            part,
-            _plain(execution_row(part)),
-            rows,
-            [_kept(event) for event in part.events],
-            _plain(part.refs),
-            [(other, _kept(fact)) for other, fact in appends],
-            _plain(part.quarantine),
+            part=part,
+            row=_plain(execution_row(part)),
+            rows=rows,
+            events=[_kept(event) for event in part.events],
+            refs=_plain(part.refs),
+            appends=[(other, _kept(fact)) for other, fact in appends],
+            quarantined=_plain(part.quarantine),
         )
 
     def _is_current(self, part: ExecutionCommit) -> bool:
@@ -408,12 +418,12 @@ class MemoryEventStore(EventStore):
         part, row = each.part, each.row
         if part.new_row is not None:
             self.executions[each.id] = ExecutionRow(
-                part.execution,
-                _plain(part.new_row["workload"]),
-                part.new_row["parent_execution_id"],
-                part.new_row.get("idempotency_key"),
-                part.new_row.get("request_hash"),
-                part.new_row["at"],
+                loaded=part.execution,
+                workload=_plain(part.new_row["workload"]),
+                parent_id=part.new_row["parent_execution_id"],
+                idempotency_key=part.new_row.get("idempotency_key"),
+                request_hash=part.new_row.get("request_hash"),
+                created_at=part.new_row["at"],
             )
         execution = self.executions[each.id]
         execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]
@@ -445,7 +455,9 @@ class MemoryEventStore(EventStore):
         for key, row in issued.items():
             if key in self.commands:
                 continue
-            self.commands[key] = CommandRow(row, now, "timer" if row["status"] == "timer" else "pending")
+            self.commands[key] = CommandRow(
+                row=row, issued_at=now, status="timer" if row["status"] == "timer" else "pending"
+            )
             if row["status"] == "claimed":
                 self._lease(key, row["worker"], now + row["lease"])
                 claimed.append(self._leased(key))
@@ -460,8 +472,17 @@ class MemoryEventStore(EventStore):
             self.quarantine[each.id] = {**each.quarantined, "facts": facts}
         elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
             for fact in freed["facts"] if self.executions[each.id].status == "RUNNING" else ():
-                names = (fact["step"], fact["generation"], fact["command"])
-                self._put(each.id, Event(fact["type"], fact["at"], 0, None, *names, fact["payload"]))
+                self._put(
+                    each.id,
+                    Event(
+                        fact["type"],
+                        fact["at"],
+                        step=fact["step"],
+                        generation=fact["generation"],
+                        command_id=fact["command"],
+                        payload=fact["payload"],
+                    ),
+                )
 
     def _append(self, id: str, fact: Event) -> bool:
         execution = self.executions.get(id)
@@ -496,7 +517,14 @@ class MemoryEventStore(EventStore):
         at = datetime.fromtimestamp(row["at"] / 1000, UTC)
         facts = row["facts"]
         return QuarantinedExecution(
-            id, execution.path, execution.version, row["seq"], at, row["error"], len(facts), facts
+            execution_id=id,
+            path=execution.path,
+            version=execution.version,
+            seq=row["seq"],
+            at=at,
+            error=row["error"],
+            fact_count=len(facts),
+            facts=facts,
         )
 
     def _holds(self, worker: str, key: Held) -> bool:
@@ -545,8 +573,19 @@ class MemoryEventStore(EventStore):
         order = execution.events[seq - 1].payload
         stage = execution.stages.get((step, generation)) if order["kind"] == "frame" else None
         opening = execution.events[stage["seq"] - 1].payload if stage else None
-        lost = row.lost or None
-        return Lease(*key, row.fence, until, row.deliveries, seq, step, generation, order, opening, lost)
+        return Lease(
+            execution_id=key[0],
+            command_id=key[1],
+            fence=row.fence,
+            lease_until=until,
+            delivery=row.deliveries,
+            seq=seq,
+            step=step,
+            generation=generation,
+            issued=order,
+            loop_opened=opening,
+            lost=row.lost or None,
+        )
 
 
 def _first(inbox: Mapping[int, Event]) -> Inbox:

@@ -31,7 +31,7 @@ _TEXT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Request:
     method: str
     url: URL
@@ -48,7 +48,7 @@ class Request:
         return f"{self.method} {self.url.with_user(None).with_query(None).with_fragment(None)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Answer:
     status: int
     reason: str
@@ -104,7 +104,15 @@ def request_of(config: HttpConfig, auth: Authorization, idempotency_key: str) ->
         headers["Content-Type"] = kind
     if config.method in ("POST", "PATCH") and "idempotency-key" not in given:
         headers["Idempotency-Key"] = idempotency_key
-    return Request(config.method, url, headers, frozenset(secret), body, config.verify_ssl, config.follow_redirects)
+    return Request(
+        method=config.method,
+        url=url,
+        headers=headers,
+        private=frozenset(secret),
+        body=body,
+        verify=config.verify_ssl,
+        follow=config.follow_redirects,
+    )
 
 
 def _header(value: str | int | float | bool) -> str:
@@ -205,12 +213,12 @@ class Client:
                 return _redirected(request, response.status, location)
             body = await _read(response, request.title)
             return Answer(
-                response.status,
-                response.reason or "",
-                _headers(response),
-                str(response.url.with_user(None)),
-                body,
-                response.charset or "utf-8",
+                status=response.status,
+                reason=response.reason or "",
+                headers=_headers(response),
+                url=str(response.url.with_user(None)),
+                body=body,
+                charset=response.charset or "utf-8",
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from urllib.parse import quote
@@ -67,6 +67,7 @@ class ToolCall:
     kind: str
     name: str
     config: dict[str, Any]
+    _: KW_ONLY
     input: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
 

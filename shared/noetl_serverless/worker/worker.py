@@ -66,14 +66,14 @@ class Worker:
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
         self.archive_writer = ArchiveWriter(client, result_store, self._scratch, self.id)
         toolbox = Toolbox(
-            load_tool,
-            python_pool,
-            client.credential,
-            result_store,
-            Resolver(result_store, client.manifest),
-            self._scratch,
-            settings.http_allow_private,
-            client.speaks,
+            load_tool=load_tool,
+            python=python_pool,
+            credential=client.credential,
+            store=result_store,
+            resolver=Resolver(result_store, client.manifest),
+            scratch=self._scratch,
+            allow_private_http=settings.http_allow_private,
+            speaks=client.speaks,
         )
         self._executor = Executor(toolbox, self.id)
         self._drain: Drain | None = None

@@ -70,20 +70,27 @@ class Studio:
         refs = [ref for ref in self.log.refs.values() if ref["execution_id"] == id]
         children = [child for child, other in self.log.executions.items() if other.parent_id == id]
         return Recording(
-            id,
-            execution.loaded.path,
-            execution.loaded.version,
-            execution.loaded.plan_hash,
-            entry.content,
-            execution.workload,
-            list(await self.log.events(id)),
-            [await self.recording(child) for child in sorted(children)],
-            {ref["key"]: await self._result(ref) for ref in refs},
+            execution_id=id,
+            path=execution.loaded.path,
+            version=execution.loaded.version,
+            plan_hash=execution.loaded.plan_hash,
+            playbook=entry.content,
+            workload=execution.workload,
+            events=list(await self.log.events(id)),
+            children=[await self.recording(child) for child in sorted(children)],
+            results={ref["key"]: await self._result(ref) for ref in refs},
         )
 
     async def _result(self, ref: dict[str, Any]) -> Result:
         content = await self.store.get(ref["key"])
-        return Result(ref["key"], ref["ref"], ref["bytes"], ref["sha256"], ref["content_type"], content)
+        return Result(
+            key=ref["key"],
+            ref=ref["ref"],
+            size=ref["bytes"],
+            sha256=ref["sha256"],
+            content_type=ref["content_type"],
+            content=content,
+        )
 
     async def close(self) -> None:
         for worker in self.workers:

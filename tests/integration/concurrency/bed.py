@@ -153,7 +153,9 @@ class Bed:
 
     async def add(self, path: str, body: str) -> None:
         content = HEAD.format(path=path) + dedent(body)
-        document = NewPlaybook(path, "Playbook", content, load_plan(content).hash, {}, {})
+        document = NewPlaybook(
+            path=path, kind="Playbook", content=content, hash=load_plan(content).hash, meta={}, payload={}
+        )
         await PostgresCatalog(self.planes[0].database).register(document)
 
     async def start(self, path: str, **payload: Any) -> str:

@@ -43,8 +43,15 @@ def held(*commands: ClaimedCommand) -> list[Held]:
 
 def reported(command: ClaimedCommand) -> ReportedFact:
     at = time.time_ns() // 1_000_000
-    event = Event(e.CALL_DONE, at, 0, None, command.step, command.generation, command.command_id, {"data": 1})
-    return ReportedFact(command.execution_id, event, command.fence, "w", [])
+    event = Event(
+        e.CALL_DONE,
+        at,
+        step=command.step,
+        generation=command.generation,
+        command_id=command.command_id,
+        payload={"data": 1},
+    )
+    return ReportedFact(execution_id=command.execution_id, event=event, fence=command.fence, worker="w", refs=[])
 
 
 async def extend(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:

@@ -47,9 +47,16 @@ async def charged_twice(
 
 def fact(command: ClaimedCommand, data: int) -> ReportedFact:
     at = time.time_ns() // 1_000_000
-    event = Event(e.CALL_DONE, at, 0, None, command.step, command.generation, command.command_id, {"data": data})
+    event = Event(
+        e.CALL_DONE,
+        at,
+        step=command.step,
+        generation=command.generation,
+        command_id=command.command_id,
+        payload={"data": data},
+    )
     ref = {**REF, "ref": f"noetl://{data}", "key": f"k{data}"}
-    return ReportedFact(command.execution_id, event, command.fence, "w", [ref])
+    return ReportedFact(execution_id=command.execution_id, event=event, fence=command.fence, worker="w", refs=[ref])
 
 
 @pytest.mark.parametrize("stale_first", [True, False])

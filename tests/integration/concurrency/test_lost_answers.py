@@ -193,7 +193,9 @@ async def test_a_version_whose_registration_is_not_answered_is_registered_once(
     bed: Bed, plane: Plane, wire: CutWire
 ) -> None:
     content = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: n, path: t/new}\n" + FORK
-    document = NewPlaybook("t/new", "Playbook", content, load_plan(content).hash, {}, {})
+    document = NewPlaybook(
+        path="t/new", kind="Playbook", content=content, hash=load_plan(content).hash, meta={}, payload={}
+    )
     database = plane.database
     whole = database.transaction
 

@@ -293,9 +293,18 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     ref = {"kind": "result_ref", "ref": uri, "store": "disk", "key": "k", "meta": meta, "extracted": {"n": 1}}
     row = {"ref": uri, "step": "first", "store": "disk", "key": "k", "bytes": 1, "sha256": "0" * 64}
     row |= {"content_type": "application/json", "scope": "execution", "expires_at": None}
-    fact = Event(CALL_DONE, wall_clock(), 0, None, "first", 1, command["command_id"], {"ref": ref})
+    fact = Event(
+        CALL_DONE,
+        wall_clock(),
+        step="first",
+        generation=1,
+        command_id=command["command_id"],
+        payload={"ref": ref},
+    )
     log = PostgresEventStore(database)
-    assert await log.append_to_inbox([ReportedFact(started, fact, command["fence"], "w-1", [row])])
+    assert await log.append_to_inbox(
+        [ReportedFact(execution_id=started, event=fact, fence=command["fence"], worker="w-1", refs=[row])]
+    )
     assert await validate(user, started) == []
     assert (await rebuild(user, started))["differences"] == []
     assert await validate(user, started) == []

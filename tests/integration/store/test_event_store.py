@@ -85,7 +85,14 @@ async def reload(log: EventStore, turn: Transition, worker: str | None = "w-1") 
 
 def report(turn: Transition, command: str, fence: int) -> ExecutionCommit:
     step, _, generation = command.partition("#")
-    fact = Event(e.CALL_DONE, NOW, 0, None, step, int(generation), command, {"data": {"n": 1}})
+    fact = Event(
+        e.CALL_DONE,
+        NOW,
+        step=step,
+        generation=int(generation),
+        command_id=command,
+        payload={"data": {"n": 1}},
+    )
     turn.apply(fact, (command, fence))
     return turn.to_commit()
 
@@ -322,14 +329,23 @@ async def test_a_timer_is_due_once(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     waiting = await reload(log, turn)
-    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 0.0})
+    fact = Event(e.CALL_DEFERRED, NOW, step="a", generation=1, command_id="a#1", payload={"delay": 0.0})
     waiting.apply(fact, ("a#1", lease.fence))
     await log.commit([waiting.to_commit()])
     (due,) = await log.due_timers(10)
     assert due.execution_id == turn.execution.execution_id
     fired, twice = await reload(log, turn, None), await reload(log, turn, None)
     for going in (fired, twice):
-        going.apply(Event(e.TIMER_FIRED, NOW, 0, None, "a", 1, None, {"timer": due.name}), (due.name, 0))
+        going.apply(
+            Event(
+                e.TIMER_FIRED,
+                NOW,
+                step="a",
+                generation=1,
+                payload={"timer": due.name},
+            ),
+            (due.name, 0),
+        )
     assert (await log.commit([fired.to_commit()])).committed
     assert not (await log.commit([twice.to_commit()])).committed
     assert await log.due_timers(10) == []
@@ -340,7 +356,10 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     (lease,) = await claim(log)
     turn = await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
-    turn.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    turn.apply(
+        Event(e.CALL_PARKED, NOW, step="a", generation=1, command_id="a#1", payload={"child": order}),
+        ("a#1", lease.fence),
+    )
     opening = new_child(turn.execution, turn.started_children[0], PLAN, {})
     child = Transition(opening.execution, PLAN)
     child.apply(opening.fact)
@@ -366,16 +385,40 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
 async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
-    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
+    fact = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={"data": 1})
     assert (
-        await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence + 1, "w-1", [])])
+        await log.append_to_inbox(
+            [
+                ReportedFact(
+                    execution_id=turn.execution.execution_id, event=fact, fence=lease.fence + 1, worker="w-1", refs=[]
+                )
+            ]
+        )
         == set()
     )
-    assert await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-2", [])]) == set()
-    accepted = await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
+    assert (
+        await log.append_to_inbox(
+            [
+                ReportedFact(
+                    execution_id=turn.execution.execution_id, event=fact, fence=lease.fence, worker="w-2", refs=[]
+                )
+            ]
+        )
+        == set()
+    )
+    accepted = await log.append_to_inbox(
+        [ReportedFact(execution_id=turn.execution.execution_id, event=fact, fence=lease.fence, worker="w-1", refs=[])]
+    )
     assert accepted == {(turn.execution.execution_id, "a#1", lease.fence)}
     assert (
-        await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])]) == set()
+        await log.append_to_inbox(
+            [
+                ReportedFact(
+                    execution_id=turn.execution.execution_id, event=fact, fence=lease.fence, worker="w-1", refs=[]
+                )
+            ]
+        )
+        == set()
     ), "it is closed once"
     assert len(await log.events(turn.execution.execution_id)) == 2, "it has no place in the log yet"
     assert await log.executions_with_inbox(10) == [turn.execution.execution_id]
@@ -428,7 +471,7 @@ async def test_a_timer_waits_for_its_time(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
     waiting = await reload(log, turn)
-    fact = Event(e.CALL_DEFERRED, NOW, 0, None, "a", 1, "a#1", {"delay": 3600.0})
+    fact = Event(e.CALL_DEFERRED, NOW, step="a", generation=1, command_id="a#1", payload={"delay": 3600.0})
     waiting.apply(fact, ("a#1", lease.fence))
     assert (await log.commit([waiting.to_commit()])).committed
     assert await log.due_timers(10) == []
@@ -437,8 +480,10 @@ async def test_a_timer_waits_for_its_time(log: EventStore) -> None:
 async def test_two_who_take_in_the_same_fact_write_it_once(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
-    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
+    fact = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={"data": 1})
+    await log.append_to_inbox(
+        [ReportedFact(execution_id=turn.execution.execution_id, event=fact, fence=lease.fence, worker="w-1", refs=[])]
+    )
     one, two = await reload(log, turn), await reload(log, turn)
     for going in (one, two):
         ((place, waiting),) = (await log.read_inbox(turn.execution.execution_id)).facts
@@ -451,8 +496,10 @@ async def test_two_who_take_in_the_same_fact_write_it_once(log: EventStore) -> N
 async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: EventStore) -> None:
     turn = await begin(log)
     (lease,) = await claim(log)
-    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"data": 1})
-    await log.append_to_inbox([ReportedFact(turn.execution.execution_id, fact, lease.fence, "w-1", [])])
+    fact = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={"data": 1})
+    await log.append_to_inbox(
+        [ReportedFact(execution_id=turn.execution.execution_id, event=fact, fence=lease.fence, worker="w-1", refs=[])]
+    )
     await log.clear_inbox(turn.execution.execution_id)
     assert await log.executions_with_inbox(10), "the execution still runs"
     again = await reload(log, turn)
@@ -468,7 +515,10 @@ async def test_a_child_whose_id_is_taken_is_told_and_nothing_is_written(log: Eve
     turn = await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
     fence = leases[parent.execution.execution_id].fence
-    turn.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", fence))
+    turn.apply(
+        Event(e.CALL_PARKED, NOW, step="a", generation=1, command_id="a#1", payload={"child": order}),
+        ("a#1", fence),
+    )
     started = turn.started_children[0]
     taken = replace(started, payload={**started.payload, "execution_id": other.execution.execution_id})
     opening = new_child(turn.execution, taken, PLAN, {})
@@ -485,7 +535,10 @@ async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: EventStore)
     (lease,) = await claim(log)
     winner, loser = await reload(log, parent), await reload(log, parent)
     order = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {}}
-    loser.apply(Event(e.CALL_PARKED, NOW, 0, None, "a", 1, "a#1", {"child": order}), ("a#1", lease.fence))
+    loser.apply(
+        Event(e.CALL_PARKED, NOW, step="a", generation=1, command_id="a#1", payload={"child": order}),
+        ("a#1", lease.fence),
+    )
     opening = new_child(loser.execution, loser.started_children[0], PLAN, {})
     child = Transition(opening.execution, PLAN)
     child.apply(opening.fact)

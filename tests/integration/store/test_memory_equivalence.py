@@ -275,11 +275,24 @@ class Story:
                 return
             lease, worker = self.some_lease()
             event = Event(
-                e.CALL_DONE, _now(), 0, None, lease.sql.step, 1, lease.sql.command_id, {"data": odd(self.chance)}
+                e.CALL_DONE,
+                _now(),
+                step=lease.sql.step,
+                generation=1,
+                command_id=lease.sql.command_id,
+                payload={"data": odd(self.chance)},
             )
             refs = [self.ref()] if self.chance.random() < 0.5 else []
-            facts.sql.append(ReportedFact(lease.sql.execution_id, event, lease.sql.fence, worker, refs))
-            facts.memory.append(ReportedFact(lease.sql.execution_id, event, lease.memory.fence, worker, refs))
+            facts.sql.append(
+                ReportedFact(
+                    execution_id=lease.sql.execution_id, event=event, fence=lease.sql.fence, worker=worker, refs=refs
+                )
+            )
+            facts.memory.append(
+                ReportedFact(
+                    execution_id=lease.sql.execution_id, event=event, fence=lease.memory.fence, worker=worker, refs=refs
+                )
+            )
             if self.chance.random() < 0.2:
                 twice = replace(facts.sql[-1], event=replace(event, payload={"data": "twice"}))
                 facts.sql.append(twice)
@@ -371,7 +384,13 @@ class Story:
         for name, timer in list(turns.sql.state.timers.items()):
             if self.chance.random() < 0.5:
                 step, _, generation = timer.key.rpartition("#")
-                fired = Event(e.TIMER_FIRED, _now(), 0, None, step, int(generation), None, {"timer": name})
+                fired = Event(
+                    e.TIMER_FIRED,
+                    _now(),
+                    step=step,
+                    generation=int(generation),
+                    payload={"timer": name},
+                )
                 turns.sql.apply(fired, (name, 0))
                 turns.memory.apply(fired, (name, 0))
                 turns.sql.worker = turns.memory.worker = None
@@ -403,18 +422,19 @@ class Story:
         turns.memory.apply(fact)
 
     def fact(self, command: Command, lease: Lease) -> Event:
-        data, names = odd(self.chance), (lease.step, lease.generation, lease.command_id)
+        data = odd(self.chance)
+        names = {"step": lease.step, "generation": lease.generation, "command_id": lease.command_id}
         if command.frame is not None:
             _, start, end, _ = command.frame
             payload = {"start": start, "end": end, "ok": end - start, "failed": 0, "data": [data] * (end - start)}
-            return Event(e.FRAME_COMMITTED, _now(), 0, None, *names, payload)
+            return Event(e.FRAME_COMMITTED, _now(), **names, payload=payload)
         if command.key.startswith("below") and self.chance.random() < 0.7:
             child = {"path": "t/t", "version": 1, "catalog_id": "5", "plan_hash": PLAN.hash, "payload": {"z": data}}
-            return Event(e.CALL_PARKED, _now(), 0, None, *names, {"child": child})
+            return Event(e.CALL_PARKED, _now(), **names, payload={"child": child})
         if self.chance.random() < 0.2:
             delay = self.chance.choice([0.0, 3600.0])
-            return Event(e.CALL_DEFERRED, _now(), 0, None, *names, {"delay": delay, "resume": {"at": data}})
-        return Event(e.CALL_DONE, _now(), 0, None, *names, {"data": data})
+            return Event(e.CALL_DEFERRED, _now(), **names, payload={"delay": delay, "resume": {"at": data}})
+        return Event(e.CALL_DONE, _now(), **names, payload={"data": data})
 
     async def commit_parts(self, told: str, parts: Both, claimant: Claimant | None) -> Both:
         gave = await self.both(

@@ -53,7 +53,13 @@ async def test_a_due_run_is_owed_under_a_key_of_its_own(schedules: Schedules) ->
         NOW, playbook_path="demo", playbook_version=3, interval_seconds=60, input_payload={"a": 1}
     )
     [fire] = await schedules.claim_due(NOW + MINUTE)
-    assert fire == DueRun(made.schedule_id, NOW + MINUTE, "demo", 3, {"a": 1})
+    assert fire == DueRun(
+        schedule_id=made.schedule_id,
+        due_at=NOW + MINUTE,
+        playbook_path="demo",
+        playbook_version=3,
+        input_payload={"a": 1},
+    )
     assert fire.idempotency_key == f"schedule:{made.schedule_id}:{int((NOW + MINUTE).timestamp())}"
     assert (await schedules.get(str(made.schedule_id))).next_run_at == NOW + 2 * MINUTE
 

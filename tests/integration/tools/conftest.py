@@ -53,7 +53,7 @@ async def run(tmp_path: Path, pool: PythonPool, credentials: dict[str, Credentia
             "allow_private_http": True,
             **context,
         }
-        call = ToolCall(kind, "task", config, input or {}, timeout)
+        call = ToolCall(kind, "task", config, input=input or {}, timeout=timeout)
         return await registry.load(kind).run(call, ToolContext(**given))
 
     yield run

@@ -372,7 +372,9 @@ async def test_a_redirect_out_of_tls_takes_no_secret_along(server: str, secure: 
 def test_the_scheme_alone_makes_another_origin() -> None:
     """On one port, which no server can show."""
     headers, private = {"X-Key": "secret-key", "X-Plain": "1"}, frozenset({"x-key"})
-    first = Request("GET", URL("https://h:8443/a"), headers, private, None, True, True)
+    first = Request(
+        method="GET", url=URL("https://h:8443/a"), headers=headers, private=private, body=None, verify=True, follow=True
+    )
     assert _redirected(first, 302, "http://h:8443/b").headers == {"X-Plain": "1"}
     assert _redirected(first, 302, "https://h:8443/b").headers == headers
 

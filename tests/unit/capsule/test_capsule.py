@@ -40,21 +40,41 @@ WORKLOAD = {"user": "me", "password": "hunter22"}
 
 
 def event(seq: int, type: str, cause: int | None = None, /, **payload: Any) -> Event:
-    return Event(type, 1_800_000_000_000 + seq, seq, cause, "a", 1, "a#1", payload)
+    return Event(
+        type, 1_800_000_000_000 + seq, seq=seq, cause=cause, step="a", generation=1, command_id="a#1", payload=payload
+    )
 
 
 def recording(id: str = "7", **more: Any) -> Recording:
     events = [
-        Event(e.STARTED, 1_800_000_000_000, 1, payload={"workload": WORKLOAD, "entry": "a", "plan": "h"}),
+        Event(e.STARTED, 1_800_000_000_000, seq=1, payload={"workload": WORKLOAD, "entry": "a", "plan": "h"}),
         event(2, e.ISSUED, 1, kind="step", attempt=1, scope={}),
         event(3, e.CALL_DONE, data={"header": "Bearer abcdefghijklmnop", "value": "topsecretvalue", "n": 1.5}),
-        Event(e.COMPLETED, 1_800_000_000_003, 4, 3, payload={"routes": [{"step": "a", "generation": 1, "event": "x"}]}),
+        Event(
+            e.COMPLETED,
+            1_800_000_000_003,
+            seq=4,
+            cause=3,
+            payload={"routes": [{"step": "a", "generation": 1, "event": "x"}]},
+        ),
     ]
-    return replace(Recording(id, "t/t", 3, "h", PLAYBOOK, WORKLOAD, events), **more)
+    return replace(
+        Recording(
+            execution_id=id, path="t/t", version=3, plan_hash="h", playbook=PLAYBOOK, workload=WORKLOAD, events=events
+        ),
+        **more,
+    )
 
 
 def result(name: str, content: bytes, kind: str = "application/json") -> Result:
-    return Result(name, f"noetl://{name}", len(content), hashlib.sha256(content).hexdigest(), kind, content)
+    return Result(
+        key=name,
+        ref=f"noetl://{name}",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        content_type=kind,
+        content=content,
+    )
 
 
 @pytest.fixture

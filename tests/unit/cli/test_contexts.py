@@ -10,7 +10,9 @@ from noetl_serverless.cli.contexts import Context, Contexts
 from noetl_serverless.cli.failure import WrongUse
 from noetl_serverless.cli.lambda_client import LambdaClient
 
-CONTEXT = Context("prod", "https://control.example/base", "s3cret", "https://gateway.example", "eu-west-1")
+CONTEXT = Context(
+    "prod", "https://control.example/base", "s3cret", gateway_url="https://gateway.example", region="eu-west-1"
+)
 
 
 @pytest.fixture

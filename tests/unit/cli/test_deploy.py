@@ -76,8 +76,8 @@ def test_an_apply_deploys_the_package_and_keeps_a_context(deployer: Deployer) ->
         "noetl",
         "lambda://noetl-control-plane:live",
         "token of arn:token",
-        "https://gateway.example",
-        "eu-west-1",
+        gateway_url="https://gateway.example",
+        region="eu-west-1",
     )
     assert "token of" not in done.output
 

@@ -12,7 +12,21 @@ AT = datetime(2025, 7, 1, tzinfo=UTC)
 
 
 def execution(status: str, finished: int, steps: int | None) -> Execution:
-    return Execution(1, 1, "p", 1, None, status, None, None, 0, AT, None, steps, finished)
+    return Execution(
+        execution_id=1,
+        catalog_id=1,
+        path="p",
+        version=1,
+        parent_execution_id=None,
+        status=status,
+        result=None,
+        error=None,
+        head=0,
+        created_at=AT,
+        ended_at=None,
+        steps=steps,
+        finished=finished,
+    )
 
 
 @pytest.mark.parametrize(

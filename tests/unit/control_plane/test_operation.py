@@ -30,7 +30,7 @@ def answering(method: Any, roles: frozenset[Any]) -> Operation:
     async def handler(call: Any) -> Any:
         raise NotImplementedError
 
-    return Operation("it", method, "/it", "", "", roles, handler, BaseModel)
+    return Operation("it", method, "/it", summary="", tag="", roles=roles, handler=handler, answer=BaseModel)
 
 
 def test_what_a_user_reads_is_refused_if_no_function_could_answer_it() -> None:

@@ -39,7 +39,7 @@ class Run:
 
     def fact(self, kind: str, **fields: Any) -> list[Event]:
         self.now += 1
-        fact = Event(kind, self.now, len(self.log) + 1, **fields)
+        fact = Event(kind, self.now, seq=len(self.log) + 1, **fields)
         self.state, decisions = advance(self.plan, self.state, fact)
         self.log.append(fact)
         for decision in decisions:

@@ -184,7 +184,17 @@ def test_a_state_that_changes_leaves_alone_the_one_before() -> None:
     report = next(event for event in run.log if event.type == e.CALL_DONE)
     step_b = run.open("b")
     evolve(
-        before, e.Event(e.CALL_DONE, 1, 99, None, "b", 1, step_b, {**report.payload, "set_refs": {"more": ref("2")}})
+        before,
+        e.Event(
+            e.CALL_DONE,
+            1,
+            seq=99,
+            cause=None,
+            step="b",
+            generation=1,
+            command_id=step_b,
+            payload={**report.payload, "set_refs": {"more": ref("2")}},
+        ),
     )
     assert before.ctx_refs == {"big": ref()}
 

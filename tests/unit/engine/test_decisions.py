@@ -189,14 +189,14 @@ def test_what_comes_back_from_quarantine_begins_if_it_came_to_nothing() -> None:
     run = Run(CHAIN)
     kept = {"type": e.STARTED}
     error = {"kind": "engine", "code": e.UNDECIDABLE, "message": "no idea"}
-    first = Event(e.STARTED, 1, 1, payload=run.log[0].payload)
-    failed = Event(e.FAILED, 1, 2, payload={"error": error, e.QUARANTINED: kept})
+    first = Event(e.STARTED, 1, seq=1, payload=run.log[0].payload)
+    failed = Event(e.FAILED, 1, seq=2, payload={"error": error, e.QUARANTINED: kept})
     state = fold("7", [first, failed])
-    state, decisions = advance(run.plan, state, Event(e.RETRIED, 2, 3, payload={"seq": 2}))
+    state, decisions = advance(run.plan, state, Event(e.RETRIED, 2, seq=3, payload={"seq": 2}))
     assert [told(event) for event in decisions] == [(e.ISSUED, "a", 1, "a#1")]
     assert (state.status, state.error) == ("running", None)
     apart = fold("7", [*run.log, replace(failed, seq=3)])
-    state, decisions = advance(run.plan, apart, Event(e.RETRIED, 2, 4, payload={"seq": 3}))
+    state, decisions = advance(run.plan, apart, Event(e.RETRIED, 2, seq=4, payload={"seq": 3}))
     assert (decisions, list(state.commands)) == ([], ["a#1"]), "what is under way goes on by itself"
 
 
@@ -206,8 +206,8 @@ def test_without_a_word_on_it_the_workload_is_empty() -> None:
     )
     state = State("7")
     assert state.workload == {}
-    started = Event(e.STARTED, 1, 1, payload={"entry": "a", "plan": plan.hash})
-    done = Event(e.CALL_DONE, 2, 3, None, "a", 1, "a#1", {"data": 1})
+    started = Event(e.STARTED, 1, seq=1, payload={"entry": "a", "plan": plan.hash})
+    done = Event(e.CALL_DONE, 2, seq=3, step="a", generation=1, command_id="a#1", payload={"data": 1})
     for fact in (started, done):
         state, _ = advance(plan, state, fact)
     assert state.ctx == {"x": "none"}

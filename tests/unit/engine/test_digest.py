@@ -123,10 +123,10 @@ def test_the_raw_digest_tells_of_every_change() -> None:
 def test_of_a_childs_payload_by_reference_the_content_counts_and_not_the_place() -> None:
     def started(ref: str, **meta: str) -> str:
         child = {"path": "c", "execution_id": "8", "payload_ref": {"ref": ref, "key": ref, "meta": meta}}
-        first = Event(e.STARTED, 0, 1, None, payload={"path": "p", "plan": "h", "entry": "a", "workload": {}})
-        begun = Event(e.CHILD_STARTED, 0, 2, 1, "a", 1, "a#1@1", child)
+        first = Event(e.STARTED, 0, seq=1, payload={"path": "p", "plan": "h", "entry": "a", "workload": {}})
+        begun = Event(e.CHILD_STARTED, 0, seq=2, cause=1, step="a", generation=1, command_id="a#1@1", payload=child)
         routes = {"routes": [{"step": "a", "generation": 1, "event": "call.done"}]}
-        return digest("7", [first, begun, Event(e.COMPLETED, 0, 3, 2, payload=routes)]).value
+        return digest("7", [first, begun, Event(e.COMPLETED, 0, seq=3, cause=2, payload=routes)]).value
 
     one = started("noetl://execution/7/result/a/00000001", sha256="1" * 64)
     assert one == started("noetl://execution/7/result/a/00000002", sha256="1" * 64)

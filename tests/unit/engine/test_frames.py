@@ -14,7 +14,7 @@ from noetl_serverless.limits import LOOP_INLINE_BYTES
 
 def loop(count: int = 10_000, width: int = 16, **more: Any) -> Loop:
     values: dict[str, Any] = {"sequential": False, "best_effort": False, "single": False, **more}
-    return Loop(count, max_in_flight=width, **values)
+    return Loop(count=count, max_in_flight=width, **values)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_command_that_is_no_longer_out_changes_nothing(kind: str, payload: dic
     run = Run(CHAIN)
     run.done("a", {"v": 1})
     before = run.state
-    fact = Event(kind, run.now + 1, before.seq + 1, None, "a", 1, "a#1", payload)
+    fact = Event(kind, run.now + 1, seq=before.seq + 1, step="a", generation=1, command_id="a#1", payload=payload)
     assert reason_to_ignore(before, fact) == "the command is not out"
     assert run.fact(kind, step="a", generation=1, command_id="a#1", payload=payload) == []
     assert (run.state.commands, run.state.outcomes, run.state.tokens) == (
@@ -38,7 +38,13 @@ def test_a_command_that_is_no_longer_out_changes_nothing(kind: str, payload: dic
         before.outcomes,
         before.tokens,
     )
-    assert reason_to_ignore(run.state, Event(kind, 0, 0, None, "b", 1, run.open("b"), payload)) is None
+    assert (
+        reason_to_ignore(
+            run.state,
+            Event(kind, 0, step="b", generation=1, command_id=run.open("b"), payload=payload),
+        )
+        is None
+    )
 
 
 def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> None:
@@ -46,9 +52,13 @@ def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> 
     before = run.state
     fired = {"timer": "a#1~1"}
     ended = {"execution_id": "9", "status": "completed", "command_id": "a#1"}
-    assert reason_to_ignore(before, Event(e.TIMER_FIRED, 0, 0, None, "a", 1, None, fired)) == "the timer is not set"
     assert (
-        reason_to_ignore(before, Event(e.CHILD_ENDED, 0, 0, None, "a", 1, None, ended)) == "the child is not waited for"
+        reason_to_ignore(before, Event(e.TIMER_FIRED, 0, step="a", generation=1, payload=fired))
+        == "the timer is not set"
+    )
+    assert (
+        reason_to_ignore(before, Event(e.CHILD_ENDED, 0, step="a", generation=1, payload=ended))
+        == "the child is not waited for"
     )
     assert run.fact(e.TIMER_FIRED, step="a", generation=1, payload=fired) == []
     assert run.fact(e.CHILD_ENDED, step="a", generation=1, payload=ended) == []

@@ -29,7 +29,7 @@ def third() -> Upcasters:
 
 
 def done(**payload: Any) -> Event:
-    return Event(e.CALL_DONE, 0, 4, None, "a", 1, "a#1", payload)
+    return Event(e.CALL_DONE, 0, seq=4, step="a", generation=1, command_id="a#1", payload=payload)
 
 
 def test_a_payload_passes_through_every_version_in_between(third: Upcasters) -> None:

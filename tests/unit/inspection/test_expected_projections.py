@@ -96,7 +96,7 @@ def test_what_was_in_quarantine_ended_when_it_did_at_last() -> None:
         run.now += 1
         kept = {"type": e.CALL_DONE, "step": "only", "generation": 1, "command": "only#1", "at": run.now, "payload": {}}
         payload = {"error": error, e.QUARANTINED: kept}
-        run.log.append(Event(e.FAILED, run.now, len(run.log) + 1, payload=payload))
+        run.log.append(Event(e.FAILED, run.now, seq=len(run.log) + 1, payload=payload))
         run.state = evolve(run.state, run.log[-1])
 
     set_apart()

@@ -18,8 +18,13 @@ def items(data: list[Any], **recorded: Any) -> RecordedItems:
     opening = {"count": len(data), "data": list(range(len(data)))}
     failed = recorded.get("failed", 0)
     frame = {"start": 0, "end": len(data), "ok": len(data) - failed, "failed": failed, "data": data, **recorded}
-    opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, opening)
-    found = RecordedItems([opened, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
+    opened = Event(e.LOOP_OPENED, 1, seq=1, step="each", generation=1, payload=opening)
+    found = RecordedItems(
+        [
+            opened,
+            Event(e.FRAME_COMMITTED, 2, seq=2, step="each", generation=1, command_id="c", payload=frame),
+        ]
+    )
     found.opened(opened)
     return found
 
@@ -60,18 +65,28 @@ def test_what_is_known_only_by_reference_has_failed_as_far_as_its_error_is_told(
 
 def looped(start: int, data: list[Any] | None = None, **recorded: Any) -> RecordedItems:
     """A loop of ten items of which those from `start` on were recorded, in frames of two."""
-    opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 10, "data": data or list(range(10))})
+    opened = Event(
+        e.LOOP_OPENED,
+        1,
+        seq=1,
+        step="each",
+        generation=1,
+        payload={"count": 10, "data": data or list(range(10))},
+    )
     frames = [
         {"start": first, "end": first + 2, "ok": 2, "failed": 0, "data": [f"r{first}", f"r{first + 1}"]} | recorded
         for first in range(start, 10, 2)
     ]
-    log = [Event(e.FRAME_COMMITTED, 2, 2 + n, None, "each", 1, f"c{n}", frame) for n, frame in enumerate(frames)]
+    log = [
+        Event(e.FRAME_COMMITTED, 2, seq=2 + n, step="each", generation=1, command_id=f"c{n}", payload=frame)
+        for n, frame in enumerate(frames)
+    ]
     return RecordedItems([opened, *log])
 
 
 def reopened(found: RecordedItems, data: list[Any] | None, **opening: Any) -> RecordedItems:
     payload = {"count": len(data or []), "data": data, **opening}
-    found.opened(Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, payload))
+    found.opened(Event(e.LOOP_OPENED, 1, seq=1, step="each", generation=1, payload=payload))
     return found
 
 
@@ -96,8 +111,10 @@ def test_items_are_found_by_their_value_each_once_and_in_order() -> None:
 def test_a_collection_that_is_stored_is_known_by_its_sum_and_its_items_by_their_place(sha: str, same: bool) -> None:
     opening = {"count": 2, "ref": {"meta": {"sha256": "x"}}}
     frame = {"start": 0, "end": 2, "ok": 2, "failed": 0, "data": ["p", "q"]}
-    log = [Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, opening)]
-    found = RecordedItems([*log, Event(e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", frame)])
+    log = [Event(e.LOOP_OPENED, 1, seq=1, step="each", generation=1, payload=opening)]
+    found = RecordedItems(
+        [*log, Event(e.FRAME_COMMITTED, 2, seq=2, step="each", generation=1, command_id="c", payload=frame)]
+    )
     reopened(found, None, count=3, ref={"meta": {"sha256": sha}})
     assert not found.same("each#1"), "another count is another collection"
     reopened(found, None, count=2, ref={"meta": {"sha256": sha}})
@@ -107,7 +124,14 @@ def test_a_collection_that_is_stored_is_known_by_its_sum_and_its_items_by_their_
 
 def test_a_loop_that_was_not_recorded_has_none_of_its_items() -> None:
     found = RecordedItems([])
-    opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 1, "data": [1]})
+    opened = Event(
+        e.LOOP_OPENED,
+        1,
+        seq=1,
+        step="each",
+        generation=1,
+        payload={"count": 1, "data": [1]},
+    )
     found.opened(opened)
     assert not found.same("each#1")
     assert found.frame("each#1", 0, 1) is None
@@ -125,20 +149,32 @@ def test_the_first_error_of_a_frame_is_told_with_the_item_s_place_now() -> None:
 
 
 def test_an_item_of_a_later_frame_is_found_by_its_place_within_it() -> None:
-    opened = Event(e.LOOP_OPENED, 1, 1, None, "each", 1, None, {"count": 4, "data": [*range(4)]})
+    opened = Event(
+        e.LOOP_OPENED,
+        1,
+        seq=1,
+        step="each",
+        generation=1,
+        payload={"count": 4, "data": [*range(4)]},
+    )
     frames = [
         Event(
-            e.FRAME_COMMITTED, 2, 2, None, "each", 1, "c", {"start": 0, "end": 2, "ok": 2, "failed": 0, "data": [0, 1]}
+            e.FRAME_COMMITTED,
+            2,
+            seq=2,
+            step="each",
+            generation=1,
+            command_id="c",
+            payload={"start": 0, "end": 2, "ok": 2, "failed": 0, "data": [0, 1]},
         ),
         Event(
             e.FRAME_COMMITTED,
             3,
-            3,
-            None,
-            "each",
-            1,
-            "d",
-            {"start": 2, "end": 4, "ok": 1, "failed": 1, "data": [2, None]},
+            seq=3,
+            step="each",
+            generation=1,
+            command_id="d",
+            payload={"start": 2, "end": 4, "ok": 1, "failed": 1, "data": [2, None]},
         ),
     ]
     found = RecordedItems([opened, *frames])

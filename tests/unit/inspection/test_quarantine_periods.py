@@ -15,7 +15,9 @@ def log(
     found = []
     for seq, (kind, at, *more) in enumerate(events, 1):
         cause, payload = [*more, None, None][:2]
-        found.append(Event(kind, at, seq, cause, "a", 1, "a#1", dict(payload or {})))
+        found.append(
+            Event(kind, at, seq=seq, cause=cause, step="a", generation=1, command_id="a#1", payload=dict(payload or {}))
+        )
     return found
 
 

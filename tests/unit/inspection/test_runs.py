@@ -32,7 +32,9 @@ def test_a_start_before_the_issue_was_not_queued() -> None:
 
 def test_what_is_not_known_is_none() -> None:
     assert run_of(META, START, None).queued_ms is None
-    assert run_of({}, START, START) == CommandRun(None, None, START, None, None, 0.0)
+    assert run_of({}, START, START) == CommandRun(
+        worker=None, started_at=None, ended_at=START, queued_ms=None, run_ms=None, waited_ms=0.0
+    )
 
 
 @pytest.mark.parametrize("meta", [None, [], {"started_at": 7, "duration_ms": "x", "attempts": {}, "lost": [1]}])

@@ -183,7 +183,7 @@ async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monk
     known = engine.orchestrator._commits
     (case,) = (await known.cache.get([id])).values()
     assert asked == []
-    committed = await known.write([ExecutionCommit(case, [], case.head - 1)])
+    committed = await known.write([ExecutionCommit(execution=case, events=[], expected_head=case.head - 1)])
     assert committed.committed == frozenset()
     await known.cache.get([id])
     assert asked == ["load"], "it is old"

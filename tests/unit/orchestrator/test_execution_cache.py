@@ -17,7 +17,18 @@ from noetl_serverless.records import LoadedExecution
 
 def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> LoadedExecution:
     state = State(id, status="running", workload=workload or {}, ctx=ctx or {})
-    return LoadedExecution(id, "1", "t/t", 1, "h", None, 0, 1, 1, state)
+    return LoadedExecution(
+        execution_id=id,
+        catalog_id="1",
+        path="t/t",
+        version=1,
+        plan_hash="h",
+        parent=None,
+        depth=0,
+        head=1,
+        snapshot=1,
+        state=state,
+    )
 
 
 class SlowLog:

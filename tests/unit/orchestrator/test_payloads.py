@@ -219,7 +219,9 @@ async def in_the_inbox(engine: Engine, *outcomes: Any) -> None:
     for each in outcomes:
         command = (await state(engine, each.execution_id)).commands[each.command_id]
         fact = fact_of(each, command, int(engine.seconds * 1000), "w-1")
-        assert await engine.log.append_to_inbox([ReportedFact(each.execution_id, fact, each.fence, "w-1", [])])
+        assert await engine.log.append_to_inbox(
+            [ReportedFact(execution_id=each.execution_id, event=fact, fence=each.fence, worker="w-1", refs=[])]
+        )
 
 
 async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(engine: Engine, store: Store) -> None:

@@ -329,7 +329,7 @@ async def test_a_playbook_that_cannot_be_compiled_stops_nobody_else(
 
     async def refuse(wanted: str) -> Any:
         if wanted == hash:
-            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", "/workflow")])
+            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", pointer="/workflow")])
         return await plan(wanted)
 
     monkeypatch.setattr(other._playbooks, "plan", refuse)
@@ -353,7 +353,7 @@ async def test_a_command_of_a_playbook_that_cannot_be_compiled_keeps_no_other_fr
 
     async def refuse(wanted: str) -> Any:
         if wanted == hash:
-            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", "/workflow")])
+            raise InvalidPlaybook("a rule of this release forbids it", faults=[Fault("no", pointer="/workflow")])
         return await plan(wanted)
 
     monkeypatch.setattr(engine.orchestrator._playbooks, "plan", refuse)

@@ -176,8 +176,17 @@ async def beside_another(engine: Engine, faulty: Faulty) -> tuple[str, Any]:
     id = await engine.start()
     (split,) = await engine.claim()
     b, other = (await engine.report(outcome(split), capacity=10)).commands
-    fact = Event(e.CALL_DONE, int(engine.seconds * 1000), 0, None, "other", 1, "other#1", {"data": {"n": 2}})
-    assert await engine.log.append_to_inbox([ReportedFact(id, fact, other.fence, "w-1", [])])
+    fact = Event(
+        e.CALL_DONE,
+        int(engine.seconds * 1000),
+        step="other",
+        generation=1,
+        command_id="other#1",
+        payload={"data": {"n": 2}},
+    )
+    assert await engine.log.append_to_inbox(
+        [ReportedFact(execution_id=id, event=fact, fence=other.fence, worker="w-1", refs=[])]
+    )
     faulty.at("b")
     await engine.report(outcome(b, {"n": 1}))
     return id, other

@@ -135,7 +135,12 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
         "resumes": True,
         "return_step": "only",
     }
-    opening = new_child(parent, Event(e.CHILD_STARTED, AT + 5, 7, 6, "call", 2, "call#2", order), plan, {"x": 2})
+    opening = new_child(
+        parent,
+        Event(e.CHILD_STARTED, AT + 5, seq=7, cause=6, step="call", generation=2, command_id="call#2", payload=order),
+        plan,
+        {"x": 2},
+    )
     link = {
         "execution_id": parent.execution_id,
         "command_id": "call#2",
@@ -160,7 +165,12 @@ def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
     assert (payload["parent"], payload["depth"], payload["principal"]) == (link, 3, parent.principal)
     assert (opening.execution.execution_id, opening.execution.parent, opening.execution.depth) == ("77", link, 3)
     bare = {name: value for name, value in order.items() if name not in ("payload", "return_step")}
-    opening = new_child(parent, Event(e.CHILD_STARTED, AT, 7, 6, "call", 2, "call#2", bare), plan, {})
+    opening = new_child(
+        parent,
+        Event(e.CHILD_STARTED, AT, seq=7, cause=6, step="call", generation=2, command_id="call#2", payload=bare),
+        plan,
+        {},
+    )
     assert (opening.row["workload"], opening.row["parent"]["return_step"]) == ({"x": 1}, None)
 
 

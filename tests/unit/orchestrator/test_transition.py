@@ -36,7 +36,14 @@ def begun(workflow: str = AGAIN) -> tuple[Transition, Plan, dict[str, Any]]:
 
 
 def done(generation: int, more: bool = True, at: int = AT + 5) -> Event:
-    return Event(e.CALL_DONE, at, 0, None, "a", generation, f"a#{generation}", {"data": {"more": more}})
+    return Event(
+        e.CALL_DONE,
+        at,
+        step="a",
+        generation=generation,
+        command_id=f"a#{generation}",
+        payload={"data": {"more": more}},
+    )
 
 
 def test_the_beginning_is_written_with_its_state_and_expects_nobody_before() -> None:
@@ -111,7 +118,16 @@ LINK = {"execution_id": "5", "command_id": "c#1", "step": "c", "generation": 2, 
 
 def with_parent(case: LoadedExecution, **link: Any) -> LoadedExecution:
     return LoadedExecution(
-        case.execution_id, "1", "t/t", 1, case.plan_hash, {**LINK, **link}, 1, case.head, case.snapshot, case.state
+        execution_id=case.execution_id,
+        catalog_id="1",
+        path="t/t",
+        version=1,
+        plan_hash=case.plan_hash,
+        parent={**LINK, **link},
+        depth=1,
+        head=case.head,
+        snapshot=case.snapshot,
+        state=case.state,
     )
 
 
@@ -139,16 +155,25 @@ def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> 
 - {step: b, tool: {kind: playbook, path: t/child}}
 """
     turn, plan, row = begun(both)
-    turn.apply(Event(e.CALL_DONE, AT, 0, None, "split", 1, "split#1", {}))
+    turn.apply(Event(e.CALL_DONE, AT, step="split", generation=1, command_id="split#1", payload={}))
     for step in ("a", "b"):
-        turn.apply(Event(e.CALL_PARKED, AT + 1, 0, None, step, 1, f"{step}#1", {"child": CHILD}))
+        turn.apply(
+            Event(
+                e.CALL_PARKED,
+                AT + 1,
+                step=step,
+                generation=1,
+                command_id=f"{step}#1",
+                payload={"child": CHILD},
+            )
+        )
     first, second = turn.state.children
     assert [event.payload["execution_id"] for event in turn.started_children] == [first, second]
     assert turn.to_commit(row).inbox_facts == []
     case = turn.to_commit(row).execution
     failed = {"execution_id": first, "resumes": False, "status": "error", "error": {"code": "x", "message": "y"}}
     turn = Transition(case, plan)
-    turn.apply(Event(e.CHILD_ENDED, AT + 2, 0, None, "a", 1, None, failed))
+    turn.apply(Event(e.CHILD_ENDED, AT + 2, step="a", generation=1, payload=failed))
     assert turn.state.status == "failed"
     reason = f"the parent execution {case.execution_id} has ended"
     assert turn.inbox_facts == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": {"reason": reason}}]

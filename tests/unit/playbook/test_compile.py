@@ -53,8 +53,7 @@ class TestPlan:
             ("hot", 0, False),
             ("cold", 1, True),
         ]
-        assert (start.mode, start.on_no_match, start.has_router) == ("exclusive", "complete", True)
-        assert not compiled.steps["hot"].has_router
+        assert (start.mode, start.on_no_match) == ("exclusive", "complete")
         assert (start.place.line, start.place.pointer) == (6, "/workflow/0")
         assert start.tasks[0].place.line == 7
 

@@ -170,7 +170,12 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     engine.catalog.add("t/wild", '- {step: s, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}\n')
     due = datetime.fromtimestamp(engine.seconds, UTC)
     paths = ("t/broken", "t/gone", "t/wild", "t/good", "t/later")
-    fires = Fires(*(DueRun(id, due, path, None, {}) for id, path in enumerate(paths, 1)))
+    fires = Fires(
+        *(
+            DueRun(schedule_id=id, due_at=due, playbook_path=path, playbook_version=None, input_payload={})
+            for id, path in enumerate(paths, 1)
+        )
+    )
     pulse, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:

@@ -73,7 +73,7 @@ def test_of_what_cannot_be_read_no_more_is_known_than_whether_it_has_ended() -> 
     [(e.COMPLETED, "completed"), (e.FAILED, "failed"), (e.CANCELLED, "cancelled"), (e.STEP_EXIT, "running")],
 )
 def test_its_end_is_seen_in_the_events_since(kind: str, status: str) -> None:
-    end = Event(kind, 9, 5, None, payload={"error": {"code": "x"}, "routes": "nonsense"})
+    end = Event(kind, 9, seq=5, payload={"error": {"code": "x"}, "routes": "nonsense"})
     case = loaded([*log(), end], 2, state={"tokens": 5})
     assert (case.state.status, case.state.seq) == (status, 5)
     assert case.state.error == (None if status == "running" else {"code": "x"})
@@ -81,18 +81,21 @@ def test_its_end_is_seen_in_the_events_since(kind: str, status: str) -> None:
 
 def test_what_left_quarantine_runs_again() -> None:
     error = {"code": e.UNDECIDABLE}
-    apart = Event(e.FAILED, 9, 5, None, payload={"error": error, e.QUARANTINED: {"type": "x"}})
-    again = Event(e.RETRIED, 9, 6, None, payload={"seq": 5})
+    apart = Event(e.FAILED, 9, seq=5, payload={"error": error, e.QUARANTINED: {"type": "x"}})
+    again = Event(e.RETRIED, 9, seq=6, payload={"seq": 5})
     assert loaded([*log(), apart], 2, state={"tokens": 5}).state.quarantined
     assert loaded([*log(), apart, again], 2, state={"tokens": 5}).state.status == "running"
 
 
 def test_rows_are_events() -> None:
-    event = Event(e.CALL_DONE, 1_800_000_000_000, 3, None, "a", 1, "a#1", {"data": 1})
+    event = Event(e.CALL_DONE, 1_800_000_000_000, seq=3, step="a", generation=1, command_id="a#1", payload={"data": 1})
     assert event_of(row_of(event)) == event
     found = inbox_of([(12, e.CALL_DONE, "a", 1, "a#1", "5", {"data": 1}, True)])
     (taken,) = found.facts
     assert found.more
-    assert taken == (12, Event(e.CALL_DONE, 5, 0, None, "a", 1, "a#1", {"data": 1}))
+    assert taken == (
+        12,
+        Event(e.CALL_DONE, 5, step="a", generation=1, command_id="a#1", payload={"data": 1}),
+    )
     with pytest.raises(NewerSchema):
-        event_of(row_of(Event(e.CALL_DONE, 1, 3, payload={"v": VERSION + 1})))
+        event_of(row_of(Event(e.CALL_DONE, 1, seq=3, payload={"v": VERSION + 1})))

@@ -29,7 +29,9 @@ def stored(log: list[Event], **changed: Any) -> Stored:
     row: dict[str, Any] = {**said.execution, "parent_execution_id": None, "workload": workload}
     row |= {"folded": log[-1].seq, "state": orjson.loads(orjson.dumps(fold("7", log).snapshot())), **changed}
     results = [{**one, "expires_at": NOW if one["expires_at"] else None} for one in said.results]
-    return Stored(row, said.commands, said.stages, said.frames, results, NOW - 1)
+    return Stored(
+        execution=row, commands=said.commands, stages=said.stages, frames=said.frames, results=results, now=NOW - 1
+    )
 
 
 def found(log: list[Event], kept: Stored) -> list[Difference]:
@@ -100,7 +102,9 @@ def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
     said = expected_projections("7", run.log, {"x": 1})
     row = {**said.execution, "parent_execution_id": None, "workload": {"x": 1}, "folded": 0, "state": {}}
     row |= {"folded": 2, "state": orjson.loads(orjson.dumps(said.state.snapshot()))}
-    assert found(run.log, Stored(row, said.commands, [], [], [], NOW)) == []
+    assert (
+        found(run.log, Stored(execution=row, commands=said.commands, stages=[], frames=[], results=[], now=NOW)) == []
+    )
 
 
 def test_rows_that_are_missing_too_many_or_other_are_told_by_their_key() -> None:
@@ -129,7 +133,7 @@ def test_rows_that_are_missing_too_many_or_other_are_told_by_their_key() -> None
 def test_what_has_been_reported_and_waits_in_the_inbox_is_out_no_more_and_its_result_is_there() -> None:
     run = Run(LOOP)
     kept = stored(run.log)
-    fact = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {"ref": REF})
+    fact = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={"ref": REF})
     row = {**expected_projections("7", [*run.log, replace(fact, seq=3)]).results[0]}
     assert found(run.log, replace(kept, commands=[], inbox=[fact], results=[row])) == []
     differing = found(run.log, replace(kept, inbox=[fact]))
@@ -155,7 +159,7 @@ def test_what_was_given_up_stays_whatever_waits_in_the_inbox() -> None:
     run.report("a#1", e.CALL_ERROR, error=buried)
     kept = stored(run.log)
     assert [row["status"] for row in kept.commands] == ["dead"]
-    late = Event(e.CALL_DONE, NOW, 0, None, "a", 1, "a#1", {})
+    late = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={})
     assert found(run.log, replace(kept, inbox=[late])) == []
 
 

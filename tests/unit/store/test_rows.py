@@ -23,12 +23,32 @@ from noetl_serverless.store.projections import Rows, claim_issued, execution_row
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing.event_store import MemoryEventStore
 
-ISSUED = Event(e.ISSUED, 5, 2, 1, "a", 1, "a#1", {"kind": "step", "attempt": 1, "scope": {}})
+ISSUED = Event(
+    e.ISSUED,
+    5,
+    seq=2,
+    cause=1,
+    step="a",
+    generation=1,
+    command_id="a#1",
+    payload={"kind": "step", "attempt": 1, "scope": {}},
+)
 
 
 def part(state: State, **more: Any) -> ExecutionCommit:
-    case = LoadedExecution("7", "1", "t/t", 1, "h", None, 0, 2, 2, state)
-    return ExecutionCommit(case, [ISSUED], 1, **more)
+    case = LoadedExecution(
+        execution_id="7",
+        catalog_id="1",
+        path="t/t",
+        version=1,
+        plan_hash="h",
+        parent=None,
+        depth=0,
+        head=2,
+        snapshot=2,
+        state=state,
+    )
+    return ExecutionCommit(execution=case, events=[ISSUED], expected_head=1, **more)
 
 
 def test_a_running_execution_writes_how_far_it_has_come() -> None:
@@ -60,7 +80,7 @@ def test_one_that_has_ended_writes_what_came_of_it(last: str | None, result: Any
 
 def test_what_ended_in_the_same_commit_is_not_out() -> None:
     command = Command("a#1", "step", 1)
-    timer = Suspended("b#1", "step", 1, None, None)
+    timer = Suspended(key="b#1", kind="step", attempt=1, frame=None, resume=None)
     state = State("7", commands={"a#1": command}, timers={"b#1!3": timer})
     rows = [{"command": name} for name in ("a#1", "c#1", "b#1!3")]
     assert still_open(rows, state) == [{"command": "a#1"}, {"command": "b#1!3"}]
@@ -163,14 +183,17 @@ def test_neighbours_that_are_inline_are_one() -> None:
 
 def test_a_run_that_is_owed_has_a_key_of_its_own() -> None:
     due = datetime(2026, 1, 1, tzinfo=UTC)
-    assert DueRun(5, due, "t/t", None, {}).idempotency_key == f"schedule:5:{int(due.timestamp())}"
+    assert (
+        DueRun(schedule_id=5, due_at=due, playbook_path="t/t", playbook_version=None, input_payload={}).idempotency_key
+        == f"schedule:5:{int(due.timestamp())}"
+    )
 
 
 async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     log = MemoryEventStore(lambda: 5.0, pool=lambda step: f"pool of {step}")
     row = {"workload": {}, "parent_execution_id": None, "at": 1}
     state = State("7", status="running", commands={"a#1": Command("a#1", "step", 1)})
-    begun = Event(e.STARTED, 5, 1, payload={"entry": "a"})
+    begun = Event(e.STARTED, 5, seq=1, payload={"entry": "a"})
     opening = replace(part(state, new_row=row), events=[begun, ISSUED], expected_head=None)
     committed = await log.commit([opening])
     assert [pool for pool, _ in committed.pending] == ["pool of a"]

@@ -25,7 +25,9 @@ class Item(BaseModel):
 
 ERRORS: dict[str, Exception] = {
     "conflict": Conflict("changed", head=7),
-    "playbook": InvalidPlaybook("two faults", faults=[Fault("no such step", "/workflow/0/next", 3, 5)]),
+    "playbook": InvalidPlaybook(
+        "two faults", faults=[Fault("no such step", pointer="/workflow/0/next", line=3, column=5)]
+    ),
     "token": Unauthenticated("no"),
     "busy": Unavailable("later"),
     "bug": RuntimeError("the secret thing is 42"),

@@ -183,12 +183,20 @@ async def test_a_log_is_read_in_parts(engine: Engine) -> None:
 
 async def test_only_its_holder_closes_a_command(engine: Engine) -> None:
     id = await engine.start()
-    fact = Event(e.CALL_DONE, 1, 0, None, "only", 1, "only#1", {"data": 1})
-    assert await engine.log.append_to_inbox([ReportedFact(id, fact, 0, "w-1", [])]) == set(), "nobody has claimed it"
+    fact = Event(e.CALL_DONE, 1, step="only", generation=1, command_id="only#1", payload={"data": 1})
+    assert (
+        await engine.log.append_to_inbox([ReportedFact(execution_id=id, event=fact, fence=0, worker="w-1", refs=[])])
+        == set()
+    ), "nobody has claimed it"
     (command,) = await engine.claim()
     for fence, worker in ((command.fence - 1, "w-1"), (command.fence, "w-2"), (command.fence + 1, "w-1")):
-        assert await engine.log.append_to_inbox([ReportedFact(id, fact, fence, worker, [])]) == set()
-    held = ReportedFact(id, fact, command.fence, "w-1", [{"key": "k"}])
+        assert (
+            await engine.log.append_to_inbox(
+                [ReportedFact(execution_id=id, event=fact, fence=fence, worker=worker, refs=[])]
+            )
+            == set()
+        )
+    held = ReportedFact(execution_id=id, event=fact, fence=command.fence, worker="w-1", refs=[{"key": "k"}])
     assert await engine.log.append_to_inbox([held]) == {(id, "only#1", command.fence)}
     assert await engine.log.append_to_inbox([held]) == set()
     assert engine.memory.refs[id, "k"] == {"key": "k", "execution_id": id}
@@ -200,13 +208,15 @@ async def test_what_cannot_be_written_writes_nothing(engine: Engine) -> None:
     before = engine.memory.executions[id].head
 
     def part(*events: Event, **more: Any) -> ExecutionCommit:
-        return ExecutionCommit(replace(case, head=case.head + len(events)), list(events), case.head, **more)
+        return ExecutionCommit(
+            execution=replace(case, head=case.head + len(events)), events=list(events), expected_head=case.head, **more
+        )
 
-    gap = Event(e.STEP_EXIT, 1, case.head + 2)
+    gap = Event(e.STEP_EXIT, 1, seq=case.head + 2)
     with pytest.raises(UnstorableCommit, match=f"event {gap.seq} follows {case.head}"):
         await engine.log.commit([part(gap)])
     with pytest.raises(UnstorableCommit):
-        await engine.log.commit([part(Event(e.STEP_EXIT, 1, case.head + 1, payload={"x": "\ud800"}))])
+        await engine.log.commit([part(Event(e.STEP_EXIT, 1, seq=case.head + 1, payload={"x": "\ud800"}))])
     assert (await engine.log.commit([replace(part(), expected_head=case.head - 1)])).committed == frozenset()
     assert (await engine.log.commit([part(closes=[("only#1", 5)], worker="w-1")])).committed == frozenset()
     assert engine.memory.executions[id].head == before

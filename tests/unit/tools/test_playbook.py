@@ -13,7 +13,7 @@ NOWHERE = cast(ToolContext, None)
 
 
 async def run(config: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
-    return await SubPlaybook().run(ToolCall("playbook", "t", config, given or {}), NOWHERE)
+    return await SubPlaybook().run(ToolCall("playbook", "t", config, input=given or {}), NOWHERE)
 
 
 async def test_a_child_is_asked_for_with_payload_over_input() -> None:

@@ -48,7 +48,7 @@ def rule(do: str, when: str | None = None, *, set: Mapping[str, Any] | None = No
     for name, value in (set or {}).items():
         scope, _, key = name.partition(".")
         assignments.append(Assignment(scope, key, tree(value)))
-    return Rule(Template(when) if when else None, do, tuple(assignments), **more)
+    return Rule(Template(when) if when else None, do, set=tuple(assignments), **more)
 
 
 def task(
@@ -60,7 +60,15 @@ def task(
     line: int = 10,
     output: Any = None,
 ) -> Task:
-    return Task(name, kind or name, tree(config or {}), rules, timeout, output or {}, Place(line, 5))
+    return Task(
+        name=name,
+        kind=kind or name,
+        config=tree(config or {}),
+        rules=rules,
+        timeout=timeout,
+        output=output or {},
+        place=Place(line, 5),
+    )
 
 
 def step(
@@ -76,7 +84,6 @@ def step(
         arcs=(),
         mode="exclusive",
         on_no_match="complete",
-        has_router=False,
         admit=(),
         reads={},
         parks=False,
@@ -87,11 +94,20 @@ def step(
 def loop(
     mode: str = "parallel", items: str = "{{ workload.items }}", iterator: str = "item", best_effort: bool = False
 ) -> Loop:
-    return Loop(Template(items), iterator, mode, 8, best_effort)
+    return Loop(items=Template(items), iterator=iterator, mode=mode, max_in_flight=8, best_effort=best_effort)
 
 
 def plan(*steps: Step) -> Plan:
-    return Plan("h", "p", "p", {}, steps[0].name, None, False, {each.name: each for each in steps})
+    return Plan(
+        hash="h",
+        name="p",
+        path="p",
+        workload={},
+        entry=steps[0].name,
+        final_step=None,
+        no_next_is_error=False,
+        steps={each.name: each for each in steps},
+    )
 
 
 def ok(data: Any = None, **extra: Any) -> ToolOutcome:

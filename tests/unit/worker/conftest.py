@@ -44,12 +44,12 @@ class Bench:
         load: Any = self.tools.__getitem__
         python: Any = None
         toolbox = Toolbox(
-            load,
-            python,
-            credential,
-            self.store,
-            self.resolver,
-            self.scratch,
+            load_tool=load,
+            python=python,
+            credential=credential,
+            store=self.store,
+            resolver=self.resolver,
+            scratch=self.scratch,
             speaks=lambda version: self.wire >= version,
         )
         return Executor(toolbox, "w-1")

@@ -31,7 +31,7 @@ def add(
     token = sys.stdin.readline().strip()
     if not token:
         raise WrongUse("give the operator's service token on standard input")
-    context = Context(name, url, token, gateway_url, region)
+    context = Context(name, url, token, gateway_url=gateway_url, region=region)
     path = Contexts().save(context)
     if as_json:
         print_json(context.public())

@@ -16,7 +16,6 @@ InstancesOption = Annotated[
     int | None,
     typer.Option("--instances", min=1, max=16, help="Processes of each function, as on a cloud (default 1)."),
 ]
-URLS = ("control_plane_url", "gateway_url", "worker_url", "reconciler_url")
 
 
 @command

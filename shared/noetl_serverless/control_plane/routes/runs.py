@@ -28,12 +28,13 @@ OPERATIONS = (
         "listRuns",
         "GET",
         "/api/executions/{execution_id}/runs",
-        "List how commands went, of steps and of loop items: queued and run times, and the attempts that failed; "
+        summary="List how commands went, of steps and of loop items: queued and run times, and "
+        "the attempts that failed; "
         "a Link header leads to the next page",
-        "executions",
-        USERS,
-        runs,
-        RunEntry,
+        tag="executions",
+        roles=USERS,
+        handler=runs,
+        answer=RunEntry,
         query=ListRuns,
         many=True,
     ),

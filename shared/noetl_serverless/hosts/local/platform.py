@@ -20,9 +20,9 @@ class LocalHost:
 
 def local_platform(settings: Settings) -> Platform:
     return Platform(
-        settings,
-        LocalHost(settings.time_budget),
-        HttpInvoker(settings.function_urls, settings.service_token),
-        settings.database_url,
-        lambda: FsspecResultStore(settings.result_url),
+        settings=settings,
+        host=LocalHost(settings.time_budget),
+        invoker=HttpInvoker(settings.function_urls, settings.service_token),
+        database_url=settings.database_url,
+        results=lambda: FsspecResultStore(settings.result_url),
     )

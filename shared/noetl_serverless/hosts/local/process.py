@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from .account import Account
@@ -29,6 +29,7 @@ class Program:
     name: str
     argv: Sequence[str]
     log: Path
+    _: KW_ONLY
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: Path | None = None
     account: Account | None = None

@@ -27,7 +27,6 @@ class Supervised:
     name: str
     prepare: Callable[[], Program]
     process: Process | None = None
-    restarts: int = 0
     _born: float = 0.0
     _pause: float = FIRST_RESTART_SECONDS
     _start_at: float = field(default=0.0)
@@ -50,7 +49,6 @@ class Supervised:
             self._wait(now)
             _log.error("%s does not start: %s", self.name, error)
             return False
-        self.restarts += 1
         _log.warning("%s was started again", self.name)
         return True
 

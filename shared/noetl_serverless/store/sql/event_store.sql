@@ -84,7 +84,7 @@ SELECT DISTINCT pool FROM noetl.command
 WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 
 -- due_timers: timers whose time has come, after a position
-SELECT execution_id::text, command_id, step, generation, due_at FROM noetl.command
+SELECT execution_id::text, command_id AS name, step, generation, due_at FROM noetl.command
 WHERE status = 'timer' AND due_at <= now() AND due_at >= :after ORDER BY due_at LIMIT :limit;
 
 -- executions_with_inbox: executions with facts that nobody has taken in yet, after a position, in order
@@ -93,12 +93,12 @@ SELECT id::text FROM (
 ORDER BY id;
 
 -- list_quarantined: executions that could not be decided about, without what is kept for them
-SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts)
+SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts) AS fact_count
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id > :after ORDER BY q.execution_id LIMIT :limit;
 
 -- get_quarantined: an execution in quarantine, and what is kept for it
-SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts), q.facts
+SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts) AS fact_count, q.facts
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id = :id;
 

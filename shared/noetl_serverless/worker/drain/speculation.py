@@ -43,7 +43,8 @@ class Speculation:
         if command.ahead is None or plan.durability != "pipelined":
             return None
         given = command.ahead
-        return cls(plan, State.restore(given.state, given.workload), given.head, worker, runs)
+        state = State.restore(given.state, given.workload)
+        return cls(plan=plan, state=state, head=given.head, worker=worker, can_run=runs)
 
     def next_command(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
         """The one step that follows, under the terms of `command`; None if something else does, or nothing: then it

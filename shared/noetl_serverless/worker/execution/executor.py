@@ -99,12 +99,12 @@ class Executor:
         lazy = ReferenceLoader(self._toolbox.resolver)
         ctx = command.scope.get("ctx") or {}
         job = Job(
-            command,
-            step,
-            self._toolbox,
-            lazy,
-            budget,
-            ctx,
+            command=command,
+            step=step,
+            toolbox=self._toolbox,
+            lazy=lazy,
+            budget=budget,
+            ctx=ctx,
             resume=command.resume,
             attempts=attempts,
             stopwatch=stopwatch,

@@ -17,7 +17,7 @@ from .time_budget import TimeBudget
 from .toolbox import Toolbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Job:
     """What the tasks run on: a command, or one item of its frame."""
 
@@ -46,19 +46,19 @@ class Job:
     ) -> Job:
         """That of one item of the frame."""
         return Job(
-            self.command,
-            self.step,
-            self.toolbox,
-            self.lazy,
-            self.budget,
-            ctx,
-            iter,
-            loop,
-            resume,
-            self.attempts,
-            self.stopwatch,
-            self.lease,
-            self.share,
+            command=self.command,
+            step=self.step,
+            toolbox=self.toolbox,
+            lazy=self.lazy,
+            budget=self.budget,
+            ctx=ctx,
+            iter=iter,
+            loop=loop,
+            resume=resume,
+            attempts=self.attempts,
+            stopwatch=self.stopwatch,
+            lease=self.lease,
+            share=self.share,
         )
 
 

@@ -124,7 +124,7 @@ class Pipeline:
             return envelope(
                 "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
             )
-        call = ToolCall(task.kind, task.name, config, {**self.input, **own}, task.timeout)
+        call = ToolCall(task.kind, task.name, config, input={**self.input, **own}, timeout=task.timeout)
         self.job.lease.check()
         called = await call_tool(self.job.toolbox, call, self._identity(task), self.job.stopwatch)
         outcome = called.outcome
@@ -178,13 +178,13 @@ class Pipeline:
         command = self.job.command
         item = f"/{self.iter['_index']}" if self.iter is not None else ""
         return CallIdentity(
-            command.execution_id,
-            command.command_id,
-            command.step,
-            self.attempt,
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            step=command.step,
+            attempt=self.attempt,
             # the same for every attempt at, and every delivery of, the same call
-            f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
-            self.job.share,
+            idempotency_key=f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
+            share=self.job.share,
         )
 
     # -- following the rules

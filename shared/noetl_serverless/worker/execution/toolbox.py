@@ -33,7 +33,7 @@ _QUEUED = frozenset({"python"})
 _PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Toolbox:
     load_tool: LoadTool
     python: PythonPool
@@ -53,7 +53,7 @@ class Toolbox:
         return credential
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class CallIdentity:
     """Who calls a tool: names the call in logs, and tells a repeated call from a new one."""
 

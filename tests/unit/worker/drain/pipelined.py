@@ -37,7 +37,7 @@ def begun(workflow: str, durability: str = "pipelined") -> tuple[Plan, State, Ev
     """An execution of `workflow` as its first command is out."""
     plan = load_plan(HEAD.replace("DURABILITY", durability) + dedent(workflow))
     payload = {"entry": plan.entry, "workload": dict(plan.workload)}
-    state, decisions = advance(plan, State("7"), Event(e.STARTED, 5, 1, payload=payload))
+    state, decisions = advance(plan, State("7"), Event(e.STARTED, 5, seq=1, payload=payload))
     return plan, replace(state, seq=1 + len(decisions)), decisions[-1]
 
 

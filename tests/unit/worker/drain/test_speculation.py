@@ -72,7 +72,15 @@ def test_its_order_is_that_of_the_control_plane() -> None:
     ahead = Speculation.of(command, plan, "w", lambda step: True)
     assert ahead is not None
     follows = ahead.next_command(command, done(command, {"n": 4}))
-    fact = Event(e.CALL_DONE, 99, 3, None, "a", 1, "a#1", {"data": {"n": 4}, "bytes": 7, "meta": {}})
+    fact = Event(
+        e.CALL_DONE,
+        99,
+        seq=3,
+        step="a",
+        generation=1,
+        command_id="a#1",
+        payload={"data": {"n": 4}, "bytes": 7, "meta": {}},
+    )
     _, decisions = advance(plan, state, fact)
 
     assert follows is not None

@@ -19,7 +19,9 @@ from noetl_serverless.worker.execution.toolbox import CallIdentity, CallResult, 
 
 from ..conftest import FakeTool
 
-IDENTITY = CallIdentity("7", "a#1", "a", 2, "7/a/1/a/0", Share("hash", 30))
+IDENTITY = CallIdentity(
+    execution_id="7", command_id="a#1", step="a", attempt=2, idempotency_key="7/a/1/a/0", share=Share("hash", 30)
+)
 
 
 def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
@@ -27,11 +29,19 @@ def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
         return Credential(name, "fake", {"password": "hunter-two-2", "user": "ann-of-users", "port": 5432})
 
     anything: Any = None
-    return Toolbox(tools.__getitem__, anything, credential, anything, anything, tmp_path, True)
+    return Toolbox(
+        load_tool=tools.__getitem__,
+        python=anything,
+        credential=credential,
+        store=anything,
+        resolver=anything,
+        scratch=tmp_path,
+        allow_private_http=True,
+    )
 
 
 async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None) -> CallResult:
-    call = ToolCall(kind, "a", {}, {}, timeout)
+    call = ToolCall(kind, "a", {}, input={}, timeout=timeout)
     return await call_tool(toolbox(tmp_path, **{kind: FakeTool(given)}), call, IDENTITY, Stopwatch())
 
 
@@ -93,7 +103,7 @@ async def test_a_tool_is_told_where_it_runs(tmp_path: Path) -> None:
     tool = FakeTool(ToolOutcome("ok"))
     box = toolbox(tmp_path, fake=tool)
     stopwatch = Stopwatch()
-    await call_tool(box, ToolCall("fake", "a", {}, {}, None), IDENTITY, stopwatch)
+    await call_tool(box, ToolCall("fake", "a", {}, input={}, timeout=None), IDENTITY, stopwatch)
     (context,) = tool.contexts
     assert (context.execution_id, context.command_id, context.step) == ("7", "a#1", "a")
     assert (context.attempt, context.idempotency_key) == (2, "7/a/1/a/0")
