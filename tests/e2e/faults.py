@@ -31,7 +31,7 @@ from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.layout import Layout
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.process import Process, Program, wait_until
-from noetl_serverless.hosts.local.secrets import Secrets, mint
+from noetl_serverless.hosts.local.secrets import Secrets, service_token
 from noetl_serverless.hosts.table import functions_folder, load_functions
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.connection import connect
@@ -187,7 +187,7 @@ class BrokenStack(Stack):
 
     def report(self, worker: str, execution_id: str, command: str, fence: int) -> str:
         """Report a command as done in the name of a worker; what becomes of that."""
-        token = mint(Secrets.load(self.layout.secrets).token_key, "worker", "late")
+        token = service_token(Secrets.load(self.layout.secrets).token_key, "worker", "late")
         outcome = {"execution_id": execution_id, "command_id": command, "fence": fence, "status": "done", "data": {}}
         body = {"worker_id": worker, "outcomes": [outcome]}
         answer = self.call("POST", "/api/commands/report", body, {"Authorization": f"Bearer {token}"})
@@ -222,7 +222,7 @@ class BrokenStack(Stack):
         process = Process(program)
         try:
             wait_until(lambda: _answers(f"{url}/readyz"), process, PATIENCE)
-            yield OtherWorker(url, mint(Secrets.load(self.layout.secrets).token_key, "control_plane", "test"))
+            yield OtherWorker(url, service_token(Secrets.load(self.layout.secrets).token_key, "control_plane", "test"))
         finally:
             process.stop()
 

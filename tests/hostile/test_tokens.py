@@ -101,7 +101,7 @@ async def test_a_role_is_not_more_than_it_says(user: Client, worker: Client, reg
 def test_a_token_outlives_neither_its_time_nor_its_key() -> None:
     """It may be shown again while it is good, which is what it is for; and once it is not, no memory of it helps."""
     now = time.time()
-    token = mint(TOKEN_KEY, "worker", "w-1", 60, now)
+    token = mint(TOKEN_KEY, "worker", "w-1", 60, now=now)
     verifier = Verifier(TOKEN_KEY)
     assert verifier.caller(token, now).role == verifier.caller(token, now).role == "worker"
     with pytest.raises(Unauthenticated, match="expired"):
@@ -114,7 +114,7 @@ def test_a_token_outlives_neither_its_time_nor_its_key() -> None:
 @given(cut=st.integers(0, 400), put=st.binary(max_size=4), text=st.text(max_size=60))
 def test_no_change_of_a_token_is_another_token(cut: int, put: bytes, text: str) -> None:
     verifier, now = Verifier(TOKEN_KEY), 1_750_000_000.0
-    good = mint(TOKEN_KEY, "worker", "w-1", 60, now)
+    good = mint(TOKEN_KEY, "worker", "w-1", 60, now=now)
     cut %= len(good)
     for changed in (good[:cut] + put.hex() + good[cut + len(put.hex()) :], good[:cut] + good[cut + 1 :], text):
         try:

@@ -22,7 +22,7 @@ from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.hosts.local.process import Process, Program, wait_until
-from noetl_serverless.hosts.local.secrets import Secrets, mint
+from noetl_serverless.hosts.local.secrets import Secrets, service_token
 from noetl_serverless.store.connection import connect
 
 from .effects import Effects
@@ -134,7 +134,7 @@ class Bed:
             "control_plane_url": control_plane_url,
             "function_urls": json.dumps(dict.fromkeys(("worker", "shared"), f"{worker_url}/")),
             "result_url": self.results.as_uri(),
-            "service_token": mint(found.token_key, row["role"], f"{role}@{release.name}"),
+            "service_token": service_token(found.token_key, row["role"], f"{role}@{release.name}"),
             "token_key": found.token_key,
             "encryption_keys": found.encryption_keys,
             "scratch": str(self.home / "scratch"),
@@ -160,7 +160,7 @@ class Bed:
         return Function(release, role, f"http://127.0.0.1:{port}", Process(program))
 
     def token(self, role: str, subject: str = "test") -> str:
-        return mint(self.secrets.token_key, role, subject)
+        return service_token(self.secrets.token_key, role, subject)
 
     # -- a client
 

@@ -12,6 +12,8 @@ from ..errors import Unauthenticated
 
 Role = Literal["gateway", "worker", "reconciler", "operator"]
 ROLES: frozenset[Role] = frozenset(get_args(Role))
+# calls workers and reconcilers, and never itself
+CONTROL_PLANE = "control_plane"
 ISSUER = "noetl"
 ALGORITHM = "HS256"
 # how far the clocks of two functions may be apart, in seconds
@@ -36,13 +38,18 @@ def check_key(key: str) -> None:
         raise BadKey(f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it no caller can be known")
 
 
-def mint(key: str, role: Role, subject: str, ttl: float, now: float | None = None) -> str:
-    """A token that is good for `ttl` seconds from `now` (seconds since 1970)."""
+def mint(
+    key: str, role: str, subject: str, ttl: float, *, now: float | None = None, token_id: str | None = None
+) -> str:
+    """A token that is good for `ttl` seconds from `now` (seconds since 1970). `token_id` tells tokens apart that are
+    minted in one second. Raises BadKey, and ValueError for a role that there is not."""
     check_key(key)
-    if role not in ROLES:
-        raise ValueError(f"there is no role {role!r}; there are {', '.join(sorted(ROLES))}")
+    if role not in (*ROLES, CONTROL_PLANE):
+        raise ValueError(f"there is no role {role!r}; there are {', '.join(sorted({*ROLES, CONTROL_PLANE}))}")
     issued = time.time() if now is None else now
     claims = {"iss": ISSUER, "sub": subject, "role": role, "iat": int(issued), "exp": int(issued + ttl)}
+    if token_id is not None:
+        claims["jti"] = token_id
     return jwt.encode(claims, key, algorithm=ALGORITHM)
 
 

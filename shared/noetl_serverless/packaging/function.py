@@ -28,7 +28,11 @@ _EXCLUDED = ("cli", "packaging", "hosts.local")
 _EXCLUDED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
 # what an import, or code of users, needs without naming it: where the system has no time zones, as in Lambda, the
 # standard library finds them in tzdata
-_UNNAMED = {"zoneinfo": ("tzdata",), f"{TOOLS}.python_child": ("tzdata",)}
+_UNNAMED = {
+    "zoneinfo": ("tzdata",),
+    f"{TOOLS}.python_child": ("tzdata",),
+    f"{PACKAGE}.telemetry.metrics": ("prometheus_client",),
+}
 # run by its path, not imported
 _SCRIPT = f"{PACKAGE}/tools/python_child.py"
 

@@ -30,7 +30,6 @@ _PARTS = (
     ),
     *("dateutil/zoneinfo/*.tar.gz", "dateutil/rrule.py"),
     *("multidict/_testcapi*.so", "multidict/_multidict_py.py", "nats/micro", "starlette/testclient.py"),
-    *("prometheus_client/twisted", "prometheus_client/django", "prometheus_client/bridge"),
     *("pydantic/v1", "pydantic/mypy.py"),
 )
 

@@ -17,7 +17,7 @@ from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
-from ..errors import Fault
+from ..errors import Fault, json_pointer
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -80,11 +80,6 @@ class Unreadable(Exception):
         self.fault = fault
 
 
-def pointer(path: Path) -> str:
-    """The JSON pointer of `path`."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
 @dataclass(slots=True)
 class Document:
     root: Any
@@ -111,7 +106,7 @@ class Document:
             value = self.value(path[:-1])
             if isinstance(value, MapNode):
                 mark = value.key_marks.get(str(path[-1]), mark)
-        return Fault(message, pointer=pointer(found), line=mark.line, column=mark.column, code=code)
+        return Fault(message, pointer=json_pointer(found), line=mark.line, column=mark.column, code=code)
 
     def value(self, path: Path) -> Any:
         value = self.root
@@ -241,7 +236,7 @@ class _Builder:
         top = self._stack[-1]
         top.key, top.key_mark = ("<<" if merge else key), mark
         if key in top.node and not merge:
-            path = pointer([*top.path, key])
+            path = json_pointer([*top.path, key])
             self.faults.append(
                 Fault(
                     f"the key '{key}' stands here twice",
@@ -321,7 +316,7 @@ class _Builder:
 
     def _stop(self, message: str, mark: Mark, code: str = "yaml") -> Unreadable:
         return Unreadable(
-            Fault(message, pointer=pointer(self._path_here()), line=mark.line, column=mark.column, code=code)
+            Fault(message, pointer=json_pointer(self._path_here()), line=mark.line, column=mark.column, code=code)
         )
 
 

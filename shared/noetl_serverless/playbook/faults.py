@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ..errors import Fault, InvalidPlaybook
-from .document import Document, MapNode, Path, pointer
+from ..errors import Fault, InvalidPlaybook, json_pointer
+from .document import Document, MapNode, Path
 
 # more than anybody reads
 MAX_FAULTS = 100
@@ -30,7 +30,7 @@ class Faults:
 
     def add_at(self, message: str, path: Path, line: int | None, column: int | None, code: str) -> None:
         """A fault inside a text of several lines."""
-        self._keep(Fault(message, pointer=pointer(path), line=line, column=column, code=code))
+        self._keep(Fault(message, pointer=json_pointer(path), line=line, column=column, code=code))
 
     def sort_keys(
         self, node: MapNode, known: Collection[str], legacy: Mapping[str, str], later: Collection[str], free: bool
@@ -61,7 +61,7 @@ class Faults:
     def _key_fault(self, node: MapNode, key: str, message: str, code: str) -> None:
         mark = node.key_marks.get(key, node.mark)
         path = _path_of(self.document.root, node) or ()
-        self._keep(Fault(message, pointer=pointer([*path, key]), line=mark.line, column=mark.column, code=code))
+        self._keep(Fault(message, pointer=json_pointer([*path, key]), line=mark.line, column=mark.column, code=code))
 
     def _keep(self, fault: Fault) -> None:
         if len(self._found) < MAX_FAULTS:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, cast
 
+from ..errors import json_pointer
 from . import model
-from .document import Path, pointer
+from .document import Path
 from .faults import Faults
 from .plan import Assignment
 from .template import Place, SqlTemplate, Template, TemplateError, Tree, has_markers, truthy
@@ -27,8 +28,8 @@ class Trees:
         """Where `path` stands; with `content`, where its text begins."""
         found, mark = self.faults.document.find(path)
         if content and mark.content != mark.line:
-            return Place(mark.content, 1, pointer(found))
-        return Place(mark.line, mark.column, pointer(found))
+            return Place(mark.content, 1, json_pointer(found))
+        return Place(mark.line, mark.column, json_pointer(found))
 
     def tree(self, value: Any, path: Path) -> Tree:
         if isinstance(value, Mapping):

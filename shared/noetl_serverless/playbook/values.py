@@ -18,6 +18,7 @@ from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
 from math import isfinite
 from typing import Any, NoReturn
 
+from ..errors import json_pointer
 from ..limits import VALUE_DEPTH
 
 LEAST = -(2**63)
@@ -45,7 +46,7 @@ class InvalidValue(ValueError):
 
     def pointer(self) -> str:
         """The JSON pointer."""
-        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
+        return json_pointer(self.path)
 
 
 class _TooDeep(InvalidValue):

@@ -6,24 +6,24 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
-EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
-EPOCH_MS = 1_704_067_200_000
-ENTROPY_BITS = 22
+from ..engine.ids import EPOCH_MS, LOW_BITS
+
+EPOCH = datetime.fromtimestamp(EPOCH_MS / 1000, UTC)
 
 
 def new_id(now_ms: int, entropy: int) -> int:
     """The id of `now_ms` (milliseconds since 1970) and the low 22 bits of `entropy`."""
-    return (now_ms - EPOCH_MS) << ENTROPY_BITS | entropy & (1 << ENTROPY_BITS) - 1
+    return (now_ms - EPOCH_MS) << LOW_BITS | entropy & (1 << LOW_BITS) - 1
 
 
 def first_id(at: datetime) -> int:
     """The least id that may be drawn in the millisecond of `at`, or the nearest that there may be."""
-    return min(max((at - EPOCH) // timedelta(milliseconds=1) << ENTROPY_BITS, 0), (1 << 63) - 1)
+    return min(max((at - EPOCH) // timedelta(milliseconds=1) << LOW_BITS, 0), (1 << 63) - 1)
 
 
 def fresh_id() -> int:
     """An id of now."""
-    return new_id(time.time_ns() // 1_000_000, secrets.randbits(ENTROPY_BITS))
+    return new_id(time.time_ns() // 1_000_000, secrets.randbits(LOW_BITS))
 
 
 def parse_id(text: str) -> int | None:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from ..errors import MEDIA_TYPE, Fault, InvalidRequest, Problem
+from ..errors import MEDIA_TYPE, Fault, InvalidRequest, Problem, json_pointer
 from . import logs, metrics
 from .probes import PATHS
 
@@ -103,13 +103,11 @@ def as_problem(error: Exception) -> Problem:
 def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[Fault]:
     """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret."""
     return [
-        Fault(item["msg"].removeprefix("Value error, "), pointer=_pointer([*prefix, *item["loc"]]), code=item["type"])
+        Fault(
+            item["msg"].removeprefix("Value error, "), pointer=json_pointer([*prefix, *item["loc"]]), code=item["type"]
+        )
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
-
-
-def _pointer(location: Sequence[str | int]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 class _HttpProblem(Problem):

@@ -1,74 +1,119 @@
-"""The Prometheus metrics of this process, made once."""
+"""What this process counts, made once, for Prometheus.
+
+prometheus-client comes with the extras `local` and `gcp`. Nothing scrapes a Lambda function: its package does
+without, which shortens its cold start, and nothing is counted there.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+import importlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any, Protocol
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-REGISTRY = CollectorRegistry()
+from ..errors import NotFound
 
+
+class Metric(Protocol):
+    def labels(self, *values: object) -> Metric: ...
+    def inc(self, amount: float = 1) -> None: ...
+    def set(self, value: float) -> None: ...
+    def observe(self, amount: float) -> None: ...
+    def time(self) -> AbstractContextManager[object]: ...
+
+
+class _Uncounted:
+    def labels(self, *values: object) -> Metric:
+        return self
+
+    def inc(self, amount: float = 1) -> None:
+        return None
+
+    def set(self, value: float) -> None:
+        return None
+
+    def observe(self, amount: float) -> None:
+        return None
+
+    def time(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def _installed() -> ModuleType | None:
+    try:
+        # by its name: what an import statement names goes into every package
+        return importlib.import_module("prometheus_client")
+    except ImportError:
+        return None
+
+
+_PROMETHEUS = _installed()
+_REGISTRY: Any = _PROMETHEUS.CollectorRegistry() if _PROMETHEUS is not None else None
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-commands_claimed = Counter("noetl_commands_claimed_total", "Commands handed to workers.", ["kind"], registry=REGISTRY)
-outcomes = Counter(
-    "noetl_outcomes_total", "Outcomes that workers reported: accepted, stale or refused.", ["result"], registry=REGISTRY
-)
-commits = Counter(
+
+def _metric(kind: str, name: str, help: str, labels: Sequence[str], **more: Any) -> Metric:
+    if _PROMETHEUS is None:
+        return _Uncounted()
+    metric: Metric = getattr(_PROMETHEUS, kind)(name, help, labels, registry=_REGISTRY, **more)
+    return metric
+
+
+def _counter(name: str, help: str, labels: Sequence[str] = ()) -> Metric:
+    return _metric("Counter", name, help, labels)
+
+
+def _gauge(name: str, help: str, labels: Sequence[str] = ()) -> Metric:
+    return _metric("Gauge", name, help, labels)
+
+
+def _histogram(name: str, help: str, labels: Sequence[str] = ()) -> Metric:
+    return _metric("Histogram", name, help, labels, buckets=_SECONDS)
+
+
+commands_claimed = _counter("noetl_commands_claimed_total", "Commands handed to workers.", ["kind"])
+outcomes = _counter("noetl_outcomes_total", "Outcomes that workers reported: accepted, stale or refused.", ["result"])
+commits = _counter(
     "noetl_commits_total",
     "Executions' decisions: committed, or lost to another writer and decided anew.",
     ["result"],
-    registry=REGISTRY,
 )
-collisions = Counter(
+collisions = _counter(
     "noetl_database_collisions_total",
     "Transactions that PostgreSQL undid for another's sake (deadlock, serialization); each was done again.",
-    registry=REGISTRY,
 )
-quarantined = Counter(
-    "noetl_quarantined_total", "Executions that could not be decided about, and failed.", ["code"], registry=REGISTRY
-)
-isolated_failures = Counter(
+quarantined = _counter("noetl_quarantined_total", "Executions that could not be decided about, and failed.", ["code"])
+isolated_failures = _counter(
     "noetl_isolated_failures_total",
     "Single items that failed while the rest went on, by what was done: follow, expire, advance, fire_timer, ...",
     ["action"],
-    registry=REGISTRY,
 )
-commit_seconds = Histogram(
-    "noetl_commit_seconds", "Time of one commit at the database.", buckets=_SECONDS, registry=REGISTRY
-)
-tool_seconds = Histogram(
-    "noetl_tool_seconds", "Time of one tool call.", ["kind", "status"], buckets=_SECONDS, registry=REGISTRY
-)
-commands_in_flight = Gauge("noetl_commands_in_flight", "Commands this worker is running.", registry=REGISTRY)
-notifications = Counter(
+commit_seconds = _histogram("noetl_commit_seconds", "Time of one commit at the database.")
+tool_seconds = _histogram("noetl_tool_seconds", "Time of one tool call.", ["kind", "status"])
+commands_in_flight = _gauge("noetl_commands_in_flight", "Commands this worker is running.")
+notifications = _counter(
     "noetl_notifications_total",
     "Notifications that work waits, by the bus and by invoking functions: sent, or given up because the bus is away.",
     ["channel", "result"],
-    registry=REGISTRY,
 )
-reconciler_passes = Counter("noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"], registry=REGISTRY)
-reconciler_actions = Counter(
+reconciler_passes = _counter("noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"])
+reconciler_actions = _counter(
     "noetl_reconciler_actions_total",
     "What the reconciler did: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
     ["action"],
-    registry=REGISTRY,
 )
-results_deleted = Counter(
-    "noetl_results_deleted_total", "Results that were deleted because their time was over.", registry=REGISTRY
-)
-reconciler_seconds = Histogram(
-    "noetl_reconciler_pass_seconds", "Time of one pass.", buckets=_SECONDS, registry=REGISTRY
-)
-http_seconds = Histogram(
+results_deleted = _counter("noetl_results_deleted_total", "Results that were deleted because their time was over.")
+reconciler_seconds = _histogram("noetl_reconciler_pass_seconds", "Time of one pass.")
+http_seconds = _histogram(
     "noetl_http_request_seconds",
     "Time from request to the end of the response.",
     ["route", "method", "status"],
-    buckets=_SECONDS,
-    registry=REGISTRY,
 )
 
 
-def render() -> bytes:
-    """All metrics in the text format; the media type is CONTENT_TYPE."""
-    return generate_latest(REGISTRY)
+def render() -> tuple[bytes, str]:
+    """All metrics in the text format, and its media type. Raises NotFound where nothing is counted."""
+    if _PROMETHEUS is None:
+        raise NotFound("nothing is counted here: prometheus-client is not installed")
+    return _PROMETHEUS.generate_latest(_REGISTRY), _PROMETHEUS.CONTENT_TYPE_LATEST

@@ -28,7 +28,8 @@ def probe_routes(checks: Mapping[str, Check], *, timeout: float = 2.0) -> list[R
         return JSONResponse(body, status_code=200 if ready else 503)
 
     async def show_metrics(request: Request) -> Response:
-        return Response(metrics.render(), headers={"content-type": metrics.CONTENT_TYPE})
+        text, media_type = metrics.render()
+        return Response(text, headers={"content-type": media_type})
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import Fault
+from ..errors import Fault, json_pointer
 from .config import Location, explain
 from .port import Tool
 
@@ -88,14 +88,10 @@ _CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field", "prese
 
 def _faults(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
     return [
-        Fault(wrong.message, pointer=_pointer(wrong.loc), code=_CODES.get(wrong.type, "invalid"))
+        Fault(wrong.message, pointer=json_pointer(wrong.loc), code=_CODES.get(wrong.type, "invalid"))
         for wrong in explain(model, given, error)
         if (wrong.type == "presence") == presence and not _is_template(given, wrong.loc)
     ]
-
-
-def _pointer(loc: Location) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc)
 
 
 def _is_template(given: Any, loc: Location) -> bool:

@@ -24,13 +24,13 @@ from tests.integration.control_plane.conftest import (  # noqa: F401
     worker,
 )
 
+from noetl_serverless.engine.ids import EPOCH_MS
 from noetl_serverless.errors import Problem
 from noetl_serverless.ports import Stored
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.database import Database
-from noetl_serverless.store.ids import EPOCH_MS
 from noetl_serverless.store.maintenance import MaintenanceTasks
 from noetl_serverless.worker.archive import ArchiveWriter
 

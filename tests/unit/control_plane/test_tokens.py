@@ -20,12 +20,12 @@ def claims(**changes: object) -> dict[str, object]:
 
 
 def test_a_minted_token_says_who_calls(verifier: Verifier) -> None:
-    assert verifier.caller(mint(KEY, "worker", "w-1", 60, NOW), NOW) == Caller("worker", "w-1")
+    assert verifier.caller(mint(KEY, "worker", "w-1", 60, now=NOW), NOW) == Caller("worker", "w-1")
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
 def test_an_expired_token_is_refused_even_if_it_was_good(verifier: Verifier, seen_before: bool) -> None:
-    token = mint(KEY, "worker", "w-1", 60, NOW)
+    token = mint(KEY, "worker", "w-1", 60, now=NOW)
     if seen_before:
         verifier.caller(token, NOW)
     with pytest.raises(Unauthenticated, match="expired"):
@@ -33,7 +33,7 @@ def test_an_expired_token_is_refused_even_if_it_was_good(verifier: Verifier, see
 
 
 def test_clocks_may_be_a_little_apart(verifier: Verifier) -> None:
-    token = mint(KEY, "worker", "w-1", 60, NOW)
+    token = mint(KEY, "worker", "w-1", 60, now=NOW)
     assert verifier.caller(token, NOW + 60 + LEEWAY_SECONDS - 1).subject == "w-1"
     assert verifier.caller(token, NOW - 3600).subject == "w-1"
 
@@ -68,4 +68,4 @@ def test_a_key_too_short_is_refused() -> None:
 
 def test_a_role_that_does_not_exist_is_not_minted() -> None:
     with pytest.raises(ValueError, match="no role"):
-        mint(KEY, "admin", "x", 60)  # type: ignore[arg-type]
+        mint(KEY, "admin", "x", 60)

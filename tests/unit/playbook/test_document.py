@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.errors import Fault
+from noetl_serverless.errors import Fault, json_pointer
 from noetl_serverless.playbook.document import (
     MAX_DEPTH,
     Document,
     Unreadable,
     plain_data,
-    pointer,
     read_document,
 )
 
@@ -148,4 +147,4 @@ class TestPlaces:
         assert places == [("/a", 2, "duplicate_key"), ("/b/c", 5, "duplicate_key")]
 
     def test_pointers_escape(self) -> None:
-        assert pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"
+        assert json_pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from noetl_serverless.store.ids import EPOCH_MS, fresh_id, new_id, parse_id
+from noetl_serverless.engine.ids import EPOCH_MS
+from noetl_serverless.store.ids import fresh_id, new_id, parse_id
 
 
 def test_ids_sort_by_time_whatever_the_entropy() -> None:

@@ -14,7 +14,6 @@ from .api import Api, AwsError
 from .nats_server import make_server_secret
 from .secrets import MISSING
 
-ISSUER = "noetl"
 TOKEN_PREFIX = "service_token/"
 # followed by the names of the nodes that the certificate is for
 NATS_SERVER = "nats_server/"
@@ -46,7 +45,7 @@ async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str,
         key = await _current(api, places["token_key"])
         assert key is not None
         good = current is not None and not ends_soon(current, key)
-        return None if good else mint(key, name.removeprefix(TOKEN_PREFIX), token_days)
+        return None if good else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days)
     if current is not None:
         return None
     if name == NATS_CA:
@@ -55,16 +54,11 @@ async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str,
     return _random(name)
 
 
-def mint(key: str, role: str, days: float) -> str:
-    """A service token: a JWT that says what its holder is, signed with `key`."""
-    import jwt
+def service_token(key: str, role: str, days: float) -> str:
+    """A token of its own even if another is made for the same role in the same second."""
+    from ...control_plane.tokens import mint
 
-    now = int(time.time())
-    end = now + int(days * DAY_SECONDS)
-    claims: dict[str, Any] = {"iss": ISSUER, "role": role, "sub": f"{role}@aws", "iat": now, "exp": end}
-    # so that no two are the same, made in one second though they may be
-    claims["jti"] = secrets.token_hex(8)
-    return jwt.encode(claims, key, algorithm="HS256")
+    return mint(key, role, f"{role}@aws", days * DAY_SECONDS, token_id=secrets.token_hex(8))
 
 
 def _order(name: str) -> tuple[bool, str]:

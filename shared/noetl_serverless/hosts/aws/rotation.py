@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .api import Api, AwsError
-from .provision import TOKEN_PREFIX, ends_soon, mint
+from .provision import TOKEN_PREFIX, ends_soon, service_token
 
 _PENDING, _CURRENT = "AWSPENDING", "AWSCURRENT"
 _TAKEN = "ResourceExistsException"
@@ -30,7 +30,7 @@ async def rotate(
         raise ValueError("only service tokens are rotated")
     match event["Step"]:
         case "createSecret":
-            token = mint(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX), token_days)
+            token = service_token(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX), token_days)
             await _create(api, id, version, token)
         case "setSecret":
             pass  # the control plane knows a token by its signature

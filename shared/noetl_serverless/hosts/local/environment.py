@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...settings import Settings
 from ..table import FunctionSpec
 from .layout import Layout
-from .secrets import Secrets, mint
+from .secrets import Secrets, service_token
 
 # how to find programs, the temporary folder, certificates and proxies: what any process needs on this machine
 _INHERITED = (
@@ -66,7 +66,7 @@ def _values(
         "control_plane_url": addresses.functions["control_plane"],
         "function_urls": addresses.function_urls,
         "result_url": given.result_url or layout.results.as_uri(),
-        "service_token": mint(secrets.token_key, spec.role, f"{spec.name}@local"),
+        "service_token": service_token(secrets.token_key, spec.role, f"{spec.name}@local"),
         "token_key": secrets.token_key,
         "encryption_keys": secrets.encryption_keys,
         "development_sign_in": True,

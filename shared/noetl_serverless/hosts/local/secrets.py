@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .layout import write_private
 
-ISSUER = "noetl"
 _LIFETIME_SECONDS = 400 * 24 * 3600
 
 
@@ -45,14 +43,12 @@ class Secrets:
             postgres_password=secrets.token_hex(24),
             workspace_password=secrets.token_hex(24),
             nats_password=secrets.token_hex(24),
-            operator_token=mint(token_key, "operator", "noetls", lifetime=10 * _LIFETIME_SECONDS),
+            operator_token=service_token(token_key, "operator", "noetls", lifetime=10 * _LIFETIME_SECONDS),
         )
 
 
-def mint(key: str, role: str, subject: str, lifetime: float = _LIFETIME_SECONDS) -> str:
-    """A service token: a JWT that says what its holder is, signed with `key`."""
-    import jwt
+def service_token(key: str, role: str, subject: str, lifetime: float = _LIFETIME_SECONDS) -> str:
+    """A JWT that says what its holder is, signed with `key`."""
+    from ...control_plane.tokens import mint
 
-    now = int(time.time())
-    claims = {"iss": ISSUER, "role": role, "sub": subject, "iat": now, "exp": now + int(lifetime)}
-    return jwt.encode(claims, key, algorithm="HS256")
+    return mint(key, role, subject, lifetime)

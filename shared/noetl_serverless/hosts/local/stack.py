@@ -26,7 +26,7 @@ from .orphans import stop_orphans
 from .ports import free_port
 from .postgres import Postgres
 from .process import Process, Program
-from .secrets import Secrets, mint
+from .secrets import Secrets, service_token
 from .supervisor import Supervised, Supervisor
 from .tick import tick
 from .workspace import create_workspace, workspace_credential
@@ -225,7 +225,7 @@ class Stack:
         jobs: list[asyncio.Task[Any]] = [asyncio.create_task(self._supervisor.watch())]
         for spec in self._specs:
             if spec.every is not None:
-                token = mint(self._secrets.token_key, spec.role, "schedule@local")
+                token = service_token(self._secrets.token_key, spec.role, "schedule@local")
                 for name in self._instances(spec):
                     url = f"{self._run[f'{name}_url']}/"
                     jobs.append(asyncio.create_task(tick(url, token, spec.every, float(spec.timeout_s))))

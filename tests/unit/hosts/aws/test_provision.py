@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from noetl_serverless.hosts.aws.api import Api
-from noetl_serverless.hosts.aws.provision import DAY_SECONDS, ends_soon, mint, provision
+from noetl_serverless.hosts.aws.provision import DAY_SECONDS, ends_soon, provision, service_token
 
 KEY = "k" * 32
 
@@ -64,7 +64,7 @@ async def test_a_token_near_its_end_is_replaced_and_nothing_else(
 
 
 def test_two_tokens_of_one_second_differ() -> None:
-    assert mint(KEY, "worker", 1) != mint(KEY, "worker", 1)
+    assert service_token(KEY, "worker", 1) != service_token(KEY, "worker", 1)
 
 
 async def test_what_nothing_can_be_made_for_is_told(api: Api, client: Callable[[str], Any]) -> None:
