@@ -27,7 +27,7 @@ class Fault:
     pointer: str = ""
     line: int | None = None
     column: int | None = None
-    code: str = "invalid"
+    code: str = "request.invalid"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -45,7 +45,7 @@ class Problem(Exception):
     """Something the caller has to know about."""
 
     status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
+    code: ClassVar[str] = "server.internal"
     title: ClassVar[str] = "Internal error"
 
     def __init__(self, detail: str, *, faults: Sequence[Fault] = (), **extra: Any) -> None:
@@ -71,43 +71,43 @@ class Problem(Exception):
 
 
 class InvalidRequest(Problem):
-    status, code, title = 400, "invalid_request", "The request is not valid"
+    status, code, title = 400, "request.invalid", "The request is not valid"
 
 
 class InvalidPlaybook(Problem):
-    status, code, title = 422, "invalid_playbook", "The playbook is not valid"
+    status, code, title = 422, "playbook.invalid", "The playbook is not valid"
 
 
 class Unauthenticated(Problem):
-    status, code, title = 401, "unauthenticated", "No valid token"
+    status, code, title = 401, "auth.unauthenticated", "No valid token"
 
 
 class Forbidden(Problem):
-    status, code, title = 403, "forbidden", "Not allowed"
+    status, code, title = 403, "auth.forbidden", "Not allowed"
 
 
 class NotFound(Problem):
-    status, code, title = 404, "not_found", "Not found"
+    status, code, title = 404, "resource.not_found", "Not found"
 
 
 class Conflict(Problem):
-    status, code, title = 409, "conflict", "The state has changed"
+    status, code, title = 409, "resource.conflict", "The state has changed"
 
 
 class TooLarge(Problem):
-    status, code, title = 413, "too_large", "The body is too large"
+    status, code, title = 413, "request.too_large", "The body is too large"
 
 
 class AnswerTooLarge(Problem):
     """What was asked for is more than one answer may bring."""
 
-    status, code, title = 400, "answer_too_large", "The answer is too large"
+    status, code, title = 400, "answer.too_large", "The answer is too large"
 
 
 class Unavailable(Problem):
     """A part that the request needs does not answer; the same request may succeed later."""
 
-    status, code, title = 503, "unavailable", "Temporarily unavailable"
+    status, code, title = 503, "server.unavailable", "Temporarily unavailable"
 
 
 class Busy(Unavailable):

@@ -33,7 +33,7 @@ THREADS = 3
 # of each worker that runs, and of one that was killed after that one's start
 FOLDERS = 2
 # of what the engine gives up, whatever the playbook says: its code, within the error of a step or an item
-ACCIDENTS = ("delivery_limit", "time_budget")
+ACCIDENTS = ("command.delivery_limit", "worker.time_budget")
 # seconds after its end in which an execution may still have an effect: until a worker that was paused, and holds a
 # command of it, has heard that the lease is over; by two clocks
 GRACE = LEASE + 7.0 + 2.0 + 2 * SKEW

@@ -23,7 +23,7 @@ def test_the_oracle_says_what_was_thought_out_by_hand(kind) -> None:
     [
         ("fails", "python.exception", "wrong"),
         ("no_match", "routing.no_match", "ask"),
-        ("nothing_there", "template_error", "ask"),
+        ("nothing_there", "template.error", "ask"),
         ("child_fails", "child.failed", "call"),
         ("loop_fails", "loop.item_failed", "every"),
         ("over_budget", "budget.exceeded", "turn"),

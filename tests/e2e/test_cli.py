@@ -104,7 +104,7 @@ def test_a_playbook_with_a_mistake_ends_with_2_and_its_place(stack: Command, fil
     assert "gone" in told.err
     done = stack("register", name, "--json")
     assert done.status == 2
-    assert done.json["code"] == "invalid_playbook"
+    assert done.json["code"] == "playbook.invalid"
     assert done.json["errors"][0]["line"] == 7
 
 

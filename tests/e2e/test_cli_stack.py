@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_without_a_stack_a_command_says_how_to_start_one(noetls: Command) -> None:
     done = noetls("list", "--json")
     assert done.status == 2
-    assert done.json["code"] == "no_stack"
+    assert done.json["code"] == "cli.no_stack"
     assert "noetls up --detach" in noetls("list").err
     assert noetls("status", "--json").json["status"] == "stopped"
     assert noetls("status").status == 1

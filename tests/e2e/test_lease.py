@@ -168,7 +168,7 @@ def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: 
     entry = short.wait([execution_id])[execution_id]
 
     assert entry["status"] == "FAILED"
-    assert entry["error"]["code"] == "delivery_limit"
+    assert entry["error"]["code"] == "command.delivery_limit"
     assert entry["error"]["step"] == "deadly"
     assert f"given to {DELIVERIES} workers and none came back" in entry["error"]["message"]
     assert "kill its worker" in entry["error"]["message"]
@@ -199,7 +199,7 @@ def test_those_who_ran_beside_it_end_as_they_should(short: BrokenStack, tmp_path
     ended = short.wait([neighbour, poisoned])
 
     assert (ended[neighbour]["status"], ended[neighbour]["error"]) == ("COMPLETED", None)
-    assert ended[poisoned]["error"]["code"] == "delivery_limit"
+    assert ended[poisoned]["error"]["code"] == "command.delivery_limit"
     # how often it was in the hands of one that was killed depends on who claimed what; given up it never is
     assert 1 < runs(tmp_path) <= DELIVERIES
     assert short.audit([neighbour, poisoned]) == []

@@ -66,7 +66,7 @@ ENTRY_LOOP = Poison(
 workflow:
   - {step: hurt, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}
 """,
-    "template_error",
+    "template.error",
     "[0]: an integer of more than 64 bits",
     5,
 )
@@ -81,19 +81,19 @@ workflow:
     next: {arcs: [{step: after}]}
   - {step: after, tool: {kind: noop}}
 """,
-        "template_error",
+        "template.error",
         "64 bits",
         7,
     ),
     Poison(
         "nul",
         python("result = 'AA=='", sets("{{ output.data | b64decode }}")),
-        "template_error",
+        "template.error",
         "NUL",
         7,
     ),
-    Poison("nan", python("result = 1", sets("{{ 1e308 * 10 - 1e308 * 10 }}")), "template_error", "NaN", 7),
-    Poison("infinite", python("result = 1", sets("{{ 1e308 * 10 }}")), "template_error", "infinite", 7),
+    Poison("nan", python("result = 1", sets("{{ 1e308 * 10 - 1e308 * 10 }}")), "template.error", "NaN", 7),
+    Poison("infinite", python("result = 1", sets("{{ 1e308 * 10 }}")), "template.error", "infinite", 7),
     Poison("large_set", python("result = 1", sets("{{ 'x' * 70000 }}")), "value.invalid", "ctx.x would have 70002"),
     Poison(
         "condition",
@@ -103,7 +103,7 @@ workflow:
   - {step: after, tool: {kind: noop}}
 """,
         ),
-        "template_error",
+        "template.error",
         "'nobody' is not defined",
         7,
     ),

@@ -94,13 +94,13 @@ async def test_a_playbook_s_path_cannot_lead_elsewhere(user: Client, path: str, 
         # a path is a name in a table, and leads to no file; it must still be found under this name alone
         assert answer.json["path"] == path
     else:
-        assert (answer.status, answer.json["code"]) == (422, "invalid_playbook")
+        assert (answer.status, answer.json["code"]) == (422, "playbook.invalid")
 
 
 @pytest.mark.parametrize("name", ["", " x", "../x", "a/b", "/", "\x00", "x" * 201])
 async def test_a_credential_s_name_is_one_part_of_a_path(user: Client, name: str) -> None:
     answer = await user.post("/api/credentials", {"name": name, "data": {"a": 1}})
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
 
 
 async def test_an_archive_s_files_are_its_own_and_nothing_else(
@@ -118,7 +118,7 @@ async def test_an_archive_s_files_are_its_own_and_nothing_else(
         for files in ({"log": file}, dict.fromkeys(("log", "events", "executions", "results"), file)):
             body = {"attempt": batch["attempt"], "files": files, "executions": found}
             answer = await worker.post(f"/api/archives/{archive}/register", body)
-            assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+            assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert (await user.get(f"/api/executions/{started}")).json["archived"] is False
 
 

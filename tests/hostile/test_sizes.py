@@ -55,7 +55,7 @@ async def test_no_operation_follows_a_document_down_without_end(user: Client, ro
             for deep in (opening * 100_000, opening * 5000 + b"1" + closing * 5000):
                 for body in (deep, b'{"payload": ' + deep + b"}", b'{"data": ' + deep + b"}"):
                     answer = await operator.call(operation.method, path_of(operation), body)
-                    assert (answer.status, answer.json["code"]) == (400, "invalid_request"), operation.name
+                    assert (answer.status, answer.json["code"]) == (400, "request.invalid"), operation.name
     assert await rows() == before
 
 
@@ -97,7 +97,7 @@ async def test_a_playbook_too_large_or_too_deep_is_refused_over_http(user: Clien
         "!!python/object/apply:os.system ['true']",
     ):
         answer = await user.post("/api/catalog/register", {"content": content})
-        assert (answer.status, answer.json["code"]) == (422, "invalid_playbook")
+        assert (answer.status, answer.json["code"]) == (422, "playbook.invalid")
 
 
 def test_a_log_file_that_blows_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ async def test_a_log_file_in_another_s_place_is_told(
         await store.put(key, other)
         for path in ("", "/status", "/recording"):
             answer = await user.get(f"/api/executions/{started}{path}")
-            assert (answer.status, answer.json["code"]) == (404, "not_found")
+            assert (answer.status, answer.json["code"]) == (404, "resource.not_found")
             assert "is not what was written" in answer.json["detail"]
 
 

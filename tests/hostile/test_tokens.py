@@ -76,7 +76,7 @@ async def test_a_forged_token_opens_nothing(user: Client, rows: Snapshot) -> Non
     for name, token in forged().items():
         for method, path in (("GET", "/api/executions"), ("POST", "/api/commands/claim"), ("POST", "/api/archives")):
             answer = await user.call(method, path, b"{}", headers={"authorization": f"Bearer {token}"})
-            assert (answer.status, answer.json["code"]) == (401, "unauthenticated"), name
+            assert (answer.status, answer.json["code"]) == (401, "auth.unauthenticated"), name
             assert token not in answer.body.decode()
     assert await rows() == before
 

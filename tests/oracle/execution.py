@@ -198,7 +198,7 @@ class Execution:
         except OutOfReach:
             items = None
         except Unrenderable as error:
-            self._finish(name, generation, _error("template_error", str(error)), "call.error")
+            self._finish(name, generation, _error("template.error", str(error)), "call.error")
             return
         except TypeError as error:
             self._finish(name, generation, _error("loop.not_iterable", str(error)), "call.error")
@@ -264,7 +264,7 @@ class Execution:
                 fits = arc.when is None or holds(arc.when, names)
             except Unrenderable as error:
                 # a condition that raises does not hide why the step failed
-                why = outcome.error or {"code": "template_error", "message": str(error)}
+                why = outcome.error or {"code": "template.error", "message": str(error)}
                 raise _Ends({**why, "step": step.name}) from error
             if fits:
                 taken.append(arc)
@@ -281,7 +281,7 @@ class Execution:
         try:
             found = {key.removeprefix("ctx."): render(value, names) for key, value in values.items()}
         except Unrenderable as error:
-            raise _Ends({"code": "template_error", "step": step.name, "message": str(error)}) from error
+            raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
         for name, value in found.items():
             if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST_SET:
                 raise _Ends({"code": "value.invalid", "step": step.name, "message": f"ctx.{name} is too large"})
@@ -291,7 +291,7 @@ class Execution:
         try:
             return holds(when, names)
         except Unrenderable as error:
-            raise _Ends({"code": "template_error", "step": step.name, "message": str(error)}) from error
+            raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
 
     def _skip_behind(self) -> None:
         """What nothing leads to any more, from arcs that were not taken."""

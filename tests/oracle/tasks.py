@@ -118,7 +118,7 @@ class Run:
             given = {**render(self._step.input, names), **render(task.input, names)}
             config = render(task.config, names)
         except Unrenderable as error:
-            return Outcome("error", error={"code": "template_error", "message": str(error)})
+            return Outcome("error", error={"code": "template.error", "message": str(error)})
         item = None if self._iter is None else self._iter["_index"]
         visit = self._visits[task.label]
         return self._answer(
@@ -130,7 +130,7 @@ class Run:
         try:
             return next((rule for rule in task.rules if rule.when is None or holds(rule.when, names)), None)
         except Unrenderable as error:
-            raise _Failed({"code": "template_error", "message": str(error)}) from error
+            raise _Failed({"code": "template.error", "message": str(error)}) from error
 
     def _write(self, rule: Rule, outcome: Outcome, task: Task, attempt: int) -> None:
         """All values are rendered before any takes effect."""
@@ -138,7 +138,7 @@ class Run:
         try:
             values = {key: render(value, names) for key, value in rule.set.items()}
         except Unrenderable as error:
-            raise _Failed({"code": "template_error", "message": str(error)}) from error
+            raise _Failed({"code": "template.error", "message": str(error)}) from error
         for key, value in values.items():
             scope, _, name = key.partition(".")
             place = {"ctx": self._set, "step": self._local, "iter": self._iter}[scope]

@@ -172,7 +172,7 @@ def test_a_condition_that_raises_does_not_hide_why_the_step_failed() -> None:
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ event.nothing.more }}"}]}}
         - {step: b, tool: {kind: noop}}
         """
-    for tools, code in ((failing("a"), "boom"), (answer, "template_error")):
+    for tools, code in ((failing("a"), "boom"), (answer, "template.error")):
         found = ran(workflow, tools=tools)
         assert found.error is not None
         assert (found.error["code"], found.error["step"]) == (code, "a")

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 # errors that come of faults, not of the playbook
 ACCIDENTS = frozenset(
     {
-        "delivery_limit",
-        "time_budget",
-        "result_store",
+        "command.delivery_limit",
+        "worker.time_budget",
+        "result_store.unavailable",
         "REFERENCE_NOT_AVAILABLE",
-        "unavailable",
-        "outcome_refused",
+        "server.unavailable",
+        "outcome.refused",
     }
 )
 

@@ -64,5 +64,5 @@ async def test_the_tool_of_the_recipe_works_as_it_stands(tmp_path: Path, monkeyp
     assert (await tool.run(ToolCall("echo", "t", {"value": [1]}), NOWHERE)).data == [1]
     assert registry.check("echo", {"value": "{{ x }}"}) == []
     (fault,) = registry.check("echo", {"valu": 1})
-    assert (fault.pointer, fault.code) == ("/valu", "unknown_field")
+    assert (fault.pointer, fault.code) == ("/valu", "playbook.unknown_field")
     assert registry.schema("echo")["properties"]["value"]["description"]

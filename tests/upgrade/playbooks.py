@@ -484,7 +484,7 @@ PARENT_OF_HELD = Kind(
     lambda n: {"v": n},
 )
 # given up after so many deliveries
-POISONED = Kind("poisoned", HELD.texts, (), end="FAILED", error="delivery_limit")
+POISONED = Kind("poisoned", HELD.texts, (), end="FAILED", error="command.delivery_limit")
 
 TICK = playbook("tick", step("tick", python("result = {'n': n}", n="{{ workload.n }}")))
 

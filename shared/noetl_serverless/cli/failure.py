@@ -13,7 +13,7 @@ class Failure(Exception):
     """`problem` is the same in the shape of RFC 9457, for --json."""
 
     status = EXIT_FAILED
-    code = "failed"
+    code = "cli.failed"
     title = "The command failed"
 
     def __init__(self, detail: str, problem: Mapping[str, Any] | None = None) -> None:
@@ -32,12 +32,12 @@ class Failure(Exception):
 
 class WrongUse(Failure):
     status = EXIT_USAGE
-    code = "wrong_use"
+    code = "cli.usage"
     title = "The command was used wrongly"
 
 
 class NoStack(WrongUse):
-    code = "no_stack"
+    code = "cli.no_stack"
     title = "No stack runs"
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from ..error_codes import current_code
 from . import events as e
 from .canonical import canonical, checksum
 from .events import Event
@@ -306,4 +307,8 @@ def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:
 def _error(error: Any) -> Any:
     if not isinstance(error, Mapping):
         return None
-    return {name: error[name] for name in OF_ERROR if error.get(name) is not None}
+    found = {name: error[name] for name in OF_ERROR if error.get(name) is not None}
+    # an error may be whatever a step gave
+    if isinstance(code := found.get("code"), str):
+        found["code"] = current_code(code)
+    return found

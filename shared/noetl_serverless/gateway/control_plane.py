@@ -15,7 +15,7 @@ from ..errors import MEDIA_TYPE, InvalidRequest, Problem
 
 
 class BadGateway(Problem):
-    status, code, title = 502, "bad_gateway", "The control plane does not answer"
+    status, code, title = 502, "control_plane.unavailable", "The control plane does not answer"
 
 
 class Relayed(Problem):

@@ -41,7 +41,7 @@ _RESPONSE = "application/graphql-response+json"
 
 
 class InvalidQuery(Problem):
-    status, code, title = 400, "invalid_query", "The query is not valid"
+    status, code, title = 400, "query.invalid", "The query is not valid"
 
 
 class Operation(BaseModel):

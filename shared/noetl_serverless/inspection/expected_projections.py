@@ -12,13 +12,14 @@ from ..engine.events import Event
 from ..engine.replay import fold, logical_order
 from ..engine.state import State
 from ..engine.upcast import UPCASTERS
+from ..error_codes import current_code
 
 RUNNING = "RUNNING"
 STATUS = {"new": RUNNING, "running": RUNNING, "completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}
 ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.FRAME_COMMITTED})
 ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 # the error of a command that was given up after too many deliveries; its row is kept
-DEAD_LETTERS = "delivery_limit"
+DEAD_LETTERS = "command.delivery_limit"
 
 Row = dict[str, Any]
 
@@ -181,7 +182,12 @@ def _dead(log: list[Event]) -> list[Row]:
     for event in log:
         error = event.payload.get("error") if event.type in ENDINGS else None
         order = issued.get(event.command_id)
-        if isinstance(error, Mapping) and error.get("code") == DEAD_LETTERS and error.get("kind") == "engine" and order:
+        if (
+            isinstance(error, Mapping)
+            and current_code(str(error.get("code"))) == DEAD_LETTERS
+            and error.get("kind") == "engine"
+            and order
+        ):
             kind, attempt = order.payload["kind"], order.payload["attempt"]
             rows.append(_command(order, order.command_id, kind, attempt, "dead", None))
     return rows

@@ -19,6 +19,7 @@ from ..engine.events import Event
 from ..engine.replay import logical_order
 from ..engine.state import State, token_key
 from ..engine.upcast import UPCASTERS
+from ..error_codes import current_code
 from ..playbook.plan import Plan
 from .loop_items import RecordedItems
 
@@ -292,8 +293,10 @@ def never_ran(outcome: Mapping[str, Any] | None) -> bool:
 
 
 def _unplaced(value: Any) -> Any:
-    """Without the lines of the playbook at which errors say they are: a line above moves them."""
+    """Without the lines at which errors say they are: a line above moves them. Codes are those of today."""
     if isinstance(value, Mapping):
-        dropped = PLACES if "code" in value and "message" in value else ()
-        return {name: _unplaced(item) for name, item in value.items() if name not in dropped}
+        if "code" not in value or "message" not in value:
+            return {name: _unplaced(item) for name, item in value.items()}
+        error = {name: _unplaced(item) for name, item in value.items() if name not in PLACES}
+        return {**error, "code": current_code(error["code"]) if isinstance(error["code"], str) else error["code"]}
     return [_unplaced(item) for item in value] if isinstance(value, list) else value

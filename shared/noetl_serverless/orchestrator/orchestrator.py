@@ -123,7 +123,7 @@ class Orchestrator:
         """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
         children = await self._descendants(execution_id) if cascade else []
         reason = validated_payload(reason)
-        error = {"kind": "engine", "code": "cancelled", "message": reason or "cancelled"}
+        error = {"kind": "engine", "code": "execution.cancelled", "message": reason or "cancelled"}
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
         if not await self._commits.commit_cancellation(execution_id, fact):
             return "already_completed", []
@@ -216,7 +216,7 @@ class Orchestrator:
             command_id=dead.command_id,
             fence=dead.fence,
             status="error",
-            error={"kind": "engine", "code": "delivery_limit", "message": message, "retryable": False},
+            error={"kind": "engine", "code": "command.delivery_limit", "message": message, "retryable": False},
             meta={"deliveries": dead.deliveries},
         )
         batch = ReportBatch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))

@@ -99,7 +99,7 @@ class Document:
             found.append(part)
         return found, mark
 
-    def fault(self, message: str, path: Path, code: str = "invalid", *, key: bool = False) -> Fault:
+    def fault(self, message: str, path: Path, code: str = "playbook.invalid_value", *, key: bool = False) -> Fault:
         """A fault at the value of `path`, or at its key."""
         found, mark = self.find(path)
         if key and path:
@@ -124,9 +124,9 @@ def read_document(text: str) -> Document:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
-        raise Unreadable(Fault("the text holds half a character", line=line, column=1, code="yaml")) from None
+        raise Unreadable(Fault("the text holds half a character", line=line, column=1, code="playbook.yaml")) from None
     if size > MAX_BYTES:
-        raise Unreadable(Fault(f"the playbook has {size} bytes, more than {MAX_BYTES}", code="too_large"))
+        raise Unreadable(Fault(f"the playbook has {size} bytes, more than {MAX_BYTES}", code="playbook.too_large"))
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -135,11 +135,11 @@ def read_document(text: str) -> Document:
         raise Unreadable(_syntax_fault(error)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Unreadable(Fault(f"{error.reason}", line=line, column=1, code="yaml")) from None
+        raise Unreadable(Fault(f"{error.reason}", line=line, column=1, code="playbook.yaml")) from None
     except yaml.YAMLError as error:
-        raise Unreadable(Fault(str(error), line=1, column=1, code="yaml")) from None
+        raise Unreadable(Fault(str(error), line=1, column=1, code="playbook.yaml")) from None
     if not builder.documents:
-        raise Unreadable(Fault("the document is empty", line=1, column=1, code="yaml"))
+        raise Unreadable(Fault("the document is empty", line=1, column=1, code="playbook.yaml"))
     return Document(builder.root, builder.faults)
 
 
@@ -147,8 +147,8 @@ def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
     mark = error.problem_mark or error.context_mark
     message = ", ".join(part for part in (error.context, error.problem) if part)
     if mark is None:
-        return Fault(message, line=1, column=1, code="yaml")
-    return Fault(message, line=mark.line + 1, column=mark.column + 1, code="yaml")
+        return Fault(message, line=1, column=1, code="playbook.yaml")
+    return Fault(message, line=mark.line + 1, column=mark.column + 1, code="playbook.yaml")
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ class _Builder:
         if event.tag is not None and event.tag != _TAG + ("map" if is_map else "seq"):
             raise self._stop(f"the tag {event.tag} is not allowed", mark)
         if len(self._stack) >= MAX_DEPTH:
-            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "too_large")
+            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "playbook.too_large")
         node: MapNode | ListNode = MapNode(mark) if is_map else ListNode(mark)
         self._stack.append(_Open(node, event.anchor, self._path_here()))
 
@@ -243,7 +243,7 @@ class _Builder:
                     pointer=path,
                     line=mark.line,
                     column=mark.column,
-                    code="duplicate_key",
+                    code="playbook.duplicate_key",
                 )
             )
 
@@ -277,9 +277,9 @@ class _Builder:
 
     def _check_bounds(self, top: _Open, mark: Mark) -> None:
         if len(self._stack) + top.height - 1 > MAX_DEPTH:
-            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "too_large")
+            raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "playbook.too_large")
         if sum(open_.size for open_ in self._stack) > MAX_NODES:
-            raise self._stop(f"more than {MAX_NODES} values, aliases counted each time", mark, "too_large")
+            raise self._stop(f"more than {MAX_NODES} values, aliases counted each time", mark, "playbook.too_large")
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
         tag, text = event.tag, event.value
@@ -314,7 +314,7 @@ class _Builder:
         top = self._stack[-1]
         return [*top.path, len(top.node) if isinstance(top.node, ListNode) else (top.key or "")]
 
-    def _stop(self, message: str, mark: Mark, code: str = "yaml") -> Unreadable:
+    def _stop(self, message: str, mark: Mark, code: str = "playbook.yaml") -> Unreadable:
         return Unreadable(
             Fault(message, pointer=json_pointer(self._path_here()), line=mark.line, column=mark.column, code=code)
         )

@@ -25,7 +25,7 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, message: str, path: Path, code: str = "invalid", *, key: bool = False) -> None:
+    def add(self, message: str, path: Path, code: str = "playbook.invalid_value", *, key: bool = False) -> None:
         self._keep(self.document.fault(message, path, code, key=key))
 
     def add_at(self, message: str, path: Path, line: int | None, column: int | None, code: str) -> None:
@@ -41,13 +41,13 @@ class Faults:
             if key in known:
                 continue
             if key in later:
-                self._key_fault(node, key, f"'{key}' is not supported yet", "not_supported")
+                self._key_fault(node, key, f"'{key}' is not supported yet", "playbook.not_supported")
             elif key in legacy:
-                self._key_fault(node, key, f"'{key}' is not part of the language: {legacy[key]}", "legacy")
+                self._key_fault(node, key, f"'{key}' is not part of the language: {legacy[key]}", "playbook.legacy")
             elif free:
                 continue
             else:
-                self._key_fault(node, key, f"unknown key '{key}'{did_you_mean(key, known)}", "unknown_key")
+                self._key_fault(node, key, f"unknown key '{key}'{did_you_mean(key, known)}", "playbook.unknown_key")
             refused.add(key)
         return node.without(refused) if refused else node
 

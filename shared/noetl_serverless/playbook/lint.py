@@ -58,7 +58,7 @@ class _Warnings:
             path = ("workflow", index)
             if step.name not in reached:
                 message = f"no arc leads from '{self.plan.entry}' to the step '{step.name}'"
-                self.faults.add(message, (*path, "step"), "unreachable")
+                self.faults.add(message, (*path, "step"), "playbook.unreachable")
             self._dead_arcs(step, path)
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
@@ -83,13 +83,13 @@ class _Warnings:
             # asked on a failure, which the unconditional one is not
             if always is not None and arc.index > always and not arc.handles_failure:
                 message = f"never taken: the arc to '{step.arcs[always].target}' before it has no condition"
-                self.faults.add(message, (*path, "next", "arcs", arc.index), "dead_arc")
+                self.faults.add(message, (*path, "next", "arcs", arc.index), "playbook.dead_arc")
 
     def _event_names(self, arc: Arc, path: tuple[str | int, ...]) -> None:
         for name in _compared_names(arc.when) if arc.when is not None else ():
             if name not in grammar.EVENT_NAMES:
                 hint = did_you_mean(name, grammar.EVENT_NAMES)
-                self.faults.add(f"no event is named '{name}'{hint}", path, "unknown_event")
+                self.faults.add(f"no event is named '{name}'{hint}", path, "playbook.unknown_event")
 
     def _rules(self, tool: Tool, path: Path) -> None:
         for index, rule in enumerate(own_rules(tool)):
@@ -99,7 +99,7 @@ class _Warnings:
             here = (*path, "spec", "policy", "rules", index, *part)
             if then.backoff == "none" and then.delay:
                 message = "not waited: backoff is none; without it the delay is the same each time"
-                self.faults.add(message, (*here, "delay"), "no_delay")
+                self.faults.add(message, (*here, "delay"), "playbook.no_delay")
             for key in then.set or ():
                 scope, _, name = key.partition(".")
                 if scope == "iter" and name in OF_ITEMS:
@@ -107,12 +107,12 @@ class _Warnings:
 
     def _of_items(self, name: str, path: Path) -> None:
         message = f"iter.{name} is what the loop itself gives beside its item: give this another name"
-        self.faults.add(message, path, "reserved_name")
+        self.faults.add(message, path, "playbook.reserved_name")
 
     def _workload(self) -> None:
         for path, value in walk(self.playbook.workload, ("workload",)):
             if isinstance(value, str) and has_markers(value):
-                self.faults.add("templates in 'workload' are not rendered: it is data", path, "not_rendered")
+                self.faults.add("templates in 'workload' are not rendered: it is data", path, "playbook.not_rendered")
 
 
 def _compared_names(template: Template) -> Iterator[str]:

@@ -13,8 +13,8 @@ from .model import Playbook
 
 _LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
 _MODES = {
-    "cursor": ("mode: cursor is not supported yet", "not_supported"),
-    "async": ("mode: async is not part of the language: write mode: parallel", "legacy"),
+    "cursor": ("mode: cursor is not supported yet", "playbook.not_supported"),
+    "async": ("mode: async is not part of the language: write mode: parallel", "playbook.legacy"),
 }
 _TYPES = {
     "string_type": "a text",
@@ -45,19 +45,19 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     if missing and location[-1] == "in" and "cursor" in (document.value(found) or {}):
         return  # said where the cursor stands
     if kind in ("model_type", "model_attributes_type") and found and found[-1] == "next":
-        faults.add(_LEGACY_NEXT, location, "legacy")
+        faults.add(_LEGACY_NEXT, location, "playbook.legacy")
         return
     value = document.value(found)
     if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
         label = next(iter(value))
-        faults.add(f"write the name beside the kind: {{name: {label}, kind: ...}}", location, "legacy")
+        faults.add(f"write the name beside the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
         return
     if kind == "literal_error" and found and found[-1] == "mode" and value in _MODES:
         message, code = _MODES[value]
         faults.add(message, location, code)
         return
     message = f"'{location[-1]}' is required" if missing else _message(detail, value)
-    faults.add(message, location, "missing" if missing else "invalid")
+    faults.add(message, location, "playbook.missing_field" if missing else "playbook.invalid_value")
 
 
 def _is_labelled(value: dict[str, Any]) -> bool:

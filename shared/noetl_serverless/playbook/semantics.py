@@ -104,27 +104,31 @@ class _Checker:
             and (budget.max_invocations, budget.max_billed_seconds, budget.max_cost_usd) == (None,) * 3
         ):
             limits = "max_invocations, max_billed_seconds or max_cost_usd"
-            self.add(f"a budget needs a limit: {limits}", ("executor", "spec", "budget"), "missing")
+            self.add(f"a budget needs a limit: {limits}", ("executor", "spec", "budget"), "playbook.missing_field")
 
     def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:
         seen: set[str] = set()
         for name, path in names:
             if name in seen:
-                self.add(f"there is another {what} named '{name}'", path, "duplicate_name")
+                self.add(f"there is another {what} named '{name}'", path, "playbook.duplicate_name")
             seen.add(name)
 
     def _known_step(self, name: str, path: Path) -> None:
         if name not in self.steps:
-            self.add(f"there is no step '{name}'{did_you_mean(name, self.steps)}", path, "unknown_step")
+            self.add(f"there is no step '{name}'{did_you_mean(name, self.steps)}", path, "playbook.unknown_step")
 
     def _later(self, what: str, path: Path, hint: str = "") -> None:
-        self.add(f"{what} is not supported yet{hint}", path, "not_supported")
+        self.add(f"{what} is not supported yet{hint}", path, "playbook.not_supported")
 
     def _usable(self, name: str, path: Path, what: str) -> None:
         if not _NAME.fullmatch(name):
             self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", path)
         elif name in RESERVED_NAMES:
-            self.add(f"'{name}' means something else in templates; give the {what} another name", path, "reserved_name")
+            self.add(
+                f"'{name}' means something else in templates; give the {what} another name",
+                path,
+                "playbook.reserved_name",
+            )
 
     # -- steps
 
@@ -208,10 +212,10 @@ class _Checker:
         if tool.kind != "workbook":
             return
         if tool.name is None:
-            self.add("'name' is required: which task of the workbook", path, "missing")
+            self.add("'name' is required: which task of the workbook", path, "playbook.missing_field")
         elif tool.name not in self.workbook:
             hint = did_you_mean(tool.name, self.workbook)
-            self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "unknown_task")
+            self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "playbook.unknown_task")
         for key in tool.config:
             self.add(f"'{key}' belongs into the task of the workbook; here: name, input, spec, output", (*path, key))
 
@@ -221,7 +225,7 @@ class _Checker:
         if kind in grammar.LATER_KINDS:
             self._later(f"the tool kind '{kind}'", path)
         else:
-            self.add(f"unknown tool kind '{kind}'{did_you_mean(kind, self.kinds)}", path, "unknown_kind")
+            self.add(f"unknown tool kind '{kind}'{did_you_mean(kind, self.kinds)}", path, "playbook.unknown_kind")
 
     def _rules(self, tool: model.Tool, path: Path, names: list[str], index: int, *, in_loop: bool) -> None:
         rules = own_rules(tool)
@@ -248,9 +252,11 @@ class _Checker:
             if index != count - 1:
                 self.add("the rules after 'else' are never reached: put it last", path)
         elif rule.then is None:
-            self.add("'then' is required", path, "missing")
+            self.add("'then' is required", path, "playbook.missing_field")
         elif rule.when is None:
-            self.add("'when' is required; a rule for all the rest is {else: {then: ...}}", path, "missing")
+            self.add(
+                "'when' is required; a rule for all the rest is {else: {then: ...}}", path, "playbook.missing_field"
+            )
 
     def _then(self, then: model.Then, path: Path, names: list[str], index: int) -> None:
         if then.do != "retry":
@@ -262,12 +268,14 @@ class _Checker:
                 self.add("'to' needs do: jump", (*path, "to"))
             return
         if then.to is None:
-            self.add("'to' is required: the task to go on from", path, "missing")
+            self.add("'to' is required: the task to go on from", path, "playbook.missing_field")
         elif then.to in grammar.PREVIOUS:
             if index == 0:
-                self.add("there is no task before the first one", (*path, "to"), "unknown_task")
+                self.add("there is no task before the first one", (*path, "to"), "playbook.unknown_task")
         elif then.to not in names:
-            self.add(f"there is no task '{then.to}'{did_you_mean(then.to, names)}", (*path, "to"), "unknown_task")
+            self.add(
+                f"there is no task '{then.to}'{did_you_mean(then.to, names)}", (*path, "to"), "playbook.unknown_task"
+            )
 
 
 def own_rules(tool: model.Tool) -> list[model.Rule]:

@@ -105,7 +105,7 @@ class Tasks:
         in_place = inside and error.line is not None and place.line != self.trees.place(path).line
         line = place.line + (error.line or 1) - 1 if in_place else place.line
         where = f" (line {error.line} of the code)" if error.line is not None and not in_place else ""
-        self.trees.faults.add_at(f"{error.message}{where}", path, line, place.column, "python_syntax")
+        self.trees.faults.add_at(f"{error.message}{where}", path, line, place.column, "playbook.python_syntax")
 
     def _with_timeout(
         self, config: dict[str, Tree], kind: str, timeout: float | dict[str, Any] | None, path: Path

@@ -30,7 +30,7 @@ class TemplateError(Exception):
     def to_dict(self) -> dict[str, Any]:
         return {
             "kind": "template",
-            "code": "template_error",
+            "code": "template.error",
             "message": self.message,
             "template": self.template,
             "line": self.line,

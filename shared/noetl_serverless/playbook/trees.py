@@ -100,10 +100,12 @@ class Trees:
         place, seen = self.place(path, content=True), self._look_at(kind, source)
         if isinstance(seen, TemplateError):
             below = (seen.line or 1) - 1
-            self.faults.add_at(seen.message, path, place.line + below, 1 if below else place.column, "template_error")
+            self.faults.add_at(
+                seen.message, path, place.line + below, 1 if below else place.column, "playbook.template"
+            )
             return None
         for name in LATER_NAMES & seen.reads.keys():
-            self.faults.add(f"'{name}' in a template is not supported yet", path, "not_supported")
+            self.faults.add(f"'{name}' in a template is not supported yet", path, "playbook.not_supported")
         return cast(T, seen.at(place))
 
     def _look_at(self, kind: type[T], source: str) -> Template | SqlTemplate | TemplateError:

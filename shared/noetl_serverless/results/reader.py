@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import Problem
 from ..limits import LOOP_READ_BYTES
 from .reference import ResultRef, ResultUri
@@ -25,13 +26,13 @@ CACHE_BYTES = 64 * 1024 * 1024
 class ReferenceNotAvailable(Problem):
     """A reference names something that is not there, or not what it says."""
 
-    status, code, title = 404, "REFERENCE_NOT_AVAILABLE", "A referenced result is not available"
+    status, code, title = 404, REFERENCE_NOT_AVAILABLE, "A referenced result is not available"
 
 
 class LoopTooLarge(Problem):
     """A template asks for more of a loop than a worker has room for."""
 
-    status, code, title = 413, "loop_too_large", "The results of a loop are too large"
+    status, code, title = 413, "loop.too_large", "The results of a loop are too large"
 
 
 class Resolver:

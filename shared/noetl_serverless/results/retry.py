@@ -17,7 +17,7 @@ MAX_PAUSE_SECONDS = 2.0
 
 
 class StoreFailed(Problem):
-    status, code, title = 503, "result_store", "The result store does not answer"
+    status, code, title = 503, "result_store.unavailable", "The result store does not answer"
 
 
 async def retry_while_away(do: Callable[[], Awaitable[T]], what: str) -> T:

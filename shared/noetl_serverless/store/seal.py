@@ -23,7 +23,7 @@ NONCE_BYTES = 12
 class UnknownKey(Problem):
     """A sealed text that no key of this function opens, or that was moved or changed."""
 
-    status, code, title = 500, "not_sealed_here", "A stored secret cannot be opened"
+    status, code, title = 500, "credential.sealed_elsewhere", "A stored secret cannot be opened"
 
 
 class BadKeys(ValueError):

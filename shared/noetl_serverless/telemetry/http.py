@@ -104,7 +104,9 @@ def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[
     """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret."""
     return [
         Fault(
-            item["msg"].removeprefix("Value error, "), pointer=json_pointer([*prefix, *item["loc"]]), code=item["type"]
+            item["msg"].removeprefix("Value error, "),
+            pointer=json_pointer([*prefix, *item["loc"]]),
+            code=f"request.{item['type']}",
         )
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
@@ -116,7 +118,9 @@ class _HttpProblem(Problem):
     def __init__(self, error: HTTPException) -> None:
         super().__init__(error.detail)
         self._body = {"status": error.status_code, "title": error.detail}
-        self._code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        self._code = {404: "resource.not_found", 405: "request.method_not_allowed"}.get(
+            error.status_code, "request.refused"
+        )
 
     def to_dict(self, instance: str | None = None) -> dict[str, Any]:
         body = super().to_dict(instance)

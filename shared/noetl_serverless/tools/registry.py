@@ -67,7 +67,7 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
     try:
         model = load(kind).config
     except UnknownKind as error:
-        code = "not_supported" if kind in NOT_YET else "unknown_kind"
+        code = "playbook.not_supported" if kind in NOT_YET else "playbook.unknown_kind"
         return [Fault(str(error), pointer="/kind", code=code)]
     given = {key: value for key, value in config.items() if key not in _COMMON}
     faults = []
@@ -83,12 +83,16 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
 _COMMON = frozenset({"kind", "name", "input", "spec", "output"})
 
 
-_CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field", "presence": "missing_field"}
+_CODES = {
+    "extra_forbidden": "playbook.unknown_field",
+    "missing": "playbook.missing_field",
+    "presence": "playbook.missing_field",
+}
 
 
 def _faults(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
     return [
-        Fault(wrong.message, pointer=json_pointer(wrong.loc), code=_CODES.get(wrong.type, "invalid"))
+        Fault(wrong.message, pointer=json_pointer(wrong.loc), code=_CODES.get(wrong.type, "playbook.invalid_value"))
         for wrong in explain(model, given, error)
         if (wrong.type == "presence") == presence and not _is_template(given, wrong.loc)
     ]

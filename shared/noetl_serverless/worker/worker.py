@@ -143,7 +143,7 @@ class Worker:
         plan = self.plans.get(command.plan)
         if plan is None and (fault := self.plans.fault(command.plan)) is not None:
             message = f"this worker cannot compile the playbook: {fault}"
-            return failed(command, step_error("worker", "no_plan", message))
+            return failed(command, step_error("worker", "worker.no_plan", message))
         if plan is None:
             # it will be named unknown with the next claim, and come along
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})

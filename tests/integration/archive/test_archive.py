@@ -209,7 +209,7 @@ async def test_what_ended_later_stays(stand: Stand) -> None:
 
 async def test_archiving_without_an_age_is_refused(stand: Stand) -> None:
     answer = await stand.user.of("operator").post("/api/archives", {})
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert (await stand.user.post("/api/archives", {})).status == 403
 
 

@@ -77,7 +77,7 @@ def test_a_request_without_a_token_of_ours_is_refused(deploy: Deploy) -> None:
     deployment.migrate()
     answer = deployment.request("GET", "/api/executions", token="nobody's")
     assert answer.status == 401
-    assert answer.body["code"] == "unauthenticated"
+    assert answer.body["code"] == "auth.unauthenticated"
     assert answer.headers["content-type"].startswith("application/problem+json")
 
 

@@ -51,7 +51,7 @@ def test_what_the_control_plane_refuses_is_passed_on(deploy: Deploy, issuer: Iss
     deployment.migrate()
     session = sign_in(deployment, issuer, "viewer")
     found = deployment.request("GET", "/noetl/executions/123", function="gateway", token=session)
-    assert (found.status, found.body["code"]) == (404, "not_found")
+    assert (found.status, found.body["code"]) == (404, "resource.not_found")
 
 
 def test_without_a_control_plane_the_gateway_says_so(deploy: Deploy, issuer: Issuer) -> None:

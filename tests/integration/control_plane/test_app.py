@@ -27,11 +27,11 @@ async def test_no_operation_runs_without_a_token_or_for_another_role(user: Clien
     path = path_of(operation)
     for header in ("", "Basic abc", "Bearer", "Bearer nonsense"):
         answer = await user.call(operation.method, path, headers={"authorization": header})
-        assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+        assert (answer.status, answer.json["code"]) == (401, "auth.unauthenticated")
         assert answer.headers["www-authenticate"] == "Bearer"
     for role in {"gateway", "worker", "reconciler", "operator"} - operation.roles:
         answer = await user.of(role).call(operation.method, path)
-        assert (answer.status, answer.json["code"]) == (403, "forbidden")
+        assert (answer.status, answer.json["code"]) == (403, "auth.forbidden")
 
 
 async def test_only_the_gateway_speaks_for_users(user: Client, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -55,13 +55,13 @@ async def test_a_body_too_large_is_refused(user: Client, announced: bool) -> Non
 async def test_a_body_nested_too_deeply_is_refused(user: Client) -> None:
     deep = b'{"path": "x", "payload": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}"
     answer = await user.call("POST", "/api/execute", deep)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'"x"', b"\xff", b'{"path": "a", "odd": 1}'])
 async def test_a_body_of_another_shape_is_refused(user: Client, body: bytes) -> None:
     answer = await user.call("POST", "/api/execute", body)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert answer.json["errors"]
 
 
@@ -70,7 +70,7 @@ async def test_what_cannot_be_stored_is_the_caller_s_fault(
     user: Client, registered: dict[str, Any], payload: bytes
 ) -> None:
     answer = await user.call("POST", "/api/execute", b'{"path": "demo/two", "payload": {"x": %s}}' % payload)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert (await user.get("/api/executions")).json == []
 
 

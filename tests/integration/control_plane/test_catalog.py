@@ -34,7 +34,7 @@ async def test_the_same_text_again_even_in_base64_is_the_same_version(
 async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Client, playbook: str) -> None:
     answer = await user.post("/api/catalog/register", {"content": playbook.replace("step: second}", "step: nowhere}")})
     assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
-    assert answer.json["code"] == "invalid_playbook"
+    assert answer.json["code"] == "playbook.invalid"
     assert answer.json["errors"][0]["line"] == 9
     assert answer.json["errors"][0]["pointer"].startswith("/workflow/0/next")
     assert (await user.post("/api/catalog/list", {})).json == {"entries": [], "next_offset": None}

@@ -37,7 +37,7 @@ async def test_starting_at_once_under_one_key_starts_one(user: Client, registere
 
 async def test_what_is_not_registered_is_not_started(user: Client) -> None:
     answer = await user.post("/api/execute", {"path": "nowhere"})
-    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    assert (answer.status, answer.json["code"]) == (404, "resource.not_found")
     assert (await user.post("/api/execute", {})).status == 400
 
 
@@ -236,7 +236,7 @@ async def test_running_again_takes_the_first_input_and_what_is_laid_over_it(
 async def test_what_is_not_there_is_not_found(user: Client) -> None:
     for path in ("1", "1/status", "1/events", "abc", "abc/events", "99999999999999999999"):
         answer = await user.get(f"/api/executions/{path}")
-        assert (answer.status, answer.json["code"]) == (404, "not_found"), path
+        assert (answer.status, answer.json["code"]) == (404, "resource.not_found"), path
     assert (await user.post("/api/executions/1/cancel")).status == 404
     assert (await user.post("/api/executions/1/rerun")).status == 404
 

@@ -66,7 +66,7 @@ async def test_a_name_is_taken_once(user: Client) -> None:
 )
 async def test_what_cannot_run_is_refused(user: Client, wrong: dict[str, Any]) -> None:
     answer = await user.post("/api/schedules", {**BODY, **wrong})
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
 
 
 async def test_what_is_not_there_is_not_found(user: Client) -> None:

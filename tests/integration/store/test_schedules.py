@@ -103,7 +103,7 @@ async def test_a_run_that_cannot_start_is_settled_with_its_error(schedules: Sche
     [fire] = await schedules.claim_due(NOW + timedelta(hours=1))
     await schedules.record_failed(fire, NotFound("the catalog has no gone"))
     [run] = await schedules.runs(made.schedule_id)
-    assert (run["status"], run["error"]["code"]) == ("failed", "not_found")
+    assert (run["status"], run["error"]["code"]) == ("failed", "resource.not_found")
     assert (await schedules.get(str(made.schedule_id))).last_status == "failed"
 
 

@@ -215,7 +215,7 @@ async def test_a_playbook_that_does_not_compile_here_fails_its_commands(yard: Ya
     yard.plane.plans["bad"] = "kind: Nonsense"
     await yard.notifier.publish("shared", yard.plane.add(yard.plane.command("a", plan="bad")))
     await yard.worker().drain(10)
-    assert yard.plane.outcomes[0].error["code"] == "no_plan"
+    assert yard.plane.outcomes[0].error["code"] == "worker.no_plan"
 
 
 # -- trouble on the way
@@ -293,7 +293,7 @@ async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(yard: Yard
     await yard.send("a")
     await yard.worker().drain(10)
     assert [(outcome.status, outcome.error["code"]) for outcome in yard.plane.outcomes] == [
-        ("error", "outcome_refused")
+        ("error", "outcome.refused")
     ]
 
 
@@ -331,7 +331,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
     (taken,) = yard.plane.outcomes
     assert (taken.status, list(taken.set_refs)) == (status, ["big"] if status == "done" else [])
     if status == "error":
-        assert taken.error["code"] == "outcome_refused", "it is sent for ever to who does not know it"
+        assert taken.error["code"] == "outcome.refused", "it is sent for ever to who does not know it"
 
 
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
@@ -557,7 +557,7 @@ async def test_a_command_that_needs_more_than_a_whole_budget_fails(yard: Yard) -
     yard.tool.behave = hang
     await yard.send("a")
     await yard.worker().drain(1)
-    assert yard.plane.outcomes[0].error["code"] == "time_budget"
+    assert yard.plane.outcomes[0].error["code"] == "worker.time_budget"
 
 
 async def test_a_second_invocation_makes_the_first_look_again(yard: Yard) -> None:

@@ -37,7 +37,7 @@ def test_warnings_are_apart_from_mistakes_as_json(lint: Callable[..., Result]) -
     document = json.loads(lint(UNREACHED, "--json").output)
     assert (document["ok"], document["errors"]) == (True, [])
     [warning] = document["warnings"]
-    assert (warning["code"], warning["line"], Path(warning["file"]).name) == ("unreachable", 6, "a.yaml")
+    assert (warning["code"], warning["line"], Path(warning["file"]).name) == ("playbook.unreachable", 6, "a.yaml")
     done = lint(WRONG, "--json")
     assert (done.exit_code, json.loads(done.output)["ok"], json.loads(done.output)["warnings"]) == (1, False, [])
 

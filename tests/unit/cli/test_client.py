@@ -75,7 +75,7 @@ def test_it_shows_its_token(serve: Callable[..., Server]) -> None:
 
 
 def test_a_problem_is_passed_on(serve: Callable[..., Server]) -> None:
-    problem = {"title": "Not found", "detail": "there is no execution 1", "code": "not_found"}
+    problem = {"title": "Not found", "detail": "there is no execution 1", "code": "resource.not_found"}
     with pytest.raises(Refused, match="there is no execution 1") as caught:
         serve((404, problem)).client.execution("1")
     assert caught.value.problem == problem

@@ -48,10 +48,10 @@ def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
 
 def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
     progress = Progress()
-    error = {"code": "template_error", "message": "there is no 'gone'", "line": 7, "step": "a"}
+    error = {"code": "template.error", "message": "there is no 'gone'", "line": 7, "step": "a"}
     progress.feed([event(1, "command.issued", 1), event(2, "call.done", 2)])
     progress.feed([event(3, "playbook.failed", 2, generation=None, payload={"error": error})])
-    assert list(_errors(progress, whole=False)) == ["a fails: template_error: there is no 'gone' (line 7)"]
+    assert list(_errors(progress, whole=False)) == ["a fails: template.error: there is no 'gone' (line 7)"]
 
 
 def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:

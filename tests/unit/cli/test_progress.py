@@ -225,14 +225,14 @@ def test_a_command_that_was_out_before_quarantine_was_not_queued_in_it() -> None
 
 
 def failed(step: str, **more: Any) -> dict[str, Any]:
-    error = {"code": "template_error", "message": "there is no 'gone'", "line": 7, "step": step}
+    error = {"code": "template.error", "message": "there is no 'gone'", "line": 7, "step": step}
     return {**event("playbook.failed", 3, step, error=error, **more), "generation": None}
 
 
 def test_a_step_whose_arcs_or_set_cannot_be_told_has_failed() -> None:
     progress = Progress()
     [row] = progress.feed([event("command.issued", 1), event("call.done", 2), failed("load")])
-    assert line(row) == "✗ load  1.00 s  template_error: there is no 'gone' (line 7)"
+    assert line(row) == "✗ load  1.00 s  template.error: there is no 'gone' (line 7)"
     progress = Progress()
     assert [row.label for row in progress.feed([event("command.issued", 1), event("call.done", 2)])] == ["done"]
     assert [row.label for row in progress.feed([failed("load")])] == ["failed"], "its end may come on a page of its own"
@@ -292,7 +292,7 @@ def test_a_step_that_could_not_begin_has_failed() -> None:
     progress.feed([event("command.issued", 1), event("call.done", 2)])
     [row] = progress.feed([failed("next", routes=routes)])
     assert (line(row), told(progress)) == (
-        "✗ next  0.00 s  template_error: there is no 'gone' (line 7)",
+        "✗ next  0.00 s  template.error: there is no 'gone' (line 7)",
         [("load", "done"), ("next", "failed")],
     )
     progress = Progress()

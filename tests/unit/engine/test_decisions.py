@@ -242,7 +242,7 @@ def test_an_admission_that_cannot_be_told_fails_the_execution() -> None:
     run = Run(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
     run.done("a", {"v": 1})
     error = run.state.error
-    assert (run.state.status, error["code"], error["name"], error["step"]) == ("failed", "template_error", "gone", "b")
+    assert (run.state.status, error["code"], error["name"], error["step"]) == ("failed", "template.error", "gone", "b")
     assert run.skipped() == []
 
 

@@ -171,6 +171,10 @@ def test_of_an_error_its_kind_its_code_and_its_place_count(part: str) -> None:
     assert failed_with(message="y", retryable=True, line=7) == failed_with()
 
 
+def test_a_code_that_an_earlier_release_spelled_otherwise_is_the_same() -> None:
+    assert failed_with(code="time_budget") == failed_with(code="worker.time_budget") != failed_with(code="time")
+
+
 def content(run: Any, name: str) -> dict[str, Any]:
     (link,) = [link for link in digest("7", run.log).links if link.name == name]
     return link.content

@@ -170,4 +170,4 @@ def test_a_range_that_is_refused_is_told_as_such_and_not_as_a_cycle() -> None:
     )
     run.done("a")
     error = run.state.error
-    assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template_error", True), error
+    assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template.error", True), error

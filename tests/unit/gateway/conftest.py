@@ -140,7 +140,12 @@ class Upstream:
             text = json.dumps({"status": status, **problem})
             return web.Response(status=status, text=text, content_type="application/problem+json")
         if answer is None:
-            body_404 = {"type": "urn:noetl:problem:not_found", "title": "Not found", "code": "not_found", "status": 404}
+            body_404 = {
+                "type": "urn:noetl:problem:resource.not_found",
+                "title": "Not found",
+                "code": "resource.not_found",
+                "status": 404,
+            }
             return web.json_response(body_404, status=404, content_type="application/problem+json")
         return web.json_response(answer, headers=self.headers)
 

@@ -27,16 +27,16 @@ async def test_it_is_alive_but_not_ready_without_what_it_needs() -> None:
     assert answer.status == 503
     assert answer.json["checks"] == {"sessions": "Unavailable", "control_plane": "BadGateway"}
     answer = await call("POST", "/graphql", {"query": "{ health }"}, token="token")
-    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert (answer.status, answer.json["code"]) == (503, "server.unavailable")
     assert answer.header("retry-after") == "1"
     await control_plane.close()
 
 
 async def test_what_is_not_there_is_a_problem(call: Client) -> None:
     answer = await call("GET", "/nowhere")
-    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    assert (answer.status, answer.json["code"]) == (404, "resource.not_found")
     answer = await call("DELETE", "/graphql")
-    assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+    assert (answer.status, answer.json["code"]) == (405, "request.method_not_allowed")
 
 
 async def test_requests_are_counted_by_route_and_not_by_path(call: Client, viewer: str) -> None:

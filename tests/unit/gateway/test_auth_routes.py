@@ -58,7 +58,7 @@ async def test_login_sets_a_cookie_that_scripts_cannot_read(call: Client) -> Non
 )
 async def test_a_login_that_makes_no_sense_is_refused(call: Client, body: Any) -> None:
     answer = await call("POST", "/api/auth/login", body)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
 
 
 async def test_a_fault_in_a_login_is_pointed_at(call: Client) -> None:

@@ -12,7 +12,7 @@ async def test_without_a_token_the_answer_is_401_as_a_problem(call: Client) -> N
     assert answer.status == 401
     assert answer.header("content-type") == "application/problem+json"
     assert answer.header("www-authenticate") == "Bearer"
-    assert answer.json["code"] == "unauthenticated"
+    assert answer.json["code"] == "auth.unauthenticated"
     assert answer.json["instance"] == "/graphql"
 
 
@@ -52,7 +52,7 @@ async def test_the_bearer_token_counts_before_the_others(call: Client, viewer: s
 )
 async def test_a_cookie_sent_by_a_foreign_page_is_refused(call: Client, viewer: str, headers: dict[str, str]) -> None:
     answer = await call("POST", "/graphql", QUERY, cookie=viewer, headers=headers)
-    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+    assert (answer.status, answer.json["code"]) == (403, "auth.forbidden")
 
 
 @pytest.mark.parametrize("headers", [{"origin": "http://gateway.test"}, {"x-requested-with": "fetch"}])

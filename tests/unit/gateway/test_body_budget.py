@@ -77,7 +77,7 @@ async def test_what_is_asked_for_twice_is_refused_if_it_is_too_large(
     query = '{ events(executionId: "7") { nodes { payload } edges { node { payload } } } }'
     found = await asked(call, viewer, query)
     [error] = found["errors"]
-    assert (found["data"], error["extensions"]["code"]) == (None, "answer_too_large")
+    assert (found["data"], error["extensions"]["code"]) == (None, "answer.too_large")
 
 
 @pytest.mark.parametrize(("sizes", "kept"), [((PAGE_BYTES + 1, 1), 1), ((10, PAGE_BYTES), 1), ((10, 10), 2)])

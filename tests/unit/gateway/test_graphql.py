@@ -118,7 +118,7 @@ async def test_an_unknown_execution_is_null(ask: Ask) -> None:
 @pytest.mark.parametrize("bad", ["", "../7", "x", "1/cancel", "9" * 20])
 async def test_an_id_that_is_no_number_never_reaches_the_control_plane(ask: Ask, upstream: Upstream, bad: str) -> None:
     error = await ask.error("query ($id: ID!) { execution(id: $id) { id } }", id=bad)
-    assert error["extensions"]["code"] == "invalid_request"
+    assert error["extensions"]["code"] == "request.invalid"
     assert upstream.seen == []
 
 
@@ -206,14 +206,14 @@ async def test_a_cursor_of_something_else_is_refused(ask: Ask, upstream: Upstrea
         assert await ask.data('{ executions(after: "") { nodes { id } } }') == {"executions": {"nodes": []}}
         return
     error = await ask.error("query ($a: String) { executions(after: $a) { nodes { id } } }", a=after)
-    assert error["extensions"]["code"] == "invalid_request"
+    assert error["extensions"]["code"] == "request.invalid"
     assert upstream.seen == []
 
 
 @pytest.mark.parametrize("first", [0, -1, 101, 2_000_000_000])
 async def test_a_page_has_bounds(ask: Ask, first: int) -> None:
     error = await ask.error("query ($n: Int) { executions(first: $n) { nodes { id } } }", n=first)
-    assert error["extensions"]["code"] == "invalid_request"
+    assert error["extensions"]["code"] == "request.invalid"
     assert error["path"] == ["executions"]
 
 
@@ -319,7 +319,7 @@ async def test_an_execution_is_cancelled(ask: Ask, upstream: Upstream) -> None:
 )
 async def test_a_viewer_changes_nothing(ask_as_viewer: Ask, upstream: Upstream, query: str) -> None:
     error = await ask_as_viewer.error(query)
-    assert error["extensions"]["code"] == "forbidden"
+    assert error["extensions"]["code"] == "auth.forbidden"
     assert error["extensions"]["status"] == 403
     assert upstream.seen == []
 
@@ -350,11 +350,14 @@ async def test_proxy_request_does_not_lead_elsewhere(ask: Ask, upstream: Upstrea
 
 
 async def test_a_problem_of_the_control_plane_stands_in_extensions(ask: Ask, upstream: Upstream) -> None:
-    upstream.answers["POST /api/execute"] = [404, {"code": "not_found", "title": "Not found", "detail": "no etl/load"}]
+    upstream.answers["POST /api/execute"] = [
+        404,
+        {"code": "resource.not_found", "title": "Not found", "detail": "no etl/load"},
+    ]
     error = await ask.error('mutation { executePlaybook(name: "etl/load") { id } }')
     assert error["message"] == "no etl/load"
     assert error["path"] == ["executePlaybook"]
-    assert error["extensions"]["code"] == "not_found"
+    assert error["extensions"]["code"] == "resource.not_found"
     assert error["extensions"]["status"] == 404
 
 
@@ -362,7 +365,7 @@ async def test_a_control_plane_that_is_down_is_a_problem_too(values: MemoryKeyVa
     control_plane = ControlPlane("http://127.0.0.1:1", SERVICE_TOKEN)
     call = Client(create_app(Settings(), keyvalue=values, control_plane=control_plane))
     error = await Ask(call, viewer).error("{ executions { nodes { id } } }")
-    assert error["extensions"]["code"] == "bad_gateway"
+    assert error["extensions"]["code"] == "control_plane.unavailable"
 
 
 async def test_a_mistake_of_ours_is_logged_and_not_shown(
@@ -371,7 +374,7 @@ async def test_a_mistake_of_ours_is_logged_and_not_shown(
     upstream.answers["POST /api/execute"] = {"secret-ish": "unexpected shape"}
     with caplog.at_level(logging.ERROR):
         error = await ask.error('mutation { executePlaybook(name: "a") { id } }')
-    assert error["extensions"]["code"] == "internal_error"
+    assert error["extensions"]["code"] == "server.internal"
     assert "execution_id" not in str(error)
     assert "KeyError" in caplog.text
 
@@ -390,13 +393,13 @@ async def test_a_query_that_is_not_valid_is_400_and_never_runs(ask: Ask, query: 
     body = await ask(query, 400)
     assert "data" not in body
     assert word in body["errors"][0]["message"]
-    assert body["errors"][0]["extensions"]["code"] == "invalid_query"
+    assert body["errors"][0]["extensions"]["code"] == "query.invalid"
 
 
 @pytest.mark.parametrize("body", [{}, {"query": 1}, {"query": "{ health }", "variables": []}, [{"query": "{health}"}]])
 async def test_a_body_that_is_no_operation_is_a_problem(call: Client, viewer: str, body: Any) -> None:
     answer = await call("POST", "/graphql", body, token=viewer)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
 
 
 async def test_a_body_is_bounded(call: Client, viewer: str) -> None:

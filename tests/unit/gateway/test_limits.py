@@ -99,4 +99,4 @@ def test_only_the_operation_that_runs_counts() -> None:
 async def test_too_much_is_400(call: Client, viewer: str, query: str) -> None:
     answer = await call("POST", "/graphql", {"query": query}, token=viewer)
     assert answer.status == 400, answer.body[:300]
-    assert answer.json["errors"][0]["extensions"]["code"] == "invalid_query"
+    assert answer.json["errors"][0]["extensions"]["code"] == "query.invalid"

@@ -88,7 +88,7 @@ async def test_a_path_that_leads_elsewhere_is_refused(call: Client, admin: str, 
     # as the server hands it on: decoded once; the "?" was encoded, too
     scope_path = f"/noetl/{path}".replace("?", "%3f")
     answer = await call("GET", scope_path, token=admin)
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert upstream.seen == []
 
 
@@ -135,7 +135,7 @@ async def test_each_request_needs_its_role(
 async def test_a_problem_comes_through_as_it_is(call: Client, editor: str, upstream: Upstream) -> None:
     upstream.answers["POST /api/catalog/register"] = [
         422,
-        {"code": "invalid_playbook", "title": "x", "errors": [{"line": 3, "message": "no"}]},
+        {"code": "playbook.invalid", "title": "x", "errors": [{"line": 3, "message": "no"}]},
     ]
     answer = await call("POST", "/noetl/catalog/register", {"content": "x"}, token=editor)
     assert answer.status == 422
@@ -146,16 +146,16 @@ async def test_a_problem_comes_through_as_it_is(call: Client, editor: str, upstr
 
 
 async def test_a_refused_service_token_is_not_the_users_fault(call: Client, viewer: str, upstream: Upstream) -> None:
-    upstream.answers["GET /api/executions"] = [401, {"code": "unauthenticated"}]
+    upstream.answers["GET /api/executions"] = [401, {"code": "auth.unauthenticated"}]
     answer = await call("GET", "/noetl/executions", token=viewer)
-    assert (answer.status, answer.json["code"]) == (502, "bad_gateway")
+    assert (answer.status, answer.json["code"]) == (502, "control_plane.unavailable")
 
 
 async def test_a_control_plane_that_is_down_is_502(values: MemoryKeyValue, viewer: str) -> None:
     control_plane = ControlPlane("http://127.0.0.1:1", SERVICE_TOKEN)
     call = Client(create_app(Settings(), keyvalue=values, control_plane=control_plane))
     answer = await call("GET", "/noetl/executions", token=viewer)
-    assert (answer.status, answer.json["code"]) == (502, "bad_gateway")
+    assert (answer.status, answer.json["code"]) == (502, "control_plane.unavailable")
     assert "127.0.0.1" not in answer.body.decode()
     await control_plane.close()
 

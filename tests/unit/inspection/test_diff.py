@@ -329,8 +329,8 @@ def test_decisions_that_look_alike_are_told_by_what_is_in_them() -> None:
     assert found.divergence is not None
     assert (found.divergence["step"], found.divergence["event"]) == ("b", "call.done")
     was, now = found.divergence["recorded"], found.divergence["now"]
-    assert 'playbook.failed b template_error: error.name = "gone"' in was
-    assert 'playbook.failed b template_error: error.name = "away"' in now
+    assert 'playbook.failed b template.error: error.name = "gone"' in was
+    assert 'playbook.failed b template.error: error.name = "away"' in now
     (long,) = [line for line in now if "error.template = " in line]
     assert long.endswith("aaa...")
     assert len(long.partition(" = ")[2]) == 200
@@ -339,7 +339,7 @@ def test_decisions_that_look_alike_are_told_by_what_is_in_them() -> None:
 def test_an_end_in_failure_is_told_by_its_code() -> None:
     found = against(play(Run(CHAIN), 1, defer=0.0), CHAIN.replace("ctx.x > 0", "ctx.gone > 0"))
     assert found.divergence is not None
-    assert found.divergence["now"] == ["playbook.failed b template_error"]
+    assert found.divergence["now"] == ["playbook.failed b template.error"]
     assert set(names(found, "removed")) == {"c#1"}
 
 

@@ -213,7 +213,7 @@ def test_loops_stand_by_name() -> None:
 def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings() -> None:
     run = Run(WORKFLOWS["two loops"])
     run.done("split")
-    buried = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
+    buried = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
     run.frame("one#1.0", [None], failed=1, error=buried)
     said = expected_projections("7", run.log).commands
     kinds = {row["command_id"]: (row["status"], row["seq"]) for row in said}
@@ -234,7 +234,7 @@ def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginning
 @pytest.mark.parametrize("change", [{"code": "other"}, {"kind": "tool"}])
 def test_a_command_that_failed_by_itself_is_not_dead(change: dict[str, str]) -> None:
     run = Run(WORKFLOWS["chain"])
-    error = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
+    error = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
     run.report("a#1", e.CALL_ERROR, error={**error, **change})
     assert expected_projections("7", run.log).commands == []
     run = Run(WORKFLOWS["chain"])

@@ -547,6 +547,6 @@ def test_a_step_that_could_not_begin_says_why_and_what_led_to_it() -> None:
     run.done("a", {"v": 1})
     found = step_of(run, "b")
     assert found["status"] == "failed"
-    assert found["why"].startswith("it could not begin: template_error: there is no 'gone'")
+    assert found["why"].startswith("it could not begin: template.error: there is no 'gone'")
     assert [entry["text"] for entry in found["chain"]] == ["a#1 leads to b"]
     assert step_of(run, "c")["status"] == "not reached"

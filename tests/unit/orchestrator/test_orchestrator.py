@@ -381,7 +381,7 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     assert await engine.orchestrator.give_up(dead)
     assert not await engine.orchestrator.give_up(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
-    assert error["code"] == "delivery_limit"
+    assert error["code"] == "command.delivery_limit"
     assert "given to 1 workers and none came back" in error["message"]
     assert engine.memory.commands[(id, "a#1")].status == "dead"
 

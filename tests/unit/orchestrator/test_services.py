@@ -31,7 +31,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
         assert fact.payload == {
             "reason": reason,
             "cascade": True,
-            "error": {"kind": "engine", "code": "cancelled", "message": message},
+            "error": {"kind": "engine", "code": "execution.cancelled", "message": message},
         }
         assert fact.at == int(engine.seconds * 1000)
 
@@ -255,7 +255,7 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
     assert fact.payload["meta"]["deliveries"] == 1
     assert fact.payload["error"] == {
         "kind": "engine",
-        "code": "delivery_limit",
+        "code": "command.delivery_limit",
         "message": "the command was given to 1 workers and none came back; the last was w-1. "
         "It may kill its worker: see the worker's log",
         "retryable": False,

@@ -95,13 +95,13 @@ def test_what_cannot_be_read_has_its_place(text: str, line: int, column: int, me
 
 class TestBounds:
     def test_bytes(self) -> None:
-        assert refused("a: " + "ä" * 524_288).code == "too_large"
+        assert refused("a: " + "ä" * 524_288).code == "playbook.too_large"
 
     def test_depth(self) -> None:
         assert data("[" * MAX_DEPTH + "]" * MAX_DEPTH)
         for opening in ("[", "{a: ", "- "):
             fault = refused(opening * (MAX_DEPTH + 1) + "1")
-            assert fault.code == "too_large"
+            assert fault.code == "playbook.too_large"
         assert refused("[" * 500_000)
 
     def test_depth_through_aliases(self) -> None:
@@ -112,13 +112,13 @@ class TestBounds:
         lines = ["l0: &l0 [" + "x," * 9 + "x]"]
         lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 12)]
         fault = refused("\n".join(lines))
-        assert fault.code == "too_large"
+        assert fault.code == "playbook.too_large"
         assert "aliases counted" in fault.message
 
     def test_as_mappings_and_merges(self) -> None:
         lines = ["l0: &l0 {a: 1, b: 2, c: 3, d: 4}"]
         lines += [f"l{n}: &l{n} {{a: *l{n - 1}, b: *l{n - 1}, c: *l{n - 1}}}" for n in range(1, 20)]
-        assert refused("\n".join(lines)).code == "too_large"
+        assert refused("\n".join(lines)).code == "playbook.too_large"
 
 
 class TestPlaces:
@@ -144,7 +144,7 @@ class TestPlaces:
         document = read_document("a: 1\na: 2\nb:\n  c: 1\n  c: 2\n")
         assert isinstance(document, Document)
         places = [(fault.pointer, fault.line, fault.code) for fault in document.faults]
-        assert places == [("/a", 2, "duplicate_key"), ("/b/c", 5, "duplicate_key")]
+        assert places == [("/a", 2, "playbook.duplicate_key"), ("/b/c", 5, "playbook.duplicate_key")]
 
     def test_pointers_escape(self) -> None:
         assert json_pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"

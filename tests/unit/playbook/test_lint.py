@@ -25,7 +25,7 @@ def test_errors_have_their_severity() -> None:
 
 def test_a_step_no_arc_leads_to() -> None:
     text = "workflow:\n  - {step: a, tool: {kind: noop}}\n  - {step: b, tool: {kind: noop}}\n"
-    assert warnings(playbook(text)) == [(6, "unreachable")]
+    assert warnings(playbook(text)) == [(6, "playbook.unreachable")]
     final = "executor: {spec: {final_step: b}}\n"
     assert warnings(playbook(final + text)) == []
 
@@ -33,17 +33,17 @@ def test_a_step_no_arc_leads_to() -> None:
 @pytest.mark.parametrize("name", ["_index", "_first", "_last"])
 def test_a_name_that_the_loop_itself_gives(name: str) -> None:
     assert warnings(step(f"step: a\ntool: {{kind: noop}}\nloop:\n  in: [1]\n  iterator: {name}")) == [
-        (9, "reserved_name")
+        (9, "playbook.reserved_name")
     ]
     rules = f"rules: [{{when: '{{{{ true }}}}', then: {{do: continue, set: {{iter.{name}: 1, iter.x: 2}}}}}}]"
     looped = f"step: a\nloop: {{in: [1], iterator: x}}\ntool: {{kind: noop, spec: {{policy: {{{rules}}}}}}}"
-    assert warnings(step(looped)) == [(7, "reserved_name")]
+    assert warnings(step(looped)) == [(7, "playbook.reserved_name")]
 
 
 def test_an_arc_after_one_that_is_always_taken() -> None:
     arcs = "[{step: a, when: '{{ ctx.x }}'}, {step: a}, {step: a, when: '{{ ctx.y }}'}]"
     text = "step: a\ntool: {{kind: noop}}\nnext: {{spec: {{mode: {mode}}}, arcs: {arcs}}}"
-    assert warnings(step(text.format(mode="exclusive", arcs=arcs))) == [(7, "dead_arc")]
+    assert warnings(step(text.format(mode="exclusive", arcs=arcs))) == [(7, "playbook.dead_arc")]
     assert warnings(step(text.format(mode="inclusive", arcs=arcs))) == []
     failure = "[{step: a}, {step: a, when: \"{{ event.name == 'call.error' }}\"}]"
     assert warnings(step(text.format(mode="exclusive", arcs=failure))) == []
@@ -62,12 +62,12 @@ def test_an_arc_after_one_that_is_always_taken() -> None:
 )
 def test_an_event_nobody_sends(when: str, unknown: bool) -> None:
     text = step(f'step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: "{{{{ {when} }}}}"}}]}}')
-    assert warnings(text) == ([(7, "unknown_event")] if unknown else [])
+    assert warnings(text) == ([(7, "playbook.unknown_event")] if unknown else [])
 
 
 def test_templates_in_the_workload() -> None:
     text = playbook('workload: {a: [{b: "{{ x }}"}]}\nworkflow: [{step: a, tool: {kind: noop}}]\n')
-    assert warnings(text) == [(4, "not_rendered")]
+    assert warnings(text) == [(4, "playbook.not_rendered")]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_templates_in_the_workload() -> None:
 def test_a_delay_that_is_not_waited(then: str, said: bool) -> None:
     rules = f"[{{else: {{then: {{do: retry, {then}}}}}}}]"
     of_a_step = tool(f"kind: noop\nspec:\n  policy:\n    rules: {rules}")
-    assert warnings(of_a_step) == ([(10, "no_delay")] if said else [])
+    assert warnings(of_a_step) == ([(10, "playbook.no_delay")] if said else [])
     of_a_workbook = f"workbook: [{{name: t, tool: {{kind: noop, spec: {{policy: {{rules: {rules}}}}}}}}}]\n"
     text = playbook(of_a_workbook + "workflow: [{step: a, tool: {kind: noop}}]\n")
-    assert warnings(text) == ([(4, "no_delay")] if said else [])
+    assert warnings(text) == ([(4, "playbook.no_delay")] if said else [])

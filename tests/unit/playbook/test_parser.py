@@ -35,20 +35,20 @@ class TestRoot:
     @pytest.mark.parametrize(
         ("text", "line", "code", "message"),
         [
-            (MINIMAL.replace("v2", "v1"), 1, "invalid", "noetl.io/v2, noetl.io/v10; did you mean"),
-            (MINIMAL.replace("Playbook", "Playbok"), 2, "invalid", "did you mean 'Playbook'"),
-            (MINIMAL.replace("{name: x}", "{nam: x}"), 3, "missing", "'name' is required"),
-            (MINIMAL.replace("{name: x}", "{name: 5}"), 3, "invalid", "a text, not a number"),
-            (MINIMAL.replace("{name: x}", "{name: x, path: ../x}"), 3, "invalid", "form"),
-            (MINIMAL + "vars: {a: 1}\n", 7, "legacy", "'workload'"),
-            (MINIMAL + "keychain: []\n", 7, "not_supported", "'keychain' is not supported yet"),
-            (MINIMAL + "workloads: {}\n", 7, "unknown_key", "did you mean 'workload'?"),
-            (MINIMAL + "workload: []\n", 7, "invalid", "a mapping, not a list"),
-            (MINIMAL + "kind: Playbook\n", 7, "duplicate_key", "twice"),
-            (playbook("workflow: []"), 4, "invalid", "at least 1 item"),
-            (playbook("workload: {}"), 1, "missing", "'workflow' is required"),
-            ("[1, 2]", 1, "invalid", "a mapping, not a list"),
-            ("just text", 1, "invalid", "a mapping, not a text"),
+            (MINIMAL.replace("v2", "v1"), 1, "playbook.invalid_value", "noetl.io/v2, noetl.io/v10; did you mean"),
+            (MINIMAL.replace("Playbook", "Playbok"), 2, "playbook.invalid_value", "did you mean 'Playbook'"),
+            (MINIMAL.replace("{name: x}", "{nam: x}"), 3, "playbook.missing_field", "'name' is required"),
+            (MINIMAL.replace("{name: x}", "{name: 5}"), 3, "playbook.invalid_value", "a text, not a number"),
+            (MINIMAL.replace("{name: x}", "{name: x, path: ../x}"), 3, "playbook.invalid_value", "form"),
+            (MINIMAL + "vars: {a: 1}\n", 7, "playbook.legacy", "'workload'"),
+            (MINIMAL + "keychain: []\n", 7, "playbook.not_supported", "'keychain' is not supported yet"),
+            (MINIMAL + "workloads: {}\n", 7, "playbook.unknown_key", "did you mean 'workload'?"),
+            (MINIMAL + "workload: []\n", 7, "playbook.invalid_value", "a mapping, not a list"),
+            (MINIMAL + "kind: Playbook\n", 7, "playbook.duplicate_key", "twice"),
+            (playbook("workflow: []"), 4, "playbook.invalid_value", "at least 1 item"),
+            (playbook("workload: {}"), 1, "playbook.missing_field", "'workflow' is required"),
+            ("[1, 2]", 1, "playbook.invalid_value", "a mapping, not a list"),
+            ("just text", 1, "playbook.invalid_value", "a mapping, not a text"),
         ],
     )
     def test_faults(self, text: str, line: int, code: str, message: str) -> None:
@@ -80,13 +80,13 @@ class TestRoot:
         )
         codes = [(fault.line, fault.code) for fault in faults(text)]
         assert codes == [
-            (4, "legacy"),
-            (7, "legacy"),
-            (8, "unknown_kind"),
-            (9, "unknown_step"),
-            (9, "template_error"),
-            (11, "not_supported"),
-            (12, "invalid"),
+            (4, "playbook.legacy"),
+            (7, "playbook.legacy"),
+            (8, "playbook.unknown_kind"),
+            (9, "playbook.unknown_step"),
+            (9, "playbook.template"),
+            (11, "playbook.not_supported"),
+            (12, "playbook.invalid_value"),
         ]
 
     def test_the_problem_says_the_first_and_how_many_more(self) -> None:
@@ -174,17 +174,17 @@ class TestLegacy:
     )
     def test_older_forms_of_a_step_are_refused_with_what_to_write(self, extra: str, hint: str) -> None:
         fault = only(step(f"step: a\ntool: {{kind: noop}}\n{extra}"))
-        assert (fault.line, fault.code) == (7, "legacy")
+        assert (fault.line, fault.code) == (7, "playbook.legacy")
         assert hint in fault.message
 
     @pytest.mark.parametrize("key", ["eval", "expr", "args", "with", "retry", "save", "set", "policy", "when"])
     def test_older_forms_of_a_tool(self, key: str) -> None:
         fault = only(tool(f"kind: noop\n{key}: 1"))
-        assert (fault.line, fault.code, fault.pointer) == (8, "legacy", f"/workflow/0/tool/{key}")
+        assert (fault.line, fault.code, fault.pointer) == (8, "playbook.legacy", f"/workflow/0/tool/{key}")
 
     def test_labels_as_keys(self) -> None:
         fault = only(tool("- fetch: {kind: http}"))
-        assert fault.code == "legacy"
+        assert fault.code == "playbook.legacy"
         assert "{name: fetch, kind: ...}" in fault.message
 
 
@@ -206,17 +206,17 @@ class TestNotYet:
     )
     def test_of_a_step(self, extra: str, name: str) -> None:
         fault = only(step(f"step: a\ntool: {{kind: noop}}\n{extra}"))
-        assert (fault.line, fault.code) == (7, "not_supported")
+        assert (fault.line, fault.code) == (7, "playbook.not_supported")
         assert fault.message == f"{name} is not supported yet"
 
     @pytest.mark.parametrize("key", ["store", "output_select", "accumulate", "scope", "inline_max_bytes", "as"])
     def test_of_an_output(self, key: str) -> None:
         fault = only(tool(f"kind: noop\noutput:\n  {key}: 1"))
-        assert (fault.line, fault.code) == (9, "not_supported")
+        assert (fault.line, fault.code) == (9, "playbook.not_supported")
 
     @pytest.mark.parametrize("key", ["before", "after", "finally", "on_unmatched", "mode"])
     def test_of_a_task_policy(self, key: str) -> None:
-        assert only(tool(f"kind: noop\nspec: {{policy: {{{key}: 1}}}}")).code == "not_supported"
+        assert only(tool(f"kind: noop\nspec: {{policy: {{{key}: 1}}}}")).code == "playbook.not_supported"
 
     @pytest.mark.parametrize("key", ["script", "libs", "deps"])
     def test_of_python(self, key: str) -> None:
@@ -229,7 +229,7 @@ class TestNotYet:
     )
     def test_tool_kinds(self, kind: str) -> None:
         fault = only(tool(f"name: t\nkind: {kind}"))
-        assert (fault.line, fault.column, fault.code) == (8, 13, "not_supported")
+        assert (fault.line, fault.column, fault.code) == (8, 13, "playbook.not_supported")
         assert fault.message == f"the tool kind '{kind}' is not supported yet"
 
     def test_kinds_can_be_added(self) -> None:

@@ -23,7 +23,7 @@ def rules(*lines: str, label: str = "") -> str:
 class TestNames:
     def test_steps_are_unique(self) -> None:
         fault = only(playbook("workflow:\n  - {step: a, tool: {kind: noop}}\n  - {step: a, tool: {kind: noop}}\n"))
-        assert (fault.line, fault.code, fault.pointer) == (6, "duplicate_name", "/workflow/1/step")
+        assert (fault.line, fault.code, fault.pointer) == (6, "playbook.duplicate_name", "/workflow/1/step")
 
     @pytest.mark.parametrize(
         "name",
@@ -32,20 +32,20 @@ class TestNames:
     )  # fmt: skip
     def test_a_step_cannot_take_a_name_that_means_something_else(self, name: str) -> None:
         fault = only(step(f"step: '{name}'\ntool: {{kind: noop}}"))
-        assert (fault.line, fault.code) == (5, "reserved_name")
+        assert (fault.line, fault.code) == (5, "playbook.reserved_name")
 
     def test_nor_can_an_iterator_or_a_task(self) -> None:
         loop = "step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: output}"
-        assert only(step(loop)).code == "reserved_name"
-        assert only(tool("- {name: output, kind: noop}")).code == "reserved_name"
+        assert only(step(loop)).code == "playbook.reserved_name"
+        assert only(tool("- {name: output, kind: noop}")).code == "playbook.reserved_name"
 
     def test_an_iterator_does_not_hide_a_step(self) -> None:
         assert "hides" in only(step("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: a}")).message
 
     def test_tasks_of_a_pipeline_are_unique_and_can_be_said(self) -> None:
         fault = only(tool("- {name: t, kind: noop}\n- {name: t, kind: noop}"))
-        assert (fault.line, fault.code) == (8, "duplicate_name")
-        assert only(tool("- {name: task_2, kind: noop}\n- {kind: noop}")).code == "duplicate_name"
+        assert (fault.line, fault.code) == (8, "playbook.duplicate_name")
+        assert only(tool("- {name: task_2, kind: noop}\n- {kind: noop}")).code == "playbook.duplicate_name"
         assert "not a name" in only(tool("- {name: a-b, kind: noop}")).message
         assert "task before" in only(tool("- {name: prev, kind: noop}")).message
 
@@ -53,7 +53,7 @@ class TestNames:
 class TestReferences:
     def test_an_arc_to_a_step_that_is_not_there(self) -> None:
         fault = only(playbook("workflow:\n  - {step: load, tool: {kind: noop}, next: {arcs: [{step: laod}]}}\n"))
-        assert (fault.line, fault.code) == (5, "unknown_step")
+        assert (fault.line, fault.code) == (5, "playbook.unknown_step")
         assert fault.message == "there is no step 'laod'; did you mean 'load'?"
         assert fault.pointer == "/workflow/0/next/arcs/0/step"
 
@@ -74,7 +74,7 @@ class TestReferences:
   spec: {policy: {rules: [{else: {then: {do: jump, to: pag}}}]}}
 """
         fault = only(tool(text))
-        assert (fault.line, fault.code) == (10, "unknown_task")
+        assert (fault.line, fault.code) == (10, "playbook.unknown_task")
         assert "did you mean 'page'?" in fault.message
 
     def test_a_workbook_task_that_is_not_there(self) -> None:
@@ -83,11 +83,11 @@ class TestReferences:
             "workflow: [{step: a, tool: {kind: workbook, name: sqare}}]\n"
         )
         fault = only(playbook(text))
-        assert (fault.line, fault.code) == (5, "unknown_task")
+        assert (fault.line, fault.code) == (5, "playbook.unknown_task")
         assert "did you mean 'square'?" in fault.message
 
     def test_a_workbook_reference_without_a_name(self) -> None:
-        assert only(tool("kind: workbook")).code == "missing"
+        assert only(tool("kind: workbook")).code == "playbook.missing_field"
 
     def test_what_belongs_into_the_workbook(self) -> None:
         text = (
@@ -108,7 +108,7 @@ class TestReferences:
             "workbook: [{name: a, tool: {kind: noop}}, {name: a, tool: {kind: noop}}]\n"
             "workflow: [{step: x, tool: {kind: noop}}]\n"
         )
-        assert only(playbook(text)).code == "duplicate_name"
+        assert only(playbook(text)).code == "playbook.duplicate_name"
 
 
 class TestRules:
@@ -219,7 +219,7 @@ class TestTexts:
         with pytest.raises(InvalidPlaybook) as caught:
             load_playbook(playbook(text))
         assert [fault.line for fault in caught.value.faults] == [5, 8, 9, 10, 11, 12, 13, 13]
-        assert {fault.code for fault in caught.value.faults} == {"template_error"}
+        assert {fault.code for fault in caught.value.faults} == {"playbook.template"}
 
     def test_a_fault_in_a_text_of_lines_has_its_own_line(self) -> None:
         fault = only(tool("kind: http\nbody: |\n  a\n  b {{ 1 + }}\n"))
@@ -228,7 +228,7 @@ class TestTexts:
     def test_python_is_checked_and_never_rendered(self) -> None:
         load_playbook(tool("kind: python\ncode: 'result = {{1: 2}.get(1)}'"))
         fault = only(tool("kind: python\ncode: |\n  x = 1\n  y = = 2\n"))
-        assert (fault.line, fault.code) == (10, "python_syntax")
+        assert (fault.line, fault.code) == (10, "playbook.python_syntax")
         fault = only(tool("kind: python\ncode: 'x = ='"))
         assert (fault.line, fault.column) == (8, 13)
         assert "line 1 of the code" in fault.message
@@ -236,14 +236,14 @@ class TestTexts:
     def test_python_in_base64(self) -> None:
         load_playbook(tool("kind: python\ncode_b64: cmVzdWx0ID0gMQ=="))
         assert only(tool("kind: python\ncode_b64: '***'")).message.startswith("code_b64 is not text")
-        assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "python_syntax"
+        assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "playbook.python_syntax"
         assert "one of them only" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
 
     @pytest.mark.parametrize("kind", ["postgres", "duckdb"])
     @pytest.mark.parametrize("key", ["command", "query", "script"])
     def test_a_placeholder_in_sql_quotes(self, kind: str, key: str) -> None:
         fault = only(tool(f"kind: {kind}\n{key}: |\n  SELECT 1\n  , '{{{{ x }}}}'\n"))
-        assert (fault.line, fault.code) == (10, "template_error")
+        assert (fault.line, fault.code) == (10, "playbook.template")
         assert "drop the quotes" in fault.message
         assert only(tool(f"kind: {kind}\ncommands: [SELECT 1, \"SELECT '{{{{ x }}}}'\"]")).line == 8
 

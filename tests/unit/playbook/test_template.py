@@ -155,7 +155,7 @@ class TestMissing:
         error = failure("x\n{{ nope }} {{ 1 }}")
         assert (error.name, error.line, error.column) == ("nope", 11, 1)
         assert error.to_dict()["template"] == "x\n{{ nope }} {{ 1 }}"
-        assert error.to_dict()["code"] == "template_error"
+        assert error.to_dict()["code"] == "template.error"
 
     def test_also_inside_what_an_expression_builds(self) -> None:
         assert failure("{{ {'a': [nope]} }}").name == "nope"

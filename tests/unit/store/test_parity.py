@@ -155,7 +155,7 @@ def test_a_result_whose_time_is_over_may_be_gone() -> None:
 
 def test_what_was_given_up_stays_whatever_waits_in_the_inbox() -> None:
     run = Run(WORKFLOWS["chain"])
-    buried = {"kind": "engine", "code": "delivery_limit", "message": "given up"}
+    buried = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
     run.report("a#1", e.CALL_ERROR, error=buried)
     kept = stored(run.log)
     assert [row["status"] for row in kept.commands] == ["dead"]

@@ -113,11 +113,11 @@ async def test_a_problem_is_answered_as_one() -> None:
     assert answer.status == 409
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json == {
-        "type": "urn:noetl:problem:conflict",
+        "type": "urn:noetl:problem:resource.conflict",
         "title": "The state has changed",
         "status": 409,
         "detail": "changed",
-        "code": "conflict",
+        "code": "resource.conflict",
         "head": 7,
         "instance": "/fail/conflict",
     }
@@ -126,7 +126,7 @@ async def test_a_problem_is_answered_as_one() -> None:
 async def test_faults_keep_their_places() -> None:
     answer = await call(app(), "/fail/playbook")
     assert answer.json["errors"] == [
-        {"code": "invalid", "message": "no such step", "pointer": "/workflow/0/next", "line": 3, "column": 5}
+        {"code": "request.invalid", "message": "no such step", "pointer": "/workflow/0/next", "line": 3, "column": 5}
     ]
 
 
@@ -137,7 +137,7 @@ async def test_401_and_503_say_what_to_do() -> None:
 
 async def test_a_model_that_does_not_fit_is_an_invalid_request_with_pointers() -> None:
     answer = await call(app(), "/validate", "POST", b'{"tags": {"a/b~c": [1, "my-password"]}}')
-    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/name", "/tags/a~1b~0c/1"]
     assert b"my-password" not in answer.body
 
@@ -145,16 +145,16 @@ async def test_a_model_that_does_not_fit_is_an_invalid_request_with_pointers() -
 async def test_anything_else_is_a_bare_500_and_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = await call(app(), "/fail/bug")
-    assert (answer.status, answer.json["code"]) == (500, "internal_error")
+    assert (answer.status, answer.json["code"]) == (500, "server.internal")
     assert b"42" not in answer.body
     assert "the secret thing is 42" in caplog.text
 
 
 async def test_the_routers_own_errors_are_problems_too() -> None:
     answer = await call(app(), "/nowhere")
-    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    assert (answer.status, answer.json["code"]) == (404, "resource.not_found")
     answer = await call(app(), "/validate")
-    assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+    assert (answer.status, answer.json["code"]) == (405, "request.method_not_allowed")
     assert answer.headers["allow"] == "POST"
     assert answer.headers["content-type"] == "application/problem+json"
 

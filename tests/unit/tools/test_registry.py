@@ -27,12 +27,12 @@ def test_a_tool_is_one_object_per_process() -> None:
 def test_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(registry.UnknownKind, match="no tool kind 'htp'"):
         registry.load("htp")
-    assert registry.check("htp", {})[0].code == "unknown_kind"
+    assert registry.check("htp", {})[0].code == "playbook.unknown_kind"
 
 
 def test_a_kind_of_the_language_without_a_tool_is_not_supported_yet() -> None:
     (fault,) = registry.check("shell", {"cmds": ["ls"]})
-    assert fault.code == "not_supported"
+    assert fault.code == "playbook.not_supported"
     assert fault.message == "tool kind 'shell' is not supported yet"
 
 

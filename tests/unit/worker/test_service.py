@@ -130,7 +130,7 @@ async def test_of_the_commands_that_an_invocation_names_no_more_are_claimed_than
 async def test_anything_but_an_object_is_refused(body: bytes) -> None:
     worker: Any = FakeWorker()
     status, problem = await call(make_app(worker, MemoryHost()), "POST", "/", body)
-    assert (status, problem["code"]) == (400, "invalid_request")
+    assert (status, problem["code"]) == (400, "request.invalid")
     assert worker.drains == []
 
 

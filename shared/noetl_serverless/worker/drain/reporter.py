@@ -32,7 +32,7 @@ MAX_REPORTS_UNDER_WAY = 4
 # with one under way, an outcome waits this long for others to go with it
 BATCH_SECONDS = 0.002
 MAX_OUTCOMES = 64
-REFUSED = "outcome_refused"
+REFUSED = "outcome.refused"
 # so often what a release before this one does not understand is sent again, if it is refused: behind one address there
 # may be control planes of both
 MAX_TRIES_ELSEWHERE = 8

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import Problem
 from ...limits import ERROR_BYTES
 from ...playbook.template_error import TemplateError
@@ -36,7 +37,7 @@ def from_template(error: TemplateError, line: int | None = None) -> dict[str, An
 
 
 def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
-    retryable = problem.status >= 500 or problem.code == "REFERENCE_NOT_AVAILABLE"
+    retryable = problem.status >= 500 or problem.code == REFERENCE_NOT_AVAILABLE
     return step_error(kind, problem.code, problem.detail, retryable=retryable)
 
 

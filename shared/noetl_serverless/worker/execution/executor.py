@@ -95,7 +95,7 @@ class Executor:
     ) -> Outcome:
         step = plan.steps.get(command.step)
         if step is None:
-            return failed(command, step_error("worker", "no_step", f"the playbook has no step '{command.step}'"))
+            return failed(command, step_error("worker", "worker.no_step", f"the playbook has no step '{command.step}'"))
         lazy = ReferenceLoader(self._toolbox.resolver)
         ctx = command.scope.get("ctx") or {}
         job = Job(
@@ -114,7 +114,7 @@ class Executor:
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())
         if step.loop is None:
-            return failed(command, step_error("worker", "no_loop", f"step '{command.step}' has no loop"))
+            return failed(command, step_error("worker", "worker.no_loop", f"step '{command.step}' has no loop"))
         if command.kind == "open":
             end = await render_collection(command, step.loop, lazy, step.place.line)
             outcome = await self._step_outcome(job, end, select=False)
@@ -191,7 +191,7 @@ def _digest(start: int, items: list[Any]) -> str:
 
 
 class _Malformed(Problem):
-    status, code, title = 500, "malformed_command", "The command is not what it should be"
+    status, code, title = 500, "worker.malformed_command", "The command is not what it should be"
 
 
 def released(command: ClaimedCommand) -> Outcome:
@@ -213,7 +213,7 @@ def _unexpected(command: ClaimedCommand, error: Exception) -> Outcome:
     logger.error("the command failed in the worker", exc_info=error)
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return failed(command, step_error("worker", "internal_error", f"{type(error).__name__}: {error}"))
+    return failed(command, step_error("worker", "worker.internal", f"{type(error).__name__}: {error}"))
 
 
 def _cancelled(command: ClaimedCommand, seconds: float, budget: TimeBudget, lease: Lease) -> Outcome:
@@ -223,7 +223,7 @@ def _cancelled(command: ClaimedCommand, seconds: float, budget: TimeBudget, leas
         f"it did not end within {seconds:.0f} s, and a worker function runs {budget.run_time:.0f} s at most; "
         "split the step, or give the function more time"
     )
-    return failed(command, step_error("worker", "time_budget", message))
+    return failed(command, step_error("worker", "worker.time_budget", message))
 
 
 def _times(stopwatch: Stopwatch) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...engine import events as e
 from ...engine.digest import lasting_digest
+from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_STORED_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Assignment, Rule, Task
@@ -90,7 +91,7 @@ class Pipeline:
             task = self.tasks[self.position]
             return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
         except Problem as problem:
-            kind = "reference" if problem.code == "REFERENCE_NOT_AVAILABLE" else "result"
+            kind = "reference" if problem.code == REFERENCE_NOT_AVAILABLE else "result"
             return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
 
     # -- calling

@@ -83,7 +83,7 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, st
     metrics.tool_seconds.labels(call.kind, outcome.status).observe(seconds)
     if outcome.status == "error":
         error = outcome.error or {"message": f"the {call.kind} tool gave no reason"}
-        outcome.error = clean({"kind": call.kind, "code": "failed", "retryable": False, **error})
+        outcome.error = clean({"kind": call.kind, "code": "tool.failed", "retryable": False, **error})
     if outcome.extra:
         outcome.extra = bounded(outcome.extra)
     if outcome.meta:
@@ -117,17 +117,17 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwat
             if not limit.expired():
                 raise
             message = f"{call.kind} did not end within {call.timeout:g} s"
-            return _failed(step_error(call.kind, "timeout", message, retryable=True))
+            return _failed(step_error(call.kind, "tool.timeout", message, retryable=True))
     except ToolFailure as failure:
         return failure.outcome()
     except Problem as problem:
         return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
     except LookupError as error:
         # no such tool here: the playbook was registered where there is one
-        return _failed(step_error(call.kind, "unavailable", str(error)))
+        return _failed(step_error(call.kind, "tool.unavailable", str(error)))
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)
-        return _failed(step_error(call.kind, "internal_error", f"{type(error).__name__}: {error}"))
+        return _failed(step_error(call.kind, "tool.internal", f"{type(error).__name__}: {error}"))
 
 
 def _failed(error: dict[str, Any]) -> ToolOutcome:

@@ -22,11 +22,11 @@ from .conftest import ENVIRON
 
 URL = "lambda://noetl-control-plane:live"
 PROBLEM = {
-    "type": "urn:noetl:problem:not_found",
+    "type": "urn:noetl:problem:resource.not_found",
     "title": "Not found",
     "status": 404,
     "detail": "no",
-    "code": "not_found",
+    "code": "resource.not_found",
 }
 
 
@@ -112,7 +112,7 @@ async def test_the_gateway_relays_problems(function: Stub, session: LambdaSessio
     function.answers = [answer(404, PROBLEM, "application/problem+json")]
     with pytest.raises(Relayed) as caught:
         await gateway_client(session).get("/api/executions/1", {"a": "1 2"})
-    assert caught.value.code == "not_found"
+    assert caught.value.code == "resource.not_found"
     assert function.events[0]["rawQueryString"] == "a=1+2"
 
 

@@ -63,7 +63,7 @@ async def test_an_attempt_that_timed_out_is_told(bench: Bench, monkeypatch: pyte
     monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME_SECONDS", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR), timeout=0.01)))
-    assert (outcome.status, told(outcome)) == ("done", [(1, "a", "timeout")])
+    assert (outcome.status, told(outcome)) == ("done", [(1, "a", "tool.timeout")])
 
 
 async def test_an_attempt_that_a_jump_follows_is_told(bench: Bench) -> None:
@@ -216,7 +216,7 @@ async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Bench) ->
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
     await asyncio.sleep(0.06)
     running.cancel()
-    assert told(await running) == [(1, "a", "time_budget")]
+    assert told(await running) == [(1, "a", "worker.time_budget")]
 
 
 async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
@@ -264,15 +264,15 @@ def test_only_what_is_under_way_is_cut() -> None:
     attempts.end(over)
     attempts.end(over)
     attempts.begin(2, "b", 7, started_at=3)
-    attempts.fail_under_way({"code": "time_budget"})
-    attempts.fail_under_way({"code": "time_budget"})
+    attempts.fail_under_way({"code": "worker.time_budget"})
+    attempts.fail_under_way({"code": "worker.time_budget"})
     assert attempts.as_meta(10_000) == {
         "attempts": [
             {
                 "attempt": 2,
                 "task": "b",
                 "index": 7,
-                "error": {"code": "time_budget"},
+                "error": {"code": "worker.time_budget"},
                 "started_at": 3,
                 "ended_at": 5,
                 "worker": "w-1",

@@ -32,7 +32,7 @@ async def test_what_is_no_collection_is_an_error(bench: Bench, value: Any) -> No
 
 async def test_a_missing_name_is_an_error(bench: Bench) -> None:
     outcome = await opened(bench, "{{ nix }}")
-    assert (outcome.status, outcome.error["code"]) == ("error", "template_error")
+    assert (outcome.status, outcome.error["code"]) == ("error", "template.error")
 
 
 async def test_a_collection_is_read_through_a_reference_and_stored(bench: Bench) -> None:

@@ -263,6 +263,6 @@ async def test_a_fault_of_the_worker_in_one_of_several_items_is_told_by_its_name
     bench.tool("a", make.ok())
     outcome = await bench.frame(each(), [1, 2], concurrency=2)
     assert (outcome.error["code"], outcome.error["message"]) == (
-        "internal_error",
+        "worker.internal",
         "ZeroDivisionError: a fault of the worker",
     )

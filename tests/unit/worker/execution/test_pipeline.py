@@ -77,7 +77,7 @@ async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> Non
     tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", config={"x": "{{ workload.nix }}"}, line=12)))
     assert outcome.status == "error"
-    assert outcome.error["code"] == "template_error"
+    assert outcome.error["code"] == "template.error"
     assert outcome.error["retryable"] is False
     assert outcome.error["at"] == 12
     assert outcome.error["name"] == "nix"
@@ -87,7 +87,7 @@ async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> Non
 async def test_rules_see_a_template_error_as_an_error(bench: Bench) -> None:
     bench.tool("a")
     each = make.step(
-        make.task("a", make.rule("continue", "{{ output.error.code == 'template_error' }}"), config={"x": "{{ nix }}"})
+        make.task("a", make.rule("continue", "{{ output.error.code == 'template.error' }}"), config={"x": "{{ nix }}"})
     )
     assert (await bench.run(each)).status == "done"
 
@@ -95,9 +95,9 @@ async def test_rules_see_a_template_error_as_an_error(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("raised", "kind", "code"),
     [
-        (RuntimeError("oops"), "a", "internal_error"),
+        (RuntimeError("oops"), "a", "tool.internal"),
         (ToolFailure("http", "refused", "no"), "http", "refused"),
-        (NotFound("no credential x"), "a", "not_found"),
+        (NotFound("no credential x"), "a", "resource.not_found"),
     ],
 )
 async def test_what_a_tool_raises_becomes_its_error(bench: Bench, raised: Exception, kind: str, code: str) -> None:
@@ -108,14 +108,14 @@ async def test_what_a_tool_raises_becomes_its_error(bench: Bench, raised: Except
 
 async def test_an_unknown_kind_is_an_error(bench: Bench) -> None:
     outcome = await bench.run(make.step(make.task("a", kind="nix")))
-    assert outcome.error["code"] == "unavailable"
+    assert outcome.error["code"] == "tool.unavailable"
 
 
 async def test_a_tool_that_ignores_its_timeout_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME_SECONDS", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     outcome = await bench.run(make.step(make.task("a", timeout=0.01)))
-    assert outcome.error["code"] == "timeout"
+    assert outcome.error["code"] == "tool.timeout"
     assert outcome.error["retryable"] is True
 
 
@@ -239,7 +239,7 @@ async def test_a_rule_whose_condition_cannot_be_told_fails_the_step(bench: Bench
     each = make.step(make.task("a", make.rule("continue", "{{ output.data.nix > 1 }}"), line=44))
     outcome = await bench.run(each)
     assert outcome.status == "error"
-    assert outcome.error["code"] == "template_error"
+    assert outcome.error["code"] == "template.error"
 
 
 async def test_rules_see_http_and_error_details(bench: Bench) -> None:
@@ -547,7 +547,11 @@ async def test_a_store_that_fails_for_good_is_an_error(bench: Bench, monkeypatch
     monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
     bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
-    assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)
+    assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == (
+        "error",
+        "result_store.unavailable",
+        True,
+    )
 
 
 async def test_a_result_that_is_no_json_is_an_error(bench: Bench) -> None:
@@ -687,7 +691,7 @@ async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
     await asyncio.sleep(0.02)
     running.cancel()
     outcome = await running
-    assert (outcome.status, outcome.error["code"]) == ("error", "time_budget")
+    assert (outcome.status, outcome.error["code"]) == ("error", "worker.time_budget")
 
 
 async def test_what_a_tool_logs_says_which_command_it_was(bench: Bench) -> None:

@@ -77,7 +77,11 @@ async def test_a_store_that_stays_away_fails_the_step_and_is_named(
     bench.tool("b", make.failed())
     work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))
     outcome = await bench.run(work)
-    assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == ("error", "result_store", True)
+    assert (outcome.status, outcome.error["code"], outcome.error["retryable"]) == (
+        "error",
+        "result_store.unavailable",
+        True,
+    )
 
 
 async def test_what_was_just_stored_is_at_hand_for_the_step_that_reads_it_next(bench: Bench) -> None:

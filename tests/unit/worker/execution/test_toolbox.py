@@ -54,25 +54,25 @@ async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float 
         ),
         (
             NotFound("no such thing"),
-            {"kind": "fake", "code": "not_found", "retryable": False, "message": "no such thing"},
+            {"kind": "fake", "code": "resource.not_found", "retryable": False, "message": "no such thing"},
         ),
-        (Unavailable("away"), {"kind": "fake", "code": "unavailable", "retryable": True, "message": "away"}),
-        (KeyError("k"), {"kind": "fake", "code": "unavailable", "retryable": False, "message": "'k'"}),
+        (Unavailable("away"), {"kind": "fake", "code": "server.unavailable", "retryable": True, "message": "away"}),
+        (KeyError("k"), {"kind": "fake", "code": "tool.unavailable", "retryable": False, "message": "'k'"}),
         (
             RuntimeError("oh"),
-            {"kind": "fake", "code": "internal_error", "retryable": False, "message": "RuntimeError: oh"},
+            {"kind": "fake", "code": "tool.internal", "retryable": False, "message": "RuntimeError: oh"},
         ),
         (
             TimeoutError("slow"),
-            {"kind": "fake", "code": "internal_error", "message": "TimeoutError: slow", "retryable": False},
+            {"kind": "fake", "code": "tool.internal", "message": "TimeoutError: slow", "retryable": False},
         ),
         (
             ToolOutcome("error"),
-            {"kind": "fake", "code": "failed", "retryable": False, "message": "the fake tool gave no reason"},
+            {"kind": "fake", "code": "tool.failed", "retryable": False, "message": "the fake tool gave no reason"},
         ),
         (
             ToolOutcome("error", error={"message": "m", "sqlstate": "1"}),
-            {"kind": "fake", "code": "failed", "retryable": False, "message": "m", "sqlstate": "1"},
+            {"kind": "fake", "code": "tool.failed", "retryable": False, "message": "m", "sqlstate": "1"},
         ),
     ],
 )
@@ -92,7 +92,7 @@ async def test_a_tool_that_does_not_end_is_cut_off_later_than_it_should_have(
 
     found = (await called(tmp_path, slow, timeout=0.01)).outcome
     assert found.error is not None
-    assert (found.error["code"], found.error["retryable"]) == ("timeout", True)
+    assert (found.error["code"], found.error["retryable"]) == ("tool.timeout", True)
     assert found.error["message"] == "fake did not end within 0.01 s"
     assert (await called(tmp_path, slow, timeout=0.5)).outcome.status == "ok"
     assert (await called(tmp_path, slow)).outcome.status == "ok"
