@@ -65,7 +65,7 @@ class Client:
         while offset is not None:
             page = self.get(path, offset=offset)
             found += page["items"]
-            offset = page.get("next_offset")
+            offset = page["next"]
         return found
 
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:

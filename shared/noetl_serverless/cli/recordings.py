@@ -79,10 +79,11 @@ def fetch(
 def _following(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
     """The rows for which a recording has no room."""
     found: list[Any] = []
-    page = beside[name] if beside.get(f"more_{name}") else []
-    while page:
-        page = client.get(f"{place}/{name}", after=page[-1][key])
-        found += page
+    after = beside[name][-1][key] if beside.get(f"more_{name}") else None
+    while after is not None:
+        page = client.get(f"{place}/{name}", after=after)
+        found += page["items"]
+        after = page["next"]
     return found
 
 

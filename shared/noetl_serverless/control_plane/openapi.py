@@ -91,9 +91,17 @@ def _models() -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
     return list(dict.fromkeys(bodies)), list(dict.fromkeys(operation.answer for operation in OPERATIONS))
 
 
+def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
+    items = {"type": "array", "items": answer}
+    if operation.bare:
+        return items
+    goes_on = {"description": "What to give to go on, under the name in the Link header; null at the end."}
+    return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": goes_on}}
+
+
 def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     answer = refs[operation.answer, "serialization"]
-    schema = {"type": "array", "items": answer} if operation.many else answer
+    schema = _list_of(answer, operation) if operation.many else answer
     result: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,

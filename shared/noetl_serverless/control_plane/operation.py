@@ -71,7 +71,8 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`answer` is the model of the response; with `many`, of each item of a list."""
+    """`answer` is the model of the response; with `many`, of each item of a list: {"items", "next"}, or where it is
+    `bare` an array, as the original answers."""
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
@@ -85,6 +86,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     many: bool = False
+    bare: bool = False
     status: int = 200
     # request headers beyond the usual: name -> what it does
     headers: dict[str, str] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Operation:
         except (DatabaseError, orjson.JSONEncodeError) as error:
             raise refusal_of(error) from error
         if isinstance(answer, Page):
-            content, headers = answer.written(request.query_params.multi_items())
+            content, headers = answer.written(request.query_params.multi_items(), bare=self.bare)
             return Response(content, self.status, headers=headers, media_type="application/json")
         response = self._bounded(respond(answer, self.status))
         if WIRE in request.headers:

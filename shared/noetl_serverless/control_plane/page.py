@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import orjson
 from pydantic import BaseModel
 
 from ..limits import PAGE_BYTES
@@ -17,24 +18,28 @@ Row = TypeVar("Row", bound=BaseModel)
 
 @dataclass(slots=True)
 class Page:
-    """A list answer, cut where the rows have PAGE_BYTES. `more`: whether there is something behind the last of `items`;
-    `onward` names the query that goes on behind an item. A Link header then leads there, relative to the request, which
-    may have come through a gateway. `headers` are for what the list itself has no room for."""
+    """A list answer, cut where the rows have PAGE_BYTES: {"items", "next"}, or bare items where the original answers so.
+    `more`: whether there is something behind the last of `items`. `onward` gives the parameter that goes on behind
+    an item, first of all, with its value: that is `next`. A Link header leads there, too, relative to the request,
+    which may have come through a gateway. `headers` are for what the list itself has no room for."""
 
     items: Sequence[Any]
     headers: dict[str, str] = field(default_factory=dict)
     more: bool = False
     onward: Callable[[Any], dict[str, Any]] | None = None
 
-    def written(self, query: Iterable[tuple[str, str]]) -> tuple[bytes, dict[str, str]]:
-        """The JSON, and the headers; `query` is that of the request."""
+    def written(self, query: Iterable[tuple[str, str]], *, bare: bool = False) -> tuple[bytes, dict[str, str]]:
+        """The JSON, and the headers; `query` is that of the request. `bare`: the items alone."""
         rows = fitting(self.items)
         headers = dict(self.headers)
+        following = None
         if rows and self.onward is not None and (self.more or len(rows) < len(self.items)):
-            parameters = {**dict(query), **self.onward(self.items[len(rows) - 1])}
-            following = urlencode({name: value for name, value in parameters.items() if value is not None})
-            headers["link"] = f'<?{following}>; rel="next"'
-        return b"[" + b",".join(rows) + b"]", headers
+            onward = self.onward(self.items[len(rows) - 1])
+            following = next(iter(onward.values()))
+            parameters = {name: value for name, value in {**dict(query), **onward}.items() if value is not None}
+            headers["link"] = f'<?{urlencode(parameters)}>; rel="next"'
+        items = b"[" + b",".join(rows) + b"]"
+        return items if bare else b'{"items":' + items + b',"next":' + orjson.dumps(following) + b"}", headers
 
 
 def fitting(items: Iterable[Any]) -> list[bytes]:

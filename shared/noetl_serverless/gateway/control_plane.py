@@ -59,7 +59,9 @@ class ControlPlane:
 
     async def page(self, path: str, params: Mapping[str, Any], *, user: str = "") -> tuple[list[dict[str, Any]], bool]:
         """The rows of a list, and whether it leads to more of them."""
-        rows, headers = await self._ask("GET", path, params=params, user=user)
+        answer, headers = await self._ask("GET", path, params=params, user=user)
+        # executions and events come as the original answers, without an envelope
+        rows = answer if isinstance(answer, list) else answer["items"]
         return rows, 'rel="next"' in headers.get("link", "")
 
     async def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None, user: str = "") -> Any:

@@ -161,7 +161,7 @@ async def catalog(
         lambda index, node: encode_cursor("catalog", str(offset + index + 1)),
         after=after,
         room=context.room,
-        more=answer.get("next_offset") is not None,
+        more=answer.get("next") is not None,
     )
 
 

@@ -203,7 +203,7 @@ async def test_what_ended_later_stays(stand: Stand) -> None:
     await stand.run("demo/two")
     assert (await stand.plan(days_ago(2)))["planned"] == []
     answer = await stand.plan(days_ago(0.5))
-    [entry] = (await stand.user.get("/api/archives", ids=answer["planned"][0])).json
+    [entry] = (await stand.user.get("/api/archives", ids=answer["planned"][0])).json["items"]
     assert (entry["first_execution_id"], entry["executions"], entry["status"]) == (old, 1, "planned")
 
 
@@ -230,7 +230,7 @@ async def test_one_execution_can_be_run_again_and_cannot_be_cancelled(stand: Sta
     first = (await stand.user.get(f"/api/executions/{again}/events", limit=1)).json[0]
     assert (first["payload"]["workload"]["a"], first["payload"]["ctx"]) == ({"b": 7, "c": 2}, {"c": 1})
     rebuilt = await stand.user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
-    assert (rebuilt.status, rebuilt.json["code"]) == (409, "conflict")
+    assert (rebuilt.status, rebuilt.json["code"]) == (409, "resource.conflict")
     everything = (await stand.user.of("operator").post("/api/replay/rebuild", {})).json
     assert [entry["execution_id"] for entry in everything["executions"]] == [again]
 

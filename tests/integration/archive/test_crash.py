@@ -113,7 +113,7 @@ async def test_damage_on_the_way_to_the_store_is_noticed(stand: Stand) -> None:
     planned = (await stand.plan())["planned"]
     summary = await stand.archivist(store=Flipping(stand.root.as_uri())).run(600)
     assert (summary.registered, summary.failed) == (0, 1)
-    [entry] = (await stand.user.get("/api/archives", ids=planned[0])).json
+    [entry] = (await stand.user.get("/api/archives", ids=planned[0])).json["items"]
     assert entry["status"] == "planned" and "other bytes" in entry["error"]
     assert await stand.count("execution") == 1
     await stand.forget_leases()

@@ -49,7 +49,7 @@ async def test_a_body_too_large_is_refused(user: Client, announced: bool) -> Non
     chunk = b" " * (1 << 20)
     headers = {"content-length": str(11 << 20)} if announced else {}
     answer = await user.call("POST", "/api/catalog/register", [chunk] * 11, headers=headers)
-    assert (answer.status, answer.json["code"]) == (413, "too_large")
+    assert (answer.status, answer.json["code"]) == (413, "request.too_large")
 
 
 async def test_a_body_nested_too_deeply_is_refused(user: Client) -> None:

@@ -37,7 +37,7 @@ async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Client, 
     assert answer.json["code"] == "playbook.invalid"
     assert answer.json["errors"][0]["line"] == 9
     assert answer.json["errors"][0]["pointer"].startswith("/workflow/0/next")
-    assert (await user.post("/api/catalog/list", {})).json == {"entries": [], "next_offset": None}
+    assert (await user.post("/api/catalog/list", {})).json == {"entries": [], "next": None}
 
 
 async def test_others_are_answered_while_a_playbook_is_looked_at(

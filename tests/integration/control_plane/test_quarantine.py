@@ -45,7 +45,7 @@ async def quarantined(user: Client, hands: FakeWorker, started: str, fault: pyte
 
 
 async def test_it_is_listed_and_shown_with_what_is_kept(user: Client, quarantined: str) -> None:
-    [listed] = (await user.get("/api/quarantine")).json
+    [listed] = (await user.get("/api/quarantine")).json["items"]
     error = listed.pop("error")
     assert listed.pop("at")
     assert listed == {"execution_id": quarantined, "path": "demo/two", "version": 1, "seq": 3, "fact_count": 1}
@@ -67,12 +67,13 @@ async def test_a_page_leads_to_the_next(
     for command in await hands.claim():
         await hands.report(command, data=1)
     first = await user.get("/api/quarantine", limit=2)
-    assert [entry["execution_id"] for entry in first.json] == sorted(ids, key=int)[:2]
-    after = first.json[-1]["execution_id"]
+    assert [entry["execution_id"] for entry in first.json["items"]] == sorted(ids, key=int)[:2]
+    after = first.json["next"]
+    assert after == first.json["items"][-1]["execution_id"]
     assert first.headers["link"] == f'<?limit=2&after={after}>; rel="next"'
     rest = await user.get("/api/quarantine", after=after, limit=2)
-    assert [entry["execution_id"] for entry in rest.json] == sorted(ids, key=int)[2:]
-    assert "link" not in rest.headers
+    assert [entry["execution_id"] for entry in rest.json["items"]] == sorted(ids, key=int)[2:]
+    assert (rest.json["next"], "link" in rest.headers) == (None, False)
     assert (await user.get("/api/quarantine", limit=101)).status == 400
 
 
@@ -96,9 +97,9 @@ async def test_a_retry_once_the_fault_is_gone_goes_on(
     await hands.finish()
     entry = (await user.get(f"/api/executions/{quarantined}")).json
     assert (entry["status"], entry["quarantined"]) == ("COMPLETED", False)
-    assert (await user.get("/api/quarantine")).json == []
+    assert (await user.get("/api/quarantine")).json == {"items": [], "next": None}
     answer = await user.post(place)
-    assert (answer.status, answer.json["code"]) == (409, "conflict")
+    assert (answer.status, answer.json["code"]) == (409, "resource.conflict")
 
 
 async def test_what_is_dropped_stays_failed(user: Client, quarantined: str) -> None:
@@ -119,7 +120,7 @@ async def test_what_is_dropped_stays_failed(user: Client, quarantined: str) -> N
 async def test_it_can_be_cancelled(user: Client, quarantined: str) -> None:
     answer = (await user.post(f"/api/executions/{quarantined}/cancel", {})).json
     assert (answer["status"], answer["cancelled_executions"]) == ("cancelled", [quarantined])
-    assert (await user.get("/api/quarantine")).json == []
+    assert (await user.get("/api/quarantine")).json == {"items": [], "next": None}
 
 
 async def test_what_is_not_in_quarantine_is_not_found(user: Client, started: str) -> None:

@@ -121,7 +121,7 @@ async def test_the_failed_attempts_of_a_step_are_told_with_its_times(
     [command] = await hands.claim()
     lost = [{"worker": "w-0", "delivery": 1, "claimed_at": 1_700_000_000_000, "lease_until": 1_700_000_030_000}]
     await hands.report(command, data=1, meta=meta([attempt(1), attempt(2)], attempts_dropped=5, lost=lost))
-    [run] = (await user.get(f"/api/executions/{started}/runs")).json
+    [run] = (await user.get(f"/api/executions/{started}/runs")).json["items"]
     assert (run["step"], run["command_id"], run["event_type"]) == ("first", "first#1", "call.done")
     assert (run["run_ms"], run["waited_ms"], run["worker"]) == (1200.5, 1799.5, "w-1")
     assert 1000 < run["queued_ms"] < 60_000
@@ -146,8 +146,8 @@ async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user:
             body = {**named, "status": "done", "data": [0] * (end - start_), "frame": outcome, "meta": told}
             answer = await hands.client.post("/api/commands/report", {"worker_id": "w-1", "outcomes": [body]})
             assert answer.status == 200, answer.body
-    every = (await user.get(f"/api/executions/{execution_id}/runs", step="each")).json
-    [run] = (await user.get(f"/api/executions/{execution_id}/runs", failed="true")).json
+    every = (await user.get(f"/api/executions/{execution_id}/runs", step="each")).json["items"]
+    [run] = (await user.get(f"/api/executions/{execution_id}/runs", failed="true")).json["items"]
     assert len(every) > 1
     assert (run["step"], run["event_type"], run["first_item"]) == ("each", "frame.committed", 0)
     assert [entry["index"] for entry in run["attempts"]] == [0]
@@ -156,10 +156,11 @@ async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user:
 async def test_runs_are_paged(user: Client, hands: FakeWorker, started: str) -> None:
     await hands.finish()
     first = await user.get(f"/api/executions/{started}/runs", limit=1)
-    [run] = first.json
+    [run] = first.json["items"]
+    assert first.json["next"] == run["seq"]
     assert first.headers["link"] == f'<?limit=1&after={run["seq"]}>; rel="next"'
     second = await user.get(f"/api/executions/{started}/runs", after=run["seq"])
-    assert [run["step"] for run in second.json] == ["second"]
+    assert [run["step"] for run in second.json["items"]] == ["second"]
     assert "link" not in second.headers
     assert (await user.get("/api/executions/1/runs")).status == 404
 
@@ -167,5 +168,5 @@ async def test_runs_are_paged(user: Client, hands: FakeWorker, started: str) -> 
 @pytest.mark.parametrize("query", [{"step": "second"}, {"failed": "true"}])
 async def test_runs_are_filtered(user: Client, hands: FakeWorker, started: str, query: dict[str, str]) -> None:
     await hands.finish()
-    found = (await user.get(f"/api/executions/{started}/runs", **query)).json
+    found = (await user.get(f"/api/executions/{started}/runs", **query)).json["items"]
     assert [run["step"] for run in found] == (["second"] if "step" in query else [])

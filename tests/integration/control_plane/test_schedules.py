@@ -48,7 +48,7 @@ async def test_a_schedule_of_what_is_not_there_is_refused(user: Client) -> None:
 async def test_a_name_is_taken_once(user: Client) -> None:
     await user.post("/api/schedules", BODY)
     again = await user.post("/api/schedules", BODY)
-    assert (again.status, again.json["code"]) == (409, "conflict")
+    assert (again.status, again.json["code"]) == (409, "resource.conflict")
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,14 @@ class Lists(Client):
             part = self.payload[query["offset"] : query["offset"] + 7]
             return {"data": base64.b64encode(part).decode()}
         if path.endswith("/results"):
-            return [row for row in self.rows if row["key"] > query["after"]][:FEW]
+            rows = [row for row in self.rows if row["key"] > query["after"]]
+            return {"items": rows[:FEW], "next": rows[FEW - 1]["key"] if len(rows) > FEW else None}
         if "after" in query:
             return [row for row in self.rows if row["seq"] > query["after"]][:FEW]
         if "offset" in query:
             page = self.rows[query["offset"] :][:FEW]
             end = query["offset"] + len(page)
-            return {"items": page, "next_offset": end if end < len(self.rows) else None}
+            return {"items": page, "next": end if end < len(self.rows) else None}
         before = int(query.get("before") or 10**9)
         most = min(FEW, query["page_size"])
         return [row for row in self.rows if int(row["execution_id"]) < before][:most]

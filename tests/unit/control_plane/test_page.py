@@ -32,11 +32,26 @@ def entry(seq: int, size: int) -> EventEntry:
     )
 
 
-def written(*sizes: int, more: bool = False) -> tuple[list[Any], str | None, int]:
+QUERY = [("after", "0"), ("wait", "5"), ("limit", "9")]
+
+
+def paged(*sizes: int, more: bool = False) -> Page:
     items = [entry(seq, size) for seq, size in enumerate(sizes, 1)]
-    page = Page(items, more=more, onward=lambda item: {"after": item.seq, "wait": None})
-    content, headers = page.written([("after", "0"), ("wait", "5"), ("limit", "9")])
+    return Page(items, more=more, onward=lambda item: {"after": item.seq, "wait": None})
+
+
+def written(*sizes: int, more: bool = False) -> tuple[list[Any], str | None, int]:
+    content, headers = paged(*sizes, more=more).written(QUERY, bare=True)
     return orjson.loads(content), headers.get("link"), len(content)
+
+
+@pytest.mark.parametrize(("more", "following"), [(False, None), (True, 2)])
+def test_a_list_is_its_items_and_what_to_give_to_go_on(more: bool, following: int | None) -> None:
+    content, headers = paged(10, 10, more=more).written(QUERY)
+    document = orjson.loads(content)
+    assert [row["seq"] for row in document.pop("items")] == [1, 2]
+    assert document == {"next": following}
+    assert ("link" in headers) is more
 
 
 def test_a_page_that_fits_leads_nowhere() -> None:

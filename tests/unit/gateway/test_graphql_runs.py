@@ -71,7 +71,7 @@ async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) 
         }
 
     upstream.answers["GET /api/executions/7"] = entry(7)
-    upstream.answers["GET /api/executions/7/runs"] = [run(3), run(5)]
+    upstream.answers["GET /api/executions/7/runs"] = {"items": [run(3), run(5)], "next": None}
     found = await ask.data(
         """{ execution(id: "7") { runs(first: 1, step: "each", failed: true) {
             nodes { seq queuedMs runMs waitedMs firstItem endItem attemptsDropped

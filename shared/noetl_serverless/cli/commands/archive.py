@@ -102,7 +102,7 @@ def _archive(client: Any, cutoff: str | None) -> list[dict[str, Any]]:
 def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
     invoked = time.monotonic()
     while True:
-        found: list[dict[str, Any]] = client.get("/api/archives", ids=",".join(ids))
+        found: list[dict[str, Any]] = client.get("/api/archives", ids=",".join(ids))["items"]
         waiting = [entry for entry in found if entry["status"] == "planned"]
         if not waiting:
             return found

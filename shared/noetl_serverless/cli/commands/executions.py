@@ -110,7 +110,7 @@ def show_(
         place = f"/api/executions/{quote(execution_id, safe='')}"
         under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
         if as_json:
-            runs = client.get(f"{place}/runs", failed="true")
+            runs = client.get(f"{place}/runs", failed="true")["items"]
             items = _read(client, execution_id, whole=whole).failed_items()
             print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
             return

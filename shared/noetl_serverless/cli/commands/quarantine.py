@@ -86,10 +86,11 @@ def _place(execution_id: str) -> str:
 
 
 def _entries(client: Client) -> Iterator[dict[str, Any]]:
-    after = "0"
-    while page := client.get("/api/quarantine", after=after, limit=PAGE_ROWS):
-        yield from page
-        after = page[-1]["execution_id"]
+    after: str | None = "0"
+    while after is not None:
+        page = client.get("/api/quarantine", after=after, limit=PAGE_ROWS)
+        yield from page["items"]
+        after = page["next"]
 
 
 def _lines(entry: Mapping[str, Any]) -> Iterator[str]:

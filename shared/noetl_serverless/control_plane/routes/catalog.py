@@ -45,7 +45,7 @@ async def entries(call: Call) -> CatalogEntries:
         offset=body.offset,
     )
     kept, following = from_offset([CatalogEntry.of(entry) for entry in found], body.limit, body.offset)
-    return CatalogEntries(entries=kept, next_offset=following)
+    return CatalogEntries(entries=kept, next=following)
 
 
 async def resource(call: Call) -> CatalogEntry:

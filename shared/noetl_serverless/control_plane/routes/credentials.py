@@ -38,7 +38,7 @@ async def entries(call: Call) -> CredentialEntries:
         offset=query.offset,
     )
     kept, following = from_offset([CredentialEntry.of(credential) for credential in found], query.limit, query.offset)
-    return CredentialEntries(items=kept, filter={"type": query.type, "q": query.q}, next_offset=following)
+    return CredentialEntries(items=kept, filter={"type": query.type, "q": query.q}, next=following)
 
 
 async def get(call: Call) -> CredentialEntry:

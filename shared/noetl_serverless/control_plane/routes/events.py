@@ -90,6 +90,7 @@ OPERATIONS = (
         answer=EventEntry,
         query=ListEvents,
         many=True,
+        bare=True,
     ),
     Operation(
         "getEventPayload",

@@ -150,6 +150,7 @@ OPERATIONS = (
         answer=ExecutionEntry,
         query=ListExecutions,
         many=True,
+        bare=True,
     ),
     Operation(
         "getExecution",

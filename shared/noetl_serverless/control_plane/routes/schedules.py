@@ -36,7 +36,7 @@ async def entries(call: Call) -> ScheduleEntries:
         offset=query.offset,
     )
     kept, following = from_offset([ScheduleEntry.of(schedule) for schedule in found], query.limit, query.offset)
-    return ScheduleEntries(items=kept, next_offset=following)
+    return ScheduleEntries(items=kept, next=following)
 
 
 async def get(call: Call) -> ScheduleDetail:
