@@ -18,7 +18,7 @@ Row = TypeVar("Row", bound=BaseModel)
 
 @dataclass(slots=True)
 class Page:
-    """A list answer, cut where the rows have PAGE_BYTES: {"items", "next"}, or bare items where the original answers so.
+    """A list answer, cut where the rows have PAGE_BYTES: {"items", "next"}, or bare items as the original has it.
     `more`: whether there is something behind the last of `items`. `onward` gives the parameter that goes on behind
     an item, first of all, with its value: that is `next`. A Link header leads there, too, relative to the request,
     which may have come through a gateway. `headers` are for what the list itself has no room for."""
