@@ -69,17 +69,17 @@ localstack: $(VENV)/.dev
 	@$(BIN)/python localstack/run.py $(STAY)
 
 infra-check: $(VENV)/.dev
-	@$(BIN)/python -m tests.infra.check
+	@$(BIN)/python -m infra.tools.check
 
 # the tables of inputs and outputs in infra/aws/README.md
 infra-docs: $(VENV)/.dev
-	@$(BIN)/python -m tests.infra.tables
+	@$(BIN)/python -m infra.tools.tables
 
 # the provider's schema, from its published bindings
 infra-schema: $(VENV)/.dev
 	@rm -rf build/bindings
 	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1
-	@$(BIN)/python -m tests.infra.stand_in.bindings build/bindings/*.whl
+	@$(BIN)/python -m tests.infra.fake_provider.bindings build/bindings/*.whl
 
 # BENCH="chain100 history --steps 5000 --runs 1" runs some of it
 bench: $(VENV)/.dev

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main(stay: bool) -> int:
     sys.path.insert(0, str(ROOT))
-    from tests.infra.emulated import Emulated
-    from tests.infra.emulator import PORT
-    from tests.infra.journey import Journey
+    from localstack.emulated import Emulated
+    from localstack.emulator import PORT
+    from localstack.journey import Journey
 
     with tempfile.TemporaryDirectory(prefix="noetl-localstack-") as folder:
         emulated = Emulated(Path(folder), PORT)

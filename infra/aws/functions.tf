@@ -1,4 +1,4 @@
-# The functions, as functions/functions.yaml describes them: code, role, environment, queue, clock, API.
+# The functions, as functions/functions.yaml describes them: code, role, environment, queue, schedule, API.
 
 locals {
   table    = yamldecode(file("${path.module}/../../functions/functions.yaml"))
@@ -30,7 +30,7 @@ locals {
   runtime = "python${local.manifest.python}"
 
   # a function that others invoke has a queue, named after its pool
-  queued   = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "queue") }
+  queued  = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "queue") }
   clocked = { for name, row in local.functions : name => one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"]) if contains(row.triggers[*].kind, "schedule") }
 
   # tool kind -> pool
@@ -43,21 +43,21 @@ locals {
 # ---- code
 
 resource "aws_s3_object" "code" {
-  # checkov:skip=CKV_AWS_186: sealed as the bucket seals everything
+  # checkov:skip=CKV_AWS_186: encrypted by the default encryption of the bucket
   for_each = toset([for row in values(local.functions) : row.like])
 
   bucket = module.code.name
-  # a new package is a new object: who runs the old version keeps what it runs
+  # a new package is a new object; versions that already run keep their code
   key    = "${each.key}/${local.manifest.functions[each.key].sha256}.zip"
   source = "${var.package.directory}/${local.manifest.functions[each.key].file}"
 
   lifecycle {
-    # the key says what is in it: the same package in another folder is nothing new
+    # the key contains the hash of the package: the same package in another folder is not a change
     ignore_changes = [source]
   }
 }
 
-# ---- doorbells
+# ---- queues
 
 module "queue" {
   source   = "../modules/aws/queue"
@@ -69,21 +69,21 @@ module "queue" {
   kms_key_arn  = local.key_arn
 }
 
-# ---- what each is told, and what each may do
+# ---- environment and policy of each function
 
 locals {
   invokes = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
-  # whom each may invoke: workers their own pool, the others every one
-  invokes = {
+  # the functions whose queues each may send to: a worker only its own pool, the others all
+  notifies = {
     for name, row in local.functions : name => [
-      for invoked, queue in local.queued : queue
-      if contains(row.settings, "function_urls") && (row.role != "worker" || invoked == name)
+      for other, queue in local.queued : queue
+      if contains(row.settings, "function_urls") && (row.role != "worker" || other == name)
     ]
   }
   known = {
     for name, row in local.functions : name => merge({
       control_plane_url = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
-      function_urls     = jsonencode({ for queue in local.invokes[name] : queue => module.queue[queue].url })
+      function_urls     = jsonencode({ for queue in local.notifies[name] : queue => module.queue[queue].url })
       result_url        = "s3://${local.bucket.name}/results"
       pools             = jsonencode(local.kinds)
       nats_replicas     = tostring(local.nats_replicas)
@@ -95,7 +95,7 @@ locals {
       scratch           = "/tmp"
     }, try(var.functions[name].settings, {}))
   }
-  # secret -> where it is
+  # secret -> its ARN
   placed = merge(
     module.secrets.arns,
     var.nats.existing == null ? {} : { nats_url = var.nats.existing.secret_arn },
@@ -113,7 +113,7 @@ locals {
       { (secret) = secret }
     ]...)
   }
-  # what the control plane makes when it migrates; a name may say more than the secret's
+  # the secrets that the control plane fills when it migrates; the name of nats_server also lists the nodes' hosts
   provision = {
     for secret in keys(local.made) : (secret == "nats_server" ? local.nats_server : secret) => module.secrets.arns[secret]
   }
@@ -141,10 +141,10 @@ locals {
   objects = "${local.bucket.arn}/results/*"
   results = {
     control_plane = { ReadResults = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} } }
-    # a worker that finds half an archive in the place of a whole one takes it away first
+    # a worker deletes an incomplete archive before it writes the complete one
     worker = { Results = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
     reconciler = {
-      # it opens sub-playbooks that the control plane did not come to: what they are started with may be there
+      # it starts sub-playbooks that the control plane did not get to, and their input may be in the bucket
       ReadResults  = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} }
       SweepResults = { actions = ["s3:DeleteObject"], resources = [local.objects], conditions = {} }
       FindResults = {
@@ -161,7 +161,7 @@ locals {
       {
         Secrets = {
           actions = ["secretsmanager:GetSecretValue"]
-          # the control plane compares those that it makes with what is there
+          # the control plane also reads the secrets that it fills, to see what they hold
           resources  = distinct(concat([for secret in values(local.reads[name]) : local.placed[secret]], name == "control_plane" ? values(local.provision) : []))
           conditions = {}
         }
@@ -172,8 +172,8 @@ locals {
       length(local.unseal_arns) == 0 || row.role == "gateway" ? {} : {
         Seal = { actions = ["kms:GenerateDataKey"], resources = local.unseal_arns, conditions = {} }
       },
-      length(local.invokes[name]) == 0 ? {} : {
-        Invoke = { actions = ["sqs:SendMessage"], resources = [for queue in local.invokes[name] : module.queue[queue].arn], conditions = {} }
+      length(local.notifies[name]) == 0 ? {} : {
+        Notify = { actions = ["sqs:SendMessage"], resources = [for queue in local.notifies[name] : module.queue[queue].arn], conditions = {} }
       },
       !contains(keys(local.queued), name) ? {} : {
         Answer = {
@@ -183,7 +183,7 @@ locals {
         }
       },
       !contains(keys(local.clocked), name) ? {} : {
-        BuryTicks = { actions = ["sqs:SendMessage"], resources = [module.queue[local.queued[name]].dead_arn], conditions = {} }
+        DeadLetters = { actions = ["sqs:SendMessage"], resources = [module.queue[local.queued[name]].dead_arn], conditions = {} }
       },
       !local.invokes[name] ? {} : {
         Invoke = { actions = ["lambda:InvokeFunction"], resources = ["${local.arns["control_plane"]}:live"], conditions = {} }
@@ -237,7 +237,7 @@ module "function" {
   }
 }
 
-# ---- before a new control plane takes traffic: make the secrets that are missing, migrate the database
+# ---- before a new control plane gets traffic: fill the missing secrets, migrate the database
 
 resource "aws_lambda_invocation" "migrate" {
   function_name = module.function["control_plane"].name
@@ -251,7 +251,7 @@ resource "aws_lambda_invocation" "migrate" {
   ]
 }
 
-# ---- and then the new versions take it
+# ---- then the new versions get traffic
 
 module "release" {
   source   = "../modules/aws/release"
@@ -260,7 +260,7 @@ module "release" {
   function = { name = module.function[each.key].name, version = module.function[each.key].version }
   queue = !contains(keys(local.queued), each.key) ? null : {
     arn = module.queue[local.queued[each.key]].arn
-    # a message is one invocation of a pool's worker; messages of the others say the same thing many times
+    # for a pool, each message is one invocation of a worker; messages to the other functions repeat each other
     batch_size      = coalesce(try(var.functions[each.key].batch_size, null), each.value.pool == null ? 10 : 1)
     max_concurrency = each.value.max_instances == null ? null : max(2, each.value.max_instances)
   }
@@ -274,7 +274,7 @@ module "release" {
   depends_on = [aws_lambda_invocation.migrate]
 }
 
-# ---- for callers from outside
+# ---- HTTP APIs for callers from outside
 
 module "api" {
   source = "../modules/aws/api"
@@ -294,7 +294,7 @@ module "api" {
   }
 }
 
-# ---- rotation: of service tokens, since the old one stays good for secrets.grace_days and nobody notices
+# ---- rotation of service tokens: the old one remains valid for secrets.grace_days, so no caller is interrupted
 
 resource "aws_lambda_permission" "rotation" {
   for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
@@ -307,12 +307,12 @@ resource "aws_lambda_permission" "rotation" {
 }
 
 resource "aws_secretsmanager_secret_rotation" "token" {
-  # checkov:skip=CKV_AWS_304: after secrets.rotation_days, 90 unless the deployment says otherwise
+  # checkov:skip=CKV_AWS_304: rotated after secrets.rotation_days, 90 by default
   for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
 
   secret_id           = module.secrets.arns["service_token/${each.key}"]
   rotation_lambda_arn = module.function["control_plane"].arn
-  # the first value is made by the migration
+  # the migration creates the first value
   rotate_immediately = false
 
   rotation_rules {

@@ -1,4 +1,4 @@
-# The whole engine: what every function stands on. The functions themselves are in functions.tf.
+# The infrastructure that the functions share. The functions themselves are in functions.tf.
 
 data "aws_caller_identity" "this" {}
 
@@ -10,10 +10,10 @@ locals {
     region    = var.region
     partition = data.aws_partition.this.partition
   }
-  # one bucket name for each account and region: they are unique in the world
+  # bucket names are globally unique, so they contain the account and the region
   suffix  = "${local.account.id}-${var.region}"
   key_arn = var.encryption.key_arn != null ? var.encryption.key_arn : one(module.key[*].arn)
-  # an emulator may know no TLS, and then may not be told to insist on it
+  # an emulator may not support TLS, and then nothing may require it
   tls_only = var.endpoint_url == null || startswith(coalesce(var.endpoint_url, "https"), "https")
   log      = { retention_days = var.observability.log_retention_days, kms_key_arn = local.key_arn }
 }
@@ -37,7 +37,7 @@ module "network" {
     cidr  = var.network.cidr
     zones = var.network.zones
     nat   = var.network.nat
-    # the nodes of NATS pull their image, read their secret and write their log from where the functions are
+    # the NATS nodes pull their image, read their secret and write their log from the functions' subnets
     endpoints = setunion(
       var.network.endpoints,
       var.nats.cluster != null && var.network.nat == "none" ? ["ecr.api", "ecr.dkr", "logs"] : [],
@@ -87,7 +87,7 @@ resource "aws_vpc_security_group_egress_rule" "database" {
   count = var.database.existing == null ? 0 : 1
 
   security_group_id = module.network.functions_security_group_id
-  description       = "PostgreSQL that was there before"
+  description       = "Existing PostgreSQL"
   cidr_ipv4         = coalesce(var.database.existing.cidr, module.network.cidr)
   ip_protocol       = "tcp"
   from_port         = var.database.existing.port
@@ -116,9 +116,9 @@ locals {
   nats_domain = "${var.name}.internal"
   nats_nodes  = var.nats.cluster == null ? [] : [for number in range(var.nats.cluster.count) : "nats-${number + 1}"]
   nats_hosts  = [for node in local.nats_nodes : "${node}.${local.nats_domain}"]
-  # a stream outlives a node only where other nodes have it too
+  # a stream survives the loss of a node only if other nodes hold it too
   nats_replicas = var.nats.cluster != null ? min(3, var.nats.cluster.count) : try(var.nats.existing.replicas, 1)
-  # "nats_server/<host>,<host>" tells the control plane whom the certificate is for
+  # "nats_server/<host>,<host>" names the hosts for which the control plane issues the certificate
   nats_server = "nats_server/${join(",", local.nats_hosts)}"
 }
 
@@ -143,7 +143,7 @@ module "nats" {
     server_arn   = module.secrets.arns["nats_server"]
   }
 
-  # the nodes start with a password and certificates, which the control plane makes when it migrates
+  # the nodes need a password and certificates, which the control plane creates when it migrates
   depends_on = [aws_lambda_invocation.migrate]
 }
 
@@ -151,7 +151,7 @@ resource "aws_vpc_security_group_egress_rule" "nats" {
   count = var.nats.existing == null ? 0 : 1
 
   security_group_id = module.network.functions_security_group_id
-  description       = "NATS that was there before"
+  description       = "Existing NATS"
   cidr_ipv4         = coalesce(var.nats.existing.cidr, module.network.cidr)
   ip_protocol       = "tcp"
   from_port         = var.nats.existing.port
@@ -164,17 +164,17 @@ locals {
   roles = ["control_plane", "gateway", "operator", "reconciler", "worker"]
   made = merge(
     {
-      token_key       = { name = "${var.name}/token_key", description = "Signs service tokens; the control plane's alone" }
-      encryption_keys = { name = "${var.name}/encryption_keys", description = "Seal credentials in the database; the control plane's alone" }
+      token_key       = { name = "${var.name}/token_key", description = "Signs service tokens; only the control plane reads it" }
+      encryption_keys = { name = "${var.name}/encryption_keys", description = "Encrypt credentials in the database; only the control plane reads them" }
     },
     { for role in local.roles : "service_token/${role}" => {
       name        = "${var.name}/service_token/${role}"
-      description = "What a caller in the role ${role} shows to the control plane"
+      description = "Token that a caller in the role ${role} presents to the control plane"
     } },
     var.nats.cluster == null ? {} : {
-      nats_password = { name = "${var.name}/nats_password", description = "Of the user that the functions are on NATS" }
-      nats_server   = { name = "${var.name}/nats_server", description = "Certificates and key of the nodes of NATS" }
-      nats_ca       = { name = "${var.name}/nats_ca", description = "Certificate authority of the nodes of NATS" }
+      nats_password = { name = "${var.name}/nats_password", description = "Password of the NATS user that the functions connect as" }
+      nats_server   = { name = "${var.name}/nats_server", description = "Certificates and key of the NATS nodes" }
+      nats_ca       = { name = "${var.name}/nats_ca", description = "Certificate authority of the NATS nodes" }
     },
   )
 }
@@ -208,7 +208,7 @@ module "code" {
   versioned   = false
   tls_only    = local.tls_only
   kms_key_arn = local.key_arn
-  # nothing but what the next `make package` makes again
+  # it holds only packages, which `make package` can build again
   force_destroy = true
 }
 
@@ -219,7 +219,7 @@ locals {
   }
 }
 
-# ---- what is watched
+# ---- monitoring
 
 module "observability" {
   source = "../modules/aws/observability"
@@ -230,7 +230,7 @@ module "observability" {
     for name, row in local.functions : name => {
       name      = local.names[name]
       timeout_s = row.timeout_s
-      # a rotation that fails is one error, and days later the token is refused
+      # a failed rotation is a single error, and days later the token is refused
       error_minutes = name == "control_plane" ? 1 : 3
     }
   }

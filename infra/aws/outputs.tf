@@ -1,5 +1,5 @@
 output "prefix" {
-  description = "What all names begin with."
+  description = "Prefix of all names."
   value       = var.name
 }
 
@@ -14,7 +14,7 @@ output "endpoint_url" {
 }
 
 locals {
-  # an emulator's host names need a resolver of their own, so there the API is a path below the endpoint
+  # an emulator's host names would need their own DNS resolver, so there the API is a path below the endpoint
   urls = {
     for name, api in module.api :
     name => var.endpoint_url == null ? api.url : "${var.endpoint_url}/_aws/execute-api/${api.id}/$default"
@@ -22,12 +22,12 @@ locals {
 }
 
 output "gateway_url" {
-  description = "Where users and browsers reach the engine."
+  description = "URL at which users and browsers reach the engine."
   value       = local.urls["gateway"]
 }
 
 output "control_plane_url" {
-  description = "Where tools reach the control plane over HTTP; null if it is called through Lambda's own API."
+  description = "URL at which tools reach the control plane over HTTP; null if it is called through Lambda's own API."
   value       = lookup(local.urls, "control_plane", null)
 }
 
@@ -50,7 +50,7 @@ output "functions" {
 }
 
 output "queues" {
-  description = "The queue of each pool, and of each function that is invoked: URL, ARN, and URL of its dead letters."
+  description = "The queue of each pool, and of each function that is invoked: URL, ARN, and URL of its dead-letter queue."
   value       = { for name, queue in module.queue : name => { url = queue.url, arn = queue.arn, dead_url = queue.dead_url } }
 }
 
@@ -70,11 +70,11 @@ output "vpc_id" {
 }
 
 output "alarms" {
-  description = "Names of the alarms, and the topic that they write to."
+  description = "Names of the alarms, and the topic that they publish to."
   value       = { names = module.observability.alarms, topic_arn = module.observability.topic_arn }
 }
 
 output "migration" {
-  description = "What the last migration did."
+  description = "Result of the last migration."
   value       = jsondecode(aws_lambda_invocation.migrate.result)
 }

@@ -1,4 +1,4 @@
-# One set of files for AWS and for an emulator: endpoint_url is all that differs.
+# The same files are used for AWS and for an emulator; only endpoint_url differs.
 provider "aws" {
   region = var.region
 
@@ -6,7 +6,7 @@ provider "aws" {
     tags = merge({ deployment = var.name, application = "noetl" }, var.tags)
   }
 
-  # an emulator knows no real account, no metadata service, and no bucket as a part of its name
+  # an emulator has no real account, no metadata service, and no bucket names in its host names
   skip_credentials_validation = var.endpoint_url != null
   skip_metadata_api_check     = var.endpoint_url != null
   skip_region_validation      = var.endpoint_url != null

@@ -1,11 +1,11 @@
 variable "name" {
-  description = "Name of the deployment; the names of all that belongs to it begin with it."
+  description = "Name of the deployment, and prefix of the names of all its resources."
   type        = string
   default     = "noetl"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "name: 3 to 20 lower case letters, digits and hyphens, beginning with a letter and not ending with a hyphen."
+    error_message = "name: 3 to 20 lowercase letters, digits and hyphens; it must start with a letter and not end with a hyphen."
   }
 }
 
@@ -16,23 +16,23 @@ variable "region" {
 
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region: a region of AWS, such as eu-central-1."
+    error_message = "region: an AWS region, such as eu-central-1."
   }
 }
 
 variable "tags" {
-  description = "Tags for everything, beside `deployment` and `application`."
+  description = "Tags for all resources, in addition to `deployment` and `application`."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for key in keys(var.tags) : !startswith(lower(key), "aws:")])
-    error_message = "tags: names that begin with aws: are AWS's own."
+    error_message = "tags: names that begin with aws: are reserved by AWS."
   }
 }
 
 variable "endpoint_url" {
-  description = "URL of an emulator that stands for all of AWS, for Terraform and for the functions; null on AWS itself."
+  description = "URL of an emulator that replaces all AWS services, for Terraform and for the functions; null on AWS itself."
   type        = string
   default     = null
 
@@ -51,12 +51,12 @@ variable "package" {
 
   validation {
     condition     = fileexists("${var.package.directory}/manifest.json")
-    error_message = "package.directory: there is no manifest.json in it. Run `make package` first, or name the folder that it wrote."
+    error_message = "package.directory: it contains no manifest.json. Run `make package` first, or name the folder that it wrote."
   }
 }
 
 variable "functions" {
-  description = "Departures from functions/functions.yaml, by function. max_instances is the function's reserved concurrency, batch_size how many invocations one invocation takes; settings become NOETL_<NAME>."
+  description = "Overrides of functions/functions.yaml, by function. max_instances is the function's reserved concurrency; batch_size is the number of queue messages that one invocation processes; settings become NOETL_<NAME>."
   type = map(object({
     memory_mb     = optional(number)
     timeout_s     = optional(number)
@@ -69,22 +69,22 @@ variable "functions" {
 
   validation {
     condition     = alltrue([for name in keys(var.functions) : contains(["gateway", "control_plane", "reconciler", "worker", "worker_data"], name) || contains([for pool in keys(var.pools) : "worker_${pool}"], name)])
-    error_message = "functions: there are gateway, control_plane, reconciler, worker, worker_data, and worker_<pool> for each of var.pools."
+    error_message = "functions: the names are gateway, control_plane, reconciler, worker, worker_data, and worker_<pool> for each of var.pools."
   }
 
   validation {
     condition     = alltrue([for row in values(var.functions) : try(row.max_instances >= 1, row.max_instances == null)])
-    error_message = "functions.max_instances: at least 1; with 0 Lambda runs nothing at all."
+    error_message = "functions.max_instances: at least 1; with 0 Lambda does not run the function."
   }
 
   validation {
     condition     = alltrue(flatten([for row in values(var.functions) : [for setting in keys(row.settings) : can(regex("^[a-z][a-z0-9_]*$", setting)) && !can(regex("token|key|password|secret|database_url|nats_url", setting))]]))
-    error_message = "functions.settings: lower case names of settings that are no secrets; a secret would be readable in the function's configuration."
+    error_message = "functions.settings: lowercase names, and no secrets: they would be readable in the function's configuration."
   }
 }
 
 variable "pools" {
-  description = "More pools of workers. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that go to this pool instead of where functions.yaml sends them."
+  description = "Additional worker pools. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that run in this pool instead of the one that functions.yaml names."
   type = map(object({
     like          = optional(string, "worker")
     kinds         = optional(set(string), [])
@@ -96,12 +96,12 @@ variable "pools" {
 
   validation {
     condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(["shared", "data"], pool)])
-    error_message = "pools: a name of lower case letters, digits and underscores, at most 20; shared and data are there already."
+    error_message = "pools: a name has at most 20 lowercase letters, digits and underscores; shared and data already exist."
   }
 
   validation {
     condition     = alltrue([for pool in values(var.pools) : contains(["worker", "worker_data"], pool.like)])
-    error_message = "pools.like: worker or worker_data, the packages that there are."
+    error_message = "pools.like: worker or worker_data, the available packages."
   }
 
   validation {
@@ -111,12 +111,12 @@ variable "pools" {
 
   validation {
     condition     = alltrue([for pool in values(var.pools) : pool.max_instances >= 2])
-    error_message = "pools.max_instances: at least 2, the least that a queue may be told to start."
+    error_message = "pools.max_instances: at least 2, the lowest limit that Lambda accepts for a queue."
   }
 }
 
 variable "settings" {
-  description = "What the engine is told beyond its infrastructure: who proves the users' identity (OpenID Connect), how many seconds a session lasts, and how much is logged."
+  description = "Settings of the engine beyond its infrastructure: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, and the log level."
   type = object({
     oidc_issuer   = optional(string)
     oidc_audience = optional(string)
@@ -127,7 +127,7 @@ variable "settings" {
 
   validation {
     condition     = (var.settings.oidc_issuer == null) == (var.settings.oidc_audience == null)
-    error_message = "settings: oidc_issuer and oidc_audience belong together: without the audience, tokens for other applications would be taken."
+    error_message = "settings: set both oidc_issuer and oidc_audience or neither: without the audience, tokens for other applications would be accepted."
   }
 
   validation {
@@ -142,7 +142,7 @@ variable "settings" {
 }
 
 variable "network" {
-  description = "The VPC: a new one (zones, nat = none, one or each, interface endpoints, ports that functions may reach outside), or with `existing` one that is there and whose private subnets reach Lambda, SQS, Secrets Manager and S3. Tools that call the internet need a NAT gateway."
+  description = "The VPC: a new one (zones; nat: none, one or each; interface endpoints; ports on which functions may connect to the outside), or with `existing` a VPC of yours whose private subnets reach Lambda, SQS, Secrets Manager and S3. Tools that call the internet need a NAT gateway."
   type = object({
     existing = optional(object({
       vpc_id     = string
@@ -158,20 +158,21 @@ variable "network" {
 
   validation {
     condition     = var.network.existing != null || var.network.nat != "none" || length(setsubtract(["lambda", "secretsmanager", "sqs"], var.network.endpoints)) == 0
-    error_message = "network: without a NAT gateway (nat) the functions reach Lambda, Secrets Manager and SQS only through endpoints; name lambda, secretsmanager and sqs."
+    error_message = "network: without a NAT gateway (nat) the functions reach Lambda, Secrets Manager and SQS only through endpoints, which must include lambda, secretsmanager and sqs."
   }
 
   validation {
     condition     = contains(var.network.egress_ports, 443)
-    error_message = "network.egress_ports: services of AWS answer at 443."
+    error_message = "network.egress_ports: must include 443, the port of the AWS services."
   }
 }
 
 variable "database" {
   description = <<-EOT
-    PostgreSQL: one RDS instance (kind = "postgres"), Aurora Serverless v2 (kind = "aurora"), or with `existing` one that is
-    there: its URL without a password, the secret with the password (or with RDS's JSON, or with a whole URL), and where it is.
-    auth = "iam": functions get in by their roles, through the proxy or to an existing database whose resource_arns say so.
+    PostgreSQL: one RDS instance (kind = "postgres"), Aurora Serverless v2 (kind = "aurora"), or with `existing` a database of
+    yours: its URL without a password, the secret with the password (or with RDS's JSON, or with a whole URL), and its network
+    location. auth = "iam": functions authenticate with their roles, through the proxy or to an existing database, whose
+    resource_arns name what they may connect to.
   EOT
   type = object({
     existing = optional(object({
@@ -207,36 +208,36 @@ variable "database" {
 
   validation {
     condition     = var.database.auth != "iam" || var.database.existing != null || var.database.proxy
-    error_message = "database.auth = \"iam\": it is the proxy that lets functions in by their roles, so set proxy = true, or bring an existing database."
+    error_message = "database.auth = \"iam\": only the proxy authenticates functions by their roles, so set proxy = true, or use an existing database."
   }
 
   validation {
     condition     = var.database.auth != "iam" || var.database.existing == null || length(try(var.database.existing.resource_arns, [])) > 0
-    error_message = "database.existing.resource_arns: for auth = \"iam\" name what rds-db:connect is allowed on (arn:aws:rds-db:<region>:<account>:dbuser:<resource>/<user>)."
+    error_message = "database.existing.resource_arns: for auth = \"iam\", name the ARNs on which rds-db:connect is allowed (arn:aws:rds-db:<region>:<account>:dbuser:<resource>/<user>)."
   }
 
   validation {
     condition     = var.database.auth != "secret" || var.database.existing == null || try(var.database.existing.secret_arn != null, false)
-    error_message = "database.existing.secret_arn: for auth = \"secret\" name the secret that holds the password."
+    error_message = "database.existing.secret_arn: for auth = \"secret\", name the secret that holds the password."
   }
 
   validation {
     condition     = var.database.existing == null || can(regex("^postgres(ql)?://([^:@/]+@)?[^@/]+/[^/?]+", var.database.existing.url))
-    error_message = "database.existing.url: postgresql://[user@]host[:port]/database[?sslmode=...], without a password: that belongs into the secret."
+    error_message = "database.existing.url: postgresql://[user@]host[:port]/database[?sslmode=...], without a password, which belongs in the secret."
   }
 
   validation {
     condition     = var.database.existing == null || !var.database.proxy
-    error_message = "database.proxy: an existing database brings its own pooler; give the pooler's host in existing.url."
+    error_message = "database.proxy: no proxy is created for an existing database; if it has a pooler, give the pooler's host in existing.url."
   }
 }
 
 variable "nats" {
   description = <<-EOT
     NATS with JetStream: a cluster of Fargate tasks with TLS and volumes (`cluster`, whose image must be in ECR unless there is a
-    NAT gateway), or with `existing` the secret that holds the URL (tls://user:password@host:4222, or several, comma
-    separated) of one that is there, with its own certificate authority as PEM in ca_secret_arn if it has one. replicas: on how
-    many of its nodes each stream is; of a cluster made here, on three if it has them.
+    NAT gateway), or with `existing` a NATS of yours: the secret that holds its URL (tls://user:password@host:4222, or several,
+    comma separated), and in ca_secret_arn its own certificate authority as PEM, if it has one. replicas: the number of its
+    nodes that hold each stream; in a cluster created here it is three, or all nodes if there are fewer.
   EOT
   type = object({
     existing = optional(object({
@@ -258,7 +259,7 @@ variable "nats" {
 
   validation {
     condition     = (var.nats.existing == null) != (var.nats.cluster == null)
-    error_message = "nats: give either `cluster`, which makes one, or `existing`, which names the secret with the URL of one."
+    error_message = "nats: set either `cluster`, which creates one, or `existing`, which names the secret with the URL of one."
   }
 
   validation {
@@ -273,12 +274,12 @@ variable "nats" {
 
   validation {
     condition     = contains([1, 3, 5], try(var.nats.existing.replicas, 1))
-    error_message = "nats.existing.replicas: 1, 3 or 5, and no more than there are nodes: a stream goes on while most of its nodes do."
+    error_message = "nats.existing.replicas: 1, 3 or 5, and at most the number of nodes: a stream works as long as a majority of its nodes does."
   }
 }
 
 variable "results" {
-  description = "The result bucket: a new one, or with `existing` the name of one that is there. expire_days: after how long results are deleted whatever their scope says (0: never)."
+  description = "The result bucket: a new one, or with `existing` the name of a bucket of yours. expire_days: days after which results are deleted, whatever their scope (0: never)."
   type = object({
     existing      = optional(string)
     expire_days   = optional(number, 90)
@@ -294,7 +295,7 @@ variable "results" {
 }
 
 variable "encryption" {
-  description = "The key that seals secrets, queues, logs, results, volumes and the database: a new one (create), one that is there (key_arn), or with create = false each service's own. extra_key_arns: keys that seal what you bring."
+  description = "The key that encrypts secrets, queues, logs, results, volumes and the database: a new one (create), an existing one (key_arn), or with create = false each service's own. extra_key_arns: keys that encrypt the resources that you bring."
   type = object({
     create         = optional(bool, true)
     key_arn        = optional(string)
@@ -305,12 +306,12 @@ variable "encryption" {
 
   validation {
     condition     = var.encryption.key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.encryption.key_arn))
-    error_message = "encryption.key_arn: the ARN of a key, not its id or alias: policies name it."
+    error_message = "encryption.key_arn: the ARN of a key, not its ID or alias, since policies name the key."
   }
 }
 
 variable "secrets" {
-  description = "recovery_days: how long deleted secrets can be called back (0: not at all). rotation_days: how often service tokens are replaced (0: never). grace_days: how long a token that was replaced stays good, for functions that still hold it and for a rotation that fails."
+  description = "recovery_days: how long deleted secrets can be recovered (0: not at all). rotation_days: how often service tokens are replaced (0: never). grace_days: how long a replaced token remains valid, for functions that still hold it and in case a rotation fails."
   type = object({
     recovery_days = optional(number, 7)
     rotation_days = optional(number, 90)
@@ -325,12 +326,12 @@ variable "secrets" {
 
   validation {
     condition     = var.secrets.grace_days >= 1
-    error_message = "secrets.grace_days: at least 1. Functions hold a token as long as they are warm, which may be hours."
+    error_message = "secrets.grace_days: at least 1. A function keeps its token as long as it is warm, which may be hours."
   }
 }
 
 variable "http" {
-  description = "The HTTP API: requests a second, CORS, and whether the control plane has one too (for tools outside of AWS; without it, it is called through Lambda's own API)."
+  description = "The HTTP API: requests per second, CORS, and whether the control plane has an HTTP API too (for tools outside AWS; otherwise it is called through Lambda's own API)."
   type = object({
     rate          = optional(number, 500)
     burst         = optional(number, 1000)
@@ -341,7 +342,7 @@ variable "http" {
 }
 
 variable "observability" {
-  description = "Days that logs are kept, where alarms go (topic_arn of a topic that is there, or emails for a new one), after how many seconds a waiting invocation and after how many minutes a silent clock is an alarm, and whether there is a dashboard."
+  description = "Log retention in days, where alarms go (topic_arn of an existing topic, or emails for a new one), the seconds an invocation may wait (waiting_s) and the minutes the reconciler may not run (late_minutes) before an alarm goes off, and whether there is a dashboard."
   type = object({
     log_retention_days = optional(number, 30)
     topic_arn          = optional(string)
@@ -359,7 +360,7 @@ variable "observability" {
 }
 
 variable "budget" {
-  description = "Monthly limit in US dollars and who hears of it; null for none."
+  description = "Monthly limit in US dollars, and who is notified; null for no limit."
   type = object({
     usd    = number
     emails = set(string)

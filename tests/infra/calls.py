@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.infra.toolbox import ROOT
+from localstack.toolbox import ROOT
 
 from noetl_serverless.hosts.table import FunctionSpec, load_functions
 from noetl_serverless.packaging.function import Packager

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.infra.emulator import Emulator
-from tests.infra.terraform import Terraform, workspace
+from localstack.emulator import Emulator
+from localstack.terraform import Terraform, workspace
+from tests.infra.fake_provider.configuration import provider
 
 from noetl_serverless.hosts.local.ports import free_port
 
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def root_module(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """The root module for AWS; nothing is deployed from it."""
-    terraform = Terraform(workspace(tmp_path_factory.mktemp("infra")))
+    terraform = Terraform(workspace(tmp_path_factory.mktemp("infra")), provider())
     terraform("init", "-no-color", "-backend=false")
     return terraform
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.infra.terraform import ROOT, Terraform
+from localstack.terraform import ROOT, Terraform
+from tests.infra.fake_provider.configuration import provider
 
 from noetl_serverless.hosts.aws.nats_server import make_server_secret
 from noetl_serverless.hosts.local.ports import free_port
@@ -55,7 +56,7 @@ def container_definitions(folder: Path) -> dict[str, Any]:
     """By name of the node, what the module's plan says of its container."""
     module = ROOT / "infra" / "modules" / "aws" / "nats"
     (folder / "main.tf").write_text(MODULE % (module, json.dumps(NAMES), DOMAIN, PASSWORD_ARN, SERVER_ARN))
-    terraform = Terraform(folder)
+    terraform = Terraform(folder, provider())
     terraform("init", "-no-color")
     terraform("plan", "-no-color", "-out=plan")
     planned = json.loads(terraform("show", "-json", "plan").out)["planned_values"]["root_module"]["child_modules"][0]

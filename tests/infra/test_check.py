@@ -6,7 +6,8 @@ import re
 import subprocess
 
 import pytest
-from tests.infra.check import IMAGE, INFRA, NAMES, commands
+
+from infra.tools.check import IMAGE, INFRA, NAMES, commands
 
 
 @pytest.mark.parametrize("name", NAMES)

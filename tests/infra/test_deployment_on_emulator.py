@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.infra.emulated import Emulated
-from tests.infra.journey import Journey
+from localstack.emulated import Emulated
+from localstack.journey import Journey
+from tests.infra.fake_provider.configuration import provider
 
 from noetl_serverless.hosts.local.ports import free_port
 
@@ -18,7 +19,7 @@ STEPS = [name for name, _ in Journey(Emulated(Path("nowhere"), 0)).steps()]
 @pytest.fixture(scope="module")
 def journey() -> Iterator[Journey]:
     with tempfile.TemporaryDirectory(prefix="noetl-emulated-") as folder:
-        emulated = Emulated(Path(folder), free_port())
+        emulated = Emulated(Path(folder), free_port(), provider())
         emulated.package()
         try:
             yield Journey(emulated)

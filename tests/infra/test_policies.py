@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from localstack.emulator import ACCOUNT, REGION, Emulator
+from localstack.terraform import Terraform, workspace
+from localstack.toolbox import ROOT
 from tests.infra.calls import actions
-from tests.infra.emulator import ACCOUNT, REGION, Emulator
-from tests.infra.terraform import Terraform, workspace
-from tests.infra.toolbox import ROOT
+from tests.infra.fake_provider.configuration import provider
 
 from noetl_serverless.hosts.table import load_functions
 
@@ -48,7 +49,7 @@ def policies(emulator: Emulator, idle_packages: Path, tmp_path_factory: pytest.T
         "secrets": {"recovery_days": 0},
     }
     (module / "given.auto.tfvars.json").write_text(json.dumps(given))
-    terraform = Terraform(module)
+    terraform = Terraform(module, provider())
     terraform("init", "-no-color")
     terraform("apply", "-auto-approve", "-no-color")
     iam = emulator.client("iam")

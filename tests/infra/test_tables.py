@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.infra.tables import README, with_tables
+from infra.tools.tables import README, with_tables
 
 
 def test_tables_say_what_the_module_says() -> None:

@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.infra import hcl
-from tests.infra.stand_in.catalog import data_sources, resources
-from tests.infra.terraform import Terraform
-from tests.infra.toolbox import ROOT
+from localstack.terraform import Terraform
+from localstack.toolbox import ROOT
+from tests.infra.fake_provider.catalog import data_sources, resources
+
+from infra.tools import hcl
 
 AWS = ROOT / "infra" / "aws"
 MODULES = sorted(path for path in (ROOT / "infra" / "modules" / "aws").iterdir())
@@ -55,7 +56,7 @@ def test_everything_is_described(folder: Path) -> None:
         assert bare == []
 
 
-def test_stand_in_knows_every_type_and_no_other() -> None:
+def test_the_fake_provider_knows_every_type_and_no_other() -> None:
     folders = [AWS, *MODULES]
     assert set(resources()) == {name for folder in folders for name in hcl.types(folder, "resource")}
     assert set(data_sources()) == {name for folder in folders for name in hcl.types(folder, "data")}

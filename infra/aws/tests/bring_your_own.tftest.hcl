@@ -1,4 +1,4 @@
-# What is there already is used, and not made.
+# Existing resources are used instead of new ones.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -12,7 +12,7 @@ variables {
 run "nothing" {
   assert {
     condition     = length(module.database) == 1 && length(module.nats) == 1 && length(module.results) == 1 && length(module.key) == 1
-    error_message = "without anything of one's own, all is made"
+    error_message = "without existing resources, everything is created"
   }
 
   assert {
@@ -22,7 +22,7 @@ run "nothing" {
 
   assert {
     condition     = local.environment["worker"].NOETL_NATS_URL == "tls://nats-1.noetl.internal:4222,tls://nats-2.noetl.internal:4222,tls://nats-3.noetl.internal:4222"
-    error_message = "clients know all nodes, over TLS"
+    error_message = "clients get the addresses of all nodes, over TLS"
   }
 
   assert {
@@ -32,12 +32,12 @@ run "nothing" {
 
   assert {
     condition     = contains(keys(jsondecode(local.environment["control_plane"].NOETL_PROVISION)), "nats_server/nats-1.noetl.internal,nats-2.noetl.internal,nats-3.noetl.internal")
-    error_message = "the control plane makes the nodes' certificate, for their names"
+    error_message = "the control plane creates the nodes' certificate, for their host names"
   }
 
   assert {
     condition     = toset(keys(jsondecode(local.environment["worker"].NOETL_SECRETS))) == toset(["nats_password", "nats_ca", "service_token"])
-    error_message = "a worker gets the password and the authority, not the nodes' key"
+    error_message = "a worker gets the password and the certificate authority, not the nodes' key"
   }
 
   assert {
@@ -58,7 +58,7 @@ run "vpc" {
 
   assert {
     condition     = output.vpc_id == "vpc-1" && module.network.subnet_ids == tolist(["subnet-1", "subnet-2"]) && module.network.cidr == "10.1.0.0/16"
-    error_message = "functions, database and NATS stand in the VPC that is there"
+    error_message = "functions, database and NATS are in the existing VPC"
   }
 }
 
@@ -69,17 +69,17 @@ run "database" {
 
   assert {
     condition     = length(module.database) == 0
-    error_message = "no database is made"
+    error_message = "no database is created"
   }
 
   assert {
     condition     = local.environment["reconciler"].NOETL_DATABASE_URL == "postgresql://engine@db.example.org:6543/noetl?sslmode=verify-full" && jsondecode(local.environment["reconciler"].NOETL_SECRETS).database_url == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf"
-    error_message = "the functions use the one that is there"
+    error_message = "the functions use the existing database"
   }
 
   assert {
     condition     = aws_vpc_security_group_egress_rule.database[0].from_port == 6543 && aws_vpc_security_group_egress_rule.database[0].cidr_ipv4 == "10.9.0.0/24"
-    error_message = "and may reach it"
+    error_message = "the functions may connect to the existing database"
   }
 }
 
@@ -90,7 +90,7 @@ run "database_by_role" {
 
   assert {
     condition     = local.environment["control_plane"].NOETL_DATABASE_AUTH == "iam" && !contains(keys(jsondecode(local.environment["control_plane"].NOETL_SECRETS)), "database_url")
-    error_message = "by role there is no password to read"
+    error_message = "with authentication by role there is no password to read"
   }
 
   assert {
@@ -106,12 +106,12 @@ run "aurora_with_a_pooler_by_role" {
 
   assert {
     condition     = local.environment["control_plane"].NOETL_DATABASE_URL == "postgresql://noetl@noetl.proxy-abc.eu-central-1.rds.amazonaws.com:5432/noetl?sslmode=require"
-    error_message = "functions speak to the pooler"
+    error_message = "functions connect to the pooler"
   }
 
   assert {
     condition     = [for statement in jsondecode(output.policies["control_plane"]).Statement : statement.Resource if statement.Sid == "Connect"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:prx-0123456789abcdef0/noetl"]]
-    error_message = "and get in by their roles"
+    error_message = "functions authenticate with their roles"
   }
 }
 
@@ -122,17 +122,17 @@ run "nats" {
 
   assert {
     condition     = toset([for environment in local.environment : environment.NOETL_NATS_REPLICAS]) == toset(["5"])
-    error_message = "streams are on as many nodes as one says"
+    error_message = "streams are on as many nodes as existing.replicas says"
   }
 
   assert {
     condition     = length(module.nats) == 0 && !contains(keys(local.environment["worker"]), "NOETL_NATS_URL")
-    error_message = "no cluster is made"
+    error_message = "no cluster is created"
   }
 
   assert {
     condition     = jsondecode(local.environment["gateway"].NOETL_SECRETS).nats_url == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf" && jsondecode(local.environment["gateway"].NOETL_SECRETS).nats_ca == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca-AbCdEf"
-    error_message = "the functions read the URL and the authority of the one that is there"
+    error_message = "the functions read the URL and the certificate authority of the existing NATS"
   }
 }
 
@@ -143,12 +143,12 @@ run "bucket" {
 
   assert {
     condition     = length(module.results) == 0 && output.result_bucket == "my-results" && local.environment["worker"].NOETL_RESULT_URL == "s3://my-results/results"
-    error_message = "results go to the bucket that is there"
+    error_message = "results go to the existing bucket"
   }
 
   assert {
     condition     = [for statement in jsondecode(output.policies["worker"]).Statement : statement.Resource if statement.Sid == "Results"] == [["arn:aws:s3:::my-results/results/*"]]
-    error_message = "and the worker may write below its prefix only"
+    error_message = "the worker may write only below the prefix of the results"
   }
 }
 
@@ -159,12 +159,12 @@ run "key" {
 
   assert {
     condition     = length(module.key) == 0 && local.key_arn == "arn:aws:kms:eu-central-1:123456789012:key/mine"
-    error_message = "no key is made"
+    error_message = "no key is created"
   }
 
   assert {
     condition     = [for statement in jsondecode(output.policies["gateway"]).Statement : toset(statement.Resource) if statement.Sid == "Unseal"] == [toset(["arn:aws:kms:eu-central-1:123456789012:key/mine", "arn:aws:kms:eu-central-1:123456789012:key/theirs"])]
-    error_message = "functions may unseal with it, and with the keys of what else was brought"
+    error_message = "functions may decrypt with the existing key and with extra_key_arns"
   }
 }
 
@@ -175,7 +175,7 @@ run "no_key" {
 
   assert {
     condition     = local.key_arn == null && length([for statement in jsondecode(output.policies["worker"]).Statement : statement if contains(["Seal", "Unseal"], statement.Sid)]) == 0
-    error_message = "without a key of one's own, each service uses its own, and no policy names a key"
+    error_message = "without a key of the deployment, each service uses its own, and no policy names a key"
   }
 }
 
@@ -191,11 +191,11 @@ run "all_at_once" {
 
   assert {
     condition     = length(module.database) + length(module.nats) + length(module.results) + length(module.key) == 0
-    error_message = "functions only"
+    error_message = "nothing but the functions is created"
   }
 
   assert {
     condition     = output.alarms.topic_arn == "arn:aws:sns:eu-central-1:123456789012:ops"
-    error_message = "alarms go to the topic that is there"
+    error_message = "alarms go to the existing topic"
   }
 }

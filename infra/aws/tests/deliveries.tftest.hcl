@@ -1,4 +1,4 @@
-# Queues, what they keep and hide, and how what comes of them is answered.
+# Queues: retention, visibility, dead letters, TLS and batch responses.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -12,7 +12,7 @@ variables {
 run "visibility" {
   assert {
     condition     = alltrue([for name, queue in local.queued : module.queue[queue].visibility_s > local.functions[name].timeout_s])
-    error_message = "an invocation stays hidden for longer than the function that has it may run"
+    error_message = "a message stays hidden for longer than the function that received it may run"
   }
 }
 
@@ -23,7 +23,7 @@ run "visibility_of_a_shorter_function" {
 
   assert {
     condition     = module.queue["shared"].visibility_s == 130 && module.queue["data"].visibility_s == 930
-    error_message = "and for little longer than that, or one that was killed waits for its next invocation"
+    error_message = "a message stays hidden only a little longer than the timeout, so that a killed function is invoked again soon"
   }
 }
 
@@ -39,17 +39,17 @@ run "queue" {
 
   assert {
     condition     = aws_sqs_queue.this.visibility_timeout_seconds == 930 && output.visibility_s == 930
-    error_message = "a message is hidden as long as it was asked for"
+    error_message = "a message is hidden for visibility_s"
   }
 
   assert {
     condition     = aws_sqs_queue.this.message_retention_seconds == 86400 && aws_sqs_queue.dead.message_retention_seconds == 1209600
-    error_message = "dead letters wait for a person as long as the service keeps anything: invocations are worth a day"
+    error_message = "dead letters are kept for the longest time that SQS allows, invocations for a day"
   }
 
   assert {
     condition     = jsondecode(aws_sqs_queue.this.redrive_policy) == { deadLetterTargetArn = aws_sqs_queue.dead.arn, maxReceiveCount = 20 }
-    error_message = "what nobody could answer ends among the dead letters"
+    error_message = "messages that could not be processed go to the dead-letter queue"
   }
 
   assert {
@@ -64,7 +64,7 @@ run "queue" {
       && toset(jsondecode(policy.policy).Statement[0].Action) == toset(["sqs:ReceiveMessage", "sqs:SendMessage"])
       && jsondecode(policy.policy).Statement[0].Condition == { Bool = { "aws:SecureTransport" = "false" } }
     ])
-    error_message = "which refuses what does not come over TLS, whoever sends it"
+    error_message = "the policy refuses every request without TLS, from any principal"
   }
 }
 
@@ -84,7 +84,7 @@ run "bucket" {
       && toset(jsondecode(aws_s3_bucket_policy.this[0].policy).Statement[0].Action) == toset(["s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"])
       && jsondecode(aws_s3_bucket_policy.this[0].policy).Statement[0].Condition == { Bool = { "aws:SecureTransport" = "false" } }
     )
-    error_message = "a bucket refuses what does not come over TLS, whoever sends it"
+    error_message = "a bucket refuses every request without TLS, from any principal"
   }
 }
 
@@ -100,19 +100,19 @@ run "release" {
 
   assert {
     condition     = aws_lambda_event_source_mapping.queue[0].function_response_types == toset(["ReportBatchItemFailures"])
-    error_message = "of a batch, what failed comes again, and nothing else"
+    error_message = "only the failed messages of a batch are delivered again"
   }
 
   assert {
     condition     = aws_lambda_event_source_mapping.queue[0].batch_size == 10
-    error_message = "a batch has as many as were asked for"
+    error_message = "a batch has batch_size messages"
   }
 }
 
 run "tls_of_a_deployment" {
   assert {
     condition     = local.tls_only
-    error_message = "a deployment takes nothing without TLS"
+    error_message = "a deployment refuses requests without TLS"
   }
 }
 
@@ -123,7 +123,7 @@ run "tls_of_an_endpoint_that_has_it" {
 
   assert {
     condition     = local.tls_only
-    error_message = "nor does one whose services are elsewhere, over TLS"
+    error_message = "a deployment at an https endpoint_url refuses requests without TLS"
   }
 }
 
@@ -134,6 +134,6 @@ run "tls_of_an_emulator_without" {
 
   assert {
     condition     = !local.tls_only
-    error_message = "only an emulator that knows no TLS does"
+    error_message = "only an emulator without TLS accepts requests without TLS"
   }
 }

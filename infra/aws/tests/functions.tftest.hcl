@@ -12,12 +12,12 @@ variables {
 run "default" {
   assert {
     condition     = toset(keys(output.functions)) == toset(["gateway", "control_plane", "reconciler", "worker", "worker_data"])
-    error_message = "one function for each row of the table that is for AWS"
+    error_message = "one function for each row of functions.yaml that is for AWS"
   }
 
   assert {
     condition     = output.functions["worker_data"].name == "noetl-worker-data" && output.functions["worker_data"].log_group == "/aws/lambda/noetl-worker-data"
-    error_message = "names are the deployment's and the function's, with hyphens"
+    error_message = "a function's name is the deployment's and its own, with hyphens"
   }
 
   assert {
@@ -27,17 +27,17 @@ run "default" {
 
   assert {
     condition     = alltrue([for function in output.functions : function.alias == "live" && function.version == "7"])
-    error_message = "each function has a version, and an alias that is live"
+    error_message = "each function has a version and the alias live"
   }
 
   assert {
     condition     = aws_s3_object.code["gateway"].key == "gateway/00a1.zip"
-    error_message = "the place of a package says what is in it"
+    error_message = "the key of a package contains its hash"
   }
 
   assert {
     condition     = local.runtime == "python3.12"
-    error_message = "the runtime is the one that the packages were made for"
+    error_message = "the runtime is the one that the packages were built for"
   }
 }
 
@@ -46,7 +46,7 @@ run "what_each_is_told" {
 
   assert {
     condition     = alltrue([for name, environment in local.environment : environment.NOETL_HOST == "aws" && environment.NOETL_FUNCTION == name])
-    error_message = "each knows where it is and who it is"
+    error_message = "each function gets its host and its name"
   }
 
   assert {
@@ -56,59 +56,59 @@ run "what_each_is_told" {
 
   assert {
     condition     = local.environment["worker_data"].NOETL_POOL == "data" && !contains(keys(local.environment["gateway"]), "NOETL_POOL")
-    error_message = "workers, and they alone, know their pool"
+    error_message = "only workers get a pool"
   }
 
   assert {
     condition     = jsondecode(local.environment["control_plane"].NOETL_POOLS).duckdb == "data"
-    error_message = "who issues commands knows which kinds go to which pool"
+    error_message = "functions that issue commands get the pool of each tool kind"
   }
 
   assert {
     condition     = !contains(keys(local.environment["gateway"]), "NOETL_DATABASE_URL") && !contains(keys(local.environment["worker"]), "NOETL_DATABASE_URL")
-    error_message = "neither gateway nor workers know the database"
+    error_message = "neither gateway nor workers get the database's URL"
   }
 
   assert {
     condition     = alltrue([for environment in local.environment : !contains(keys(environment), "AWS_ENDPOINT_URL")])
-    error_message = "on AWS itself nothing overrides its endpoints"
+    error_message = "on AWS itself nothing overrides the endpoints"
   }
 }
 
 run "secrets" {
   assert {
     condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_SECRETS))) == toset(["database_url", "nats_url", "service_token", "token_key", "encryption_keys"])
-    error_message = "the control plane reads what its row says"
+    error_message = "the control plane reads the secrets that its row names"
   }
 
   assert {
     condition     = toset(keys(jsondecode(local.environment["worker"].NOETL_SECRETS))) == toset(["nats_url", "service_token"])
-    error_message = "a worker reads its token and the way to NATS, and no key"
+    error_message = "a worker reads its token and the URL of NATS, and no key"
   }
 
   assert {
     condition     = toset(keys(jsondecode(local.environment["control_plane"].NOETL_PROVISION))) == toset(["token_key", "encryption_keys", "service_token/gateway", "service_token/control_plane", "service_token/reconciler", "service_token/worker", "service_token/operator"])
-    error_message = "the control plane makes what is missing"
+    error_message = "the control plane creates the missing secrets"
   }
 
   assert {
     condition     = alltrue([for name, environment in local.environment : name == "control_plane" || !contains(keys(environment), "NOETL_PROVISION")])
-    error_message = "and nobody else does"
+    error_message = "only the control plane creates secrets"
   }
 
   assert {
     condition     = length(aws_secretsmanager_secret_rotation.token) == 5 && alltrue([for rotation in aws_secretsmanager_secret_rotation.token : rotation.rotate_immediately == false])
-    error_message = "tokens rotate, but not before the migration has made them"
+    error_message = "tokens rotate, but not before the migration has created them"
   }
 
   assert {
     condition     = local.environment["control_plane"].NOETL_TOKEN_DAYS == "120"
-    error_message = "a token is good for the days to its rotation and those of its grace"
+    error_message = "a token is valid for rotation_days and grace_days together"
   }
 
   assert {
     condition     = module.observability.patience["control_plane-errors"] == 1 && module.observability.patience["worker-errors"] == 3
-    error_message = "one rotation that fails is heard of"
+    error_message = "a single failed rotation raises an alarm"
   }
 }
 
@@ -119,7 +119,7 @@ run "tokens_that_stay" {
 
   assert {
     condition     = length(aws_secretsmanager_secret_rotation.token) == 0 && !contains(keys(local.environment["control_plane"]), "NOETL_TOKEN_DAYS")
-    error_message = "without rotation nothing rotates, and tokens are good for as long as the engine says"
+    error_message = "without rotation_days nothing rotates, and tokens are valid for the engine's default time"
   }
 }
 
@@ -136,7 +136,7 @@ run "invokes" {
 
   assert {
     condition     = local.clocked == { reconciler = 1 } && local.queued == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
-    error_message = "the clock starts the reconciler, queues start it and the workers"
+    error_message = "a schedule invokes the reconciler; queues invoke the reconciler and the workers"
   }
 }
 
@@ -157,12 +157,12 @@ run "policies" {
         statement.Effect == "Deny" || statement.Sid == "Network" || !contains(statement.Resource, "*")
       ]
     ]))
-    error_message = "resources are named, but for the interfaces that Lambda makes"
+    error_message = "resources are named, except for the network interfaces that Lambda creates"
   }
 
   assert {
-    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Invoke" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
-    error_message = "the gateway neither invokes functions, nor sees the database or results"
+    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Notify" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
+    error_message = "the gateway may neither send to queues nor reach the database or results"
   }
 }
 
@@ -176,17 +176,17 @@ run "overrides" {
 
   assert {
     condition     = local.functions["worker"].memory_mb == 4096 && local.functions["worker"].max_instances == 200 && local.functions["worker"].timeout_s == 900
-    error_message = "an override changes what it names and nothing else"
+    error_message = "an override changes only the fields that it names"
   }
 
   assert {
     condition     = local.environment["worker"].NOETL_LEASE == "60" && local.environment["control_plane"].NOETL_DATABASE_CONNECTIONS == "8"
-    error_message = "settings become variables"
+    error_message = "settings become environment variables"
   }
 
   assert {
     condition     = !contains(keys(local.environment["worker_data"]), "NOETL_LEASE")
-    error_message = "of that function alone"
+    error_message = "settings of one function do not reach another"
   }
 }
 
@@ -202,12 +202,12 @@ run "more_pools" {
 
   assert {
     condition     = local.environment["worker_gpu"].NOETL_POOL == "gpu" && jsondecode(local.environment["control_plane"].NOETL_POOLS).python == "gpu" && jsondecode(local.environment["control_plane"].NOETL_POOLS).duckdb == "data"
-    error_message = "commands of its kinds go to it"
+    error_message = "commands of the kinds of a pool go to that pool"
   }
 
   assert {
     condition     = toset(keys(aws_s3_object.code)) == toset(["gateway", "control_plane", "reconciler", "worker", "worker_data"])
-    error_message = "it runs the package of the function that it is like"
+    error_message = "a pool runs the package of the function that `like` names"
   }
 }
 
@@ -225,7 +225,7 @@ run "http" {
 run "http_for_the_gateway_alone" {
   assert {
     condition     = keys(module.api) == ["gateway"] && output.control_plane_url == null
-    error_message = "the control plane is not on the internet unless it is asked for"
+    error_message = "the control plane has no public API unless http.control_plane is set"
   }
 }
 
@@ -236,19 +236,19 @@ run "emulator" {
 
   assert {
     condition     = alltrue([for environment in local.environment : environment.AWS_ENDPOINT_URL == "http://127.0.0.1:4566"])
-    error_message = "functions on an emulator speak to the emulator"
+    error_message = "functions on an emulator call the emulator"
   }
 
   assert {
     condition     = startswith(output.gateway_url, "http://127.0.0.1:4566/_aws/execute-api/")
-    error_message = "and so do callers, without a name server"
+    error_message = "the gateway's URL is a path at the emulator, which needs no DNS"
   }
 }
 
 run "results_that_expire" {
   assert {
     condition     = module.results[0].expires == { "results/" = 90 }
-    error_message = "results, and nothing else, are deleted after a while"
+    error_message = "only results expire, after 90 days"
   }
 }
 
@@ -259,6 +259,6 @@ run "results_that_stay" {
 
   assert {
     condition     = length(module.results[0].expires) == 0
-    error_message = "nothing is deleted by the bucket"
+    error_message = "the bucket deletes no results"
   }
 }

@@ -1,4 +1,4 @@
-# Every validation of the modules, by a value that it refuses.
+# For every validation of the modules, a value that it refuses.
 
 mock_provider "aws" {
   source = "./tests/mocks"

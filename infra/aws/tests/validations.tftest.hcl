@@ -1,4 +1,4 @@
-# Every validation of the root module, by a value that it refuses.
+# For every validation of the root module, a value that it refuses.
 
 mock_provider "aws" {
   source = "./tests/mocks"

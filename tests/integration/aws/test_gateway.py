@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from localstack.issuer import AUDIENCE, Issuer
 from tests.infra.deployment import Deployment
-from tests.infra.issuer import AUDIENCE, Issuer
 
 from .conftest import Deploy
 from .test_limits import CHAIN

@@ -1,4 +1,4 @@
-# What AWS would answer, in the shapes that the configuration takes apart.
+# Mocked answers of AWS, in the formats that the configuration parses.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }

@@ -1,8 +1,8 @@
 # An HTTP API whose every request goes to one function.
 
 resource "aws_cloudwatch_log_group" "this" {
-  # checkov:skip=CKV_AWS_338: how long logs are kept is the deployment's choice; a year is seldom worth its price
-  # checkov:skip=CKV_AWS_158: sealed with the deployment's key wherever that key is its own
+  # checkov:skip=CKV_AWS_338: log retention is a setting of the deployment; a year is seldom worth its price
+  # checkov:skip=CKV_AWS_158: encrypted with the deployment's key if it has one
   name              = "/aws/apigateway/${var.name}"
   retention_in_days = var.log.retention_days
   kms_key_id        = var.log.kms_key_arn
@@ -10,7 +10,7 @@ resource "aws_cloudwatch_log_group" "this" {
 
 resource "aws_apigatewayv2_api" "this" {
   name          = var.name
-  description   = "In front of ${var.function.name}"
+  description   = "HTTP API of ${var.function.name}"
   protocol_type = "HTTP"
 
   dynamic "cors_configuration" {
@@ -35,7 +35,7 @@ resource "aws_apigatewayv2_integration" "this" {
 }
 
 resource "aws_apigatewayv2_route" "this" {
-  # checkov:skip=CKV_AWS_309: the function itself asks for a session or a service token, and sign-in must work without
+  # checkov:skip=CKV_AWS_309: the function itself requires a session or a service token, and sign-in must work without one
   api_id             = aws_apigatewayv2_api.this.id
   route_key          = "$default"
   target             = "integrations/${aws_apigatewayv2_integration.this.id}"
@@ -54,7 +54,7 @@ resource "aws_apigatewayv2_stage" "this" {
 
   access_log_settings {
     destination_arn = aws_cloudwatch_log_group.this.arn
-    # neither the query string nor a header: tokens travel there
+    # neither the query string nor headers: they may contain tokens
     format = jsonencode({
       time     = "$context.requestTime"
       id       = "$context.requestId"

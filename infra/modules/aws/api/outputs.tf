@@ -4,6 +4,6 @@ output "id" {
 }
 
 output "url" {
-  description = "Where the API answers."
+  description = "URL of the API."
   value       = aws_apigatewayv2_api.this.api_endpoint
 }

@@ -13,7 +13,7 @@ variable "function" {
 }
 
 variable "cors" {
-  description = "Origins whose pages may call the API; null for none but its own."
+  description = "Origins whose pages may call the API; null for its own origin only."
   type = object({
     origins     = list(string)
     max_age_s   = optional(number, 600)
@@ -28,7 +28,7 @@ variable "cors" {
 }
 
 variable "throttle" {
-  description = "Requests a second that go through, and how many at once on top."
+  description = "Requests per second that are let through, and the burst above that rate."
   type = object({
     rate  = optional(number, 500)
     burst = optional(number, 1000)
@@ -37,12 +37,12 @@ variable "throttle" {
 
   validation {
     condition     = var.throttle.rate > 0 && var.throttle.burst > 0
-    error_message = "throttle: with 0 nothing would go through."
+    error_message = "throttle: rate and burst must be above 0, or every request would be refused."
   }
 }
 
 variable "log" {
-  description = "How long and with which key the access log is kept."
+  description = "Retention and encryption key of the access log."
   type = object({
     retention_days = optional(number, 30)
     kms_key_arn    = optional(string)

@@ -1,11 +1,11 @@
-# A private bucket: sealed, over TLS only, and swept.
+# A private bucket: encrypted, reached over TLS only, with rules that delete what has expired.
 
 resource "aws_s3_bucket" "this" {
   # checkov:skip=CKV_AWS_18: reads and writes of results are in the engine's own event log
   # checkov:skip=CKV_AWS_144: one region; results can be computed again from the playbook and its input
-  # checkov:skip=CKV_AWS_145: sealed with S3's own key unless the deployment has one
-  # checkov:skip=CKV_AWS_21: versioned below, unless the deployment says that results need no second life
-  # checkov:skip=CKV2_AWS_62: nobody waits for events of this bucket
+  # checkov:skip=CKV_AWS_145: encrypted with S3's own key unless the deployment has one
+  # checkov:skip=CKV_AWS_21: versioned below, unless the deployment turns it off
+  # checkov:skip=CKV2_AWS_62: nothing consumes events of this bucket
   bucket        = var.name
   force_destroy = var.force_destroy
 }
@@ -39,7 +39,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# versioned unless the deployment says that what is in it can be made again
+# versioned unless the deployment turns it off, because the content can be created again
 #trivy:ignore:AWS-0090
 resource "aws_s3_bucket_versioning" "this" {
   bucket = aws_s3_bucket.this.id
@@ -50,7 +50,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  # checkov:skip=CKV_AWS_300: the first rule does, after expiry.upload_days, for the whole bucket
+  # checkov:skip=CKV_AWS_300: the first rule aborts uploads after expiry.upload_days, in the whole bucket
   bucket = aws_s3_bucket.this.id
 
   rule {

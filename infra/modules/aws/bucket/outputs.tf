@@ -1,6 +1,6 @@
 output "name" {
   description = "Name of the bucket."
-  # whoever uses the bucket waits until it is closed to the public
+  # dependents wait until public access is blocked
   value      = aws_s3_bucket.this.id
   depends_on = [aws_s3_bucket_public_access_block.this, aws_s3_bucket_policy.this]
 }
@@ -11,6 +11,6 @@ output "arn" {
 }
 
 output "expires" {
-  description = "Days after which what is in it is deleted, by prefix; empty if nothing is."
+  description = "Days after which objects are deleted, by prefix; empty if none are."
   value       = { for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.filter[0].prefix => rule.expiration[0].days if length(rule.expiration) > 0 }
 }

@@ -1,21 +1,21 @@
 variable "name" {
-  description = "Name of the bucket, unique in the world."
+  description = "Name of the bucket, globally unique."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.name))
-    error_message = "name: 3 to 63 lower case letters, digits and hyphens, neither beginning nor ending with a hyphen."
+    error_message = "name: 3 to 63 lowercase letters, digits and hyphens; it must neither start nor end with a hyphen."
   }
 }
 
 variable "versioned" {
-  description = "Whether what is overwritten or deleted is kept for noncurrent_days."
+  description = "Whether overwritten and deleted objects are kept for noncurrent_days."
   type        = bool
   default     = true
 }
 
 variable "expiry" {
-  description = "Days after which objects below a prefix are deleted, and old versions and unfinished uploads anywhere."
+  description = "Days after which objects below a prefix are deleted, and old versions and unfinished uploads in the whole bucket."
   type = object({
     prefix          = optional(string, "")
     days            = optional(number)
@@ -31,19 +31,19 @@ variable "expiry" {
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the objects (null: S3's own)."
+  description = "Key that encrypts the objects (null: S3's own)."
   type        = string
   default     = null
 }
 
 variable "force_destroy" {
-  description = "Whether destroying the deployment may destroy what is in the bucket."
+  description = "Whether destroying the deployment also destroys the objects in the bucket."
   type        = bool
   default     = false
 }
 
 variable "tls_only" {
-  description = "Whether requests without TLS are refused: always, but for an emulator that knows no TLS."
+  description = "Whether requests without TLS are refused; false only for an emulator that does not support TLS."
   type        = bool
   default     = true
 }

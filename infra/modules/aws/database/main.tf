@@ -1,4 +1,4 @@
-# PostgreSQL, as one RDS instance or as Aurora Serverless v2; the password is made, kept and rotated by RDS itself.
+# PostgreSQL, as one RDS instance or as Aurora Serverless v2; RDS itself creates, stores and rotates the password.
 
 locals {
   aurora  = var.engine.kind == "aurora"
@@ -9,7 +9,7 @@ locals {
   logs    = ["postgresql"]
   secret  = local.aurora ? aws_rds_cluster.this[0].master_user_secret[0].secret_arn : aws_db_instance.this[0].master_user_secret[0].secret_arn
   address = local.aurora ? aws_rds_cluster.this[0].endpoint : aws_db_instance.this[0].address
-  # pg_stat_statements is there, TLS is a must, and what takes a second is in the log
+  # pg_stat_statements is available, TLS is required, and statements that take a second or more are logged
   parameters = {
     "rds.force_ssl"              = "1"
     "log_min_duration_statement" = "1000"
@@ -19,7 +19,7 @@ locals {
 
 resource "aws_db_subnet_group" "this" {
   name        = var.name
-  description = "Of the database ${var.name}"
+  description = "Subnets of the database ${var.name}"
   subnet_ids  = var.network.subnet_ids
 }
 
@@ -31,7 +31,7 @@ resource "aws_security_group" "database" {
 }
 
 locals {
-  # who speaks to the database: the proxy if there is one, else the functions
+  # front: what the functions connect to; caller: what connects to the database. Both are the proxy if there is one
   front  = var.proxy.enabled ? aws_security_group.proxy[0].id : aws_security_group.database.id
   caller = var.proxy.enabled ? aws_security_group.proxy[0].id : var.network.client_security_group_id
 }
@@ -73,17 +73,17 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
-# functions get in by role through the proxy; the password is RDS's own and rotates
+# functions authenticate by role through the proxy; RDS manages and rotates the password
 #trivy:ignore:AWS-0176
 resource "aws_db_instance" "this" {
-  # checkov:skip=CKV_AWS_133: kept for keep.backup_days, at least one
-  # checkov:skip=CKV_AWS_118: enhanced monitoring is paid by the instance; the alarms use what CloudWatch has anyway
-  # checkov:skip=CKV_AWS_353: performance insights are for whoever tunes the database, not for every deployment
+  # checkov:skip=CKV_AWS_133: backups are kept for keep.backup_days, at least one
+  # checkov:skip=CKV_AWS_118: enhanced monitoring is billed per instance; the alarms use the standard metrics of CloudWatch
+  # checkov:skip=CKV_AWS_353: performance insights are for tuning a database, not for every deployment
   # checkov:skip=CKV_AWS_354: as above
-  # checkov:skip=CKV_AWS_157: a standby unless the deployment says otherwise
-  # checkov:skip=CKV_AWS_161: functions get in by role through the proxy; the password is RDS's own and rotates
-  # checkov:skip=CKV_AWS_293: protected unless the deployment says otherwise
-  # checkov:skip=CKV2_AWS_30: log_statement is ddl, not all: statements carry the workloads of playbooks
+  # checkov:skip=CKV_AWS_157: there is a standby by default
+  # checkov:skip=CKV_AWS_161: functions authenticate by role through the proxy; RDS manages and rotates the password
+  # checkov:skip=CKV_AWS_293: protected by default
+  # checkov:skip=CKV2_AWS_30: log_statement is ddl, not all: statements contain the workloads of playbooks
   count = local.aurora ? 0 : 1
 
   identifier                      = var.name
@@ -134,12 +134,12 @@ resource "aws_rds_cluster_parameter_group" "this" {
 }
 
 resource "aws_rds_cluster" "this" {
-  # checkov:skip=CKV_AWS_133: kept for keep.backup_days, at least one
-  # checkov:skip=CKV_AWS_162: functions get in by role through the proxy; the password is RDS's own and rotates
-  # checkov:skip=CKV_AWS_139: protected unless the deployment says otherwise
+  # checkov:skip=CKV_AWS_133: backups are kept for keep.backup_days, at least one
+  # checkov:skip=CKV_AWS_162: functions authenticate by role through the proxy; RDS manages and rotates the password
+  # checkov:skip=CKV_AWS_139: protected by default
   # checkov:skip=CKV2_AWS_8: Aurora's own backups are kept for keep.backup_days
-  # checkov:skip=CKV2_AWS_27: log_statement is ddl, not all: statements carry the workloads of playbooks
-  # checkov:skip=CKV_AWS_327: sealed with RDS's own key unless the deployment has one
+  # checkov:skip=CKV2_AWS_27: log_statement is ddl, not all: statements contain the workloads of playbooks
+  # checkov:skip=CKV_AWS_327: encrypted with RDS's own key unless the deployment has one
   count = local.aurora ? 1 : 0
 
   cluster_identifier              = var.name
@@ -171,8 +171,8 @@ resource "aws_rds_cluster" "this" {
 }
 
 resource "aws_rds_cluster_instance" "this" {
-  # checkov:skip=CKV_AWS_118: enhanced monitoring is paid by the instance; the alarms use what CloudWatch has anyway
-  # checkov:skip=CKV_AWS_353: performance insights are for whoever tunes the database, not for every deployment
+  # checkov:skip=CKV_AWS_118: enhanced monitoring is billed per instance; the alarms use the standard metrics of CloudWatch
+  # checkov:skip=CKV_AWS_353: performance insights are for tuning a database, not for every deployment
   # checkov:skip=CKV_AWS_354: as above
   count = local.aurora ? 1 + var.engine.readers : 0
 

@@ -1,7 +1,7 @@
 output "host" {
   description = "Host that the functions connect to: the proxy's if there is one."
   value       = var.proxy.enabled ? aws_db_proxy.this[0].endpoint : local.address
-  # a host is of use once somebody answers there
+  # dependents wait until the host accepts connections
   depends_on = [aws_rds_cluster_instance.this, aws_db_proxy_target.this, aws_vpc_security_group_ingress_rule.database]
 }
 
@@ -26,12 +26,12 @@ output "secret_arn" {
 }
 
 output "identifier" {
-  description = "Identifier of the instance or of the cluster, and which of them it is."
+  description = "Identifier of the instance or cluster, and its CloudWatch dimension."
   value       = { kind = local.aurora ? "DBClusterIdentifier" : "DBInstanceIdentifier", value = var.name }
 }
 
 output "connect_arns" {
-  description = "What to allow rds-db:connect on, for those who get in by their role; empty otherwise."
+  description = "ARNs on which to allow rds-db:connect, for authentication by role; empty otherwise."
   value = var.proxy.iam ? [
     join(":", [
       join(":", slice(split(":", aws_db_proxy.this[0].arn), 0, 2)), "rds-db",

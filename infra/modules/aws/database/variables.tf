@@ -6,8 +6,8 @@ variable "name" {
 variable "engine" {
   description = <<-EOT
     "postgres" is one RDS instance of instance_class, with a standby in another zone if multi_az; "aurora" is Aurora Serverless v2
-    between min_acu and max_acu (min_acu = 0 lets it sleep after pause_s without a connection, and the first caller then waits
-    for about 15 s).
+    between min_acu and max_acu (min_acu = 0 pauses it after pause_s without a connection, and the next caller then waits for
+    about 15 s).
   EOT
   type = object({
     kind           = optional(string, "postgres")
@@ -40,7 +40,7 @@ variable "engine" {
 
   validation {
     condition     = var.engine.min_acu >= 0 && var.engine.max_acu >= 1 && var.engine.max_acu <= 256 && var.engine.min_acu <= var.engine.max_acu
-    error_message = "engine.min_acu, max_acu: 0 to 256 Aurora capacity units, max_acu at least 1 and not below min_acu."
+    error_message = "engine.min_acu, max_acu: 0 to 256 Aurora capacity units; max_acu must be at least 1 and not below min_acu."
   }
 
   validation {
@@ -50,7 +50,7 @@ variable "engine" {
 }
 
 variable "network" {
-  description = "Where it stands, and the security group of those that may reach it."
+  description = "VPC and subnets of the database, and the security group of its clients."
   type = object({
     vpc_id                   = string
     subnet_ids               = list(string)
@@ -59,7 +59,7 @@ variable "network" {
 }
 
 variable "keep" {
-  description = "How it outlives mistakes: days of backups, protection from deletion, and a last snapshot when it is destroyed."
+  description = "Protection against mistakes: days of backups, deletion protection, and a final snapshot when it is destroyed."
   type = object({
     backup_days    = optional(number, 7)
     protected      = optional(bool, true)
@@ -74,7 +74,7 @@ variable "keep" {
 }
 
 variable "proxy" {
-  description = "RDS Proxy between the functions and the database; iam: the functions prove who they are by their roles."
+  description = "RDS Proxy between the functions and the database; iam: the functions authenticate with their roles."
   type = object({
     enabled             = optional(bool, false)
     iam                 = optional(bool, false)
@@ -85,12 +85,12 @@ variable "proxy" {
 
   validation {
     condition     = var.proxy.enabled || !var.proxy.iam
-    error_message = "proxy.iam: it is the proxy that lets functions in by their roles, so proxy.enabled must be true."
+    error_message = "proxy.iam: only the proxy authenticates functions by their roles, so proxy.enabled must be true."
   }
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals storage, backups and the master user's secret (null: RDS's own)."
+  description = "Key that encrypts storage, backups and the master user's secret (null: RDS's own)."
   type        = string
   default     = null
 }

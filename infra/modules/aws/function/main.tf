@@ -1,8 +1,8 @@
 # One function: its role, its log group, and a version of it for each change.
 
 locals {
-  # Lambda makes the interfaces of a function in a VPC with the function's own role
-  # (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html); EC2 knows no narrower resource for these.
+  # Lambda creates the network interfaces of a function in a VPC with the function's own role
+  # (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html); EC2 has no narrower resource for these actions.
   network_actions = [
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
@@ -20,8 +20,8 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "this" {
-  # checkov:skip=CKV_AWS_338: how long logs are kept is the deployment's choice; a year is seldom worth its price
-  # checkov:skip=CKV_AWS_158: sealed with the deployment's key wherever that key is its own
+  # checkov:skip=CKV_AWS_338: log retention is a setting of the deployment; a year is seldom worth its price
+  # checkov:skip=CKV_AWS_158: encrypted with the deployment's key if it has one
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.log.retention_days
   kms_key_id        = var.log.kms_key_arn
@@ -29,7 +29,7 @@ resource "aws_cloudwatch_log_group" "this" {
 
 resource "aws_iam_role" "this" {
   name        = var.name
-  description = "Of the function ${var.name} alone"
+  description = "Role of the function ${var.name} only"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -61,7 +61,7 @@ resource "aws_iam_role_policy" "this" {
         Resource = ["*"]
       },
       {
-        # for Lambda, not for the code that runs in it
+        # Lambda may use these actions, the code that runs in it may not
         Sid      = "NotFromTheCode"
         Effect   = "Deny"
         Action   = local.network_actions
@@ -84,10 +84,10 @@ locals {
 
 resource "aws_lambda_function" "this" {
   # checkov:skip=CKV_AWS_50: traces go out over OTLP where telemetry is set up, not through X-Ray
-  # checkov:skip=CKV_AWS_115: a cap where the function's row or a variable names one: a pool's size, not a rule for all
-  # checkov:skip=CKV_AWS_116: what fails is reported by the queue's dead letters and the event invoke configuration
-  # checkov:skip=CKV_AWS_173: sealed by Lambda's own key unless the deployment has one; there are no secrets in it
-  # checkov:skip=CKV_AWS_272: packages are bound by their SHA-256, from the build to the function
+  # checkov:skip=CKV_AWS_115: capped where functions.yaml or a variable sets the size of a pool, not for every function
+  # checkov:skip=CKV_AWS_116: failures are reported by the dead-letter queue and the event invoke configuration
+  # checkov:skip=CKV_AWS_173: encrypted with Lambda's own key unless the deployment has one; it contains no secrets
+  # checkov:skip=CKV_AWS_272: packages are pinned by their SHA-256, from the build to the function
   function_name                  = var.name
   description                    = var.description
   role                           = aws_iam_role.this.arn

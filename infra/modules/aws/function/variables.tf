@@ -4,7 +4,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,63}$", var.name))
-    error_message = "name: lower case letters, digits and hyphens, at most 64, beginning with a letter."
+    error_message = "name: at most 64 lowercase letters, digits and hyphens, starting with a letter."
   }
 }
 
@@ -14,7 +14,7 @@ variable "description" {
 }
 
 variable "code" {
-  description = "Where the package lies, its SHA-256 in base64, and what runs it."
+  description = "Location of the package, its SHA-256 in base64, and its handler, runtime and architecture."
   type = object({
     bucket       = string
     key          = string
@@ -31,7 +31,7 @@ variable "code" {
 }
 
 variable "limits" {
-  description = "What an instance gets, and how many there may be at once (null: as many as the account allows)."
+  description = "Resources of an instance, and how many instances may run at once (null: as many as the account allows)."
   type = object({
     memory_mb     = number
     timeout_s     = number
@@ -41,7 +41,7 @@ variable "limits" {
 
   validation {
     condition     = var.limits.memory_mb >= 128 && var.limits.memory_mb <= 10240
-    error_message = "limits.memory_mb: Lambda gives 128 to 10240 MB."
+    error_message = "limits.memory_mb: Lambda offers 128 to 10240 MB."
   }
 
   validation {
@@ -56,7 +56,7 @@ variable "limits" {
 }
 
 variable "environment" {
-  description = "Environment variables. No secret belongs here: Lambda shows them to whoever may read the function."
+  description = "Environment variables. No secret belongs here: Lambda shows them to everyone who may read the function."
   type        = map(string)
   default     = {}
 }
@@ -70,7 +70,7 @@ variable "network" {
 }
 
 variable "policy" {
-  description = "What the function may do beyond writing its log and joining its network: one statement for each name."
+  description = "Permissions of the function beyond writing its log and joining its network: one statement for each name."
   type = map(object({
     actions    = list(string)
     resources  = list(string)
@@ -80,17 +80,17 @@ variable "policy" {
 
   validation {
     condition     = alltrue(flatten([for rule in values(var.policy) : [for action in rule.actions : !strcontains(action, "*")]]))
-    error_message = "policy: name each action; a wildcard allows what nobody has asked for."
+    error_message = "policy: name each action; a wildcard allows more than the function needs."
   }
 
   validation {
     condition     = alltrue(flatten([for rule in values(var.policy) : [for resource in rule.resources : resource != "*"]]))
-    error_message = "policy: name the resources."
+    error_message = "policy: name each resource; \"*\" is refused."
   }
 }
 
 variable "log" {
-  description = "How long and with which key the log is kept."
+  description = "Retention and encryption key of the log."
   type = object({
     retention_days = optional(number, 30)
     kms_key_arn    = optional(string)
@@ -99,7 +99,7 @@ variable "log" {
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the environment variables (null: Lambda's own)."
+  description = "Key that encrypts the environment variables (null: Lambda's own)."
   type        = string
   default     = null
 }

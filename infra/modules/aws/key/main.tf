@@ -1,18 +1,18 @@
-# The key of the deployment: seals secrets, queues, logs, results and the database.
+# The key of the deployment: encrypts secrets, queues, logs, results and the database.
 
 locals {
   root = "arn:${var.account.partition}:iam::${var.account.id}:root"
 }
 
 resource "aws_kms_key" "this" {
-  description             = "Of the deployment ${var.name}"
+  description             = "Key of the deployment ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = var.deletion_days
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
       {
-        # the account manages the key, and its IAM policies say who else may use it
+        # the account manages the key, and its IAM policies decide who else may use it
         Sid       = "Account"
         Effect    = "Allow"
         Principal = { AWS = local.root }
@@ -60,7 +60,7 @@ resource "aws_kms_key" "this" {
         }
       },
       {
-        # alarms are sent through a sealed topic
+        # alarms are sent through an encrypted topic
         Sid       = "Alarms"
         Effect    = "Allow"
         Principal = { Service = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] }

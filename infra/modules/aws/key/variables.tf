@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "account" {
-  description = "The account whose administrators manage the key, and the region and partition it is in."
+  description = "The account whose administrators manage the key, and its region and partition."
   type = object({
     id        = string
     region    = string
@@ -13,7 +13,7 @@ variable "account" {
 }
 
 variable "deletion_days" {
-  description = "How long a key that is deleted can be called back."
+  description = "Days during which the deletion of the key can be cancelled."
   type        = number
   default     = 30
 

@@ -1,4 +1,4 @@
-# NATS with JetStream: a cluster of Fargate tasks, each with a folder of its own on a volume that outlives it, TLS inside and out.
+# NATS with JetStream: a cluster of Fargate tasks, each with its own folder on a volume that outlives it, TLS for clients and routes.
 
 locals {
   hosts = toset(var.hosts)
@@ -9,7 +9,7 @@ locals {
   user  = 1000
   run   = "/run/nats"
   data  = "/data"
-  # secrets come as variables and become files that only the server reads
+  # secrets arrive as environment variables and become files that only the server reads
   start = <<-EOT
     umask 077
     printf '%s' "$NATS_CA" > ${local.run}/ca.pem
@@ -27,7 +27,7 @@ locals {
   repository = length(local.ecr) == 0 ? null : "arn:${local.partition}:ecr:${local.ecr[0][1]}:${local.ecr[0][0]}:repository/${local.ecr[0][2]}"
 }
 
-# ---- names
+# ---- DNS names
 
 resource "aws_service_discovery_private_dns_namespace" "this" {
   name        = var.domain
@@ -52,7 +52,7 @@ resource "aws_service_discovery_service" "node" {
   }
 }
 
-# ---- who may speak to whom
+# ---- security groups
 
 resource "aws_security_group" "nodes" {
   name        = "${var.name}-nodes"
@@ -99,18 +99,18 @@ resource "aws_vpc_security_group_egress_rule" "routes" {
 
 resource "aws_vpc_security_group_egress_rule" "volumes" {
   security_group_id            = aws_security_group.nodes.id
-  description                  = "The volumes"
+  description                  = "NFS to the volumes"
   referenced_security_group_id = aws_security_group.volumes.id
   ip_protocol                  = "tcp"
   from_port                    = local.nfs
   to_port                      = local.nfs
 }
 
-# HTTPS to endpoints and registries, whose addresses are not known
+# HTTPS to endpoints and registries, whose addresses are not known in advance
 #trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.nodes.id
-  description       = "Image, secret and log, from services of AWS"
+  description       = "AWS services: image, secret and log"
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = 443
@@ -136,7 +136,7 @@ resource "aws_vpc_security_group_ingress_rule" "volumes" {
 # ---- volumes
 
 resource "aws_efs_file_system" "this" {
-  # checkov:skip=CKV_AWS_184: sealed with EFS's own key unless the deployment has one
+  # checkov:skip=CKV_AWS_184: encrypted with EFS's own key unless the deployment has one
   encrypted       = true
   kms_key_id      = var.kms_key_arn
   throughput_mode = "elastic"
@@ -147,7 +147,7 @@ resource "aws_efs_backup_policy" "this" {
   file_system_id = aws_efs_file_system.this.id
 
   backup_policy {
-    # what is on the bus are hints; the log is in PostgreSQL
+    # messages on the bus are hints; the event log is in PostgreSQL
     status = "DISABLED"
   }
 }
@@ -223,7 +223,7 @@ locals {
 
 resource "aws_iam_role" "task" {
   name               = "${var.name}-node"
-  description        = "What a node of ${var.name} may do: write its own folder"
+  description        = "Lets a node of ${var.name} write its own folder"
   assume_role_policy = local.assume
 }
 
@@ -246,12 +246,12 @@ resource "aws_iam_role_policy" "task" {
 
 resource "aws_iam_role" "start" {
   name               = "${var.name}-start"
-  description        = "What ECS needs to start a node of ${var.name}: image, secret, log"
+  description        = "Lets ECS start a node of ${var.name}: image, secret, log"
   assume_role_policy = local.assume
 }
 
 resource "aws_iam_role_policy" "start" {
-  # checkov:skip=CKV_AWS_355: a token for the registry is not of one repository, so it has no narrower resource
+  # checkov:skip=CKV_AWS_355: a registry token is not limited to one repository, so there is no narrower resource
   name = "start"
   role = aws_iam_role.start.name
   policy = jsonencode({
@@ -298,8 +298,8 @@ resource "aws_iam_role_policy" "start" {
 # ---- nodes
 
 resource "aws_cloudwatch_log_group" "this" {
-  # checkov:skip=CKV_AWS_338: how long logs are kept is the deployment's choice; a year is seldom worth its price
-  # checkov:skip=CKV_AWS_158: sealed with the deployment's key wherever that key is its own
+  # checkov:skip=CKV_AWS_338: log retention is a setting of the deployment; a year is seldom worth its price
+  # checkov:skip=CKV_AWS_158: encrypted with the deployment's key if it has one
   name              = "/ecs/${var.name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.kms_key_arn
@@ -384,7 +384,7 @@ resource "aws_ecs_task_definition" "node" {
       { sourceVolume = "data", containerPath = local.data, readOnly = false },
     ]
     healthCheck = {
-      # whether this node works; one that waits for the others is not to be killed for it
+      # checks this node alone: a node that waits for the others must not be killed for it
       command     = ["CMD-SHELL", "wget -q -O /dev/null 'http://127.0.0.1:8222/healthz?js-enabled-only=true' || exit 1"]
       interval    = 10
       retries     = 3
@@ -410,7 +410,7 @@ resource "aws_ecs_service" "node" {
   task_definition = aws_ecs_task_definition.node[each.key].arn
   launch_type     = "FARGATE"
   desired_count   = 1
-  # the old task lets go of the folder before the new one takes it
+  # the old task releases the folder before the new one uses it
   deployment_minimum_healthy_percent = 0
   deployment_maximum_percent         = 100
 

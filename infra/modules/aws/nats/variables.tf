@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the cluster, and the beginning of the names of its parts."
+  description = "Name of the cluster, and prefix of the names of its parts."
   type        = string
 }
 
@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "nodes" {
-  description = "The nodes: how many, of what size, from which image, on which processor."
+  description = "The nodes: number, size, image and processor architecture."
   type = object({
     image        = string
     count        = optional(number, 3)
@@ -21,7 +21,7 @@ variable "nodes" {
 
   validation {
     condition     = contains([1, 3, 5], var.nodes.count)
-    error_message = "nodes.count: 1, 3 or 5. JetStream agrees by majority, so an even number adds cost and no safety."
+    error_message = "nodes.count: 1, 3 or 5. JetStream decides by majority, so an even number adds cost but no safety."
   }
 
   validation {
@@ -31,7 +31,7 @@ variable "nodes" {
 
   validation {
     condition     = contains([256, 512, 1024, 2048, 4096], var.nodes.cpu) && var.nodes.memory_mb >= 2 * var.nodes.cpu && var.nodes.memory_mb <= 8 * var.nodes.cpu
-    error_message = "nodes.cpu, memory_mb: Fargate gives 256, 512, 1024, 2048 or 4096 units, with 2 to 8 times as many MB of memory."
+    error_message = "nodes.cpu, memory_mb: Fargate offers 256, 512, 1024, 2048 or 4096 CPU units, with 2 to 8 times as many MB of memory."
   }
 }
 
@@ -41,7 +41,7 @@ variable "hosts" {
 }
 
 variable "domain" {
-  description = "Private domain that the nodes are found in."
+  description = "Private DNS domain of the nodes."
   type        = string
 }
 
@@ -55,13 +55,13 @@ variable "network" {
 }
 
 variable "user" {
-  description = "Name that the clients give."
+  description = "User name of the clients."
   type        = string
   default     = "noetl"
 }
 
 variable "secrets" {
-  description = "Secrets that the control plane makes: the clients' password, and the nodes' ca, certificate and key (PEM) as JSON."
+  description = "Secrets that the control plane creates: the clients' password, and the nodes' ca, certificate and key (PEM) as JSON."
   type = object({
     password_arn = string
     server_arn   = string
@@ -69,7 +69,7 @@ variable "secrets" {
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the volumes, the secret and the log (null: the services' own)."
+  description = "Key that encrypts the volumes, the secret and the log (null: the services' own)."
   type        = string
   default     = null
 }

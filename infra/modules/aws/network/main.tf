@@ -1,4 +1,4 @@
-# A VPC of private subnets, with endpoints for what the functions need of AWS; or one that is there already.
+# A new VPC with private subnets and endpoints for the AWS services that the functions need, or an existing VPC.
 
 locals {
   make    = var.existing == null
@@ -11,7 +11,7 @@ locals {
 }
 
 data "aws_availability_zones" "here" {
-  # checkov:skip=CKV_AWS_394: the first vpc.zones of them, by name: a new zone comes last and changes nothing
+  # checkov:skip=CKV_AWS_394: only the first vpc.zones zones by name are used: a new zone comes last and changes nothing
   count = local.make ? 1 : 0
   state = "available"
 
@@ -26,10 +26,10 @@ data "aws_vpc" "existing" {
   id    = var.existing.vpc_id
 }
 
-# a flow log is for whoever watches the account's networks
+# a flow log is the choice of those who monitor the account's networks
 #trivy:ignore:AWS-0178
 resource "aws_vpc" "this" {
-  # checkov:skip=CKV2_AWS_11: a flow log is for whoever watches the account's networks; it costs more than the engine idle
+  # checkov:skip=CKV2_AWS_11: a flow log is the choice of those who monitor the account's networks; it costs more than the idle engine
   count = local.make ? 1 : 0
 
   cidr_block           = var.vpc.cidr
@@ -38,7 +38,7 @@ resource "aws_vpc" "this" {
   tags                 = { Name = var.name }
 }
 
-# nothing uses it, so nothing may pass it
+# nothing uses it, so it allows no traffic
 resource "aws_default_security_group" "closed" {
   count = local.make ? 1 : 0
 
@@ -69,7 +69,7 @@ resource "aws_route_table_association" "private" {
   subnet_id      = aws_subnet.private[each.key].id
 }
 
-# ---- the way to the internet, if there is to be one
+# ---- internet access, if enabled
 
 resource "aws_internet_gateway" "this" {
   count = local.public ? 1 : 0
@@ -135,7 +135,7 @@ resource "aws_route" "nat" {
   nat_gateway_id         = aws_nat_gateway.this[var.vpc.nat == "each" ? each.key : local.zones[0]].id
 }
 
-# ---- the way to AWS
+# ---- access to AWS services
 
 resource "aws_vpc_endpoint" "s3" {
   count = local.make ? 1 : 0
@@ -189,13 +189,13 @@ resource "aws_security_group" "functions" {
   tags        = { Name = "${var.name}-functions" }
 }
 
-# the ports that the deployment names; which addresses, only playbooks know
+# only the ports that the deployment names; the addresses depend on the playbooks
 #trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "functions" {
   for_each = { for port in var.vpc.egress_ports : tostring(port) => port }
 
   security_group_id = aws_security_group.functions.id
-  description       = "Services of AWS, and what playbooks call"
+  description       = "AWS services, and what playbooks call"
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = each.value

@@ -4,7 +4,7 @@ output "vpc_id" {
 }
 
 output "cidr" {
-  description = "Its range of addresses."
+  description = "Address range of the VPC."
   value       = local.cidr
 }
 

@@ -1,18 +1,18 @@
 variable "name" {
-  description = "Name of the VPC, and the beginning of the names of what is in it."
+  description = "Name of the VPC, and prefix of the names of its parts."
   type        = string
 }
 
 variable "region" {
-  description = "Region, for the names of the endpoints' services."
+  description = "Region, for the service names of the endpoints."
   type        = string
 }
 
 variable "vpc" {
   description = <<-EOT
-    The VPC to make. zones: how many availability zones it spans. nat: a NAT gateway for the internet ("none", "one" for all
-    zones, "each" for one in each). endpoints: services of AWS that are reached through interfaces of the VPC's own; S3 always
-    has its gateway, which costs nothing. egress_ports: what the functions may reach outside of the VPC's own services.
+    The VPC to create. zones: how many availability zones it spans. nat: a NAT gateway for the internet ("none", "one" for all
+    zones, "each" for one in each). endpoints: AWS services that are reached through interface endpoints; S3 always has a
+    gateway endpoint, which is free. egress_ports: ports on which the functions may connect to AWS services and the outside.
   EOT
   type = object({
     cidr         = optional(string, "10.64.0.0/16")
@@ -25,7 +25,7 @@ variable "vpc" {
 
   validation {
     condition     = can(cidrnetmask(var.vpc.cidr)) && try(tonumber(split("/", var.vpc.cidr)[1]) <= 22 && tonumber(split("/", var.vpc.cidr)[1]) >= 16, false)
-    error_message = "vpc.cidr: an IPv4 range of /16 to /22, such as 10.64.0.0/16; its subnets are a sixteenth of it each."
+    error_message = "vpc.cidr: an IPv4 range of /16 to /22, such as 10.64.0.0/16; each subnet is a sixteenth of it."
   }
 
   validation {
@@ -40,7 +40,7 @@ variable "vpc" {
 }
 
 variable "existing" {
-  description = "A VPC that is there already: its private subnets must reach Lambda, SQS, Secrets Manager and S3."
+  description = "An existing VPC: its private subnets must reach Lambda, SQS, Secrets Manager and S3."
   type = object({
     vpc_id     = string
     subnet_ids = list(string)

@@ -1,4 +1,4 @@
-# What is watched: errors, throttles, dead letters, waiting invocations, the clock, the database; and one page that shows it.
+# Alarms for errors, throttles, dead letters, waiting invocations, the schedule and the database, and a dashboard.
 
 locals {
   topic   = var.alarms.topic_arn == null ? aws_sns_topic.alarms[0].arn : var.alarms.topic_arn
@@ -11,28 +11,28 @@ locals {
         function    = function.name
         threshold   = 1
         periods     = function.error_minutes
-        description = "Invocations of ${function.name} end in errors: an exception, a timeout, or out of memory"
+        description = "Invocations of ${function.name} fail: an exception, a timeout, or out of memory"
       }
       "${name}-throttles" = {
         metric      = "Throttles"
         function    = function.name
         threshold   = 1
         periods     = 15
-        description = "${function.name} has been at its cap for a quarter of an hour: work is late, not lost"
+        description = "${function.name} has been at its concurrency limit for a quarter of an hour: work is delayed, not lost"
       }
       "${name}-dropped" = {
         metric      = "AsyncEventsDropped"
         function    = function.name
         threshold   = 1
         periods     = 1
-        description = "Asynchronous starts of ${function.name} were given up"
+        description = "Asynchronous invocations of ${function.name} were dropped"
       }
     }
   ]...)
 }
 
 resource "aws_sns_topic" "alarms" {
-  # checkov:skip=CKV_AWS_26: sealed with the deployment's key if it has one; an alarm names functions and queues only
+  # checkov:skip=CKV_AWS_26: encrypted with the deployment's key if it has one; an alarm names functions and queues only
   count = var.alarms.topic_arn == null ? 1 : 0
 
   name              = "${var.name}-alarms"
@@ -87,7 +87,7 @@ resource "aws_cloudwatch_metric_alarm" "dead" {
   for_each = var.queues
 
   alarm_name          = "${var.name}-${each.key}-dead"
-  alarm_description   = "Invocations of ${each.key} are in ${each.value.dead_name}: nobody could answer them"
+  alarm_description   = "Invocations of ${each.key} are in ${each.value.dead_name}: they could not be processed"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = each.value.dead_name }
@@ -106,7 +106,7 @@ resource "aws_cloudwatch_metric_alarm" "waiting" {
   for_each = var.queues
 
   alarm_name          = "${var.name}-${each.key}-waiting"
-  alarm_description   = "Invocations of ${each.key} wait for more than ${var.alarms.waiting_s} s: its cap is too low, or it does not start"
+  alarm_description   = "Invocations of ${each.key} have waited for more than ${var.alarms.waiting_s} s: its concurrency limit is too low, or it does not start"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = each.value.name }
@@ -121,10 +121,10 @@ resource "aws_cloudwatch_metric_alarm" "waiting" {
   ok_actions          = local.actions
 }
 
-# an age that grows without a limit cannot be measured by what did not run: no invocation at all is the sign
+# a function that does not run cannot report its own delay, so the alarm is on the absence of invocations
 resource "aws_cloudwatch_metric_alarm" "clock" {
   alarm_name          = "${var.name}-clock"
-  alarm_description   = "${var.clocked.name} has not run for ${var.clocked.late_minutes} minutes: lost hints stay lost, timers do not fire"
+  alarm_description   = "${var.clocked.name} has not run for ${var.clocked.late_minutes} minutes: lost hints are not recovered, timers do not fire"
   namespace           = "AWS/Lambda"
   metric_name         = "Invocations"
   dimensions          = { FunctionName = var.clocked.name }
@@ -143,7 +143,7 @@ resource "aws_cloudwatch_metric_alarm" "database" {
   count = var.database == null ? 0 : 1
 
   alarm_name          = "${var.name}-database"
-  alarm_description   = "The database has been above 90 % of its processor for a quarter of an hour"
+  alarm_description   = "The CPU utilization of the database has been above 90 % for a quarter of an hour"
   namespace           = "AWS/RDS"
   metric_name         = "CPUUtilization"
   dimensions          = { (var.database.kind) = var.database.value }
@@ -159,7 +159,7 @@ resource "aws_cloudwatch_metric_alarm" "database" {
 }
 
 locals {
-  names = sort(keys(var.functions))
+  names  = sort(keys(var.functions))
   queues = sort(keys(var.queues))
   charts = concat(
     [

@@ -1,5 +1,5 @@
 output "topic_arn" {
-  description = "Topic that the alarms write to."
+  description = "Topic that the alarms publish to."
   value       = local.topic
 }
 
@@ -15,6 +15,6 @@ output "alarms" {
 }
 
 output "patience" {
-  description = "After how many minutes each alarm of a function goes off."
+  description = "Minutes after which each alarm of a function goes off."
   value       = { for name, alarm in aws_cloudwatch_metric_alarm.function : name => alarm.datapoints_to_alarm }
 }

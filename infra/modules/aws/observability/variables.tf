@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "functions" {
-  description = "The functions by name, as Lambda knows them, how long each may run, and after how many minutes with errors an alarm goes off."
+  description = "The functions: name in Lambda, timeout in seconds, and the minutes with errors after which an alarm goes off."
   type = map(object({
     name          = string
     timeout_s     = number
@@ -26,7 +26,7 @@ variable "queues" {
 }
 
 variable "clocked" {
-  description = "Function that a clock starts: an alarm goes off if it has not run for late_minutes."
+  description = "Function that a schedule starts: an alarm goes off if it has not run for late_minutes."
   type = object({
     name         = string
     late_minutes = optional(number, 5)
@@ -34,7 +34,7 @@ variable "clocked" {
 }
 
 variable "database" {
-  description = "The database to watch: the dimension's name and value; null if it is somebody else's."
+  description = "The database to monitor: name and value of its CloudWatch dimension; null for an existing database."
   type = object({
     kind  = string
     value = string
@@ -43,7 +43,7 @@ variable "database" {
 }
 
 variable "alarms" {
-  description = "Where alarms go: a topic that is there already, or addresses that a new one writes to."
+  description = "Where alarms go: an existing topic, or the email addresses that a new one sends to."
   type = object({
     topic_arn      = optional(string)
     emails         = optional(set(string), [])
@@ -54,7 +54,7 @@ variable "alarms" {
 
   validation {
     condition     = var.alarms.topic_arn == null || length(var.alarms.emails) == 0
-    error_message = "alarms: either topic_arn, whose owner says who subscribes, or emails for a topic of the deployment's own."
+    error_message = "alarms: set either topic_arn, whose owner decides who subscribes, or emails for a topic of this deployment."
   }
 
   validation {
@@ -70,7 +70,7 @@ variable "dashboard" {
 }
 
 variable "budget" {
-  description = "Monthly limit in US dollars, and who hears of it at 80 % and when it is foreseen to be passed; null for none."
+  description = "Monthly limit in US dollars, and who is notified at 80 % and when the forecast exceeds it; null for no limit."
   type = object({
     usd    = number
     emails = set(string)
@@ -79,12 +79,12 @@ variable "budget" {
 
   validation {
     condition     = var.budget == null || try(var.budget.usd > 0 && length(var.budget.emails) > 0, false)
-    error_message = "budget: more than 0 US dollars, and at least one address that hears of it."
+    error_message = "budget: more than 0 US dollars, and at least one address to notify."
   }
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the alarms' topic (null: none; what is in an alarm is no secret)."
+  description = "Key that encrypts the alarms' topic (null: none; alarms contain no secrets)."
   type        = string
   default     = null
 }

@@ -1,7 +1,7 @@
 # The queue that a function is notified through, and its dead-letter queue.
 
 resource "aws_sqs_queue" "dead" {
-  # checkov:skip=CKV_AWS_27: sealed with SQS's own key unless the deployment has one
+  # checkov:skip=CKV_AWS_27: encrypted with SQS's own key unless the deployment has one
   name                              = "${var.name}-dead"
   message_retention_seconds         = 1209600
   sqs_managed_sse_enabled           = var.kms_key_arn == null ? true : null
@@ -10,7 +10,7 @@ resource "aws_sqs_queue" "dead" {
 }
 
 resource "aws_sqs_queue" "this" {
-  # checkov:skip=CKV_AWS_27: sealed with SQS's own key unless the deployment has one
+  # checkov:skip=CKV_AWS_27: encrypted with SQS's own key unless the deployment has one
   name                              = var.name
   visibility_timeout_seconds        = var.visibility_s
   message_retention_seconds         = 86400

@@ -14,21 +14,21 @@ output "url" {
 }
 
 output "dead_name" {
-  description = "Name of the queue of dead letters."
+  description = "Name of the dead-letter queue."
   value       = aws_sqs_queue.dead.name
 }
 
 output "dead_arn" {
-  description = "ARN of the queue of dead letters."
+  description = "ARN of the dead-letter queue."
   value       = aws_sqs_queue.dead.arn
 }
 
 output "dead_url" {
-  description = "URL of the queue of dead letters."
+  description = "URL of the dead-letter queue."
   value       = aws_sqs_queue.dead.url
 }
 
 output "visibility_s" {
-  description = "How long a message is hidden from others once it is taken."
+  description = "Seconds for which a received message is hidden from other consumers."
   value       = aws_sqs_queue.this.visibility_timeout_seconds
 }

@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "visibility_s" {
-  description = "How long a message is hidden from others once it is taken: longer than the function runs."
+  description = "Seconds for which a received message is hidden from other consumers: longer than the function may run."
   type        = number
 
   validation {
@@ -14,24 +14,24 @@ variable "visibility_s" {
 }
 
 variable "max_receives" {
-  description = "After how many deliveries a message is dead. Invocations are hints, and throttling counts as a delivery: so, many."
+  description = "Deliveries after which a message goes to the dead-letter queue. The default is high because throttling counts as a delivery."
   type        = number
   default     = 20
 
   validation {
     condition     = var.max_receives >= 1 && var.max_receives <= 1000
-    error_message = "max_receives: SQS counts 1 to 1000 deliveries."
+    error_message = "max_receives: SQS allows 1 to 1000 deliveries."
   }
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the messages (null: the queue service's own)."
+  description = "Key that encrypts the messages (null: SQS's own)."
   type        = string
   default     = null
 }
 
 variable "tls_only" {
-  description = "Whether requests without TLS are refused: always, but for an emulator that knows no TLS."
+  description = "Whether requests without TLS are refused; false only for an emulator that does not support TLS."
   type        = bool
   default     = true
 }

@@ -1,4 +1,4 @@
-# The alias that all traffic goes to, and what starts it: a queue, a clock.
+# The alias that gets all traffic, and what invokes it: a queue, a schedule.
 
 locals {
   # rate(1 minute), rate(2 minutes)
@@ -8,7 +8,7 @@ locals {
 
 resource "aws_lambda_alias" "live" {
   name             = "live"
-  description      = "What callers, queues and clocks reach"
+  description      = "Target of callers, queues and schedules"
   function_name    = var.function.name
   function_version = var.function.version
 }
@@ -29,7 +29,7 @@ resource "aws_lambda_event_source_mapping" "queue" {
   }
 }
 
-# a tick that fails is followed by the next; it is kept only to be seen
+# a failed tick is not retried, since the next one follows; it is kept only for inspection
 resource "aws_lambda_function_event_invoke_config" "tick" {
   count = var.schedule == null ? 0 : 1
 
@@ -76,7 +76,7 @@ resource "aws_iam_role_policy" "clock" {
         Resource = [aws_lambda_alias.live.arn]
       },
       {
-        Sid      = "BuryTicks"
+        Sid      = "DeadLetters"
         Effect   = "Allow"
         Action   = ["sqs:SendMessage"]
         Resource = [var.schedule.dead_arn]
@@ -86,7 +86,7 @@ resource "aws_iam_role_policy" "clock" {
 }
 
 resource "aws_scheduler_schedule" "clock" {
-  # checkov:skip=CKV_AWS_297: sealed with the deployment's key where that is its own; the input holds no secret
+  # checkov:skip=CKV_AWS_297: encrypted with the deployment's key if it has one; the input contains no secret
   count = var.schedule == null ? 0 : 1
 
   name                = var.function.name

@@ -1,5 +1,5 @@
 output "alias" {
-  description = "Name of the alias that is live."
+  description = "Name of the live alias."
   value       = aws_lambda_alias.live.name
 }
 

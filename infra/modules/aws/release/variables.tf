@@ -22,12 +22,12 @@ variable "queue" {
 
   validation {
     condition     = try(var.queue.max_concurrency, null) == null || try(var.queue.max_concurrency >= 2 && var.queue.max_concurrency <= 1000, false)
-    error_message = "queue.max_concurrency: Lambda takes 2 to 1000."
+    error_message = "queue.max_concurrency: Lambda accepts 2 to 1000."
   }
 }
 
 variable "schedule" {
-  description = "The clock that starts the function, or null: every so many minutes, with this input."
+  description = "The schedule that starts the function, or null: interval in minutes, and input."
   type = object({
     every_minutes = number
     input         = string

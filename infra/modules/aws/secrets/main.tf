@@ -1,8 +1,8 @@
-# Empty secrets: the control plane fills those that are empty when it migrates, so that no value is in Terraform's state.
+# Empty secrets: the control plane fills those that are empty when it migrates, so that Terraform's state contains no value.
 
 resource "aws_secretsmanager_secret" "this" {
-  # checkov:skip=CKV_AWS_149: sealed with Secrets Manager's own key unless the deployment has one
-  # checkov:skip=CKV2_AWS_57: those that can be rotated without a reader noticing are rotated by the root module
+  # checkov:skip=CKV_AWS_149: encrypted with Secrets Manager's own key unless the deployment has one
+  # checkov:skip=CKV2_AWS_57: those that can be rotated without interrupting a reader are rotated by the root module
   for_each = var.secrets
 
   name                    = each.value.name

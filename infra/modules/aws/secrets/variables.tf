@@ -1,5 +1,5 @@
 variable "secrets" {
-  description = "Secrets by short name: full name and purpose. Terraform makes them empty; their values never enter its state."
+  description = "Secrets by short name: full name and purpose. Terraform creates them empty; their values never enter its state."
   type = map(object({
     name        = string
     description = string
@@ -7,7 +7,7 @@ variable "secrets" {
 }
 
 variable "recovery_days" {
-  description = "How long a deleted secret can be called back; 0 deletes at once."
+  description = "Days during which a deleted secret can be recovered; 0 deletes at once."
   type        = number
   default     = 7
 
@@ -18,7 +18,7 @@ variable "recovery_days" {
 }
 
 variable "kms_key_arn" {
-  description = "Key that seals the secrets (null: Secrets Manager's own)."
+  description = "Key that encrypts the secrets (null: Secrets Manager's own)."
   type        = string
   default     = null
 }

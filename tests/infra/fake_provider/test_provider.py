@@ -1,4 +1,4 @@
-"""The stand-in for the provider: what it is given reaches AWS and is read back, or it says so."""
+"""The fake provider: what it is given reaches AWS and is read back, or it says so."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.infra.emulator import REGION, Emulator
-from tests.infra.journey import leftovers
-from tests.infra.terraform import Terraform, stand_in, workspace
+from localstack.emulator import REGION, Emulator
+from localstack.journey import leftovers
+from localstack.terraform import Terraform, workspace
+from tests.infra.fake_provider.configuration import fake
+from tests.infra.fake_provider.table import rows
 
 BASE = """
 terraform {
@@ -57,7 +59,7 @@ class Scratch:
     def __init__(self, folder: Path, emulator: Emulator) -> None:
         self._folder = folder
         self._words = (f"-var=endpoint={emulator.url}", "-no-color")
-        self.terraform = Terraform(folder, stand_in())
+        self.terraform = Terraform(folder, fake())
 
     def write(self, text: str) -> None:
         first = not (self._folder / "main.tf").exists()
@@ -164,7 +166,7 @@ def test_refuses_to_speak_to_aws_itself(tmp_path: Path) -> None:
         (BASE % REGION).replace("  endpoints { sqs = var.endpoint }\n", "")
         + 'resource "aws_sqs_queue" "one" {\n  name = "one"\n}\n'
     )
-    terraform = Terraform(tmp_path, {**stand_in(), "AWS_ENDPOINT_URL": ""})
+    terraform = Terraform(tmp_path, {**fake(), "AWS_ENDPOINT_URL": ""})
     terraform("init", "-no-color")
     done = terraform("apply", "-auto-approve", "-no-color", "-var=endpoint=", check=False)
     assert "speaks to emulators only" in done.text
@@ -174,7 +176,7 @@ def test_whole_deployment_with_everything_made(emulator: Emulator, idle_packages
     """RDS, then Aurora in its place; a NATS cluster, NAT gateways, budgets: all are made, read back, changed, gone."""
     module = workspace(tmp_path)
     given = {"endpoint_url": emulator.url, "region": REGION, "package": {"directory": str(idle_packages)}}
-    terraform = Terraform(module, stand_in())
+    terraform = Terraform(module, fake())
     terraform("init", "-no-color")
     for shape in (FULL, AURORA):
         (module / "all.auto.tfvars.json").write_text(json.dumps(given | shape))
@@ -188,3 +190,8 @@ def test_whole_deployment_with_everything_made(emulator: Emulator, idle_packages
     assert leftovers(emulator) == {}
     assert emulator.client("rds").describe_db_clusters()["DBClusters"] == []
     assert emulator.client("efs").describe_file_systems()["FileSystems"] == []
+
+
+def test_the_table_says_what_is_checked() -> None:
+    readme = Path(__file__).with_name("README.md").read_text()
+    assert "\n".join(rows()) in readme, "python -m tests.infra.fake_provider.table prints it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.infra import toolbox
+from localstack import toolbox
 
 INFRA = toolbox.ROOT / "infra"
 IMAGE = toolbox.ROOT / "functions" / "worker" / "Dockerfile"

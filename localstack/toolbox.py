@@ -1,8 +1,8 @@
 """Tools that cannot live in the development environment, each in an environment of its own below build/tools.
 
-    python tests/infra/toolbox.py terraform    prints the folder of the environment, made if it is not there
+    python localstack/toolbox.py terraform    prints the folder of the environment, made if it is not there
 
-terraform   Terraform itself, and what the stand-in for its AWS provider needs (an older protobuf than Google's)
+terraform   Terraform itself, and what the fake provider of the tests needs (an older protobuf than Google's)
 emulator    MiniStack, alone: its functions see the packages of its environment, and must find none but their own
 check       checkov and trivy
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from noetl_serverless.packaging.pip_config import pip_config, uv_environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "build" / "tools"
 LOCKS = Path(__file__).with_name("tools")
 

@@ -3,9 +3,9 @@
 The wheel of `cdktf-cdktf-provider-aws` holds a jsii archive, and in it one module for each resource, made by a
 program from the provider's own schema. Its TypeScript, which the source map carries, has names, types, blocks and how
 they nest, and for each attribute whether it is required, optional, computed, or optional and computed. What the
-bindings do not say (which change replaces a resource, defaults, validation) is up to the stand-in's resources.
+bindings do not say (which change replaces a resource, defaults, validation) is up to the fake provider's resources.
 
-    python -m tests.infra.stand_in.bindings WHEEL_OR_FOLDER    writes schema.json for the types that the stand-in knows
+    python -m tests.infra.fake_provider.bindings WHEEL_OR_FOLDER    writes schema.json for its types
 """
 
 from __future__ import annotations

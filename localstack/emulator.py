@@ -7,8 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from localstack import toolbox
 from localstack_client.session import Session
-from tests.infra import toolbox
 
 from noetl_serverless.hosts.local.ports import is_free
 from noetl_serverless.hosts.local.process import Process, Program, wait_until

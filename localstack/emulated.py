@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tests.infra import terraform, toolbox
-from tests.infra.emulator import REGION, Emulator
-from tests.infra.issuer import AUDIENCE, Issuer
+from localstack import terraform, toolbox
+from localstack.emulator import REGION, Emulator
+from localstack.issuer import AUDIENCE, Issuer
 
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
@@ -39,7 +39,9 @@ SMALL = {
 class Emulated:
     """Servers, packages and Terraform below `home`. Start the servers, package, apply; then ask `gateway`."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, provider: Mapping[str, str] | None = None) -> None:
+        """`provider`: environment variables by which Terraform finds its provider. Without them it goes by the user's
+        configuration, or asks the registry."""
         self.home = home
         self.emulator = Emulator(home / "emulator", port)
         self.python = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -53,7 +55,7 @@ class Emulated:
         self._workspace = secrets.token_hex(12)
         self._issuer: Issuer | None = None
         self.terraform: terraform.Terraform | None = None
-        self.real_provider = terraform.real_provider()
+        self.provider = dict(provider or {})
 
     # ---- what stands beside the deployment
 
@@ -91,7 +93,7 @@ class Emulated:
 
     def init(self) -> None:
         module = terraform.workspace(self.home / "terraform")
-        self.terraform = terraform.Terraform(module)
+        self.terraform = terraform.Terraform(module, self.provider)
         self._given = self._variables()
         self._write_variables()
         self.terraform("init", "-no-color")
@@ -164,6 +166,7 @@ class Emulated:
             env={
                 **os.environ,
                 **terraform.environment(),
+                **self.provider,
                 "TF_CLI_ARGS": "-no-color",
                 "HOME": str(self.home),
                 "XDG_CONFIG_HOME": str(self.home / "config"),

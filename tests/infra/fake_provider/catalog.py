@@ -1,4 +1,4 @@
-"""Every type that the stand-in knows."""
+"""Every type that the fake provider knows."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .wire import UNKNOWN, Block
 
 
 def served(block: Block, resource: Resource) -> Block:
-    """The provider's schema; what has a default is computed, since the stand-in may fill it."""
+    """The provider's schema; what has a default is computed, since the fake provider may fill it."""
     attributes = {
         name: {**attribute, "computed": True} if name in resource.defaults else attribute
         for name, attribute in block["attributes"].items()

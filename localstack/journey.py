@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tests.infra.emulated import Emulated, Gateway
-from tests.infra.emulator import Emulator
-from tests.infra.toolbox import ROOT
+from localstack.emulated import Emulated, Gateway
+from localstack.emulator import Emulator
+from localstack.toolbox import ROOT
 
 from noetl_serverless.cli.file_server import serve_folder
 
@@ -70,7 +70,7 @@ class Journey:
 
     def init(self) -> str:
         self.emulated.init()
-        return "with the real provider" if self.emulated.real_provider else "with the stand-in provider"
+        return "with the fake provider" if self.emulated.provider else "with the real provider"
 
     def apply(self) -> str:
         said = self.emulated.apply().text

@@ -1,4 +1,4 @@
-"""What the stand-in must know of a type of resource, beyond the provider's schema."""
+"""What the fake provider must know of a type of resource, beyond the provider's schema."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Resource:
         raise NotImplementedError
 
     def update(self, aws: Clients, want: Given, state: State) -> None:
-        raise NotImplementedError(f"the stand-in cannot change a {self.type}")
+        raise NotImplementedError(f"the fake provider cannot change a {self.type}")
 
     def delete(self, aws: Clients, state: State) -> None:
         raise NotImplementedError

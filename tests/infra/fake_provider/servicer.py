@@ -24,10 +24,10 @@ SCHEMA = Path(__file__).with_name("schema.json")
 
 
 class NotPassedOn(Exception):
-    """The stand-in does not pass on to AWS: {0}"""
+    """The fake provider does not pass on to AWS: {0}"""
 
     def __str__(self) -> str:
-        return f"the stand-in does not pass on to AWS: {', '.join(self.args[0])}"
+        return f"the fake provider does not pass on to AWS: {', '.join(self.args[0])}"
 
 
 class Servicer(rpc.ProviderServicer):
@@ -64,7 +64,7 @@ class Servicer(rpc.ProviderServicer):
         config = decode(request.config)
         endpoint = _endpoint_of(config) or os.environ.get("AWS_ENDPOINT_URL", "")
         if not endpoint:
-            message = "the stand-in for hashicorp/aws speaks to emulators only: give it an endpoint"
+            message = "the fake provider for hashicorp/aws speaks to emulators only: give it an endpoint"
             return pb.ConfigureProvider.Response(diagnostics=[_error(message)])
         self._aws = Clients(config.get("region") or os.environ.get("AWS_REGION", "us-east-1"), endpoint)
         for block in config.get("default_tags") or []:
