@@ -27,7 +27,7 @@ from noetl_serverless.hosts.local.workspace import create_workspace, workspace_c
 ROOT = toolbox.ROOT
 # seconds for one command, cold starts and all
 LONGEST = 600
-# this machine runs all instances: few at once, so that none starves
+# this machine runs all instances, so only few run at once
 SMALL = {
     "gateway": {"max_instances": 4},
     "control_plane": {"max_instances": 12},
@@ -57,11 +57,11 @@ class Emulated:
         self.terraform: terraform.Terraform | None = None
         self.provider = dict(provider or {})
 
-    # ---- what stands beside the deployment
+    # ---- servers beside the deployment
 
     def start_servers(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        # under root PostgreSQL runs as somebody else, who must get through
+        # as root, PostgreSQL runs as another user, who needs access to the folder
         self.home.chmod(0o711)
         self._servers = [self._postgres.start(), self._nats.start()]
         create_workspace(self._postgres.url, self._workspace)
@@ -77,7 +77,7 @@ class Emulated:
         self._servers = []
 
     def package(self) -> None:
-        """Zips of every function for this Python, which is the emulator's too. RuntimeError if one cannot be made."""
+        """Zips of every function for this Python, which the emulator also uses. RuntimeError if one cannot be built."""
         architecture = ("--architecture", self._architecture)
         done = subprocess.run(
             [sys.executable, "-m", "noetl_serverless.packaging", "aws", "--python", self.python, *architecture],
@@ -154,11 +154,11 @@ class Emulated:
         return self.terraform.outputs()
 
     def smoke(self) -> str:
-        """What `noetls deploy aws smoke` says, in one line. AssertionError if it fails."""
+        """The output of `noetls deploy aws smoke`, in one line. AssertionError if it fails."""
         return self.noetls("smoke", "--items", "20").out.strip().splitlines()[-1]
 
     def noetls(self, command: str, *words: str, check: bool = True) -> terraform.Done:
-        """`noetls deploy aws COMMAND`. AssertionError with what it said if it fails, unless `check` is off."""
+        """`noetls deploy aws COMMAND`. AssertionError with its output if it fails, unless `check` is off."""
         assert self.terraform is not None
         where = ("--directory", str(self.terraform.module))
         done = subprocess.run(
@@ -180,7 +180,7 @@ class Emulated:
         assert not check or answer.status == 0, answer.text
         return answer
 
-    # ---- those who use it
+    # ---- clients of the deployment
 
     def gateway(self) -> Gateway:
         assert self._issuer is not None
@@ -205,7 +205,7 @@ class Gateway:
         self._session.headers["Authorization"] = f"Bearer {answer['session_token']}"
 
     def is_ready(self) -> bool:
-        """Whether it reaches what it needs: its sessions, and the control plane."""
+        """Whether it reaches its session store and the control plane."""
         return self._session.get(f"{self.url}/readyz", timeout=60).ok
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:

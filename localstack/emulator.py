@@ -15,15 +15,15 @@ from noetl_serverless.hosts.local.process import Process, Program, wait_until
 
 REGION = "eu-central-1"
 ACCOUNT = "000000000000"
-# LocalStack's port, and so that of whatever speaks for it
+# LocalStack's port, which its clients expect
 PORT = 4566
 START = 60.0
 MAIN = Path(__file__).with_name("emulator_main.py")
 
 
 class Emulator:
-    """All of AWS at one URL. Functions run as processes of its interpreter, which sees no package but MiniStack's own:
-    what a function's zip lacks is missing there too."""
+    """All of AWS at one URL. Functions run as processes of its interpreter, which has only MiniStack's packages: what a
+    function's zip lacks is missing there too."""
 
     def __init__(self, home: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -56,12 +56,12 @@ class Emulator:
             "LANG": "C.UTF-8",
             "GATEWAY_PORT": str(self._port),
             "BIND_HOST": "127.0.0.1",
-            # signatures are checked, and a function may do what the policies of its role say
+            # signatures are checked, and a function may do only what the policies of its role allow
             "AUTH": "true",
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
-            # beyond the functions' own caps nothing is throttled
+            # nothing is throttled beyond the functions' own concurrency limits
             "LAMBDA_ACCOUNT_CONCURRENCY": "100",
             "STATE_DIR": str(self._home / "state"),
             "S3_DATA_DIR": str(self._home / "s3"),
@@ -79,7 +79,7 @@ class Emulator:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def client(self, service: str) -> Any:
-        """A client of boto3, who may do everything."""
+        """A boto3 client that may do everything."""
         session = Session(
             aws_access_key_id="test",
             aws_secret_access_key="test",

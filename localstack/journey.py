@@ -1,4 +1,4 @@
-"""The way of a deployment from nothing to nothing, in steps that `make localstack` shows and the tests check."""
+"""A deployment created, used and destroyed, in steps that `make localstack` shows and the tests check."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ BROKEN = """
 def handler(event, context):
     raise RuntimeError("this version cannot migrate")
 """
-# a scheduler of AWS counts in minutes
+# EventBridge Scheduler counts in minutes
 TICK = 150.0
 
 
 class Journey:
-    """What the steps share. Each returns, in a few words, what it saw, or raises AssertionError."""
+    """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
 
     def __init__(self, emulated: Emulated) -> None:
         self.emulated = emulated
@@ -108,7 +108,7 @@ class Journey:
         return f"{len(keys)} objects in {bucket}"
 
     def schedule(self) -> str:
-        """Only the reconciler starts what is scheduled, and nobody but EventBridge invokes it for that."""
+        """Only the reconciler starts scheduled runs, and only EventBridge invokes it for that."""
         self.gateway.register((PLAYBOOKS / "hello.yaml").read_text())
         made = self.gateway.ask(
             "POST", "schedules", {"playbook_path": "examples/hello", "interval_seconds": 20, "name": "journey"}
@@ -131,7 +131,7 @@ class Journey:
         raise AssertionError(f"no scheduled run in {TICK:g} s")
 
     def rotation(self) -> str:
-        """The four steps of Secrets Manager, which the emulator does not go by itself, under the policy of the role."""
+        """The four rotation steps of Secrets Manager, under the role's policy; the emulator does not invoke them."""
         outputs = self.emulated.outputs()
         secret, name = outputs["operator_token_secret_arn"], outputs["functions"]["control_plane"]["name"]
         manager, client = (self.emulated.emulator.client(service) for service in ("secretsmanager", "lambda"))
@@ -151,7 +151,7 @@ class Journey:
         return "no changes"
 
     def drift(self) -> str:
-        """What somebody changes by hand is seen, and put right. Without its policy a function can do nothing."""
+        """Manual changes are detected and reverted. Without its policy a function can do nothing."""
         url = self.emulated.outputs()["queues"]["shared"]["url"]
         self.emulated.emulator.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
         self._take_away("gateway", "Invoke")
@@ -194,7 +194,7 @@ class Journey:
         return f"only the reconciler got a new version: {after['reconciler']['version']}"
 
     def failed_migration(self) -> str:
-        """A version whose migration fails takes no traffic."""
+        """A version whose migration fails gets no traffic."""
         function = self.emulated.outputs()["functions"]["control_plane"]
         client = self.emulated.emulator.client("lambda")
         where = {"FunctionName": function["name"], "Name": function["alias"]}
@@ -216,7 +216,7 @@ class Journey:
         return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
 
     def steps(self) -> list[tuple[str, Callable[[], str]]]:
-        """All in order, each with what it shows."""
+        """All steps in order, each with its name."""
         return [
             ("start", self.start),
             ("terraform init", self.init),
@@ -236,7 +236,7 @@ class Journey:
 
 
 def _repacked(packages: Path, function: str, target: Path, name: str, text: str) -> Path:
-    """The packages, of which one function's has this text as the file `name`."""
+    """The packages, with this text as the file `name` in the package of one function."""
     shutil.copytree(packages, target, ignore=shutil.ignore_patterns("build"))
     path = target / f"{function}.zip"
     with zipfile.ZipFile(packages / path.name) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -252,7 +252,7 @@ def _repacked(packages: Path, function: str, target: Path, name: str, text: str)
 
 
 def leftovers(emulator: Emulator) -> Mapping[str, list[str]]:
-    """What the emulator still has of the deployment, by kind."""
+    """The resources of the deployment that the emulator still has, by kind."""
     client = emulator.client
     keys = client("kms").list_keys()["Keys"]
     states = {key["KeyId"]: client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in keys}

@@ -1,7 +1,7 @@
-"""The whole deployment on an emulator of AWS, from nothing to nothing: what `make localstack` does.
+"""The whole deployment on an emulator of AWS, created and destroyed: `make localstack` runs this.
 
 python localstack/run.py           all steps
-python localstack/run.py --stay    stays up after the last but one, until Ctrl-C, and then destroys
+python localstack/run.py --stay    stays up before the last step, until Ctrl-C, and then destroys
 """
 
 from __future__ import annotations

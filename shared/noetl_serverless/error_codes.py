@@ -1,8 +1,8 @@
-"""Every code by which an error is known, spelled `area.reason`, and what it means.
+"""Every error code, spelled `area.reason`, with its meaning.
 
 `STEP`: `error.code` of a step, an item, an attempt or an execution, which rules and conditions read. `PROBLEM`: `code`
 of a problem document of REST, GraphQL and the command line; its `type` is `urn:noetl:problem:<code>`. `FAULT`: `code`
-of one of its `errors`, each with its place; those of a request are `request.` and pydantic's name of the error.
+of one of its `errors`, each with its place; for a fault of a request it is `request.` and pydantic's name of the error.
 
 `python -m noetl_serverless.error_codes` prints them as the tables of playbooks/ERRORS.md.
 """
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-# the spelling of the original, by which its playbooks know it
+# spelled as in the original, whose playbooks use it
 REFERENCE_NOT_AVAILABLE: Final = "REFERENCE_NOT_AVAILABLE"
 
 STEP: Final[Mapping[str, str]] = {
@@ -141,7 +141,7 @@ FAULT: Final[Mapping[str, str]] = {
     "value.invalid": STEP["value.invalid"],
 }
 
-# what earlier releases wrote into logs
+# codes that earlier releases wrote into logs
 _FORMER: Final[Mapping[str, str]] = {
     "cancelled": "execution.cancelled",
     "delivery_limit": "command.delivery_limit",
@@ -162,7 +162,7 @@ _FORMER: Final[Mapping[str, str]] = {
 
 
 def current_code(code: str) -> str:
-    """How a code is spelled that an earlier release may have written."""
+    """The current spelling of a code that an earlier release may have written."""
     return _FORMER.get(code, code)
 
 

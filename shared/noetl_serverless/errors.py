@@ -1,7 +1,7 @@
 """Every error a caller can see, in the shape of RFC 9457 (application/problem+json).
 
-A subclass fixes `status`, `code` and `title`; an instance adds `detail` (what is wrong and what to do) and, where a
-document is at fault, where: a JSON pointer, a line and a column, both counted from 1.
+A subclass fixes `status`, `code` and `title`; an instance adds `detail` (what is wrong and what to do) and, for a
+faulty document, the places: a JSON pointer, and a line and a column, both counted from 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def json_pointer(path: Iterable[str | int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a document, and where."""
+    """One fault of a document, with its place."""
 
     message: str
     _: KW_ONLY
@@ -42,7 +42,7 @@ class Fault:
 
 
 class Problem(Exception):
-    """Something the caller has to know about."""
+    """An error that is reported to the caller."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "server.internal"
@@ -99,20 +99,20 @@ class TooLarge(Problem):
 
 
 class AnswerTooLarge(Problem):
-    """What was asked for is more than one answer may bring."""
+    """The requested answer would be larger than allowed."""
 
     status, code, title = 400, "answer.too_large", "The answer is too large"
 
 
 class Unavailable(Problem):
-    """A part that the request needs does not answer; the same request may succeed later."""
+    """A service that the request needs does not answer; the same request may succeed later."""
 
     status, code, title = 503, "server.unavailable", "Temporarily unavailable"
 
 
 class Busy(Unavailable):
-    """It concerns one execution alone: others always came first, or only a newer release can go on with it."""
+    """It concerns one execution only: other commits always came first, or only a newer release can continue it."""
 
 
 class ResultStoreAway(Unavailable):
-    """The result store does not give something that is in it: it concerns those alone that need this."""
+    """The result store does not return a stored value; only requests that need this value are affected."""

@@ -1,4 +1,4 @@
-"""The ports: what the services ask of the world.
+"""The ports: what the services need from outside.
 
 Each has an in-memory fake in `testing`, which passes the same contract tests.
 """
@@ -57,81 +57,81 @@ class LockedExecution(Protocol):
     execution: LoadedExecution
 
     def inbox(self) -> Inbox:
-        """As `EventStore.read_inbox`."""
+        """Like `EventStore.read_inbox`."""
         ...
 
     def quarantined(self) -> QuarantinedExecution | None: ...
 
     def issued(self) -> list[Event]:
-        """What the rows of all commands and timers that are out are made of: see `projections.project`."""
+        """The events from which `projections.project` makes the rows of all open commands and timers."""
         ...
 
     def ended_children(self) -> list[LoadedExecution]:
-        """Of the children it waits for, those that have ended. The others cannot end before the transaction does."""
+        """The children it waits for that have ended. The others cannot end before the transaction does."""
         ...
 
     def running_children(self) -> list[str]:
-        """Of all that it has started, those that have not ended."""
+        """The children it has started that have not ended."""
         ...
 
 
 class EventStore(Protocol):
-    """The logs of executions, and what is made of them: states, commands with their leases, timers, inboxes.
+    """The logs of executions, with their states, commands and leases, timers and inboxes.
 
-    Ids are decimal texts. Every method raises errors.Unavailable while the store is away.
+    Ids are decimal strings. Every method raises errors.Unavailable while the store is unavailable.
     """
 
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
-        """Those of the executions that exist, each with all events folded into its state."""
+        """The executions that exist, each with all events folded into its state."""
         ...
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
-        """At most `limit` events behind the seq `after`, in order; none if there is no such execution."""
+        """At most `limit` events with a seq above `after`, in order; none if the execution does not exist."""
         ...
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
-        """What those of the idempotency keys have started that have started anything."""
+        """What each idempotency key has started; keys that have started nothing are left out."""
         ...
 
     async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
-        """Write each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
-        UnstorableCommit if one of them cannot be stored; then none is written."""
+        """Write each commit completely or not at all; those refused (head moved, fence stale) are missing from
+        `committed`. Raises UnstorableCommit if one of them cannot be stored; then none is written."""
         ...
 
     async def commit_exclusively(
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
     ) -> tuple[ExecutionCommit, CommitResult] | None:
-        """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
-        it, or there is no such execution. Raises UnstorableCommit, and what `decide` raises."""
+        """Commit what `decide` returns for the execution, while nobody else can commit to it. None if `decide` returns
+        None or the execution does not exist. Raises UnstorableCommit, and what `decide` raises."""
         ...
 
     # -- inboxes
 
     async def read_inbox(self, execution_id: str) -> Inbox:
-        """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
+        """At most INBOX_FACTS facts, and no more than it takes to reach INBOX_BYTES; at least one, if there is any."""
         ...
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id, fence) of those whose fence was good. Raises UnstorableCommit, and then none is."""
+        (execution id, command id, fence) of those whose fence was valid. Raises UnstorableCommit; then none is put."""
         ...
 
     async def clear_inbox(self, execution_id: str) -> None:
-        """Forget the inbox of an execution that has ended."""
+        """Delete the inbox of an execution that has ended."""
         ...
 
     async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
-        """At most `limit` executions with facts in their inbox, by id, those behind the id `after`."""
+        """At most `limit` executions with facts in their inbox, in order of id, with ids above `after`."""
         ...
 
     # -- leases
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
-        """Lease pending commands of the pool: those named, or with None whatever waits, in turn among executions."""
+        """Lease pending commands of the pool: those in `keys`, or with None any, by fair claim."""
         ...
 
     async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
-        """Everything the worker holds beside `holding`, each lease prolonged to `lease` seconds from now."""
+        """All leases of the worker except those in `holding`, each extended to `lease` seconds from now."""
         ...
 
     async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
@@ -139,48 +139,49 @@ class EventStore(Protocol):
         ...
 
     async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
-        """Prolong leases to `lease` seconds from now; returns (execution id, command id, fence) of those that are
-        still the worker's."""
+        """Extend leases to `lease` seconds from now; returns (execution id, command id, fence) of those that the worker
+        still holds."""
         ...
 
     async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
-        """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
-        returns (pool, key) of what waits again."""
+        """Release `held`, which were not run, and `begun`, which were not run to the end; for the latter the lease is
+        recorded as lost. Returns (pool, key) of the commands that are pending again."""
         ...
 
     async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
-        """Give back what is held beyond its lease and was delivered fewer than `deliveries` times, at most `limit`
-        commands; returns (pool, key) of each."""
+        """Make at most `limit` commands pending again whose lease has expired and that were delivered fewer than
+        `deliveries` times; returns (pool, key) of each."""
         ...
 
     async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
-        """At most `limit` commands held beyond their lease that were delivered `deliveries` times or more."""
+        """At most `limit` commands whose lease has expired and that were delivered `deliveries` times or more."""
         ...
 
     async def add_dead_letter(self, dead: DeadLetter) -> None:
-        """Keep the command in the dead-letter state, for people to look at."""
+        """Keep the command as a dead letter, for inspection."""
         ...
 
-    # -- what there is to do
+    # -- pending work
 
     async def pools_with_pending(self, age: float) -> list[str]:
         """Pools with commands that have waited for `age` seconds or more."""
         ...
 
     async def pending_work(self, age: float) -> PendingWork:
-        """What there is to do; commands count as waiting after `age` seconds."""
+        """Which kinds of work are pending; commands count once they have waited for `age` seconds."""
         ...
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
-        """The timers whose time has come, those due first in front, from `after` on."""
+        """At most `limit` timers that are due, from `after` on, the earliest first."""
         ...
 
     # -- quarantine
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
-        """What is in quarantine, by id, behind the id `after`; without facts, which may be many and large."""
+        """At most `limit` executions in quarantine, by id, with ids above `after`; without facts, which may be many and
+        large."""
         ...
 
     async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
@@ -190,15 +191,15 @@ class EventStore(Protocol):
     # -- children
 
     async def running_children(self, execution_id: str) -> list[str]:
-        """The executions that it has started and that have not ended."""
+        """The executions it has started that have not ended."""
         ...
 
     async def is_descendant(self, execution_id: str, above: str) -> bool:
-        """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
+        """Whether `above` is the parent of this execution, its parent's parent, and so on; archived ones count, too."""
         ...
 
     async def ensure_partitions(self) -> None:
-        """Make the partitions of this month and the next."""
+        """Create the partitions of this month and the next."""
         ...
 
 
@@ -218,10 +219,10 @@ class CatalogEntry(Protocol):
 
 
 class Catalog(Protocol):
-    """Playbooks that are registered. Each raises errors.NotFound."""
+    """The registered playbooks. Each method raises errors.NotFound."""
 
     async def get(self, path: str, version: int | None = None) -> CatalogEntry:
-        """The version, or the latest."""
+        """The given version, or the latest."""
         ...
 
     async def by_id(self, catalog_id: int) -> CatalogEntry: ...
@@ -249,13 +250,13 @@ class Invoker(Protocol):
 
 class SecretStore(Protocol):
     async def read(self, name: str) -> str:
-        """The secret's value; KeyError if there is none of that name."""
+        """The secret's value; raises KeyError if no secret has that name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where the result store put something."""
+    """Where the result store has put a value."""
 
     store: str
     key: str
@@ -269,11 +270,11 @@ class ResultStore(Protocol):
     async def put(self, key: str, data: bytes) -> Stored: ...
 
     async def get(self, key: str) -> bytes:
-        """KeyError if it is not there."""
+        """Raises KeyError if the key does not exist."""
         ...
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        """A part of it, as far as there is one; KeyError if it is not there."""
+        """At most `length` bytes from `offset`, fewer at the end; raises KeyError if the key does not exist."""
         ...
 
     async def delete(self, key: str) -> None: ...
@@ -282,7 +283,7 @@ class ResultStore(Protocol):
 
 
 class Host(Protocol):
-    """What a function asks of where it runs."""
+    """What a function needs to know about its host."""
 
     def remaining(self) -> float:
         """Seconds this invocation may still run."""

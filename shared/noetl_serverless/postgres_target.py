@@ -1,4 +1,4 @@
-"""Where a PostgreSQL server is, and how to speak to it: read in one way for the engine's own store and for tasks."""
+"""The address and connection options of a PostgreSQL server, read the same way for the engine's store and for tasks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PEM = "-----BEGIN "
 
 @dataclass(frozen=True, slots=True)
 class PostgresTarget:
-    """`host` may be the folder of a Unix socket. `sslrootcert`, PEM or the name of a file, is trusted in place of the
-    machine's authorities."""
+    """`host` may be the directory of a Unix socket. `sslrootcert`, PEM or the name of a file, is trusted instead of the
+    system's authorities."""
 
     host: str
     _: KW_ONLY
@@ -33,12 +33,12 @@ class PostgresTarget:
 
     @classmethod
     def of_url(cls, url: str) -> PostgresTarget:
-        """Of `postgresql://user:password@host:port/database?sslmode=...&sslrootcert=...`; ValueError if it is none."""
+        """Parse `postgresql://user:password@host:port/database?sslmode=...&sslrootcert=...`; raises ValueError."""
         return cls.of(_parts(url))
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> PostgresTarget:
-        """Of `url`, or host, port, user, password, database, sslmode, sslrootcert; what stands beside a URL wins."""
+        """Read `url`, or host, port, user, password, database, sslmode, sslrootcert, which override the URL's."""
         if data.get("url"):
             data = {**_parts(str(data["url"])), **data}
         host = str(data.get("host") or data.get("hostname") or "localhost")
@@ -53,22 +53,22 @@ class PostgresTarget:
         )
 
     def arguments(self) -> dict[str, Any]:
-        """What pg8000's connection takes."""
+        """The arguments of pg8000's connection."""
         who = {"user": self.user, "password": self.password, "database": self.database}
         if self.host.startswith("/"):
             return {**who, "unix_sock": f"{self.host}/.s.PGSQL.{self.port}", "ssl_context": False}
         return {**who, "host": self.host, "port": self.port, "ssl_context": self._tls()}
 
     def _tls(self) -> ssl.SSLContext | bool | None:
-        """As libpq has it, but that `allow` too begins with TLS. pg8000 takes False for never, and None for: if the
-        server has it, whoever it is."""
+        """Like libpq, except that `allow` also tries TLS first. For pg8000, False means no TLS, and None means TLS if
+        the server offers it, without verification."""
         match self.sslmode:
             case "disable":
                 return False
             case "allow" | "prefer":
                 return None
         context = ssl.create_default_context(**self._authority())
-        # with an authority of its own, `require` asks as much as `verify-ca`
+        # with an explicit authority, `require` verifies as much as `verify-ca`
         verified = self.sslmode != "require" or self.sslrootcert is not None
         context.check_hostname = self.sslmode == "verify-full"
         context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE

@@ -1,10 +1,10 @@
-"""What workers and the control plane say to each other: claim, report, heartbeat.
+"""The messages between workers and the control plane: claim, report, heartbeat.
 
 All times are seconds, all instants RFC 3339 in UTC, all 64-bit ids decimal strings.
 
-Messages refuse what they do not know. What is new in a version of the protocol is therefore sent only to those who said
-that they know it: a worker names the version it speaks in the header `WIRE`, the control plane answers in that version
-and names its own in the same header of the answer.
+Messages refuse unknown fields. A field that is new in a protocol version is therefore sent only to a peer that supports
+the version: a worker states its version in the header `WIRE`; the control plane answers in that version and states its
+own in the same header of the answer.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 WorkerId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Pool = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
-# of a playbook's path and of a step's name, as a playbook may have them
+# the maximum lengths of a playbook's path and of a step's name
 PATH_LENGTH = 500
 STEP_LENGTH = 100
 
-# as the database has them: one that it cannot hold would fail what is asked of it together with others
+# the database's types: a number beyond them would also fail the rest of the query that it is part of
 Int = Annotated[int, Field(ge=0, lt=1 << 31)]
 Long = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -46,14 +46,14 @@ class Message(BaseModel):
 
 
 class CommandKey(Message):
-    """A command's name: a pointer on the bus holds this and nothing else."""
+    """Identifies a command; a pointer on the bus holds this and nothing else."""
 
     execution_id: ExecutionId
     command_id: CommandId
 
 
 class Fenced(Protocol):
-    """A command, its outcome, or its lease: whatever names the hold that a worker has."""
+    """A command, its outcome, or its lease: anything that identifies a worker's lease."""
 
     @property
     def execution_id(self) -> str: ...
@@ -83,12 +83,12 @@ class Frame(Message):
 
 
 class Ahead(Message):
-    """With this a worker decides by itself what follows from a command, before its outcome is durable."""
+    """Lets a worker decide what follows from a command before the command's outcome is durable."""
 
     # the last seq of the log, and the state after it
     head: Int
     state: dict[str, Any]
-    # all of it: arcs may ask for what the command does not
+    # all of it: arcs may read what the command does not
     workload: dict[str, Any]
 
 
@@ -99,7 +99,7 @@ class Order(CommandKey):
 
 
 class ClaimedCommand(CommandKey):
-    """All a worker needs to run one command, once the plan is known."""
+    """All that a worker needs, apart from the plan, to run one command."""
 
     step: str
     generation: Int
@@ -120,28 +120,29 @@ class ClaimedCommand(CommandKey):
     # the whole collection, when it is by reference (a ResultRef)
     collection: dict[str, Any] | None = None
     count: Int | None = None
-    # where a parked or deferred pipeline goes on: what the worker gave as Outcome.resume, and for a child its end as
+    # where a parked or deferred pipeline continues: the worker's Outcome.resume, and for a child its end as
     # "child": {"status", "data" | "ref", "error"?, "execution_id"}
     resume: dict[str, Any] | None = None
-    # of a pipelined execution's step: as in `Order`. If the report named it in `running` with the same order, the
-    # command brings its lease alone, `workload` and `scope` are empty
+    # for a step of a pipelined execution: as in `Order`. If the report listed the command in `running` with the same
+    # order, only its lease is sent: `workload` and `scope` are empty
     order: str | None = None
-    # of a pipelined execution, if nothing else of it is under way: the worker may run ahead
+    # for a pipelined execution with nothing else under way: the worker may run speculatively
     ahead: Ahead | None = None
-    # who had it to no end: [{worker, delivery, claimed_at, lease_until, given_back_at?}], instants in ms since 1970
+    # earlier leases that ended without a report: [{worker, delivery, claimed_at, lease_until, given_back_at?}],
+    # instants in ms since 1970
     lost: list[dict[str, Any]] | None = None
 
 
 class ClaimRequest(Message):
     worker_id: WorkerId
     pool: Pool = "shared"
-    # those that the bus pointed to; empty: any that are pending
+    # the commands that the bus pointed to; if empty, any that are pending
     commands: list[CommandKey] = Field(default_factory=list, max_length=1000)
     limit: int = Field(default=16, ge=0, le=1000)
     lease: float = Field(default=30.0, gt=0, le=3600)
     # plans this worker has compiled, so that the answer need not carry them
     plans: list[str] = Field(default_factory=list, max_length=1000)
-    # after an answer that got lost: give me again what I hold, except these
+    # after a lost answer: send again the commands that the worker holds, except `holding`
     recover: bool = False
     holding: list[CommandKey] = Field(default_factory=list, max_length=1000)
 
@@ -153,7 +154,7 @@ class ClaimResponse(Message):
 
 
 class FrameOutcome(Message):
-    """What became of the items `start` to `end`; `end` before the frame's end hands the rest back."""
+    """The outcome of the items `start` to `end`; an `end` before the frame's end returns the remaining items."""
 
     start: Int
     end: Int
@@ -163,7 +164,7 @@ class FrameOutcome(Message):
     errors: dict[Index, dict[str, Any]] = Field(default_factory=dict)
     # mean wall time of one item
     item_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    # of the items' results, when they are by reference: see engine.digest.items_digest; hexadecimal
+    # of the items' results, when they are by reference, in hexadecimal: see engine.digest.items_digest
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
 
@@ -179,11 +180,11 @@ class ChildRequest(Message):
 
 
 class Outcome(CommandKey):
-    """What became of one command.
+    """The outcome of one command.
 
-    done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child` and go on from
-    `resume` when it ends. released: this worker did not run it, or not to its end; the log does not hear of it.
-    For a frame `data` is the list of the item results in order (or `ref` to it); for an open the collection.
+    done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child` and continue from
+    `resume` when it ends. released: this worker did not run it, or not to its end; the log does not record this.
+    For a frame, `data` is the list of item results in order (or `ref` to it); for an open command, the collection.
     """
 
     fence: Long
@@ -191,24 +192,24 @@ class Outcome(CommandKey):
     data: Any = None
     ref: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    # further parts of the envelope that arcs may ask for: http, pg, py
+    # further parts of the envelope that arcs may read: http, pg, py
     extra: dict[str, Any] = Field(default_factory=dict)
     # ctx keys set by task rules
     set: dict[str, Any] = Field(default_factory=dict)
-    # of those whose value is in the result store: the references, as `ref`
+    # ctx keys whose value is in the result store: the references, as in `ref`
     set_refs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     # attempt, started_at, duration_ms, ...
     meta: dict[str, Any] = Field(default_factory=dict)
     frame: FrameOutcome | None = None
-    # for an open: how many items
+    # for an open command: the number of items
     count: Int | None = None
     delay: float | None = Field(default=None, allow_inf_nan=False)
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
-    # when it ended by the worker's clock, in ms since 1970; without it, when it is taken in
+    # when it ended by the worker's clock, in ms since 1970; if missing, when it is processed
     at: int | None = None
-    # of a command that was run ahead: what it was issued with as the worker decided, as in `Order`. It stands behind
-    # the outcomes it follows from, and bears the fence of the first of them
+    # for a speculative run: the digest of what the worker's own decision issued the command with, as in `Order`. The
+    # outcome comes after those it follows from, and has the fence of the first of them
     order: str | None = None
 
 
@@ -218,23 +219,23 @@ class ReportRequest(Message):
     outcomes: list[Outcome] = Field(max_length=1000)
     # how many more commands this worker could take at once
     capacity: int = Field(default=0, ge=0, le=1000)
-    # one of them is for whoever's turn it is among all that waits, with what follows
+    # one of them is claimed by fair claim among all pending commands, in addition to what follows
     turn: bool = False
     lease: float = Field(default=30.0, gt=0, le=3600)
     plans: list[str] = Field(default_factory=list, max_length=1000)
-    # what the worker runs ahead of this report: to be claimed for it if it is what follows
+    # the commands that the worker runs speculatively: each is claimed for it if it does follow
     running: list[Order] = Field(default_factory=list, max_length=1000)
 
 
 class ReportResult(CommandKey):
-    # stale: the fence is not the current one, the outcome was refused; refused: see detail
+    # stale: the fence is not the latest one, so the outcome was discarded; refused: see `detail`
     status: Literal["accepted", "stale", "refused"]
     detail: str | None = None
 
 
 class ReportResponse(Message):
     results: list[ReportResult]
-    # what follows, already claimed for this worker
+    # the commands that follow, already claimed for this worker
     commands: list[ClaimedCommand]
     plans: dict[str, str] = Field(default_factory=dict)
 
@@ -246,5 +247,5 @@ class HeartbeatRequest(Message):
 
 
 class HeartbeatResponse(Message):
-    # no longer this worker's: stop them, their outcome would be refused
+    # no longer leased to this worker: stop them, their outcomes would be refused
     lost: list[CommandKey]

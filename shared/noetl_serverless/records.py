@@ -1,4 +1,4 @@
-"""What the event store takes and gives: executions as they are loaded, commits, leases, and what waits."""
+"""What the event store takes and returns: loaded executions, commits, leases, and pending work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class LoadedExecution:
-    """An execution as loaded: who it is, how it stands, and how far its log has come."""
+    """An execution as loaded: its identity, its state, and the head of its log."""
 
     execution_id: str
     catalog_id: str
@@ -27,22 +27,22 @@ class LoadedExecution:
     plan_hash: str
     parent: dict[str, Any] | None
     depth: int
-    # the last seq of the log, and that of the state as it is stored
+    # the last seq of the log, and that of the stored snapshot
     head: int
     snapshot: int
     state: State
     # who or what started it
     principal: dict[str, Any] | None = None
-    # why its state could not be made of what is stored: `state` then says no more than who it is
+    # why the stored state could not be read; `state` then holds only the execution's identity
     read_error: Exception | None = None
 
     @property
     def is_from_newer_release(self) -> bool:
-        """Whether a newer release has written what this one cannot read: it is left to that one."""
+        """Whether a newer release wrote something that this one cannot read; the execution is left to that release."""
         return isinstance(self.read_error, NewerSchema)
 
     def advanced(self, state: State, head: int, snapshot: int) -> LoadedExecution:
-        """The same execution, further on."""
+        """The same execution with a later state."""
         return LoadedExecution(
             execution_id=self.execution_id,
             catalog_id=self.catalog_id,
@@ -61,8 +61,8 @@ class LoadedExecution:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """The first facts that have no place in the log yet, each with its number in the inbox; `more`: whether others wait
-    behind them."""
+    """The first facts that are not in the log yet, each with its number in the inbox; `more`: whether others follow
+    them."""
 
     facts: list[tuple[int, Event]]
     more: bool = False
@@ -70,7 +70,7 @@ class Inbox:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class QuarantinedExecution:
-    """An execution that could not be decided; `facts` as in `ExecutionCommit.quarantine`, none of them in a list."""
+    """An execution that could not be decided; `facts` as in `ExecutionCommit.quarantine`, left empty in lists."""
 
     execution_id: str
     path: str
@@ -84,40 +84,41 @@ class QuarantinedExecution:
 
 @dataclass(kw_only=True, slots=True)
 class ExecutionCommit:
-    """What one execution's commit writes. `expect` is the head it was decided on; None opens the execution."""
+    """What one execution's commit writes. `expected_head` is the head it was decided on; None opens the execution."""
 
     execution: LoadedExecution
     events: list[Event]
     expected_head: int | None
     new_row: dict[str, Any] | None = None
     closes: list[tuple[str, int]] = field(default_factory=list)
-    # who must hold what it closes; None for a timer
+    # the worker that must hold what `closes` names; None for a timer
     worker: str | None = None
     refs: list[dict[str, Any]] = field(default_factory=list)
-    # facts that were taken from the inbox
+    # the numbers of the facts that were taken from the inbox
     consumed: list[int] = field(default_factory=list)
     # facts for other executions: {id, type, step, generation, at, payload}
     inbox_facts: list[dict[str, Any]] = field(default_factory=list)
-    # when the execution came to its end, in ms
+    # when the execution ended, in ms
     ended_at_ms: int | None = None
     # step -> the pool that runs it
     pool_of: Callable[[str], str] | None = None
     weight: int = WEIGHT
-    # into quarantine: {seq, at, error, facts}, to which the inbox is added; out of it, back into the inbox: {}
+    # to enter quarantine: {seq, at, error, facts}, to which the inbox is added; to leave it, with the facts put back
+    # into the inbox: {}
     quarantine: dict[str, Any] | None = None
-    # rows of commands that are to be out again, beside those that its events issue
+    # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def writes_snapshot(self) -> bool:
-        """Whether the state is written with it."""
+        """Whether the commit writes the state."""
         return self.execution.snapshot == self.execution.head
 
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The worker that is to hold what a commit issues, `room` commands at most; `lease` in seconds. With `turn`, one
-    more is for whoever's turn it is once that is committed."""
+    """The worker to which the commands that a commit issues are leased, at most `limit`. With `fair_claim`, one more is
+    claimed fairly among all pending commands after the commit."""
 
     worker: str
     pool: str
@@ -139,7 +140,7 @@ class CommitResult:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Lease:
-    """A claimed command; `lease_until` is RFC 3339, `seq` that of the event it was issued by."""
+    """A claimed command; `lease_until` is RFC 3339, `seq` that of the event that issued it."""
 
     execution_id: str
     command_id: str
@@ -152,13 +153,13 @@ class Lease:
     # the payload of that event, and for a frame that of its loop's opening, unless the caller has it already
     issued: dict[str, Any] | None = None
     loop_opened: dict[str, Any] | None = None
-    # the leases that ran out before: [{worker, delivery, claimed_at, lease_until}], instants in ms
+    # earlier leases that ended without a report: [{worker, delivery, claimed_at, lease_until}], instants in ms
     lost: list[dict[str, Any]] | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class ReportedFact:
-    """A command's end, to be appended without its decision."""
+    """A worker's report of a command, to be appended without a decision."""
 
     execution_id: str
     event: Event
@@ -169,7 +170,7 @@ class ReportedFact:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentStart:
-    """What an idempotency key has started, the hash of the request, and who sent it, if that is known."""
+    """The execution that an idempotency key started, the hash of the request, and who sent it, if known."""
 
     execution_id: str
     version: int
@@ -179,7 +180,7 @@ class IdempotentStart:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class DeadLetter:
-    """A command that was delivered too often and never came back."""
+    """A command that was delivered too often and never reported."""
 
     execution_id: str
     command_id: str
@@ -212,4 +213,4 @@ class PendingWork:
 
 
 class UnstorableCommit(Exception):
-    """What is to be committed holds something that cannot be stored: it will not be better the next time."""
+    """The commit holds something that cannot be stored; a retry would fail the same way."""

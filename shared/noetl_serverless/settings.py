@@ -20,25 +20,25 @@ class Settings:
     control_plane_url: str = ""
     # pool or function name -> URL to invoke
     function_urls: Mapping[str, str] = field(default_factory=dict)
-    # what this function shows to the control plane; only the control plane holds the key that signs them
+    # the token of this function for the control plane, which alone holds the key that signs tokens
     service_token: str = ""
     token_key: str = ""
-    # "key id:base64 of 32 bytes", comma separated, the first seals, all open
+    # "key id:base64 of 32 bytes", comma separated; the first encrypts, all decrypt
     encryption_keys: str = ""
     pool: str = "shared"
-    # tool kind -> pool, for the kinds that are not for "shared"
+    # tool kind -> pool, for the kinds that do not run on "shared"
     pools: Mapping[str, str] = field(default_factory=dict)
-    # a cloud's secrets: name -> where its secret store keeps it; and those that the control plane makes if missing
+    # secrets in a cloud: name -> its place in the secret store; and those that the control plane creates if missing
     secrets: Mapping[str, str] = field(default_factory=dict)
     provision: Mapping[str, str] = field(default_factory=dict)
-    # how long a service token is good that the control plane makes
+    # for how many days a service token that the control plane makes is valid
     token_days: float = 400.0
-    # how a function shows itself to the database: "password", or "iam" on AWS
+    # how a function authenticates to the database: "password", or "iam" on AWS
     database_auth: str = "password"
     nats_password: str = ""
-    # a certificate authority of one's own, as PEM
+    # a private certificate authority, as PEM
     nats_ca: str = ""
-    # on how many nodes of a cluster each stream is
+    # the number of nodes of a cluster that hold each stream
     nats_replicas: int = 1
     # worker
     lease: float = 30.0
@@ -53,18 +53,18 @@ class Settings:
     database_connections: int = 4
     max_deliveries: int = 5
     notify: bool = True
-    # days after its end, 0 is never: when an execution leaves the database for the archive, when it is deleted
-    # wherever it is, and when what it put into the result store is deleted
+    # days after an execution's end, 0 for never: when it is moved from the database to the archive, when it is deleted
+    # from either, and when its results are deleted from the result store
     archive_after_days: float = 0.0
     retention_days: float = 90.0
     result_ttl_days: float = 0.0
-    # gateway: a sign-in without an identity provider, for the local host alone
+    # gateway: a sign-in without an identity provider, only for the local host
     development_sign_in: bool = False
     oidc_issuer: str = ""
     oidc_audience: str = ""
     session_ttl: float = 28800.0
     log_level: str = "INFO"
-    # the local host: how many processes of each function
+    # the local host: the number of processes of each function
     instances: int = 1
 
     @classmethod

@@ -1,5 +1,5 @@
-"""The archive: executions that have left the database, as files in the result store.
+"""The archive: executions that were moved from the database into files in the result store.
 
-Of each batch there are three Parquet files, for DuckDB and whatever else reads Parquet, and one log file, which gives
-back single executions without a library: gzip members of JSON lines, whose places the database keeps.
+Each batch has three Parquet files, for DuckDB and other readers of Parquet, and one log file, from which single
+executions are read without a library: gzip members of JSON lines, whose places are in the database.
 """

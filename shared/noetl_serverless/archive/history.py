@@ -44,7 +44,7 @@ class History(Executions):
             return {**row["workload"], **({"ctx": ctx} if ctx else {})}
 
     async def state(self, execution_id: int) -> State:
-        """As an archived execution ended; raises NotFound."""
+        """The final state of an archived execution; raises NotFound."""
         row = await self._row(execution_id)
         return State.restore(row["state"], row["workload"])
 
@@ -75,7 +75,7 @@ class History(Executions):
             return found, total
         last = place.head
         if type is None:
-            # each is one of them: those of other pages need not be read
+            # every event counts, so the events of other pages need not be read
             last, after, offset, total = last - offset, max(after, last - offset - limit), 0, max(0, last - after)
         size = seen = 0
         async for event in self._archive.scan(place, after, last, backwards=True):
@@ -106,8 +106,8 @@ class History(Executions):
         return [replace(run, issued_at=issued.get(run.seq)) for run in found]
 
     async def _issued(self, place: ArchivePlace, runs: Sequence[ReportedCommand]) -> dict[int, datetime]:
-        """Of each run when its command was issued last before it, by the run's seq: back from the last run until all
-        are found."""
+        """When the command of each run was last issued before it, by the run's seq. Reads back from the last run until
+        all are found."""
         asked: dict[str | None, list[int]] = {}
         for run in runs:
             asked.setdefault(run.command_id, []).append(run.seq)
@@ -132,7 +132,7 @@ class History(Executions):
         found, more = await super().loop_results(execution_id, step, generation, after, most)
         if found:
             return found, more
-        # of all of them those that come first, as many as there is room for: they were finished in any order
+        # the first ranges, as many as there is room for; the log has them in the order in which they were finished
         kept: list[tuple[ResultRange, int]] = []
         size = 0
         async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
@@ -171,7 +171,7 @@ class History(Executions):
         return row
 
     async def _events(self, place: ArchivePlace, after: int, type: str | None, limit: int) -> list[RecordedEvent]:
-        """In order, `limit` of them at most, and no more than it takes to have PAGE_BYTES of payload."""
+        """The events in order, at most `limit`, and no more than needed to reach PAGE_BYTES of payload."""
         found: list[RecordedEvent] = []
         size = 0
         async for event in self._archive.scan(place, after, after + limit if type is None else None):
@@ -192,7 +192,7 @@ class History(Executions):
 
 
 def _reported(event: RecordedEvent) -> ReportedCommand:
-    """As the database gives it, without when its command was issued."""
+    """As the database returns it, but without the time at which its command was issued."""
     payload = event.payload
     return ReportedCommand(
         *(event.seq, event.type, event.step, event.generation, event.command_id, event.at),

@@ -1,4 +1,4 @@
-"""Where the files of a batch lie in the result store."""
+"""The keys of a batch's files in the result store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDINGS = {EVENTS: "parquet", EXECUTIONS: "parquet", RESULTS: "parquet", LOG: "
 def keys_of(month: date, first_id: int, last_id: int, executions: int) -> Mapping[str, str]:
     """`archive/<table>/year=YYYY/month=MM/<first id>-<last id>-<how many>.parquet`, by table.
 
-    Fixed by the batch alone: who writes a batch again writes the same files again.
+    Determined by the batch alone: writing a batch again writes the same files again.
     """
     name = f"year={month.year}/month={month.month:02}/{first_id}-{last_id}-{executions}"
     return {table: f"archive/{table}/{name}.{ending}" for table, ending in _ENDINGS.items()}

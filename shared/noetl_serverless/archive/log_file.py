@@ -1,7 +1,7 @@
-"""The log file of a batch: gzip members of JSON lines. Several members on end are one gzip file, too.
+"""The log file of a batch: gzip members of JSON lines. Consecutive members are a gzip file, too.
 
-An execution begins with a line {"execution", "results", "commands"}, at the start of a member; its events follow, one a
-line. Where its members lie, its blocks say: [[first seq, offset, length]].
+An execution begins with a line {"execution", "results", "commands"}, at the start of a member; its events follow, one
+per line. Its blocks are the places of its members: [[first seq, offset, length]].
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import orjson
 from ..store.recorded import RecordedEvent
 from .messages import EventRow
 
-# of JSON in one member: what is read at once to show a page of events
+# bytes of JSON in one member, which is read at once to show a page of events
 BLOCK_BYTES = 256 * 1024
-# so many blocks of a log are in memory at once, while it is read
+# how many blocks of a log are in memory at once while it is read
 MAX_CONCURRENT_BLOCKS = 8
-# more than any line has: a few bytes of gzip can make a thousand times as many
+# more than any line has; needed because a few bytes of gzip can expand to a thousand times as many
 MAX_LINE_BYTES = 256 * 1024 * 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ class NotALog(ValueError):
 
 
 class LogWriter:
-    """`open` an execution, `add` its events in order, and so on; `close` at the end."""
+    """`open` an execution, `add` its events in order, repeat for the next execution; `close` at the end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -60,7 +60,7 @@ class LogWriter:
         if self._size >= BLOCK_BYTES:
             self._flush()
             self._first = seq
-        # the payload as it came: to read it and write it again would cost time, and digits of large numbers
+        # the payload unchanged: parsing and writing it again would cost time, and digits of large numbers
         self._add(start + b',"payload":' + payload.encode() + b"}")
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class LogWriter:
     def _flush(self) -> None:
         if not self._lines:
             return
-        # no time in it: the same batch makes the same bytes
+        # without a timestamp, so that the same batch makes the same bytes
         member = gzip.compress(b"\n".join(self._lines) + b"\n", 6, mtime=0)
         self._file.write(member)
         self._blocks.append((self._first, self._offset, len(member)))
@@ -83,7 +83,7 @@ class LogWriter:
 
 
 def spans(blocks: Sequence[Sequence[int]], after: int, last: int) -> list[tuple[int, int]]:
-    """(offset, length) of the blocks that hold the events behind `after`, up to `last`: of a few at a time, on end."""
+    """(offset, length) of the blocks with the events after `after`, up to `last`: of a few consecutive blocks each."""
     first_rows = [block[0] for block in blocks]
     begin = max((index for index, first in enumerate(first_rows) if first <= after + 1), default=0)
     chosen = blocks[begin : max(sum(first <= last for first in first_rows), begin + 1)]
@@ -100,7 +100,7 @@ def head_of(member: bytes) -> dict[str, Any]:
 
 
 def events_of(execution_id: int, members: bytes) -> Iterator[RecordedEvent]:
-    """The events in some blocks on end of one execution. Raises NotALog."""
+    """The events in consecutive blocks of one execution. Raises NotALog."""
     for row in _lines(members):
         if "seq" not in row:
             continue

@@ -1,4 +1,4 @@
-"""What the worker that writes a batch and the control plane say to each other. Ids are decimal strings."""
+"""The messages between the worker that writes a batch and the control plane. Ids are decimal strings."""
 
 from __future__ import annotations
 

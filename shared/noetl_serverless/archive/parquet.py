@@ -1,4 +1,4 @@
-"""The Parquet files of a batch: columns typed, what is JSON in the database as text."""
+"""The Parquet files of a batch: typed columns; JSON columns of the database are text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from .layout import EVENTS, EXECUTIONS, RESULTS
 
-# rows and bytes of text that are held before they go to the file as a row group
+# rows and bytes of text that are buffered before they are written as a row group
 GROUP_ROWS = 50_000
 GROUP_BYTES = 32 * 1024 * 1024
 
@@ -83,7 +83,7 @@ class TableWriter:
 
     @property
     def digest(self) -> str:
-        """Of all rows so far, to be compared with `digest_of`."""
+        """The digest of all rows so far, to be compared with `digest_of`."""
         return self._digest.value
 
     def add(self, row: Sequence[Any]) -> None:
@@ -110,7 +110,7 @@ class TableWriter:
 
 
 class Digest:
-    """Over the values of rows, whatever the file's inner form."""
+    """A digest over the values of rows, independent of how the file encodes them."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -127,7 +127,7 @@ class Digest:
 
 def digest_of(table: str, path: Path, most: int | None = None) -> tuple[int, str]:
     """How many rows a file holds, and the digest of their values. Raises ValueError for a file that is not of this
-    table, or says that it has more than `most` rows: a few bytes can stand for any number of them."""
+    table, or declares more than `most` rows, because a few bytes can encode any number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Single executions out of the archive: a row of the database says where, a part of the log file gives the rest."""
+"""Reads single executions from the archive: a row of the database has the place, the log file has the content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Archive:
-    """`store` is made when an archived execution is first read."""
+    """`store` is called only when an archived execution is read."""
 
     def __init__(self, archives: Archives, store: Callable[[], ResultStore]) -> None:
         self._archives = archives
@@ -32,14 +32,14 @@ class Archive:
         return await self._archives.children(execution_id)
 
     async def head(self, place: ArchivePlace) -> dict[str, Any]:
-        """{"execution": row, "results": rows, "commands": rows}, as they stood in the database; raises NotFound."""
+        """{"execution": row, "results": rows, "commands": rows}, as they were in the database; raises NotFound."""
         _, offset, length = place.blocks[0]
         return await self._understood(place, head_of, await self._read(place, offset, length))
 
     async def scan(
         self, place: ArchivePlace, after: int = 0, last: int | None = None, *, backwards: bool = False
     ) -> AsyncIterator[RecordedEvent]:
-        """The events behind `after`, up to `last`, in order, or the last first; a few blocks of them are in memory at
+        """The events after `after`, up to `last`, in order or backwards; only a few blocks of them are in memory at
         once. Raises NotFound."""
         last = place.head if last is None else min(last, place.head)
         if after >= last:
@@ -70,7 +70,7 @@ class Archive:
 
 
 def execution_of(row: dict[str, Any], last: RecordedEvent | None = None) -> Execution:
-    """`row` as it stood in the database, and the last event of its log."""
+    """`row`: the row as it was in the database; `last`: the last event of its log."""
     ended = row["ended_at"]
     names = (
         *("execution_id", "catalog_id", "path", "version", "parent_execution_id", "status", "result", "error"),
@@ -80,7 +80,7 @@ def execution_of(row: dict[str, Any], last: RecordedEvent | None = None) -> Exec
         **{name: row[name] for name in names},
         created_at=datetime.fromisoformat(row["created_at"]),
         ended_at=None if ended is None else datetime.fromisoformat(ended),
-        # of what has ended nobody asks how far it is
+        # the progress of an ended execution is not needed
         steps=None,
         # rows of earlier releases have none
         principal=row.get("principal"),

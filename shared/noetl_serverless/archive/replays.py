@@ -18,7 +18,7 @@ from ..store.recorded import RecordedEvent
 from ..store.replays import MAX_EVENTS, Rebuilt, Recording, Replays
 from .read import Archive
 
-# what a recording says of a command
+# the fields of a command in a recording
 LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at", "issued_at")
 
 
@@ -30,7 +30,7 @@ class ArchivedReplays(Replays):
         self._archive = archive
 
     async def log(self, execution_id: int, limit: int = MAX_EVENTS) -> tuple[list[Event], dict[str, Any]]:
-        # the archive first: what is registered there may still have its events in the database, without its workload
+        # the archive first: the events of an archived execution may still be in the database, without its workload
         head = await self._head(execution_id)
         if head is None:
             return await super().log(execution_id, limit)
@@ -50,12 +50,12 @@ class ArchivedReplays(Replays):
             playbook=playbook,
             children=sorted({*children, *archived}, key=int),
             results=head["results"],
-            # those that were given up
+            # only the dead letters
             commands=[{name: row[name] for name in LEASES} for row in head["commands"]],
         )
 
     async def validate(self, execution_id: int) -> list[Difference]:
-        """Of an archived execution: its row and its results against its log."""
+        """For an archived execution, its row and its results are compared with its log."""
         head = await self._head(execution_id)
         if head is None:
             return await super().validate(execution_id)

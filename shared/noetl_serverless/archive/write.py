@@ -20,13 +20,13 @@ from .log_file import EPOCH, Block, LogWriter
 from .messages import Batch, EventRow, File, Found
 from .parquet import TableWriter, columns, digest_of
 
-# what is JSON in the database
+# columns that are JSON in the database
 _JSON = ("parent", "workload", "state", "result", "error")
 _INSTANTS = ("created_at", "ended_at", "expires_at")
 
 
 class Damaged(Exception):
-    """What was read back is not what was written, or not all of the batch."""
+    """The content that was read back is not what was written, or the batch is not complete."""
 
 
 class Source(Protocol):
@@ -44,7 +44,7 @@ class Written:
 
 
 async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch: Path) -> Written:
-    """Needs pyarrow. Raises Damaged, and what the source and the store raise."""
+    """Needs pyarrow. Raises Damaged, and the errors of the source and the store."""
     with ScratchFolder(scratch, "archive") as folder:
         draft = await asyncio.to_thread(_Draft, folder)
         try:
@@ -69,7 +69,7 @@ async def _fill(draft: _Draft, batch: Batch, source: Source) -> None:
         seq = 0
         while True:
             if at == len(rows):
-                # behind the last event of this execution, or of the one before it if this has none yet
+                # after the last event of this execution, or of the previous one if this has none yet
                 rows, at = await source.events(batch.archive_id, id, seq), 0
             end = next((place for place in range(at, len(rows)) if rows[place][0] != id), len(rows))
             if end > at:
@@ -96,8 +96,8 @@ async def _heads(batch: Batch, source: Source) -> AsyncIterator[tuple[str, str]]
 
 
 async def _place(store: ResultStore, key: str, content: bytes) -> bytes:
-    """The content as it stands in the store. What an attempt before has left there is the same, or goes."""
-    # not looked for first: where a listing is not allowed, what is missing looks like what is forbidden
+    """Put the content into the store and read it back. Different content of an earlier attempt is replaced."""
+    # put without a check for existence: without the right to list, a missing key looks like a forbidden one
     await store.put(key, content)
     back = await _back(store, key)
     if back != content:
@@ -158,7 +158,7 @@ class _Draft:
             found.blocks = blocks
 
     def check(self, table: str, content: bytes) -> None:
-        """Raises Damaged unless the content gives back every row."""
+        """Raises Damaged unless the content contains every row."""
         if table == LOG:
             self._check_log(content)
             return

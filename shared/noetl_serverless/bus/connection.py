@@ -1,4 +1,4 @@
-"""One lazy connection to NATS, made anew whenever the last one is gone."""
+"""One lazy connection to NATS, replaced whenever it is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# what can go wrong between here and the server, as opposed to mistakes of ours
+# failures between this process and the server, as opposed to mistakes of ours
 FAILURES = (nats.errors.Error, OSError, asyncio.TimeoutError)
 # the stream, its consumer or the bucket is not there: a new or wiped server
 MISSING = (nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError, nats.errors.NoRespondersError)
@@ -31,7 +31,7 @@ class NatsConnection:
     """Connects on first use and after every loss.
 
     nats-py's own reconnect is off: it buffers what is published while the server is away, and a function
-    that was frozen finds its socket dead without having been told.
+    that was frozen finds its socket dead without any notice.
     """
 
     def __init__(self, url: str, *, ca: str = "", connect_timeout: float = 2.0, retry_after: float = 0.5) -> None:
@@ -48,10 +48,10 @@ class NatsConnection:
         self.made = 0
 
     async def client(self) -> Client:
-        """A connected client; Unavailable if there is no server, at once if there was none a moment ago."""
+        """A connected client. Raises Unavailable if no server answers, at once if none did a moment ago."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # the event loop the old client lived in is gone, and the client with it
+            # the event loop of the old client is gone, and the client with it
             self._client, self._loop, self._lock = None, loop, asyncio.Lock()
         if self._client is not None and self._client.is_connected:
             return self._client
@@ -67,7 +67,7 @@ class NatsConnection:
         return client.jetstream(timeout=self._connect_timeout)
 
     async def again(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
-        """`do`; once more after `make` if something is missing, over a new connection if this one is lost.
+        """Run `do`, and again after `make` if something is missing, or over a new connection if this one is lost.
 
         Raises Unavailable.
         """
@@ -90,9 +90,9 @@ class NatsConnection:
             raise Unavailable("NATS does not answer") from error
 
     async def drop(self, made: int | None = None) -> None:
-        """Give this connection up, so that the next use makes a new one; only that numbered `made`, if given."""
+        """Give up this connection, so that the next use makes a new one; with `made`, only if it has that number."""
         if made is not None and made != self.made:
-            # somebody else has seen it fail before, and there is a new one
+            # another task saw it fail first, and there is a new one
             return
         client, self._client = self._client, None
         if client is not None and not client.is_closed:
@@ -110,7 +110,7 @@ class NatsConnection:
         failure: BaseException | None = None
         for server in servers:
             try:
-                # each has its share of the time: one that is gone without a word must not use up the others'
+                # each has its share of the time: one that does not respond must not use up the others'
                 self._client = await self._reach(server, self._connect_timeout / len(servers))
             except FAILURES as error:
                 failure = error

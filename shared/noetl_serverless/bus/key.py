@@ -1,4 +1,4 @@
-"""How a key looks in a bucket: a digest, so that any string may be one and no token lies there in clear."""
+"""Encodes a bucket's keys as digests, so that any string may be a key and no token is stored in clear text."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .connection import FAILURES, NatsConnection
 _NAME_IN_USE = 10058
 _POOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_MESSAGES, _TIMEOUT, _NO_RESPONDERS = "404", "408", "503"
-# what the server may take beyond the wait asked for before the connection counts as dead
+# how long the server may take beyond the requested wait before the connection counts as dead
 _GRACE_SECONDS = 2.0
 
 
@@ -33,8 +33,8 @@ class NatsNotifier:
 
     Stream `NOETL_COMMANDS`, subjects `noetl.commands.<pool>`; `prefix` is for stacks that share a server.
     A hint published twice within `duplicate_window` seconds is kept once; the window is short, so that the
-    reconciler's next invocation for the same command is heard. A pointer that is taken and not acknowledged comes
-    back after `ack_wait` seconds. Of a cluster, so many `replicas` nodes have the stream.
+    reconciler's next hint for the same command gets through. A pointer that is pulled and not acknowledged is
+    delivered again after `ack_wait` seconds. In a cluster, `replicas` nodes have the stream.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class NatsNotifier:
         return await self._connection.again(lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool))
 
     async def ack(self, pointers: Sequence[Pointer]) -> None:
-        """Sent, not confirmed: an acknowledgement that gets lost makes the pointer come back."""
+        """Sent without confirmation: if an acknowledgement is lost, the pointer is delivered again."""
         if not pointers:
             return
         client = await self._connection.client()
@@ -107,7 +107,7 @@ class NatsNotifier:
         # One connection's messages are stored in order: the confirmation of the last one covers them all.
         for key in first:
             await client.publish(subject, _encode(key), headers=_message_id(pool, key))
-        # half of the time, so that a connection that died unnoticed leaves room for another
+        # half of the time, so that after a connection that died unnoticed there is time for another
         context = client.jetstream(timeout=self._timeout / 2)
         await context.publish(subject, _encode(last), headers=_message_id(pool, last))
 
@@ -154,7 +154,7 @@ class NatsNotifier:
 
 
 async def create_stream(context: JetStreamContext, config: StreamConfig) -> None:
-    """Make the stream, or give the one of that name this configuration."""
+    """Create the stream, or update the configuration of the one with that name."""
     try:
         await context.add_stream(config)
     except nats.js.errors.APIError as error:
@@ -170,7 +170,7 @@ async def _collect(client: Client, subscription: Subscription, limit: int, wait:
     while received < limit:
         left = deadline - asyncio.get_running_loop().time()
         message = await subscription.next_msg(max(left, 0.001))
-        # what somebody has published can be acknowledged, whatever its headers say; what the server itself says cannot
+        # a published message can be acknowledged, whatever its headers are; a status message of the server cannot
         if message.reply:
             received += 1
             if (pointer := _pointer(message)) is not None:

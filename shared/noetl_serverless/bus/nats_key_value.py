@@ -11,9 +11,9 @@ from .nats import create_stream
 
 
 class NatsKeyValue:
-    """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket has its digest.
+    """KeyValue over a bucket whose entries live `ttl` seconds. Any string may be a key; the bucket stores its digest.
 
-    Of a cluster, so many `replicas` nodes have the bucket.
+    In a cluster, `replicas` nodes have the bucket.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class NatsKeyValue:
         await self._connection.again(lambda: self._write(self._prefix + encoded_key(key), value), self._create)
 
     async def delete(self, key: str) -> None:
-        # the marker other NATS clients leave too; it replaces the value at once and ages out like one
+        # the same marker that other NATS clients write; it replaces the value at once and expires like one
         await self._connection.again(
             lambda: self._write(self._prefix + encoded_key(key), b"", {"KV-Operation": "DEL"}), self._create
         )
@@ -46,7 +46,7 @@ class NatsKeyValue:
 
     @property
     def _direct(self) -> bool:
-        """Any node may answer, which is quicker; of several, one may not know yet who has just signed out."""
+        """Whether any node may answer, which is faster. Of several, one might not know yet who has just signed out."""
         return self._replicas == 1
 
     async def _get(self, subject: str) -> bytes | None:

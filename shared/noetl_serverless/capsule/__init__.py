@@ -1,1 +1,1 @@
-"""One execution in a file: its log, its playbook, its children, its results, to be replayed anywhere."""
+"""One execution in a file, with its log, playbook, children and results, to be replayed anywhere."""

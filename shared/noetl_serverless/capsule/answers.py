@@ -1,4 +1,4 @@
-"""What the tools of a recorded execution answered, to be answered again."""
+"""The answers of the tools in a recorded execution, for a rerun."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..engine.replay import logical_order
 from ..tools.port import ToolOutcome
 from .recording import Recording
 
-# keys that the engine has put into an error beside what the tool said
+# keys that the engine has added to the error of a tool
 ADDED = frozenset({"at", "failed_task", "attempts", "index", "step"})
-# kinds of errors that rules and templates make of a tool's good answer
+# kinds of errors that come from rules, although the tool succeeded
 NOT_OF_TOOLS = frozenset({"rule"})
 
 
 class NotRecorded(LookupError):
-    """There is no answer to give; says why."""
+    """The recording has no answer; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Call:
 
 @dataclass
 class Answers:
-    """Of one execution."""
+    """The answers of one execution."""
 
     recording: Recording
-    # (step, generation, item or None) -> what the command gave for it
+    # (step, generation, item or None) -> what the command reported for it
     _given: dict[tuple[str, int, int | None], Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Answers:
 def _of_task(
     call: Call, data: Mapping[str, Any], error: Mapping[str, Any] | None, extra: Mapping[str, Any]
 ) -> ToolOutcome:
-    """One task's share of what a pipeline gave."""
+    """One task's part of the result of a pipeline."""
     results = data.get("results")
     if not isinstance(results, Mapping) or call.task not in results:
         raise NotRecorded(f"the recording has no answer of the task '{call.task}'")

@@ -1,4 +1,4 @@
-"""A zip file from who knows where: read in memory, never unpacked to disk, and only within bounds."""
+"""An untrusted zip file: read in memory, never unpacked to disk, and only within limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 512 * 1024 * 1024
-# text packs well, but nothing honest packs like this
+# text compresses well, but no legitimate content by this factor
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 10 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ class BadCapsule(ValueError):
 
 
 class Archive:
-    """Raises BadCapsule for whatever is wrong with the file."""
+    """Raises BadCapsule for any fault of the file."""
 
     def __init__(self, file: Path, *, most_bytes: int = MAX_BYTES) -> None:
         self._left = most_bytes
@@ -59,7 +59,7 @@ class Archive:
             with self._zip.open(entry) as stream:
                 while part := stream.read(CHUNK_BYTES):
                     size += len(part)
-                    # what an entry says of its size is only what it says
+                    # the size that an entry declares may be false
                     if size > entry.file_size or size > self._left:
                         raise BadCapsule(f"{name} is larger than it says")
                     parts.append(part)

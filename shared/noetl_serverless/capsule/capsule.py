@@ -23,11 +23,11 @@ from .recording import Recording, Result, events_of, line_of
 
 FORMAT = "noetl-capsule/1"
 MAX_DEPTH = 64
-# of objects and lists within each other
+# of objects and lists in each other
 MAX_NESTING = 200
 # every file has the same date, so that the same execution gives the same bytes
 EPOCH = (1980, 1, 1, 0, 0, 0)
-# in place of a secret in a playbook, where asterisks would be an alias of YAML
+# replaces a secret in a playbook, where asterisks would be a YAML alias
 PLAIN_MASK = "masked"
 NEVER = re.compile(r"(?!)")
 ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
@@ -46,7 +46,7 @@ class Packed:
 
 
 def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int, release: str) -> Packed:
-    """Secrets are masked in all that is written; results are taken along, smaller ones first, up to `max_bytes`."""
+    """Secrets are masked in all that is written; results are included, smaller ones first, up to `max_bytes`."""
     packer = _Packer(masking, max_bytes)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
         executions = [packer.execution(target, found, _folder(recording, found)) for found in recording.family()]
@@ -107,7 +107,7 @@ class _Packer:
             "plan_hash": recording.plan_hash,
             "events": len(recording.events),
             "children": [child.execution_id for child in recording.children],
-            # of the log as it was, before anything was masked
+            # of the original log, before anything was masked
             "digest": digest(recording.execution_id, recording.events, recording.workload).value,
             "raw_digest": raw_digest(recording.events),
         }
@@ -142,7 +142,7 @@ class _Packer:
 
     def _masked_content(self, content: bytes, content_type: str) -> bytes | None:
         if content_type.split(";")[0] not in JSON_TYPES:
-            # nothing can be put in place of a part of it: with a secret in it, it stays out
+            # a part of it cannot be replaced, so content with a secret is left out
             text = content.decode("latin-1")
             return content if self.masking.text(text) == text else None
         before = self.masked
@@ -150,7 +150,7 @@ class _Packer:
         return orjson.dumps(masked) if self.masked != before else content
 
     def _playbook(self, text: str) -> str:
-        """Masked so that it can still be read: what looks like a secret in code may be code."""
+        """The playbook, masked so that it can still be loaded: what looks like a secret may be code."""
         masked = text
         for unmasked in (NEVER, ASSIGNMENT):
             lines = [line if unmasked.search(line) else self._line(line) for line in text.splitlines(keepends=True)]
@@ -164,7 +164,7 @@ class _Packer:
         return masked
 
     def _line(self, line: str) -> str:
-        # asterisks that stand there already are no masks
+        # asterisks that are in the text already are no masks
         kept = line.replace(MASK, "\0")
         return self.masking.text(kept).replace(MASK, PLAIN_MASK).replace("\0", MASK)
 
@@ -175,7 +175,7 @@ class _Packer:
 
 
 def _count(value: Any) -> int:
-    """How often a mask stands in it."""
+    """How many masks the value contains."""
     match value:
         case str():
             return value.count(MASK)
@@ -224,7 +224,7 @@ def _execution(
 ) -> Recording:
     if depth > MAX_DEPTH:
         raise BadCapsule("the executions in the capsule are nested too deeply")
-    # each is read once: children that name each other come to an end
+    # each is read once, so that children that name each other do not recurse without end
     entry = entries.pop(execution_id)
     folder = str(entry["folder"])
     lines = archive.read(f"{folder}events.jsonl").splitlines()

@@ -1,4 +1,4 @@
-"""What is known of an execution once it is away from its store."""
+"""A recorded execution, independent of the store that it came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..tools.plans import load_plan
 
 @dataclass(kw_only=True, frozen=True)
 class Result:
-    """What a step put into the result store; `content` is None where it was left out."""
+    """What a step put into the result store; `content` is None if it was left out."""
 
     key: str
     ref: str
@@ -37,23 +37,23 @@ class Recording:
     children: list[Recording] = field(default_factory=list)
     # by key
     results: Mapping[str, Result] = field(default_factory=dict)
-    # of an execution of a stack: what is out, and who has it
+    # if recorded from a running stack: the pending and leased commands, and their workers
     commands: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def plan(self) -> Plan:
-        """Of the playbook that ran; InvalidPlaybook if this release does not read it."""
+        """The plan of the playbook that ran; InvalidPlaybook if this release cannot compile it."""
         return load_plan(self.playbook)
 
     def family(self) -> Iterator[Recording]:
-        """This one and all it has started, parents first."""
+        """This recording and those of all descendants, parents first."""
         yield self
         for child in self.children:
             yield from child.family()
 
 
 def event_of(entry: Mapping[str, Any]) -> Event:
-    """Of an event as the REST API gives it."""
+    """The event from its form in the REST API."""
     return Event(
         entry["event_type"],
         round(datetime.fromisoformat(entry["timestamp"]).timestamp() * 1000),
@@ -62,7 +62,7 @@ def event_of(entry: Mapping[str, Any]) -> Event:
 
 
 def line_of(event: Event) -> dict[str, Any]:
-    """Of an event as a capsule holds it; `at` in milliseconds since 1970."""
+    """The event in the form that a capsule holds; `at` in milliseconds since 1970."""
     return {
         "seq": event.seq,
         "cause": event.cause,
@@ -76,7 +76,7 @@ def line_of(event: Event) -> dict[str, Any]:
 
 
 def events_of(lines: Iterable[Mapping[str, Any]]) -> list[Event]:
-    """KeyError or TypeError for what is no event."""
+    """Raises KeyError or TypeError for a line that is no event."""
     return [
         Event(
             str(line["type"]),

@@ -1,5 +1,5 @@
-"""A recorded execution run once more: the real orchestrator, the real worker's rules and templates, and in place of the
-tools the recording. Nothing leaves the process, and delays pass at once."""
+"""Runs a recorded execution again, with the real orchestrator and the real worker's rules and templates; the recording
+replaces the tools. Nothing leaves the process, and delays pass at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .recording import Recording
 
 WORKER = "rerun"
 BATCH_COMMANDS = 64
-# kinds that do nothing outside, and are run as they are
+# kinds without external effects, whose real tools are run
 REAL = frozenset({"noop", "playbook"})
 
 
@@ -54,7 +54,7 @@ class Missing:
 
 @dataclass(kw_only=True)
 class Rerun:
-    """`events` are those of the new run. The two digests are the same if both did the same."""
+    """`events` are those of the new run. `recorded` and `now` are the same if both runs did the same."""
 
     status: str
     error: dict[str, Any] | None
@@ -69,9 +69,9 @@ class Rerun:
         return self.recorded.value == self.now.value
 
     def first_difference(self) -> tuple[str | None, str | None]:
-        """The names of the first entries of the two digests that are not the same; None where one has no more.
+        """The names of the first entries in which the two digests differ; None where one has no more entries.
 
-        Another playbook or workload alone makes the entry `start` another: it is named if nothing else is.
+        Another playbook or workload by itself changes the entry `start`: it is named only if no other entry differs.
         """
         (begun, *one), (now, *other) = self.recorded.links, self.now.links
         for left, right in zip_longest(one, other):
@@ -109,7 +109,7 @@ class _Stage:
             allow_private_http=False,
         )
         self.executor = Executor(toolbox)
-        # execution id of this run -> what is known of it
+        # execution id of this run -> its recorded answers
         self.answers: dict[str, Answers | None] = {}
         self.missing: list[Missing] = []
         self.calls = 0
@@ -117,7 +117,7 @@ class _Stage:
     async def play(self) -> Rerun:
         recording = self.recording
         first = recording.events[0].payload if recording.events else {}
-        # what it was started with: another version's defaults are its own
+        # the input without the defaults, because another version has its own
         given = given_workload(recording.plan.workload, recording.workload)
         payload = {**given, **({"ctx": first["ctx"]} if first.get("ctx") else {})}
         started = await self.orchestrator.start(path=recording.path, payload=payload)
@@ -138,7 +138,7 @@ class _Stage:
         )
 
     def _recorded(self) -> list[Event]:
-        """The log with the hashes of the playbooks as they are here: masking may have changed them."""
+        """The log with the hashes that the playbooks have here, because masking may have changed them."""
         hashes = {found.plan_hash: found.plan.hash for found in self.recording.family()}
         if all(one == other for one, other in hashes.items()):
             return self.recording.events
@@ -154,7 +154,7 @@ class _Stage:
         return bool(commands)
 
     async def _run(self, command: ClaimedCommand) -> Outcome | None:
-        """None for a command that the recording says nothing of: it stays out."""
+        """None for a command that is not in the recording: it stays leased."""
         plan = await self.playbooks.plan(command.plan)
         outcome = await self.executor.run(command, plan, _AtOnce())
         return None if outcome.status == "released" else outcome
@@ -172,7 +172,7 @@ class _Stage:
         return registry.load(kind) if kind in REAL else self.stub
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        """All of it, for it is in memory: the first page is the last."""
+        """The whole manifest as one page, because it is in memory."""
         names = ("start", "end", "data", "ref")
         parts = [
             {name: event.payload[name] for name in names if name in event.payload}
@@ -182,7 +182,8 @@ class _Stage:
         return {"parts": parts}
 
     def answers_of(self, execution_id: str) -> Answers | None:
-        """Of an execution of this run: a child is the one that the same command has started in the recording."""
+        """The answers for an execution of this run; a child's are those of the child that the same command has started
+        in the recording."""
         if execution_id not in self.answers:
             link = self.log.executions[execution_id].loaded.parent or {}
             parent = self.answers_of(str(link.get("execution_id")))
@@ -208,7 +209,7 @@ def _child(parent: Recording, link: Mapping[str, Any]) -> Recording | None:
 
 
 class _Stub:
-    """Stands in for every tool that would do something."""
+    """Replaces every tool that has external effects."""
 
     config: ClassVar[type[BaseModel]] = ToolConfig
 
@@ -227,7 +228,7 @@ class _Stub:
         except NotRecorded as missing:
             where = (context.execution_id, named.step, named.generation, named.item, named.task)
             self._stage.missing.append(Missing(*where, str(missing)))
-            # hands the command back, as a worker does that is stopped
+            # releases the command, as a stopped worker does
             raise asyncio.CancelledError from None
 
     async def close(self) -> None:
@@ -235,7 +236,7 @@ class _Stub:
 
 
 class _AtOnce(TimeBudget):
-    """Whoever waits gives the worker back at once, so that it is the clock of the stage that passes."""
+    """Every delay suspends its command at once, so that the clock of the stage can be advanced instead."""
 
     def __init__(self) -> None:
         super().__init__(1_000_000.0)

@@ -1,4 +1,4 @@
-"""Attempts that came to nothing, in words."""
+"""Text lines about failed attempts and lost leases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
-    """Of a run with its `attempts`, `attempts_dropped` and `lost`; instants in ms since 1970."""
+    """One line for each lost lease and each failed attempt of a run, from its `attempts`, `attempts_dropped` and
+    `lost`. Instants are in ms since 1970."""
     for lease in run.get("lost") or ():
         back = lease.get("given_back_at")
         how = f"let its lease run out at {time(lease.get('lease_until'))}"
@@ -25,7 +26,7 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[str, int]] = ()) -> Iterator[str]:
-    """Of a loop, as `engine.failures.FailedItems` has them."""
+    """One line for each failed item of a loop, in the form of `inspection.failed_items.FailedItems`."""
     for item in items:
         error = item["error"] or {}
         which = "an item" if item["index"] is None else f"item {item['index']}"

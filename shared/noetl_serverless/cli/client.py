@@ -1,4 +1,4 @@
-"""The control plane, as the command line talks to it."""
+"""The command line's client of the control plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..engine.events import QUARANTINED
 from .failure import Failure, Refused
 
-# a function that died is back within this time
+# a function that crashed is restarted within this time
 RETRY_FOR_SECONDS = 15.0
 LONG_POLL_SECONDS = 20.0
 PAGE_ROWS = 500
@@ -44,7 +44,7 @@ class Client:
         return self._call("DELETE", path, None, 60.0, again=True)
 
     def execute(self, path: str, version: int | None, workload: Mapping[str, Any]) -> str:
-        """The id of a new execution; asking again after a lost answer starts no second one."""
+        """Start an execution; returns its id. A retry after a lost answer does not start a second one."""
         body = {"path": path, "payload": dict(workload)} | ({"version": version} if version else {})
         key = str(uuid.uuid4())
         answer = self._call("POST", "/api/execute", body, 60.0, again=True, headers={"Idempotency-Key": key})
@@ -59,7 +59,7 @@ class Client:
         return found
 
     def items(self, path: str) -> list[dict[str, Any]]:
-        """All of a list that is paged by offset."""
+        """All items of a list that is paged by offset."""
         found: list[dict[str, Any]] = []
         offset: int | None = 0
         while offset is not None:
@@ -69,7 +69,7 @@ class Client:
         return found
 
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
-        """One page of the events after `after`; waits up to `wait` seconds for one to come."""
+        """One page of the events after `after`. Waits up to `wait` seconds for the first one."""
         answer = self.get(
             f"/api/executions/{quote(execution_id, safe='')}/events",
             timeout=wait + 60.0,
@@ -81,7 +81,7 @@ class Client:
         return found
 
     def follow(self, execution_id: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
-        """Pages of events as they come, until the execution has ended and all were given."""
+        """Pages of events as they arrive, until the execution has ended and all its events were returned."""
         while True:
             page = self.events(execution_id, after, LONG_POLL_SECONDS)
             if page:
@@ -102,7 +102,7 @@ class Client:
         again: bool,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Refused if it answers with a problem; Failure if it does not answer within RETRY_FOR_SECONDS seconds."""
+        """Raises Refused for a problem answer, and Failure if there is no answer within RETRY_FOR_SECONDS seconds."""
         data = None if body is None else json.dumps(body).encode()
         deadline = time.monotonic() + RETRY_FOR_SECONDS
         while True:
@@ -151,7 +151,7 @@ ENDS = frozenset({"playbook.completed", "playbook.failed"})
 
 
 def _apart(event: Mapping[str, Any]) -> bool:
-    """Whether it is an end in quarantine, which may have been left since."""
+    """Whether the execution ended in quarantine, which it may have left since."""
     return QUARANTINED in (event.get("payload") or {})
 
 

@@ -19,7 +19,8 @@ DIRECTLY = "lambda://"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`url`: of the control plane, or `lambda://function:alias`. `gateway_url`: where users go, if known."""
+    """`url` is that of the control plane, or `lambda://function:alias`. `gateway_url` is the URL for users, if
+    known."""
 
     name: str
     url: str
@@ -61,7 +62,7 @@ class Contexts:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = path.with_suffix(".part")
         beside.unlink(missing_ok=True)
-        # made for its owner alone, so that there is no moment at which others may read it
+        # created with mode 0600, so that others cannot read it at any moment
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump({key: value for key, value in asdict(context).items() if key != "name"}, file, indent=2)
         os.replace(beside, path)

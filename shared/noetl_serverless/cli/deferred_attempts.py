@@ -1,4 +1,4 @@
-"""Attempts of commands that were put off: told when that was, and once more by the report that ends the command."""
+"""Failed attempts of deferred commands: reported when the command is deferred, and again when it ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Key = tuple[Any, ...]
 
 
 class DeferredAttempts:
-    """What the commands that have not ended have told of their failed attempts."""
+    """The failed attempts that commands which have not ended have reported so far."""
 
     def __init__(self) -> None:
-        # command -> how many, and which of them are known one by one
+        # command -> how many attempts, and the keys of those that are listed one by one
         self._shown: dict[str, tuple[int, set[Key]]] = {}
 
     def remember(self, command: str, run: CommandRun) -> CommandRun:
-        """Of a report that puts a command off: as it is, and kept."""
+        """For a report that defers a command: remembers its attempts and returns `run` unchanged."""
         count = len(run.attempts) + run.attempts_dropped
         if count:
             before, keys = self._shown.get(_first(command), (0, set()))
@@ -27,7 +27,7 @@ class DeferredAttempts:
         return run
 
     def without_shown(self, command: str, run: CommandRun) -> CommandRun:
-        """Of a report that ends a command: without the attempts that were told before."""
+        """For a report that ends a command: `run` without the attempts that were reported before."""
         before, keys = self._shown.pop(_first(command), (0, set()))
         if not before:
             return run
@@ -37,7 +37,7 @@ class DeferredAttempts:
 
 
 def _first(command: str) -> str:
-    """The id under which it was issued first: `a#1.3@2` is `a#1.3`, taken up again."""
+    """The id under which the command was first issued: `a#1.3@2` is `a#1.3`, issued again."""
     return command.partition("@")[0]
 
 

@@ -1,4 +1,4 @@
-"""What `noetls diff` shows to people."""
+"""The text output of `noetls diff`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def report(document: Mapping[str, Any]) -> RenderableType:
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(line, style)."""
+    """Pairs of a line and its style."""
     if document["empty"]:
         yield f"execution {document['execution_id']}: the same decisions, the same calls", "green"
         return
@@ -80,7 +80,7 @@ def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _text_diff(recorded: str, now: str) -> Iterator[tuple[str, str]]:
     found = difflib.unified_diff(recorded.splitlines(), now.splitlines(), lineterm="", n=CONTEXT_LINES)
-    # without the names of two files that there are not
+    # without the two header lines, which name files
     shown = list(found)[2:]
     for line in shown[:MAX_LINES]:
         if not line.startswith("@@"):

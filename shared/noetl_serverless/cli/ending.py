@@ -1,4 +1,4 @@
-"""How an execution ended, in words: its error, what is to be done about it, and what it warns of."""
+"""Text lines about how an execution ended: its error, what to do about it, and its warnings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def remarks(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Lines about an execution as REST gives it, beside its status and its result."""
+    """Lines about an execution in addition to its status and result; `entry` is an execution in the REST format."""
     yield from quarantine(str(entry["execution_id"]), entry.get("error")) if entry.get("quarantined") else ()
     yield from warnings(entry.get("warnings") or ())
 
 
 def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator[str]:
-    """What happened, where, and what to do unless it has left since."""
+    """What happened and where, and what to do unless the execution has `left` quarantine since."""
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
     where = "went into quarantine, and has left it since" if left else "in quarantine"
@@ -24,18 +24,18 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
 
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
-    """`at`: in words."""
+    """`at` is formatted text."""
     who = f" by {principal(by)}" if by else ""
     return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
 
 
 def retried(since: str, until: str) -> str:
-    """In words; of one that went on."""
+    """For an execution that has continued; `since` and `until` are formatted text."""
     return f"was in quarantine from {since} to {until}, and went on"
 
 
 def failed_counts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """As `Progress.failed_items` has them: how many, in all runs of a step together."""
+    """How many items of each step failed, in all its runs together; `found` is from `Progress.failed_items`."""
     for step in dict.fromkeys(run["step"] for run in found):
         failed, count = (sum(run[name] or 0 for run in found if run["step"] == step) for name in ("failed", "count"))
         yield f"warning: {failed:,} of {count:,} items of the loop '{step}' failed"

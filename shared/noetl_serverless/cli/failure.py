@@ -1,4 +1,4 @@
-"""What ends a command early, and with which exit status: 1 it failed, 2 it was used wrongly."""
+"""Exceptions that end a command early, with its exit status: 1 for a failure, 2 for wrong use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXIT_USAGE = 2
 
 
 class Failure(Exception):
-    """`problem` is the same in the shape of RFC 9457, for --json."""
+    """`problem` is the failure in the format of RFC 9457, for --json."""
 
     status = EXIT_FAILED
     code = "cli.failed"
@@ -47,5 +47,5 @@ class Refused(Failure):
     def __init__(self, http_status: int, problem: Mapping[str, Any]) -> None:
         super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {http_status}"), problem)
         self.http_status = http_status
-        # what the caller can mend is wrong use; what the service has to mend is a failure
+        # an error that the caller can correct is wrong use; an error of the service is a failure
         self.status = EXIT_USAGE if http_status < 500 else EXIT_FAILED

@@ -19,7 +19,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve_folder(folder: Path) -> Iterator[str]:
-    """The URL under which the files of `folder` are, on port 8765 unless that is taken."""
+    """Serve the files of `folder` and yield their URL, on port 8765 unless that is taken."""
     from ..hosts.local.ports import free_port
 
     handler = functools.partial(_Quiet, directory=str(folder))

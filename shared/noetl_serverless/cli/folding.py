@@ -1,4 +1,4 @@
-"""Folds the turns of a step on a cycle: thousands become one line, those that failed stay."""
+"""Folds the turns of a step on a cycle: thousands become one line, failed ones are shown separately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 # up to this many turns of one step are shown one by one
 MAX_UNFOLDED = 4
-# turns of one step, beside the first and the last, that are shown because they did not end well
+# turns of one step, besides the first and the last, that are shown because they did not end well
 MAX_EXCEPTIONS = 20
 EXPECTED = frozenset({"done", "skipped"})
 
@@ -19,7 +19,7 @@ class CycleTurn(Protocol):
 
     @property
     def label(self) -> str:
-        """Its state, in a word."""
+        """Its state, in one word."""
 
 
 T = TypeVar("T", bound=CycleTurn)
@@ -38,8 +38,8 @@ class Folded(Generic[T]):
 
 
 def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
-    """The turns of all steps, in order. Of a step with more than MAX_UNFOLDED: the first, the last and the first
-    MAX_EXCEPTIONS that did not end well, and the others as one."""
+    """The turns of all steps, in order. If a step has more than MAX_UNFOLDED, the first, the last and the first
+    MAX_EXCEPTIONS that did not end well are shown, and the others are folded into one."""
     known = list(turns)
     often = Counter(turn.name for turn in known)
     seen: Counter[str] = Counter()
@@ -72,7 +72,7 @@ class Folding(Generic[T]):
 
     def add(self, turn: T) -> list[T | Folded[T]]:
         """What to show at once: the first MAX_UNFOLDED turns of a step, and the first MAX_EXCEPTIONS that did not end
-        well, each behind the folded turns before it."""
+        well, each after the folded turns before it."""
         name = turn.name
         self._seen[name] += 1
         if self._seen[name] <= MAX_UNFOLDED:
@@ -85,7 +85,8 @@ class Folding(Generic[T]):
         return []
 
     def flush(self) -> Iterator[T | Folded[T]]:
-        """At the end, what has not been shown: the last turn of each step, and those before it as one."""
+        """At the end, the turns that have not been shown: the last turn of each step, and those before it folded into
+        one."""
         for turns in self._held.values():
             *before, last = turns
             if before:

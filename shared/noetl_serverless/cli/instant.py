@@ -18,7 +18,7 @@ def ago(text: str, option: str) -> datetime:
 
 
 def instant(text: str, option: str) -> datetime:
-    """As `ago`, or a date, or a date and a time, which is of here unless it says otherwise."""
+    """An age as in `ago`, or a date with or without a time, in local time unless it has an offset."""
     if (found := _ago(text)) is not None:
         return found
     try:

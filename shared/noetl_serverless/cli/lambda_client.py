@@ -1,4 +1,4 @@
-"""The control plane of a deployment that shows it to nobody over HTTP: invoked with the user's own AWS credentials."""
+"""Client for a control plane without an HTTP endpoint: it is invoked with the user's own AWS credentials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _THROTTLED = "TooManyRequestsException"
 
 
 class LambdaClient(Client):
-    """`url`: `lambda://function:alias`. Raises Failure where there are no credentials, or they may not invoke it."""
+    """`url` is `lambda://function:alias`. Raises Failure without credentials, or if they do not permit the
+    invocation."""
 
     def __init__(self, url: str, token: str, region: str | None, endpoint_url: str | None) -> None:
         super().__init__("http://lambda", token)
@@ -51,7 +52,7 @@ class LambdaClient(Client):
 
 
 def aws_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
-    """boto3's, with the credentials that the user has set up for AWS's own tools."""
+    """A boto3 client with the credentials that the user has set up for AWS's own tools."""
     try:
         import boto3
     except ImportError:

@@ -1,4 +1,4 @@
-"""`noetls`: the commands, put together."""
+"""`noetls`: the application with all commands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# they are about this machine
+# commands that work on this machine only and take no --context
 LOCAL = frozenset({"up", "down", "status", "demo"})
 
 

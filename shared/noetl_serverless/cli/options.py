@@ -34,7 +34,7 @@ def data_directory(given: Path | None) -> Path:
 
 
 def workload(payload: str | None, assignments: list[str] | None) -> dict[str, Any]:
-    """The object of --payload with each --set put over it. WrongUse if one cannot be read."""
+    """The object of --payload with each --set applied to it. WrongUse if one cannot be read."""
     values = read_json(payload, "--payload") if payload else {}
     if not isinstance(values, dict):
         raise WrongUse("--payload must be a JSON object")
@@ -47,7 +47,7 @@ def workload(payload: str | None, assignments: list[str] | None) -> dict[str, An
 
 
 def read_json(text: str, option: str) -> Any:
-    """JSON given in place or as @FILE. WrongUse with line and column if it is none."""
+    """JSON given directly or as @FILE. WrongUse with line and column if it is not valid."""
     place = option
     if text.startswith("@"):
         place = text[1:]

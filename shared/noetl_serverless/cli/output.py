@@ -1,4 +1,4 @@
-"""What a command prints: one JSON document, or something for people."""
+"""What a command prints: one JSON document, or text for people."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def console(*, error: bool = False) -> Console:
     from rich.console import Console
 
     found = Console(stderr=error, highlight=False, soft_wrap=True)
-    # what is read by a program or kept in a file is not to be cut to a screen
+    # output to a program or a file is not cut to the width of a terminal
     return found if found.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
 
 
@@ -114,7 +114,7 @@ def result(value: Any) -> RenderableType:
 
 
 def _columns(value: Any, rows: list[Mapping[str, Any]]) -> list[str]:
-    """In the order of `columns`, if the result has that beside its rows: the order of keys is lost on the way."""
+    """In the order of the result's `columns`, if it has them: the order of keys gets lost on the way."""
     found = list(dict.fromkeys(key for row in rows for key in row))
     requested = value.get("columns") if isinstance(value, dict) else None
     first = [name for name in requested if name in found] if isinstance(requested, list) else []

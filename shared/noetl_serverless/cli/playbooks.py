@@ -1,4 +1,4 @@
-"""Plans of playbook files and of catalog entries, with mistakes told as the caller's."""
+"""Plans of playbook files and of catalog entries. Mistakes in a playbook are reported as wrong use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_of(text: str, name: str) -> Plan:
-    """WrongUse with every mistake in it; `name` is what the playbook is called in the message."""
+    """WrongUse that lists every mistake; `name` stands for the playbook in the message."""
     from ..errors import InvalidPlaybook
     from ..tools.plans import load_plan
 
@@ -29,7 +29,7 @@ def plan_of_file(file: str) -> Plan:
 
 
 def plan_of_version(client: Client, path: str, version: int | None) -> Plan:
-    """Of a registered one; by default the newest."""
+    """The plan of a registered version; by default the newest."""
     entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
     return plan_of(entry["content"], f"{path} version {entry['version']}")
 

@@ -1,4 +1,4 @@
-"""What an execution is doing, read from its events."""
+"""The progress of an execution, read from its events."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .output import table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# of less nobody needs to know, in ms
+# waits shorter than this, in ms, are not shown
 MIN_WAIT_SECONDS = 10
-# of a step, runs with failed attempts that are kept to be shown
+# runs with failed attempts that are kept for one step
 MAX_FAILURES = 20
-# the status of a step after an event, as far as the log knows
+# the status of a step after an event, as far as the log shows it
 STATUS = {"command.issued": "running", "timer.set": "delayed", "child.started": "parked"}
 ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"})
-# of a command; other reports put it off
+# reports that end a command; other reports defer it
 COMMAND_ENDS = frozenset({"call.done", "call.error", "frame.committed"})
 COLUMNS = ("", "step", "status", "items", "time", "queued", "waited", "ran", "failed attempts")
 FOLDED = "⋮"
@@ -46,17 +46,17 @@ class StepRow:
     items_done: int = 0
     items_failed: int = 0
     error: str = ""
-    # while it has not ended: queued, running, delayed, parked, waiting; and whether it stands still, in quarantine
+    # while it has not ended: queued, running, delayed, parked or waiting; and whether quarantine has stopped it
     status: str = "running"
     is_quarantined: bool = False
-    # whether it is known where its end led
+    # whether it is known which arcs were taken at its end
     routed: bool = False
-    # of its commands, all together; None while nothing is known
+    # sums over its commands; None while nothing is known
     queued_ms: float | None = None
     run_ms: float | None = None
-    # what a worker that had them only waited: for the next attempt, or for their turn
+    # time that its commands waited in a worker: for the next attempt, or for their turn
     waited_ms: float = 0.0
-    # of its attempts that came to nothing, those kept: the first of them
+    # the first MAX_FAILURES runs of its commands with failed attempts or lost leases
     failures: list[CommandRun] = field(default_factory=list)
     failed: int = 0
     # of a loop
@@ -66,7 +66,7 @@ class StepRow:
         return max(0.0, (self.ended if self.ended is not None else now) - self.began)
 
     def end(self, state: str, at: float) -> bool:
-        """Whether it had not ended already."""
+        """End the step; False if it had ended already."""
         if self.state != "running":
             return False
         self.state, self.ended = state, at
@@ -83,7 +83,7 @@ class StepRow:
             self.failures.append(run)
 
     def fail(self, error: str) -> None:
-        """It has ended well, and where that leads could not be shown."""
+        """Mark as failed a step that ended well, but whose arcs or `set` could not be evaluated."""
         self.state, self.error = "failed", error
 
     @property
@@ -109,13 +109,13 @@ class StepRow:
 
 
 class Progress:
-    """Takes pages of events in order, and keeps a row per step. `most`: how many failed items of a loop it shows."""
+    """Reads pages of events in order and keeps a row for each run of a step. `most`: failed items shown of one loop."""
 
     def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self._most = most
         self.rows: dict[tuple[str, int], StepRow] = {}
         self.stays = QuarantinePeriods()
-        # commands that only render a loop's collection: their end is not their step's
+        # commands that only render a loop's collection: their end is not the end of the step
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
@@ -130,11 +130,11 @@ class Progress:
         self.ended = 0.0
 
     def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
-        """The rows of the steps that ended by these events."""
+        """Read events; returns the rows of the steps that they ended."""
         ended = []
         for event in events:
             at = round(1000 * seconds(event["timestamp"]))
-            # what was kept in quarantine has the time at which it came
+            # a fact that was kept in quarantine has the time at which it arrived
             at = self.stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
             self.last = at / 1000
             row = self._row(event)
@@ -149,25 +149,25 @@ class Progress:
         return ended
 
     def steps(self, now: float | None = None, *, whole: bool = False) -> RenderableType:
-        """A table of them; the turns of a cycle folded, unless the `whole` is wanted."""
+        """A table of the steps. Turns of a cycle are folded, unless `whole`."""
         at = self.last if now is None else now
         rows = [row for row in self.rows.values() if row.state != "skipped"]
         shown = rows if whole else folded(rows)
         cells = [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in shown]
-        # most wait for nothing
+        # usually nothing has waited, and the column is left out
         kept = [index for index, name in enumerate(COLUMNS) if name != "waited" or any(row[index] for row in cells)]
         return table([COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in cells])
 
     def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
-        """Set the status of what has not ended as REST gives it: the log alone does not say."""
+        """Set the status of what has not ended from the REST answer: the log alone does not show it."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
             self._begin(key).status = str(step["status"])
 
     def failed_items(self) -> list[dict[str, Any]]:
-        """Of each run of a loop of which items failed {step, generation, count, failed, items: [{index, error,
-        attempts}], unnamed: [{start, end, failed}]}: of how many items how many failed, and of these what
-        `FailedItems` tells."""
+        """{step, generation, count, failed, items: [{index, error, attempts}], unnamed: [{start, end, failed}]} for
+        each run of a loop with failed items: `failed` of `count` items failed. For `items` and `unnamed` see
+        `FailedItems`."""
         return [
             {
                 "step": row.name,
@@ -184,7 +184,7 @@ class Progress:
     def _row(self, event: Mapping[str, Any]) -> StepRow | None:
         name, generation = event.get("step"), event.get("generation")
         if not name or generation is None:
-            # of no run: a step that is not reached any more, or that the execution has failed by
+            # not about a run: a step that can no longer be reached, or that failed the execution
             return None
         return self._begin((str(name), int(generation)))
 
@@ -194,7 +194,7 @@ class Progress:
         return self.rows[key]
 
     def _time(self, row: StepRow, event: Mapping[str, Any], at: int) -> None:
-        """How its commands went; those of a loop are many, and one that is put off does not put off the loop."""
+        """Add the times of a command. A loop has many commands, and a deferred one does not make the loop delayed."""
         kind, command = event["event_type"], str(event.get("command_id"))
         if kind == "command.issued":
             self._issued[command] = at
@@ -211,7 +211,7 @@ class Progress:
             row.status = STATUS.get(kind, row.status)
 
     def _apply(self, row: StepRow, event: Mapping[str, Any]) -> bool:
-        """Whether the step ended by this event."""
+        """Apply an event to its row; returns whether it ended the step."""
         payload = event.get("payload") or {}
         kind = event["event_type"]
         match kind:
@@ -247,8 +247,8 @@ class Progress:
                 row.routed = True
 
     def _blamed(self, event: Mapping[str, Any]) -> StepRow | None:
-        """The step that had ended well, and whose arcs or `set` then failed the execution; or one that was led to, and
-        could not begin."""
+        """The step that had ended well before its arcs or `set` failed the execution; or a step that an arc led to, but
+        that could not begin."""
         payload = event.get("payload") or {}
         error = payload.get("error")
         if event["event_type"] != "playbook.failed" or QUARANTINED in payload or not isinstance(error, Mapping):
@@ -265,12 +265,12 @@ class Progress:
         return row
 
     def _stop(self) -> None:
-        """What had not ended was stopped by the execution's end."""
+        """Steps that had not ended were stopped by the execution's end."""
         for row in self.rows.values():
             row.end("stopped", self.ended)
 
     def _set_quarantined(self, quarantined: bool) -> None:
-        """In quarantine nothing goes on, and nothing that is under way ends."""
+        """In quarantine nothing continues, and nothing that is under way ends."""
         for row in self.rows.values():
             row.is_quarantined = quarantined
 
@@ -302,7 +302,7 @@ def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
 
 
 def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
-    """Times, and attempts that failed, are those of all of them."""
+    """The cells of folded turns. Times and failed attempts are sums over all of them."""
     turns, title = rows.turns, _titles(rows)
     queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
     waited = _waited(sum(row.waited_ms for row in turns))

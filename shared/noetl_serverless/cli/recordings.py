@@ -31,7 +31,7 @@ def is_capsule(name: str) -> bool:
 
 
 def recording_of(name: str, data: Path | None) -> Recording:
-    """With its children, without the results of an execution of the stack. Raises Failure."""
+    """The recording with its sub-playbooks. The results are not fetched from a stack. Raises Failure."""
     if is_capsule(name):
         return read_capsule(Path(name))[0]
     with running_stack(data) as client:
@@ -55,7 +55,7 @@ def fetch(
     children: bool = True,
     results: Callable[[str, dict[str, Any]], Result] | None = None,
 ) -> Recording:
-    """`results` makes what is kept of a stored result from its row."""
+    """`results` returns what is kept of a stored result, given the execution id and the result's row."""
     from ..capsule.recording import Recording
 
     place = f"/api/executions/{quote(execution_id, safe='')}"
@@ -77,7 +77,7 @@ def fetch(
 
 
 def _following(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
-    """The rows for which a recording has no room."""
+    """The rows that did not fit into the recording itself."""
     found: list[Any] = []
     after = beside[name][-1][key] if beside.get(f"more_{name}") else None
     while after is not None:
@@ -88,7 +88,7 @@ def _following(client: Client, beside: dict[str, Any], name: str, key: str, plac
 
 
 def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
-    """Those up to `head`: what comes later would not fit to what was read before."""
+    """The events up to `head`: later ones would not match what was read before."""
     from ..capsule.recording import event_of
 
     found: list[Any] = []
@@ -102,7 +102,7 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
 
 
 def _whole(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
-    """With its payload, also where a list has left it out."""
+    """The event with its payload, which is fetched if a list has left it out."""
     size = event.get("payload_bytes")
     if size is None:
         return event
@@ -116,7 +116,7 @@ def _whole(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch_result(client: Client, execution_id: str, row: dict[str, Any], most: int) -> Result:
-    """Without its content if that has more than `most` bytes or is gone."""
+    """A stored result, without its content if that has more than `most` bytes or no longer exists."""
     from ..capsule.recording import Result
     from .failure import Refused
 

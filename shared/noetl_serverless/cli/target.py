@@ -11,7 +11,7 @@ from .client import Client
 from .failure import Failure, NoStack, WrongUse
 from .options import data_directory
 
-# the deployment that the whole command is about
+# the deployment that --context names
 _context: ContextVar[str | None] = ContextVar("context", default=None)
 
 

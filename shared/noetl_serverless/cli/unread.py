@@ -1,4 +1,4 @@
-"""Values that are given to a playbook under a name that it does not know."""
+"""Workload values under names that the playbook does not know."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 def unread(values: Mapping[str, Any], declared: Mapping[str, Any], content: str) -> Iterator[str]:
-    """Lines about those that neither the playbook's workload declares nor its text names: most likely misspelled, so
-    that the run goes on with what is declared."""
+    """Warnings about names that are neither declared in the playbook's workload nor found in its text. They are
+    probably misspelled, and the run would use the declared values instead."""
     for name in values:
         if name in declared or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", content):
             continue

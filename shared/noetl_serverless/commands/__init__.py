@@ -1,1 +1,1 @@
-"""A command on its way out and back: the order it was issued with, and the fact that its outcome is."""
+"""Commands: what a worker receives to run one, and its outcome as a fact."""

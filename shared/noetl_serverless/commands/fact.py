@@ -1,4 +1,4 @@
-"""What a worker reports, as a fact of the log."""
+"""A worker's report as a fact of the log."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .reference import executions_of
 
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}
 
-# stands in place of a payload that is by reference: a release that knows of no references would start the child with
-# nothing, and refuses this, because `ctx` is no object
+# replaces a payload that is by reference: a release that does not know references would start the child without a
+# payload, and refuses this one, because `ctx` is not an object
 UNOPENABLE: Final = {"ctx": "by reference"}
 
 
 def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
-    """The fact, without a seq; raises InvalidRequest for an outcome that does not fit its command, or holds what cannot
-    be stored or is too large."""
+    """The fact, without a seq; raises InvalidRequest for an outcome that does not fit its command, cannot be stored or
+    is too large."""
     step, _, generation = command.key.rpartition("#")
     payload = _content(outcome, command)
     payload.update(_set(outcome))
@@ -47,7 +47,7 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
 
 
 def references(fact: Event) -> list[dict[str, Any]]:
-    """The rows of `result_ref` for what the fact refers to and has just been stored."""
+    """The rows of `result_ref` for the results that the fact refers to, which have just been stored."""
     return list({ref["key"]: _row(fact, ref) for ref in e.references_in(fact.payload)}.values())
 
 
@@ -93,7 +93,7 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
 def _child(request: ChildRequest) -> dict[str, Any]:
     child = request.model_dump(exclude={"payload_ref"})
     if request.payload_ref is None:
-        # a worker of the release before sends it whole
+        # a worker of the previous release sends it whole
         child["payload"] = _part("child.payload", child["payload"], limits.WORKLOAD_BYTES)
         return child
     if request.payload:
@@ -141,7 +141,7 @@ def _sized(what: str, value: Any, most: int) -> int:
 
 
 def _set(outcome: Outcome) -> dict[str, Any]:
-    """`set` and `set_refs`, as far as there is anything in them."""
+    """`set` and `set_refs`, without those that are empty."""
     if not outcome.set and not outcome.set_refs:
         return {}
     kept: dict[str, Any] = _stored("set", outcome.set)
@@ -170,14 +170,14 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     _, start, end, _ = command.frame
     frame = outcome.frame
     if frame is None:
-        # nothing came back of it, as when a poisoned command is given up: every item failed
+        # no outcome of the items was reported, as when the command becomes a dead letter: every item failed
         return {"start": start, "end": end, "ok": 0, "failed": end - start, "data": [None] * (end - start)}
     covered = frame.start == start and start <= frame.end <= end and frame.ok + frame.failed == frame.end - start
     if not covered or not all(start <= int(index) < frame.end for index in frame.errors):
         raise InvalidRequest(f"the frame's outcome does not cover its items {start} to {end}")
     counts: dict[str, Any] = {"start": start, "end": frame.end, "ok": frame.ok, "failed": frame.failed}
     if "bytes" in payload:
-        # each item with its comma, without the brackets: so that the sum over a loop is the same however it was cut
+        # each item with its comma, without the brackets, so that the sum over a loop does not depend on its frames
         counts["bytes"] = payload["bytes"] - 1
     if frame.item_ms:
         counts["item_ms"] = round(frame.item_ms, 3)

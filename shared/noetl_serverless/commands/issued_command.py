@@ -1,4 +1,4 @@
-"""What a command was issued with, made into all that a worker needs to run it."""
+"""Turns what a command was issued with into all that a worker needs to run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..protocol import ClaimedCommand
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
-    """The terms that a worker has on a command; `until` is RFC 3339."""
+    """The terms of a worker's lease on a command; `until` is RFC 3339."""
 
     fence: int
     delivery: int
@@ -30,7 +30,7 @@ def command_of(
     more: Mapping[str, Any],
 ) -> ClaimedCommand:
     """`names`: execution, command, step, generation; `issued`: the payload of the event that issued it; `more`: further
-    fields, which win over those that come of it."""
+    fields, which override those made from it."""
     execution_id, command_id, step, generation = names
     fields = {
         "plan": plan.hash,
@@ -59,7 +59,7 @@ def needed_workload(plan: Plan, step: str, workload: Mapping[str, Any]) -> dict[
     keys = plan.steps[step].reads.get("workload", frozenset())
     if keys is None:
         return dict(workload)
-    # sorted, for the order of a set is another in each process
+    # sorted, because the order of a set differs between processes
     return {key: workload[key] for key in sorted(keys) if key in workload}
 
 

@@ -1,6 +1,6 @@
-"""References that workers report: what they may look like, and into which executions they lead.
+"""References that workers report: their form, and the executions that they point into.
 
-What a reference names is read for users, put into capsules and deleted when its time is over.
+What a reference names is read for users, put into capsules and deleted when it has expired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _URI = re.compile(r"noetl://execution/([0-9]{1,19})/(?:result|manifest)/[^/?#\s\
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)")
 
 
-# as the database has them
+# the database stores ids in 63 bits
 _IDS = 1 << 63
 
 
@@ -71,7 +71,7 @@ class _Reference(BaseModel):
 
 
 def executions_of(ref: Mapping[str, Any]) -> set[str]:
-    """The executions that a reference leads into; raises InvalidRequest if it is none."""
+    """The executions that a reference points into; raises InvalidRequest if it is not a valid reference."""
     try:
         found = _Reference.model_validate(ref)
     except ValidationError as error:

@@ -52,8 +52,8 @@ def create_app(
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
-    `watchers.notify` is to be the orchestrator's `on_commit`: it tells those who wait for events at once.
-    `request_archive` asks a worker to write what waits for the archive.
+    `watchers.notify` must be the orchestrator's `on_commit`: it wakes requests that wait for events at once.
+    `request_archive` invokes a worker to write the batches that wait for their files.
     """
     stored = cache(results or _stored_at(settings.result_url))
     archives = Archives(database)

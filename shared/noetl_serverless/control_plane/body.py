@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 
 
 async def read_body(request: Request) -> bytes:
-    """The body; raises TooLarge as soon as it is known to be, whether or not its length was announced."""
+    """The body. Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
         raise TooLarge(f"the body has {announced} bytes; {MAX_BODY_BYTES} are accepted")
@@ -50,7 +50,7 @@ def parse_query(model: type[M], request: Request) -> M:
 
 
 def _unknown(model: type[BaseModel], error: ValidationError) -> str | None:
-    """If the first mistake is a parameter that there is not: which there are."""
+    """If the first mistake is an unknown parameter: a message that lists the known ones."""
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
         return None

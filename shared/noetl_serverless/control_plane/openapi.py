@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made from the route table and the models when it is first asked for."""
+"""OpenAPI 3.1, built from the route table and the models on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .routes import OPERATIONS
 SCHEMA_PREFIX = "#/components/schemas/"
 PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
-# what each answer beside the good one means
+# what each error status means
 PROBLEMS = {
     "400": "The request is not valid.",
     "401": "No valid service token.",
@@ -29,7 +29,7 @@ PROBLEMS = {
     "422": "The playbook is not valid; `errors` tells where.",
     "503": "Something the request needs does not answer; try again.",
 }
-# operations that look up what they are not named by in the path
+# operations that look up something which their path does not name
 LOOKING_UP = ("getCatalogEntry", "createSchedule", "getLoopResults")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 CONFLICTING = ("createSchedule", "rebuildProjections", "retryQuarantined")
@@ -171,7 +171,7 @@ def _query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
 
 
 def _open_paths() -> dict[str, Any]:
-    """What needs no token."""
+    """The paths that need no token."""
     texts = {
         "/livez": ("livez", "The process answers", "application/json"),
         "/readyz": ("readyz", "The parts it needs answer, too", "application/json"),

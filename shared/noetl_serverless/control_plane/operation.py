@@ -1,4 +1,4 @@
-"""One row of the route table: what an operation is called, who may, what goes in, what comes out."""
+"""One row of the route table: the name of an operation, its roles, its request and its answer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 # the end user on whose behalf the gateway calls
 USER_HEADER = "x-noetl-user"
 MAX_HEADER_CHARACTERS = 255
-# what PostgreSQL says to NUL in text and in jsonb, and to numbers out of range
+# PostgreSQL's errors for NUL in text and in jsonb, and for numbers out of range
 UNSTORABLE = frozenset({"22021", "22P05", "22003"})
-# what orjson says to numbers out of range and to half of a surrogate pair
+# words of orjson's messages about numbers out of range and about half of a surrogate pair
 UNWRITABLE = ("64-bit", "surrogates")
 
 USERS: frozenset[Role] = frozenset({"gateway", "operator"})
@@ -41,7 +41,7 @@ BOTH: frozenset[Role] = USERS | WORKERS
 
 @dataclass(kw_only=True, slots=True)
 class Call:
-    """One request, understood: `body` and `query` are instances of the operation's models."""
+    """One parsed request: `body` and `query` are instances of the operation's models."""
 
     services: Services
     request: Request
@@ -71,8 +71,8 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`answer` is the model of the response; with `many`, of each item of a list: {"items", "next"}, or where it is
-    `bare` an array, as the original answers."""
+    """`answer` is the model of the response. With `many` it is the model of each item of a list: {"items", "next"}, or
+    with `bare` an array, as in the original NoETL."""
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
@@ -90,7 +90,7 @@ class Operation:
     status: int = 200
     # request headers beyond the usual: name -> what it does
     headers: dict[str, str] = field(default_factory=dict)
-    # an operation that is called all the time leaves no line about who called it
+    # false for operations that are called very often: they write no audit line
     audited: bool = True
 
     def route(self, services: Services) -> Route:
@@ -126,8 +126,8 @@ class Operation:
         return response
 
     def _bounded(self, response: Response) -> Response:
-        """Raises AnswerTooLarge for what a user has read and no function could answer. What has changed something is
-        done, and what workers ask for has bounds of its own."""
+        """Raises AnswerTooLarge if a user's GET has a larger answer than a function can return. An operation that
+        changed something is already done, and the answers to workers have limits of their own."""
         if self.method == "GET" and self.roles <= USERS and len(response.body) > ANSWER_BYTES:
             size = len(response.body)
             raise AnswerTooLarge(f"{self.name} would answer with {size} bytes, and {ANSWER_BYTES} is the limit")
@@ -136,10 +136,10 @@ class Operation:
 
 def refusal_of(error: Exception) -> Exception:
     """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
-    # orjson's own error is plain TypeError, which may be a mistake of ours
+    # orjson.JSONEncodeError is plain TypeError, which may also be a mistake of ours
     unwritable = isinstance(error, orjson.JSONEncodeError) and any(reason in str(error) for reason in UNWRITABLE)
     if unwritable or sqlstate(error) in UNSTORABLE:
-        # without what the database says of it, which may show the value
+        # without the database's message, which may show the value
         logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
         return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL or half a surrogate")
     return error

@@ -1,4 +1,4 @@
-"""Lists in answers: as many rows as fit, and the way to the next."""
+"""Lists in answers: as many rows as fit, and a link to the next page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Row = TypeVar("Row", bound=BaseModel)
 
 @dataclass(slots=True)
 class Page:
-    """A list answer, cut where the rows have PAGE_BYTES: {"items", "next"}, or bare items as the original has it.
-    `more`: whether there is something behind the last of `items`. `onward` gives the parameter that goes on behind
-    an item, first of all, with its value: that is `next`. A Link header leads there, too, relative to the request,
-    which may have come through a gateway. `headers` are for what the list itself has no room for."""
+    """A list answer, cut where the rows reach PAGE_BYTES: {"items", "next"}, or bare items as in the original NoETL.
+    `more`: whether rows follow the last of `items`. `onward` returns the query parameters that continue after an item;
+    the value of the first one is `next`. A Link header has the same parameters. It is relative to the request, which
+    may have come through a gateway. `headers` are for values that do not belong in the list itself."""
 
     items: Sequence[Any]
     headers: dict[str, str] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Page:
 
 
 def fitting(items: Iterable[Any]) -> list[bytes]:
-    """The first of `items` as JSON, as many as a page has room for, and one at least: if that is too large by itself,
-    as its own `cut` leaves it."""
+    """The first of `items` as JSON: as many as fit into a page, and at least one. An item that is too large by itself
+    is shortened by its own `cut`."""
     rows: list[bytes] = []
     left = PAGE_BYTES
     for item in items:
@@ -59,14 +59,14 @@ def fitting(items: Iterable[Any]) -> list[bytes]:
 
 
 def from_offset(found: list[Row], limit: int, offset: int) -> tuple[list[Row], int | None]:
-    """Of what was `found` from `offset` on, one more than the `limit` if there is: those for which a page has room, and
-    the offset to go on from, if there is more."""
+    """The rows of `found` that fit into a page, and the offset of the next page, if there is one. `found` begins at
+    `offset` and has one row more than `limit`, if that many exist."""
     kept = found[: len(fitting(found[:limit]))]
     return kept, offset + len(kept) if len(kept) < len(found) else None
 
 
 def clipped(items: Iterable[Row]) -> list[Row]:
-    """All of `items`, the first as they are, and those for which a page has no room as their own `cut` leaves them."""
+    """All of `items`; those that do not fit into the page any more are shortened by their own `cut`."""
     kept: list[Row] = []
     left = PAGE_BYTES
     for item in items:

@@ -1,4 +1,4 @@
-"""From a playbook's text to what the catalog keeps of it, or every fault at once."""
+"""Turns a playbook's text into its catalog entry, or reports all faults at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..store.catalog import NewPlaybook
 from ..tools import registry
 from ..tools.plans import load_document
 
-# a playbook has colons, which base64 has not
+# a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 # resolved by the compiler, not run by a tool
 INLINED = "workbook"
@@ -24,7 +24,7 @@ Path = tuple[str | int, ...]
 
 
 def document_of(content: str) -> NewPlaybook:
-    """Raises InvalidPlaybook with all that is wrong, in the playbook itself and in the tools' fields."""
+    """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields."""
     text = as_text(content)
     try:
         document = read_document(text)
@@ -63,7 +63,7 @@ def as_text(content: str) -> str:
 
 
 def _tool_faults(source: Source, known: set[str]) -> list[Fault]:
-    """What is wrong with the fields of each task's tool; nothing where something is wrong already."""
+    """The faults in the fields of each task's tool, without those at a place that has one already."""
     faults = []
     for path, task in _tasks(source):
         kind = task.get("kind")

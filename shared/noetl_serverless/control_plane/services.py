@@ -27,11 +27,11 @@ class Services:
     executions: History
     replays: ArchivedReplays
     archives: Archives
-    # made when a result is first asked for
+    # created when a result is first needed
     results: Callable[[], ResultStore]
     verifier: Verifier
     watchers: Watchers
     now: Callable[[], datetime]
     archive_after_days: float
-    # asks a worker to write what waits for the archive
+    # invokes a worker to write the batches that wait for their files
     request_archive: Callable[[], Awaitable[None]]

@@ -1,4 +1,5 @@
-"""Service tokens: who calls the control plane. A JWT (HS256) with a role, signed with a key of its own."""
+"""Service tokens identify the callers of the control plane. A token is a JWT (HS256) with a role, signed with a key of
+its own."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from ..errors import Unauthenticated
 
 Role = Literal["gateway", "worker", "reconciler", "operator"]
 ROLES: frozenset[Role] = frozenset(get_args(Role))
-# calls workers and reconcilers, and never itself
+# a role for calling workers and reconcilers; the control plane itself does not accept it
 CONTROL_PLANE = "control_plane"
 ISSUER = "noetl"
 ALGORITHM = "HS256"
@@ -41,8 +42,8 @@ def check_key(key: str) -> None:
 def mint(
     key: str, role: str, subject: str, ttl: float, *, now: float | None = None, token_id: str | None = None
 ) -> str:
-    """A token that is good for `ttl` seconds from `now` (seconds since 1970). `token_id` tells tokens apart that are
-    minted in one second. Raises BadKey, and ValueError for a role that there is not."""
+    """A token that is valid for `ttl` seconds from `now` (seconds since 1970). `token_id` distinguishes tokens minted
+    in the same second. Raises BadKey, and ValueError for an unknown role."""
     check_key(key)
     if role not in (*ROLES, CONTROL_PLANE):
         raise ValueError(f"there is no role {role!r}; there are {', '.join(sorted({*ROLES, CONTROL_PLANE}))}")
@@ -54,7 +55,7 @@ def mint(
 
 
 class Verifier:
-    """Checks tokens, and remembers them until they expire: workers show the same one all day."""
+    """Checks tokens, and remembers them until they expire: workers send the same one all day."""
 
     def __init__(self, key: str) -> None:
         check_key(key)
@@ -62,7 +63,7 @@ class Verifier:
         self._known: dict[str, tuple[Caller, float]] = {}
 
     def caller(self, token: str, now: float | None = None) -> Caller:
-        """Who shows `token`; raises Unauthenticated, in words that tell the owner what to do."""
+        """The caller that sent `token`. Raises Unauthenticated with a message that says what to do."""
         at = time.time() if now is None else now
         known = self._known.get(token)
         if known is None:
@@ -83,7 +84,7 @@ class Verifier:
                 self._key,
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
-                # against our own `now`, above; nothing else here depends on the time
+                # checked in `caller` against our own `now`; nothing else here depends on the time
                 options={"require": ["exp", "sub", "iss", "role"], "verify_exp": False, "verify_iat": False},
             )
             role, expires = claims["role"], float(claims["exp"])

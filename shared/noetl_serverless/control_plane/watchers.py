@@ -1,4 +1,4 @@
-"""Who waits in this process for an execution to go on."""
+"""Requests in this process that wait for an execution to continue."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# what an execution does within so many seconds is told at once, so that watching a quick one does not slow it down
+# commits within this time cause one wake-up, so that watching a quick execution does not slow it down
 BATCH_SECONDS = 0.02
 
 
 class Watchers:
-    """For one event loop. A wake-up is a hint: whoever waits looks at the database now and then as well."""
+    """For one event loop. A wake-up is only a hint: the waiting request also polls the database."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._soon: set[str] = set()
 
     def notify(self, execution_id: str, ended: bool) -> None:
-        """Tell those who watch: at once of its end, else with what else happens in the next moment."""
+        """Wake the requests that watch: at once if the execution has ended, else together with what else happens within
+        BATCH_SECONDS."""
         if execution_id not in self._waiting:
             return
         if ended:
@@ -34,7 +35,7 @@ class Watchers:
 
     @contextmanager
     def watch(self, execution_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the execution is said to have gone on; whoever waits clears it."""
+        """An event that is set when the execution has continued; the waiting request clears it."""
         event = asyncio.Event()
         self._waiting.setdefault(execution_id, set()).add(event)
         try:

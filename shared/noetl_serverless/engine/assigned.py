@@ -1,4 +1,4 @@
-"""What `set` gives: values, and references to values."""
+"""What `set` assigns: values, and references to values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Refs = dict[str, dict[str, Any]]
 
 @dataclass(slots=True)
 class SetValues:
-    """A name is in one of the two."""
+    """Each name is in one of the two."""
 
     values: Values = field(default_factory=dict)
     refs: Refs = field(default_factory=dict)

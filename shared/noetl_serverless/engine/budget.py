@@ -1,8 +1,8 @@
-"""`executor.spec.budget`: what an execution may spend, and whether it can afford one command more.
+"""`executor.spec.budget`: what an execution may spend, and whether it can afford one more command.
 
-Spent is what has been reported; what is out is expected to cost what its step has cost so far on average, and nothing
-if none of it has been reported yet. The prices stand in the log since the start, so that a newer table changes no
-decision. A sub-playbook has a budget of its own, if any.
+Reported commands are spent. An issued command is expected to cost the average of its step's reported commands, and
+nothing if there are none yet. The prices are in the log from the start, so that a newer table changes no decision. A
+sub-playbook has a budget of its own, if any.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NOTHING: Spent = (0, 0.0, 0.0)
 
 
 def with_spent(state: State, event: Event) -> None:
-    """Count what a report says of the time that its command took."""
+    """Count a reported command, with its billed time and its price."""
     if state.budget is None or event.step is None:
         return
     prices = Prices(**state.budget["prices"])
@@ -26,7 +26,7 @@ def with_spent(state: State, event: Event) -> None:
 
 
 def exceeded_budget(state: State, step: str) -> str | None:
-    """Why one more command of `step` would be too much; None if it is not."""
+    """Why one more command of `step` would exceed the budget; None if it would not."""
     budget = state.budget
     if budget is None:
         return None

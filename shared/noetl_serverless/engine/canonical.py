@@ -1,4 +1,4 @@
-"""One text for one value, whoever wrote it: what checksums and digests are taken over."""
+"""The same text for the same value, whatever wrote it: the input of checksums and digests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-# integral floats up to here are exact, and stores may give them back as integers
+# integral floats up to here are exact, and stores may return them as integers
 EXACT = 2**53
 
-# what orjson would write in another way, or for something else: floats, and null for those that are no number
+# what orjson may write differently: floats, and null, which it also writes for NaN and infinity
 _NOT_ALIKE = re.compile(rb"null|\d(?:\.\d|e)")
 _OPTIONS = (
     orjson.OPT_SORT_KEYS
@@ -25,7 +25,7 @@ _OPTIONS = (
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; a number that is whole is written as an integer."""
+    """JSON with sorted keys and no spaces; a whole number is written as an integer."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -35,7 +35,7 @@ def checksum(value: Any) -> str:
 
 
 def _quickly(value: Any) -> bytes | None:
-    """The canonical text, ten times as fast; None where orjson may write another."""
+    """The canonical text, ten times as fast; None where orjson may write a different one."""
     try:
         content = orjson.dumps(value, option=_OPTIONS)
     except TypeError:
@@ -44,7 +44,7 @@ def _quickly(value: Any) -> bytes | None:
 
 
 def plain(value: Any) -> Any:
-    """A copy as JSON would give it back: dataclasses as objects, tuples as lists."""
+    """A copy as JSON would return it: dataclasses as objects, tuples as lists."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

@@ -1,10 +1,10 @@
 """`advance(plan, state, fact) -> (state, decisions)`: what follows from one fact. Pure, total, and without recursion.
 
-What a step's end leads to is put on a stack of work and taken from it, the first arc first, with all that follows from
-it; so the depth of the call stack is the same however long a way through the playbook is.
+The steps that a step's end leads to are put on a stack of work. The first arc is processed first, with all that follows
+from it. So the depth of the call stack does not depend on the length of a path through the playbook.
 
-A template that cannot be evaluated is never "false": it fails the execution with the template, its place and the
-missing name, unless it concerns one step alone, which then fails and may be recovered from.
+A template that cannot be evaluated never counts as false: it fails the execution with an error that has the template,
+its place and the missing name. If it concerns one step only, that step fails, and the playbook may handle the failure.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .limits import DecisionTooLarge, check_ctx, check_set
 from .state import State, Suspended, token_key
 
 SKIPPED = "step.skipped"
-# names of events that only arcs which ask for them are taken on
+# names of events after which only arcs that handle failures are taken
 FAILURES = (e.CALL_ERROR, loops.FAILED)
-# of the steps that took no arc, how many are told at the end
+# how many of the steps that took no arc are listed when the execution completes
 MAX_WARNINGS = 20
-# of a child's end, what the worker is told
+# the fields of a child's end that the worker receives
 CHILD_END_FIELDS = ("status", "data", "ref", "error", "execution_id")
 
 
 def advance(
     plan: Plan, state: State, fact: Event, decider_of: Callable[[Plan, State, Event], Decider] | None = None
 ) -> tuple[State, list[Event]]:
-    """Fold `fact` (whose seq is set) and decide it. The decisions come with `cause`, and without `seq`.
+    """Fold `fact` (whose seq is set) and decide it. The decisions have a `cause` and no `seq`.
 
-    Nothing follows from a fact that nobody waits for: see `ignored`.
+    Nothing follows from a fact that nothing waits for: see `reason_to_ignore`.
     """
     after = state.copy()
     idle = after.ended or reason_to_ignore(after, fact) is not None
@@ -52,7 +52,7 @@ def advance(
     try:
         decider.decide()
     except DecisionTooLarge as error:
-        # nothing of it is written, only that it was too much
+        # none of its decisions is written, only the failure
         after = evolve(state, fact)
         decider = (decider_of or Decider)(plan, after, fact)
         decider.fail(error.to_dict(), error.step)
@@ -92,7 +92,7 @@ class Decider(Decision):
         self._reach(self.plan.entry)
 
     def retried(self) -> None:
-        """What is under way goes on by itself; an execution that came to nothing begins."""
+        """Steps under way continue by themselves; an execution in which no step has begun begins."""
         if not self.state.tokens and self.plan.entry in self.state.waiting:
             self._reach(self.plan.entry)
 
@@ -131,7 +131,7 @@ class Decider(Decision):
         self.emit(e.CHILD_STARTED, payload, **self._where())
 
     def _resumes(self) -> bool:
-        """Whether the worker has more to do when the child has ended; if not, its end is the step's."""
+        """Whether the worker has more to do when the child has ended; if not, the child's end is the step's end."""
         step = self.plan.steps[self.fact.step or ""]
         return step.loop is not None or len(step.tasks) > 1 or bool(step.tasks[0].rules)
 
@@ -157,12 +157,12 @@ class Decider(Decision):
             self.finish(self.plan.steps[self.fact.step], self.fact.generation, output, name)
 
     def _output(self) -> dict[str, Any]:
-        """What the fact says of its step, as templates see it."""
+        """The step's output as reported by the fact, in the form that templates see."""
         payload = self.fact.payload
         return {**outcome_of(self.fact), "meta": payload.get("meta", {}), **payload.get("extra", {})}
 
     def _bounded(self) -> bool:
-        """Whether what tasks have set leaves ctx within its bounds; if not, the execution fails."""
+        """Whether ctx is within its bounds with what tasks have set; if not, the execution fails."""
         try:
             check_ctx({**self.state.ctx, **self.state.ctx_refs})
         except InvalidValue as error:
@@ -235,7 +235,7 @@ class Decider(Decision):
         self._routes.append(route)
 
     def _choose(self, step: Step, event: str, output: dict[str, Any], made: SetValues) -> list[Arc]:
-        """The arcs to take; what their `set` gives is added to `made`."""
+        """The arcs to take; what their `set` assigns is added to `made`."""
         asks_only_failures = event in (*FAILURES, SKIPPED)
         chosen: list[Arc] = []
         for arc in step.arcs:
@@ -269,7 +269,7 @@ class Decider(Decision):
     # -- a step's beginning
 
     def _reach(self, target: str) -> None:
-        """Begin `target`, unless something under way can still reach it and it is to wait for that."""
+        """Begin `target`, unless it must wait for something under way that can still reach it."""
         if self._over or target not in self.state.waiting:
             return
         self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
@@ -277,7 +277,7 @@ class Decider(Decision):
             self._begin(self.plan.steps[target])
 
     def settle(self) -> None:
-        """Begin what need wait no longer; end the execution when nothing is left."""
+        """Begin the steps that need not wait any longer; end the execution when nothing is left."""
         begun = True
         while begun and self.state.waiting and not self._over:
             ready = [step for step in self.plan.steps if step in self.state.waiting]

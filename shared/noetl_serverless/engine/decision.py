@@ -30,18 +30,18 @@ class Decision(ABC):
         self.fact = fact
         self.events: list[Event] = []
         self._routes: list[dict[str, Any]] = []
-        # the steps that no arc leads to any more: what begins now sees them as skipped, though their events come behind
-        # it, as they do in every log there is
+        # steps that can no longer be reached: a step that begins now sees them as skipped, although their events are
+        # written after it, as in all existing logs
         self._foreseen: dict[str, dict[str, Any]] = {}
-        # what is still to be done, and with what, the next on top
+        # the actions still to be done, each with its arguments, the next one on top
         self._work: list[tuple[Any, ...]] = []
         self._over = False
         self.size = DecisionSize()
 
     @abstractmethod
     def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
-        """The step has ended: what follows. `output` is its end as its templates see it: {"status", "meta", "data" |
-        "ref", "error"?, ...}."""
+        """Decide what follows from a step's end. `output` is its outcome as templates see it: {"status", "meta",
+        "data" | "ref", "error"?, ...}."""
 
     # -- emitting
 
@@ -54,7 +54,7 @@ class Decision(ABC):
         generation: int | None = None,
         command: str | None = None,
     ) -> Event:
-        """Fold the decision; it takes along the routes that no event has carried yet (they are folded already)."""
+        """Add and fold a decision; it carries the routes that no event carries yet (they are folded already)."""
         bare = Event(
             kind,
             self.fact.at,
@@ -115,7 +115,7 @@ class Decision(ABC):
         output: dict[str, Any] | None = None,
         made: SetValues | None = None,
     ) -> Scope:
-        """`made`: what is set, and not in the state yet."""
+        """`made`: what is set and not in the state yet."""
         state = self.state
         ctx, refs = made.over(state.ctx, state.ctx_refs) if made else (state.ctx, state.ctx_refs)
         return build_scope(
@@ -135,7 +135,7 @@ class Decision(ABC):
         return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
 
     def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:
-        """A whole value that is by reference stays so: nothing is read here."""
+        """A whole value that is by reference stays by reference: nothing is fetched here."""
         self.size.add_work(len(assignments), step.name)
         made = SetValues()
         for item in assignments:
@@ -147,7 +147,7 @@ class Decision(ABC):
         return made
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
-        """`slice_of`, as part of what follows; None if it is too large, and the execution has failed."""
+        """`slice_of`, counted in the decision's size; None if it is too large and the execution has failed."""
         found = self.checked_slice_of(step)
         if found is None:
             return None
@@ -156,7 +156,7 @@ class Decision(ABC):
         return scope
 
     def checked_slice_of(self, step: Step) -> tuple[dict[str, Any], int] | None:
-        """`slice_of`, and its bytes; None if it is too large, and the execution has failed."""
+        """`slice_of` and its bytes; None if it is too large and the execution has failed."""
         scope = self.slice_of(step)
         try:
             return scope, check_scope(scope)
@@ -168,7 +168,7 @@ class Decision(ABC):
         """The part of ctx and of earlier outcomes that the step's templates name."""
         keys = step.reads.get("ctx", frozenset())
         ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
-        # sorted, for the order of a set is another in each process
+        # sorted, because the order of a set differs between processes
         some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
         scope = {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
         if held := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
@@ -177,7 +177,7 @@ class Decision(ABC):
 
 
 def error_of(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:
-    """As the error of an execution. Of a step that had failed by itself, its own error comes first."""
+    """`error` as the error of an execution. If the step had failed by itself, its own error comes first."""
     error_fields = (
         error.to_dict()
         if isinstance(error, TemplateError)

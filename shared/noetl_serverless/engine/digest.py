@@ -1,13 +1,13 @@
-"""What an execution did, as one number that is the same on every host and with any number of workers.
+"""A checksum of what an execution did, the same on every host and with any number of workers.
 
-The canonical log has one entry for each run of a step: what led to it, what its tools answered, what it set, where it
-led. Ids, clocks, durations, deliveries, retries and the cut of loops into frames are left out, and the entries stand in
-the order of cause and effect, ties by name. Each entry's SHA-256 is chained to the one before.
+The canonical log has one entry for each run of a step: the runs that led to it, its outcome, what it set, and the arcs
+it took. Ids, clocks, durations, deliveries, retries and the division of loops into frames are left out. The entries are
+in the order of cause and effect, ties by name. Each entry's SHA-256 is chained to the one before.
 
-Of an HTTP answer the headers and the time it took do not count. Of an error the kind, the code and the place do, not
-the text. Of an execution that failed only what led to the
-failure counts, and of a loop that failed only that it did: how far other branches and items had come is chance. The raw
-digest, in contrast, is a chain over every event as it was written.
+Of an HTTP response, the headers and the elapsed time do not count. Of an error, the kind, the code and the place count,
+not the text. Of a failed execution only what led to the failure counts, and of a failed loop only that it failed: how
+far other branches and items had come is chance. The raw digest, in contrast, is a chain over every event as it was
+written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .upcast import UPCASTERS
 CANONICAL = "c1:"
 RAW = "r1:"
 OF_ERROR = ("kind", "code", "at", "failed_task", "name", "template")
-# what the http tool gives, and what of it no two calls have in common
+# the fields of a result of the http tool, and those that differ in every call
 HTTP = frozenset({"status_code", "headers", "url", "elapsed"})
 VOLATILE = frozenset({"headers", "elapsed"})
 MODULUS = 1 << 256
@@ -51,7 +51,7 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class Digest:
     value: str
-    # False while it runs: the digest is that of what is over
+    # False while the execution runs: the digest then covers the runs that have ended
     ended: bool
     links: tuple[Link, ...]
 
@@ -68,7 +68,7 @@ class Entry:
 
 
 def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Digest:
-    """Of a log; `workload` is for an execution whose log was too small to hold it."""
+    """The digest of a log; `workload` is for an execution whose workload was too large for its log."""
     reader = Reader([UPCASTERS.current(event) for event in logical_order(events)])
     ids = {execution_id: "{execution}", **dict.fromkeys(reader.children, "{child}")}
     links: list[Link] = []
@@ -84,7 +84,7 @@ def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, An
 
 
 def raw_digest(events: Iterable[Event]) -> str:
-    """Of every event as it was written: any change, loss or insertion gives another."""
+    """A digest of every event as it was written: any change, loss or insertion yields another one."""
     chain = ""
     for event in sorted(events, key=lambda event: event.seq):
         row = [event.seq, event.cause, event.type, event.step, event.generation, event.command_id, event.at]
@@ -93,7 +93,7 @@ def raw_digest(events: Iterable[Event]) -> str:
 
 
 def lasting(value: Any) -> Any:
-    """A result without what differs every time: an HTTP answer's headers and time, also within a pipeline's results."""
+    """A result without what differs in every call: headers and time of an HTTP response, also within a pipeline."""
     if not isinstance(value, Mapping):
         return value
     kept = {name: item for name, item in value.items() if name not in VOLATILE} if _is_http(value) else dict(value)
@@ -104,7 +104,7 @@ def lasting(value: Any) -> Any:
 
 
 def lasting_digest(value: Any) -> str | None:
-    """SHA-256 of what is lasting in a result that is to be stored; None if that is all of it."""
+    """SHA-256 of the lasting part of a result that is to be stored; None if that is all of it."""
     kept = lasting(value)
     return checksum(kept) if kept != value else None
 
@@ -114,7 +114,7 @@ def _is_http(value: Any) -> bool:
 
 
 def items_digest(start: int, items: Sequence[Any]) -> int:
-    """Of loop items from the index `start` on: a sum, so that it does not matter how items are cut into frames."""
+    """The digest of loop items from index `start` on: a sum, so that their division into frames does not matter."""
     total = 0
     for index, item in enumerate(items, start):
         text = f"{index}:{canonical(lasting(item))}"
@@ -123,7 +123,7 @@ def items_digest(start: int, items: Sequence[Any]) -> int:
 
 
 class Reader:
-    """Goes through a log in logical order and keeps what is canonical of it."""
+    """Reads a log in logical order and keeps its canonical content."""
 
     def __init__(self, log: list[Event]) -> None:
         self.found: dict[Key, Entry] = {}
@@ -131,7 +131,7 @@ class Reader:
         self.end: Event | None = None
         self.children: list[str] = []
         self._arrivals: dict[str, list[Key]] = {}
-        # command id -> what it is for
+        # command id -> its kind
         self._kinds: dict[str, str] = {}
         for event in log:
             if self.end is None:
@@ -202,7 +202,7 @@ class Reader:
             return
         entry, kind = self.found[key], self._kinds.get(event.command_id or "", "step")
         if kind == "step":
-            # a command that was suspended has said already what it had set by then
+            # a command that was suspended has already reported what it had set by then
             entry.set.update(_set(event.payload))
         match event.type:
             case e.CALL_DONE | e.CALL_ERROR if kind == "step":
@@ -277,7 +277,7 @@ def _frame(payload: Mapping[str, Any]) -> int:
         return items_digest(payload["start"], payload.get("data") or [])
     if "digest" in payload:
         return int(payload["digest"], 16)
-    # a worker that says nothing of the items: then the cut counts
+    # the worker reported no digest of the items, so the division into frames matters
     return items_digest(payload["start"], [_reference(payload["ref"])])
 
 
@@ -292,7 +292,7 @@ def _value(payload: Mapping[str, Any]) -> Any:
 
 
 def _set(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a report or a route."""
+    """What a report or a route sets."""
     held = payload.get(e.SET_REFS) or {}
     return {**payload.get("set", {}), **{name: _reference(ref) for name, ref in held.items()}}
 
@@ -308,7 +308,7 @@ def _error(error: Any) -> Any:
     if not isinstance(error, Mapping):
         return None
     found = {name: error[name] for name in OF_ERROR if error.get(name) is not None}
-    # an error may be whatever a step gave
+    # an error may be any object that a step reported
     if isinstance(code := found.get("code"), str):
         found["code"] = current_code(code)
     return found

@@ -1,4 +1,4 @@
-"""Errors of steps, loop items and executions, kept within what one may have."""
+"""Errors of steps, loop items and executions, kept within their maximum size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from ..limits import ERROR_BYTES
 from .limits import size_of
 
-# of an error that is too large
+# what is kept of an error that is too large
 BRIEF_FIELDS = ("kind", "code", "retryable", "at", "index", "execution_id")
 BRIEF_BYTES = 512
 MAX_BRIEF_CHARACTERS = 2000
 
 
 def bounded(error: dict[str, Any]) -> dict[str, Any]:
-    """One that is too large keeps what tells most, and as much of its cause, but not of what that was caused by."""
+    """An error that is too large keeps only its main fields, and those of its cause, but not the cause of the cause."""
     if size_of(error) <= ERROR_BYTES:
         return error
     cause = error.get("cause")

@@ -1,10 +1,11 @@
-"""What is written down. A *fact* says what happened outside; a *decision* says what the core made of it.
+"""The events of the log. A *fact* records what happened outside; a *decision* records what follows from it.
 
-A decision names its fact in `cause`. Facts may be appended by many writers at once, undecided; each is then decided
-alone, in the order of `seq`, so the order that counts for folding is (cause or seq, seq): see `replay.logical_order`.
+A decision names its fact in `cause`. Facts may be appended by many writers at once, undecided. Each is then decided by
+itself, in the order of `seq`, so events are folded in the order of (cause or seq, seq): see `replay.logical_order`.
 
-A fact that nobody waited for when its turn came stands in the log with the reason under `ignored`, and changes nothing.
-A fact that could not be decided stands in the `playbook.failed` that it led to, under `quarantined`; that has no cause.
+A fact that nothing waited for when it was to be decided is in the log with the reason under `ignored`, and changes
+nothing. A fact that could not be decided is in the `playbook.failed` that it led to, under `quarantined`; that event
+has no cause.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ FRAME_COMMITTED = "frame.committed"
 TIMER_FIRED = "timer.fired"
 CHILD_ENDED = "child.ended"
 CANCELLED = "execution.cancelled"
-# out of quarantine: it goes on as it was
+# it leaves quarantine and continues as it was
 RETRIED = "execution.retried"
-# out of quarantine: it stays as it ended
+# it leaves quarantine and stays as it ended
 DROPPED = "execution.dropped"
 
-# what a worker reports of a command, once
+# a worker's report of a command, of which each command has one
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED, DROPPED}
 
@@ -46,14 +47,14 @@ DECISIONS = frozenset(
 )
 
 
-# beside `set`, in a report and in a route; and beside `ctx`, in a scope: name -> reference to the value. A name stands
-# in one of the two
+# beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
+# of the two
 SET_REFS = "set_refs"
 CTX_REFS = "ctx_refs"
-# in a payload: see above
+# keys of a payload: see the module's docstring
 IGNORED = "ignored"
 QUARANTINED = "quarantined"
-# the code of the error of an execution that could not be decided about
+# the error code of an execution that could not be decided
 UNDECIDABLE = "engine.undecidable"
 
 
@@ -73,7 +74,7 @@ class Event:
     payload: dict[str, Any] = field(default_factory=dict)
 
     def numbered(self, seq: int) -> Event:
-        """The event at its place in the log."""
+        """The event with its seq in the log."""
         return Event(
             self.type,
             self.at,
@@ -87,7 +88,7 @@ class Event:
 
 
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What the payload of a report refers to in a result store."""
+    """The references of a report's payload to a result store."""
     for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values()):
         if isinstance(ref, Mapping) and "key" in ref:
             yield ref

@@ -1,4 +1,4 @@
-"""`evolve(state, event) -> state`: total, and blind to the playbook; all it needs stands in the event."""
+"""`evolve(state, event) -> state`: total, and independent of the playbook; all it needs is in the event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import Command, Loop, State, Suspended, Token, token_key
 
 
 def evolve(state: State, event: Event) -> State:
-    """The state after `event`; the one given is left as it is."""
+    """The state after `event`; the given one is not changed."""
     after = state.copy()
     apply(after, event)
     return after
@@ -24,7 +24,7 @@ def apply(state: State, event: Event) -> None:
     """Fold `event` into `state` in place: for a state that its caller owns."""
     if event.seq > state.seq:
         state.seq = event.seq
-    # what comes too late for an execution that has ended is kept in the log and changes nothing
+    # an event that comes too late for an ended execution stays in the log and changes nothing
     if state.ended and not (state.quarantined and event.type in (e.RETRIED, e.CANCELLED)):
         return
     if e.IGNORED in event.payload:
@@ -35,7 +35,7 @@ def apply(state: State, event: Event) -> None:
 
 
 def apply_route(state: State, route: dict[str, Any]) -> None:
-    """A step is over: its token goes, its `set` takes effect, the steps its arcs lead to have one more arrival."""
+    """A step has ended: remove its token, apply its `set`, and add an arrival to the steps its arcs lead to."""
     step: str = route["step"]
     state.tokens.pop(token_key(step, route["generation"]), None)
     state.assign(route.get("set", {}), route.get(e.SET_REFS, {}))
@@ -55,7 +55,7 @@ def _started(state: State, event: Event) -> None:
     state.status = "running"
     state.depth = payload.get("depth", 0)
     state.parent = payload.get("parent")
-    # a large one stands beside the log, and is there already
+    # a large one is stored beside the log, and is in the state already
     state.workload = payload.get("workload", state.workload)
     state.ctx = dict(payload.get("ctx", {}))
     state.budget = payload.get("budget")
@@ -92,7 +92,7 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
     loop = state.loops[key]
     index, start, end, _ = frame
     if index < loop.frames:
-        return  # a frame that was suspended goes on
+        return  # a suspended frame that is resumed
     if loop.returned and loop.returned[0][0] == start:
         rest = ((end, loop.returned[0][1]),) if end < loop.returned[0][1] else ()
         state.loops[key] = replace(loop, frames=index + 1, returned=rest + loop.returned[1:])
@@ -115,7 +115,7 @@ def _finished(state: State, event: Event) -> None:
 
 
 def outcome_of(event: Event) -> dict[str, Any]:
-    """The envelope that steps and arcs see, without what the log keeps for people."""
+    """The envelope that steps and arcs see, without what the log keeps only for readers."""
     payload = event.payload
     status = "error" if event.type == e.CALL_ERROR or payload.get("status") == "error" else "ok"
     outcome: dict[str, Any] = {"status": status}
@@ -200,7 +200,7 @@ def _loop_opened(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     payload = event.payload
     key = token_key(event.step, event.generation)
-    # an opening of an older release holds none, and every frame of its loop brings its own
+    # an opening written by an older release has no ctx, and every frame of its loop has its own
     phase: Any = "sharing" if payload.get("scope", {}).get("ctx") else "looping"
     if key in state.tokens:
         state.tokens[key] = replace(state.tokens[key], phase=phase)
@@ -226,7 +226,7 @@ def _loop_done(state: State, event: Event) -> None:
 
 
 def _outdated(state: State, event: Event) -> bool:
-    """Whether a later run of its step has ended already: of two under way, the older may end last."""
+    """Whether a later run of its step has already ended: of two runs under way, the older one may end last."""
     latest = state.generations.get(event.step or "", 0)
     return (event.generation or 0) < latest and token_key(event.step or "", latest) not in state.tokens
 
@@ -268,7 +268,7 @@ def _ended(state: State, event: Event) -> None:
     state.status = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}[event.type]  # type: ignore[assignment]
     state.error = event.payload.get("error")
     if e.QUARANTINED in event.payload:
-        # it may be told to go on
+        # it may be retried
         return
     for container in (state.tokens, state.waiting, state.commands, state.loops, state.timers, state.children):
         container.clear()
@@ -279,7 +279,7 @@ def _retried(state: State, event: Event) -> None:
 
 
 def _noted(state: State, event: Event) -> None:
-    """A fact whose decision says what changes."""
+    """A fact that changes nothing by itself; its decisions may."""
 
 
 APPLY: dict[str, Callable[[State, Event], None]] = {

@@ -1,8 +1,8 @@
-"""How a loop's items are cut into frames: a pure function of the loop's window.
+"""How a loop's items are divided into frames: a pure function of the loop's window.
 
-Items whose cost is unknown travel alone, as do slow ones, so that they spread over all workers. Once items are seen to
-be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short items are hundreds of
-commands; towards the end frames shrink so that no worker waits for the last one.
+An item whose duration is unknown gets a frame of its own, as does a slow one, so that items spread over all workers.
+Once items prove to be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short items are
+hundreds of commands. Towards the end, frames shrink so that no worker waits for the last one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def width_of(frame: Frame) -> int:
 
 
 def next_frame(loop: Loop, in_flight: int) -> Frame | None:
-    """(index, start, end, concurrency) of the frame to issue now, if there is room and something left; `in_flight`:
+    """(index, start, end, concurrency) of the frame to issue now, if there is room and items are left; `in_flight`:
     items of the loop that are under way."""
     if loop.error is not None and not loop.best_effort:
         return None

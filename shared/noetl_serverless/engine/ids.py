@@ -1,4 +1,4 @@
-"""Ids are derived, never drawn: the same decision gives the same id however often it is made."""
+"""Ids are derived, never random: the same decision always yields the same id."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def execution_id(at_ms: int, seed: str) -> str:
 
 
 def started_at(execution_id: str) -> int:
-    """Milliseconds since 1970."""
+    """When the execution was started, in milliseconds since 1970."""
     return (int(execution_id) >> LOW_BITS) + EPOCH_MS

@@ -10,12 +10,13 @@ from .state import State
 
 
 def blocked(plan: Plan, state: State, step: str) -> bool:
-    """Whether `step`, which was led to, is to wait for something under way that can still lead to it.
+    """Whether `step`, which an arc has led to, must wait for something under way that can still lead to it.
 
-    A join waits for what can reach it: for a step that runs or is about to over any path, for one that may have to wait
-    itself over forward paths only, or two joins on one cycle would wait for each other. A step that was led back to
-    waits for what is left of the round: for all in the body of its cycle, so that each round is one run of the step,
-    whatever the number of branches that lead back.
+    A join waits for steps that can reach it. For a step that runs or is about to run, any path counts. For a step
+    that may have to wait itself, only forward paths count; otherwise two joins on one cycle would wait for each other.
+
+    A step that a back-edge has led to waits for the rest of the round, that is for all steps in the body of its cycle.
+    So each round is one run of the step, however many branches lead back.
     """
     return bool(blockers(plan, state, step))
 
@@ -28,8 +29,8 @@ def blockers(plan: Plan, state: State, step: str) -> set[str]:
 
 
 def first_of_stuck(plan: Plan, state: State, steps: Sequence[str]) -> str | None:
-    """Of `steps`, all of which wait, the one to go on although it waits: the first that nothing running holds up, and
-    of what it waits for all waits for it. Cycles that are woven into each other come to this."""
+    """The step to begin although it waits, among `steps`, all of which wait: the first that no running step holds up
+    and that waits only for steps that wait for it. Interwoven cycles lead to this."""
     free = [step for step in steps if not _running(plan, state, step)]
     waits_for = {step: _waiting(plan, state, step) for step in free}
     return next((step for step in free if all(step in _behind(waits_for, other) for other in waits_for[step])), None)
@@ -64,10 +65,10 @@ def _waiting(plan: Plan, state: State, step: str) -> set[str]:
 
 
 def _holds_up(plan: Plan, state: State, other: str, join: str) -> bool:
-    """Whether a join waits for another step that was led to, and has not begun."""
+    """Whether a join waits for `other`, a step that an arc has led to and that has not begun."""
     if not _may_wait(plan, state, other):
         return join in plan.reach[other]
-    # the next round of a cycle does not hold up what is left of this one
+    # the next round of a cycle does not hold up the rest of this one
     return join in plan.reach_forward[other] and not (_led_back(plan, state, other) and join in plan.bodies[other])
 
 
@@ -77,9 +78,9 @@ def _led_back(plan: Plan, state: State, step: str) -> bool:
 
 
 def unreachable(plan: Plan, state: State, targets: Iterable[str]) -> list[str]:
-    """Of `targets` and what lies behind them: the steps never run that nothing under way can reach, in order.
+    """The steps, among `targets` and those after them, that never ran and that nothing under way can reach, in order.
 
-    What has run already is gone through: on leaving a cycle, its other ways out are not reached any more either.
+    The search passes through steps that have run: once a cycle is left, its other exits cannot be reached either.
     """
     alive = {token.step for token in state.tokens.values()} | state.waiting.keys()
     final = plan.final_step

@@ -14,16 +14,16 @@ from ..playbook.values import InvalidValue
 
 
 def size_of(value: Any) -> int:
-    """In bytes of JSON."""
+    """The size of `value` in bytes of JSON."""
     try:
         return len(orjson.dumps(value))
     except TypeError:
-        # of a state that an older release has written: integers beyond 64 bits
+        # integers beyond 64 bits, in a state that an older release has written
         return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 class DecisionTooLarge(Exception):
-    """More follows from one fact than one commit may hold; `step` is where it became too much."""
+    """More follows from one fact than one commit may hold; `step` is where the limit was exceeded."""
 
     def __init__(self, what: str, step: str | None) -> None:
         super().__init__(
@@ -37,8 +37,8 @@ class DecisionTooLarge(Exception):
 
 
 class DecisionSize:
-    """How much follows from one fact: the events, the bytes of what they set and bring along, and the work of deciding
-    them, counted and not timed, so that every copy of a state comes to the same."""
+    """How much follows from one fact: the events, the bytes that they set and carry, and the work of deciding them.
+    Work is counted and not timed, so that every copy of a state reaches the same result."""
 
     __slots__ = ("_work", "bytes", "events", "meter")
 
@@ -46,7 +46,7 @@ class DecisionSize:
         self.events = 0
         self.bytes = 0
         self._work = 0
-        # of what is rendered
+        # the work of rendering
         self.meter = WorkMeter()
 
     def add_event(self, step: str | None) -> None:
@@ -57,7 +57,7 @@ class DecisionSize:
         self.add_work(1, step)
 
     def add_work(self, units: int, step: str | None) -> None:
-        """Units of about ten microseconds, beside what the meter counts. Raises DecisionTooLarge."""
+        """Add units of about ten microseconds, in addition to those of the meter. Raises DecisionTooLarge."""
         self._work += units
         if self._work + self.meter.spent > limits.DECISION_WORK:
             raise DecisionTooLarge(f"{limits.DECISION_WORK} units of work", step)
@@ -70,8 +70,8 @@ class DecisionSize:
 
 
 def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """`values` are about to be set in `ctx`; gives their bytes. Raises InvalidValue. In both, a reference stands for
-    what is by reference."""
+    """Check `values` before they are set in `ctx`; returns their bytes. Raises InvalidValue. In both, a value by
+    reference is represented by its reference."""
     if not values:
         return 0
     sizes = {name: size_of(value) for name, value in values.items()}
@@ -85,13 +85,13 @@ def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:
 
 def check_ctx(ctx: Mapping[str, Any]) -> None:
     """Raises InvalidValue."""
-    # most are far from it: no need to write them all out each time
+    # most are far below the limit and need not be serialized each time
     if len(ctx) > limits.CTX_BYTES // limits.SET_VALUE_BYTES:
         _check("ctx", size_of(ctx), limits.CTX_BYTES)
 
 
 def check_scope(scope: Mapping[str, Any]) -> int:
-    """What a command is to be issued with; gives its bytes. Raises InvalidValue."""
+    """Check what a command is to be issued with; returns its bytes. Raises InvalidValue."""
     size = size_of(scope)
     _check("what the step reads of ctx and of earlier steps", size, limits.SCOPE_BYTES)
     return size

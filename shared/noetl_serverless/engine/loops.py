@@ -17,12 +17,12 @@ from .limits import size_of
 from .state import Loop as Opened
 from .state import State, token_key
 
-# the name of the event that arcs of a failed loop ask for
+# the name of the event that the arcs of a failed loop see
 FAILED = "loop.failed"
 
 
 def begin(decision: Decision, step: Step, loop: Loop, generation: int) -> None:
-    """Open it, or have a worker render a collection that is large or needs a stored result."""
+    """Open the loop, or have a worker render a collection that is large or needs a stored result."""
     try:
         items = collection(loop.items.render(decision.scope()))
     except NeedsFetch:
@@ -30,7 +30,7 @@ def begin(decision: Decision, step: Step, loop: Loop, generation: int) -> None:
     except (TemplateError, TypeError) as error:
         end(decision, step, generation, _loop_error(error, loop.items, "loop.not_iterable"))
         return
-    # one that is large as JSON is rendered and stored by a worker
+    # a collection that is large as JSON is rendered and stored by a worker
     if items is None or len(items) > INLINE_BYTES or size_of(items) > INLINE_BYTES:
         decision.issue(step, generation, "open")
     else:
@@ -82,7 +82,7 @@ def _width(decision: Decision, loop: Loop) -> int:
 
 
 def fill(decision: Decision, step: Step, generation: int) -> None:
-    """Issue frames up to the loop's width; close the loop when its last frame is in."""
+    """Issue frames up to the loop's width; end the loop when its last frame has been reported."""
     key = token_key(step.name, generation)
     token = decision.state.tokens.get(key)
     shares = token is not None and token.phase == "sharing"
@@ -92,7 +92,7 @@ def fill(decision: Decision, step: Step, generation: int) -> None:
     brings: tuple[dict[str, Any], int] | None = ({}, 0) if shares else None
     while (frame := next_frame(decision.state.loops[key], in_flight)) is not None:
         if out and decision.size.bytes > FRAMES_BYTES:
-            # the next ones when one is in
+            # the next ones are issued when one has been reported
             break
         if not decision.affords(step.name):
             return
@@ -120,7 +120,8 @@ def fill(decision: Decision, step: Step, generation: int) -> None:
 
 
 def _brings(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None:
-    """What a frame brings of ctx, and its bytes; None if all that it reads is too large: the execution has failed."""
+    """The part of ctx that a frame carries, and its bytes; None if all that it reads is too large and the execution has
+    failed."""
     found = decision.checked_slice_of(step)
     if found is None:
         return None
@@ -157,13 +158,13 @@ def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] |
     if loop is not None:
         payload["stats"] = loop.stats
     done = decision.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
-    # not the step's outcome in the state: that may be the one of a later run
+    # not the step's outcome in the state, which may be that of a later run
     outcome = loop_outcome(decision.state.execution_id, done, loop)
     decision.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
 
 
 def collection(value: Any) -> list[Any]:
-    """A loop's items: a list as it is, None as none, an object as one; TypeError for anything else."""
+    """A loop's items: a list as it is, no item for None, one item for an object; raises TypeError for anything else."""
     if value is None:
         return []
     if isinstance(value, dict):

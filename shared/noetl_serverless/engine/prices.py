@@ -1,4 +1,4 @@
-"""A price table: what is asked for time, requests and storage."""
+"""A price table: the prices of time, requests and storage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """In `currency`: for a request, a second of a GB and of a vCPU, a written object, a GB kept for a month; and the
-    size of the functions that they are asked for. Time is billed in steps of `granularity_ms`."""
+    """Prices in `currency` of a request, a GB-second, a vCPU-second, a written object and a GB stored for a month; and
+    the sizes of the functions that they apply to. Time is billed in steps of `granularity_ms`."""
 
     name: str
     provider: str
@@ -35,7 +35,7 @@ class Prices:
         return max(1, math.ceil(duration_ms / step)) * step
 
     def command(self, duration_ms: float) -> float:
-        """One command: a worker for that long, and a request to the control plane."""
+        """The price of one command: a worker for that long, and a request to the control plane."""
         worker = self._time(self.billed_ms(duration_ms), self.worker_gb, self.worker_vcpu)
         control = self._time(self.billed_ms(self.control_ms), self.control_gb, self.control_vcpu)
         return 2 * self.request + worker + control

@@ -22,7 +22,7 @@ def fold(
     workload: Mapping[str, Any] | None = None,
     upcasters: Upcasters = UPCASTERS,
 ) -> State:
-    """The state after all of `events`; `workload` is for an execution whose log was too small to hold it."""
+    """The state after all of `events`; `workload` is for an execution whose workload was too large for its log."""
     state = State(execution_id, workload=workload or {})
     for event in logical_order(events):
         apply(state, upcasters.current(event))
@@ -32,7 +32,7 @@ def fold(
 def up_to(events: Iterable[Event], *, seq: int | None = None, at: int | None = None) -> list[Event]:
     """The log as it was when `seq` was its last event, or at the instant `at` (milliseconds since 1970).
 
-    The clocks of several functions differ, so it is the order that counts: all before the first fact later than `at`.
+    The clocks of functions differ, so order decides: the result is all events before the first fact later than `at`.
     """
     kept = sorted((event for event in events if seq is None or event.seq <= seq), key=lambda event: event.seq)
     if at is None:

@@ -1,4 +1,4 @@
-"""An execution as it stands after an event: as large as its playbook, not as its history."""
+"""The state of an execution after an event; its size depends on the playbook, not on the history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from .assigned import SetValues
 from .events import UNDECIDABLE
 
-# of a step: commands that were reported, ms they were billed for, money
+# of a step: reported commands, billed ms, money
 Spent = tuple[int, float, float]
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
 
@@ -24,18 +24,18 @@ class Token:
 
     step: str
     generation: int
-    # sharing: looping, and what the frames read of ctx stands in the loop's opening
+    # sharing: looping, with the part of ctx that the frames read in the loop's opening
     phase: Literal["opening", "running", "looping", "sharing", "delayed", "parked"]
 
     @property
     def status(self) -> str:
-        """As people are told."""
+        """The phase as shown to users."""
         return "looping" if self.phase == "sharing" else self.phase
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that is out: issued and not yet reported."""
+    """A command that is issued and not yet reported."""
 
     key: str
     kind: Literal["step", "open", "frame"]
@@ -50,7 +50,7 @@ class Command:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Suspended:
-    """What a timer or a child execution will set going again."""
+    """A command that a timer or the end of a child execution will resume."""
 
     key: str
     kind: Literal["step", "open", "frame"]
@@ -66,7 +66,7 @@ class Suspended:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Loop:
-    """A loop's window. Finished iterations are counters here; their results are in the log."""
+    """A loop's window. Finished items are only counted here; their results are in the log."""
 
     count: int
     sequential: bool
@@ -77,11 +77,11 @@ class Loop:
     frames: int = 0
     ok: int = 0
     failed: int = 0
-    # items handed back by frames that did not get to them: [start, end]
+    # items that frames returned without having run them: [start, end]
     returned: tuple[tuple[int, int], ...] = ()
     item_ms: float | None = None
     error: dict[str, Any] | None = None
-    # [start, results] of each finished frame, or None once they are too many
+    # [start, results] of each finished frame, or None once they are too large
     results: tuple[tuple[int, list[Any]], ...] | None = ()
     bytes: int = 0
 
@@ -107,7 +107,7 @@ class State:
     # immutable; kept beside the snapshot, not in it
     workload: Mapping[str, Any] = field(default_factory=dict)
     ctx: dict[str, Any] = field(default_factory=dict)
-    # those keys of ctx whose value is in a result store, and the references to them
+    # keys of ctx whose value is in a result store -> the reference to it
     ctx_refs: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     # step -> the steps whose arcs led to it, while it waits at its join
@@ -132,7 +132,7 @@ class State:
 
     @property
     def quarantined(self) -> bool:
-        """Whether it has failed because it could not be decided about."""
+        """Whether it has failed because the engine could not decide it."""
         return self.status == "failed" and (self.error or {}).get("code") == UNDECIDABLE
 
     def copy(self) -> State:
@@ -160,17 +160,17 @@ class State:
         )
 
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:
-        """What `set` gives: values, and references to values."""
+        """Apply what `set` assigns: values, and references to values."""
         if self.ctx_refs or refs:
             self.ctx, self.ctx_refs = SetValues(dict(values), dict(refs)).over(self.ctx, self.ctx_refs)
         else:
             self.ctx.update(values)
 
     def snapshot(self) -> dict[str, Any]:
-        """What is kept of the state: all but the workload and what is empty. Its dataclasses become JSON objects.
+        """The stored form of the state: all but the workload and empty parts. Its dataclasses become JSON objects.
 
-        The references of ctx stand among the outcomes, under names that no step can have: the release before refuses a
-        state with a part that it does not know, and takes these along as outcomes that nobody asks for.
+        The references of ctx are stored among the outcomes, under names that no step can have: the previous release
+        refuses a state with a part that it does not know, and keeps these as outcomes that nothing reads.
         """
         kept = {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
         if self.ctx_refs:
@@ -185,7 +185,7 @@ class State:
         refs = {name[len(OF_CTX) :]: outcomes[name]["ref"] for name in outcomes if name.startswith(OF_CTX)}
         if refs:
             values["outcomes"] = {name: outcome for name, outcome in outcomes.items() if not name.startswith(OF_CTX)}
-            # what is in ctx, too, the release before has set since
+            # a name that is also in ctx has since been set by the previous release
             values["ctx_refs"] = {name: ref for name, ref in refs.items() if name not in ctx}
         values["tokens"] = {key: Token(**value) for key, value in values.get("tokens", {}).items()}
         values["commands"] = {key: Command.restore(value) for key, value in values.get("commands", {}).items()}
@@ -197,7 +197,7 @@ class State:
 
 
 SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs"))
-# of a reference of ctx, as it is kept
+# prefix and status of a reference of ctx in its stored form
 OF_CTX = "ctx."
 HELD = "held"
 ALWAYS = frozenset({"execution_id", "seq", "status"})

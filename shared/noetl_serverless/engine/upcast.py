@@ -1,8 +1,8 @@
-"""Logs and states outlive the code that wrote them: what is of an older schema version is brought up to date when read.
+"""Logs and states outlive the code that wrote them: older schema versions are converted when they are read.
 
-A payload says its version under the key `v`; without it, it is of version 1. An upcaster takes the payload of one
-event type from one version to the next. A released version is kept alive by its golden logs. The version of a state
-stands beside it.
+A payload has its version under the key `v`; without the key it is version 1. An upcaster converts the payload of one
+event type from one version to the next. Golden logs keep each released version readable. The version of a state is
+stored beside it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .state import State
 VERSION = 1
 STATE_VERSION = 1
 FIRST_VERSION = 1
-# raised once in a release that writes anything otherwise than the one before, be it only a field that older code passes
-# over; the two above are for what older code must not read
+# incremented once in a release that writes anything differently from the one before, even a field that older code
+# ignores; the two versions above are for what older code must not read
 FORMS = 2
 KEY = "v"
 
@@ -32,14 +32,14 @@ class NewerSchema(ValueError):
 
 
 class Upcasters:
-    """By event type and the version they start from; what has none passes to the next version unchanged."""
+    """By event type and the version they start from; without one, a payload passes to the next version unchanged."""
 
     def __init__(self, version: int = VERSION) -> None:
         self.version = version
         self._steps: dict[tuple[str, int], Upcaster] = {}
 
     def add(self, kind: str, version: int, upcaster: Upcaster) -> None:
-        """ValueError if there is one already, or if it leads nowhere."""
+        """Raises ValueError if there is one already, or if `version` is not an earlier one."""
         if (kind, version) in self._steps:
             raise ValueError(f"there is an upcaster of {kind} from version {version} already")
         if not FIRST_VERSION <= version < self.version:
@@ -61,7 +61,7 @@ class Upcasters:
         return replace(event, payload={**payload, KEY: self.version})
 
     def digest(self) -> str:
-        """Tells one set of upcasters from another: states folded through different sets may differ."""
+        """Identifies the set of upcasters: states folded through different sets may differ."""
         return checksum({"version": self.version, "upcasters": sorted(f"{kind}@{v}" for kind, v in self._steps)})
 
 
@@ -79,7 +79,7 @@ class States:
         self._steps[version] = upcaster
 
     def restore(self, snapshot: Mapping[str, Any], version: int, workload: Mapping[str, Any]) -> State:
-        """The state that was kept as `snapshot` in `version`; raises NewerSchema."""
+        """The state that was stored as `snapshot` in `version`; raises NewerSchema."""
         if version > self.version:
             raise NewerSchema(f"the state has schema version {version}, known is {self.version}")
         for step in range(version, self.version):

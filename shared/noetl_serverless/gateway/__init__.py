@@ -1,1 +1,1 @@
-"""The door for users: sessions, GraphQL and a proxy in front of the control plane. No database."""
+"""The service for users: sessions, GraphQL and a proxy in front of the control plane. No database."""

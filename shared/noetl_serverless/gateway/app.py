@@ -27,7 +27,7 @@ def create_app(
     control_plane: ControlPlane | None = None,
     sign_in: SignIn | None = None,
 ) -> Starlette:
-    """ValueError if the settings ask for a sign-in that may not be had on this host."""
+    """ValueError if the settings require a sign-in that is not allowed on this host."""
     upstream = control_plane or ControlPlane(settings.control_plane_url, settings.service_token)
     sessions = Sessions(keyvalue, settings.session_ttl)
     routes = [

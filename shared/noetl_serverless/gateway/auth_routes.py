@@ -1,4 +1,4 @@
-"""/api/auth/*: sign in, ask whether a session holds and what it allows, sign out."""
+"""/api/auth/*: sign in, check whether a session is valid and what it allows, sign out."""
 
 from __future__ import annotations
 

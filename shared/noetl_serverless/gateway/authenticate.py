@@ -1,4 +1,4 @@
-"""From a request to its session: where the token stands, and whether a browser was tricked into sending it."""
+"""Finds the session of a request: where the token is, and whether another site made the browser send it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ async def authenticate(request: Request, sessions: Sessions) -> Session:
 
 
 def refuse_forgery(request: Request) -> None:
-    """A cookie travels by itself, so a request that changes something must show that it comes from our own pages.
+    """Browsers send cookies on their own, so a request that changes something must show that it comes from our own
+    pages.
 
-    It does by an Origin of this host, or by a header that no foreign page can set without leave.
+    It does so by an Origin of this host, or by a header that a foreign page cannot set without permission. Raises
+    Forbidden.
     """
     if request.method in _SAFE:
         return

@@ -13,7 +13,7 @@ from ..errors import InvalidRequest, TooLarge
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object in the body, of at most `limit` bytes. Raises InvalidRequest or TooLarge.
 
-    The media type must be JSON: no foreign page can make a browser send that without leave.
+    The media type must be JSON: a foreign page cannot make a browser send that without permission.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":

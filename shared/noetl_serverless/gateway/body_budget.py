@@ -1,4 +1,4 @@
-"""The bytes that the lists of one operation may bring, all together."""
+"""A limit on the bytes of all lists of one operation together."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import orjson
 
 from ..limits import PAGE_BYTES
 
-# lists that are fetched at once: each may bring a page
+# lists that are fetched at once; each may be as large as a page
 MAX_CONCURRENT_LISTS = 4
 
 
 class BodyBudget:
-    """Lists come as they are asked for, and end where there is no room left for their next row. What comes first has
-    one row at least."""
+    """Each list ends where its next row would exceed the budget. The first row of all is always kept."""
 
     def __init__(self, most: int = PAGE_BYTES) -> None:
         self._left = most
@@ -30,17 +29,17 @@ class BodyBudget:
 
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[None]:
-        """For as long as a list is on its way."""
+        """Held while a list is fetched."""
         async with self._permits:
             yield
 
     def take(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The first of `rows`, as many as there is room for."""
+        """The first of `rows`, as many as fit into the budget."""
         kept: list[dict[str, Any]] = []
         for row in rows:
             size = len(orjson.dumps(row, default=str))
             if size > self._left and not self._untouched:
-                # what is left is not for smaller rows behind it, or of other lists
+                # the rest is not used for smaller rows that follow, nor for other lists
                 self._left = 0
                 break
             self._left -= size

@@ -1,4 +1,4 @@
-"""Relay connections: pages of a list, and opaque cursors to go on from."""
+"""Relay connections: pages of a list, and opaque cursors to continue from."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def connection(
     room: BodyBudget,
     more: bool = False,
 ) -> dict[str, Any]:
-    """The first `size` of `found` as a connection, as far as there is room; `more`, or one more in `found`, means that
-    there is a next page. One without rows goes on where it began."""
+    """The first `size` of `found` as a connection, as far as `room` allows. `more`, or more rows in `found`, means that
+    there is a next page. A page without rows continues where it began."""
     nodes = room.take(found[:size])
     more = more or len(nodes) < len(found)
     edges = [{"cursor": cursor(index, node), "node": node} for index, node in enumerate(nodes)]

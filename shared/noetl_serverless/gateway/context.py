@@ -1,4 +1,4 @@
-"""What a resolver knows: on whose behalf, and whom to ask."""
+"""What a resolver works with: the session of the user, and the control plane."""
 
 from __future__ import annotations
 

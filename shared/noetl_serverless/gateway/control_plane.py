@@ -1,4 +1,4 @@
-"""The gateway's way to the control plane."""
+"""The gateway's client of the control plane."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Relayed(Problem):
     def __init__(self, body: Mapping[str, Any]) -> None:
         super().__init__(str(body.get("detail") or body.get("title") or "The control plane refused"))
         self.body = dict(body)
-        # on the instance, over the class: whatever the control plane said
+        # on the instance, overriding the class: the values that the control plane answered
         self.status = int(body["status"])  # type: ignore[misc]
         self.code = str(body.get("code", "upstream_error"))  # type: ignore[misc]
         self.title = str(body.get("title", ""))  # type: ignore[misc]
@@ -34,7 +34,7 @@ class Relayed(Problem):
 
 
 class ControlPlane:
-    """JSON over HTTP with this gateway's service token; `user` tells on whose behalf."""
+    """JSON over HTTP with this gateway's service token; `user` is the user on whose behalf it calls."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ControlPlane:
         read_timeout: float = 90.0,
         connect: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
-        """`connect` makes the session, for hosts that have a way of their own to the control plane."""
+        """`connect` creates the session, for hosts that have their own way to the control plane."""
         self._url = url.rstrip("/")
         self._connect = connect or _session
         self._token = token
@@ -58,9 +58,9 @@ class ControlPlane:
         return await self.call("GET", path, params=params, user=user)
 
     async def page(self, path: str, params: Mapping[str, Any], *, user: str = "") -> tuple[list[dict[str, Any]], bool]:
-        """The rows of a list, and whether it leads to more of them."""
+        """The rows of a list, and whether there are more of them."""
         answer, headers = await self._ask("GET", path, params=params, user=user)
-        # executions and events come as the original answers, without an envelope
+        # executions and events come without an envelope, as in the original NoETL
         rows = answer if isinstance(answer, list) else answer["items"]
         return rows, 'rel="next"' in headers.get("link", "")
 
@@ -119,7 +119,8 @@ class ControlPlane:
         body: AsyncIterable[bytes] | None,
         user: str,
     ) -> aiohttp.ClientResponse:
-        """The answer with its body unread; `target` is an encoded path with its query. Close it. Or BadGateway."""
+        """The answer with its body unread; the caller closes it. `target` is an encoded path with its query. Raises
+        BadGateway."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._read_timeout)
         try:
             return await self._open().request(
@@ -157,7 +158,7 @@ class ControlPlane:
 
 
 def _session() -> aiohttp.ClientSession:
-    # bodies pass through as they are, so nothing may be unpacked on the way
+    # bodies are passed through unchanged, so nothing may be decompressed
     return aiohttp.ClientSession(
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -188,6 +189,6 @@ def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:
 
 
 def refuse_own_failure(response: aiohttp.ClientResponse) -> None:
-    """A 401 is about this gateway's token, not the user's: to the user it is a failure of ours."""
+    """Raises BadGateway for a 401: it is about this gateway's token, not the user's, so the fault is ours."""
     if response.status == 401:
         raise BadGateway("The control plane does not accept this gateway's service token")

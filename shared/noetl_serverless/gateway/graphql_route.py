@@ -119,7 +119,7 @@ def _read(operation: Operation) -> DocumentNode:
 
 @lru_cache(maxsize=256)
 def _parsed(query: str) -> DocumentNode:
-    """The same few queries come again and again; what is not valid raises and is not kept."""
+    """The parsed query. Cached, since the same few queries recur; an invalid one raises and is not cached."""
     document = parse(query, max_tokens=MAX_TOKENS)
     if errors := validate(schema(), document, max_errors=20):
         raise _Invalid(errors)
@@ -127,7 +127,8 @@ def _parsed(query: str) -> DocumentNode:
 
 
 def _written(body: dict[str, Any]) -> bytes:
-    """As JSON; lists have their bounds, but may be asked for twice, as `nodes` and as `edges`."""
+    """The answer as JSON, or an error if it is too large: lists are limited, but a query may request one twice, as
+    `nodes` and as `edges`."""
     content = orjson.dumps(body, default=str)
     if len(content) <= ANSWER_BYTES:
         return content
@@ -142,7 +143,7 @@ def _written(body: dict[str, Any]) -> bytes:
 def _error(error: GraphQLError) -> dict[str, Any]:
     """In the form of the GraphQL specification, with the problem in `extensions`."""
     cause = error.original_error
-    # without a path it is no field that failed, but the query itself, whatever graphql-core stumbled over in it
+    # without a path, the query itself is at fault and not a field, whatever graphql-core raised for it
     at_fault = error.path is None and not isinstance(cause, Problem)
     if cause is None or at_fault:
         problem: Problem = InvalidQuery(error.message)

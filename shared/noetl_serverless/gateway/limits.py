@@ -1,4 +1,4 @@
-"""How much one GraphQL operation may ask for: nesting, and a price for everything it would fetch."""
+"""What one GraphQL operation may request: a limit on its nesting, and one on the cost of everything it would fetch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_COST = 10_000
 MAX_TOKENS = 2000
 
 _PAGES = {"executions": 20, "events": 50, "runs": 50, "catalog": 50}
-# these ask the control plane, which costs more than a field at hand
+# these call the control plane, which costs more than a field that is already there
 _CALLS = frozenset(
     {"execution", "underWay", "warnings", "quarantined", "quarantine"}
     | {"executePlaybook", "rerunExecution", "cancelExecution", "proxyRequest"}
@@ -43,7 +43,7 @@ class Weight:
 def check_limits(document: DocumentNode, variables: Mapping[str, Any], operation: str | None = None) -> None:
     """InvalidRequest if the operation is nested too deep or costs too much. The document has to be valid.
 
-    A field costs 1, a call of the control plane 20 more, and what is inside of a page as often as the page has places.
+    A field costs 1, a call of the control plane 20 more, and the fields inside of a page are multiplied by its size.
     Introspection is bounded by graphql-core's own rule and costs its fields.
     """
     weigher = _Weigher(document, variables)
@@ -67,7 +67,7 @@ class _Weigher:
             for definition in document.definitions
             if isinstance(definition, FragmentDefinitionNode)
         }
-        # each fragment is weighed once, or a few of them could spread each other without end
+        # each fragment is weighed once, because fragments that include others could multiply without limit
         self._weighed: dict[str, Weight] = {}
 
     def selections(self, selection_set: SelectionSetNode | None) -> Weight:
@@ -102,7 +102,7 @@ class _Weigher:
                 if isinstance(argument.value, IntValueNode):
                     value = int(argument.value.value)
                 elif isinstance(argument.value, VariableNode):
-                    # absent: the variable's own default, which is not looked up, or the largest page
+                    # if absent: its own default is not looked up, and the largest page is assumed
                     value = self._variables.get(argument.value.name.value, MAX_PAGE_ROWS)
                 return min(max(value, 1), MAX_PAGE_ROWS) if isinstance(value, int) else default
         return default

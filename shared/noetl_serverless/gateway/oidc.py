@@ -1,4 +1,4 @@
-"""Signing in with an identity provider: Auth0 and whoever else speaks OpenID Connect."""
+"""Signing in with an identity provider: Auth0, or any other that supports OpenID Connect."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 # signatures by a key pair; a shared secret would let anyone who knows the audience sign
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _MAX_TOKEN_BYTES = 16 * 1024
-# seconds between two looks for a key that the provider did not show before
+# seconds between two refreshes of the provider's keys because of an unknown key id
 _REFRESH_SECONDS = 30.0
 
 
 class OidcSignIn:
-    """Verifies an ID token: {"id_token": ...}, or as `auth0_token` like the original's clients."""
+    """Verifies an ID token: {"id_token": ...}, or as `auth0_token`, like the clients of the original NoETL."""
 
     def __init__(self, issuer: str, audience: str, *, jwks_url: str | None = None, timeout: float = 5.0) -> None:
         """The keys are looked up by the issuer's discovery document unless `jwks_url` is given."""
@@ -94,7 +94,7 @@ class OidcSignIn:
 
 
 def _roles(claims: Mapping[str, Any]) -> tuple[str, ...]:
-    """From `roles`, plain or under a namespace as Auth0 wants it; a viewer if the provider says nothing."""
+    """From `roles`, plain or under a namespace as Auth0 requires; a viewer if the provider sends no roles."""
     for name, value in claims.items():
         if (name == "roles" or name.endswith("/roles")) and isinstance(value, list):
             return tuple(role for role in value if role in ROLES)

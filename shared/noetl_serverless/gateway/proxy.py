@@ -1,4 +1,4 @@
-"""/noetl/{path}: the control plane's own REST, for users: a session in, the gateway's service token out."""
+"""/noetl/{path}: the control plane's REST API for users; the gateway replaces the session by its service token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .roles import role_for_request
 from .sessions import Session, Sessions
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-# RFC 9110 7.6.1, and those of proxies: they are about one connection, not about the request
+# RFC 9110 7.6.1, and headers of proxies: they apply to one connection, not to the request
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -32,12 +32,12 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# what is the gateway's own business, and what would forge an identity
+# headers that are for the gateway itself, or that would forge an identity
 _KEPT_FROM_REQUEST = frozenset(
     {"host", "authorization", "cookie", "x-session-token", "expect", "forwarded", "origin", "referer"}
 )
 _KEPT_FROM_ANSWER = frozenset({"set-cookie", "server", "date", "www-authenticate"})
-# what workers and the reconciler say is not for users, whatever their role
+# the calls of workers and the reconciler are not for users, whatever their role
 _INTERNAL = frozenset({"commands", "internal", "auth"})
 
 
@@ -75,7 +75,7 @@ class Proxy:
 
 
 def permitted(session: Session, method: str, path: str) -> str:
-    """The control plane's path, encoded; InvalidRequest or Forbidden if it is not one that this user may ask for."""
+    """The control plane's path, encoded; InvalidRequest or Forbidden if this user may not request it."""
     segments = path.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
         raise InvalidRequest("The path has to be plain: no empty part, no '.' or '..', no '%' or '\\'")
@@ -86,7 +86,7 @@ def permitted(session: Session, method: str, path: str) -> str:
 
 
 def _plain(path: str) -> bool:
-    # the server has decoded the path once; what is still encoded was meant to pass for something else
+    # the server has decoded the path once; what is still encoded is meant to evade these checks
     return not any(char in "%\\?#" or ord(char) < 32 or ord(char) == 127 for char in path)
 
 

@@ -1,4 +1,4 @@
-"""The fields of Query. Each asks the control plane once."""
+"""The fields of Query. Each one calls the control plane once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .connection import connection, decode_number, encode_cursor, page_size
 from .context import Context, Info
 
 _ID = re.compile(r"[0-9]{1,19}")
-# of an execution: its detail, or the call that is to bring it
+# the key under which an execution keeps the future with its detail
 _DETAIL = " detail"
 
 
@@ -102,7 +102,7 @@ async def quarantine_of(execution: dict[str, Any], info: Info) -> dict[str, Any]
 
 
 async def _detail_of(execution: dict[str, Any], info: Info) -> dict[str, Any]:
-    """What a list does not tell of an execution: asked for once, however many fields want it."""
+    """The fields that a list of executions leaves out, fetched once, however many resolvers need them."""
     if "quarantined" in execution:
         return execution
     asking: asyncio.Future[dict[str, Any]] | None = execution.get(_DETAIL)
@@ -179,7 +179,7 @@ async def _rows(
     cursor: Callable[[int, dict[str, Any]], str],
     after: str | None,
 ) -> dict[str, Any]:
-    """A page of a list of the control plane; without a row, and not asked for, if there is no room for one."""
+    """A page of a list of the control plane. If the budget is spent, it is empty and nothing is fetched."""
     found: list[dict[str, Any]] = []
     more = True
     async with context.room.fetching():

@@ -12,7 +12,7 @@ Permission = Literal["view", "execute", "edit"]
 
 _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit": "editor"}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# questions that come as a POST
+# reads that are a POST
 _QUESTIONS = re.compile(r"catalog/(?:list|resource|agents/list)")
 _EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules)(?:/.*)?")
 
@@ -26,7 +26,7 @@ def role_for_permission(permission: Permission) -> Role:
 
 
 def role_for_request(method: str, path: str) -> Role:
-    """What a control-plane request needs; `path` is the one below /api/."""
+    """The role that a control-plane request needs; `path` is the one below /api/."""
     if method in _SAFE or (method == "POST" and _QUESTIONS.fullmatch(path)):
         return "viewer"
     return "editor" if _EDITING.fullmatch(path) else "admin"

@@ -53,7 +53,7 @@ def schema() -> GraphQLSchema:
 
 
 def resolve_member(source: Any, info: Info, **arguments: Any) -> Any:
-    """Any other field: the member of the same name, which in REST is written with underscores."""
+    """Resolves any other field: the member of the same name, which REST writes with underscores."""
     return source.get(_snake(info.field_name))
 
 

@@ -1,4 +1,4 @@
-"""Sessions: a random token that the client keeps, and in the key-value bucket whom it stands for."""
+"""Sessions: the client keeps a random token, and the key-value bucket has the user that it stands for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`session_id` names it in logs and is of no use to anybody else; `expires_at` is in seconds since 1970."""
+    """`session_id` identifies it in logs and grants no access; `expires_at` is in seconds since 1970."""
 
     session_id: str
     user: User
@@ -54,7 +54,7 @@ class Session:
 
 
 class _Kept(BaseModel):
-    """What the bucket holds of a session."""
+    """A session as the bucket has it."""
 
     model_config = ConfigDict(strict=True)
 
@@ -82,7 +82,7 @@ class Sessions:
         return token, session
 
     async def find(self, token: str) -> Session:
-        """Raises Unauthenticated if there is no such session, or none any more."""
+        """Raises Unauthenticated if there is no such session or it has expired."""
         if not 0 < len(token) <= _MAX_TOKEN_CHARACTERS:
             raise Unauthenticated("The session token is not valid")
         value = await self._values.get(token)

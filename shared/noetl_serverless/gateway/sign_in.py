@@ -1,4 +1,4 @@
-"""Signing in: the port, and the sign-in without proof that only the local host has."""
+"""Signing in: the port, and the sign-in without proof of identity for the local host only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[\w.@+\-]{1,128}")
 
 class SignIn(Protocol):
     async def sign_in(self, body: Mapping[str, Any]) -> User:
-        """Whom the body of a login proves to be there; Unauthenticated if nobody."""
+        """The user whose identity the body of a login proves. Raises Unauthenticated if it proves none."""
         ...
 
 
@@ -28,7 +28,7 @@ class _Development(BaseModel):
 
 
 class DevelopmentSignIn:
-    """Believes what it is told: {"user": name, "roles": [...]}. For a laptop."""
+    """Accepts any name and roles without proof: {"user": name, "roles": [...]}. For a laptop."""
 
     def __init__(self, settings: Settings) -> None:
         """ValueError anywhere but on the local host."""
@@ -44,7 +44,7 @@ class DevelopmentSignIn:
 
 
 def choose(settings: Settings) -> SignIn | None:
-    """The sign-in that the settings ask for, if any; ValueError if it may not be had here."""
+    """The sign-in that the settings require, if any; ValueError if it is not allowed here."""
     if settings.development_sign_in:
         return DevelopmentSignIn(settings)
     if settings.oidc_issuer:

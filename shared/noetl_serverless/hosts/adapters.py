@@ -1,4 +1,4 @@
-"""The adapters of the host a function finds itself on."""
+"""The adapters of the host that a function runs on."""
 
 from __future__ import annotations
 

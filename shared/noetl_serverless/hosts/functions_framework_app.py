@@ -1,8 +1,7 @@
 """A whole ASGI app as one function of the Functions Framework, on Google Cloud and on a laptop.
 
-The framework wants a function from request to response and knows no start and no end. Here the response is
-the app itself, the app's lifespan starts with the first request, and SIGTERM ends it once the requests under
-way are answered.
+The framework takes a function from request to response and has no hooks for start and end. Here the response is the app
+itself, the app's lifespan starts with the first request, and SIGTERM ends it once the requests under way are answered.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# gunicorn kills what is still there after 30 s
+# gunicorn kills the process after 30 s
 DRAIN_SECONDS = 25.0
 # longer than any client of ours keeps an idle connection: the client closes first, so no request meets a
 # closing one
@@ -67,7 +66,7 @@ class _Forward(Response):
 
 
 class _Lifecycle:
-    """Runs the app's lifespan, counts its requests, and hears SIGTERM before the server does."""
+    """Runs the app's lifespan, counts its requests, and handles SIGTERM before the server does."""
 
     def __init__(
         self,
@@ -156,7 +155,7 @@ class _Lifespan:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
-        # a failure has been told by a message already
+        # a failure has been reported by a message already
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         answer = await self._ask("lifespan.startup")
         if answer["type"] == "lifespan.startup.failed":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-# what the settings name the pool by whose workers write the archive, beside the kinds of tools
+# the key in the settings' pools, beside the kinds of tools, of the pool whose workers write the archive
 ARCHIVE = "archive"
 
 
@@ -28,12 +28,12 @@ class Platform:
     settings: Settings
     host: Host
     invoker: ClosingInvoker
-    # asked for with each new connection, where credentials are short-lived
+    # called for each new connection, if credentials are short-lived
     database_url: str | Callable[[], str]
     results: Callable[[], ResultStore]
-    # the way to the control plane, if it is not plain HTTP
+    # makes the session to the control plane, if that is not plain HTTP
     connect: Callable[[], aiohttp.ClientSession] | None = None
-    # whether a function may go on after its answer
+    # whether a function may continue after its answer
     background: bool = True
-    # what is to be invoked when a timer is due, where the host's own schedule is too slow for that
+    # the function to invoke when a timer is due, if the host's own schedule is too slow for that
     alarm: str | None = None

@@ -44,7 +44,7 @@ class FunctionSpec(BaseModel):
 
 
 def functions_folder() -> Path:
-    """The folder `functions` beside the library's. FileNotFoundError if the library stands alone."""
+    """The folder `functions` beside the library's. FileNotFoundError if only the library is installed."""
     folder = Path(__file__).resolve().parents[3] / "functions"
     if not (folder / "functions.yaml").is_file():
         raise FileNotFoundError(f"there is no {folder / 'functions.yaml'}: install the project in editable mode")
@@ -58,7 +58,7 @@ def load_functions(folder: Path, host: str = "local") -> list[FunctionSpec]:
 
 
 def load_pools(folder: Path) -> dict[str, str]:
-    """Tool kind -> pool, of the kinds that are not for `shared`."""
+    """Tool kind -> pool, for the kinds that do not run in `shared`."""
     return {kind: pool for pool, kinds in (_document(folder).get("pools") or {}).items() for kind in kinds}
 
 

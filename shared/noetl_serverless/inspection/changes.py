@@ -1,4 +1,4 @@
-"""What differs between two versions of a step, and between two values, told by where it stands."""
+"""The differences between two versions of a step, and between two values, each with its place."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ABSENT = "(absent)"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`recorded` is what was, `now` what would be; ABSENT where there is nothing."""
+    """`recorded` is the old value, `now` the new one; ABSENT where there is none."""
 
     where: str
     recorded: Any
     now: Any
-    # of one run of a step alone
+    # if the change concerns only one run of a step
     generation: int | None = None
 
 
 def value_changes(where: str, recorded: Any, now: Any, generation: int | None = None) -> list[Change]:
-    """Down to the smallest parts that differ; lists of another length differ as a whole."""
+    """The smallest parts that differ; lists of different lengths differ as a whole."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
         names = [str(name) for name in dict.fromkeys((*recorded, *now))]
         parts: Iterable[tuple[str, Any, Any]] = (
@@ -41,12 +41,12 @@ def value_changes(where: str, recorded: Any, now: Any, generation: int | None = 
 
 
 def parameter_changes(recorded: Step, now: Step) -> list[Change]:
-    """What decides what its tools are called with: the tools, their rules, the input, the loop."""
+    """Changes in what determines its tool calls: the tools, their rules, the input, the loop."""
     return value_changes("", parameters(recorded), parameters(now))
 
 
 def arc_changes(recorded: Step, now: Step) -> list[Change]:
-    """What decides where it leads, and what it sets."""
+    """Changes in what it sets, when it is admitted, and where it leads."""
     return value_changes("", routing(recorded), routing(now))
 
 

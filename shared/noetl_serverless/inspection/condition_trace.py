@@ -1,4 +1,4 @@
-"""The decisions of a log once more, with every condition that was asked and the values it saw."""
+"""Repeats the decisions of a log and records every evaluated condition, with the values that it read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_CHARACTERS = 300
 class EvaluatedCondition:
     """One condition. `index` is its place among the arcs, or the admission rules, of the step; `values` by path."""
 
-    # the fact that was decided
+    # of the fact that was decided
     seq: int
     step: str
     about: str
@@ -34,7 +34,7 @@ class EvaluatedCondition:
     target: str | None
     when: str | None
     line: int | None
-    # None: it could not be told, see `error`
+    # None: it could not be evaluated, see `error`
     holds: bool | None
     values: dict[str, Any]
     error: str | None = None
@@ -47,7 +47,7 @@ class EvaluatedCondition:
 def trace_conditions(
     execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
 ) -> list[EvaluatedCondition]:
-    """Every condition in the order in which it was asked."""
+    """Every condition, in the order of evaluation."""
     asked: list[EvaluatedCondition] = []
 
     def decider(plan: Plan, state: State, fact: Event) -> Decider:
@@ -98,7 +98,7 @@ class _Tracer(Decider):
 
 
 def seen(template: Template, scope: Scope) -> dict[str, Any]:
-    """Path -> the value it leads to, shortened; in words where it leads to none."""
+    """Path -> its value, shortened; the error in parentheses where it has none."""
     found = {}
     for path, reader in _readers(template.source):
         try:

@@ -2,7 +2,7 @@
 
 Each command counts as one invocation of a worker function that was billed for as long as the command took, and as one
 request to the control plane, whose time is the table's estimate. A worker that runs several commands at once is billed
-once for them: the total is therefore an upper bound, and `busy_ms` says for how long workers were busy at all. Storage
+once for them: the total is therefore an upper bound, and `busy_ms` is how long workers were busy at all. Storage
 is priced for one month.
 """
 
@@ -24,13 +24,13 @@ from .expected_projections import end_of
 from .quarantine_periods import EffectiveTimes
 
 GB = 1024**3
-# tiers that are not files or objects; a laptop's files are priced as the objects that they would be on a cloud
+# tiers that are not files or objects; local files are priced as the objects that they would be in a cloud
 DATABASE = frozenset({"log", "postgres", "kv"})
 
 
 @dataclass(slots=True)
 class Usage:
-    """Of one step, or of all. `bytes` by tier: `log` is what the events hold, the others what was stored beside it."""
+    """The usage of one step, or of all. `bytes` by tier: `log` for the events, the others for what is beside it."""
 
     runs: int = 0
     invocations: int = 0
@@ -63,7 +63,7 @@ class Usage:
 def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str, Any]:
     """{execution_id, ended, prices, steps: [{step, ...usage}], total: {...usage, busy_ms, quarantined_ms}} as JSON.
 
-    `quarantined_ms` is for how long it stood in quarantine, which is in the wall time, too.
+    `quarantined_ms` is how long it was in quarantine, which the wall time includes.
     """
     log = [UPCASTERS.current(event) for event in logical_order(events)]
     effects = EffectiveTimes(log)
@@ -139,7 +139,7 @@ def _weigh(usage: Usage, event: Event) -> None:
 
 
 def _busy(log: list[Event]) -> float:
-    """For how long each worker ran anything, all workers together, in ms."""
+    """How long each worker ran anything, summed over all workers, in ms."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for event in log:
         meta = event.payload.get("meta") or {}

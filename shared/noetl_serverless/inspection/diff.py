@@ -1,4 +1,4 @@
-"""Where a recorded execution and another version of its playbook part, as a reviewer would want to read it."""
+"""Where a recorded execution and another version of its playbook differ, in a form for reviewers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .trace import StepRun, Trace, trace
 class Rerouted:
     run: StepRun
     now: list[str]
-    # in the arcs of the step, and in what it was set
+    # changes in the arcs of the step, in the workload they read, and in what the step sets
     because: list[Change]
 
 
 @dataclass(slots=True)
 class Diff:
-    """Nothing in it: the new version decides as the recorded one did, and calls the same tools with the same."""
+    """If `empty`, the new version decides as the recorded one did and calls the same tools with the same values."""
 
     execution_id: str
     recorded: Plan
@@ -38,15 +38,15 @@ class Diff:
     added: list[StepRun] = field(default_factory=list)
     removed: list[StepRun] = field(default_factory=list)
     rerouted: list[Rerouted] = field(default_factory=list)
-    # step -> what its runs are called with
+    # step -> changes in what its tools are called with
     reparameterised: dict[str, list[Change]] = field(default_factory=dict)
-    # what the record cannot tell: run or command -> why
+    # what the record does not determine: run or command -> why
     undetermined: dict[str, str] = field(default_factory=dict)
     divergence: dict[str, Any] | None = None
 
     @property
     def empty(self) -> bool:
-        # with other runs or arcs there are other decisions
+        # other runs or arcs would mean other decisions
         return self.divergence is None and not self.reparameterised
 
     def document(self) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def diff(
     assume: bool = False,
     budget: Mapping[str, Any] | None = None,
 ) -> Diff:
-    """Of the log of an execution that ran `recorded`, decided by `plan`; the rest as in `redecide`."""
+    """The differences when the log of an execution that ran `recorded` is decided by `plan`; other parameters as in
+    `redecide`."""
     again = redecide(execution_id, events, recorded, plan, workload, assume=assume, budget=budget)
     log = logical_order(events)
     was, now = trace(log), trace(again.log)
@@ -154,7 +155,7 @@ class _Comparison:
             listed += [change for change in changes if change not in listed]
 
     def _parameters(self, was: StepRun, now: StepRun) -> list[Change]:
-        """Changes of the step itself, of the workload it reads, of what it is given."""
+        """Changes of the step itself, of the workload it reads, and of what it is given."""
         if was.skipped or now.skipped:
             return []
         recorded, plan = self.found.recorded.steps[was.step], self.found.plan.steps[was.step]
@@ -167,7 +168,7 @@ class _Comparison:
         return changes
 
     def _workload(self, reads: Reads) -> list[Change]:
-        """What of the workload has changed among what is read; a bare name may be one of its keys."""
+        """Changes of the parts of the workload that are read; a bare name may be one of its keys."""
         keys = reads.get("workload", frozenset())
         return [
             Change(f"workload.{where}", change.recorded, change.now)
@@ -176,7 +177,7 @@ class _Comparison:
         ]
 
     def _scope(self, part: str, was: StepRun, now: StepRun) -> list[Change]:
-        """What both versions name and do not find the same."""
+        """Changes of the values that both versions read."""
         ctx = part == "ctx"
         one, other = (was.ctx, now.ctx) if ctx else (was.scope.get(part, {}), now.scope.get(part, {}))
         found = []
@@ -208,7 +209,7 @@ class _Comparison:
         return None if parted is None else _divergence(parted)
 
     def _first_changed(self, before: int | None) -> dict[str, Any] | None:
-        """The first issue of a step that is called with something else, unless the paths have parted before."""
+        """The first event that issues a step with other parameters, unless the decisions diverged before."""
         for event in self.log:
             if before is not None and (event.cause or event.seq) >= before:
                 return None
@@ -241,7 +242,7 @@ def _divergence(parted: Divergence) -> dict[str, Any]:
 
 
 def _details(recorded: Sequence[Event], now: Sequence[Event]) -> tuple[list[str], list[str]]:
-    """Where two lists of decisions that look alike differ."""
+    """Where two lists of decisions differ that look alike in `_brief`."""
     pairs = [
         (_brief(one), change)
         for one, other in zip(recorded, now, strict=True)

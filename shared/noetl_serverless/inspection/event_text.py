@@ -1,4 +1,4 @@
-"""Events in words: one line for each that changes how a step stands."""
+"""Events in words: one line for each event that changes the status of a step."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..engine.events import Event
 from .quarantine_periods import EffectiveTimes
 from .runs import CommandRun, run_of, started_at
 
-# so many finished frames of a loop are told one by one
+# a loop with more finished frames has one line for all of them
 MAX_SHOWN = 5
 
 
 def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str, Any]]:
-    """{seq, at, event, step, text} of each event of one run of a step that has something to say of its own; `at` is
-    when it took effect. Of one that was kept in quarantine {kept_since}, too: when it came.
+    """{seq, at, event, step, text} of each event of one run of a step that has a text; `at` is when it took effect. An
+    event that was kept in quarantine also has {kept_since}: when it came.
 
-    Of the report of a command {queued_ms, run_ms, waited_ms}, too, as far as they are known, and {attempts,
-    attempts_dropped, lost} if something came to nothing.
+    A command's report also has {queued_ms, run_ms, waited_ms}, as far as they are known, and {attempts,
+    attempts_dropped, lost} if an attempt failed.
     """
     frames = [event for event in run if event.type == e.FRAME_COMMITTED]
     issued: dict[str | None, Event] = {}

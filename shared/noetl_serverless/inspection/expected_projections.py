@@ -1,4 +1,4 @@
-"""What the projections must hold, from the log alone: written without a look at how a commit writes them."""
+"""What the projections must contain, computed from the log alone and independently of the code of commits."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ExpectedProjections:
     stages: list[Row]
     frames: list[Row]
     loops: list[Row]
-    # what is out; and those that were given up, with the status `dead`
+    # open commands and timers; and dead letters, with the status `dead`
     commands: list[Row]
-    # results that stand in a store
+    # results that are in a store
     results: list[Row]
 
 
@@ -69,7 +69,7 @@ NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results
 def expected_projections(
     execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None
 ) -> ExpectedProjections:
-    """Of `events`, a log or the first part of one; `workload` as in `replay.fold`."""
+    """The projections of `events`, a log or the beginning of one; `workload` as in `replay.fold`."""
     log = [UPCASTERS.current(event) for event in logical_order(events)]
     state = fold(execution_id, log, workload)
     return ExpectedProjections(
@@ -108,8 +108,8 @@ def _execution(state: State, log: list[Event]) -> Row:
 
 
 def end_of(log: Iterable[Event]) -> Event | None:
-    """Which event of a log in logical order ended the execution: what went into quarantine may have gone on since, or
-    have been cancelled there."""
+    """The event of a log in logical order that ended the execution. An execution in quarantine may have continued
+    since, or have been cancelled there."""
     end: Event | None = None
     for event in log:
         left = end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED)
@@ -119,7 +119,7 @@ def end_of(log: Iterable[Event]) -> Event | None:
 
 
 def _steps(state: State) -> list[Row]:
-    """Each step's latest run: its outcome if it is over, else how it is under way."""
+    """Each step's latest run: its outcome if it has ended, otherwise its current status."""
     names = dict.fromkeys((*state.outcomes, *state.generations, *state.waiting))
     under_way = {token.step: token for token in state.tokens.values()}
     rows = []
@@ -165,7 +165,7 @@ def _loops(state: State) -> list[Row]:
 
 def _commands(state: State, log: list[Event]) -> list[Row]:
     rows = []
-    # of what is in quarantine the state keeps what was out
+    # in quarantine the state keeps commands and timers that have no rows any more
     for event in () if state.ended else log:
         payload = event.payload
         if event.type == e.ISSUED and event.command_id in state.commands:
@@ -220,7 +220,7 @@ def results_of(log: Iterable[Event]) -> list[Row]:
 
 
 def _reports(log: Iterable[Event]) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
-    """Step and payload; of a report that could not be decided, too."""
+    """Step and payload of each report, including one that could not be decided."""
     for event in log:
         kept = event.payload.get(e.QUARANTINED, {})
         if event.type in e.REPORTS:

@@ -1,4 +1,4 @@
-"""Why a step waits, was skipped, was retried, failed or ran: the chain of events behind it, and what decided."""
+"""Why a step waits, was skipped, was retried, failed or ran: the chain of events and conditions behind it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ def explain(
     workload: Mapping[str, Any] | None = None,
     step: str | None = None,
 ) -> Json:
-    """Of one step, or in short of all; KeyError for a step that the playbook does not have.
+    """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
     steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
-    text, asked: [conditions]}, and of what `event_text.event_texts` adds; `failed_items`, of a loop of which some
-    failed, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}, of one step with all that
-    the log names; `quarantined` says {type, step, generation, command, at} of what could not be decided, `dropped`
-    {at, by} of an execution that was dropped from quarantine, and `retried` from when to when one stood there that went
-    on. `at` in a chain is when the event took effect: what was kept in quarantine, later than it came.
+    text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `failed_items`, for a loop with
+    failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has
+    all that the log names. `quarantined` is {type, step, generation, command, at} of the fact that could not be
+    decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and `retried` lists the periods in
+    quarantine that ended with a retry. `at` in a chain is when the event took effect: later than it came, if it was
+    kept in quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -51,7 +52,7 @@ class _Explainer:
         self.trace: Trace = trace(log)
         self.effects = EffectiveTimes(log)
         if self.trace.dropped is not None:
-            # the state keeps what would go on after a retry, and nobody can ask for one any more
+            # the state keeps what would continue after a retry, which is not possible any more
             for container in (state.tokens, state.waiting):
                 container.clear()
         self.asked: dict[tuple[int, str], list[EvaluatedCondition]] = {}
@@ -63,7 +64,7 @@ class _Explainer:
         for event in log:
             if event.step is not None and event.generation is not None:
                 self.own.setdefault(token_key(event.step, event.generation), []).append(event)
-        # run -> the event that tells where it led
+        # run -> the event that has its route
         self.routes: dict[str, Event] = {}
         for event in log:
             for route in event.payload.get("routes", ()):
@@ -118,13 +119,13 @@ class _Explainer:
         return {**document, "chain": _sorted(chain)}
 
     def _was_quarantined(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
-        """Whether a run was under way when its execution came into quarantine."""
+        """Whether a run was under way when its execution went into quarantine."""
         began = min((event.cause or event.seq for event in own), default=stay.seq)
         over = self.routes.get(key)
         return began < stay.seq and (over is None or (over.cause or over.seq) > stay.seq)
 
     def _causes(self, run: StepRun) -> list[Json]:
-        """Where the runs that led to it ended, and the conditions of the arcs that did."""
+        """The ends of the runs that led to it, with the conditions of the arcs that were taken."""
         if not run.after:
             return [
                 {"seq": 1, "at": self.log[0].at, "event": e.STARTED, "step": None, "text": "the playbook begins here"}
@@ -141,7 +142,7 @@ class _Explainer:
     def _exit(self, key: str, run: StepRun, own: Sequence[Event]) -> Json | None:
         event = self.routes.get(key)
         if event is None:
-            # its end was asked about, and a condition could not be told
+            # its arcs were evaluated, and a condition failed
             for end in reversed(own):
                 if asked := self._arcs(end, run.step):
                     return self._questions(end.cause or end.seq, run.step, f"where {key} leads cannot be told", asked)
@@ -187,7 +188,7 @@ class _Explainer:
         return "ok", f"it ran to its end{often}"
 
     def _failed_attempts(self, own: Sequence[Event]) -> str:
-        """Of the items of a loop."""
+        """A phrase about the failed attempts of a loop's items."""
         frames = [event for event in own if event.type == e.FRAME_COMMITTED]
         failed = sum(run_of(event.payload.get("meta"), event.at, None).failed for event in frames)
         return f"; attempts of its items that came to nothing: {failed}" if failed else ""
@@ -269,7 +270,7 @@ class _Explainer:
     def _waits(self, step: str | None) -> list[Json]:
         found: list[Json] = []
         if self.state.ended:
-            # what is in quarantine keeps what was under way
+            # in quarantine the state keeps what was under way
             return found
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
@@ -304,8 +305,8 @@ ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
 
 
 def _went_on(run: StepRun, own: Sequence[Event], last: Event) -> bool:
-    """Whether a run was not over with `last`: an answer may open a loop, and after a sub-playbook its command may be
-    given to a worker again."""
+    """Whether a run continued after `last`: an outcome may open a loop, and after a sub-playbook the command may be
+    issued again."""
     if run.loop is not None:
         return last.type != e.LOOP_DONE
     return any(event.type == e.ISSUED for event in own[own.index(last) :])

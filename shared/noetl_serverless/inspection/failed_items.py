@@ -1,23 +1,23 @@
-"""The items of a loop that failed, as its frames tell of them: some of each by name, and how many there are."""
+"""The failed items of a loop, as reported by its frames: some of each frame by index, and the number of all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# of one run of a loop, items that are told one by one
+# of one run of a loop, failed items that are listed
 MAX_ITEMS = 20
 
 
 class FailedItems:
-    """Those of one run of a loop, the first `most` of them, or all that frames name: fed with its `frame.committed`
-    payloads. `count`: of all."""
+    """The failed items of one run of a loop: the first `most`, or with None all that its frames name. `add` takes its
+    `frame.committed` payloads. `count`: of all."""
 
     def __init__(self, most: int | None = MAX_ITEMS) -> None:
         self.count = 0
         self._most = most
         self._named: list[dict[str, Any]] = []
-        # if all are wanted, of which frames more failed than they name: {start, end, failed}
+        # with `most` None, the frames with more failed items than they name: {start, end, failed}
         self._unnamed: list[dict[str, int]] = []
 
     def add(self, frame: Mapping[str, Any]) -> None:
@@ -34,13 +34,13 @@ class FailedItems:
 
     @property
     def named(self) -> list[dict[str, Any]]:
-        """{index, error, attempts}, in order; the index is None of an error whose item the frame does not name."""
+        """{index, error, attempts}, in order; the index is None for an error whose item the frame does not name."""
         return sorted(self._named, key=lambda item: -1 if item["index"] is None else item["index"])
 
     @property
     def unnamed(self) -> list[dict[str, int]]:
-        """In order {start, end, failed} of the frames of which more failed than they name, `failed` more; if `most` is
-        None."""
+        """{start, end, failed} of the frames with more failed items than they name, in order; `failed` is the number of
+        those not named. Only if `most` is None."""
         return sorted(self._unnamed, key=lambda frame: frame["start"])
 
 
@@ -50,7 +50,7 @@ def _failed_of(frame: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for index, error in errors.items():
         yield {"index": int(index), "error": error, "attempts": _often(error, tries.get(int(index)))}
     if not errors and isinstance(error := frame.get("error"), Mapping):
-        # of a frame that was given up whole
+        # of a frame that failed as a whole
         yield {"index": error.get("index"), "error": error, "attempts": _often(error, None)}
 
 

@@ -1,4 +1,4 @@
-"""Recorded loop items, to be found again when a loop is cut, or its collection made, in another way."""
+"""Recorded loop items, found again when a loop's frames or its collection are different."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..engine.state import token_key
 
 
 class RecordedItems:
-    """Of all loops of a log. `opened` tells how a loop is opened now; until then it is as it was recorded."""
+    """The items of all loops of a log. `opened` takes the event that opens a loop now; `same` and `frame` need it."""
 
     def __init__(self, log: Iterable[Event]) -> None:
         self._loops: dict[str, Mapping[str, Any]] = {}
@@ -44,11 +44,11 @@ class RecordedItems:
             self._places[key] = _matched(one, other)
 
     def same(self, key: str) -> bool:
-        """Whether the loop, which is open now, has the items that it had."""
+        """Whether the loop, which is open now, has the recorded items."""
         return self._same[key]
 
     def frame(self, key: str, start: int, end: int) -> dict[str, Any] | None:
-        """The payload of a frame of the items from `start` on, as many of them as are known; None if not one is."""
+        """The payload of a frame of the items from `start` up to the first unrecorded one; None if there is none."""
         found = []
         for index in range(start, end):
             place = self._places.get(key, {}).get(index, -1)
@@ -81,7 +81,7 @@ def _failed(place: int, frame: Mapping[str, Any]) -> bool:
         return True
     if frame["failed"] <= len(frame.get("errors", {})) or frame.get("ref") is not None:
         return False
-    # only the first few errors are told one by one; what failed has no result
+    # only the first few errors are listed; a failed item has no result
     return (frame.get("data") or [])[place - frame["start"]] is None
 
 
@@ -92,7 +92,7 @@ def _collection(opening: Mapping[str, Any]) -> str:
 
 
 def _matched(recorded: list[Any], now: list[Any]) -> dict[int, int]:
-    """Items of the same value, each once, in order."""
+    """Index now -> recorded index, for items of the same value, each used once, in order."""
     places: dict[str, deque[int]] = {}
     for index, item in enumerate(recorded):
         places.setdefault(canonical(item), deque()).append(index)

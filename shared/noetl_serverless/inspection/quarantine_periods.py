@@ -1,7 +1,7 @@
-"""Stays in quarantine, and when what was kept there took effect.
+"""Periods in quarantine, and when the facts that were kept there took effect.
 
-The fact that could not be decided, and what waited behind it, is appended once the execution goes on: behind
-`execution.retried`, with the time at which it came. So it is later than it says, as is what follows from it.
+The fact that could not be decided, and those that waited behind it, are appended once the execution continues: after
+`execution.retried`, with the time at which they came. So they, and what follows from them, take effect later than `at`.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import Any
 from ..engine import events as e
 from ..engine.events import Event
 
-# what takes an execution out of quarantine
+# the events that take an execution out of quarantine
 LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
 
 
 @dataclass(slots=True)
 class QuarantinePeriod:
-    """Instants are ms since 1970. `seq` is of the event that began it, `left` of the one that ended it, if one did."""
+    """Instants are ms since 1970. `seq` is of the event that began it, `left_seq` of the one that ended it, if any."""
 
     seq: int
     since: int
     left_seq: int | None = None
     until: int | None = None
-    # the type of that one
+    # the type of the event that ended it
     by: str | None = None
 
     @property
     def ms(self) -> int:
-        """For how long, as far as it is known."""
+        """How long it lasted; 0 if it has not ended."""
         return 0 if self.until is None else max(0, self.until - self.since)
 
 
 class QuarantinePeriods:
-    """Those of one execution: fed with its events one by one, in the order of the log or in the logical one."""
+    """The periods of one execution; `read` takes its events one by one, in the order of the log or in logical order."""
 
     def __init__(self) -> None:
         self.all: list[QuarantinePeriod] = []
 
     @property
     def current(self) -> QuarantinePeriod | None:
-        """The one that it has not left."""
+        """The period that has not ended."""
         return self.all[-1] if self.all and self.all[-1].left_seq is None else None
 
     def read(self, kind: str, seq: int, at: int, payload: Mapping[str, Any]) -> int:
-        """When the event took effect, in ms: when it happened, or when the quarantine ended in which it was kept."""
+        """When the event took effect, in ms: when it happened, or when the quarantine that kept it ended."""
         if kind == e.FAILED and e.QUARANTINED in payload:
             at = self.effective_at(at)
             self.all.append(QuarantinePeriod(seq, at))
@@ -57,11 +57,11 @@ class QuarantinePeriods:
         return self.effective_at(at)
 
     def effective_at(self, at: int) -> int:
-        """When a fact that came `at`, and what follows from it, takes effect behind all that was read."""
+        """When a fact that came `at`, and what follows from it, takes effect after all events read so far."""
         return max([at, *self._issued()])
 
     def queued_since(self, issued: int, started: int | None) -> int:
-        """Since when a command waits for a worker: what is out when its execution goes on, is out anew."""
+        """Since when a command waits for a worker; a retry of its execution makes an open command pending again."""
         if started is None:
             return issued
         return max([issued, *(out for out in self._issued() if out <= started)])
@@ -91,5 +91,5 @@ class EffectiveTimes:
         return event.cause is None and self._at[event.seq] != event.at
 
     def queued_since(self, order: Event, started: int | None) -> int:
-        """As `Stays.again`, of the event that issued a command."""
+        """As `QuarantinePeriods.queued_since`, for the event that issued a command."""
         return self._stays.queued_since(self.at(order), started)

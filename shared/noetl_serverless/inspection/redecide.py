@@ -1,8 +1,8 @@
-"""A recorded execution decided once more, by another version of its playbook, without running a tool.
+"""Decides a recorded execution again by another version of its playbook, without running a tool.
 
-The recorded facts are fed in their order for as long as the new decisions are the recorded ones. Once the paths have
-parted, a recorded outcome is taken for the same command of the same run of a step, and for loop items by their value,
-else by their index; where nothing was recorded, that branch ends, unless the step is a noop.
+The recorded facts are fed in their order for as long as the new decisions equal the recorded ones. Once they diverge, a
+recorded outcome is used for the same command of the same run of a step. Outcomes of loop items are matched by the
+item's value, otherwise by its index. Where nothing was recorded, the branch ends, unless the step is a noop.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .loop_items import RecordedItems
 
 PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
-# the start and a cancellation, which nothing waits for
+# the subject of the start and of a cancellation, which nothing waits for
 ALWAYS = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first fact from which something else follows now."""
+    """The first fact from which something different follows now."""
 
     fact: Event
     recorded: list[Event]
@@ -40,7 +40,7 @@ class Divergence:
 
 @dataclass(slots=True)
 class Redecided:
-    """`log` is what the new version makes of the facts, in logical order. `missing`: commands, timers and children
+    """`log` has the facts and the new version's decisions, in logical order. `missing`: commands, timers and children
     that wait for something that was not recorded, by name, with the reason."""
 
     log: list[Event] = field(default_factory=list)
@@ -62,13 +62,13 @@ def redecide(
     """`recorded` is the plan that ran, `plan` the one to decide by, with its `budget` as a log holds it; `workload` as
     in `replay.fold`.
 
-    `assume`: what was not recorded ends well, with no data, so that what lies behind it is decided too.
+    `assume`: commands without a recorded outcome succeed, with no data, so that what follows them is decided too.
     """
     return _Redecision(execution_id, events, recorded, plan, workload or {}, assume, budget).play()
 
 
 def given_workload(defaults: Mapping[str, Any], workload: Mapping[str, Any]) -> dict[str, Any]:
-    """What an execution was started with: where its workload is not the playbook's."""
+    """What an execution was started with: the parts of its workload that differ from the playbook's."""
     given: dict[str, Any] = {}
     for name, value in workload.items():
         default = defaults.get(name)
@@ -101,7 +101,7 @@ class _Redecision:
     ) -> None:
         log = [UPCASTERS.current(event) for event in logical_order(events)]
         self.recorded, self.plan, self.assume, self.budget = recorded, plan, assume, budget
-        # what each waits for -> the facts about it, the next one first
+        # subject, as in `_subject` -> the facts about it, the next one first
         self.facts: dict[str, deque[Event]] = {}
         self.decisions: dict[int, list[Event]] = {}
         self.orders: dict[str, Event] = {}
@@ -115,7 +115,7 @@ class _Redecision:
         self.items = RecordedItems(log)
         self.state = State(id, workload=workload)
         self.done = Redecided()
-        # child -> whether its step goes on in a worker when it has ended
+        # child -> whether its step continues in a worker when it has ended
         self._resumes: dict[str, bool] = {}
         self._last = max((event.seq for event in log), default=0)
 
@@ -179,7 +179,7 @@ class _Redecision:
         return fact
 
     def _made_frame(self) -> Event | None:
-        """A frame that was cut otherwise, put together from the recorded items."""
+        """A frame with other bounds than the recorded ones, made from the recorded items."""
         for name, command in sorted(self.state.commands.items()):
             if command.frame is None:
                 continue
@@ -199,7 +199,7 @@ class _Redecision:
         return None
 
     def _assumed(self) -> Event | None:
-        """The good end of a command that was not recorded."""
+        """The assumed success of a command whose outcome was not recorded."""
         for name, command in sorted(self.state.commands.items()):
             if command.kind == "open":
                 continue
@@ -254,7 +254,7 @@ class _Redecision:
 
 
 def _subject(fact: Event) -> str:
-    """What must be waited for, for the fact to have a meaning."""
+    """What the execution must be waiting for when the fact arrives."""
     match fact.type:
         case e.TIMER_FIRED:
             return str(fact.payload["timer"])
@@ -270,14 +270,14 @@ def _same(recorded: Sequence[Event], now: Sequence[Event]) -> bool:
 
 
 def _alike(recorded: Event, now: Event) -> bool:
-    # as a rule they are equal as they stand, and need not be made canonical
+    # usually they are equal without being made canonical
     return replace(now, seq=recorded.seq) == recorded or _content(recorded) == _content(now)
 
 
 def _content(event: Event) -> str:
     payload = event.payload
     if event.type == e.LOOP_OPENED or "frame" in payload:
-        # what the items read stands in the opening or in each frame, as the release would have it
+        # depending on the release, what the items read is in the opening or in each frame
         payload = {name: value for name, value in payload.items() if name != "scope"}
     elif event.type == e.ISSUED:
         scope = payload.get("scope") or {}
@@ -287,13 +287,13 @@ def _content(event: Event) -> str:
 
 
 def never_ran(outcome: Mapping[str, Any] | None) -> bool:
-    """What a scope holds of a step that was skipped. Events of its own tell that it was: the first releases did not
-    tell it to what began in the same moment, and their scopes hold nothing of it."""
+    """Whether `outcome`, as a scope holds it, is that of a skipped step or missing. The first releases left a step out
+    of the scopes of the decision that skipped it; events of its own record the skip."""
     return outcome is None or outcome.get("status") == "skipped"
 
 
 def _unplaced(value: Any) -> Any:
-    """Without the lines at which errors say they are: a line above moves them. Codes are those of today."""
+    """`value` without the lines of errors, which change when lines are added above them, and with today's codes."""
     if isinstance(value, Mapping):
         if "code" not in value or "message" not in value:
             return {name: _unplaced(item) for name, item in value.items()}

@@ -1,4 +1,4 @@
-"""How a command went that has ended: for how long it was queued, for how long it ran, and which attempts failed."""
+"""How an ended command ran: how long it was queued, how long it ran, and which attempts failed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class CommandRun:
-    """Instants are milliseconds since 1970; what is not known is None.
+    """Instants are milliseconds since 1970; unknown values are None.
 
-    `queued_ms` is from the command's issue to its start in the worker that ended it, `run_ms` what ran then, and
-    `waited_ms` what it waited between: for the next attempt, or its turn. The clocks of the two may differ, so that
-    `queued_ms` is as good as they are.
+    `queued_ms` is the time from the command's issue to its start in the worker that ended it, `run_ms` the time it ran
+    there, and `waited_ms` the time it waited in between, for the next attempt or for its turn. `queued_ms` compares two
+    clocks, and is only as accurate as they are.
     """
 
     worker: str | None
@@ -25,25 +25,25 @@ class CommandRun:
     waited_ms: float
     # attempts that failed, a loop item's with its index: [{attempt, task, index?, error, started_at, ended_at, worker}]
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    # how many of them are not told one by one
+    # how many of them are not listed
     attempts_dropped: int = 0
-    # who had it before, and let it run out or gave it back:
+    # earlier leases that expired or were released:
     # [{worker, delivery, claimed_at, lease_until, given_back_at?}]
     lost: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
-        """How many attempts came to nothing, lost deliveries included."""
+        """How many attempts failed, including lost deliveries."""
         return len(self.attempts) + self.attempts_dropped + len(self.lost)
 
 
 def started_at(meta: Any) -> int | None:
-    """When it began in the worker that reported it, in ms, if it is known."""
+    """When it began in the worker that reported it, in ms, if known."""
     return _instant(meta.get("started_at")) if isinstance(meta, Mapping) else None
 
 
 def run_of(meta: Any, at: int, issued_at: int | None) -> CommandRun:
-    """Of what a report knows of its run; `at` is when it was taken in, in ms."""
+    """The run as described by a report's `meta`; `at` is when the report was processed, in ms."""
     known: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
     started = started_at(known)
     ended = _instant(known.get("ended_at"))

@@ -1,4 +1,4 @@
-"""What a log says that an execution did, run of a step by run of a step."""
+"""What an execution did according to its log, one entry for each run of a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"
 
 @dataclass(slots=True)
 class StepRun:
-    """One run of a step. `scope` is what its tools were given of ctx and of earlier outcomes."""
+    """One run of a step. `scope` is the part of ctx and of earlier outcomes that its tools were given."""
 
     step: str
     generation: int
@@ -28,7 +28,7 @@ class StepRun:
 
     @property
     def set(self) -> dict[str, Any]:
-        """What it set as it ended."""
+        """What it set when it ended."""
         return whole(self.route or {}, "set", e.SET_REFS)
 
     @property
@@ -50,20 +50,20 @@ class Trace:
     error: dict[str, Any] | None = None
     result_step: str | None = None
     warnings: list[dict[str, Any]] = field(default_factory=list)
-    # if it could not be decided about: what was to be decided, as its end keeps it
+    # of an execution that could not be decided: the fact that was to be decided, as its last event holds it
     quarantined: dict[str, Any] | None = None
     # {at, by}: when it was dropped from quarantine, in ms, and by whom
     dropped: dict[str, Any] | None = None
 
 
 def whole(part: Mapping[str, Any], values: str, refs: str) -> dict[str, Any]:
-    """What of `part` is there and what is by reference, as one; of the latter what tells it from another value."""
+    """The values and the references of `part` in one mapping; each reference is represented by its SHA-256."""
     held = {name: {"sha256": ref.get("meta", {}).get("sha256")} for name, ref in part.get(refs, {}).items()}
     return {**part.get(values, {}), **held}
 
 
 def trace(log: Iterable[Event]) -> Trace:
-    """Of events in logical order."""
+    """The trace of events in logical order."""
     found = Trace()
     arrivals: dict[str, list[str]] = {}
     for event in log:

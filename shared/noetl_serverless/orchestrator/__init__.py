@@ -1,1 +1,1 @@
-"""From request to commit: load, decide, append, tell. What the control plane and the reconciler share."""
+"""From request to commit: load, decide, append, notify. Shared by the control plane and the reconciler."""

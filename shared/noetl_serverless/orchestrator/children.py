@@ -1,4 +1,4 @@
-"""Which version of a playbook a step starts: fixed when it is started, and written down."""
+"""Which version of a playbook a step starts: resolved when the step requests it, and recorded in the log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .plans import Plans
 from .start import initial_values
 from .transition import Transition
 
-# how long what lies in the inbox may wait for a payload that cannot be read, in ms
+# how long facts in the inbox may wait for a payload that cannot be read, in ms
 MAX_WAIT_MS = 3_600_000
 
 
 async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
-    the playbook cannot begin with what it is given. Raises ResultStoreAway while that cannot be read."""
+    the playbook cannot be started with the payload. Raises ResultStoreAway while the payload cannot be read."""
     child = fact.payload["child"]
     if transition.state.depth + 1 > CHILD_DEPTH:
         return _failed(transition, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
@@ -42,8 +42,8 @@ async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transi
 
 
 async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event, now: int) -> Event:
-    """A fact out of the inbox: what a child is to be started with may be gone since it was looked at. What cannot be
-    read is waited for, with all that lies behind it, but not for ever; `now` in ms."""
+    """A fact from the inbox, resolved again: a child's payload may have disappeared since it was checked. While it
+    cannot be read, the fact and all behind it wait (ResultStoreAway), but not longer than MAX_WAIT_MS; `now` in ms."""
     if (
         fact.type != e.CALL_PARKED
         or PAYLOAD_REF not in fact.payload["child"]

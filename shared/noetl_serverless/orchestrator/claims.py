@@ -1,4 +1,4 @@
-"""Leases, made into all that a worker needs to run its commands."""
+"""Turns leases into everything that a worker needs to run their commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .plans import Plans
 
 logger = logging.getLogger(__name__)
 
-# openings of loops kept at hand: one serves hundreds of frames
+# cached payloads of `loop.opened`: one serves hundreds of frames
 MAX_OPENED_LOOPS = 64
 
 
@@ -33,8 +33,8 @@ class Claims:
     async def to_commands(
         self, leases: Sequence[Lease], executions: Mapping[str, LoadedExecution], running: Iterable[Order] = ()
     ) -> list[ClaimedCommand]:
-        """Those of the `leases` whose case is given; each lease brings its order. Of what the worker has in `running`
-        it is told the lease alone."""
+        """The commands of those `leases` whose execution is given; each lease has its `issued` payload. Of a command
+        that the worker already runs, with the order in `running`, it gets the lease alone."""
         known = {(key.execution_id, key.command_id): key.order for key in running}
         found = []
         for lease in leases:
@@ -43,7 +43,7 @@ class Claims:
             try:
                 found.append(await self._command(lease, executions[lease.execution_id], known))
             except InvalidPlaybook as problem:
-                # its lease runs out, as that of a command that kills its worker
+                # its lease expires, like that of a command that kills its worker
                 extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
                 logger.error("a command cannot be handed out: its playbook cannot be read: %s", problem, extra=extra)
         return found
@@ -99,7 +99,8 @@ def _pipelined(
     if known.get((lease.execution_id, lease.command_id)) == digest:
         return {"order": digest, "scope": {}, "workload": {}}
     state = execution.state
-    # what comes again runs by itself: were it run ahead of, a later command that kills its worker would count as this
+    # not for a redelivered command: if the worker ran ahead of it, a later command that kills the worker would count
+    # against this one
     alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
     if not alone or state.timers or state.children:
         return {"order": digest}

@@ -1,4 +1,4 @@
-"""From decided turns to the store, and on to whom it concerns."""
+"""Commits transitions to the store, and notifies those who wait for what they issue."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .transition import Transition
 
 logger = logging.getLogger(__name__)
 
-# how often a commit that lost its race is decided anew before the caller is told to come back
+# how often a commit that lost its race is decided again before Busy is raised
 MAX_COMMIT_ATTEMPTS = 12
-# how often a cancellation races, before it locks the row
+# how often a cancellation races for the row before it locks it
 MAX_OPTIMISTIC_CANCELS = 3
 
 
@@ -43,7 +43,7 @@ class Commits:
         clock: Callable[[], int],
         on_commit: Callable[[str, bool], None],
     ) -> None:
-        """`clock`: milliseconds since 1970; `on_commit` hears of every execution that went on, and
+        """`clock`: milliseconds since 1970; `on_commit` is called with every execution that was committed, and
         whether it has ended."""
         self.cache = ExecutionCache(log)
         self._event_store = log
@@ -59,7 +59,7 @@ class Commits:
     async def commit_transitions(
         self, transitions: Sequence[Transition], claimant: Claimant | None = None
     ) -> tuple[CommitResult, dict[str, LoadedExecution]]:
-        """Write the turns, and in the same transaction open the children they start. Gives all their cases too.
+        """Write the transitions, and open the children they start in the same transaction. Also returns the executions.
 
         If one cannot be stored, each is written by itself, and that one is put into quarantine; so is one whose
         children cannot be opened.
@@ -77,7 +77,7 @@ class Commits:
             )
             return await self._quarantine(transitions[0], error)
         executions = {commit.execution.execution_id: commit.execution for commit in commits}
-        # a turn may be that of an execution whose part lost its race
+        # a fair claim may lease a command of another execution, or of one whose commit lost its race
         others = [lease for lease in result.leases if lease.execution_id not in result.committed]
         if claimant is not None and others:
             own = [lease for lease in result.leases if lease.execution_id in result.committed]
@@ -86,7 +86,7 @@ class Commits:
         return result, executions
 
     async def _commits_of(self, transition: Transition) -> list[ExecutionCommit]:
-        """What a turn writes, and then the openings of its children. Raises Unavailable."""
+        """The commit of a transition, and then those that open its children. Raises Unavailable."""
         try:
             return [
                 transition.to_commit(),
@@ -101,7 +101,7 @@ class Commits:
     async def _quarantine(
         self, transition: Transition, error: UnstorableCommit
     ) -> tuple[CommitResult, dict[str, LoadedExecution]]:
-        """Into quarantine, with what it was given, unless that is what cannot be stored."""
+        """Put the execution into quarantine, with the applied facts unless these are what cannot be stored."""
         commit = transition.quarantined(error).to_commit()
         try:
             result = await self.write([commit])
@@ -131,7 +131,7 @@ class Commits:
         return whole, known
 
     async def write(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
-        """In one transaction; then keep what was written, and tell who waits for it."""
+        """Write in one transaction; then cache what was written, and notify those who wait for it."""
         with metrics.commit_seconds.time():
             result = await self._event_store.commit(commits, claimant)
         if claimant is not None and claimant.fair_claim and result.committed:
@@ -140,12 +140,12 @@ class Commits:
         return result
 
     async def _with_fair_claim(self, result: CommitResult, claimant: Claimant) -> CommitResult:
-        """With one command more, of whoever's turn it is: what the commit issued takes part, and is told to nobody else
-        if it is that."""
+        """Add one command by a fair claim. Commands that the commit issued take part; one that is claimed is no longer
+        pending, so no worker is notified of it."""
         try:
             leases = await self._event_store.claim(replace(claimant, limit=1), None)
         except Problem as error:
-            # the commit is good; it is somebody's turn with the next
+            # the commit succeeded, and the next one makes a fair claim again
             logger.warning("no turn could be given: %s", error)
             return result
         taken = {(lease.execution_id, lease.command_id) for lease in leases}
@@ -153,7 +153,7 @@ class Commits:
         return replace(result, leases=[*result.leases, *leases], pending=waiting)
 
     async def readable(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, LoadedExecution]]:
-        """The leases with their cases, without those that only a newer release can go on with."""
+        """The leases with their executions; those that only a newer release can read are released."""
         if not leases:
             return [], {}
         executions = await self.cache.get(lease.execution_id for lease in leases)
@@ -161,7 +161,7 @@ class Commits:
         return [lease for lease in leases if not _is_newer(lease, executions)], executions
 
     async def return_to_newer(self, worker: str, leases: Sequence[Lease | ClaimedCommand]) -> None:
-        """Give back what only a newer release can go on with: it is no failed delivery, and nobody here is notified."""
+        """Release what only a newer release can read: it does not count as a delivery, and no worker is notified."""
         if leases:
             await self._event_store.release_leases(worker, [Held.of(lease) for lease in leases])
 
@@ -189,9 +189,9 @@ class Commits:
         closes: tuple[str, int] | None = None,
         claimant: Claimant | None = None,
     ) -> tuple[CommitResult, dict[str, LoadedExecution]] | None:
-        """Take in the inbox, and then `fact`. None if there is nothing to take in, or the execution has ended, or
-        `fact` closes a timer that is set no more; raises NotFound, and Busy if others always came first or only a newer
-        release can read it."""
+        """Process the inbox, and then `fact`. None if there is nothing to process, or the execution has ended, or
+        `fact` closes a timer that is no longer set. Raises NotFound, and Busy if others always came first or only a
+        newer release can read the execution."""
         taken: tuple[CommitResult, dict[str, LoadedExecution]] | None = None
         attempt = 0
         while attempt < MAX_COMMIT_ATTEMPTS:
@@ -215,13 +215,13 @@ class Commits:
         raise Busy(f"execution {execution_id} is very busy; try again")
 
     async def commit_cancellation(self, execution_id: str, fact: Event) -> bool:
-        """Append the end that somebody wants; False if it has ended already, or was dropped from quarantine. No loop is
-        too busy for it: who cannot win the race for the row locks it. Raises NotFound."""
+        """Append a requested end; False if the execution has ended already, or was dropped from quarantine. If it loses
+        the race for the row too often it locks the row, so that no busy loop can keep it out. Raises NotFound."""
         for _ in range(MAX_OPTIMISTIC_CANCELS):
             async with self.cache.exclusive([execution_id]):
                 execution = await self._fresh(execution_id)
                 if execution.state.quarantined:
-                    # its log does not tell whether it was dropped
+                    # its state does not show whether it was dropped; its row in quarantine does
                     break
                 commit = _end_commit(execution, await self._event_store.read_inbox(execution_id), fact)
                 if commit is None:
@@ -239,24 +239,24 @@ class Commits:
         return True
 
     async def process_inbox(self, execution_id: str) -> bool:
-        """Take in what lies in its inbox; whether it went on."""
+        """Process the inbox of an execution; whether this advanced it."""
         return await self.commit_fact(execution_id) is not None
 
     async def process_inboxes(self, execution_ids: Sequence[str]) -> None:
-        """Go on with executions that a commit gave a fact; what fails here the reconciler does."""
+        """Advance executions that received a fact from a commit; what fails here is left to the reconciler."""
         for id in execution_ids:
             try:
                 await self.process_inbox(id)
             except Problem as error:
                 logger.warning("execution %s goes on later: %s", id, error)
             except Exception:
-                # the commit before it is good, and so is its answer
+                # the commit before it is good, and so is its response
                 metrics.isolated_failures.labels("follow").inc()
                 logger.exception("execution %s cannot go on", id)
 
     async def commit_retry(self, execution_id: str, at: int) -> CommitResult:
-        """Let an execution go on that is in quarantine, as it was; `at` in ms. Raises NotFound, Conflict if it is not
-        there or still cannot go on, and Unavailable."""
+        """Let an execution in quarantine continue as it was; `at` in ms. Raises NotFound, Conflict if it is not in
+        quarantine or still cannot continue, and Unavailable."""
         async with self.cache.exclusive([execution_id]):
             plan = await self._playbooks.plan((await self._fresh(execution_id)).plan_hash)
             try:
@@ -273,7 +273,7 @@ class Commits:
         return result
 
     async def commit_drop(self, execution_id: str, at: int, by: Mapping[str, Any] | None) -> bool:
-        """Take an execution out of quarantine, and leave it as it ended; `at` in ms. False if it is not there."""
+        """Take an execution out of quarantine and leave it as it ended; `at` in ms. False if it is not in there."""
 
         def commit(locked: LockedExecution) -> ExecutionCommit | None:
             transition = drop_transition(locked, at, by)
@@ -314,14 +314,14 @@ class Commits:
                     await resolve_again(self._playbooks, self._payloads, transition, waiting, self._clock()),
                     taken=taken,
                 )
-        # of a state that cannot be read nobody knows it; the timer's row does
+        # a state that cannot be read does not list its timers; the commit checks the timer's row
         gone = closes is not None and execution.read_error is None and closes[0] not in transition.state.timers
         if fact is not None and not transition.incomplete and not gone and not transition.state.ended:
             transition.apply(fact, closes)
         return transition if transition.events else None
 
     async def _fresh(self, execution_id: str) -> LoadedExecution:
-        """As it stands in the store; raises NotFound."""
+        """The execution as it is in the store; raises NotFound."""
         execution = (await self.cache.get([execution_id], fresh=True)).get(execution_id)
         if execution is None:
             raise NotFound(f"there is no execution {execution_id}")
@@ -341,8 +341,8 @@ def _is_newer(lease: Lease, executions: Mapping[str, LoadedExecution]) -> bool:
 
 
 def _end_transition(execution: LoadedExecution, inbox: Inbox, fact: Event) -> Transition | None:
-    """The turn that ends it by `fact`; None if it has ended. That needs no playbook, and what waits in the inbox comes
-    too late."""
+    """The transition that ends an execution by `fact`; None if it has ended. It needs no plan, and it discards what
+    waits in the inbox, which comes too late."""
     if execution.state.ended and not execution.state.quarantined:
         return None
     transition = Transition(execution, None)

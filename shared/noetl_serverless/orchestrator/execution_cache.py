@@ -1,6 +1,6 @@
-"""Executions that this process has at hand, and one task at a time for each.
+"""A cache of executions in this process, and one task at a time for each.
 
-A kept case may be old: another process may have gone on. Its commit then fails, and it is loaded anew.
+A cached execution may be stale if another process has committed to it. Its commit then fails, and it is loaded again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..ports import EventStore
 from ..records import LoadedExecution
 
 MAX_EXECUTIONS = 2048
-# of memory that they may take together, by `weight_of`
+# of memory for all of them together, by `estimated_bytes`
 MAX_BYTES = 64 * MIB
-# of memory that each value of a JSON text takes beside its characters, of which one may take four
+# of memory for each value of a JSON text, beside its characters, each of which may take four
 BYTES_PER_VALUE = 96
 BYTES_PER_CHARACTER = 4
 
@@ -45,9 +45,9 @@ class ExecutionCache:
             yield
 
     async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, LoadedExecution]:
-        """The cases that exist; with `fresh`, as they stand in the store now."""
+        """The executions that exist; with `fresh`, as they are in the store now."""
         wanted = list(dict.fromkeys(ids))
-        # now, not after the load: another task may forget one meanwhile
+        # before the load: another task may evict one meanwhile
         kept = {} if fresh else {id: self._kept[id] for id in wanted if id in self._kept}
         missing = [id for id in wanted if id not in kept]
         loaded = await self._event_store.load(missing) if missing else {}
@@ -58,10 +58,10 @@ class ExecutionCache:
         return {**kept, **loaded}
 
     def put(self, execution: LoadedExecution) -> None:
-        """Have it at hand, in place of those used longest ago; not at all what has ended, or is too heavy by itself."""
+        """Cache it, evicting those that were put longest ago; not if it has ended or is too heavy by itself."""
         id = execution.execution_id
         weight = self._weights.get(id)
-        # with each snapshot, which costs as much as weighing; few events come between them
+        # weighed again at each snapshot, which costs as much; few events come between two snapshots
         if weight is None or execution.head == execution.snapshot:
             weight = estimated_bytes(execution)
         self.evict(id)
@@ -78,8 +78,8 @@ class ExecutionCache:
 
 
 def estimated_bytes(execution: LoadedExecution) -> int:
-    """About the bytes of memory of its workload and state, rather more than less. What is no JSON weighs more than
-    there is room for."""
+    """The approximate memory of its workload and state, rather too high than too low. If they have no JSON form, the
+    estimate is too high for the cache."""
     try:
         texts = [orjson.dumps(part) for part in (execution.state.workload, execution.state.snapshot())]
     except TypeError:

@@ -1,7 +1,7 @@
-"""Idempotency keys: each principal has its own, though two choose the same.
+"""Idempotency keys: each principal has its own, even if two choose the same text.
 
-The first who uses a key has it written as it is, where a release that knows no principals looks for it; any other has
-it written together with who it is.
+For the first principal that uses it, a key is stored as it is, where a release without principals looks for it. For any
+other, it is stored as a hash of the principal and the key.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ..records import IdempotentStart
 
 
 def stored_keys(key: str, principal: Mapping[str, Any] | None) -> list[str]:
-    """What the key may be written as, for this principal."""
+    """The forms in which the key may be stored for this principal."""
     return [key] if principal is None else [key, _bound(key, principal)]
 
 
 def find_start(
     found: Mapping[str, IdempotentStart], key: str, principal: Mapping[str, Any] | None
 ) -> IdempotentStart | str:
-    """What the key has started for this principal; if nothing, what it is to be written as. `found`: of `names_of`.
+    """What the key has started for this principal; if nothing, the form to store it in. `found`: by `stored_keys`.
 
-    What was started by nobody that is known may have been this principal's.
+    An execution without a known principal may have been started by this one.
     """
     known = found.get(key)
     if principal is None:
@@ -39,6 +39,6 @@ def find_start(
 
 
 def _bound(key: str, principal: Mapping[str, Any]) -> str:
-    # a name space of its own: nobody can choose a key that is another's
+    # a namespace of its own, so that nobody can choose another principal's key
     text = orjson.dumps([principal, key], option=orjson.OPT_SORT_KEYS)
     return f"principal:{hashlib.sha256(text).hexdigest()}"

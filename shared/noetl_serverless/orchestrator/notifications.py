@@ -1,4 +1,4 @@
-"""After a commit: tell the bus which commands wait, and invoke their workers. Both are hints that may get lost."""
+"""After a commit: publish which commands wait, and invoke their workers. Both are hints that may get lost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-# so few commands are named in the invocation itself: an idle worker claims them without waiting for the bus
+# up to this many commands are named in the invocation itself: an idle worker claims them without waiting for the bus
 MAX_NAMED_COMMANDS = 8
 
 
 class Notifications:
-    """`background`: answer first and tell afterwards, where the host lets a function go on after its answer.
+    """`background`: respond first and notify afterwards, where the host lets a function continue after its response.
 
     `alarm` is the function that is invoked when a timer is due, where its own schedule would come too late.
     """
@@ -53,17 +53,17 @@ class Notifications:
         task.add_done_callback(self._tasks.discard)
 
     async def request_sweep(self, pool: str) -> None:
-        """Invoke a pool's worker to look for whatever waits: commands whose notification may be lost."""
+        """Invoke a pool's worker to look for pending commands, whose notifications may have been lost."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "sweep": True})
 
     async def request_archive(self, pool: str) -> None:
-        """Invoke a pool's worker to write what waits for the archive."""
+        """Invoke a pool's worker to write the batches that wait for the archive."""
         if self._invoker is not None:
             await self._invoker.invoke(pool, {"pool": pool, "archive": True})
 
     async def schedule_wakeup(self, delay: float) -> None:
-        """Invoke the timer function for one that is due in `delay` seconds."""
+        """Invoke the timer function for a timer that is due in `delay` seconds."""
         if self._invoker is not None and self._timer_function is not None:
             await self._invoker.invoke(self._timer_function, {}, max(0.0, delay))
 
@@ -79,12 +79,12 @@ class Notifications:
             if pointed:
                 return
         else:
-            # a worker that came too early would find nothing and go
+            # the bus first: a worker that came too early would find nothing and stop
             pointed = await self._publish(pool, keys)
         await self._invoke(pool, invocation if pointed else {**invocation, "sweep": True})
 
     async def _publish(self, pool: str, keys: Sequence[CommandKey]) -> bool:
-        """Whether the bus points to them, if there is one."""
+        """Whether the bus has the pointers; also True if there is no bus."""
         if self._notifier is None:
             return True
         try:

@@ -1,4 +1,4 @@
-"""What a worker of the release before is given: it knows of no references in ctx."""
+"""Commands for workers of the previous release, which do not know references in ctx."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class OlderWorkers:
         self._payloads = payloads
 
     async def without_references(self, command: ClaimedCommand) -> ClaimedCommand | None:
-        """The command with all that it reads of ctx as values; None if these do not go into an answer, or cannot be
-        read now: it waits for a worker that reads them."""
+        """The command with everything it reads of ctx as values. None if these are too large for a response or cannot
+        be read now: the command then waits for a worker that reads references."""
         command = _not_speculative(command)
         refs = command.scope.get(e.CTX_REFS)
         if not refs:
@@ -40,7 +40,7 @@ class OlderWorkers:
 
 
 def _not_speculative(command: ClaimedCommand) -> ClaimedCommand:
-    """It would decide without the values of ctx that are by reference."""
+    """Without `ahead` if ctx has values by reference: an older worker would decide without them."""
     state: dict[str, Any] = {} if command.ahead is None else command.ahead.state
     if any(name.startswith(OF_CTX) for name in state.get("outcomes", {})):
         return command.model_copy(update={"ahead": None})

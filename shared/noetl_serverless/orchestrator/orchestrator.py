@@ -1,4 +1,4 @@
-"""Every change of an execution: start, claim, report, timers, cancellation. What the services call."""
+"""Every change to an execution: start, claim, report, timers, cancellation. The services call this class."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .reports import ReportBatch, Reports
 from .start import Started, new_root, repeated_start, validated_payload
 from .transition import Transition
 
-# how often a start is tried whose id or key another takes first: the same principal's, or another's
+# attempts of a start whose id or key another start takes first, of the same principal or of another
 MAX_START_ATTEMPTS = 3
 
 
@@ -56,7 +56,7 @@ class Orchestrator:
         on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
         results: Callable[[], ResultStore] | None = None,
     ) -> None:
-        """`results` makes the result store, where workers leave what is too large for a report."""
+        """`results` makes the result store, where workers put what is too large for a report."""
         self._event_store = log
         self._playbooks = playbooks
         self._notifications = notifications
@@ -79,8 +79,8 @@ class Orchestrator:
         idempotency_key: str | None = None,
         principal: Mapping[str, Any] | None = None,
     ) -> Started:
-        """Open an execution. `principal`: who or what starts it, which its children keep, and whose the key is. Raises
-        NotFound, InvalidRequest, and Conflict for a key that started something else."""
+        """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
+        belongs to it. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
         asked = entry.version if catalog_id is not None else version
         given = payload or {}
@@ -113,7 +113,7 @@ class Orchestrator:
         return Started(new.execution.execution_id, sum(event.type == e.ISSUED for event in transition.events))
 
     async def state(self, execution_id: str) -> State:
-        """The execution as it stands now; raises NotFound."""
+        """The current state of an execution; raises NotFound."""
         execution = (await self._event_store.load([execution_id])).get(execution_id)
         if execution is None:
             raise NotFound(f"there is no execution {execution_id}")
@@ -128,7 +128,7 @@ class Orchestrator:
         if not await self._commits.commit_cancellation(execution_id, fact):
             return "already_completed", []
         if cascade:
-            # those that its end was not told: of a state that cannot be read nobody knows the children
+            # children that its end did not reach: a state that cannot be read does not list them
             for child in await self._event_store.running_children(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
@@ -155,7 +155,7 @@ class Orchestrator:
         return ClaimResponse(commands=commands, plans=await self._dispatch.playbook_texts(commands, request.plans))
 
     async def for_older_worker(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
-        """What of `commands`, claimed for a worker of the release before, it can run; the rest is left to others."""
+        """Those of `commands` that the worker, of the previous release, can run; the others are released."""
         found = [(command, await self._older_workers.without_references(command)) for command in commands]
         await self._commits.return_to_newer(worker_id, [command for command, readable in found if readable is None])
         return [readable for _, readable in found if readable is not None]
@@ -177,7 +177,7 @@ class Orchestrator:
         return ReportResponse(results=results, commands=batch.commands, plans=plans)
 
     async def return_commands(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
-        """What was claimed for a worker, and is not sent to it after all."""
+        """Release commands that were claimed for a worker and are not sent to it after all."""
         held = [Held.of(command) for command in commands]
         await self._notifications.notify(await self._event_store.release_leases(worker_id, held))
 
@@ -185,7 +185,7 @@ class Orchestrator:
         held: list[Held] = []
         begun: list[Held] = []
         for outcome in released:
-            # the worker says when it began what it had begun
+            # a worker sets `started_at` for what it had begun
             (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
         waiting = await self._event_store.release_leases(batch.request.worker_id, held, begun)
         back = {(key.execution_id, key.command_id) for _, key in waiting}
@@ -196,17 +196,17 @@ class Orchestrator:
     # -- the reconciler
 
     async def fire_timer(self, execution_id: str, timer: str, step: str, generation: int) -> bool:
-        """A timer is due; False if it fired already."""
+        """Fire a timer that is due; False if it is no longer set."""
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
         return await self._commits.commit_fact(execution_id, fact, (timer, 0)) is not None
 
     async def plan_of(self, execution_id: str) -> Plan | None:
-        """What it runs by; None if the execution's row is lost, and with it which playbook that is."""
+        """The execution's plan; None if its row is lost, and with it the hash of its playbook."""
         executions = await self._event_store.load([execution_id])
         return await self._playbooks.plan(executions[execution_id].plan_hash) if executions else None
 
     async def give_up(self, dead: DeadLetter) -> bool:
-        """Give up a command that was delivered too often: its step fails, and the command is kept for a look."""
+        """Give up a command that was delivered too often: its step fails, and the command is kept as a dead letter."""
         message = (
             f"the command was given to {dead.deliveries} workers and none came back; "
             f"the last was {dead.worker}. It may kill its worker: see the worker's log"
@@ -227,13 +227,13 @@ class Orchestrator:
         return True
 
     async def take_in_inbox(self, execution_id: str) -> bool:
-        """Take in what lies in the inbox of an execution; whether it went on."""
+        """Process the inbox of an execution; whether this advanced it."""
         return await self._commits.process_inbox(execution_id)
 
     # -- quarantine
 
     async def quarantined_executions(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
-        """As `Log.quarantined`."""
+        """As `EventStore.list_quarantined`."""
         return await self._event_store.list_quarantined(limit, after)
 
     async def quarantined_execution(self, execution_id: str) -> QuarantinedExecution:
@@ -244,12 +244,12 @@ class Orchestrator:
         return found
 
     async def retry_quarantined(self, execution_id: str) -> State:
-        """Let an execution in quarantine go on as it was: what could not be decided is decided anew. Raises NotFound,
-        and Conflict if it is not in quarantine."""
+        """Let an execution in quarantine continue as it was: what could not be decided is decided again. Raises
+        NotFound, and Conflict if it is not in quarantine."""
         await self._commits.commit_retry(execution_id, self._clock())
         return await self.state(execution_id)
 
     async def drop_quarantined(self, execution_id: str, by: Mapping[str, Any] | None = None) -> None:
-        """Leave it as it ended, and end the children that it still has; `by` whom, for the log. Raises NotFound."""
+        """Leave it as it ended and cancel its running children; `by`: who requests it, for the log. Raises NotFound."""
         if not await self._commits.commit_drop(execution_id, self._clock(), by):
             raise NotFound(f"execution {execution_id} is not in quarantine")

@@ -1,4 +1,4 @@
-"""What sub-playbooks are started with, where it is too large for the log: it stands in the result store."""
+"""Payloads of sub-playbooks that are too large for the log and are kept in the result store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..ports import ResultStore
 
 logger = logging.getLogger(__name__)
 
-# seconds for one payload: a store that takes longer is away
+# seconds for one payload: a store that takes longer counts as away
 READ_TIMEOUT_SECONDS = 10.0
-# seconds after that in which it is not asked again: each of many would wait
+# seconds after that without another attempt, since each of many callers would wait as long
 STORE_PAUSE_SECONDS = 5.0
 PAYLOAD_REF = "payload_ref"
 
@@ -35,11 +35,11 @@ class PayloadKey(NamedTuple):
 
 
 class Payloads:
-    """Reads and checks them. What was read last is kept for those who need it next, the commit that opens the child
-    above all; it is shared, and must not be changed."""
+    """Reads and checks payloads. Those read last are cached, mainly for the commit that opens the child; cached values
+    are shared and must not be changed."""
 
     def __init__(self, results: Callable[[], ResultStore] | None) -> None:
-        """`results` makes the result store, when it is first needed; without it nothing can be by reference."""
+        """`results` makes the result store when it is first needed; without it every reference is refused."""
         self._results = results
         self._store: ResultStore | None = None
         self._kept: OrderedDict[PayloadKey, Any] = OrderedDict()
@@ -47,8 +47,8 @@ class Payloads:
         self._away_until = 0.0
 
     async def load_payload(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `child`, as `call.parked` and `child.started` of the execution have it, is started with. Raises
-        InvalidRequest if that is not to be had or may not be, and ResultStoreAway while it cannot be read."""
+        """The payload that `child` is started with; `child` is as in the execution's `call.parked` and `child.started`.
+        Raises InvalidRequest if it does not exist or is not allowed, and ResultStoreAway while it cannot be read."""
         ref = child.get(PAYLOAD_REF)
         if ref is None:
             return child.get("payload") or {}
@@ -60,7 +60,7 @@ class Payloads:
         return payload
 
     async def load_value(self, ref: Mapping[str, Any]) -> Any:
-        """What a reference names; raises as `of` does. Whose it is has been looked at before."""
+        """The value of a reference whose owner has been checked; raises as `load_payload` does."""
         name = _key_of(ref)
         if name in self._kept:
             self._kept.move_to_end(name)
@@ -80,10 +80,10 @@ class Payloads:
         reading = asyncio.timeout(READ_TIMEOUT_SECONDS)
         try:
             async with reading:
-                # what is larger than its reference says is not read to its end
+                # an object that is larger than its reference says is not read to its end
                 content = await self._store.get_range(name.key, 0, name.size + 1)
         except (KeyError, ValueError):
-            # ValueError: nothing can have this key
+            # ValueError: not a valid key
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
             if reading.expired():
@@ -103,7 +103,7 @@ class Payloads:
 
 
 def payload_bytes(ref: Mapping[str, Any] | None) -> int:
-    """Bytes that are to be read for a payload, as its reference says; 0 if it has none, or is too large to be read."""
+    """Bytes to be read for a payload, according to its reference; 0 if it has none, or is too large to be read."""
     meta = (ref or {}).get("meta")
     size = meta.get("bytes") if isinstance(meta, Mapping) else 0
     return size if isinstance(size, int) and 0 < size <= WORKLOAD_BYTES else 0

@@ -1,4 +1,4 @@
-"""Playbooks by hash, compiled once: a version never changes, so what is here stays right."""
+"""Playbooks by hash, compiled once: a version never changes, so a cached plan stays valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PLANS = 500
 
 class Plans:
     def __init__(self, catalog: Catalog, pools: Mapping[str, str] | None = None) -> None:
-        """`pools`: tool kind -> pool, of the kinds that are not for the shared one."""
+        """`pools`: tool kind -> pool, for the kinds that do not run on the shared pool."""
         self._catalog = catalog
         self._pools = dict(pools or {})
         self._known: OrderedDict[str, tuple[Plan, str]] = OrderedDict()

@@ -1,4 +1,4 @@
-"""An execution that could not be decided about: let go on as it was, or left as it ended."""
+"""Takes executions out of quarantine: retried as they were, or dropped as they ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .transition import Transition, child_end
 
 
 def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition:
-    """The turn that takes it out of quarantine: its commands and timers are out again, but those whose facts were kept,
-    which come back into its inbox; and so do the ends of children that ended meanwhile. Raises Conflict, and then
-    all that was kept stays."""
+    """The transition that takes an execution out of quarantine and lets it continue. Its commands and timers are issued
+    again, except those whose facts were kept: these facts return to its inbox. The ends of children that ended
+    meanwhile are added to the inbox. Raises Conflict; everything that was kept then stays."""
     execution, row = locked.execution, locked.quarantined()
     if row is None or not execution.state.quarantined:
         raise Conflict(f"execution {execution.execution_id} is not in quarantine")
@@ -42,27 +42,27 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
 
 
 def drop_transition(locked: LockedExecution, at: int, by: Mapping[str, Any] | None) -> Transition | None:
-    """The turn that takes it out of quarantine and leaves it as it ended, when it did, without what was kept; None if
-    it is not there."""
+    """The transition that takes an execution out of quarantine and discards the kept facts. Its status and the time of
+    its end stay as they are. None if it is not in quarantine."""
     row = locked.quarantined()
     if row is None:
         return None
     transition = Transition(locked.execution, None)
     transition.apply(Event(e.DROPPED, at, payload={"seq": row.seq, "by": dict(by) if by else None}))
     transition.ended_at_ms = round(row.at.timestamp() * 1000)
-    # of a state that cannot be read nobody knows them
+    # from their rows: a state that cannot be read does not list them
     reason = f"the parent execution {locked.execution.execution_id} was dropped from quarantine"
     transition.cancel_children(locked.running_children(), at, reason)
     return transition
 
 
 def _closed_by(fact: Mapping[str, Any]) -> Any:
-    """The command or the timer whose end it is, if it is any's: what is kept may be what is wrong."""
+    """The command or timer that the fact ends, if any: a kept fact may be malformed."""
     return fact["payload"].get("timer") if fact["type"] == e.TIMER_FIRED else fact["command"]
 
 
 def _child_end_fact(execution: LoadedExecution, child: LoadedExecution, at: int) -> dict[str, Any]:
-    """A child's end as a fact for the inbox: while the execution stood still nobody told it. Raises Conflict."""
+    """A child's end as a fact for the inbox: an execution in quarantine is not notified of it. Raises Conflict."""
     if child.read_error is not None:
         raise Conflict(f"the state of its child {child.execution_id} cannot be read: {child.read_error}")
     link = child.parent

@@ -1,7 +1,7 @@
-"""Reports of workers: append what became of commands, decide what follows, lease it to the worker that reports.
+"""Workers' reports: append the outcomes of commands, decide what follows, and lease it to the worker that reports.
 
-Who loses the race for an execution's row decides once more on what stands there now. Who loses again no longer waits
-for the row: it closes its commands and leaves their facts in the inbox, and whoever next holds the row takes in all.
+A report that loses the race for an execution's row is decided again on the new row. If it loses again, it no longer
+waits for the row: it closes its commands and leaves their facts in the inbox, which the row's next holder processes.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from .transition import Transition
 
 logger = logging.getLogger(__name__)
 
-# how often an execution's row is tried for
+# attempts to commit to an execution's row
 MAX_ATTEMPTS = 2
-# with outcomes that are not left in the inbox: see `Reporting._hand_in`
+# attempts for outcomes that are not left in the inbox: see `Reports._leave_in_inbox`
 MAX_ATTEMPTS_WITH_REFERENCES = 12
 
 
 @dataclass(slots=True)
 class ReportBatch:
-    """What a worker reported, by execution, and what became of it."""
+    """A worker's report: the outcomes not settled yet, by execution, and the results of the others."""
 
     request: ReportRequest
     pending: dict[str, list[Outcome]]
     results: dict[tuple[str, str, int], ReportResult] = field(default_factory=dict)
     commands: list[ClaimedCommand] = field(default_factory=list)
-    # executions that were given a fact, to be gone on with
+    # executions that received a fact and are to be advanced
     with_new_facts: list[str] = field(default_factory=list)
-    # why what is not settled is to be reported again
+    # why outcomes that are not settled must be reported again
     deferrals: list[Problem] = field(default_factory=list)
-    # whether a turn is still to be given
+    # whether a fair claim is still to be made
     fair_claim: bool = False
 
     @classmethod
@@ -70,7 +70,7 @@ class ReportBatch:
         return batch
 
     def chunks_by_payload(self) -> Iterator[ReportBatch]:
-        """To be committed one after the other, so that none has more payloads to read than one commit may."""
+        """Chunks to commit one after the other, so that none has more payloads to read than one commit may."""
         if not self.has_references():
             yield self
             return
@@ -79,7 +79,7 @@ class ReportBatch:
         for id, outcomes in self.pending.items():
             for outcome in outcomes:
                 weight = payload_bytes(outcome.child.payload_ref) if outcome.child is not None else 0
-                # what was run ahead goes with what it follows from
+                # a command that was run ahead stays with the one it follows from
                 if chunk and read + weight > PAYLOADS_BYTES and outcome.order is None:
                     yield replace(self, pending=chunk)
                     chunk, read = {}, 0
@@ -101,13 +101,13 @@ class ReportBatch:
             metrics.outcomes.labels(status).inc()
 
     def defer(self, outcome: Outcome, problem: Problem) -> None:
-        """The others do not wait for it: they are settled, and are stale when they are reported again with it."""
+        """Leave it to be reported again. The others are settled without it, and are stale if reported again with it."""
         id = outcome.execution_id
         self.pending[id] = [other for other in self.pending[id] if other is not outcome]
         self.deferrals.append(problem)
 
     def claimant(self) -> Claimant | None:
-        """Who takes what the next commit issues; None if there is no room."""
+        """The claimant of what the next commit issues; None if the worker has no capacity left."""
         request = self.request
         room = request.capacity - len(self.commands) - self.fair_claim
         if room <= 0 and not self.fair_claim:
@@ -133,14 +133,14 @@ class Reports:
         self._clock = clock
 
     async def process(self, batch: ReportBatch) -> None:
-        """Settle everything in `batch.work`, and claim for the worker what its capacity allows. Raises Unavailable, for
-        some of it, too; what was committed before is stale when it is reported again."""
+        """Settle everything in `batch.pending`, and claim what the worker's capacity allows. Raises Unavailable even if
+        only a part fails; what has been committed is stale when it is reported again."""
         for chunk in batch.chunks_by_payload():
             await self._process_chunk(chunk)
             batch.fair_claim = chunk.fair_claim
         await self._commits.process_inboxes(batch.with_new_facts)
         if batch.deferrals:
-            # an error brings no commands
+            # an error response carries no commands
             await self._event_store.release_leases(
                 batch.request.worker_id, [Held.of(command) for command in batch.commands]
             )
@@ -155,7 +155,7 @@ class Reports:
             await self._leave_in_inbox(batch)
 
     async def _decide_and_commit(self, batch: ReportBatch, fresh: bool) -> None:
-        """Commit the outcomes with what follows from them; what lost its race stays in `batch.work`."""
+        """Commit the outcomes with what follows from them; those that lose the race stay in `batch.pending`."""
         executions = await self._load(batch, fresh)
         held = await self._still_leased(batch) if fresh else None
         transitions: dict[str, Transition] = {}
@@ -167,7 +167,7 @@ class Reports:
                     else None
                 )
             except InvalidPlaybook as problem:
-                # it waits in the inbox for a release that can read the playbook
+                # the outcomes will wait in the inbox for a release that can read the playbook
                 logger.error("the playbook of execution %s cannot be read: %s", id, problem)
                 continue
             for outcome in outcomes:
@@ -184,14 +184,14 @@ class Reports:
         result, executions = await self._commits.commit_transitions(list(transitions.values()), batch.claimant())
         batch.commands += await self._dispatch.to_commands(result.leases, executions, batch.request.running)
         batch.with_new_facts += result.with_new_facts
-        # a commit that lost its races gave none
+        # a commit that lost all its races made no fair claim
         batch.fair_claim &= not result.committed
         for id in result.committed & transitions.keys():
             for outcome in batch.pending.pop(id):
                 batch.settle(outcome, "accepted")
 
     async def _load(self, batch: ReportBatch, fresh: bool) -> dict[str, LoadedExecution]:
-        """The cases of a batch; loaded anew where the one at hand does not know a command that is reported."""
+        """The executions of a batch; loaded again where the cached one does not know a reported command."""
         executions = await self._commits.cache.get(batch.pending, fresh)
         if not fresh:
             odd = [
@@ -205,7 +205,7 @@ class Reports:
         return executions
 
     async def _still_leased(self, batch: ReportBatch) -> set[tuple[str, str, int]]:
-        """The commands of a batch that are still the worker's."""
+        """The commands of a batch that the worker still holds; their leases are extended."""
         outcomes = [item for items in batch.pending.values() for item in items if item.order is None]
         return await self._event_store.extend_leases(
             batch.request.worker_id, [Held.of(item) for item in outcomes], batch.request.lease
@@ -233,7 +233,7 @@ class Reports:
         ):
             batch.settle(outcome, "stale", "the command is not this worker's any more")
         elif outcome.order is not None:
-            # under the lease of the command before it: written only if that one's close is good
+            # under the lease of the command before it: written only if that one's fence is valid
             if _follows(transition, outcome):
                 await self._apply_fact(batch, transition, outcome, None)
             else:
@@ -251,7 +251,7 @@ class Reports:
         transition.apply(fact, closes)
 
     async def _fact_of(self, batch: ReportBatch, transition: Transition, outcome: Outcome) -> Event:
-        """The outcome as a fact; one that does not fit its command is an error of the step."""
+        """The outcome as a fact; one that does not fit its command becomes an error of the step."""
         command = transition.state.commands[outcome.command_id]
         at = self._at(transition, outcome)
         try:
@@ -267,15 +267,15 @@ class Reports:
         return await resolve_child(self._playbooks, self._payloads, transition, fact) if parked else fact
 
     async def _check_owner(self, outcome: Outcome) -> None:
-        """Raises InvalidRequest for a reference to the result of an execution that is not this one nor below it: a
-        sub-playbook's result may be its parent's."""
+        """Raises InvalidRequest for a reference to a result of an execution that is neither this one nor below it: a
+        parent may return a sub-playbook's result."""
         refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
         for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
             if not await self._event_store.is_descendant(id, outcome.execution_id):
                 raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
 
     def _at(self, transition: Transition, outcome: Outcome) -> int:
-        """Now, or when the worker says: never in the future, nor before what it follows from."""
+        """Now, or the worker's time, but never in the future nor before what the outcome follows from."""
         now = self._clock()
         if outcome.at is None:
             return now
@@ -283,10 +283,10 @@ class Reports:
         return min(now, max(outcome.at, before))
 
     async def _leave_in_inbox(self, batch: ReportBatch) -> None:
-        """Leave the facts in the inbox, and take in what lies there if nobody else does.
+        """Leave the facts in the inbox, and process the inbox if nobody else does.
 
-        Not those with what a release before this one, that may take in the inbox, could not read: a child's payload by
-        reference, and what is set by reference. They are to be reported again.
+        Facts with references, to a child's payload or to values that are set, must be reported again instead: the inbox
+        may be processed by an earlier release, which could not read them.
         """
         facts = []
         for id, execution in (await self._commits.cache.get(batch.pending, fresh=True)).items():
@@ -320,7 +320,7 @@ class Reports:
             await self._process_inbox(batch, id)
 
     async def _append_each(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
-        """If one cannot be stored, each by itself, and that one not at all: its lease runs out."""
+        """If one cannot be stored, the others are appended one by one, and the lease of that one expires."""
         if not facts:
             return set()
         try:
@@ -336,10 +336,10 @@ class Reports:
         try:
             taken = await self._commits.commit_fact(id, claimant=batch.claimant())
         except Problem:
-            # whoever came first goes on, or the reconciler does
+            # whoever came first processes the inbox, or the reconciler does
             return
         except Exception:
-            # what was accepted stands in the inbox
+            # what was accepted is in the inbox
             metrics.isolated_failures.labels("advance").inc()
             logger.exception("execution %s cannot go on", id)
             return
@@ -350,11 +350,11 @@ class Reports:
 
 
 def _follows(transition: Transition, outcome: Outcome) -> bool:
-    """Whether this turn has issued the command, with what the worker ran it with."""
+    """Whether this transition has issued the command with the same payload that the worker ran it with."""
     issued = transition.issued.get(outcome.command_id)
     return issued is not None and digest_of(issued) == outcome.order
 
 
 def _unread(outcome: Outcome, at: int) -> Event:
-    """An outcome as a fact, of which no more is known than what it is for."""
+    """An outcome as a fact of which only the type and the command are known."""
     return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)

@@ -27,7 +27,7 @@ from ..records import IdempotentStart, LoadedExecution
 class Started:
     execution_id: str
     commands: int
-    # an idempotency key had started it before
+    # whether an earlier request with the same idempotency key started it
     replayed: bool = False
 
 
@@ -67,8 +67,8 @@ def new_root(
 
 
 def repeated_start(known: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
-    """What the same key has started, with whichever version was the latest then; raises Conflict if it was started with
-    another request: `version` None asks for the latest."""
+    """The execution that this key has started before. `version` None matches whichever version was the latest then.
+    Raises Conflict if the earlier request was a different one."""
     other = version is not None and version != known.version
     if other or known.request_hash != _hash(path, known.version, validated_payload(payload)):
         raise Conflict(
@@ -79,7 +79,7 @@ def repeated_start(known: IdempotentStart, path: str, version: int | None, paylo
 
 
 def validated_payload(value: Any) -> Any:
-    """What a caller gave, in the domain of values; raises InvalidRequest with the place of what is outside."""
+    """The caller's value as one that can be stored; raises InvalidRequest with a pointer to what cannot."""
     try:
         return stored(value)
     except InvalidValue as error:
@@ -92,7 +92,7 @@ def _hash(path: str, version: int, payload: Any) -> str:
 
 
 def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> NewExecution:
-    """Raises InvalidRequest as `begins_with`."""
+    """Raises InvalidRequest as `initial_values` does."""
     issued = started.payload
     link = {
         "execution_id": parent.execution_id,
@@ -118,7 +118,7 @@ def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapp
 
 
 def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The workload and the ctx of an execution that is given `payload`, and the workload's size in bytes of JSON.
+    """The workload and the ctx of an execution started with `payload`, and the workload's size in bytes of JSON.
     Raises InvalidRequest."""
     given = dict(payload)
     ctx = given.pop("ctx", {})

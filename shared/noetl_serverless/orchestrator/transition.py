@@ -1,4 +1,4 @@
-"""One execution's part of a commit: facts come in, decisions follow, in memory."""
+"""The transition of one execution, in memory: facts are applied, and decisions follow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..playbook.plan import Plan
 from ..records import ExecutionCommit, LoadedExecution
 from ..store.loaded_execution import quarantined_fact
 
-# events between two snapshots: what a process that does not know the execution has to fold at most
+# events between two snapshots: the most that a process has to fold when it loads an execution
 SNAPSHOT_EVERY_EVENTS = 32
 PACKAGE = Path(__file__).parent.parent
 MAX_MESSAGE_CHARACTERS = 500
 
 
 class AppliedFact(NamedTuple):
-    """A fact, with the command and the fence that it ends, and its place in the inbox, if it has any."""
+    """A fact, with the command and the fence that it closes, and its number in the inbox, if any."""
 
     fact: Event
     closes: tuple[str, int] | None = None
@@ -34,7 +34,7 @@ class AppliedFact(NamedTuple):
 
 
 class Transition:
-    """Decides on the `case` it was loaded as; `part` is what is to be written. `worker` is who reports, if anybody.
+    """Decides on the `execution` as loaded; `to_commit` returns what to write. `worker`: the one that reports, if any.
 
     Without a plan only the end of an execution can be decided.
     """
@@ -50,26 +50,26 @@ class Transition:
         self.closes: list[tuple[str, int]] = []
         self.refs: list[dict[str, Any]] = []
         self.consumed: list[int] = []
-        # whether more lies in the inbox than one commit has room for
+        # whether the inbox holds more than one commit has room for
         self.incomplete = False
         self.inbox_facts: list[dict[str, Any]] = []
-        # rows of commands that are to be out again
+        # rows of commands to be issued again
         self.reissued: list[dict[str, Any]] = []
-        # command -> what it was issued with, for those that follow from what this turn was told
+        # command id -> the payload it was issued with, for those that follow from facts that were not in the inbox
         self.issued: dict[str, dict[str, Any]] = {}
-        # when it came to its end, in ms
+        # when the execution ended, in ms
         self.ended_at_ms: int | None = None
         # into quarantine, or out of it: see `ExecutionCommit.quarantine`
         self.quarantine: dict[str, Any] | None = None
 
     @property
     def started_children(self) -> list[Event]:
-        """What has been started, to be opened in the same commit: whatever the log says of it, and nothing else."""
+        """The events whose child executions are opened in the same commit: all that the log names, and no others."""
         return [event for event in self.events if event.type == e.CHILD_STARTED]
 
     def apply(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
-        """Append a fact and what follows from it; `closes` is the command and the fence that it ends, `taken` its place
-        in the inbox. What cannot be decided ends the execution, in quarantine."""
+        """Append a fact and what follows from it; `closes` is the command and the fence that it closes, `taken` its
+        number in the inbox. A fact that cannot be decided ends the execution, in quarantine."""
         self._record(AppliedFact(fact, closes, taken))
         if self.quarantine:
             self.quarantine["facts"].append(quarantined_fact(fact))
@@ -84,16 +84,16 @@ class Transition:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
     def quarantine_unread(self, fact: Event) -> None:
-        """Into quarantine because its state cannot be read. Nor can be told, then, whether `fact` fits it: it is not
-        kept, and what it was to end is out again after a retry."""
+        """Put the execution into quarantine because its state cannot be read. Whether `fact` fits the state is unknown:
+        it is not kept, and the command that it would have closed is issued again after a retry."""
         assert self.execution.read_error is not None
         self._quarantine(fact, self.execution.read_error)
         assert self.quarantine is not None
         self.quarantine["facts"].clear()
 
     def quarantined(self, error: Exception, *, keep: bool = True) -> Transition:
-        """A turn in place of this one, that puts all it was given into quarantine; unless it is to `keep` it, without
-        its facts: after a retry, what they ended is out again."""
+        """A transition in place of this one that puts the execution into quarantine, together with the applied facts if
+        `keep` is set. Otherwise the commands that they closed are issued again after a retry."""
         other = Transition(self.execution, self.plan, self.worker)
         for given in self.applied:
             other._record(given)
@@ -116,14 +116,14 @@ class Transition:
 
     def _decide(self, fact: Event) -> list[Event]:
         if fact.type == e.DROPPED:
-            # whether its state can be read or not, it stays as it ended
+            # it stays as it ended, even if its state cannot be read
             self.state, self.quarantine = evolve(self.state, fact), {}
             self._append(fact)
             return []
         if self.execution.read_error is not None and fact.type != e.CANCELLED:
             raise self.execution.read_error
         if reason := reason_to_ignore(self.state, fact):
-            # a release before this one would take what it sets
+            # an earlier release would apply what the fact sets
             kept = {name: value for name, value in fact.payload.items() if name != "set"}
             fact = replace(fact, payload={**kept, e.IGNORED: reason})
         was_running, was_quarantined = not self.state.ended, self.state.quarantined
@@ -131,7 +131,7 @@ class Transition:
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
         self._append(fact)
         for place, decision in enumerate(decisions):
-            # in its place: there may be very many, and each is there once
+            # in place, without a second list: there may be very many
             decisions[place] = decision.numbered(self.head + 1)
             self._append(decisions[place])
         if was_running and self.state.ended:
@@ -146,11 +146,11 @@ class Transition:
 
     def _append(self, event: Event) -> None:
         self.events.append(event)
-        # `evolve` and `advance` give a state of its own each time
+        # safe to change: `evolve` and `advance` return a new state each time
         self.state.seq = self.head = event.seq
 
     def _quarantine(self, fact: Event, error: Exception) -> None:
-        """It ends, with all that was under way kept: see `engine.events.QUARANTINED`. Its children go on."""
+        """End the execution and keep all that was under way: see `engine.events.QUARANTINED`. Its children continue."""
         if fact.type == e.STARTED:
             started = fact.numbered(self.head + 1)
             self.state = evolve(self.state, started)
@@ -180,12 +180,12 @@ class Transition:
         self.quarantine = {"seq": failed.seq, "at": fact.at, "error": error_fields, "facts": facts}
 
     def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
-        """What is to be written: the state too, now and then, at the beginning and at the end."""
+        """What to write; it includes the state at the beginning, at the end, and now and then in between."""
         often = self.head - self.execution.snapshot >= SNAPSHOT_EVERY_EVENTS
-        # a release before this one would fold them to a ctx without what is by reference
+        # an earlier release would fold these events to a ctx without the values by reference
         unread = any(_sets_by_reference(event) for event in self.events)
         due = row is not None or self.state.ended or self.quarantine is not None or often or unread
-        # what could not be read stays as it is
+        # a stored state that could not be read is not overwritten
         writes = due and self.execution.read_error is None
         execution = self.execution.advanced(self.state, self.head, self.head if writes else self.execution.snapshot)
         expect = None if row is not None else self.execution.head
@@ -224,7 +224,7 @@ class Transition:
         )
 
     def cancel_children(self, children: Iterable[str], at: int, reason: str) -> None:
-        """They are to end."""
+        """Put a cancellation into the inbox of each."""
         for child in children:
             self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
 
@@ -249,7 +249,7 @@ def child_end(state: State, return_step: str | None, execution_id: str) -> dict[
         return {"status": "error", "error": _error("child.cancelled", message, execution_id)}
     cause = state.error or {}
     message = f"the child execution {execution_id} failed: {cause.get('message', 'no reason given')}"
-    # each parent's error tells of its child's, whose may tell of its child's, ...
+    # each parent's error contains its child's, which may contain its child's, ...
     return {"status": "error", "error": bounded({**_error("child.failed", message, execution_id), "cause": cause})}
 
 
@@ -265,12 +265,12 @@ def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
 
 def _of(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
-    # it may show the very value that cannot be stored
+    # it may contain the very value that cannot be stored
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _place(error: Exception) -> str:
-    """The innermost line of ours that the traceback goes through: `engine/decide.py:12 in finish`."""
+    """The innermost line of this package in the traceback: `engine/decide.py:12 in finish`."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if path.is_relative_to(PACKAGE):

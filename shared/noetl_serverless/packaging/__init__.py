@@ -1,1 +1,1 @@
-"""Zips of the functions for a cloud: from the same input the same bytes, and in each only what its function needs."""
+"""Zips of the functions for a cloud: the same input gives the same bytes, and each has only what its function needs."""

@@ -7,9 +7,9 @@ import os
 import zipfile
 from pathlib import Path
 
-# the first moment that a zip can name
+# the earliest time stamp of a zip
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-# the last tenth of size would take most of the time
+# a higher level would spend most of the time on the last tenth of the size
 COMPRESSION_LEVEL = 6
 _FILE, _PROGRAM = 0o100644, 0o100755
 _UNIX = 3

@@ -1,4 +1,4 @@
-"""All functions of a host, and what was made of them: manifest.json, which Terraform reads."""
+"""Packages all functions of a host and writes manifest.json, which Terraform reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def build(
     only: Collection[str] = (),
     report: Callable[[str, Package], None] = lambda name, package: None,
 ) -> Path:
-    """Zips in `out/<target>/`; gives that folder. `only`: some functions, the others' zips stay as they are.
+    """Write the zips to `out/<target>/` and return that folder. `only`: build these functions, and leave the zips of
+    the others as they are.
 
     Raises NoInterpreter, InstallFailed, NotLocked, TooBig; ValueError for a function that is not in the table.
     """

@@ -1,4 +1,4 @@
-"""Compiles a folder ahead: a function's first start is three to five times as fast with it."""
+"""Compiles a folder ahead of time: a function's first start is then three to five times as fast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = "/var/task"
 def compile_folder(
     folder: Path, interpreter: Path, *, keep: Collection[str] = (), without_docstrings: bool = False
 ) -> None:
-    """Put bytecode in the place of each source but those named in `keep`. RuntimeError if a file does not compile."""
+    """Replace each source by its bytecode, except those named in `keep`. RuntimeError if a file does not compile."""
     done = subprocess.run(
         [
             *(str(interpreter), "-s", "-P", "-m", "compileall", "-q", "-b", "-j", "1"),

@@ -1,4 +1,4 @@
-"""What a function's code can import: found in the source, lazy imports included, without running any of it."""
+"""Finds what a function's code can import, lazy imports included, in the source and without running it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Importer:
         return self._follow(self._ours(imports_of(ast.parse(text), "", False, lazily=True), found), found, lazily=True)
 
     def of_modules(self, modules: Sequence[str], *, lazily: bool) -> Closure:
-        """Without `lazily`: what loading them takes, but not what calling their functions may take beyond it."""
+        """Without `lazily`: what loading the modules imports, but not what calling their functions may import later."""
         return self._follow([*modules], Closure(), lazily=lazily)
 
     def _follow(self, waiting: list[str], found: Closure, *, lazily: bool) -> Closure:
@@ -42,7 +42,7 @@ class Importer:
             if path is None:
                 continue
             found.modules.add(module)
-            # a submodule brings its packages along
+            # importing a submodule also imports its parent packages
             waiting.extend(_parents(module))
             tree = ast.parse(path.read_text(encoding="utf-8"))
             imports = imports_of(tree, module, path.name == "__init__.py", lazily=lazily)
@@ -59,7 +59,7 @@ class Importer:
         for name, member in imports:
             top = name.partition(".")[0]
             if top == PACKAGE:
-                # of `from a import b` both a and a.b, for b may be a module
+                # for `from a import b` both a and a.b, since b may be a module
                 ours += [name, f"{name}.{member}"] if member else [name]
             else:
                 found.others.add(top)
@@ -77,8 +77,8 @@ def _parents(module: str) -> list[str]:
 def imports_of(
     tree: ast.Module, module: str, is_package: bool, *, lazily: bool, for_types: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """("a", "b") of `from a import b`, and ("a", "") of `import a`, with `a` dotted and absolute; `for_types`: those
-    too that only a type checker sees."""
+    """("a", "b") for `from a import b`, and ("a", "") for `import a`, with `a` dotted and absolute; `for_types` adds
+    those that only a type checker sees."""
     package = module if is_package else module.rpartition(".")[0]
     for node in _nodes(tree, lazily, for_types):
         if isinstance(node, ast.Import):
@@ -92,8 +92,8 @@ def imports_of(
 
 
 def _nodes(tree: ast.AST, lazily: bool, for_types: bool) -> Iterator[ast.AST]:
-    """Every node, without `for_types` but those that only a type checker sees; without `lazily` those that importing
-    runs."""
+    """Every node; without `for_types`, none that only a type checker sees; without `lazily`, only those that run on
+    import."""
     for child in ast.iter_child_nodes(tree):
         if not lazily and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

@@ -1,4 +1,4 @@
-"""One function's package: our modules that it can reach, the distributions that these import, compiled."""
+"""One function's package: our modules that it can reach and the distributions that these import, compiled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .trim import trim
 # as Lambda counts: its limit of "250 MB" is 262,144,000 bytes
 MEGABYTE = 2**20
 TOOLS = f"{PACKAGE}.tools"
-# of the other hosts, and what no function runs
+# code of the other hosts, and code that no function runs
 _EXCLUDED = ("cli", "packaging", "hosts.local")
 _EXCLUDED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
-# what an import, or code of users, needs without naming it: where the system has no time zones, as in Lambda, the
-# standard library finds them in tzdata
+# distributions that an import, or code of users, needs without naming them. Where the system has no time zones, as in
+# Lambda, the standard library reads them from tzdata
 _UNNAMED = {
     "zoneinfo": ("tzdata",),
     f"{TOOLS}.python_child": ("tzdata",),
@@ -67,7 +67,7 @@ class Packager:
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in excluded])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:
-        """`out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""
+        """Build `out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""
         entry = self._entry(spec)
         closure = self.closure(spec)
         folder = out / "build" / spec.name
@@ -94,7 +94,7 @@ class Packager:
         )
 
     def distributions(self, closure: Closure, extras: Sequence[str]) -> list[str]:
-        """Names of the distributions that the closure imports, of those that the function may have."""
+        """Names of the distributions that the closure imports, limited to those that are declared for the function."""
         project = self._pyproject["project"]
         optional = project["optional-dependencies"]
         allowed = {
@@ -121,7 +121,7 @@ class Packager:
         return closure
 
     def _tools(self, spec: FunctionSpec) -> tuple[list[str], list[str]]:
-        """The modules of the tools that it runs, and of those of which it reads the configs alone."""
+        """The modules of the tools that the function runs, and of the tools whose configs it only reads."""
         modules = {kind: value.partition(":")[0] for kind, value in self._entry_points().items()}
         run = {kind for kind in modules if spec.pool is not None and self._pools.get(kind, spec.pool) == spec.pool}
         return [modules[kind] for kind in sorted(run)], [modules[kind] for kind in sorted(modules.keys() - run)]
@@ -143,7 +143,7 @@ class Packager:
             packages.add(path.parent)
         for pattern in self._pyproject["tool"]["setuptools"]["package-data"][PACKAGE]:
             for path in sorted((root / PACKAGE).glob(pattern)):
-                # data lies in its package or in a folder below it that is none
+                # data is in its package, or in a folder below it that is not a package
                 if path.name != "py.typed" and (path.parent in packages or path.parent.parent in packages):
                     _copy(path, folder / path.relative_to(root))
         self._write_metadata(folder, with_tools=f"{TOOLS}.registry" in closure.modules)

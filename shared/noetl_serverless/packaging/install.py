@@ -1,4 +1,4 @@
-"""Installs locked distributions into a folder, for a machine that may be another one."""
+"""Installs locked distributions into a folder, for a platform that may differ from this one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .target import Target
 
 
 class InstallFailed(RuntimeError):
-    """uv's own words."""
+    """The message is uv's own."""
 
 
 def install(locked: Iterable[Locked], target: Target, folder: Path) -> None:
-    """Wheels alone, each checked against its hash, nothing beyond those named. Raises InstallFailed."""
+    """Installs wheels only, each checked against its hash, and nothing beyond those named. Raises InstallFailed."""
     wanted = folder.parent / f"{folder.name}.txt"
     wanted.write_text(requirements(locked), encoding="utf-8")
     try:

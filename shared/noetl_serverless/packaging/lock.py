@@ -1,4 +1,4 @@
-"""A requirements file with hashes, as uv compiles it: its comments say who needs what."""
+"""A requirements file with hashes, as uv compiles it. Its comments name what needs each distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 _HEAD = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _VIA = re.compile(r"^\s+#\s+(?:via\s+)?([A-Za-z0-9._-]+)")
 
-# what a distribution imports without saying that it needs it: PyJWT does without, until it meets a key pair
+# what a distribution imports without declaring it: PyJWT needs cryptography only for key pairs
 HIDDEN = {"pyjwt": ("cryptography",)}
 
 

@@ -1,6 +1,6 @@
-"""What pip is configured to go by (index, links, certificates), for uv, which reads none of it.
+"""pip's configuration (index, links, certificates) for uv, which does not read it.
 
-Runs before anything is installed, too: the standard library alone.
+Also runs before anything is installed, and so uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def pip_config() -> dict[str, str]:
-    """What pip goes by, from its files and PIP_* variables, by bare option name."""
+    """pip's configuration, from its files and PIP_* variables, by bare option name."""
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True).stdout
     config = {}
     for line in listed.splitlines():

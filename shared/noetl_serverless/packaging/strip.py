@@ -1,7 +1,7 @@
-"""Takes symbol tables and debugging sections off shared libraries: two thirds of some wheels.
+"""Strips symbol tables and debugging sections from shared libraries: two thirds of some wheels.
 
-What a library is loaded by, its segments, stays as it is; what follows the last of them is cut off, and with it the
-table of sections. It needs no tool of the target's processor and gives the same bytes everywhere.
+The segments, from which a library is loaded, stay as they are. Everything after the last one is cut off, including the
+table of sections. This needs no tool for the target's processor and gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SECTIONS_AT, _COUNTS_AT = 0x28, 0x3C
 
 
 def strip(path: Path) -> int:
-    """Bytes saved; a file that is no such library is left alone."""
+    """Strip a file and return the bytes saved; a file that is not such a library is left alone."""
     data = bytearray(path.read_bytes())
     if not data.startswith(_MAGIC):
         return 0
@@ -32,7 +32,7 @@ def strip(path: Path) -> int:
 
 
 def _end_of_segments(data: bytearray) -> int:
-    """Past the last byte that any program header names, the headers themselves included."""
+    """The offset after the last byte that any program header refers to, the headers themselves included."""
     table, size, count = struct.unpack_from("<Q", data, 0x20)[0], *struct.unpack_from("<HH", data, 0x36)
     end: int = table + size * count
     for index in range(count):

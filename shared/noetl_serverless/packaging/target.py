@@ -1,4 +1,4 @@
-"""For which Python on which processor."""
+"""The Python version and the processor that a package is for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Target:
 
     @property
     def platform(self) -> str:
-        """As uv calls it: what Amazon Linux 2023 runs."""
+        """uv's name for a platform that Amazon Linux 2023 can run."""
         machine = "aarch64" if self.architecture == "arm64" else self.architecture
         return f"{machine}-manylinux_2_28"
 

@@ -1,4 +1,4 @@
-"""What installed distributions hold that no function runs."""
+"""Removes from installed distributions what no function runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARTS = (
     *("aiohttp/web*.py", "aiohttp/worker.py", "aiohttp/pytest_plugin.py", "aiohttp/test_utils.py"),
     *("anyio/_backends/_trio.py", "anyio/pytest_plugin.py"),
     *(f"asn1crypto/{name}.py" for name in ("cms", "crl", "csr", "ocsp", "pdf", "pkcs12", "tsp", "_perf")),
-    # cryptography needs the compiled half of cffi alone
+    # cryptography needs only the compiled half of cffi
     *(
         "cryptography/hazmat/primitives/serialization/pkcs*.py",
         "cffi",
@@ -33,7 +33,7 @@ _PARTS = (
     *("pydantic/v1", "pydantic/mypy.py"),
 )
 
-# whole parts of pyarrow that are never imported here, and second names of one library: 70 MB
+# whole parts of pyarrow that are never imported here, and duplicate names of one library: 70 MB
 _PYARROW_LIBRARIES = re.compile(
     r"lib(arrow_flight|arrow_python_flight|arrow_s3|gandiva|arrow_python_parquet_encryption)\b.*"
     r"|libarrow_python\.so(\.\d+\.\d+\.\d+)?"
@@ -71,7 +71,7 @@ def trim(folder: Path) -> None:
 def _is_dispensable(path: Path) -> bool:
     inside = next((parent for parent in path.parents if parent.suffix == ".dist-info"), None)
     if inside is not None:
-        # licences go where the code goes
+        # licences are kept with the code
         return path.name not in _OF_DIST_INFO and "licen" not in path.as_posix().lower() and path.name != "NOTICE"
     return path.suffix in _SUFFIXES or path.name in (".lock", "py.typed")
 
@@ -89,6 +89,7 @@ def _trim_pyarrow(folder: Path) -> None:
 
 
 def _head(metadata: str) -> str:
-    """Who it is, without what it says of itself: some look for their own version there."""
+    """The name, version and license of a distribution, without its description: some look up their own version
+    there."""
     kept = ("Metadata-Version:", "Name:", "Version:", "License")
     return "".join(f"{line}\n" for line in metadata.partition("\n\n")[0].splitlines() if line.startswith(kept))

@@ -1,4 +1,4 @@
-"""What a template may cost: every operation that can make much out of little is bounded."""
+"""Limits on the cost of a template: every operation that can make a large value from a small one is bounded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jinja2.exceptions import SecurityError
 MAX_SOURCE_CHARACTERS = 64 * 1024
 MAX_TEXT_CHARACTERS = 10 * 1024 * 1024
 MAX_RANGE = 1_000_000
-# turns of all loops together
+# iterations of all loops together
 MAX_TURNS = 1_000_000
-# values, in all that a template builds of others, each counted as often as it is to be seen
+# values in all that a template builds from others, each counted as often as it occurs
 MAX_WEIGHT = 10_000_000
 MAX_WIDTH = 10_000
 MAX_BITS = 4096
@@ -58,7 +58,7 @@ class RenderBudget:
 
 
 class WorkMeter:
-    """What several renderings have come to together; in units of about ten microseconds."""
+    """The work of several renderings together, in units of about ten microseconds."""
 
     __slots__ = ("_budget", "_spent")
 
@@ -67,7 +67,7 @@ class WorkMeter:
         self._budget: RenderBudget | None = None
 
     def budget(self) -> RenderBudget:
-        """For the next rendering."""
+        """The budget of the next rendering."""
         self._spent = self.spent
         self._budget = RenderBudget()
         return self._budget
@@ -77,15 +77,15 @@ class WorkMeter:
         budget = self._budget
         if budget is None:
             return self._spent
-        # what was refused was not done
+        # refused work was not done
         turns = MAX_TURNS - max(0, budget.turns) + MAX_RANGE - max(0, budget.items)
         weight, text = MAX_WEIGHT - max(0, budget.weight), MAX_TEXT_CHARACTERS - max(0, budget.text)
         return self._spent + turns // 10 + weight // 500 + text // 10_000
 
 
 def weight_of(value: Any, enough: int) -> int:
-    """How many values there are in it; a little more than `enough` if there are more. What is named twice counts twice:
-    a few lists that hold each other need no room here, and all that there is once they are written out."""
+    """The number of values in `value`; a little more than `enough` if there are more. A value that is referenced twice
+    counts twice: a few lists that share items take little memory here, but very much once they are serialized."""
     weight, waiting = 0, [value]
     while waiting and weight <= enough:
         found = waiting.pop()

@@ -1,4 +1,4 @@
-"""From a playbook to its plan."""
+"""Compiles a playbook to its plan."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .tasks import Tasks
 from .template import Template, Tree
 from .trees import Trees, templates_in
 
-# names a template finds without anyone giving them to the worker
+# names that templates can use without their being sent to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
-# parts of an output that tell a failure from a success
+# parts of an output that distinguish a failure from a success
 _OF_FAILURES = frozenset({"status", "error", "http", "pg", "py"})
 # parts of a step's view that are the whole result
 _WHOLE = frozenset({"data", "result"})
 
 
 def build(playbook: model.Playbook, faults: Faults) -> Plan:
-    """The plan, for what it is worth if there are faults."""
+    """The plan; not to be used if there are faults."""
     return _Compiler(playbook, faults).plan()
 
 
 def canonical_hash(data: Mapping[str, Any]) -> str:
-    """SHA-256 of the document, whatever its layout, comments and version label."""
+    """SHA-256 of the document, independent of its layout, comments and version label."""
     canonical = {**data, "apiVersion": grammar.API_VERSION}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -88,7 +88,7 @@ class _Compiler:
         )
 
     def _targets(self, step: model.Step) -> list[str]:
-        """The targets of its arcs, in order; one that does not exist, a fault elsewhere, stands as the step itself."""
+        """The targets of its arcs, in order; one that does not exist, a fault elsewhere, becomes the step itself."""
         arcs = step.next.arcs if step.next else []
         return [arc.step if arc.step in self.names else step.step for arc in arcs]
 
@@ -173,7 +173,7 @@ class _Compiler:
         return tuple(compiled)
 
     def _reads(self, given: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
-        """What the worker renders, in the names of what it must be given."""
+        """The names that the worker must be given to render the step's templates."""
         trees: list[Tree] = [given, loop.items if loop else None]
         local = set(_LOCAL)
         if loop:
@@ -190,7 +190,7 @@ class _Compiler:
         if name in ("workload", "ctx"):
             return {name: parts}
         if name in self.names:
-            # also when a task bears the same name: before that task has run, the step is meant
+            # even if a task has the same name: before that task has run, the name means the step
             return {name: None if parts is None or parts & _WHOLE else parts}
         if name in local:
             return {}
@@ -204,10 +204,10 @@ def _budget(budget: model.Budget | None) -> Budget | None:
 
 
 def _warns(step: model.Step, router: model.RouterSpec, arcs: tuple[Arc, ...]) -> bool:
-    """Where all arcs ask about failures alone, nothing is missed by a step that ends well."""
+    """See `Step.warns`: where all arcs are only for failures, a step that ends well misses nothing."""
     if step.next is None or "on_no_match" in router.model_fields_set:
         return False
-    # what reads nothing of a failure need not be parsed once more
+    # a condition that reads nothing of a failure need not be parsed again
     return not arcs or not all(arc.handles_failure and only_on_failure(arc.when) for arc in arcs)
 
 

@@ -1,7 +1,7 @@
-"""YAML text to plain data that remembers where every key and value stood.
+"""YAML text to plain data that records the place of every key and value.
 
 The text is read as a stream of events, so that size, depth, aliases and duplicate keys are checked before anything is
-built out of them. Scalars are those of JSON; keys are always strings, as written.
+built from them. Scalars are those of JSON; keys are always strings, as written.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..errors import Fault, json_pointer
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
-# what the document comes to with every alias written out
+# the size of the document with every alias expanded
 MAX_NODES: Final = 200_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# what YAML 1.1 takes for a text, having no sign after the e
+# YAML 1.1 reads these as text, because the exponent has no sign
 _FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+")
 _TAG: Final = "tag:yaml.org,2002:"
 _RESOLVER: Final[Any] = Resolver()
@@ -83,7 +83,7 @@ class Unreadable(Exception):
 @dataclass(slots=True)
 class Document:
     root: Any
-    # duplicate keys and the like, with which the rest could still be read
+    # duplicate keys and similar faults that do not prevent reading the rest
     faults: list[Fault] = field(default_factory=list)
 
     def find(self, path: Path) -> tuple[list[str | int], Mark]:
@@ -119,7 +119,7 @@ class Document:
 
 
 def read_document(text: str) -> Document:
-    """Unreadable if `text` is no YAML, is too large or nested too deeply."""
+    """Raises Unreadable if `text` is not YAML, is too large or is nested too deeply."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -160,7 +160,7 @@ class _Open:
     path: list[str | int]
     key: str | None = None
     key_mark: Mark | None = None
-    # nodes and levels in it, aliases written out
+    # nodes and levels in it, with aliases expanded
     size: int = 1
     height: int = 1
     merges: list[MapNode] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Whether a condition can hold only where a step has not ended well, as far as its text tells."""
+"""Whether a condition can hold only where a step has failed or was skipped, as far as its text shows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from jinja2 import nodes
 from . import sandbox
 from .template import Template
 
-# of `event.name`, beside those by which a step has ended well
+# the values of `event.name` other than those of a successful end
 NOT_WELL = frozenset({"call.error", "step.failed", "loop.failed", "step.skipped"})
 NAMES = ("event", "name")
 STATUS = ("output", "status")
 
 
 def only_on_failure(when: Template | None) -> bool:
-    """False where it cannot be told."""
+    """False where this cannot be determined."""
     return when is not None and _holds_only_for_errors(when.source)
 
 
-# a condition may stand at many arcs
+# many arcs may have the same condition
 @lru_cache(maxsize=64)
 def _holds_only_for_errors(source: str) -> bool:
     match sandbox.TEXT.parse(source).body:
@@ -54,7 +54,7 @@ def _is_failure(asked: nodes.Node, values: list[nodes.Expr] | list[nodes.Node]) 
 
 
 def is_attribute(node: nodes.Node, name: str, attribute: str) -> bool:
-    """Whether it is `name.attribute`."""
+    """Whether `node` is `name.attribute`."""
     match node:
         case nodes.Getattr(node=nodes.Name(name=found), attr=attr):
             return (found, attr) == (name, attribute)

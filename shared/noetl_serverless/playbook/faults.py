@@ -1,4 +1,4 @@
-"""Collects all that is wrong with a document, so that the author sees it at once."""
+"""Collects all faults of a document, so that the author sees them at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Faults:
     def sort_keys(
         self, node: MapNode, known: Collection[str], legacy: Mapping[str, str], later: Collection[str], free: bool
     ) -> MapNode:
-        """`node` without the keys that are refused; each of them is a fault here."""
+        """`node` without the refused keys; each of them is added as a fault."""
         refused = set()
         for key in node:
             if key in known:
@@ -81,7 +81,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _path_of(root: Any, wanted: MapNode) -> tuple[str | int, ...] | None:
-    """Where `wanted` itself stands; only asked for faults."""
+    """The path of the object `wanted`; needed only for faults."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), root)]
     while stack:
         path, value = stack.pop()

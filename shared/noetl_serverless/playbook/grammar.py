@@ -1,4 +1,4 @@
-"""Keys the language had, or will have: what to answer when one is met."""
+"""Names of the language: former keys with a hint what to write instead, keys to come, and defaults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FEATURES: Final = frozenset(
     {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs", "budgets"}
 )
 
-# the price tables of this release; the default stays what it is, so that an old playbook keeps its meaning
+# the price tables of this release; the default never changes, so that an old playbook keeps its meaning
 PRICES: Final = ("aws-2025-06", "gcp-2025-06")
 DEFAULT_PRICES: Final = "aws-2025-06"
 

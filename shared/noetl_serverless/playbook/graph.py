@@ -1,4 +1,4 @@
-"""The graph of steps: which arcs lead back, what joins what, what can be reached from where."""
+"""The graph of steps: its back-edges, the bodies of its cycles, and which steps each step reaches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ Arcs = Mapping[str, Sequence[str]]
 
 
 def back_arcs(arcs: Arcs, entry: str) -> set[tuple[str, int]]:
-    """(source, index) of each arc to a step on the way from the entry to its source, in a depth-first search.
+    """The back-edges as (source, index): each leads to a step on the path from the entry to its source in a
+    depth-first search.
 
-    Steps the entry does not reach are searched afterwards, in the order of the document.
+    Steps that the entry does not reach are searched afterwards, in the order of the document.
     """
     found: set[tuple[str, int]] = set()
     done: set[str] = set()
@@ -39,8 +40,8 @@ def _search(arcs: Arcs, root: str, done: set[str], found: set[tuple[str, int]]) 
 
 
 def bodies(arcs: Arcs, back: set[tuple[str, int]]) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
-    """Of each step that arcs lead back to: the steps they come from, and the body of its cycle: the step itself, and
-    what leads to one of them without passing through it."""
+    """For each target of back-edges: the steps they come from, and the body of its cycle, that is the step itself and
+    all steps that lead to one of these without passing through it."""
     led_back: dict[str, set[str]] = {}
     for source, index in back:
         led_back.setdefault(arcs[source][index], set()).add(source)
@@ -61,7 +62,7 @@ def bodies(arcs: Arcs, back: set[tuple[str, int]]) -> tuple[dict[str, frozenset[
 
 
 class Reach(Mapping[str, frozenset[str]]):
-    """Step -> the steps reached from it by one arc or more. A set is built when it is first asked for."""
+    """Step -> the steps reached from it by one arc or more. A set is built when it is first read."""
 
     __slots__ = ("_masks", "_names", "_sets")
 

@@ -1,4 +1,4 @@
-"""How specs lie over each other: later ones win, mappings are merged, lists replaced."""
+"""How specs are layered: later ones win, mappings are merged, lists are replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def layer(*specs: Spec) -> Spec:
 
 
 def timeout_of(playbook: model.Playbook, step: model.Step | None, *tools: model.Tool) -> float | Spec | None:
-    """Of executor.spec.policy.defaults, step.spec, loop.spec and the tool's: seconds, or {connect, read} for http."""
+    """The timeout of executor.spec.policy.defaults, step.spec, loop.spec and the tools' specs, in seconds, or
+    {connect, read} for http."""
     policy = playbook.executor_spec.policy
     loop = step.loop.spec if step is not None and step.loop else None
     parts = (policy and policy.defaults, step and step.spec, loop, *(tool.spec for tool in tools))

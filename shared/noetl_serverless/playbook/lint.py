@@ -1,4 +1,4 @@
-"""All that is wrong with a playbook, and what is allowed but hardly meant."""
+"""All errors of a playbook, and warnings of what is allowed but probably not intended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Finding(Fault):
 
 
 def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[Finding]:
-    """The errors, or if there are none the warnings, by line."""
+    """The errors by line, or, if there are none, the warnings."""
     try:
         loaded = load_playbook(text, kinds=kinds)
     except InvalidPlaybook as invalid:
@@ -80,7 +80,7 @@ class _Warnings:
             return
         always = next((arc.index for arc in step.arcs if arc.when is None), None)
         for arc in step.arcs:
-            # asked on a failure, which the unconditional one is not
+            # such an arc is evaluated after a failure, unlike the unconditional one
             if always is not None and arc.index > always and not arc.handles_failure:
                 message = f"never taken: the arc to '{step.arcs[always].target}' before it has no condition"
                 self.faults.add(message, (*path, "next", "arcs", arc.index), "playbook.dead_arc")
@@ -116,7 +116,7 @@ class _Warnings:
 
 
 def _compared_names(template: Template) -> Iterator[str]:
-    """The texts that `event.name` is compared with."""
+    """The strings that `event.name` is compared with."""
     for compare in sandbox.TEXT.parse(template.source).find_all(nodes.Compare):
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
         if any(is_attribute(side, *NAMES) for side in sides):

@@ -1,4 +1,4 @@
-"""From a text to a playbook that is checked and compiled: the text is read once."""
+"""Reads, checks and compiles the text of a playbook; the text is read once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LoadedPlaybook:
 
 
 def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
-    """`kinds`: the tool kinds that there are. Raises InvalidPlaybook with all that is wrong."""
+    """`kinds`: the known tool kinds. Raises InvalidPlaybook with all faults."""
     try:
         document = read_document(text)
     except Unreadable as unreadable:
@@ -31,7 +31,7 @@ def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Loade
 
 
 def load_document(document: Document, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
-    """Raises InvalidPlaybook with all that is wrong."""
+    """Raises InvalidPlaybook with all faults."""
     faults = Faults(document)
     playbook = validate(document, faults)
     if playbook is None:
@@ -43,5 +43,5 @@ def load_document(document: Document, *, kinds: Collection[str] = BUILTIN_KINDS)
 
 
 def load_plan(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Plan:
-    """Raises InvalidPlaybook with all that is wrong."""
+    """Raises InvalidPlaybook with all faults."""
     return load_playbook(text, kinds=kinds).plan

@@ -54,7 +54,7 @@ class Part(BaseModel):
 
 
 class HttpTimeout(Part):
-    """Seconds to connect and between two reads; only http tells them apart."""
+    """Seconds to connect and between two reads; only http distinguishes them."""
 
     connect: PositiveSeconds | None = None
     read: PositiveSeconds | None = None
@@ -125,7 +125,7 @@ class Output(Part):
 
 
 class Tool(Part):
-    """One tool call; what it takes beside these keys depends on its kind."""
+    """One tool call; which further keys it takes depends on its kind."""
 
     model_config = ConfigDict(extra="allow")
     legacy = grammar.TOOL_LEGACY
@@ -139,7 +139,7 @@ class Tool(Part):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The keys of its kind."""
+        """The keys that are specific to its kind."""
         return dict(self.model_extra or {})
 
 
@@ -288,8 +288,8 @@ class ExecutorPolicy(Part):
 
 
 class Budget(Part):
-    """The execution fails, with the code budget.exceeded, before the command that would exceed one of these: what has
-    been spent, and what the commands that are out are expected to spend, their steps' means so far."""
+    """The execution fails with the code budget.exceeded before the command that would exceed one of these limits. What
+    reported commands have spent counts, and for commands still open the mean of their step so far."""
 
     max_invocations: Annotated[int, Field(ge=1)] | None = Field(None, description="Commands that workers run.")
     max_billed_seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="Of worker time.")
@@ -330,7 +330,7 @@ class ExecutorSpec(Part):
 
 
 class Executor(Part):
-    """`distributed`, as all is here: any worker may run any step; `auto` means the same."""
+    """`distributed` is the only profile so far: any worker may run any step; `auto` means the same."""
 
     profile: Literal["auto", "distributed", "local"] = "auto"
     version: Literal["noetl-runtime/1"] = "noetl-runtime/1"
@@ -339,7 +339,7 @@ class Executor(Part):
 
 
 class Metadata(Part):
-    """Free but for these keys."""
+    """Keys other than these are allowed, too."""
 
     model_config = ConfigDict(extra="allow")
 

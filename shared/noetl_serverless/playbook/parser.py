@@ -1,4 +1,4 @@
-"""From a document to the model of a playbook, or to every fault in it with its line."""
+"""Turns a document into the model of a playbook, or collects every fault with its line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     found, _ = document.find(location)
     missing = kind == "missing"
     if missing and location[-1] == "in" and "cursor" in (document.value(found) or {}):
-        return  # said where the cursor stands
+        return  # already reported at the cursor
     if kind in ("model_type", "model_attributes_type") and found and found[-1] == "next":
         faults.add(_LEGACY_NEXT, location, "playbook.legacy")
         return

@@ -1,4 +1,4 @@
-"""Which values an expression looks at: the longest paths in it, as `output.data.rows[-1].percent`."""
+"""The values that an expression reads: the longest paths in it, such as `output.data.rows[-1].percent`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import sandbox
 
 
 def paths_in(source: str) -> list[str]:
-    """The paths of a template that compiles, each an expression by itself, in the order in which they stand there."""
+    """The paths of a template that compiles, each an expression by itself, in order of appearance."""
     tree = sandbox.TEXT.parse(source)
     free = meta.find_undeclared_variables(tree) - set(sandbox.GLOBALS)
     return list(dict.fromkeys(path for node in tree.body for path in _walk(node, free)))
@@ -21,7 +21,7 @@ def _walk(node: nodes.Node, free: set[str]) -> Iterator[str]:
     if path is not None:
         yield path
     elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
-        # of `ctx.get('x')` it is ctx that is looked at
+        # `ctx.get('x')` reads ctx
         yield from _walk(node.node.node, free)
         for argument in (*node.args, *node.kwargs):
             yield from _walk(argument, free)

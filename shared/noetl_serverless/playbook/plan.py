@@ -1,4 +1,4 @@
-"""What a playbook is compiled to: a graph of steps with compiled templates, immutable and shared by all who run it.
+"""The compiled form of a playbook: an immutable graph of steps with compiled templates, shared by all its executions.
 
 The control plane evaluates `Step.set`, `Arc.when`, `Arc.set`, `Step.admit` and, when it needs no fetch, `Loop.items`.
 The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..limits import TURNS, WEIGHT
 from .template import Place, Template, Tree
 
-# the pool that runs whatever is for no other
+# the pool of all steps that need no other
 SHARED = "shared"
 
 
@@ -96,11 +96,11 @@ class Step:
     # names the worker needs of each scope to run this step: a set of first path segments, None for all of it.
     # Keys: "workload", "ctx", and every step name it reads
     reads: Mapping[str, frozenset[str] | None]
-    # one of its tasks gives the worker back while something else runs (a sub-playbook)
+    # one of its tasks gives the worker back while a sub-playbook runs
     parks: bool
     place: Place
-    # the end tells of it if no arc was taken: there are arcs that ask about more than failures, and nothing says that
-    # this is meant
+    # the execution ends with a warning if no arc of the step was taken: not all its arcs are only for failures, and
+    # on_no_match is not set
     warns: bool = False
     # what it reads of ctx cannot change while it runs
     steady: bool = False
@@ -130,26 +130,27 @@ class Plan:
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle
     reach: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    # the same over forward arcs alone
+    # the same over forward arcs only
     reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    # of each step that arcs lead back to: the steps they come from, and all on the ways from it to them, itself too
+    # for each target of back-edges: the steps they come from, and all steps on the paths from it to these, itself
+    # included
     back_sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     bodies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how often a step may begin
     max_turns: int = TURNS
-    # what it weighs when it waits beside others
+    # its weight when it competes with others for workers
     weight: int = WEIGHT
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None
-    # the steps whose commands are not for the pool "shared"; how a deployment is laid out, no part of the playbook
+    # step -> pool, for steps that do not run on "shared"; a matter of the deployment, not part of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
 
     def pool(self, step: str) -> str:
         return self.pools.get(step, SHARED)
 
     def with_pools(self, kinds: Mapping[str, str]) -> Plan:
-        """`kinds`: tool kind -> pool. A step that mixes kinds goes where the first that needs another pool goes."""
+        """`kinds`: tool kind -> pool. A step that mixes kinds goes to the pool of its first task of a listed kind."""
         pools = {
             name: next(kinds[task.kind] for task in step.tasks if task.kind in kinds)
             for name, step in self.steps.items()

@@ -1,4 +1,4 @@
-"""Python code in a playbook: never a template, checked for syntax when the playbook is."""
+"""Python code in a playbook: never a template; its syntax is checked with the playbook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 
 class CodeError(Exception):
-    """`line` is that of the code, counted from 1."""
+    """`line` is the line within the code, counted from 1."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)
@@ -18,7 +18,7 @@ class CodeError(Exception):
 
 
 def decode_code(text: str) -> str:
-    """The code in base64. CodeError if it is none."""
+    """The code that `text` holds in base64; raises CodeError if it is not base64."""
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except (binascii.Error, ValueError) as error:
@@ -26,7 +26,7 @@ def decode_code(text: str) -> str:
 
 
 def check_code(code: str) -> None:
-    """CodeError if Python cannot compile it."""
+    """Raises CodeError if Python cannot compile the code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

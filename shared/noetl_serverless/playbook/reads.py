@@ -1,4 +1,4 @@
-"""Which names a template reads, and of each which first segments: `ctx.page` reads `page` of `ctx`."""
+"""The names that a template reads, each with the first path segments: `ctx.page` reads `page` of `ctx`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _METHODS = frozenset({"items", "keys", "values"})
 
 
 def find_reads(tree: nodes.Template) -> Reads:
-    """Root name -> first segments, None for all of it."""
+    """Root name -> first segments, or None for the whole value."""
     roots = _undeclared(tree)
     found: dict[str, set[str] | None] = {}
     for root, segment in _walk(tree, called=False):
@@ -46,7 +46,7 @@ def _undeclared(tree: nodes.Template) -> set[str]:
 
 
 def _walk(node: nodes.Node, called: bool) -> Iterator[tuple[str, str | None]]:
-    """Every root name with its first segment; `called`: the node is what a call calls."""
+    """Every root name with its first segment; `called`: the node is the target of a call."""
     if isinstance(node, nodes.Name):
         if node.ctx == "load":
             yield node.name, None

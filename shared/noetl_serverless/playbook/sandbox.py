@@ -1,4 +1,4 @@
-"""The Jinja environment of the language: sandboxed, bounded, strict about what is missing, the same every time."""
+"""The Jinja environment of the language: sandboxed, bounded, strict about missing names, and deterministic."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MissingName(UndefinedError):
 
 
 class _Missing(StrictUndefined):
-    """Says what is missing, and what is there instead."""
+    """An undefined value whose error states what is missing and what exists instead."""
 
     __slots__ = ()
 
@@ -141,15 +141,15 @@ _BINOPS: Mapping[str, Callable[[bounds.RenderBudget, Any, Any], Any]] = {
 
 
 class WholeValues(NodeTransformer):
-    """Makes a path give its whole value wherever more is done with it than looking further into it.
+    """Makes a path yield its whole value wherever it is used for more than a deeper lookup.
 
-    Views therefore never meet a filter, a test, an operator or a function. Turns of loops, and what is built of other
-    values, are charged to the budget.
+    Views therefore never reach a filter, a test, an operator or a function. Iterations of loops, and values built from
+    others, are charged to the budget.
     """
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
-        # in the body, so that the turns of a loop that calls itself count, too
+        # in the body, so that the iterations of a recursive loop count, too
         node.body.insert(0, nodes.ExprStmt(_turn(node.lineno), lineno=node.lineno))
         if node.test is not None:
             node.test = nodes.And(_turn(node.lineno), node.test, lineno=node.lineno)
@@ -222,7 +222,7 @@ def plain(value: Any) -> Any:
 
 
 def _of_templates(value: Any) -> Any:
-    """What templates have beside data, as data."""
+    """Convert the values of templates that are not data yet to data."""
     if isinstance(value, View):
         return value.whole()
     if isinstance(value, Undefined):
@@ -242,7 +242,7 @@ def _bounded(values: Iterator[Any]) -> Iterator[Any]:
 
 
 def as_text(value: Any) -> str:
-    """How a value stands in a text: lists and mappings as JSON, all else as Python prints it."""
+    """A value as part of a text: lists and mappings as JSON, all else as Python prints it."""
     value = plain(value)
     return to_json(value) if isinstance(value, (dict, list)) else str(value)
 

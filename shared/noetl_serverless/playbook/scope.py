@@ -27,12 +27,12 @@ RESERVED: Final = frozenset(
     }
 )
 
-# what a loop gives under iter beside the item
+# what a loop provides under iter in addition to the item
 OF_ITEMS: Final = ("_index", "_first", "_last")
 
 
 class Scope(Mapping[str, Any]):
-    """Reserved names, then `extra`, the keys of `iter`, step names, the keys of `ctx` and those of `workload`."""
+    """Names by precedence: reserved names, `extra`, keys of `iter`, step names, keys of `ctx`, keys of `workload`."""
 
     __slots__ = ("_extra", "_layers", "_reader", "_reserved", "_steps", "_views", "meter")
 
@@ -45,7 +45,7 @@ class Scope(Mapping[str, Any]):
         reader: Reader,
         meter: WorkMeter | None = None,
     ) -> None:
-        """`meter`: counts what is rendered with it."""
+        """`meter` counts the work of rendering with this scope."""
         self.meter = meter
         self._reserved = reserved
         self._extra = before_steps
@@ -105,9 +105,10 @@ def build_scope(
 ) -> Scope:
     """The scope of one rendering.
 
-    `ctx_refs` are references to what else is in ctx, names of `ctx` left out; `steps` maps a name to its outcome
-    {status, data | ref, error?}; `output` is an outcome with http, pg, py beside or under "extra"; `extra` holds task
-    labels and the like. With no `fetch`, what is by reference and not among the extracted fields raises NeedsFetch.
+    `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
+    outcome {status, data | ref, error?}; `output` is an outcome with http, pg, py beside it or under "extra"; `extra`
+    holds task labels and the like. Without `fetch`, reading a value by reference raises NeedsFetch, except for its
+    extracted fields.
     """
     reader = Reader(fetch)
     extra = extra or {}

@@ -1,4 +1,4 @@
-"""What the grammar alone cannot say: names that must be unique or exist, and what is accepted only in some places."""
+"""Checks beyond the grammar: names that must be unique or exist, and what is accepted only in some places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .faults import Faults, did_you_mean
 from .sandbox import GLOBALS
 from .scope import RESERVED
 
-# names that mean something in a template, or that a template cannot say
+# names that already have a meaning in templates, or that templates cannot use as names
 RESERVED_NAMES: Final = (
     RESERVED
     | set(GLOBALS)
@@ -239,7 +239,7 @@ class _Checker:
                 self._assignments(then.set, (*base, "set"), _SCOPES if in_loop else ("ctx", "step"))
 
     def _inlined_rules(self, tool: model.Tool, path: Path, *, in_loop: bool) -> None:
-        """What a task of the workbook may do only where the step that uses it allows it."""
+        """Check what a workbook task may do only where the step that uses it allows it."""
         for rule in own_rules(tool):
             then = rule.otherwise.then if rule.otherwise else rule.then
             if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):

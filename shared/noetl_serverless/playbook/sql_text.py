@@ -1,5 +1,5 @@
-"""What a SQL text is made of, as PostgreSQL (and DuckDB, which has its grammar) reads it: plain SQL, text and names in
-quotes, comments. The one reader of SQL there is: it says where values can be bound and where statements end."""
+"""The parts of a SQL text as PostgreSQL (and DuckDB, which has its grammar) reads it: plain SQL, text and names in
+quotes, comments. The only parser of SQL here: it determines where values can be bound and where statements end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES: dict[Kind, str] = {
     "comment": "a comment",
 }
 
-# what a name may go on with: after such a character neither E'...' nor $$ begins
+# characters that continue a name: after one of them neither E'...' nor $$ begins
 _PART = r"[\w$\x80-\U0010ffff]"
 _OPENING = re.compile(
     rf"""
@@ -37,7 +37,7 @@ _COMMENT = re.compile(r"/\*|\*/")
 _TEXT = re.compile(r"[^']*(?:''[^']*)*'(?!')")
 _ESCAPED = re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!')", re.DOTALL)
 _IDENTIFIER = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
-# text in quotes goes on after white space that has a line break in it, and in the same manner
+# text in quotes continues after white space with a line break, with the same kind of escapes
 _CONTINUED = re.compile(r"(?P<space>(?:[ \t\r\n\f\v]|--[^\r\n]*[\r\n])+)'")
 _BREAK = re.compile(r"[\r\n]")
 
@@ -66,7 +66,7 @@ def parts(text: str) -> Iterator[Part]:
 
 
 def _end(text: str, opening: re.Match[str]) -> tuple[Kind, int | None]:
-    """Where what begins there ends, or None."""
+    """The kind of the part that `opening` begins, and its end, or None if it is not closed."""
     at = opening.end()
     match opening.lastgroup:
         case "line":

@@ -1,4 +1,4 @@
-"""From the tools of a step to its tasks."""
+"""Compiles the tools of a step to its tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tasks:
         )
 
     def check_workbook(self) -> None:
-        """Also what no step uses."""
+        """Check all workbook tasks, including those that no step uses."""
         for tool, base in self.workbook.values():
             self._config(tool, (*base, "tool"))
             self._rules(tool, (*base, "tool"), [tool.name or ""], 0, {})
@@ -49,7 +49,7 @@ class Tasks:
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
-        """A task of the workbook: what the step gives wins over what the workbook has."""
+        """A workbook task; what the step specifies overrides the workbook."""
         tool, base = self.workbook[use.name or ""]
         at = (*base, "tool")
         config = self._config(tool, at)
@@ -139,7 +139,7 @@ class Tasks:
             set=self.trees.assignments(then.set, (*base, "set")),
             to=aliases.get(to, to) if to is not None else None,
             attempts=3 if then.attempts is None else then.attempts,
-            # who writes a delay alone means to wait that long each time
+            # a delay without a backoff means the same delay each time
             backoff=then.backoff or ("none" if then.delay is None else "fixed"),
             delay=1.0 if then.delay is None else float(then.delay),
         )

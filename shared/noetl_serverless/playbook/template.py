@@ -1,7 +1,7 @@
 """Templates: compiled once, rendered in a scope.
 
-A text that is one `{{ expression }}` gives the expression's value itself; any other text gives a string, in which lists
-and mappings stand as JSON. The string is never turned into a number or anything else.
+A text that is one `{{ expression }}` yields the expression's value itself; any other text yields a string, in which
+lists and mappings appear as JSON. The string is never converted to a number or anything else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "truthy",
 ]
 
-# what Python raises may quote a whole value
+# an error message of Python may quote a whole value
 MAX_MESSAGE_CHARACTERS = 500
 _RESULT = "noetl_result"
 _FORBIDDEN: dict[type[nodes.Node], str] = {
@@ -48,7 +48,7 @@ _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Macro: "macro",
     nodes.CallBlock: "call",
 }
-# both would make text out of what is bound already
+# both would turn values that are already bound into text
 _FORBIDDEN_IN_SQL: dict[type[nodes.Node], str] = {
     **_FORBIDDEN,
     nodes.AssignBlock: "set (as a block)",
@@ -58,7 +58,7 @@ _FORBIDDEN_IN_SQL: dict[type[nodes.Node], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in the playbook, counted from 1."""
+    """A place in the playbook, counted from 1."""
 
     line: int
     column: int
@@ -78,7 +78,7 @@ def has_markers(text: str) -> bool:
 
 
 class _Compiled:
-    """What both kinds of template share: checked now, made a program when it is first needed."""
+    """What both kinds of template share: they are checked at once, and compiled to a program when first needed."""
 
     __slots__ = ("_program", "place", "reads", "source")
 
@@ -86,7 +86,7 @@ class _Compiled:
     forbidden = _FORBIDDEN
 
     def __init__(self, source: str, place: Place | None = None) -> None:
-        """TemplateError if it does not compile."""
+        """Raises TemplateError if it does not compile."""
         self.source = source
         self.place = place
         self._program: Program | None = None
@@ -104,13 +104,13 @@ class _Compiled:
         return hash(self.source)
 
     def at(self, place: Place) -> Self:
-        """The same, as it stands elsewhere too."""
+        """The same template at another place."""
         other = copy(self)
         other.place = place
         return other
 
     def _look_at(self, tree: nodes.Template) -> None:
-        """What else there is to know of the syntax tree, which is not kept."""
+        """Take what else is needed from the syntax tree, which is not kept."""
 
     def _parse(self) -> nodes.Template:
         if len(self.source) > MAX_SOURCE_CHARACTERS:
@@ -121,7 +121,7 @@ class _Compiled:
         except TemplateSyntaxError as error:
             raise self._error(error.message or "syntax error", error.lineno) from None
         except ValueError:
-            # of what is written in a template, Python refuses numbers alone
+            # numbers are the only literals in a template that Python refuses
             raise self._error("a number in the template has too many digits") from None
         except RecursionError:
             raise self._error("the template is nested too deeply") from None
@@ -186,7 +186,7 @@ class _Compiled:
 
 
 class Template(_Compiled):
-    """`render` gives the value of a lone expression, else a string."""
+    """`render` returns the value of a lone expression, otherwise a string."""
 
     __slots__ = ("_path", "is_expression")
 
@@ -197,20 +197,20 @@ class Template(_Compiled):
         self._path = _as_path(expression)
 
     def render(self, scope: Mapping[str, Any]) -> Any:
-        """TemplateError if it fails; what the scope's fetch raises passes through."""
+        """Raises TemplateError if it fails; errors of the scope's fetch pass through."""
         if self._path is not None:
             return self._guarded(self._follow, scope)
         return self._guarded(self._run, scope)
 
     def reference(self, scope: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Where the value is, for a mere path that leads to a whole value that is by reference: it is not fetched."""
+        """The reference to the value, if the template is a plain path to a whole value by reference. No fetch."""
         if self._path is None:
             return None
         value = self._guarded(self._end_of_path, scope)
         return value.reference() if isinstance(value, View) else None
 
     def _follow(self, scope: Mapping[str, Any]) -> Any:
-        """The short way for a mere path, by far the most frequent expression: no program is ever compiled."""
+        """The fast way for a plain path, by far the most frequent expression: no program is compiled."""
         value = self._end_of_path(scope)
         return value.whole() if isinstance(value, View) else _data(value)
 
@@ -286,7 +286,7 @@ class SqlTemplate(_Compiled):
         self._check_places(text, marks)
 
     def _check_places(self, text: str, marks: Sequence[tuple[int, nodes.Node]]) -> None:
-        """`marks`: where in `text` the placeholders stand, in order."""
+        """`marks`: the positions of the placeholders in `text`, in order."""
         waiting = iter(marks)
         mark = next(waiting, None)
         for part in parts(text):
@@ -310,7 +310,7 @@ Tree: TypeAlias = "Template | SqlTemplate | dict[str, Tree] | list[Tree] | str |
 
 
 def render_tree(tree: Tree, scope: Mapping[str, Any]) -> Any:
-    """`tree` with every template in it rendered; TemplateError if one fails."""
+    """`tree` with every template in it rendered; raises TemplateError if one fails."""
     if isinstance(tree, (Template, SqlTemplate)):
         return tree.render(scope)
     if isinstance(tree, dict):
@@ -324,7 +324,7 @@ _FALSE_TEXTS = frozenset({"", "false", "0", "no", "none"})
 
 
 def truthy(value: Any) -> bool:
-    """False for null, false, 0, what is empty, and the texts "false", "0", "no", "none" in any case."""
+    """False for null, false, 0, empty values, and the texts "false", "0", "no", "none" in any case."""
     if isinstance(value, str):
         return value.strip().lower() not in _FALSE_TEXTS
     return bool(value)
@@ -364,7 +364,7 @@ def _as_path(node: nodes.Expr | None) -> _Path | None:
 
 
 def _data(value: Any) -> Any:
-    """What a path leads to is data already, but for an event's name and for methods, which are no values."""
+    """A path leads to plain data, except for an event's name and for methods, which are not values."""
     if isinstance(value, EventName) or callable(value):
         return sandbox.plain(value)
     return value

@@ -1,4 +1,4 @@
-"""What goes wrong when a template is compiled or rendered."""
+"""Errors of compiling and rendering templates."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TemplateError(Exception):
 
 
 class NeedsFetch(TemplateError):
-    """The value is stored by reference and this place, routing, never fetches."""
+    """The value is stored by reference, and routing never fetches."""
 
 
 class FetchFailed(Exception):

@@ -1,4 +1,4 @@
-"""Values of the document with the templates in them compiled; what does not compile is a fault."""
+"""Values of the document with their templates compiled; a template that does not compile is a fault."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WORDS = frozenset({"true", "false", "yes", "no", "1", "0", "none", ""})
 class Trees:
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        # what stands in many places, as an alias may, is looked at once; as if it began a document
+        # a template in many places, for example through an alias, is compiled once, as if at the start of a document
         self._seen: dict[tuple[type[Template | SqlTemplate], str], Template | SqlTemplate | TemplateError] = {}
 
     def place(self, path: Path, *, content: bool = False) -> Place:
-        """Where `path` stands; with `content`, where its text begins."""
+        """The place of `path`; with `content`, the place where its text begins."""
         found, mark = self.faults.document.find(path)
         if content and mark.content != mark.line:
             return Place(mark.content, 1, json_pointer(found))
@@ -52,7 +52,7 @@ class Trees:
         return self._compiled(SqlTemplate, value, path) or ""
 
     def condition(self, value: bool | str | None, path: Path) -> Template | None:
-        """None is always true."""
+        """The template of a condition, or None if it is always true."""
         if value is None or value is True:
             return None
         if value is False:
@@ -120,7 +120,7 @@ class Trees:
 
 
 def _literal(value: Any) -> str:
-    """The expression that gives `value`."""
+    """The expression that yields `value`."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -1,14 +1,14 @@
-"""The one domain of values: what JSON can carry, in the form in which it is stored.
+"""The domain of values: what JSON can represent, in the form in which it is stored.
 
-Whatever a step, a `set`, an arc, a loop or a workload gives is brought into this form once, where it enters, and
-everything decides on that form alone: a state at hand, a loaded and a replayed one are equal byte for byte.
+Every value from a step, a `set`, an arc, a loop or a workload is converted to this form once, where it enters, and all
+decisions use only this form: a state in memory, a loaded one and a replayed one are equal byte for byte.
 
-* Objects keep the order in which they were written; their keys are text. Numbers, booleans and null become the text
-  that JSON writes for them; two keys that become the same text are refused.
+* Objects keep the order in which they were written; their keys are text. Keys that are numbers, booleans or null become
+  the text that JSON writes for them; two keys that become the same text are refused.
 * Integers lie between -2**63 and 2**64 - 1. Beyond that JSON readers disagree, so they are refused: pass text.
 * Floats are finite. Texts hold no NUL and no half of a surrogate pair.
 * Tuples, sets, ranges and views of mappings are lists; a set is in the order of its items' JSON.
-* Nothing is nested deeper than `limits.VALUE_DEPTH`; what a task gives, than `limits.RESULT_DEPTH`.
+* A value is nested at most `limits.VALUE_DEPTH` levels deep, a task's result at most `limits.RESULT_DEPTH`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Convert = Callable[[Any], Any]
 
 
 class InvalidValue(ValueError):
-    """A value outside the domain: `rule` says what it breaks, `path` where it stands within the whole."""
+    """A value outside the domain: `rule` is the rule it breaks, `path` its place within the whole value."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(rule)
@@ -40,7 +40,7 @@ class InvalidValue(ValueError):
         return f"{self.place()}: {self.rule}" if self.path else self.rule
 
     def place(self) -> str:
-        """`scores[3].mean`, for people."""
+        """The place in the form `scores[3].mean`, for messages."""
         parts = [f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in self.path[:20]]
         return "".join(parts).removeprefix(".") + ("..." if len(self.path) > 20 else "")
 
@@ -50,7 +50,7 @@ class InvalidValue(ValueError):
 
 
 class _TooDeep(InvalidValue):
-    """Only the beginning knows how deep it may be."""
+    """Nested too deeply; `stored` adds the limit, which only it knows."""
 
 
 def refuse(value: Any) -> NoReturn:
@@ -63,8 +63,8 @@ def refuse(value: Any) -> NoReturn:
 def stored(value: Any, convert: Convert = refuse, levels: int = VALUE_DEPTH) -> Any:
     """A copy of `value` as it is stored; raises InvalidValue.
 
-    `convert` is given what is of no type known here, and gives something that is, or raises. `levels`: how deep the
-    value may be.
+    `convert` receives a value of a type that is not known here and returns one of a known type, or raises. `levels`:
+    how deep the value may be.
     """
     try:
         return _stored(value, convert, levels)
@@ -74,25 +74,25 @@ def stored(value: Any, convert: Convert = refuse, levels: int = VALUE_DEPTH) -> 
 
 
 def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -> bool:
-    """Whether `value`, read from the JSON `content` by a reader that takes neither NaN nor half of a surrogate pair, is
-    as `stored` would make it. That costs little; where it is false, it takes `stored` to tell."""
+    """Whether `value`, parsed from the JSON `content` by a parser that accepts neither NaN nor half of a surrogate
+    pair, is as `stored` would make it. The check is cheap; after a False only `stored` can tell."""
     if has_nul(content):
         return False
     if len(content) <= levels:
         return True
-    # no deeper than it has brackets
+    # the depth cannot exceed the number of brackets
     brackets = _count(content, b"[", levels + 1) + _count(content, b"{", levels + 1)
     return brackets <= levels or not _is_deeper(value, levels)
 
 
 def has_nul(content: bytes | bytearray) -> bool:
-    """Whether JSON may hold the character NUL; also true of a text that spells out its escape."""
-    # most JSON has no escapes, and one byte is found ten times as fast as six
+    """Whether JSON may hold the character NUL; also true for a text that spells out its escape."""
+    # most JSON has no escapes, and searching for one byte is ten times as fast as for six
     return b"\\" in content and b"\\u0000" in content
 
 
 def _count(content: bytes | bytearray, byte: bytes, most: int) -> int:
-    """How often it is there, up to `most`; many times as fast as `count` where it is rare."""
+    """How often `byte` occurs, up to `most`; many times as fast as `count` where it is rare."""
     place = -1
     for found in range(most):
         place = content.find(byte, place + 1)
@@ -127,7 +127,7 @@ def _stored(value: Any, convert: Convert, levels: int) -> Any:
         return _list(value, convert, _deeper(levels))
     if isinstance(value, set | frozenset):
         return sorted(_list(value, convert, _deeper(levels)), key=lambda item: json.dumps(item, sort_keys=True))
-    # subclasses, as those of enum, lose what they add
+    # subclasses, such as enums, lose what they add
     for base in (str, int, float):
         if isinstance(value, base):
             return _stored(_bare(base, value), convert, levels)
@@ -185,7 +185,7 @@ def _bare(base: Any, value: Any) -> Any:
 
 
 def _deeper(levels: int) -> int:
-    """How many are left within."""
+    """The levels that are left inside a container."""
     if levels <= 0:
         raise _TooDeep("nested too deep")
     return levels - 1

@@ -1,4 +1,4 @@
-"""How outcomes look from inside a template: fields of a result are read without fetching it where that can be."""
+"""Outcomes as templates see them: fields of a result are read without fetching it where possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SET_BESIDE: Final = "set what routing needs by a name of its own, beside it"
 
 
 class _Absent:
-    """There is no such field; told apart from a field that is null."""
+    """A missing field, as distinct from a field that is null."""
 
 
 ABSENT: Final = _Absent()
@@ -49,7 +49,7 @@ EVENT_NAMES: Final[Mapping[str, frozenset[str]]] = {
 
 
 class Reader:
-    """Fetches what is by reference, each reference once."""
+    """Fetches values by reference, each reference once."""
 
     __slots__ = ("_fetch", "_seen")
 
@@ -58,7 +58,7 @@ class Reader:
         self._seen: dict[str, Any] = {}
 
     def read(self, ref: Mapping[str, Any], what: str, instead: str = SELECT) -> Any:
-        """`instead`: what to do where nothing is fetched."""
+        """`instead`: the error's advice where nothing is fetched."""
         uri = str(ref.get("ref"))
         if uri in self._seen:
             return self._seen[uri]
@@ -73,7 +73,7 @@ class Reader:
 
 
 class View:
-    """Something a template looks into: `lookup` gives a field or ABSENT, `whole` the value as plain data."""
+    """A value that templates read fields of: `lookup` returns a field or ABSENT, `whole` the value as plain data."""
 
     __slots__ = ()
 
@@ -84,19 +84,19 @@ class View:
         raise NotImplementedError
 
     def names(self) -> list[str]:
-        """Field names worth naming in an error."""
+        """Field names to list in an error."""
         return []
 
     def title(self) -> str:
         return "the value"
 
     def reference(self) -> Mapping[str, Any] | None:
-        """Where the whole value is, if it is by reference."""
+        """The reference to the whole value, if it is by reference."""
         return None
 
 
 class NothingView(View):
-    """A part of the envelope that is not there: null, and so is everything in it."""
+    """A missing part of the envelope: it is null, and so are all its fields."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ NOTHING: Final = NothingView()
 
 
 class RefView(View):
-    """Data by reference: extracted fields at once, all else by fetching."""
+    """Data by reference: extracted fields are read directly, all others by fetching."""
 
     __slots__ = ("_instead", "_reader", "_ref", "_what")
 
@@ -142,12 +142,12 @@ class RefView(View):
 
 
 class CtxView(View):
-    """`ctx`, where some of its values are by reference; one by one, only those are fetched that are asked for."""
+    """`ctx` with some values by reference; each of these is fetched only when it is read."""
 
     __slots__ = ("_values", "_views")
 
     def __init__(self, values: Mapping[str, Any], refs: Mapping[str, Mapping[str, Any]], reader: Reader) -> None:
-        """What has a value of the same name is not read from its reference."""
+        """A name that has a value is not read from a reference."""
         self._values = values
         self._views = {
             name: RefView(ref, reader, f"'ctx.{name}'", SET_BESIDE) for name, ref in refs.items() if name not in values
@@ -168,18 +168,18 @@ class CtxView(View):
         return "ctx"
 
     def layer(self) -> Mapping[str, Any]:
-        """Its names, for those that templates use without `ctx`."""
+        """Its values by name, for templates that use a name without `ctx`."""
         return {**self._values, **self._views}
 
     def _get(self, name: Any, default: Any = None) -> Any:
-        """As a mapping's method of this name."""
+        """Like a mapping's `get`."""
         return self._views[name].whole() if name in self._views else self._values.get(name, default)
 
 
 class StepView(View):
     """A finished step: the fields of its result, and `status`, `error`, `data`, `result` and `_ref`.
 
-    `result` is the whole result. So is `data`, unless the result itself has a field of that name, which then is meant.
+    `result` is the whole result. So is `data`, unless the result has a field of that name, which takes precedence.
     """
 
     __slots__ = ("_name", "_outcome", "_reader")
@@ -234,7 +234,7 @@ class StepView(View):
 class OutputView(View):
     """The envelope of what just ended: status, data, ref, error, meta, http, pg, py.
 
-    A part the tool did not give (`http` after a refused connection) is null, and so are its fields.
+    A part that the tool did not return (`http` after a refused connection) is null, and so are its fields.
     """
 
     __slots__ = ("_envelope", "_reader")

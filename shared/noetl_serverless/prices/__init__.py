@@ -1,4 +1,4 @@
-"""What clouds ask for what is used: one file for each provider and date. Once released, a file never changes."""
+"""The prices of cloud providers: one file for each provider and date. Once released, a file never changes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["DEFAULT_PRICES", "PRICES", "BadPrices", "budget_of", "load", "parse"
 
 
 class BadPrices(ValueError):
-    """A table lacks a price, has one that is none, or has something that nobody asks for."""
+    """A table lacks a field, has an invalid price, or has an unknown field."""
 
 
 @cache
 def load(name: str = DEFAULT_PRICES) -> Prices:
-    """A table of this release; KeyError if there is none of that name."""
+    """A table of this release; raises KeyError if there is none of that name."""
     if name not in PRICES:
         raise KeyError(name)
     return parse(json.loads((files(__package__) / f"{name}.json").read_text()))
@@ -50,7 +50,7 @@ def parse(table: Any) -> Prices:
 
 
 def budget_of(budget: Budget) -> dict[str, Any]:
-    """As the log holds it: the limits that there are, and the prices as they stand now."""
+    """The budget as the log holds it: the limits that are set, and the current prices."""
     limits = {
         name: value
         for name in ("max_invocations", "max_billed_seconds", "max_cost_usd")

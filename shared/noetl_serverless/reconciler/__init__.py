@@ -1,1 +1,1 @@
-"""Does on its own whatever a function that crashed, or a hint that was lost, has left undone."""
+"""Completes what a crashed function or a lost hint has left undone."""

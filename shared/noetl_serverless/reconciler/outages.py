@@ -1,4 +1,4 @@
-"""When the database was last found away: kept where the next pass finds it, whichever process that is."""
+"""When the database was last away: kept where the next pass finds it, whichever process runs that."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..ports import KeyValue
 
 logger = logging.getLogger(__name__)
 
-# how long holders have to prolong their leases after an outage: longer than from one heartbeat to the next
+# how long holders have to extend their leases after an outage: longer than from one heartbeat to the next
 RECOVERY_PERIOD = timedelta(seconds=15)
-# how long such a note stays in its bucket, in seconds: longer than anybody asks for it
+# how long such a note stays in its bucket, in seconds: longer than anybody reads it
 NOTE_TTL_SECONDS = 120.0
 BUCKET = "outages"
 DATABASE = "database"
-# seconds for a look there: who looks has a pass to do
+# seconds for one read or write: it must not hold up the pass
 KEY_VALUE_TIMEOUT_SECONDS = 2.0
 
 
 class Outages:
-    """Written while the database is away, and read when leases ran out: while all is well nobody does either. A process
-    that finds NATS away, too, still knows what it has seen itself."""
+    """Written while the database is away, and read when leases have expired: neither happens in normal operation. A
+    process without NATS still knows the outages that it has seen itself."""
 
     def __init__(self, now: Callable[[], datetime], notes: KeyValue | None = None) -> None:
         self._now = now
@@ -32,7 +32,7 @@ class Outages:
         self._seen: datetime | None = None
 
     async def record(self) -> None:
-        """The database is away."""
+        """Record that the database is away."""
         self._seen = self._now()
         if self._notes is None:
             return
@@ -43,7 +43,7 @@ class Outages:
             logger.warning("that the database is away is known to this process alone: %r", error)
 
     async def was_recent(self) -> bool:
-        """Whether holders of leases may not have been able to prolong them."""
+        """Whether an outage may have kept holders of leases from extending them."""
         return self._is_recent(self._seen) or self._is_recent(await self._noted())
 
     def _is_recent(self, at: datetime | None) -> bool:

@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# how much of each kind one pass does
+# items of each kind that one pass handles at most
 MAX_ITEMS = 200
 # how long a command may wait before its worker is invoked again, in seconds
 NOTIFY_AGAIN_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 3600.0
-# how long executions that have something in their inbox may keep a pass from the rest, in seconds
+# how long one pass may spend on inboxes before it continues with the rest, in seconds
 INBOX_SECONDS = 15.0
 RUN_HISTORY = timedelta(days=90)
 
@@ -46,7 +46,7 @@ class Reconciler:
         notes: KeyValue | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`notes`: for what the next process is to know."""
+        """`notes` keeps what the next process must know."""
         self._event_store = log
         self._orchestrator = orchestrator
         self._schedules = schedules
@@ -55,13 +55,13 @@ class Reconciler:
         self._retention = retention
         self._now = now
         self._housekept: float | None = None
-        # where a pass that found more than it may do goes on the next time
+        # where the next pass continues, after one that found more than it may handle
         self._inboxes_after = "0"
         self._due_after = EPOCH
         self._outages = Outages(now, notes)
 
     async def reconcile(self) -> dict[str, int]:
-        """What was done, by kind. What fails for one item, or one kind, does not keep the others from being done.
+        """Do one pass; returns how much was done, by kind. A failure of one item or kind does not stop the others.
         Raises Unavailable while the database is away."""
         try:
             return await self._pass()
@@ -74,8 +74,8 @@ class Reconciler:
         await self._do("keep_house", self._housekeep)
         pending = await self._event_store.pending_work(NOTIFY_AGAIN_SECONDS)
         done: dict[str, int] = {}
-        # while the database is away nobody can prolong a lease, and once it is back the holders have time to: else each
-        # outage would count against all that ran
+        # leases cannot be extended during an outage of the database, so holders get time to do so afterwards: otherwise
+        # each outage would count as a failed delivery of every running command
         if pending.has_expired_leases and not await self._outages.was_recent():
             done["expired"] = await self._do("expire", self._expire)
             done["dead_letters"] = await self._do("give_up", self._give_up_undeliverable)
@@ -94,10 +94,10 @@ class Reconciler:
         metrics.reconciler_seconds.observe(perf_counter() - started)
         return {action: count for action, count in done.items() if count}
 
-    # -- each by itself
+    # -- isolated failures
 
     async def _do(self, action: str, work: Callable[[], Awaitable[int]]) -> int:
-        """`work`, unless it fails by itself; how much was done. Raises Unavailable, which concerns all."""
+        """Run `work`; returns how much was done, 0 if it failed. Raises Unavailable, which concerns the whole pass."""
         try:
             return await work()
         except (Busy, ResultStoreAway) as problem:
@@ -122,7 +122,7 @@ class Reconciler:
         await self._do("maintenance", task)
         return done
 
-    # -- what there is to do
+    # -- kinds of work
 
     async def _expire(self) -> int:
         waiting = await self._event_store.expire_leases(self._max_deliveries, MAX_ITEMS)
@@ -147,7 +147,7 @@ class Reconciler:
         return 1
 
     async def _process_inboxes(self) -> int:
-        """In turn: what cannot go on now does not keep others from it."""
+        """In turn over several passes, so that executions that cannot advance now do not hold up others."""
         found = await self._event_store.executions_with_inbox(MAX_ITEMS, self._inboxes_after)
         # each may wait for a result store that does not answer
         until = monotonic() + INBOX_SECONDS

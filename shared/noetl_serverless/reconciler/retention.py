@@ -1,6 +1,6 @@
-"""What leaves: executions to the archive, what its time is over of, results, and the events of what has left.
+"""Archives executions, and deletes expired executions, results, and the events of archived or deleted executions.
 
-A pass does at most one of these tasks, for a moment; when more is left, the task is due again at once.
+A pass does at most one of these tasks, for a short time; when more is left, the task is due again at once.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-# how long one task may take of a pass, in seconds; it ends with the piece of work that it has begun
+# how long one task may run in a pass, in seconds; it finishes the item that it has begun
 TASK_SECONDS = 0.4
-# until a task that found nothing more to do is looked at again
+# seconds until a task that found nothing more to do is due again
 TASK_PAUSE_SECONDS = 600.0
-# until a worker that was invoked for the archive is invoked again
+# seconds until a worker that was invoked for the archive is invoked again
 NOTIFY_AGAIN_SECONDS = 60.0
 # batches that may wait for their files at once
 MAX_WAITING_BATCHES = 8
 # executions of one batch that expires: their results are deleted one by one
 MAX_EXPIRING_EXECUTIONS = 100
-# calls of the result store that are under way at once
+# concurrent calls of the result store
 MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
 
@@ -36,7 +36,7 @@ Counts = dict[str, int]
 
 
 class Retention:
-    """`store` is made when something of it is first deleted. Of the days, 0 is never."""
+    """`store` makes the result store, when something is first deleted from it. 0 days means never."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Retention:
         self._until = 0.0
 
     async def run_next_task(self) -> Counts:
-        """Do some of the task that is due longest; what was done, by kind."""
+        """Do some of the task that has been due longest; returns how much was done, by kind."""
         task = await self._tasks.claim(TASK_PAUSE_SECONDS)
         if task is None:
             return {}
@@ -77,7 +77,7 @@ class Retention:
                 return await self._purge(task)
         return {}
 
-    # -- to the archive
+    # -- archiving
 
     async def _archive(self, task: MaintenanceTask) -> Counts:
         waiting, free = await self._archives.open()
@@ -92,7 +92,7 @@ class Retention:
             await self._tasks.reschedule(task.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}
 
-    # -- for good
+    # -- deletion of executions
 
     async def _expire(self, task: MaintenanceTask) -> Counts:
         batches = await self._archives.expiring(MAX_ITEMS)
@@ -110,12 +110,12 @@ class Retention:
         if batches:
             await self._tasks.reschedule(task.name)
         if gone:
-            # their events are next
+            # their events are deleted next
             await self._tasks.reschedule("purge")
         return {"executions_expired": gone}
 
     async def _delete_batch(self, task: MaintenanceTask, batch: ExpiringBatch) -> bool:
-        """Delete a batch's results and files, then its rows. Whether time was enough; if not, the next pass goes on."""
+        """Delete a batch's results and files, then its rows. False if time ran out; the next pass then continues."""
         if not await self._delete_results(task, f"batch {batch.archive_id}", batch.ids):
             return False
         for file in (batch.files or {}).values():
@@ -143,13 +143,13 @@ class Retention:
         return len(found)
 
     async def _delete_results_of_ended(self, task: MaintenanceTask) -> tuple[int, bool]:
-        """In the order of their ends, each execution with those below it; (how many, whether there are more)."""
+        """In the order of their ends, each execution with those below it; returns (how many, whether more are left)."""
         at, id = task.position.get("at"), int(task.position.get("id", 0))
         after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
         done = 0
         ended = await self._tasks.ended(after, self._cutoff(self._result_ttl), MAX_ITEMS)
         for execution in ended:
-            # the others go with the one above them, which may use their results until it ends
+            # the others are deleted with the one above them, which may use their results until it ends
             if execution.topmost:
                 family = await self._tasks.descendants(execution)
                 if not await self._delete_results(task, f"family {execution.execution_id}", family):
@@ -162,8 +162,8 @@ class Retention:
         return done, len(ended) == MAX_ITEMS
 
     async def _delete_results(self, task: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
-        """All that was stored for these executions, registered or not. Whether time was enough: if not, the chore's
-        position tells how far it has come, and what is deleted stays deleted."""
+        """Delete all that was stored for these executions, registered or not. False if time ran out: the task's
+        position then records how far it has come, and what is deleted stays deleted."""
         done = task.position.get("within", 0) if task.position.get("of") == of else 0
         rest = [id for id in ids if id > done]
         for start in range(0, len(rest), MAX_STORE_CALLS):
@@ -181,7 +181,7 @@ class Retention:
         return [key async for key in self._store().list(f"{execution_id}/")]
 
     async def _delete(self, keys: Sequence[str]) -> bool:
-        """Whether time was enough for all."""
+        """Delete the objects of `keys`; False if time ran out before the last."""
         for start in range(0, len(keys), MAX_STORE_CALLS):
             if start and not self._has_time():
                 return False

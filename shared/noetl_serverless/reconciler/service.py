@@ -32,7 +32,7 @@ def create_app(
     async def reconcile(request: Request) -> Response:
         authenticate(request)
         if passing.locked():
-            # a pass is under way and sees what this one would
+            # the pass under way handles what this one would
             return JSONResponse({"status": "busy"}, 202)
         async with passing:
             try:

@@ -1,1 +1,1 @@
-"""Results: what is too big for an event stands in a store, and a small `ResultRef` goes in its place."""
+"""Results: one that is too large for an event is kept in a store, and a small `ResultRef` takes its place."""

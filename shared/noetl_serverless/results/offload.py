@@ -1,4 +1,4 @@
-"""Inline or by reference: the one place that decides."""
+"""The one place that decides whether a result is inline or by reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def dump(data: Any) -> bytes:
-    """Canonical enough JSON; InvalidRequest says what is no JSON value."""
+    """The result as JSON; raises InvalidRequest, which names what has no JSON form."""
     try:
         return orjson.dumps(data, default=_plain, option=_OPTIONS)
     except TypeError as error:
@@ -39,22 +39,22 @@ async def externalise(
 ) -> dict[str, Any]:
     """{"data": ...} for what fits into an event, else {"ref": ...} once the store has it.
 
-    `suffix` names the attempt (a command id): together with the content it fixes where the result is written, so that
-    a retry writes another place or the same bytes. `select`, (JSON path, name) pairs, always goes by reference, so
-    that the selected names are there whatever the size.
+    `suffix` names the attempt (a command id): together with the content it determines where the result is written, so
+    that a retry writes to another place or the same bytes. With `select`, (JSON path, name) pairs, the result is always
+    by reference, so that the selected names exist whatever its size.
     """
     if isinstance(data, bool | int | float | None) and not select:
         return {"data": data}
     content = dump(data)
     if len(content) <= limit and not select:
         return {"data": data}
-    # beside the event loop: a large one takes a while
+    # in a thread, since a large one takes a while
     sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
     digest = hashlib.sha256(f"{suffix}\n{sha256}".encode()).hexdigest()[:32]
     fields = extract(data, select)
     stored = await store.put(storage_key(execution_id, step, digest), content)
     reference = ResultRef(
-        # the storage key keeps more of the digest: 32 bits alone would meet twice in a wide fan-out
+        # the storage key keeps more of the digest: 32 bits alone would collide in a wide fan-out
         ref=str(ResultUri(execution_id, "result", step, digest[:8])),
         store=stored.store,
         key=stored.key,
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
         return sorted(value, key=repr)
     if isinstance(value, tuple):
         return list(value)
-    # a template's lazy view gives what it stands for
+    # a template's lazy view returns the value behind it
     if callable(native := getattr(value, "__native__", None)):
         return native()
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,4 +1,4 @@
-"""From a reference back to the value, with a small cache, in the worker only."""
+"""Reads the values of references, with a small cache, in the worker only."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ CACHE_BYTES = 64 * 1024 * 1024
 
 
 class ReferenceNotAvailable(Problem):
-    """A reference names something that is not there, or not what it says."""
+    """A reference names something that does not exist, or that does not match it."""
 
     status, code, title = 404, REFERENCE_NOT_AVAILABLE, "A referenced result is not available"
 
 
 class LoopTooLarge(Problem):
-    """A template asks for more of a loop than a worker has room for."""
+    """A template reads more results of a loop than a worker has room for."""
 
     status, code, title = 413, "loop.too_large", "The results of a loop are too large"
 
 
 class Resolver:
-    """Resolves `ResultRef`s and manifests; what it gives is shared between its callers and must not be changed.
+    """Resolves `ResultRef`s and manifests; the values are shared between its callers and must not be changed.
 
-    The cache is bounded by the size of the JSON it was decoded from; the least recently used goes first.
+    The cache is bounded by the size of the JSON that its values were decoded from; the least recently used is evicted
+    first.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Resolver:
         self.misses = 0
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        """The value; ReferenceNotAvailable if it cannot be had, StoreFailed while the store is away, LoopTooLarge, a
-        Problem of the control plane as it is."""
+        """The value. Raises ReferenceNotAvailable if it is missing or invalid, StoreFailed while the store is away,
+        LoopTooLarge, and a Problem of the control plane as it is."""
         name = _identity(ref)
         if name in self._cache:
             self.hits += 1
@@ -66,12 +67,12 @@ class Resolver:
         self.misses += 1
         loading = asyncio.ensure_future(self._load(ref))
         self._loading[name] = loading
-        # the load goes on for those who wait with us, should our caller be cancelled
+        # the load continues for the others that wait for it, even if our caller is cancelled
         loading.add_done_callback(lambda done: self._loaded(name, done))
         return await asyncio.shield(loading)
 
     def keep(self, ref: dict[str, Any], value: Any) -> None:
-        """Remember what was just written, which the next step in this process is likely to read."""
+        """Cache what was just written, which the next step in this process is likely to read."""
         self._put(_identity(ref), value, int(ref.get("meta", {}).get("bytes", 0)))
 
     async def _load(self, ref: dict[str, Any]) -> Any:
@@ -85,7 +86,7 @@ class Resolver:
     def _loaded(self, name: str, done: asyncio.Future[Any]) -> None:
         self._loading.pop(name, None)
         if not done.cancelled():
-            # marks it as seen: those who wait get it too
+            # marks the exception as retrieved: those who wait get it too
             done.exception()
 
     async def _load_result(self, ref: dict[str, Any]) -> tuple[Any, int]:
@@ -115,7 +116,7 @@ class Resolver:
         while after is not None:
             page = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix), after)
             for part in sorted(page["parts"], key=lambda part: int(part["start"])):
-                # of a page that the release before has answered, which begins with the first item again
+                # a page from the previous release begins with the first item again
                 if part["end"] > len(results):
                     size = _within(size + _size_of(part), uri)
                     results += await self._rows(part, len(results), uri)
@@ -128,7 +129,7 @@ class Resolver:
         return {"results": results, "stats": ref.get("extracted", {}).get("stats", {})}, size
 
     async def _rows(self, part: dict[str, Any], first: int, uri: ResultUri) -> list[Any]:
-        """Of a part of a manifest the items from `first` on."""
+        """The items of a manifest's part from the item `first` on."""
         start = int(part["start"])
         if start > first:
             raise ReferenceNotAvailable(f"{uri}: items from {first} to {start} are missing")
@@ -150,7 +151,7 @@ class Resolver:
 
 
 def _identity(ref: dict[str, Any]) -> str:
-    # a digest, where there is one, tells apart what a retry wrote under one URI
+    # the digest, where there is one, distinguishes what retries wrote under one URI
     return f"{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
 
 

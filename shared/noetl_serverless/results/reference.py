@@ -1,4 +1,4 @@
-"""`ResultRef`: the small thing that goes where a big result would have gone."""
+"""`ResultRef`: a small reference that takes the place of a large result."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Meta(BaseModel):
 
 
 class ResultRef(BaseModel):
-    """Where a result stands, what it weighs, and the few of its fields that need no fetch."""
+    """Where a result is stored, how large it is, and the few of its fields that need no fetch."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -88,19 +88,19 @@ class ResultRef(BaseModel):
 
 
 def storage_key(execution_id: str, step: str, digest: str) -> str:
-    """`<execution>/<step>/<digest>.json`: all of an execution lies below one prefix."""
+    """`<execution>/<step>/<digest>.json`: all results of an execution are below one prefix."""
     name = quote(step, safe="").replace(".", "%2E")
     if len(name) > 120:
-        # a file name ends at 255 bytes on most file systems
+        # most file systems limit a file name to 255 bytes
         name = f"{name[:80]}-{hashlib.sha256(step.encode()).hexdigest()[:32]}"
     return f"{execution_id}/{name}/{digest}.json"
 
 
 def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """The fields that a template may read without a fetch: small top-level scalars, and what `select` asks for.
+    """The fields that a template may read without a fetch: small top-level scalars, and those that `select` names.
 
-    `select`: (JSON path, name). A path that leads nowhere gives no field. InvalidRequest if what was selected is
-    more than 16 KiB: it would ride the log.
+    `select`: (JSON path, name). A path without a value yields no field. Raises InvalidRequest if the selected fields
+    are larger than 16 KiB, because they are written to the log.
     """
     fields: dict[str, Any] = {}
     if isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""A result store that is away for a while is waited for: what a tool has done is not given up for that."""
+"""Waits for a result store that is away for a while, so that the work of a tool is not lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import Problem, Unavailable
 
 T = TypeVar("T")
 
-# seconds until the store counts as failed: a disk that somebody clears, a mount that comes back
+# seconds until the store counts as failed: time to free a full disk, or for a mount to come back
 MAX_WAIT_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 2.0
@@ -21,7 +21,7 @@ class StoreFailed(Problem):
 
 
 async def retry_while_away(do: Callable[[], Awaitable[T]], what: str) -> T:
-    """`do`, again until it succeeds; StoreFailed, with `what`, when the store has been away for MAX_WAIT_SECONDS."""
+    """Run `do` until it succeeds; raises StoreFailed, with `what`, when the store was away for MAX_WAIT_SECONDS."""
     clock = asyncio.get_running_loop().time
     until = clock() + MAX_WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS

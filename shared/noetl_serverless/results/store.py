@@ -1,4 +1,4 @@
-"""A `ResultStore` over fsspec: a folder, memory, and whatever else fsspec knows, chosen by a URL."""
+"""A `ResultStore` over fsspec: a folder, memory, or whatever else fsspec supports, chosen by a URL."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ class FsspecResultStore:
         await asyncio.to_thread(self.delete_sync, key)
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order, with what a writer that crashed has left unfinished: it is for those
-        who delete."""
+        """Keys that begin with `prefix`, in order, including unfinished files of crashed writers: used for deletion."""
         for key in await asyncio.to_thread(self._keys, prefix):
             yield key
 
@@ -96,13 +95,13 @@ class FsspecResultStore:
         return f"{self._root}/{key}"
 
 
-# of a file system that has no such file, or can have none
+# error numbers of a file system that has no such file, or cannot have one
 _NOTHING = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 @contextmanager
 def _finding(key: str) -> Iterator[None]:
-    """Turns what says that there is no such file into KeyError."""
+    """Turn errors that mean that there is no such file into KeyError."""
     try:
         yield
     except OSError as error:
@@ -113,7 +112,7 @@ def _finding(key: str) -> Iterator[None]:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """Write beside the place and rename over it, so that a reader, or a crash, meets the whole file or none."""
+    """Write a temporary file and rename it, so that a reader finds the whole file or none, even after a crash."""
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -124,7 +123,7 @@ def _replace(path: str, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            # the reference is about to be committed: what it names must survive a power cut as the commit does
+            # the reference is about to be committed: the file must survive a power cut as the commit does
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -134,7 +133,7 @@ def _replace(path: str, data: bytes) -> None:
 
 
 def _remove_empty(folder: str, root: str) -> None:
-    """The folder, and those above it below `root`, as far as they hold nothing."""
+    """Remove the folder and its parents below `root`, as far as they are empty."""
     while len(folder) > len(root):
         try:
             os.rmdir(folder)

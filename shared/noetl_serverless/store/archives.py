@@ -18,9 +18,9 @@ Kind = Literal["archive", "expiry"]
 # of one batch; an execution with more events is a batch of its own
 MAX_EXECUTIONS = 1000
 MAX_EVENTS = 100_000
-# of one page, so that a function may answer it
+# of one page, so that it fits into a function's response
 PAGE_BYTES = 2 * 1024 * 1024
-# how long events that have left wait for the drop of their partition, in seconds
+# how long archived events wait for their partition to be dropped before they are deleted, in seconds
 PURGE_AFTER_SECONDS = 7 * 86400.0
 
 
@@ -39,7 +39,7 @@ class ClaimedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A batch as it stands. `month` is YYYY-MM; `files`: name -> {"key", "bytes", "sha256", "rows"}."""
+    """The current state of a batch. `month` is YYYY-MM; `files`: name -> {"key", "bytes", "sha256", "rows"}."""
 
     archive_id: int
     status: str
@@ -65,7 +65,7 @@ class PlannedBatch:
 
 @dataclass(frozen=True, slots=True)
 class ArchivePlace:
-    """Where an archived execution lies: `blocks` [[first seq, offset, length]] of the log file at `key`."""
+    """Where an archived execution is: `blocks` [[first seq, offset, length]] of the log file at `key`."""
 
     execution_id: int
     head: int
@@ -90,27 +90,27 @@ class Archives:
         self._database = database
         self._sql = load("archive")
 
-    # -- what is to leave
+    # -- planning
 
     async def plan(
         self, kind: Kind, cutoff: datetime, *, most: int = MAX_EXECUTIONS, most_events: int = MAX_EVENTS
     ) -> int | None:
-        """The id of a new batch of what ended before `cutoff`; None if nothing did."""
+        """Plan a batch of executions that ended before `cutoff`; its id, None if there are none."""
         rows = await self._database.run(
             self._sql["plan"], id=fresh_id(), kind=kind, cutoff=cutoff, most=most, most_events=most_events
         )
         return None if rows[0][0] is None else int(rows[0][0])
 
     async def due(self, cutoff: datetime, most: int = 100_000) -> list[PlannedBatch]:
-        """What an archive run would take, by month; counts at most so many executions."""
+        """What an archive run would take, by month; counts at most `most` executions."""
         return [PlannedBatch(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, most=most)]
 
     async def open(self) -> tuple[int, int]:
-        """How many batches wait for their files, and how many of them nobody writes."""
+        """How many batches wait for their files, and how many of them no worker is writing."""
         planned, free = (await self._database.run(self._sql["open"]))[0]
         return int(planned), int(free)
 
-    # -- who writes
+    # -- writing
 
     async def claim(self, worker: str, lease: float) -> ClaimedBatch | None:
         rows = await self._database.rows(self._sql["claim"], worker=worker, lease=lease)
@@ -124,19 +124,19 @@ class Archives:
         await self._database.run(self._sql["fail"], id=archive_id, attempt=attempt, error=error)
 
     async def executions(self, archive_id: int, after: int, limit: int = PAGE_BYTES) -> list[tuple[int, str]]:
-        """(execution id, JSON of its row, results and commands) of a batch, in order; none is the end."""
+        """(execution id, JSON of its row, results and commands) after execution `after`, in order; empty at the end."""
         rows = await self._database.run(self._sql["executions"], id=archive_id, after=after, bytes=limit)
         return [(row[0], row[1]) for row in rows]
 
     async def events(self, archive_id: int, after: int, seq: int, limit: int = PAGE_BYTES) -> list[Sequence[Any]]:
-        """Behind event `seq` of execution `after`, in order: execution id, seq, cause, type, step, generation, command,
-        instant in microseconds, payload as JSON."""
+        """The events after event `seq` of execution `after`, in order: execution id, seq, cause, type, step,
+        generation, command, instant in microseconds, payload as JSON."""
         return await self._database.run(self._sql["events"], id=archive_id, after=after, seq=seq, bytes=limit)
 
     async def register(
         self, archive_id: int, attempt: int, files: dict[str, Any] | None, found: Sequence[dict[str, Any]] = ()
     ) -> Literal["registered", "stale", "incomplete"]:
-        """From now on the batch is read from its files. `found`: [{execution_id, events, blocks}]."""
+        """Let the batch be read from its files from now on. `found`: [{execution_id, events, blocks}]."""
         rows = await self._database.run(
             self._sql["register"],
             id=archive_id,
@@ -146,7 +146,7 @@ class Archives:
         )
         return rows[0][0]  # type: ignore[no-any-return]
 
-    # -- what has left
+    # -- archived batches
 
     async def entries(self, before: int | None = None, limit: int = 100) -> list[Archive]:
         """The newest first."""
@@ -164,27 +164,27 @@ class Archives:
         return [row[0] for row in await self._database.run(self._sql["children"], execution_id=execution_id)]
 
     async def drop_partitions(self) -> list[str]:
-        """Drop the months that hold nothing any more; their names."""
+        """Drop the partitions of months that hold no events that are still needed; returns their names."""
         return list((await self._database.run(self._sql["drop_partitions"]))[0][0])
 
     async def purge(self, after_seconds: float = PURGE_AFTER_SECONDS) -> int | None:
-        """Delete the events of one batch that no drop will take soon: how many; None if there is no such batch."""
+        """Delete the events of one batch whose partition will not be dropped soon; how many, None if there is none."""
         gone = (await self._database.run(self._sql["purge"], after_seconds=after_seconds))[0][0]
         return None if gone is None else int(gone)
 
-    # -- what is to be deleted
+    # -- deletion
 
     async def mark_expired(self, cutoff: datetime, limit: int) -> int:
-        """Give up batches of the archive that ended before `cutoff`."""
+        """Mark archived batches that ended before `cutoff` for deletion; how many."""
         return len(await self._database.run(self._sql["outdate"], cutoff=cutoff, limit=limit))
 
     async def expiring(self, limit: int) -> list[ExpiringBatch]:
         return [ExpiringBatch(**row) for row in await self._database.rows(self._sql["expiring"], limit=limit)]
 
     async def clear_files(self, archive_id: int) -> None:
-        """Its files are deleted."""
+        """Record that the batch's files are deleted."""
         await self._database.run(self._sql["fileless"], id=archive_id)
 
     async def delete_rows(self) -> None:
-        """Drop the rows of batches of which nothing is left."""
+        """Delete the rows of batches of which nothing is left."""
         await self._database.run(self._sql["forget"])

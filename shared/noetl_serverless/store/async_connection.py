@@ -1,4 +1,4 @@
-"""One statement after another over a connection, without blocking the event loop and without a thread."""
+"""Runs one statement after another over a connection, without blocking the event loop and without a thread."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pg8000.exceptions import InterfaceError
 
 from .connection import Connection
 
-# what one turn of the event loop reads at most: a long answer lets others have theirs
+# most bytes read in one turn of the event loop, so that a long answer does not hold up others
 READ_BYTES = 256 * 1024
 MESSAGE_HEADER = Struct("!ci")
-# seconds without a byte of an answer after which none will come: what stands between may have forgotten the connection
+# seconds without a byte after which an answer counts as lost: a proxy or firewall may have dropped the connection
 READ_TIMEOUT_SECONDS = 30.0
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class AsyncConnection:
-    """Whoever stops waiting for an answer leaves the connection in use until the answer has come in whole."""
+    """A connection whose caller stops waiting for an answer stays in use until the whole answer has arrived."""
 
     def __init__(
         self, connection: Connection, loop: asyncio.AbstractEventLoop, ended: Callable[[AsyncConnection], None]
     ) -> None:
-        """`ended` is told when the answer to what was asked is in, or will never be."""
+        """`ended` is called when the answer to a statement has arrived, or never will."""
         self.connection = connection
         self.broken = False
         self._loop = loop
@@ -36,7 +36,7 @@ class AsyncConnection:
         self._socket = connection.socket
         self._unsent = memoryview(b"")
         self._received = bytearray()
-        # what is under way, and who waits for it
+        # the statement under way, and the future that waits for it
         self._context: Context | None = None
         self._answer: asyncio.Future[Context] | None = None
         self._received_at = 0.0
@@ -44,9 +44,9 @@ class AsyncConnection:
         self.attach()
 
     def execute(self, sql: str, params: dict[str, Any]) -> asyncio.Future[Context]:
-        """What is awaited raises DatabaseError if the server refuses, InterfaceError if the connection breaks.
+        """The future raises DatabaseError if the server refuses, InterfaceError if the connection breaks.
 
-        Whatever is raised at once has sent nothing.
+        If the call itself raises, nothing has been sent.
         """
         request, self._context = self.connection.request(sql, params)
         answer = self._answer = self._loop.create_future()
@@ -56,14 +56,14 @@ class AsyncConnection:
         return answer
 
     def has_unsolicited_data(self) -> bool:
-        """Whether the server has spoken unasked, as it does when it closes what lay idle: a function may have stood
-        still for minutes, and nothing of a statement is lost that is not sent."""
+        """Whether the server has sent data without a request, as it does when it closes an idle connection: a function
+        may have been frozen for minutes. Checked before a statement is sent, so that none is lost."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def detach(self) -> None:
-        """Leave the socket to somebody who blocks."""
+        """Leave the socket to a caller that blocks."""
         self._loop.remove_reader(self._socket.fileno())
         self._socket.settimeout(READ_TIMEOUT_SECONDS)
 
@@ -110,7 +110,7 @@ class AsyncConnection:
         try:
             self._read_messages(self._context)
         except Exception as error:
-            # an answer that cannot be read leaves nobody knowing where the next one begins
+            # after an answer that cannot be parsed it is unknown where the next one begins
             self._fail(error)
             return
         if isinstance(self._socket, ssl.SSLSocket) and not self.broken and self._socket.pending():
@@ -124,7 +124,7 @@ class AsyncConnection:
             self._fail(InterfaceError(f"no answer for {READ_TIMEOUT_SECONDS:g} s"))
 
     def _read_messages(self, context: Context) -> None:
-        """The messages that are in whole."""
+        """Handle the messages that have arrived completely."""
         received, kinds, start, ready = self._received, self.connection.message_types, 0, False
         while not ready and len(received) - start >= MESSAGE_HEADER.size:
             code, length = MESSAGE_HEADER.unpack_from(received, start)
@@ -148,7 +148,7 @@ class AsyncConnection:
         self.broken = True
         error_of_portal = self._context.error if self._context is not None else None
         if self._answer is None:
-            # it lay idle; whoever takes it next sees that it is broken
+            # it was idle; the next to acquire it sees that it is broken
             self.close()
             return
         reason = error if isinstance(error, InterfaceError) else InterfaceError(str(error))

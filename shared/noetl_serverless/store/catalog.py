@@ -33,7 +33,7 @@ class CatalogVersion:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class NewPlaybook:
-    """What is to be registered."""
+    """A playbook to register."""
 
     path: str
     kind: str
@@ -41,7 +41,7 @@ class NewPlaybook:
     hash: str
     meta: dict[str, Any]
     payload: dict[str, Any]
-    # how many the plan has
+    # number of steps of the plan
     steps: int = 0
 
 
@@ -51,7 +51,7 @@ class PostgresCatalog:
         self._sql = load("catalog")
 
     async def register(self, document: NewPlaybook) -> tuple[CatalogVersion, bool]:
-        """The entry, and whether it is new: the text of the newest version again makes no version."""
+        """The entry, and whether it is new: registering the text of the newest version again makes no version."""
         return await self._database.transaction(lambda connection: self._register(connection, document))
 
     async def get(self, path: str, version: int | None = None) -> CatalogVersion:
@@ -88,7 +88,7 @@ class PostgresCatalog:
         limit: int = 1000,
         offset: int = 0,
     ) -> list[CatalogVersion]:
-        """By path; `path` stands for itself and everything below it."""
+        """Ordered by path; `path` matches itself and everything below it."""
         rows = await self._database.rows(
             self._sql["entries"], path=path, kind=kind, every=every_version, limit=limit, offset=offset
         )

@@ -24,12 +24,12 @@ DESCRIBE_PORTAL = DESCRIBE + (6).to_bytes(4, "big") + b"P\x00"
 EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
 JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
-# the server is going, gone, starting or full: the same statement may succeed later
+# the server is stopping, gone, starting or full: the same statement may succeed later
 TRANSIENT_STATES = ("57P01", "57P02", "57P03", "53300", "53400", "08000", "08003", "08006")
 
 
 class Connection(pg8000.native.Connection):
-    """pg8000's connection with one round trip per bound statement (pg8000 makes three), and quicker readers of JSON and
+    """pg8000's connection with one round trip per bound statement (pg8000 makes three), and faster parsers of JSON and
     instants (a server in UTC writes them in ISO 8601; none of ours is infinite)."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -61,13 +61,13 @@ class Connection(pg8000.native.Connection):
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def request(self, sql: str, params: dict[str, Any]) -> tuple[bytes, Context]:
-        """What to send for a statement, and what its answer is to be read into."""
+        """The bytes to send for a statement, and the context to read its answer into."""
         encoding = self._client_encoding
         if not params:
             return _message(QUERY, sql.encode(encoding) + b"\x00"), Context(sql)
         statement, make_vals = _statement(sql)
         values = make_params(self.py_types, make_vals(params))
-        # in pieces that are put together once: what is bound may be large
+        # in pieces that are joined once: a parameter may be large
         bind = [b"\x00\x00\x00\x00", len(values).to_bytes(2, "big")]
         for value in values:
             if value is None:
@@ -81,11 +81,11 @@ class Connection(pg8000.native.Connection):
         return b"".join((parse, BIND, size, *bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
 
     def is_lost_after(self, error: BaseException | None) -> bool:
-        """Whether nothing more is to be asked of it after such an answer."""
+        """Whether the connection must not be used again after this error."""
         return error is not None and sqlstate(error) in TRANSIENT_STATES
 
     def abort(self) -> None:
-        """Close it without a word: what cannot be sent would stay in the buffer, and be tried again at its end."""
+        """Close without a Terminate message, which would stay in the buffer and be retried if it could not be sent."""
         for end in (self._sock, self._usock):
             try:
                 end.close()
@@ -113,7 +113,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
     """A connection to `postgresql://user:password@host:port/database[?sslmode=MODE&sslrootcert=FILE]`: see
     `PostgresTarget`.
 
-    Raises Unavailable if the server does not take it, ValueError for what is no such URL.
+    Raises Unavailable if the server does not accept it, ValueError for any other form of URL.
     """
     target = PostgresTarget.of_url(url)
     target = replace(target, user=target.user or "postgres", database=target.database or "postgres")
@@ -123,7 +123,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
         raise Unavailable(f"PostgreSQL at {target.host}:{target.port} does not answer: {reason_of(error)}") from error
     connection._usock.settimeout(None)
     if connection._usock.family != socket.AF_UNIX:
-        # a statement larger than the write buffer leaves in pieces, and the last must not wait for the first's answer
+        # a statement larger than the write buffer is sent in pieces: the last must not wait for the ACK of the first
         connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

@@ -1,4 +1,4 @@
-"""Credentials: sealed at rest, opened only when their data is asked for by name."""
+"""Credentials: sealed at rest, opened only when their data is explicitly requested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .seal import Sealed, Sealer
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """`data` is the secret: None unless asked for, and never shown by repr."""
+    """`data` is the secret: None unless requested, and never shown by repr."""
 
     credential_id: int
     name: str
@@ -62,7 +62,7 @@ class Credentials:
         return Credential(**rows[0])
 
     async def get(self, name_or_id: str, *, with_data: bool = False) -> Credential:
-        """A name wins over an id that reads the same. Raises NotFound, NotSealedHere."""
+        """A name takes precedence over an id that reads the same. Raises NotFound, UnknownKey."""
         found = await self._database.rows(
             self._sql["sealed" if with_data else "get"], name=name_or_id, credential_id=parse_id(name_or_id)
         )
@@ -81,14 +81,14 @@ class Credentials:
         return [Credential(**row) for row in rows]
 
     async def delete(self, name_or_id: str) -> str:
-        """The name of what was deleted; raises NotFound."""
+        """Delete a credential; returns its name. Raises NotFound."""
         rows = await self._database.run(self._sql["delete"], name=name_or_id, credential_id=parse_id(name_or_id))
         if not rows:
             raise NotFound(f"there is no credential {name_or_id!r}")
         return str(rows[0][0])
 
     async def reseal(self, limit: int = 100) -> int:
-        """Seal up to `limit` credentials of old keys again; how many. Raises NotSealedHere."""
+        """Seal up to `limit` credentials of old keys again; returns how many. Raises UnknownKey."""
         rows = await self._database.rows(self._sql["under_other_keys"], key_id=self._sealer.first, limit=limit)
         resealed = 0
         for row in rows:

@@ -21,17 +21,17 @@ from .connection import TRANSIENT_STATES, Connection, connect, reason_of, sqlsta
 
 T = TypeVar("T")
 
-# two transactions stood in each other's way, and this one was undone whole: it is done again
+# two transactions conflicted, and this one was rolled back as a whole: it is run again
 SERIALIZATION_STATES = ("40P01", "40001")
 MAX_TRANSACTION_ATTEMPTS = 6
 
 
 class Database:
-    """A bounded set of connections, the one used last taken first. Every method raises Unavailable while PostgreSQL is
-    away. A caller who is cancelled leaves its statement to end by itself."""
+    """A bounded pool of connections, the one used last taken first. Every method raises Unavailable while PostgreSQL is
+    away. The statement of a caller that is cancelled still runs to its end."""
 
     def __init__(self, url: str | Callable[[], str], connections: int = 4) -> None:
-        """`url`, or what gives it, in a thread, for each new connection: credentials may be short-lived."""
+        """`url`, or a function that returns it, called in a thread for each new connection: credentials may expire."""
         self._url = url
         self._connections = connections
         self._closed = False
@@ -50,7 +50,7 @@ class Database:
         return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, in a thread, rolled back if it raises; again if it collides with another."""
+        """Run `work` in one transaction in a thread: rolled back if it raises, again if it conflicts with another."""
         return await self._retry(lambda: self._transaction(work))
 
     async def _retry(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -100,7 +100,7 @@ class Database:
             raise _unavailable(error) from error
 
     async def close(self) -> None:
-        """Once the statements under way have ended; what comes later meets Unavailable."""
+        """Close once the statements under way have ended; later calls raise Unavailable."""
         self._closed = True
         if self._loop is asyncio.get_running_loop():
             for _ in range(self._connections):
@@ -127,7 +127,7 @@ class Database:
     async def _acquire(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # the event loop that the old ones were watched by is gone
+            # the event loop that watched the old connections is gone
             self._abort_idle()
             self._loop, self._permits = loop, asyncio.Semaphore(self._connections)
         await self._permits.acquire()
@@ -158,7 +158,7 @@ class Database:
     def _release(self, pooled: AsyncConnection) -> None:
         if pooled.broken:
             pooled.close()
-            # what made an end of it may have made one of those that lie idle: each would cost somebody the wait
+            # the same failure may have broken the idle ones, and each would cost a caller the timeout
             self._abort_idle()
         else:
             self._idle.append(pooled)
@@ -175,7 +175,7 @@ def _quit(connecting: asyncio.Future[Connection]) -> None:
 
 
 def _unavailable(error: Exception) -> Exception:
-    """Unavailable if it is the connection's or the server's state; else the error itself."""
+    """Unavailable if the state of the connection or of the server is the cause; else the error itself."""
     if isinstance(error, DatabaseError):
         if sqlstate(error) in TRANSIENT_STATES:
             return Unavailable(f"PostgreSQL is not available: {reason_of(error)}")

@@ -38,7 +38,7 @@ from .locked_execution import lock
 from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
 
-# of the rows of a commit, as JSON
+# rows of a commit that are encoded as JSON at once
 BATCH_ROWS = 1000
 
 
@@ -48,11 +48,11 @@ UNWRITABLE = ("22", "2350", "2351", "54")
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turns what says that a value cannot be stored into UnstorableCommit."""
+    """Turn errors about values that cannot be stored into UnstorableCommit."""
     try:
         yield
     except (DatabaseError, orjson.JSONEncodeError) as error:
-        # without what the database says of it, which may show the value
+        # without the database's message, which may contain the value
         state = sqlstate(error)
         if isinstance(error, DatabaseError) and not (state or "").startswith(UNWRITABLE):
             raise
@@ -66,12 +66,12 @@ class PostgresEventStore(EventStore):
         self._sql = load("event_store")
 
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
-        """The cases of those `ids` that exist. A state may be behind its head: see `undecided`."""
+        """Those of the executions that exist, each with all events folded into its state."""
         rows = await self._database.run(self._sql["load"], ids=[int(id) for id in ids])
         return {row[0]: execution_of(row) for row in rows}
 
     async def read_inbox(self, execution_id: str) -> Inbox:
-        """No more than INBOX_FACTS, nor than it takes to have INBOX_BYTES; one at least, if there is any."""
+        """The first facts: at most INBOX_FACTS, and none after the one that reaches INBOX_BYTES."""
         rows = await self._database.run(
             self._sql["read_inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
         )
@@ -79,7 +79,7 @@ class PostgresEventStore(EventStore):
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """Close commands and put their facts into the inbox, without waiting for the execution's row. Returns
-        (execution id, command id, fence) of those whose fence was good. Raises UnstorableCommit, and then none is."""
+        (execution id, command id, fence) of those whose fence was valid. Raises UnstorableCommit; then none is."""
         rows = [
             {**_row(fact.execution_id, fact.event), "fence": fact.fence, "worker": fact.worker, "refs": fact.refs}
             for fact in facts
@@ -89,7 +89,7 @@ class PostgresEventStore(EventStore):
         return {(id, command, fence) for id, command, fence in answer}
 
     async def clear_inbox(self, execution_id: str) -> None:
-        """Forget the inbox of an execution that has ended."""
+        """Delete the inbox of an execution that has ended."""
         await self._database.run(self._sql["clear_inbox"], id=int(execution_id))
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
@@ -97,13 +97,13 @@ class PostgresEventStore(EventStore):
         return [event_of(row) for row in rows]
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
-        """What those of the idempotency keys have started that have started anything."""
+        """The executions started by those of the idempotency keys that have started one."""
         rows = await self._database.run(self._sql["starts_by_key"], keys=list(keys))
         return {key: IdempotentStart(*row) for key, *row in rows}
 
     async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
-        """Each part whole or not at all; those refused (head moved, fence stale) are missing from `good`. Raises
-        UnstorableCommit if one of them cannot be stored; then none is."""
+        """Write each whole or not at all; those refused (head moved, fence stale) are missing from `committed`. Raises
+        UnstorableCommit if one of them cannot be stored; then none is written."""
         rows = self._project(parts)
         if claimant is not None:
             claim_issued(rows.commands, claimant)
@@ -114,8 +114,8 @@ class PostgresEventStore(EventStore):
     async def commit_exclusively(
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
     ) -> tuple[ExecutionCommit, CommitResult] | None:
-        """Commit what `decide` makes of the execution, while nobody else can commit to it. None if it makes nothing of
-        it, or there is no such execution. Raises UnstorableCommit, and what `decide` raises."""
+        """Commit what `decide` returns for the execution, while nobody else can commit to it. None if it returns None,
+        or there is no such execution. Raises UnstorableCommit, and what `decide` raises."""
 
         def work(connection: Connection) -> tuple[ExecutionCommit, CommitResult] | None:
             locked = lock(connection, self._sql, execution_id)
@@ -141,7 +141,7 @@ class PostgresEventStore(EventStore):
         return rows
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
-        """Lease pending commands of the pool: those named, or with None whatever waits, in turn among executions."""
+        """Lease pending commands of the pool: those of `keys`, or with None any of them, by a fair claim."""
         rows = await self._database.run(
             self._sql["claim"],
             worker=claimant.worker,
@@ -153,7 +153,7 @@ class PostgresEventStore(EventStore):
         return _leases(rows)
 
     async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
-        """Everything the worker holds beside `holding`, its lease prolonged."""
+        """Everything the worker holds except `holding`, with its leases extended."""
         rows = await self._database.run(self._sql["recover_leases"], worker=worker, lease=lease, holding=_keys(holding))
         return _leases(rows)
 
@@ -162,21 +162,21 @@ class PostgresEventStore(EventStore):
         return rows[0][0]  # type: ignore[no-any-return]
 
     async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
-        """Prolong leases; returns (execution id, command id, fence) of those that are still the worker's."""
+        """Extend leases; returns (execution id, command id, fence) of those that the worker still holds."""
         rows = await self._database.run(self._sql["extend_leases"], worker=worker, held=_held(held), lease=lease)
         return {(row[0], row[1], row[2]) for row in rows}
 
     async def release_leases(
         self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
     ) -> list[tuple[str, CommandKey]]:
-        """Give back `held`, which was not run, and `begun`, which was not run to its end, with a note of who had that;
-        returns (pool, key) of what waits again."""
+        """Release `held`, which was not run, and `begun`, which was not run to its end and gets a note of its worker;
+        returns (pool, key) of the commands that are pending again."""
         lists = ((held, False), (begun, True))
         rows = _json([{**key.model_dump(), "begun": had_begun} for keys, had_begun in lists for key in keys])
         return _waiting(await self._database.run(self._sql["release_leases"], worker=worker, held=rows))
 
     async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
-        """Give back what is held beyond its lease and was delivered fewer than `deliveries` times."""
+        """Release commands whose lease has expired and that were delivered fewer than `deliveries` times."""
         return _waiting(await self._database.run(self._sql["expire_leases"], deliveries=deliveries, limit=limit))
 
     async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
@@ -184,7 +184,7 @@ class PostgresEventStore(EventStore):
         return [DeadLetter(**row) for row in rows]
 
     async def add_dead_letter(self, dead: DeadLetter) -> None:
-        """Keep the command in the dead-letter state, for people to look at."""
+        """Keep the command as a dead letter, for people to inspect."""
         await self._database.run(
             self._sql["add_dead_letter"],
             id=dead.execution_id,
@@ -199,22 +199,22 @@ class PostgresEventStore(EventStore):
         return [row[0] for row in await self._database.run(self._sql["pools_with_pending"], age=age)]
 
     async def pending_work(self, age: float) -> PendingWork:
-        """What there is to do; commands count as waiting after `age` seconds."""
+        """Which kinds of work are waiting; commands count as pending after `age` seconds."""
         return PendingWork(**(await self._database.rows(self._sql["pending_work"], age=age))[0])
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
-        """The timers whose time has come, those due first in front, from `after` on."""
+        """The timers that are due, in the order in which they are due, from `after` on."""
         return [DueTimer(**row) for row in await self._database.rows(self._sql["due_timers"], limit=limit, after=after)]
 
     async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
-        """Executions with facts in their inbox, in order, those behind `after`."""
+        """Executions with facts in their inbox, by id, after the id `after`."""
         return [
             row[0]
             for row in await self._database.run(self._sql["executions_with_inbox"], limit=limit, after=int(after))
         ]
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
-        """What is in quarantine, in order, behind `after`; without facts, which may be many and large."""
+        """Executions in quarantine, by id, after the id `after`; without facts, which may be many and large."""
         rows = await self._database.rows(self._sql["list_quarantined"], after=int(after), limit=limit)
         return [QuarantinedExecution(**row) for row in rows]
 
@@ -227,7 +227,7 @@ class PostgresEventStore(EventStore):
         return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
 
     async def is_descendant(self, execution_id: str, above: str) -> bool:
-        """Whether `above` has started this execution, or one that has, ... ; archived ones count, too."""
+        """Whether `above` has started this execution, directly or through others; archived ones count, too."""
         return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(above)))
 
     async def ensure_partitions(self) -> None:
@@ -343,7 +343,7 @@ def _held(held: Sequence[Held]) -> str:
 
 
 def _array(rows: Iterable[Any]) -> str:
-    """As `_json` of a list that may be very long: no more than a few of its rows are there at once."""
+    """As `_json` for a list that may be very long: no more than BATCH_ROWS of its rows are in memory at once."""
     left, texts = iter(rows), []
     while some := list(islice(left, BATCH_ROWS)):
         texts.append(orjson.dumps(some).decode()[1:-1])

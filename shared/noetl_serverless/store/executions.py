@@ -1,4 +1,4 @@
-"""Reading executions and their logs. What writes them is elsewhere."""
+"""Reads executions and their logs. They are written by the event store."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Execution:
     finished: int
     # who or what started it
     principal: dict[str, Any] | None = None
-    # read from the archive; in a list without its result, error and principal
+    # whether it was read from the archive; in a list it then has no result, error and principal
     archived: bool = False
-    # read alone: what its end warns of, and whether it waits for a person
+    # only from `get`: the warnings of its end, and whether it is in quarantine
     warnings: list[dict[str, Any]] | None = None
     quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedCommand:
-    """What a worker has reported of a command, and when that was issued; for a frame of a loop, with its items."""
+    """A worker's report of a command, and when the command was issued; for a frame, with its range of items."""
 
     seq: int
     type: str
@@ -63,7 +63,7 @@ class ReportedCommand:
 
 @dataclass(frozen=True, slots=True)
 class OutstandingCommands:
-    """The commands of one run of a step that are out or put off: how many are queued, run, and are delayed."""
+    """The outstanding commands of one run of a step: how many are queued, running and delayed."""
 
     step: str
     generation: int
@@ -72,13 +72,13 @@ class OutstandingCommands:
     delayed: int
     queued_since: datetime | None
     running_since: datetime | None
-    # the longest that one of those that run was queued
+    # the longest time that a running one was queued
     queued_ms: int | None
-    # of the first timer
+    # when the first timer is due
     due_at: datetime | None
-    # one of those that have them
+    # one of the workers that run them
     worker: str | None
-    # the most that one of them had
+    # the most that any of them has had
     deliveries: int
 
 
@@ -111,12 +111,12 @@ class Executions:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[list[Execution], bool]:
-        """The newest first, or those older than the execution `before`, and whether there are more; `path` is itself
-        and all below it, `principal` the name of who started them, which `principal_kind` narrows; they began from
-        `since` on, and before `until`, to the millisecond. `limit` of them at most, and no more than it takes to have
-        PAGE_BYTES of results and errors.
+        """The newest first, or those older than the execution `before`, and whether there are more. `path` matches
+        itself and all below it, `principal` the name of who started them, which `principal_kind` narrows. They began
+        at `since` or later, and before `until`, to the millisecond. At most `limit`, and none after the one that
+        reaches PAGE_BYTES of results and errors.
 
-        Those in the archive, too, without their result and error, but not if they are asked for by principal.
+        Archived ones are included, without their result and error, but not in a search by principal.
         """
         ends = [id for id in (before, None if until is None else first_id(until)) if id is not None]
         rows = await self._database.rows(
@@ -149,8 +149,8 @@ class Executions:
     async def follow(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
     ) -> tuple[list[RecordedEvent], int, str]:
-        """The events after a position, the seq of the last event there is, and the status; raises NotFound. `limit`
-        of them at most, and no more than it takes to have PAGE_BYTES of payload."""
+        """The events after a position, the seq of the log's last event, and the status; raises NotFound. At most
+        `limit` events, and none after the one that reaches PAGE_BYTES of payload."""
         rows = await self._database.rows(
             self._sql["tail"], execution_id=execution_id, after=after, type=type, limit=limit, bytes=PAGE_BYTES
         )
@@ -170,7 +170,7 @@ class Executions:
     async def events_page(
         self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
     ) -> tuple[list[RecordedEvent], int]:
-        """The newest first, and how many there are in all; behind PAGE_BYTES without their payloads."""
+        """The newest first, and how many there are in all; those after PAGE_BYTES of payload are without theirs."""
         rows = await self._database.rows(
             self._sql["events_page"],
             execution_id=execution_id,
@@ -186,7 +186,8 @@ class Executions:
     async def runs(
         self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
     ) -> list[ReportedCommand]:
-        """What workers have reported, in order; `failed`: only where an attempt has. An unknown execution has none."""
+        """Workers' reports, in order; `failed`: only where an attempt failed or was lost. An unknown execution has
+        none."""
         rows = await self._database.rows(
             self._sql["runs"], execution_id=execution_id, after=after, step=step, failed=failed, limit=limit
         )
@@ -199,8 +200,8 @@ class Executions:
     async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
     ) -> tuple[list[ResultRange], bool]:
-        """A loop's results from the item `after` on, in order, neighbours that are inline taken together: no more of
-        them than it takes to have `most` bytes; and whether there are more behind them."""
+        """A loop's results from the item `after` on, in order, with adjacent inline ranges merged, and whether there
+        are more. None comes after the one that reaches `most` bytes."""
         of = {"execution_id": execution_id, "step": step, "generation": generation}
         rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=most)
         parts = merge_inline(ResultRange(**row) for row in rows)
@@ -212,13 +213,13 @@ class Executions:
         return int((await self._database.run(self._sql["finished"], **of))[0][0])
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
-        """The latest run of a loop step; None if it has not been opened."""
+        """The latest generation of a loop step; None if it has not been opened."""
         rows = await self._database.run(self._sql["generation"], execution_id=execution_id, step=step)
         return rows[0][0] if rows else None
 
 
 def merge_inline(parts: Iterable[ResultRange]) -> list[ResultRange]:
-    """Neighbours that are inline as one."""
+    """Merge adjacent inline ranges."""
     joined: list[ResultRange] = []
     for part in parts:
         before = joined[-1] if joined else None

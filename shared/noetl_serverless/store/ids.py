@@ -1,4 +1,4 @@
-"""Ids that sort by the time they were drawn: 63 bits, milliseconds since 2024 above 22 bits of chance."""
+"""Ids that sort by the time they were made: 63 bits, milliseconds since 2024 above 22 random bits."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def new_id(now_ms: int, entropy: int) -> int:
 
 
 def first_id(at: datetime) -> int:
-    """The least id that may be drawn in the millisecond of `at`, or the nearest that there may be."""
+    """The lowest id of the millisecond of `at`, limited to the range of ids."""
     return min(max((at - EPOCH) // timedelta(milliseconds=1) << LOW_BITS, 0), (1 << 63) - 1)
 
 
 def fresh_id() -> int:
-    """An id of now."""
+    """A new id of the current time."""
     return new_id(time.time_ns() // 1_000_000, secrets.randbits(LOW_BITS))
 
 
 def parse_id(text: str) -> int | None:
-    """The id that a caller wrote in decimal, or None if no id can look like this."""
+    """The id that a caller wrote in decimal, or None if it is not an id."""
     if not text.isascii() or not text.isdigit() or len(text) > 19:
         return None
     number = int(text)

@@ -1,4 +1,4 @@
-"""An execution as it is loaded, made of its rows."""
+"""Makes a LoadedExecution, an Inbox and events from their rows."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def execution_of(row: Sequence[Any]) -> LoadedExecution:
 
 
 def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:
-    """In place of a state that cannot be made of `snapshot` and `events`: who it is, and whether it has ended."""
+    """In place of a state that cannot be restored: only which execution it is, and whether it has ended."""
     state = State(execution_id, seq=head, status="running", workload=workload)
     if isinstance(snapshot, dict) and snapshot.get("status") in ("completed", "failed", "cancelled"):
         state.status, state.error = snapshot["status"], snapshot.get("error")
     for event in events:
         if event.type in (e.COMPLETED, e.FAILED, e.CANCELLED, e.RETRIED):
-            # nothing else of it is looked at: it may be what cannot be read
+            # nothing else of the event is used: it may be what cannot be read
             kept_fields = {name: event.payload[name] for name in ("error", e.QUARANTINED) if name in event.payload}
             apply(state, replace(event, payload=kept_fields))
     state.seq = head
@@ -67,7 +67,7 @@ def _as_written(row: Sequence[Any]) -> Event:
 
 
 def quarantined_fact(fact: Event) -> dict[str, Any]:
-    """A fact as quarantine keeps it; `noetl.commit` makes the same of what is in the inbox."""
+    """A fact as quarantine keeps it; `noetl.commit` makes the same from facts in the inbox."""
     return {
         "type": fact.type,
         "step": fact.step,

@@ -14,7 +14,7 @@ from .loaded_execution import execution_of, inbox_of
 
 
 def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> LockedExecution | None:
-    """None if there is no such execution. `sql`: the statements of the log."""
+    """None if there is no such execution. `sql`: the statements of the event store."""
     connection.run(sql["lock"], id=int(execution_id))
     found = connection.run(sql["load"], ids=[int(execution_id)])
     return LockedRows(connection, sql, execution_of(found[0])) if found else None
@@ -45,7 +45,7 @@ class LockedRows(LockedExecution):
 
     def ended_children(self) -> list[LoadedExecution]:
         ids = [int(id) for id in self.execution.state.children]
-        # who is about to end one is waited for: it cannot know that this execution goes on
+        # waits for a transaction that is about to end a child: it cannot know that this execution continues
         ended = [id for id, status in self._run("lock_children", ids=ids) if status != "RUNNING"]
         return [execution_of(row) for row in self._run("load", ids=ended)]
 

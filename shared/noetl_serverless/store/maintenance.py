@@ -1,4 +1,4 @@
-"""Work of the reconciler that is not urgent, and the results whose time is over."""
+"""Work of the reconciler that is not urgent, and results that have expired."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class MaintenanceTasks:
         self._sql = load("maintenance")
 
     async def claim(self, pause: float) -> MaintenanceTask | None:
-        """The one that is due longest; it is due again in `pause` seconds."""
+        """The task that has been due longest, if any; it is due again in `pause` seconds."""
         rows = await self._database.rows(self._sql["claim"], pause=pause)
         return MaintenanceTask(**rows[0]) if rows else None
 
     async def reschedule(self, name: str, delay: float = 0.0) -> None:
-        """It is due in `delay` seconds: there is more to do."""
+        """Make it due in `delay` seconds, because there is more to do."""
         await self._database.run(self._sql["reschedule"], name=name, delay=delay)
 
     async def save_position(self, name: str, position: dict[str, Any]) -> None:
         await self._database.run(self._sql["save_position"], name=name, position=orjson.dumps(position).decode())
 
     async def ended(self, after: tuple[datetime, int], cutoff: datetime, limit: int) -> list[EndedExecution]:
-        """In the order of their ends, behind (instant, execution id), before `cutoff`."""
+        """Executions in the order of their ends, after (instant, execution id) and before `cutoff`."""
         rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
         return [EndedExecution(**row) for row in rows]
 
@@ -60,10 +60,10 @@ class MaintenanceTasks:
         ]
 
     async def expired_results(self, limit: int) -> list[tuple[int, str]]:
-        """(execution id, key) of results with a time of their own that is over."""
+        """(execution id, key) of results whose own expiry has passed."""
         return [(row[0], row[1]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
 
     async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
-        """Drop their rows."""
+        """Delete the rows of these results."""
         rows = [{"execution_id": id, "key": key} for id, key in keys]
         await self._database.run(self._sql["delete_result_rows"], keys=orjson.dumps(rows).decode())

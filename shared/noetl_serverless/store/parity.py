@@ -1,4 +1,4 @@
-"""The projections of one execution against its log: every row, every column that the log determines."""
+"""Compares the projections of one execution with its log: every row, every column that the log determines."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ OF_EXECUTION = (
     *("path", "version", "plan_hash", "parent", "parent_execution_id", "depth", "status", "head", "result", "error"),
     *("created_at", "ended_at"),
 )
-# what the first event has, unless it was written by a release that kept it in the row alone
+# compared only if the first event has them: they may have been kept in the row alone
 OF_START = ("workload", "principal")
 
 
-# in place of a state of which none can be made
+# shown in place of a state that cannot be restored
 UNREADABLE = "cannot be read"
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Stored:
-    """Rows as they are projected. Instants are milliseconds since 1970."""
+    """The rows of the projections. Instants are milliseconds since 1970."""
 
     execution: Row | None
     commands: Sequence[Row]
@@ -43,14 +43,14 @@ class Stored:
     frames: Sequence[Row]
     results: Sequence[Row]
     now: int
-    # what has been reported and has no place in the log yet
+    # facts that are not in the log yet
     inbox: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`row` is what is projected, `log` what the log says; None where there is no such row. Of rows that both have,
-    the columns that differ."""
+    """`row` is the projected row, `log` the row expected from the log; None where there is no such row. If both exist,
+    only the columns that differ."""
 
     projection: str
     key: dict[str, Any]
@@ -59,7 +59,7 @@ class Difference:
 
 
 def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> list[Difference]:
-    """None means that the projections are what the log says."""
+    """An empty list means that the projections match the log."""
     kept = stored.execution
     workload = kept["workload"] if kept is not None else None
     of_log = expected_projections(execution_id, events, workload)
@@ -72,7 +72,7 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
 
 
 def out(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
-    """The commands that the log leaves out, without those whose report waits in the inbox."""
+    """The outstanding commands according to the log, without those whose report waits in the inbox."""
     reported = {event.command_id for event in inbox}
     return [row for row in of_log.commands if row["command_id"] not in reported or row["status"] == "dead"]
 
@@ -107,7 +107,7 @@ def _execution(
 
 
 def _snapshot(kept: Row) -> dict[str, Any] | None:
-    """The state as it is stored; None if no state can be made of it."""
+    """The state as it is stored; None if it cannot be restored."""
     try:
         made: dict[str, Any] = plain(State.restore(kept["state"], {}))
     except Exception:
@@ -121,7 +121,7 @@ def _rows(
     expected: Iterable[Row],
     missing: Callable[[Row], bool] = lambda row: True,
 ) -> list[Difference]:
-    """`missing`: whether it is a difference that the row is not there."""
+    """`missing`: whether it is a difference that an expected row does not exist."""
     names = KEYS[projection]
     rows = {tuple(row[name] for name in names): _bare(row) for row in stored}
     log = {tuple(row[name] for name in names): _bare(row) for row in expected}

@@ -1,4 +1,4 @@
-"""The projection rows that an event makes: the same for a commit and for a rebuild."""
+"""The projection rows that an event makes: the same for a commit and for a retry out of quarantine."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Rows:
 def project(
     execution_id: str, events: Iterable[Event], pool: Callable[[str], str], path: str = "", weight: int = WEIGHT
 ) -> Rows:
-    """The rows of `events`; `pool` names the pool that runs a step, `path` the playbook, which weighs `weight`."""
+    """The rows of `events`; `pool` names the pool that runs a step, `path` and `weight` are the playbook's."""
     rows = Rows()
     turn = {"playbook": playbook_of(path), "weight": weight}
-    # a loop of nothing opens and ends in one commit, and a row can be written only once in it
+    # a loop over no items opens and ends in one commit, which can write a row only once
     opened: dict[tuple[str | None, int | None], dict[str, Any]] = {}
     for event in events:
         match event.type:
@@ -87,7 +87,7 @@ def _loop(execution_id: str, event: Event) -> dict[str, Any]:
 
 
 def execution_row(part: ExecutionCommit) -> dict[str, Any]:
-    """The row of `execution` that a part writes."""
+    """The row of `execution` that a commit writes."""
     state = part.execution.state
     row: dict[str, Any] = {
         "id": part.execution.execution_id,
@@ -110,7 +110,7 @@ def execution_row(part: ExecutionCommit) -> dict[str, Any]:
 
 
 def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
-    """Without those that the same commit already saw the end of."""
+    """The commands that did not already end in the same commit."""
     return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
 
 

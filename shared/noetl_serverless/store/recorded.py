@@ -1,4 +1,4 @@
-"""An event as it is read: by itself, for those who have it from elsewhere need no database."""
+"""An event as it is read. In its own module, since readers of archived events need no database."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class RecordedEvent:
     command_id: str | None
     at: datetime
     payload: dict[str, Any]
-    # of a payload that was not read, and is empty here
+    # the size of a payload that was left out: `payload` is then empty
     payload_bytes: int | None = None

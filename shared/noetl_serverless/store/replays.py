@@ -1,4 +1,4 @@
-"""Logs and projections side by side: read, compared, and the projections made anew from the log."""
+"""Reads logs and projections, compares them, and rebuilds projections from the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_EVENTS = 2_000_000
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Recording:
-    """An execution as it was written down: its log, and the few things that stand beside it."""
+    """What is stored of an execution beside its log."""
 
     execution_id: str
     path: str
@@ -48,7 +48,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was wrong before, and how many leases were lost by it."""
+    """The differences before a rebuild, and how many leases were lost by it."""
 
     execution_id: str
     differences: list[Difference]
@@ -99,7 +99,7 @@ class Replays:
         return await self._database.transaction(work)
 
     async def validate(self, execution_id: int) -> list[Difference]:
-        """Every projected row that is not what the log says; raises NotFound."""
+        """Every difference between the projections and the log; raises NotFound."""
 
         def work(connection: Connection) -> tuple[list[Event], Stored]:
             self._consistent(connection)
@@ -111,11 +111,11 @@ class Replays:
         return await asyncio.to_thread(differences, str(execution_id), events, stored)
 
     async def ids(self, after: int, limit: int) -> list[str]:
-        """Executions that have a log, in order, beginning behind `after`."""
+        """The ids of executions that have a log, in order, after `after`."""
         return [row[0] for row in await self._database.run(self._sql["ids"], after=after, limit=limit)]
 
     async def result_bytes(self, execution_id: int, key: str) -> int | None:
-        """The size of what one of its steps has put into the result store under this key; None if none has."""
+        """The size of the result that one of its steps stored under this key; None if there is none."""
         rows = await self._database.run(self._sql["result_bytes"], id=execution_id, key=key)
         return rows[0][0] if rows else None
 
@@ -126,10 +126,10 @@ class Replays:
         return (texts[0][0] if texts else ""), [child[0] for child in children]
 
     async def rebuild(self, execution_id: int, plan: Plan | None = None) -> Rebuilt:
-        """Drop the execution's projections and make them from its log, in one transaction that commits wait for.
+        """Drop the execution's projections and rebuild them from its log, in one transaction that commits wait for.
 
-        Leases are lost: who holds one is refused, and the command is claimed again under a higher fence. Raises
-        NotFound, and Conflict for a row that the log alone cannot bring back.
+        Leases are lost: reports under them are refused, and the commands are claimed again under a higher fence. Raises
+        NotFound, and Conflict for a row that cannot be restored from the log alone.
         """
         return await self._database.transaction(lambda connection: self._rebuild(connection, execution_id, plan))
 
@@ -161,7 +161,7 @@ class Replays:
         return Rebuilt(str(execution_id), wrong, leases)
 
     def _drop(self, connection: Connection, execution_id: int) -> int:
-        """How many leases went with it."""
+        """Delete the projections; returns how many leases were deleted with them."""
         leases = connection.run(self._sql["drop_commands"], id=execution_id)[0][0]
         for name in ("drop_stages", "drop_frames", "drop_results"):
             connection.run(self._sql[name], id=execution_id)
@@ -192,7 +192,7 @@ class Replays:
             if expected.execution["status"] == RUNNING or row["status"] == "dead"
         ]
         reports = [*events, *inbox]
-        # of a report that could not be decided, too
+        # also of reports that could not be decided
         payloads = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
         written = {ref["key"]: at for at, payload in payloads for ref in e.references_in(payload)}
         results = [{**row, "at": written[row["key"]]} for row in stored_results(expected, inbox)]
@@ -250,7 +250,7 @@ def _kept(event: Event) -> list[dict[str, Any]]:
 
 
 def _dead_letters(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
-    """Command id -> who had a command last that was given up, and how often it was delivered."""
+    """Id of each command that was given up -> its last worker, and how often it was delivered."""
     found = {}
     for event in events:
         meta = event.payload.get("meta", {})

@@ -2,7 +2,7 @@
 
 A cron line is read in its time zone. When clocks go forward, a time that does not exist is due at
 the instant of the change, and one that recurs by the hour passes over the gap. When clocks go back, a fixed time is
-due once, at its first occurrence, and one that recurs by the hour goes on through both.
+due once, at its first occurrence, and one that recurs by the hour is due in both.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def next_due(schedule: ScheduleSpec, after: datetime) -> datetime:
 
 
 def due_until(schedule: ScheduleSpec, first: datetime, now: datetime, limit: int) -> list[datetime]:
-    """The newest `limit` due instants from `first`, which is one, to `now`, in order."""
+    """The newest `limit` due instants from `first`, which is itself due, to `now`, in order."""
     if first > now:
         return []
     if schedule.interval is not None:
         step = timedelta(seconds=schedule.interval)
         count = (now - first) // step + 1
         return [first + index * step for index in range(max(0, count - limit), count)]
-    # croniter goes astray backwards over a change of clocks: look forward, from ever further back
+    # croniter is wrong backwards across a change of clocks: iterate forward, from ever earlier starts
     window = timedelta(hours=1)
     while True:
         start = max(now - window, first)
@@ -80,7 +80,7 @@ def due_until(schedule: ScheduleSpec, first: datetime, now: datetime, limit: int
 def due_runs(
     schedule: ScheduleSpec, policy: MissedPolicy, first: datetime, now: datetime
 ) -> tuple[list[datetime], datetime]:
-    """What a schedule that was due at `first` owes at `now`, and when it is due next."""
+    """The runs that a schedule due at `first` owes at `now`, and when it is due next."""
     due = due_until(schedule, first, now, MAX_CATCH_UP_RUNS if policy == "catch_up" else 1)
     if policy == "skip":
         due = [instant for instant in due if now - instant <= ON_TIME_TOLERANCE]
@@ -105,13 +105,13 @@ def _cron_instants(schedule: ScheduleSpec, after: datetime) -> Iterator[datetime
     by_the_hour = _recurs_by_the_hour(schedule.cron)
     while True:
         instant = clock.get_next(datetime)
-        # of a time that occurs twice a fixed one counts the first alone
+        # a fixed time that occurs twice is due only at its first occurrence
         if instant.fold == 0 or by_the_hour:
             yield instant.astimezone(UTC)
 
 
 def _instants(cron: str, after: datetime) -> Any:
-    """A croniter. It is read when the first cron line is: most cold starts need none, and all would wait for it."""
+    """A croniter. It is imported for the first cron line: most cold starts need none, and all would wait for it."""
     from croniter import croniter
 
     return croniter(cron, after)

@@ -1,9 +1,9 @@
 """Schedules, and the runs they owe.
 
-Firing takes three steps, each safe to repeat and to lose: `claim_due` writes the due runs down and moves the
-schedules on, in one transaction, and leases the runs; the caller starts each execution under
-`Fire.idempotency_key`, so starting twice starts one; `started` or `failed` settles the run. A run that
-was leased and not settled comes again.
+Firing takes three steps, each safe to repeat and to lose: `claim_due` records the due runs and advances the
+schedules, in one transaction, and leases the runs; the caller starts each execution under
+`DueRun.idempotency_key`, so starting twice starts one; `record_started` or `record_failed` settles the run. A run
+that was leased and not settled is leased again later.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Schedules:
         input_payload: dict[str, Any] | None = None,
         meta: dict[str, Any] | None = None,
     ) -> Schedule:
-        """Raises InvalidRequest if the time does not parse, Conflict if the name is taken."""
-        # whole seconds: what is due is part of an idempotency key
+        """Raises InvalidRequest if its times are invalid, Conflict if the name is taken."""
+        # whole seconds: when a run is due is part of its idempotency key
         now = now.replace(microsecond=0)
         spec = ScheduleSpec(now, cron, interval_seconds, timezone)
         spec.check()
@@ -127,7 +127,7 @@ class Schedules:
         return [Schedule(**row) for row in rows]
 
     async def set_enabled(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
-        """Turn it on, due next after `now`, or off; what it missed stays missed. Raises NotFound."""
+        """Turn it on, due next after `now`, or off; missed runs are not made up for. Raises NotFound."""
         schedule = await self.get(name_or_id)
         if schedule.enabled == enabled:
             return schedule
@@ -143,7 +143,7 @@ class Schedules:
         return Schedule(**rows[0])
 
     async def delete(self, name_or_id: str) -> Schedule:
-        """What was deleted; raises NotFound."""
+        """Delete a schedule and return it; raises NotFound."""
         schedule = await self.get(name_or_id)
         await self._database.run(self._sql["delete"], schedule_id=schedule.schedule_id)
         return schedule
@@ -153,7 +153,7 @@ class Schedules:
         return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
 
     async def claim_due(self, now: datetime, limit: int = 100) -> list[DueRun]:
-        """Runs due at `now`, leased to the caller, who starts and settles each; at most `limit`."""
+        """Runs due at `now`, leased to the caller, which starts and settles each; at most `limit`."""
         await self._database.transaction(lambda connection: self._advance(connection, now, limit))
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
         return [DueRun(**row) for row in rows]
@@ -162,17 +162,17 @@ class Schedules:
         await self._settle(fire, "started", execution_id, None)
 
     async def record_failed(self, fire: DueRun, problem: Problem) -> None:
-        """It cannot be started and will not be tried again, as when its playbook is gone."""
+        """Record that a run cannot be started, as when its playbook is gone; it will not be tried again."""
         await self._settle(fire, "failed", None, problem.to_dict())
 
     async def record_latest_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
-        """What the schedule shows as its latest run; one of before the latest changes nothing."""
+        """Record what the schedule shows as its latest run; a run before that changes nothing."""
         await self._database.run(
             self._sql["note_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
         )
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:
-        """Forget settled runs due before `before`."""
+        """Delete settled runs due before `before`."""
         await self._database.run(self._sql["prune"], before=before, limit=limit)
 
     def _advance(self, connection: Connection, now: datetime, limit: int) -> None:
@@ -184,7 +184,7 @@ class Schedules:
             try:
                 due, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
             except Exception:
-                # it is off until somebody looks at it; the others go on
+                # it is off until somebody turns it on again; the others continue
                 logger.exception("schedule %s has no next time: it is turned off", schedule.schedule_id)
                 connection.run(self._sql["broken"], schedule_id=schedule.schedule_id, now=now)
                 continue

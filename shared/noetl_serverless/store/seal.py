@@ -1,6 +1,6 @@
-"""Sealing secrets: AES-256-GCM, each text bound to what it belongs to, by keys with names, which may change.
+"""Seals secrets with AES-256-GCM: each is bound to the record it belongs to, and named keys can be rotated.
 
-The keys come as "id:base64 of 32 bytes", comma separated. The first seals; all of them open.
+The keys are given as "id:base64 of 32 bytes", comma separated. The first seals; all of them open.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Sealer:
         return Sealed(self.first, nonce + self.keys[self.first].encrypt(nonce, secret, _associated(bound)))
 
     def open(self, sealed: Sealed, bound: tuple[str, ...]) -> bytes:
-        """The secret; raises NotSealedHere."""
+        """The secret; raises UnknownKey."""
         key = self.keys.get(sealed.key_id)
         if key is None:
             raise UnknownKey(f"it was sealed with the key {sealed.key_id!r}, which this function does not have")
@@ -76,7 +76,7 @@ class Sealer:
             raise UnknownKey(f"the key {sealed.key_id!r} does not open it: it was changed or moved") from None
 
     def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
-        """The same secret under the first key; `sealed` itself if it is so already."""
+        """The same secret under the first key; `sealed` itself if it already is."""
         return sealed if sealed.key_id == self.first else self.seal(self.open(sealed, bound), bound)
 
 
@@ -96,5 +96,5 @@ def _parse(entry: str, number: int) -> tuple[str, bytes]:
 
 
 def _associated(bound: tuple[str, ...]) -> bytes:
-    """Unambiguous: each part behind its length."""
+    """Unambiguous: each part is preceded by its length."""
     return b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in bound)

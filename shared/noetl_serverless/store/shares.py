@@ -1,4 +1,4 @@
-"""How the commands of one claim are divided among the executions that wait: what `noetl.shares` does in PostgreSQL."""
+"""Divides the commands of one claim among the executions that wait, as `noetl.shares` does in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# a draw is a place on a circle of so many, and the next one lies the golden section of it further
+# a draw is a place on a circle of this length; each is the golden section of the circle after the one before
 CIRCLE = 2**32
 GOLDEN_RATIO_MULTIPLIER = 2_654_435_769
 
 
 class Waiting(NamedTuple):
-    """An execution that waits: its playbook and what that weighs, and whether nothing of it runs."""
+    """An execution that waits: its playbook, the playbook's weight, and whether no command of it runs."""
 
     playbook: int
     weight: int
@@ -20,21 +20,21 @@ class Waiting(NamedTuple):
 
 
 def playbook_of(path: str) -> int:
-    """A number of 32 bits, with a sign, for the playbook of a path: those few that have the same share its turns."""
+    """A signed 32-bit hash of a playbook's path: the few playbooks that collide share their turns."""
     return zlib.crc32(path.encode()) - 2**31
 
 
 def draw(number: int) -> int:
-    """The place that the claim of this number draws, counted from 1."""
+    """The place that the claim of this number draws; claims are numbered from 1."""
     return number * GOLDEN_RATIO_MULTIPLIER % CIRCLE
 
 
 def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
-    """Of `room` commands, how many each is given of those that are `waiting`, those first in turn in front.
+    """How many of `room` commands each of `waiting` is given; those first in turn are first in the list.
 
-    First each of which nothing runs is given one, and what is left is divided among all; if the room is not enough for
-    that, it is divided among these alone. It is divided among the playbooks by weight, rounded up where `drawn` points,
-    and within a playbook evenly.
+    Each idle execution is given one, and the rest is divided among all; if the room is not enough for that, it is
+    divided among the idle ones alone. It is divided among the playbooks by weight, rounded up where `drawn` points, and
+    evenly within a playbook.
     """
     idle = sum(each.idle for each in waiting)
     if idle > room:
@@ -44,7 +44,7 @@ def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
 
 
 def _divided(waiting: Sequence[Waiting | None], parts: int, drawn: int) -> list[int]:
-    """None has no share. What cannot be divided within a playbook goes to those in front that have had none."""
+    """A None gets no share. The remainder within a playbook goes to those in front, and last to those that are idle."""
     weights: dict[int, int] = {}
     for each in waiting:
         if each:

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 class HttpMiddleware:
-    """The outermost middleware of a service. A Problem, a pydantic ValidationError, anything: it ends here.
+    """The outermost middleware of a service. It turns a Problem, a pydantic ValidationError or any other exception into
+    an answer.
 
     Requests are counted and timed by route, and logged at `level`; probes are neither.
     """
@@ -50,7 +51,7 @@ class HttpMiddleware:
             await self._app(scope, receive, watch)
         except Exception as error:
             if status:
-                # the answer is under way: all that is left is to break it off
+                # the answer has begun: it can only be broken off
                 logger.exception("%s %s broke off", scope["method"], scope["path"])
                 status = 500
                 raise
@@ -74,7 +75,7 @@ class HttpMiddleware:
 
 
 def problem_response(error: Exception, scope: Scope) -> Response:
-    """The answer to an error: its own words if it is the caller's, else a bare 500 and a log line."""
+    """The answer to an error: its own message if that is meant for the caller, else a bare 500 and a log line."""
     problem = as_problem(error)
     if type(problem) is Problem and problem is not error:
         logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
@@ -90,7 +91,7 @@ def problem_body(body: dict[str, Any], headers: dict[str, str] | None = None) ->
 
 
 def as_problem(error: Exception) -> Problem:
-    """Any error as a Problem; what is not meant for the caller as a bare Problem (500)."""
+    """Any error as a Problem; an error that is not meant for the caller becomes a bare Problem (500)."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ValidationError):
@@ -138,7 +139,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, not the path: a label for each execution id would never end."""
+    """The route's template, not the path: the number of labels must not grow with the executions."""
     route = scope.get("route")
     return str(getattr(route, "path", None) or "other")
 

@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(masked, default=self._text, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:
-            # half a surrogate pair, a number of 80 bits: a line must not get lost for that
+            # orjson refuses half a surrogate pair and a number of 80 bits; the line must not be lost for that
             return json.dumps(masked, default=self._text, skipkeys=True)
 
     def _text(self, value: object) -> str:
@@ -75,7 +75,7 @@ def setup(
 
 
 def warm() -> None:
-    """This process has served once: from now on `cold_start` is false."""
+    """Set `cold_start` to false: this process has served a request."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, JsonFormatter):
             handler.formatter.cold_start = False

@@ -1,4 +1,4 @@
-"""Secrets never leave in clear: values known to be secret, and what looks like one."""
+"""Masks secrets in what leaves the process: values known to be secret, and text that looks like one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Masking:
         """Mask `value` from now on; the most recent 2,000 are kept."""
         if len(value) < _MIN_SECRET_CHARACTERS:
             return
-        # a value inside a JSON document may stand there with escapes
+        # a value inside a JSON document may be escaped
         for form in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
             if form in self._values:
                 self._values.move_to_end(form)
@@ -56,7 +56,7 @@ class Masking:
         return _PATTERNS.sub(_keep_name, text)
 
     def tree(self, value: Any) -> Any:
-        """A copy of a JSON-like value with every string masked, and whole values below telling keys."""
+        """A copy of a JSON-like value with every string masked, and whole values under keys that name a secret."""
         match value:
             case str():
                 return self.text(value)

@@ -1,7 +1,7 @@
-"""What this process counts, made once, for Prometheus.
+"""The metrics of this process, for Prometheus.
 
-prometheus-client comes with the extras `local` and `gcp`. Nothing scrapes a Lambda function: its package does
-without, which shortens its cold start, and nothing is counted there.
+prometheus-client comes with the extras `local` and `gcp`. Nothing scrapes a Lambda function, so its package leaves the
+client out for a shorter cold start, and nothing is counted there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Uncounted:
 
 def _installed() -> ModuleType | None:
     try:
-        # by its name: what an import statement names goes into every package
+        # by its name: the packager puts whatever an import statement names into every package
         return importlib.import_module("prometheus_client")
     except ImportError:
         return None

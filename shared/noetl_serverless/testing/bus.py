@@ -21,7 +21,7 @@ class MemoryNotifier:
         self._ack_wait = ack_wait
         self._clock = clock
         self._waiting: defaultdict[str, OrderedDict[tuple[str, str], CommandKey]] = defaultdict(OrderedDict)
-        # token -> when it comes back, its pool, its key
+        # token -> when it is delivered again, its pool, its key
         self._taken: OrderedDict[int, tuple[float, str, CommandKey]] = OrderedDict()
         self._next_token = 0
         self._arrived: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)

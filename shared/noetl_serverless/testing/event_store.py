@@ -1,4 +1,4 @@
-"""The event store in memory: what `Log` does over PostgreSQL, row for row, for tests, simulation and private runs.
+"""The event store in memory: does what `PostgresEventStore` does, row for row, for tests, simulation and private runs.
 
 Everything that can be refused is refused before anything is written, so that a call that raises has changed nothing.
 """
@@ -41,7 +41,7 @@ from ..store.loaded_execution import quarantined_fact, unread
 from ..store.projections import Rows, claim_issued, execution_row, project, still_open
 from .fair_claims import FairClaims, Key, PendingQueue
 
-# of the leases of a command that ran out
+# how many lost leases of a command are kept
 MAX_LOST = 10
 
 
@@ -58,7 +58,7 @@ class ExecutionRow:
     head: int = 0
     folded: int = 0
     finished: int = 0
-    # as JSON, so that nobody shares it
+    # as JSON, so that it is never shared
     state: bytes = b""
     # the version of the state
     form: int = STATE_VERSION
@@ -89,7 +89,7 @@ class CommandRow:
 
 @dataclass(kw_only=True, slots=True)
 class PreparedCommit:
-    """A part as it is to be written, with everything in the form in which it is kept."""
+    """A commit that is to be written, with everything in its stored form."""
 
     part: ExecutionCommit
     row: dict[str, Any]
@@ -106,7 +106,7 @@ class PreparedCommit:
 
 
 class MemoryEventStore(EventStore):
-    """`clock` gives seconds since 1970."""
+    """`clock`: seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float], pool: Callable[[str], str] = lambda step: "shared") -> None:
         self._clock = clock
@@ -380,7 +380,7 @@ class MemoryEventStore(EventStore):
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
     def _opened(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
-        """Those that are opened. Raises UnstorableCommit if a parent would go on without its child."""
+        """The executions that are created. Raises UnstorableCommit if a parent would continue without its child."""
         opened: set[str] = set()
         keys: set[str] = set()
         for part in parts:
@@ -402,7 +402,7 @@ class MemoryEventStore(EventStore):
         return not taken and not known and (parent is None or parent in good)
 
     def _check_unwritten(self, each: PreparedCommit) -> None:
-        """Raises UnstorableCommit if it would write what stands there."""
+        """Raises UnstorableCommit if it would write rows that exist already."""
         execution = self.executions.get(each.id)
         written = len(execution.events) if execution else 0
         for seq, event in enumerate(each.events, written + 1):
@@ -450,7 +450,7 @@ class MemoryEventStore(EventStore):
         execution.events.append(event)
 
     def _issue(self, issued: dict[Key, dict[str, Any]]) -> list[Lease]:
-        """Those that were claimed with it. A command that stands there already stays as it is."""
+        """The leases of commands that are claimed with the commit. A command that exists already stays as it is."""
         now, claimed = self._clock(), []
         for key, row in issued.items():
             if key in self.commands:
@@ -461,7 +461,7 @@ class MemoryEventStore(EventStore):
             if row["status"] == "claimed":
                 self._lease(key, row["worker"], now + row["lease"])
                 claimed.append(self._leased(key))
-        # it brings what it was issued with; the opening of its loop is asked for
+        # the lease includes its order; the opening of its loop is loaded separately
         return [replace(lease, loop_opened=None) for lease in claimed]
 
     def _quarantine(self, each: PreparedCommit) -> None:
@@ -544,7 +544,7 @@ class MemoryEventStore(EventStore):
         row.claimed_at = self._clock()
 
     def _in_order(self, keys: Iterable[Key]) -> list[Key]:
-        """Those that have waited longest first."""
+        """The keys, longest waiting first."""
 
         def waited(key: Key) -> tuple[float, int, int]:
             row = self.commands[key]
@@ -553,7 +553,7 @@ class MemoryEventStore(EventStore):
         return sorted(keys, key=waited)
 
     def _in_fair_order(self, keys: Iterable[Key], room: int) -> list[Key]:
-        """Of `keys`, which are in order, at most so many."""
+        """At most `room` of `keys`, which are in order."""
         waiting: dict[str, list[Key]] = {}
         for key in keys:
             waiting.setdefault(key[0], []).append(key)
@@ -589,7 +589,7 @@ class MemoryEventStore(EventStore):
 
 
 def _first(inbox: Mapping[int, Event]) -> Inbox:
-    """As `noetl.waiting`."""
+    """As `noetl.waiting` does in PostgreSQL."""
     facts: list[tuple[int, Event]] = []
     size = 0
     for place, fact in inbox.items():
@@ -601,7 +601,7 @@ def _first(inbox: Mapping[int, Event]) -> Inbox:
 
 
 class _LockedInMemory(LockedExecution):
-    """An execution while a call is under way: nobody else does anything then."""
+    """An execution while a call is under way, during which nothing else happens."""
 
     def __init__(self, log: MemoryEventStore, row: ExecutionRow) -> None:
         self.execution = log._loaded(row)
@@ -633,7 +633,7 @@ class _LockedInMemory(LockedExecution):
 
 
 def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
-    """Who had it to no end: those of before, and its holder. `at`: when it was given back; it ran out otherwise."""
+    """The lost leases of a command, including the current one. `at`: when it was released; None if it expired."""
     holder = {
         "worker": row.worker,
         "delivery": row.deliveries,
@@ -644,7 +644,7 @@ def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """As it is kept: nobody shares it, and it is what comes back from JSON."""
+    """A copy in stored form: not shared with anything, and as it comes back from JSON."""
     return orjson.loads(orjson.dumps(value))
 
 

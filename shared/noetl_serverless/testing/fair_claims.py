@@ -1,4 +1,4 @@
-"""Whose commands a claim takes, of all that wait: what `noetl.fair` does in PostgreSQL."""
+"""Which pending commands a claim takes: what `noetl.fair` does in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..store.shares import Waiting, draw, shares
 
-# executions that one claim looks at
+# how many executions one claim considers
 MAX_CANDIDATES = 64
 
 # (execution id, command id)
@@ -17,8 +17,7 @@ Key = tuple[str, str]
 
 
 class PendingQueue(NamedTuple):
-    """The commands of an execution that wait, those that have waited longest in front; and its playbook, and what that
-    weighs."""
+    """The pending commands of an execution, longest waiting first; its playbook, and the weight of the playbook."""
 
     keys: Sequence[Key]
     playbook: int
@@ -26,7 +25,7 @@ class PendingQueue(NamedTuple):
 
 
 class FairClaims:
-    """From one claim to the next."""
+    """Keeps state from one claim to the next."""
 
     def __init__(self) -> None:
         self._draws = 0
@@ -34,17 +33,17 @@ class FairClaims:
     def take(
         self, queues: Mapping[str, PendingQueue], running: Mapping[str, int], busy: set[int], room: int
     ) -> list[Key]:
-        """At most `room` of what waits: one of each playbook of which nothing runs, beside others, and then the shares
-        of the executions, those first in turn of which the fewest run.
+        """At most `room` pending commands: one of each idle playbook, if others are busy, and then the shares of the
+        executions, those with the fewest running commands first.
 
-        `queues`: by execution, those that have waited longest in front; `running`: how many commands of each execution
-        run; `busy`: the playbooks of which any does."""
+        `queues`: by execution, longest waiting first; `running`: how many commands of each execution run; `busy`: the
+        playbooks with running commands."""
         run = Counter(running)
         left = sorted(_looked_at(queues), key=lambda id: run[id])
         playbooks = {queues[id].playbook for id in left}
         if len(playbooks) > 1:
             self._draws += 1
-        # only beside others are those first of which nothing runs
+        # idle playbooks come first only if others are busy
         idle = playbooks - busy if playbooks & busy else set()
         taken: list[Key] = []
         had: Counter[str] = Counter()
@@ -70,7 +69,7 @@ class FairClaims:
 
 
 def _looked_at(queues: Mapping[str, PendingQueue]) -> list[str]:
-    """As many executions of each playbook, in order."""
+    """At most MAX_CANDIDATES executions, in order, evenly chosen from the playbooks."""
     playbooks: dict[int, list[str]] = {}
     for id, queue in queues.items():
         playbooks.setdefault(queue.playbook, []).append(id)
@@ -79,6 +78,6 @@ def _looked_at(queues: Mapping[str, PendingQueue]) -> list[str]:
 
 
 def _first_of(idle: set[int], playbooks: Sequence[int]) -> list[int]:
-    """1 for the first in turn of each of the playbooks that rest."""
+    """1 for the first execution of each idle playbook, else 0."""
     first = {playbook: place for place, playbook in reversed(list(enumerate(playbooks)))}
     return [int(playbook in idle and first[playbook] == place) for place, playbook in enumerate(playbooks)]

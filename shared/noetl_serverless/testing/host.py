@@ -1,4 +1,4 @@
-"""The host's ports without a host."""
+"""The host's ports in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MemorySecretStore:
 
 
 class MemoryHost:
-    """`left` seconds remain, until someone sets it."""
+    """`left` seconds remain; it changes only when it is set."""
 
     def __init__(self, left: float = 60.0) -> None:
         self.left = left

@@ -1,4 +1,4 @@
-"""Which addresses a playbook may reach over HTTP: decided on the address actually connected to."""
+"""Which addresses a playbook may reach over HTTP: checked for the address that is actually connected to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _METADATA = frozenset(
     for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# both are out of use, and some networks still route them
+# both are deprecated, but some networks still route them
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 

@@ -1,4 +1,4 @@
-"""What the configs of all tools have in common: strict fields, and presence rules that also work unrendered."""
+"""The common base of all tools' configs: strict fields, and presence rules that also work on unrendered configs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ToolConfig(BaseModel):
 
     @classmethod
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        """What is wrong with which fields are given, whatever their values."""
+        """Messages about missing, conflicting or unsupported fields, whatever their values."""
         return ()
 
     @model_validator(mode="before")
@@ -54,7 +54,7 @@ class Wrong:
 
 
 def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[Wrong]:
-    """What is wrong, once per place; of a union's members, that which got furthest."""
+    """The errors, one per place; for a union, those of the member that was validated furthest."""
     found: dict[Location, Wrong] = {}
     for fault in error.errors(include_input=False, include_url=False):
         loc = _real(given, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
@@ -75,7 +75,7 @@ def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) ->
 
 
 def _instead(model: type[BaseModel], name: str) -> str:
-    """What may have been meant by a field that there is not."""
+    """A hint at which field was meant by one that does not exist."""
     known = _names(model)
     if close := difflib.get_close_matches(name, known, n=1):
         return f" (did you mean {close[0]!r}?)"

@@ -1,7 +1,7 @@
-"""Keeps a child from reading what its parent knows: Linux only, elsewhere nothing happens.
+"""Keeps a child from reading its parent's memory and environment, on Linux; elsewhere this has no effect.
 
-A process's environment can be read in /proc by others of the same user, and by root. `close_to_inspection` shuts that
-door for an ordinary user, `drop_inspection` (in the child) for root.
+A process's environment can be read in /proc by others of the same user, and by root. `close_to_inspection` prevents
+that for an ordinary user, `drop_inspection` (in the child) for root.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def close_to_inspection() -> None:
-    """Nobody of the same user may read this process's memory or environment from now on."""
+    """From now on, other processes of the same user cannot read this process's memory or environment."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def die_with_parent(parent: int) -> None:
-    """SIGKILL this process when the parent's thread that made it ends; leave at once if it has already."""
+    """Have this process killed when the parent's thread that created it ends; exit at once if it has ended already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
 
 
 def drop_inspection() -> None:
-    """Give up, for good, root's rights to look into other processes."""
+    """Permanently drop root's capabilities to inspect other processes."""
     if not sys.platform.startswith("linux"):
         return
     for capability in _INSPECTING:

@@ -1,4 +1,4 @@
-"""What a step of kind duckdb may say."""
+"""The config of a task of kind duckdb."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class DuckDBConfig(ToolConfig):
     Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can
     be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
 
-    The database is empty, in memory and this call's alone, unless `database` names a file. That lies in a folder of
-    this execution in this worker's process: it lasts from task to task of one step, but an hour at most, or until
-    others take more than 1 GiB, and is no place to keep things between steps. SQL reads and writes other files of
-    that folder as `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be reached.
+    The database is empty, in memory and private to this call, unless `database` names a file. That file is in a folder
+    of this execution in this worker's process: it lasts from task to task of one step, but at most an hour, or until
+    others take more than 1 GiB, and must not be relied on between steps. SQL reads and writes other files of that
+    folder as `getvariable('folder') || '/x.csv'`; files elsewhere, the network and extensions cannot be accessed.
 
-    On the way out: decimals are an int or float if that has the very same digits, else text; times are ISO
+    In the result, decimals are an int or float if that has exactly the same digits, else text; times are ISO
     8601; blobs are base64; NaN and infinity are null.
     """
 

@@ -1,4 +1,4 @@
-"""The folders of executions that duckdb keeps its files in, below one that is this process's own."""
+"""The folders in which duckdb keeps the files of executions, below a folder of this process."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from .scratch import ScratchFolder
 
 # seconds that an execution's files outlive their last use
 KEPT_SECONDS = 3600.0
-# of all that is kept, in bytes, beside what is in use
+# limit on the bytes of all kept folders, not counting those in use
 KEPT_BYTES = 1024 * 1024 * 1024
 
 
 class Folders:
-    """Used by many threads. `clock` as time.time()."""
+    """Thread-safe. `clock`: as time.time()."""
 
     def __init__(self, scratch: Path, clock: Callable[[], float] = time.time, most: int = KEPT_BYTES) -> None:
-        """Makes nothing yet. `most`: see KEPT_BYTES."""
+        """Creates no folder yet. `most`: see KEPT_BYTES."""
         self._scratch = scratch
         self._clock = clock
         self._most = most
         self._lock = threading.Lock()
         self._own: ScratchFolder | None = None
         self._used: Counter[str] = Counter()
-        # by execution, those used last at the end: since when it is not used, and the bytes that it then had
+        # by execution, least recently used first: since when it is unused, and its size in bytes then
         self._kept: dict[str, tuple[float, int]] = {}
 
     @contextmanager
     def using(self, execution_id: str) -> Iterator[Path]:
-        """The execution's folder, which stays while it is used."""
+        """The execution's folder, which is not removed while it is in use."""
         name = PurePosixPath(execution_id).name
         with self._lock:
             self._own = self._own or ScratchFolder(self._scratch, "duckdb")
@@ -62,8 +62,8 @@ class Folders:
             self._kept.clear()
 
     def _sweep(self, own: Path) -> None:
-        """Those that have not been used for an hour, and of the others those that have not for longest, if all together
-        are too large."""
+        """Remove folders that have not been used for an hour, and the least recently used of the others while all
+        together are too large."""
         total = sum(size for _, size in self._kept.values())
         for name, (since, size) in list(self._kept.items()):
             if self._clock() - since <= KEPT_SECONDS and total <= self._most:

@@ -1,4 +1,4 @@
-"""One duckdb task, as its thread does it."""
+"""One duckdb task, to be run in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .encoding import NotJson, encode, plain_value
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, named, statements, unique
 
-# nobody runs SQL in a database that is open but not yet confined
+# held while a database is opened and confined, so that no other task runs SQL in it before
 _opening = threading.Lock()
 
 
@@ -98,7 +98,7 @@ class Work:
         return values
 
     def _open(self, folder: Path) -> duckdb.DuckDBPyConnection:
-        """A database that reaches its own folder and nothing else."""
+        """A database that can access its own folder and nothing else."""
         path = ":memory:"
         if self._config.database is not None:
             file = folder / self._config.database
@@ -113,7 +113,7 @@ class Work:
         return connection
 
     def _confine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        # a file that another task has open is one database in this process, confined already
+        # a file that another task has open is the same database in this process, which is confined already
         locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
         if locked and locked[0]:
             return
@@ -162,7 +162,7 @@ def table_of(rows: list[dict[str, Any]]) -> pyarrow.Table:
 
 
 def _column(values: list[Any]) -> pyarrow.Array:
-    """One type for all: numbers together are floats, anything else that does not agree is text."""
+    """One type for all values: numbers of several types become floats, any other mixture becomes text."""
     try:
         return pyarrow.array(values)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):

@@ -1,18 +1,18 @@
-"""Values on their way to JSON: what becomes what, the same for every tool.
+"""Conversion of values to JSON, the same for every tool.
 
-dates and times: ISO 8601; UUID, path: text; Decimal: int or float where that says the same digits, else text; set:
+dates and times: ISO 8601; UUID, path: text; Decimal: int or float where that has the same digits, else text; set:
 list; numpy scalars and arrays, Arrow tables, pandas and polars frames: numbers and lists (a frame is a list of
 objects); pydantic models, data classes: objects; members of an enum: their values.
 
-What JSON has no form for, by where it comes from:
+Values that JSON cannot represent, by their source:
 
-* out of a database (`plain_value`): NaN and the infinities are null, an int beyond 64 bits is text, bytes are base64,
-  for a query cannot always be written otherwise.
-* out of Python code, and of tools of other makers (`foreign`, for `playbook.values.stored`): all of these are refused,
-  with their place: who made them can say what they mean. Of pandas, whose NaN is a missing value, it is null.
-* out of HTTP: JSON is read as it is; NUL is refused, as everywhere.
-* what is said beside a result (an error's texts, what was printed, headers) is never refused, but made fit, with
-  U+FFFD for NUL: a step does not fail for what it says.
+* from a database (`plain_value`): NaN and the infinities are null, an int beyond 64 bits is text, bytes are base64,
+  because a query cannot always be written otherwise.
+* from Python code and third-party tools (`convert`, for `playbook.values.stored`): all of these are refused, with their
+  place, because the author of the code can convert them. NaN of pandas, which means a missing value, is null.
+* from HTTP: JSON is read as it is; NUL is refused, as everywhere.
+* texts besides a result (of errors, printed output, headers) are never refused but changed to fit, with U+FFFD for NUL,
+  so that a step does not fail because of them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ..limits import RESULT_DEPTH
 from ..playbook.values import InvalidValue, has_nul, refuse, stored
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-# orjson has forms of its own for data classes with fields that begin with _ or that are none, for subclasses of dict,
-# and for times in zones that are off by seconds: these are left to `playbook.values.stored` and `foreign`
+# orjson differs for data classes with attributes that begin with _ or are no fields, for subclasses of dict, and for
+# times with UTC offsets of seconds: these are left to `playbook.values.stored` and `convert`
 NATIVE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _AS_IT_IS = nullcontext()
 
 
 class NotJson(ValueError):
-    """A value that JSON cannot carry; the message says which, and where it stands."""
+    """A value that JSON cannot carry; the message names it and its place."""
 
 
 def encode(value: Any) -> bytes:
@@ -61,11 +61,11 @@ def encode(value: Any) -> bytes:
 def encode_result(value: Any, unlimited: AbstractContextManager[None] = _AS_IT_IS) -> bytes:
     """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on.
 
-    `unlimited`: around what only writes JSON, and calls nothing of the value's own.
+    `unlimited`: entered around code that only writes JSON, and calls no code of the value.
     """
     with unlimited:
         content = _written({"data": value})
-    # what it writes for None, but for NaN and the infinities too; NUL may stand in a text
+    # orjson writes null for None, but also for NaN and the infinities; a text may contain NUL
     if content is not None and b"null" not in content and not has_nul(content):
         return content
     try:
@@ -78,7 +78,7 @@ def encode_result(value: Any, unlimited: AbstractContextManager[None] = _AS_IT_I
 
 
 def _written(value: Any) -> bytes | None:
-    """None where `stored` may have another form for something than orjson has by itself."""
+    """The value as JSON; None if `stored` may convert a part of it differently than orjson."""
     try:
         return orjson.dumps(value, option=NATIVE)
     except TypeError:
@@ -86,7 +86,7 @@ def _written(value: Any) -> bytes | None:
 
 
 def convert(value: Any) -> Any:
-    """For `playbook.values.stored`: what a value that it does not know stands for; raises InvalidValue."""
+    """For `playbook.values.stored`: converts a value of a type that it does not know; raises InvalidValue."""
     if type(value).__module__.partition(".")[0] != "pandas":
         if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
             return value.isoformat()
@@ -138,12 +138,12 @@ def _from_pandas(value: Any) -> Any:
 
 
 def _missing(value: Any) -> Any:
-    """Null for pandas' own way to say that there is no value."""
+    """Null for NaN, which pandas uses for a missing value."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def plain_decimal(value: decimal.Decimal) -> int | float | str | None:
-    """An int or a float if it has the very same digits, else text; NaN and the infinities are null."""
+    """An int or a float if it has exactly the same digits, else text; NaN and the infinities are null."""
     if not value.is_finite():
         return None
     if value.as_tuple().exponent >= 0:  # type: ignore[operator]

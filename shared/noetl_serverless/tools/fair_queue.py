@@ -1,7 +1,7 @@
-"""A queue in which nobody waits behind the many of another: self-clocked fair queueing (Golestani, 1994).
+"""A queue in which many items of one key do not delay those of others: self-clocked fair queueing (Golestani, 1994).
 
-Each key has a clock's time at which its next turn is, further on by one over its weight with each turn; whoever is due
-first is next, and the clock then shows that time. Who comes anew is due one step from what it shows.
+Each key has a virtual time at which its next turn is due; each turn advances it by one over the key's weight. The key
+that is due first is next, and the virtual clock is set to its time. A new key is due one step after the clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Share(NamedTuple):
-    """In whose name something waits, and how many turns that has for one of a weight of 1."""
+    """The key under which something waits, and how many turns it gets for each turn of a key of weight 1."""
 
     key: str = ""
     weight: int = 1
@@ -52,7 +52,7 @@ class FairQueue(Generic[T]):
         line.items.append(item)
 
     def pop(self) -> T:
-        """The next in turn, of those due at once whoever came first; IndexError if nobody waits."""
+        """The next in turn; of keys that are due at the same time, the one that came first. IndexError if empty."""
         if not self._lines:
             raise IndexError("nobody waits")
         key = min(self._lines, key=lambda key: self._lines[key].due)
@@ -65,7 +65,7 @@ class FairQueue(Generic[T]):
         return item
 
     def discard(self, share: Share, item: T) -> None:
-        """Whoever is not in it any more stays so."""
+        """Remove the item, if it is still in the queue."""
         line = self._lines.get(share.key)
         if line is None or item not in line.items:
             return

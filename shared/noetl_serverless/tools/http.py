@@ -66,7 +66,7 @@ class Http:
             "retryable": answer.status in (408, 429) or answer.status >= 500,
             "message": auth.mask(f"{request.title} answered {answer.status} {answer.reason}{answer.excerpt()}"),
         }
-        # a server may send back what it was shown
+        # a server may send back the credentials that it received
         return ToolOutcome("error", data=_masked(data, auth), error=error, extra=_masked(extra, auth))
 
 

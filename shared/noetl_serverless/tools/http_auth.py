@@ -1,4 +1,4 @@
-"""How an HTTP request shows who it is from."""
+"""Authentication of HTTP requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scheme = Literal["bearer", "basic", "api_key", "header"]
 
 
 class HttpAuth(BaseModel):
-    """A credential and the way to show it; without `type` the credential's own type says."""
+    """A credential and the way to send it; without `type`, the credential's own type decides."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,7 +26,7 @@ class HttpAuth(BaseModel):
 
 @dataclass(slots=True)
 class Authorization:
-    """What to add to a request; none of it goes to another origin."""
+    """What to add to a request; none of it is sent to another origin."""
 
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, str] = field(default_factory=dict, repr=False)

@@ -1,4 +1,4 @@
-"""Sends requests: one pool of kept connections, guarded addresses, bounded answers."""
+"""Sends HTTP requests: one pool of connections, checked addresses, answers of limited size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Request:
     method: str
     url: URL
     headers: dict[str, str]
-    # names of the headers that belong to the first origin alone
+    # names of the headers that are sent to the first origin only
     private: frozenset[str]
     body: bytes | None
     verify: bool
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def title(self) -> str:
-        """What errors call it: without the query, which may hold secrets."""
+        """Its name in errors: without the query, which may hold secrets."""
         return f"{self.method} {self.url.with_user(None).with_query(None).with_fragment(None)}"
 
 
@@ -83,7 +83,7 @@ class Answer:
 
 
 def request_of(config: HttpConfig, auth: Authorization, idempotency_key: str) -> Request:
-    """What to send. ToolFailure `http.url` or `http.body` for what cannot be sent."""
+    """The request to send. Raises ToolFailure `http.url`, `http.headers` or `http.body` if it cannot be sent."""
     try:
         url = URL((config.url or config.endpoint or "").strip())
         if url.scheme not in ("http", "https") or not url.host:
@@ -150,14 +150,14 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
 
 
 class Client:
-    """One session of kept connections, for one event loop."""
+    """One session that keeps its connections open, for one event loop."""
 
     def __init__(self, allow_private: bool) -> None:
         self._loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(
             limit=100, limit_per_host=32, socket_factory=functools.partial(guarded_socket, allow_private)
         )
-        # no cookies kept and no proxies taken from the environment: runs must not touch each other
+        # no cookies kept and no proxies taken from the environment: runs must not affect each other
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "noetl-serverless"}
         )
@@ -197,7 +197,7 @@ class Client:
         raise ToolFailure("http", "http.redirects", f"{title}: more than {MAX_REDIRECTS} redirects")
 
     async def _once(self, request: Request, limits: HttpTimeout) -> Answer | Request:
-        """The answer, or the request that a redirect asks for."""
+        """The answer, or the request that follows a redirect."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.read)
         async with self._session.request(
             request.method,

@@ -1,4 +1,4 @@
-"""What a step of kind http may say."""
+"""The config of a task of kind http."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
 class HttpData(BaseModel):
-    """The two places that values can go to."""
+    """Query parameters and the body."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,7 +26,7 @@ class HttpData(BaseModel):
 
 
 class HttpTimeout(BaseModel):
-    """Seconds for making the connection, for each wait for data, and for the whole."""
+    """Seconds for making the connection, for each wait for data, and for the whole request."""
 
     model_config = ConfigDict(extra="forbid")
 

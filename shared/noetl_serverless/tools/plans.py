@@ -1,4 +1,4 @@
-"""Playbooks compiled, and linted, with every tool kind there is on this machine, those that users added included."""
+"""Compiles and lints playbooks with all tool kinds that are installed on this machine, those of users included."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..playbook.load import LoadedPlaybook
 from ..playbook.plan import Plan
 from . import registry
 
-# A longer text is compiled in a thread, for nothing else would run meanwhile. A short one, of some 25 ms at most, would
-# take far longer there: beside steps that run speculatively a thread has to wait for the interpreter, half a second for
-# what takes 5 ms
+# A longer text is compiled in a thread, because it would block the event loop. A short one takes some 25 ms at most,
+# and would take far longer there: while steps run speculatively, a thread has to wait for the interpreter, half a
+# second for what takes 5 ms
 SHORT_CHARACTERS = 8_000
-# before the name of what is written once and stands in many places: how much that comes to is not seen by its length
+# marks a YAML node that is written once and used in many places: the length of the text does not show its size
 ANCHOR = "&"
 
 
 def is_slow_to_compile(text: str) -> bool:
-    """Whether it belongs in a thread, so that the event loop goes on meanwhile."""
+    """Whether to compile it in a thread, so that the event loop is not blocked."""
     return len(text) > SHORT_CHARACTERS or ANCHOR in text
 
 

@@ -1,4 +1,4 @@
-"""kind: playbook. Asks for a sub-playbook; the engine starts it and goes on when it ends."""
+"""kind: playbook. Requests a sub-playbook; the engine starts it and continues when it ends."""
 
 from __future__ import annotations
 

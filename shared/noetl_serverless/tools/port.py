@@ -1,8 +1,8 @@
-"""The port every tool kind stands behind.
+"""The port that every tool kind implements.
 
 A tool is a class with a pydantic `config`, which is its documentation and its JSON Schema, and an async `run`
-that turns a `ToolCall` into a `ToolOutcome`. What goes wrong is told by the outcome, never by an exception,
-save cancellation.
+that turns a `ToolCall` into a `ToolOutcome`. Failures are reported by the outcome, never by an exception;
+only cancellation is raised.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _PUBLIC = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One task to run: `config` is rendered, `input` is the step's input with the task's own over it;
-    seconds."""
+    """One task to run: `config` is rendered, `input` is the step's input overlaid with the task's own; `timeout` is
+    in seconds."""
 
     kind: str
     name: str
@@ -74,7 +74,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """Where the call runs, and what the worker lends to it."""
+    """The context of a call, and what the worker provides to it."""
 
     execution_id: str
     command_id: str
@@ -86,16 +86,16 @@ class ToolContext:
     python: PythonPool
     scratch: Path
     allow_private_http: bool = False
-    # around what is no run time of the call: waiting for its turn
+    # entered while the call waits for its turn, which is not part of its run time
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
-    # those of one playbook, by the hash of its text, wait for their turn together
+    # the calls of one playbook, by the hash of its text, share their turns
     share: Share = NO_SHARE
 
 
 @dataclass(slots=True)
 class ToolOutcome:
-    """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but not data (stdout). `stored`: the
-    data is in its stored form already (see playbook.values), and nobody else has hold of it."""
+    """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but is not data (stdout). `stored`: the
+    data is in its stored form already (see playbook.values), and nothing else refers to it."""
 
     status: Literal["ok", "error"]
     data: Any = None
@@ -112,7 +112,7 @@ class Tool(Protocol):
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome: ...
 
     async def close(self) -> None:
-        """Give back what is kept between calls; the tool can be used again afterwards."""
+        """Release what is kept between calls; the tool can be used again afterwards."""
         ...
 
 

@@ -47,11 +47,11 @@ class Postgres:
         return self._connections
 
     async def _thread(self, work: Any) -> ToolOutcome:
-        """Run in a thread; when cancelled, or much too late, stop the server and wait for the thread to
-        notice."""
+        """Run in a thread; when cancelled or overdue, stop the statement on the server and wait for the thread
+        to notice."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        # the server itself keeps the time; this is for one that does not answer
+        # the server itself enforces the timeout; this is for one that does not answer
         timeout = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 0.5
         try:
             outcome: ToolOutcome = await asyncio.wait_for(asyncio.shield(running), timeout)

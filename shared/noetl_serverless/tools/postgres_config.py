@@ -1,4 +1,4 @@
-"""What a step of kind postgres may say."""
+"""The config of a task of kind postgres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema
 from ..playbook.template import BoundSql
 from .config import ToolConfig
 
-# to an author it is text; the templates in it make it a BoundSql by the time it gets here
+# to an author it is text; if it has templates, it is a BoundSql by the time it gets here
 Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
 
 
@@ -19,15 +19,15 @@ class PostgresConfig(ToolConfig):
 
     Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
     "statement_count"}. All statements run in one transaction. A template in the SQL, and `%(name)s`, is
-    bound, never written into the text; values for names come from `params`, else `input`. A number or truth
-    value counts as the same literal would, text as its place asks (cast it where nothing asks:
-    `%(x)s::text`), an object as jsonb, a list as an array where one is wanted (`= ANY(%(ids)s)`), else as
+    bound, never written into the text; values for names come from `params`, else `input`. A number or boolean
+    has the type of the same literal, text the type that its place requires (cast it where there is none:
+    `%(x)s::text`), an object is jsonb, a list is an array where one is required (`= ANY(%(ids)s)`), else
     JSON.
 
     `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same
     transaction; row_count is then the number of rows loaded.
 
-    On the way out: numeric is an int or float if that has the very same digits, else text; times are ISO 8601
+    In the result, numeric is an int or float if that has exactly the same digits, else text; times are ISO 8601
     in UTC; bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are
     text.
     """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL for tasks: rows as JSON, parameters as their place asks, kept between calls."""
+"""Connections to PostgreSQL for tasks, kept between calls: rows as JSON, parameters typed by their place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_IDLE_CONNECTIONS = 4
 _MAX_IDLE_SECONDS = 60.0
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
-# types that a database defines itself have numbers from here on
+# user-defined types have OIDs from here on
 _FIRST_USER_OID = 16384
 
 
@@ -53,12 +53,12 @@ class Connection(native.Connection):
             if isinstance(value, (list, tuple)) and type_ >= _FIRST_USER_OID and type_ not in self._array_types
         }
         if unknown:
-            # asking takes the place of the statement, which has to be told again
+            # the query for the types replaces the parsed statement, which has to be sent again
             self._learn(unknown)
             context = self._described(text, values)
         types = context.parameter_types
         self.send_BIND(core.NULL_BYTE, [self._written(v, t) for v, t in zip(values, types, strict=True)])
-        # one more than allowed tells that there are too many, without fetching them
+        # one row more than allowed shows that there are too many, without fetching them all
         self._send_message(core.EXECUTE, core.NULL_BYTE + struct.pack("!i", max_rows + 1))
         self._sync(context)
         if context.read_bytes > self.max_bytes:
@@ -68,11 +68,11 @@ class Connection(native.Connection):
         return context
 
     def copy(self, text: str, chunks: Iterable[bytes]) -> int:
-        """Run a COPY FROM STDIN; the number of rows."""
+        """Run a COPY FROM STDIN; returns the number of rows."""
         return int(self.execute_unnamed(text, stream=chunks).row_count)
 
     def cancel(self) -> None:
-        """Ask the server, over a connection of its own, to stop what this one runs. From any thread."""
+        """Ask the server, over a separate connection, to cancel what this one runs. May be called from any thread."""
         request = struct.pack("!ii", 16, 80877102) + self._backend_key_data
         with contextlib.suppress(OSError, AttributeError, TypeError):
             address = self._usock.getpeername()
@@ -134,7 +134,7 @@ class Connection(native.Connection):
 
 
 def _type_of(value: Any) -> int:
-    """The type to announce: a number is what the same literal would be, text is what its place asks."""
+    """The type to declare: a number has the type of the same literal; the type of text is left to its place."""
     oid: int = 0
     if isinstance(value, bool):
         oid = converters.BOOLEAN
@@ -197,7 +197,7 @@ _READERS: dict[int, Any] = {
 
 
 class Connections:
-    """Open connections by credential, given out one at a time; the unused ones are closed after a minute."""
+    """Open connections by credential, each for one task at a time; unused ones are closed after a minute."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[tuple[float, Connection]]] = {}

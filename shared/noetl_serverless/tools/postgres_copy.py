@@ -32,7 +32,7 @@ def quoted(name: str) -> str:
 
 
 def copy_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], arrays: Sequence[bool]) -> Iterator[bytes]:
-    """The rows in chunks; `arrays` says of each column whether it is an array, so that a list is one too."""
+    """The rows in chunks; `arrays`: whether each column is an array, in which a list is written as one."""
     writers: list[tuple[str, Callable[[Any], str]]] = [
         (name, _array if is_array else _field) for name, is_array in zip(columns, arrays, strict=True)
     ]

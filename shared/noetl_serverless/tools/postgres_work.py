@@ -1,4 +1,4 @@
-"""One postgres task, as its thread does it."""
+"""One postgres task, to be run in a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRANSIENT = ("080", "57P0")
 _TRANSIENT_CODES = ("40001", "40P01", "53300")
 _CANCELLED = "57014"
 _LOST = "08006"
-# what would end the transaction that the task runs in
+# statements that would interfere with the transaction that the task runs in
 _CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
 _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
 
@@ -62,7 +62,7 @@ class Work:
         return ToolOutcome("ok", data=data)
 
     def _keep(self, connection: Connection) -> None:
-        """Clean the session and put it back; what was done is done, whatever becomes of the connection."""
+        """Reset the session and keep the connection. The task has succeeded already, even if this fails."""
         try:
             connection.execute_simple("DISCARD ALL")
         except (native.Error, OSError):
@@ -102,7 +102,7 @@ class Work:
         return found
 
     def _open(self) -> Connection:
-        """A connection that has begun; a kept one that turns out to be dead is replaced."""
+        """A connection on which `_begin` has run; a kept one that turns out to be dead is replaced."""
         connection, used = self._connections.take(self._credential)
         self._connection = connection
         try:
@@ -141,7 +141,7 @@ class Work:
         return {"status": "ok", **data, "statement_count": len(todo) + (self._config.rows is not None)}
 
     def _limit_time(self, connection: Connection) -> None:
-        """Let the server end what takes longer than is left."""
+        """Let the server cancel statements that take longer than the time left."""
         if self.deadline is not None:
             left = int((self.deadline - time.monotonic()) * 1000)
             if left <= 0:
@@ -186,7 +186,7 @@ def _result(context: Any) -> dict[str, Any]:
 
 
 def failure_of(error: Exception) -> ToolFailure:
-    """The envelope for whatever running a task raised."""
+    """The failure for any exception that a task raised."""
     match error:
         case native.DatabaseError() if error.args and isinstance(error.args[0], dict):
             return _refused(error.args[0])

@@ -1,4 +1,4 @@
-"""kind: python. Runs code in a warm process of its own, which a timeout really ends."""
+"""kind: python. Runs code in a prestarted process of its own, which a timeout kills."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class PythonConfig(ToolConfig):
     """Python code. The keys of `input` are its globals; the result is what it leaves in the variable
     `result`, else what `main(**input)` returns if it defines main (which may be async).
 
-    The result must be JSON: dates become ISO 8601, Decimal a number or text. Refused, with their place, are NaN
-    and the infinities (a missing value of pandas is null), bytes, ints beyond 64 bits, and texts with NUL.
-    Installed packages can be imported. The working folder is empty and its own, emptied after the call. What it
-    prints is kept in meta.stdout (8 KiB). The process sees none of the engine's environment.
+    The result must be JSON: dates become ISO 8601, Decimal a number or text. NaN and the infinities (a missing
+    value of pandas is null), bytes, ints beyond 64 bits and texts with NUL are refused, with their place.
+    Installed packages can be imported. The working folder is empty and private, and is emptied after the call.
+    Printed output is kept in meta.stdout (8 KiB). The process sees none of the engine's environment.
     """
 
     code: str | None = Field(

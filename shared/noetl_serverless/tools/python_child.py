@@ -1,9 +1,9 @@
 """A child of the Python pool: runs one piece of code after another until its socket closes.
 
 Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
-much JSON: in comes {"code", "input"}; out goes {"data"} or {"error", "py"}, and "spent": true if this child
-must not be used again; or nothing, a frame of no length, if it has not begun. Standard output and error are a
-pipe that the parent reads; user code never meets the socket by accident.
+much JSON: a request is {"code", "input"}; a reply is {"data"} or {"error", "py"}, with "spent": true if this
+child must not be used again, or an empty frame if the code was not begun. Standard output and error are a
+pipe that the parent reads; user code cannot write to the socket by accident.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 import threading
 import traceback
 
-# that of `signal` makes an enumeration of each, and takes eight times as long
+# the one of `signal` converts each result to an enum, and takes eight times as long
 from _signal import getsignal  # type: ignore[import-not-found]
 from types import CodeType, ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ _MAX_CACHED_CODES = 256
 _MAX_MESSAGE_CHARACTERS = 2000
 _MAX_TRACEBACK_CHARACTERS = 8000
 _JOIN_BELOW_BYTES = 65536
-# so many files of a call are removed; a process that was left more is replaced, beside the calls
+# how many files of a call are removed; a process with more is replaced, in the background
 _LEFT = 1000
 
 
@@ -44,10 +44,10 @@ def main() -> None:
     sys.path += [path for path in options["path"] if path not in sys.path]
     _confine(options)
     sys.argv = [""]
-    # prints reach the parent line by line, so that what a killed child said is not lost
+    # output reaches the parent line by line, so that the output of a killed child is not lost
     sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
     runner = Runner(options["folder"], MemoryLimit(options["memory_mb"]))
-    # what is loaded by now lives as long as the process
+    # everything loaded so far lives as long as the process
     gc.collect()
     gc.freeze()
     channel.sendall(struct.pack(">I", 2) + b"{}")
@@ -57,7 +57,7 @@ def main() -> None:
         if request is None:
             os._exit(0)
         send(channel, runner.answer(request) if clean else b"")
-        # behind the answer, which need not wait for it
+        # after the reply, which need not wait for it
         clean = clean and runner.clean_up()
 
 
@@ -70,10 +70,10 @@ def _confine(options: dict[str, Any]) -> None:
 
 
 class MemoryLimit:
-    """The limit on private memory, lifted while JSON is read or written, and nothing else is done.
+    """The limit on private memory, lifted while JSON is read or written and nothing else is done.
 
-    orjson reserves a multiple of what it then uses, and ends the process when it may not. RLIMIT_DATA, not
-    RLIMIT_AS: libraries such as pyarrow or duckdb reserve far more addresses than they ever touch.
+    orjson reserves a multiple of the memory that it uses, and aborts the process when it cannot. RLIMIT_DATA, not
+    RLIMIT_AS: libraries such as pyarrow or duckdb reserve far more address space than they ever use.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -83,7 +83,7 @@ class MemoryLimit:
     def set(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (self._bytes, resource.RLIM_INFINITY))
 
-    # as a context, in which it is lifted
+    # as a context manager, in which the limit is lifted
 
     def __enter__(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -124,7 +124,7 @@ def send(channel: socket.socket, frame: bytes) -> None:
 
 
 class Runner:
-    """Compiles, runs, and puts things back as they were."""
+    """Compiles and runs code, and restores the process afterwards."""
 
     def __init__(self, folder: str, memory: MemoryLimit) -> None:
         import orjson
@@ -141,11 +141,11 @@ class Runner:
         self.path = list(sys.path)
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
-        # of those that the system sends; each costs a tenth of a microsecond of every call
+        # without the real-time signals: each handler adds a tenth of a microsecond to every call
         self.handlers = {int(it): getsignal(it) for it in signal.valid_signals() if it < signal.SIGRTMIN}
 
     def answer(self, request: bytearray) -> bytes:
-        """What to send back for a request."""
+        """The reply to a request."""
         code = ""
         module = ModuleType("__main__")
         try:
@@ -158,7 +158,7 @@ class Runner:
             reply = self.encode(value, self.memory)
             value = given = None
         except MemoryError as error:
-            # the frames that it went through hold what was made so far
+            # the frames in the traceback keep the objects that were made so far
             error.__traceback__ = None
             module.__dict__.clear()
             reply = self._failure("python.memory", "out of memory: the limit of this process is reached", None, True)
@@ -166,14 +166,14 @@ class Runner:
             reply = self._failure("value.invalid", f"the result cannot be stored: at {error}", None, kind="value")
         except BaseException as error:
             reply = self._exception(code, error)
-        # a function defined by the code and its globals hold each other: let go of what may be large
+        # a function defined by the code and its globals refer to each other: release what may be large
         module.__dict__.clear()
-        # what is still printed belongs to this call
+        # output that is still buffered belongs to this call
         sys.stdout, sys.stderr = self.stdout, self.stderr
         with contextlib.suppress(Exception):
             self.stdout.flush()
         if os.getpid() != self.pid:
-            # a fork that the code forgot to end
+            # a forked process that the code did not end
             os._exit(0)
         if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
@@ -187,7 +187,7 @@ class Runner:
             compiled = self.codes[code] = compile(code, FILE, "exec", dont_inherit=True)
         names = module.__dict__
         names.update(given)
-        # the code's own module is `__main__`, for whatever looks a class or a function up by its module
+        # the code's own module is `__main__`, for libraries that look up a class or a function by its module
         sys.modules["__main__"] = module
         exec(compiled, names)
         if "result" in names and not ("result" in given and names["result"] is given["result"]):
@@ -227,7 +227,7 @@ class Runner:
             return self.dumps(body)
 
     def clean_up(self) -> bool:
-        """Undo what one piece of code could leave behind for the next; whether that could be done."""
+        """Undo what one piece of code may have left behind for the next; returns whether that succeeded."""
         try:
             self._clean_up()
         except BaseException:
@@ -236,10 +236,10 @@ class Runner:
         return True
 
     def _clean_up(self) -> None:
-        # an alarm would end whoever runs when it goes off
+        # an alarm would kill the process during a later call
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(timer, 0)
-        # and a handler would raise in the midst of it
+        # and a handler would raise in the middle of one
         for number, handler in self.handlers.items():
             if getsignal(number) is not handler:
                 signal.signal(number, handler)
@@ -255,8 +255,8 @@ class Runner:
 
 
 def _remove(folder: str, most: int) -> int:
-    """Remove what is in a folder; how many more there may be elsewhere. Raises OSError, also if there are more than
-    `most`: the next call waits, and its time runs."""
+    """Remove the contents of a folder; returns how many more files may be removed. Raises OSError, also if there are
+    more than `most`, because the next call waits for this and its time runs."""
     with os.scandir(folder) as entries:
         for entry in entries:
             most -= 1

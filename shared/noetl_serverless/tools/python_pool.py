@@ -1,9 +1,8 @@
-"""Warm Python processes that run user code, each killable, none with the engine's secrets.
+"""Prestarted Python processes that run user code; each can be killed, and none has the engine's secrets.
 
-A child runs one call at a time. A call that exceeds its time, is cancelled, or breaks its process costs that
-process: its whole group gets SIGKILL and a fresh one takes its place. What is not prevented: code may start
-processes of a new session, which outlive it, and as root there is no limit to how many (RLIMIT_NPROC does not
-bind root).
+A child runs one call at a time. When a call exceeds its time, is cancelled, or breaks its process, the whole
+process group gets SIGKILL and a new process replaces it. Not prevented: code may start processes in a new
+session, which outlive it, and as root in any number (RLIMIT_NPROC does not apply to root).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .fair_queue import NO_SHARE, FairQueue, Share
 from .python_process import ChildLost, NotReady, PythonProcess
 from .scratch import ScratchFolder
 
-# what a child may say
+# the fields that the reply of a child may have
 _REPLY = ("data", "error", "py", "spent")
 
 
@@ -33,7 +32,7 @@ class PythonPool:
     """At most `size` children at once, each limited to `memory_mb` of private memory, their folders below
     `scratch`.
 
-    Usable from one event loop at a time, from any one after another.
+    Usable from several event loops, but only from one at a time.
     """
 
     def __init__(self, size: int, memory_mb: int, scratch: Path) -> None:
@@ -66,8 +65,8 @@ class PythonPool:
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         share: Share = NO_SHARE,
     ) -> dict[str, Any]:
-        """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free; until then it is
-        `waiting`, in turn among shares.
+        """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
+        waits in the context `waiting()`, with shares taking turns.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
@@ -84,7 +83,7 @@ class PythonPool:
             try:
                 reply = _read(await child.call(request, timeout))
             except NotReady:
-                # what the call before has broken is not met here
+                # an earlier call has broken the child: another child runs this one
                 continue
             except TimeoutError:
                 reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
@@ -135,17 +134,17 @@ class PythonPool:
             raise
 
     def _dispatch(self) -> None:
-        """Those that wait are given what is free, for whoever comes before they are awake would take it from them."""
+        """Assign free children to waiting calls at once, so that a later call cannot take them before those wake up."""
         while self._waiting and (self._idle or len(self._busy) < self._size):
             waiter = self._waiting.pop()
-            # when many are cancelled at once, some of them are in the queue still
+            # when many are cancelled at once, some of them are still in the queue
             if waiter.done():
                 continue
             try:
                 child = self._free()
             except OSError as error:
                 waiter.set_exception(error)
-                # the others are given what runs now, if anything does
+                # the others get the children that are busy now, if there are any
                 if self._busy:
                     return
             else:
@@ -161,7 +160,7 @@ class PythonPool:
         return self._spawn()
 
     def _give_back(self, child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
-        """The end of the child, if it is not kept."""
+        """A future of the child's end; None if the child is kept, or has been given back already."""
         if child not in self._busy:
             return None
         self._busy.remove(child)
@@ -170,8 +169,8 @@ class PythonPool:
             self._idle.append(child)
         else:
             end = self._reap(child)
-            # the replacement starts while the old one dies, so that the next call finds it warm; where none can be
-            # started it is tried again by whoever needs it, who is told
+            # the replacement starts while the old child ends, so that it is ready for the next call; if it cannot be
+            # started, the next call that needs it tries again and gets the error
             with contextlib.suppress(OSError):
                 self._idle.insert(0, self._spawn())
         self._dispatch()
@@ -192,14 +191,14 @@ class PythonPool:
 
 
 def _read(content: bytes | bytearray) -> dict[str, Any]:
-    """What a child replied; ValueError if it is not what a child replies, for foreign code runs in it."""
+    """The reply of a child; ValueError if it is malformed, which is possible because foreign code runs in the child."""
     reply = orjson.loads(content)
     if not isinstance(reply, dict):
         raise ValueError("not an object")
     reply = {name: reply[name] for name in _REPLY if name in reply}
     if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
         raise ValueError("not an error")
-    # one level more than the data, whatever the child says of it
+    # one level more than the data; what the child itself claims does not count
     reply["stored"] = as_read(reply, content, RESULT_DEPTH + 1)
     return reply
 

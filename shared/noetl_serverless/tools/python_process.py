@@ -17,7 +17,7 @@ from pathlib import Path
 
 _CHILD = Path(__file__).with_name("python_child.py")
 _ROOT = str(Path(__file__).parents[2])
-# seconds a child may take to come up, and bytes of one answer and of what it prints
+# seconds that a child may take to start, and the limits in bytes of one answer and of its output
 _START_SECONDS = 30.0
 _ANSWER = 1 << 30
 _MAX_STDOUT_CHARACTERS = 8192
@@ -26,11 +26,11 @@ _BUFFER = 1 << 20
 
 
 class ChildLost(Exception):
-    """The child ended, or said something that is no answer, while it was to run a call."""
+    """The child ended, or sent something that is no answer, during a call."""
 
 
 class NotReady(ChildLost):
-    """What an earlier call had broken could not be put in order, so this one was not begun: another may run it."""
+    """The child could not clean up after an earlier call, so this one was not begun: another child may run it."""
 
 
 class PythonProcess:
@@ -70,7 +70,7 @@ class PythonProcess:
         self.pid = self._process.pid
         self.usable = True
         self._ready = False
-        # it has answered before
+        # whether it has answered before
         self._used = False
         self._output = bytearray()
         self._dropped = 0
@@ -80,7 +80,7 @@ class PythonProcess:
         return self._status() is None
 
     def _status(self) -> int | None:
-        """As its return code, without reaping it: what else runs in its group can still be killed."""
+        """Its return code, without reaping it: other processes of its group can still be killed."""
         if self._process.returncode is not None:
             return self._process.returncode
         ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -89,7 +89,8 @@ class PythonProcess:
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     async def call(self, request: bytes, timeout: float | None) -> bytearray:
-        """Send a request and wait for its answer. TimeoutError, ChildLost; after either the child is not usable."""
+        """Send a request and wait for its answer. Raises TimeoutError or ChildLost, after which the child is not
+        usable."""
         self._output.clear()
         self._dropped = 0
         try:
@@ -101,7 +102,7 @@ class PythonProcess:
                 self._ready = True
             frame = await self._exchange(request, timeout)
             if not frame:
-                # one that has not run anything has nothing to put in order
+                # a child that has not run anything has nothing to clean up
                 raise NotReady("it is not in order") if self._used else ChildLost("the process did not run the code")
             self._used = True
             return frame
@@ -110,19 +111,19 @@ class PythonProcess:
             raise
 
     def output(self) -> str:
-        """What the last call printed, its beginning if it was much."""
+        """What the last call printed; only the beginning if it was too much."""
         text = self._output.decode("utf-8", "replace")
         return f"{text}\n[... {self._dropped} more bytes]" if self._dropped else text
 
     def kill(self) -> None:
         self.usable = False
-        # until it is reaped its pid, which is its group's, is not given to another
+        # until it is reaped, its pid, which is also its group's, is not reused
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Wait for the end of a killed child and drop what belonged to it; blocks for some milliseconds."""
+        """Wait for the end of a killed child and release its resources; blocks for some milliseconds."""
         status = self._process.wait()
         self._let_go()
         return status
@@ -165,7 +166,7 @@ class PythonProcess:
             return
         rest = asyncio.ensure_future(loop.sock_sendall(self._channel, memoryview(frame)[sent:]))
         try:
-            # a timeout, or the child's end, shows in the answer
+            # a timeout or the child's end completes `answer`
             await asyncio.wait((rest, answer), return_when=asyncio.FIRST_COMPLETED)
             if rest.done():
                 rest.result()
@@ -173,7 +174,7 @@ class PythonProcess:
             rest.cancel()
 
     def _drain(self) -> None:
-        """Take what was printed, so that the child never waits for us; keep the beginning."""
+        """Read what was printed, so that the child never waits for the pipe; keep the beginning."""
         for _ in range(16):
             try:
                 chunk = os.read(self._printed, 65536)
@@ -186,7 +187,7 @@ class PythonProcess:
             self._dropped += len(chunk) - len(kept)
 
     async def _reason_of_death(self) -> str:
-        """Why the child is gone: its exit status is there a moment after its socket closed."""
+        """Why the child ended: its exit status is available a moment after its socket has closed."""
         for _ in range(50):
             if (status := self._status()) is not None:
                 break
@@ -261,7 +262,7 @@ def _expire(answer: asyncio.Future[bytearray]) -> None:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """What a child may know of its surroundings: nothing that configures the engine."""
+    """The environment of a child: nothing that configures the engine."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",

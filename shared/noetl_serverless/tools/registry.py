@@ -1,4 +1,4 @@
-"""The tool kinds there are: found by entry point, imported when first asked for."""
+"""The available tool kinds: found by entry point, imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .port import Tool
 
 GROUP = "noetl_serverless.tools"
 
-# kinds of the language that no tool serves yet; named so that the refusal can say so
+# kinds of the language that have no tool yet; listed so that the error message can say so
 NOT_YET = frozenset(
     {
         *("agent", "artifact", "container", "ducklake", "gateway", "gcs", "mcp", "nats", "playbooks", "provider"),
@@ -63,7 +63,7 @@ def schema(kind: str) -> dict[str, Any]:
 
 
 def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
-    """Faults of an unrendered config; pointers are relative to it. A template stands for a value of any type."""
+    """Faults of an unrendered config; pointers are relative to it. A template may render to a value of any type."""
     try:
         model = load(kind).config
     except UnknownKind as error:
@@ -79,7 +79,7 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-# what a task may hold beside its tool's config; `auth` belongs to the tools that know it
+# fields of a task that are not in its tool's config; `auth` is in the config of the tools that know it
 _COMMON = frozenset({"kind", "name", "input", "spec", "output"})
 
 
@@ -99,7 +99,7 @@ def _faults(model: type[BaseModel], given: Mapping[str, Any], error: ValidationE
 
 
 def _is_template(given: Any, loc: Location) -> bool:
-    """Whether the value at fault, or one it stands in, is a template that has yet to be rendered."""
+    """Whether the value at fault, or one that contains it, is a template that has yet to be rendered."""
     value: Any = given
     for part in loc:
         try:

@@ -1,4 +1,4 @@
-"""A folder for as long as a process lives: what one that was killed has left, the next one removes."""
+"""A folder that lives as long as its process; the next process removes what a killed one has left."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _LOCK = "held"
 class ScratchFolder:
     """`<scratch>/<kind>-<random>`, this process's own.
 
-    It is held by a lock, which the kernel gives back when the process ends in whatever way: a number of a process may
-    belong to another by then.
+    A file lock marks it as in use. The kernel releases the lock however the process ends; a pid would not do, because
+    it may belong to another process by then.
     """
 
     def __init__(self, scratch: Path, kind: str) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         sweep(scratch, kind)
         self.path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=scratch))
-        # locked before it can be seen: who sweeps takes what stands there unlocked for left behind
+        # locked before it becomes visible, because `sweep` removes a folder whose file is not locked
         self._lock, name = tempfile.mkstemp(prefix="lock-", dir=scratch)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.rename(name, self.path / _LOCK)
@@ -44,7 +44,7 @@ def sweep(scratch: Path, kind: str) -> None:
         try:
             held = os.open(lock, os.O_RDONLY)
         except OSError:
-            # another is quicker
+            # another process was faster
             continue
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

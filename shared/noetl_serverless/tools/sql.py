@@ -1,4 +1,4 @@
-"""SQL with parameters: its statements, and its placeholders where they really are, outside of text and comments.
+"""SQL with parameters: its statements and placeholders, with quoted text and comments recognised as such.
 
 A placeholder is `%(name)s`; `%%` is a percent sign. Values are bound, never written into the SQL. A placeholder inside
 'quoted text' makes that whole text one bound value: `'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b.
@@ -14,13 +14,13 @@ from typing import Any
 from ..playbook.sql_text import NAMES, parts
 from .encoding import encode
 
-# %%(__1)s is a percent sign before a template's placeholder, for nobody doubles it there
+# %%(__1)s is a percent sign before a template's placeholder, because authors do not double it there
 _MARK = re.compile(r"%\((?P<name>[^()\s]+)\)s|%%(?!\(__\d+\)s)")
 _MARK_OR_END = re.compile(rf"{_MARK.pattern}|(?P<end>;)")
 
 
 class SqlError(ValueError):
-    """The SQL and its parameters do not fit."""
+    """The SQL is not valid, or does not match its parameters."""
 
 
 @dataclass(slots=True)
@@ -55,12 +55,12 @@ def statements(sql: str, params: Mapping[str, Any], placeholder: Callable[[int, 
 
 
 def numbered(position: int, name: str) -> str:
-    """PostgreSQL's way."""
+    """A placeholder of PostgreSQL."""
     return f"${position}"
 
 
 def named(position: int, name: str) -> str:
-    """DuckDB's way."""
+    """A placeholder of DuckDB."""
     return f"${name}"
 
 
@@ -142,7 +142,7 @@ class _Reader:
 
 
 def unique(names: list[str]) -> list[str]:
-    """Column names with a number after those that occur again, so that an object can hold them all."""
+    """Column names, with a number appended to repeated ones, so that an object can hold them all."""
     seen: set[str] = set()
     found = []
     for name in names:

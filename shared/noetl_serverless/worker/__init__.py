@@ -1,1 +1,1 @@
-"""The worker: takes commands, runs their tools, reports what became of them; an ordinary package, no cloud in sight."""
+"""The worker: claims commands, runs their tools and reports outcomes. An ordinary package, independent of any cloud."""

@@ -1,4 +1,4 @@
-"""What a worker does for the archive: claim a batch, write its files, have it registered, and so on."""
+"""The worker's part of archiving: claim a batch, write its files, register them, and repeat."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .client import ControlPlane
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0
-# a batch is not begun with less time left, in seconds
+# no batch is begun with less than this many seconds left
 MIN_TIME_SECONDS = 60.0
 REGISTRATION_SECONDS = 120.0
 
@@ -45,7 +45,7 @@ class LeaseLost(Exception):
 class Summary:
     registered: int = 0
     failed: int = 0
-    # the time was spent before the batches were
+    # time ran out before the pending batches did
     more: bool = False
 
 
@@ -58,7 +58,7 @@ class ArchiveWriter:
         self._busy = False
 
     async def run(self, seconds: float) -> Summary:
-        """Write batches until none waits or `seconds` are nearly spent. One run at a time: another gives up at once."""
+        """Write batches until none is pending or `seconds` have nearly passed. A call during another does nothing."""
         summary = Summary()
         if self._busy:
             return summary
@@ -79,7 +79,7 @@ class ArchiveWriter:
                     summary.failed += 1
             summary.more = True
         except Unavailable as error:
-            # the lease runs out, and the batch is written again
+            # the lease expires, and the batch is written again
             logger.warning("the archive waits: %s", error)
         finally:
             self._busy = False
@@ -94,7 +94,7 @@ class ArchiveWriter:
             logger.warning("a batch of the archive is left to another", extra=extra)
             return False
         except Exception as error:
-            # whatever a store or a file may raise: the batch is tried again, and people see why
+            # any error of a store or a file: the batch is retried, and the reason is reported
             logger.exception("a batch of the archive could not be written", extra=extra)
             request = Fail(attempt=batch.attempt, error=_reason(error))
             await self._client.ask("POST", f"/api/archives/{batch.archive_id}/fail", Failed, request)
@@ -113,7 +113,7 @@ class ArchiveWriter:
 
 
 class Pages:
-    """The rows of a batch, a page at a time; prolongs the lease while it is asked."""
+    """The rows of a batch, a page at a time. Fetching events extends the lease."""
 
     def __init__(self, client: ControlPlane, batch: Batch) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""How a worker talks to the control plane: one kept-alive HTTP client, with retries bounded by a deadline."""
+"""The worker's client of the control plane: one keep-alive HTTP session, with retries bounded by a deadline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ M = TypeVar("M", bound=BaseModel)
 FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 2.0
 CALL_TIMEOUT_SECONDS = 30.0
-# so often a report is sent before its sender decides how to go on
+# how often a report is sent before its sender decides what to do next
 MAX_REPORT_TRIES = 3
 CREDENTIAL_TTL_SECONDS = 30.0
 _RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
@@ -51,16 +51,16 @@ _PROBLEMS: dict[int, type[Problem]] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[M]):
-    """`doubtful`: an earlier try may have been carried out, and its answer was lost."""
+    """`doubtful`: an earlier try may have taken effect although its answer was lost."""
 
     body: M
     doubtful: bool = False
 
 
 class ControlPlane:
-    """Every method raises Unavailable when the control plane did not answer within `within` seconds, and the Problem
-    it answered with when it refused. Unavailable has the status that the last try was `answered` with, if any;
-    it is `doubtful` if the call may have been carried out."""
+    """Every method raises Unavailable when the control plane does not answer within `within` seconds, and the Problem
+    from the answer when it refuses. Unavailable has the HTTP status of the last try in `answered`, if there was one;
+    it is `doubtful` if the call may have taken effect."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ControlPlane:
         call_timeout: float = CALL_TIMEOUT_SECONDS,
         connect: Callable[[], aiohttp.ClientSession] | None = None,
     ) -> None:
-        """`connect` makes the session, for hosts that have a way of their own to the control plane."""
+        """`connect` creates the session, for hosts that reach the control plane in their own way."""
         self._url = url.rstrip("/")
         self._connect = connect or self._own_session
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", WIRE: str(VERSION)}
@@ -83,22 +83,22 @@ class ControlPlane:
         self._version = 1
 
     def speaks(self, version: int) -> bool:
-        """Whether the control plane knows this version of the protocol, by its last answer."""
+        """Whether the control plane supports this version of the protocol, according to its last answer."""
         return self._version >= version
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[ClaimResponse]:
         return await self._post("/api/commands/claim", request, ClaimResponse, within)
 
     async def report(self, request: ReportRequest, *, within: float) -> Answer[ReportResponse]:
-        """Sent a few times, for it may be the report that the control plane fails at; what was accepted the first time
-        is `stale` the second."""
+        """Sent at most MAX_REPORT_TRIES times, because the report itself may make the control plane fail. An outcome
+        that was accepted the first time is `stale` the second time."""
         return await self._post("/api/commands/report", request, ReportResponse, within, MAX_REPORT_TRIES)
 
     async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> HeartbeatResponse:
         return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, within)).body
 
     async def credential(self, name: str, *, within: float = CALL_TIMEOUT_SECONDS) -> Credential:
-        """Kept for half a minute, so that a loop does not ask for each item."""
+        """Cached for half a minute, so that a loop does not fetch it for each item."""
         now = time.monotonic()
         kept = self._credentials.get(name)
         if kept is not None and kept[0] > now:
@@ -110,8 +110,8 @@ class ControlPlane:
         return credential
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int = 0) -> dict[str, Any]:
-        """A page of it, from the item `after` on: {"parts", "next"}. The release before knows no pages, and gives all
-        of it without a "next"."""
+        """A page of the manifest, from item `after` on: {"parts", "next"}. The previous release does not page: it
+        returns the whole manifest, without "next"."""
         path = f"/api/results/manifest/{quote(execution_id, safe='')}/{quote(step, safe='')}/{generation}"
         content, _ = await self._send("GET", f"{path}?after={after}" if after else path, None, CALL_TIMEOUT_SECONDS)
         body: dict[str, Any] = orjson.loads(content)
@@ -132,7 +132,7 @@ class ControlPlane:
         return answer.model_validate_json(content)
 
     async def check(self) -> None:
-        """Raises unless the control plane is there."""
+        """Raises unless the control plane is alive."""
         await self._send("GET", "/livez", None, 1.0)
 
     async def close(self) -> None:
@@ -151,7 +151,7 @@ class ControlPlane:
     async def _send(
         self, method: str, path: str, body: bytes | None, within: float, tries: int | None = None
     ) -> tuple[bytes, bool]:
-        """`tries`: the most that may reach the control plane; those that find nobody there do not count."""
+        """`tries`: how many may reach the control plane at most; failed connections do not count."""
         deadline = time.monotonic() + within
         doubtful = False
         pause = FIRST_PAUSE_SECONDS
@@ -169,7 +169,7 @@ class ControlPlane:
                 doubtful = True
                 reached += 1
             except aiohttp.ClientConnectorError as error:
-                # it never got there
+                # the request was never sent
                 reason = f"{path}: {type(error).__name__}"
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 reason = f"{path}: {type(error).__name__}"
@@ -184,7 +184,7 @@ class ControlPlane:
 
     async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         if self._session is None:
-            # made here, not at import: it belongs to the loop that runs it
+            # created on first use, because it belongs to the running event loop
             self._session = self._connect()
         limit = aiohttp.ClientTimeout(total=timeout)
         url = self._url + path

@@ -1,4 +1,4 @@
-"""Compiled playbooks by hash, the most recently used of them."""
+"""A cache of the most recently used plans, by the hash of the playbook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..tools.plans import is_slow_to_compile
 Compile = Callable[[str], Plan]
 
 MAX_PLANS = 256
-# so many are named to the control plane with each call, which need not send them again
+# each call names up to this many cached plans, which the control plane then does not send again
 MAX_NAMED_PLANS = 16
 
 
@@ -26,7 +26,7 @@ class PlanCache:
         self._faults: dict[str, str] = {}
 
     async def add(self, texts: Mapping[str, str]) -> None:
-        """Compile what is new; `fault` tells of what does not compile here."""
+        """Compile the new playbooks; `fault` returns the reason for one that does not compile here."""
         for name, text in texts.items():
             if name in self._plans:
                 continue
@@ -35,11 +35,11 @@ class PlanCache:
                     plan = await asyncio.to_thread(self._compile, text)
                 else:
                     plan = self._compile(text)
-                    # of many at once, others have their turn between any two
+                    # let other tasks run between two plans
                     await asyncio.sleep(0)
                 self._keep(name, plan)
             except Problem as problem:
-                # the control plane has compiled it: this worker is of another version
+                # the control plane could compile it: this worker has another version
                 self._faults[name] = problem.detail
 
     def get(self, name: str) -> Plan | None:

@@ -1,4 +1,4 @@
-"""The worker as an ASGI app: a notification starts a drain; and the probes."""
+"""The worker as an ASGI app: an endpoint for notifications, which start a drain, and the probes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 Authorise = Callable[[str | None], None]
 
 MAX_BODY_BYTES = 64 * 1024
-# before the next invocation, when a drain had to leave work behind and got nothing done
+# delay of the next invocation, when a drain left work behind and claimed none
 PAUSE_SECONDS = 2.0
-# what one claim takes
+# the limit of one claim
 MAX_NAMED_COMMANDS = 1000
 
 
@@ -46,7 +46,7 @@ def make_app(
     background: bool = True,
 ) -> Starlette:
     """`invoker`: invokes this pool again when a drain leaves work behind. `close`: awaited at the end, after the worker
-    has closed its client and its python processes. `background`: whether work may go on after the response."""
+    has closed its client and its python processes. `background`: whether work may continue after the response."""
     notifications = NotificationReceiver(worker, host, invoker, authorise, background=background)
 
     @contextlib.asynccontextmanager
@@ -98,7 +98,7 @@ class NotificationReceiver:
         payload = await _payload(request)
         if payload.get("archive") and self._background:
             await self.archive()
-        # whoever is still there gets an answer; the drain goes on when nobody is
+        # the drain continues even if the client disconnects
         drain = asyncio.create_task(self.drain([payload]))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
@@ -108,7 +108,7 @@ class NotificationReceiver:
         return JSONResponse(summary)
 
     async def drain(self, invocations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Answer these invocations with one drain."""
+        """Run one drain for these invocations."""
         settings = self._worker.settings
         seconds = min(self._host.remaining(), settings.time_budget)
         sweep = any(invocation.get("sweep") for invocation in invocations)
@@ -120,7 +120,7 @@ class NotificationReceiver:
         return summary
 
     async def archive(self) -> None:
-        """Write what waits for the archive, beside the drain: its next invocation must not wait for that."""
+        """Write pending archive batches in a separate task: the next drain must not wait for that."""
         self._archive_requested = True
         if self._archiving is None or self._archiving.done():
             self._archiving = asyncio.create_task(self._archive())
@@ -128,7 +128,7 @@ class NotificationReceiver:
             await asyncio.shield(self._archiving)
 
     async def close(self) -> None:
-        """Stop writing: the batch under way is written again by another."""
+        """Stop archiving: another worker writes the current batch again."""
         if self._archiving is not None:
             self._archiving.cancel()
             await asyncio.gather(self._archiving, return_exceptions=True)
@@ -154,12 +154,12 @@ class NotificationReceiver:
         try:
             await self._invoker.invoke(pool, {"pool": pool, **more}, delay)
         except Exception as error:
-            # the reconciler invokes a worker for what is left
+            # the reconciler invokes a worker for the remaining work
             logger.warning("could not invoke the worker again: %s", type(error).__name__)
 
 
 def _named(invocations: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
-    """The commands that the invocations name. What is no command's key is left out: it is only a hint."""
+    """The commands that the invocations name. Invalid keys are ignored, because the names are only hints."""
     keys = []
     for name in (name for invocation in invocations for name in invocation.get("commands") or ()):
         with contextlib.suppress(ValidationError):

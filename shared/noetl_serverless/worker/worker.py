@@ -1,4 +1,4 @@
-"""`Worker`: what lives as long as the process, and runs one drain at a time."""
+"""`Worker`: lives as long as the process, and runs one drain at a time."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Worker:
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
-        running commands get once the worker is told to stop; `clock`: milliseconds since 1970."""
+        running commands get to end after `stop`; `clock`: milliseconds since 1970."""
         self.settings = settings
         self.client = client
         self.notifier = notifier
         self.plans = PlanCache(compile_plan)
-        # one name for the process, so that what a lost answer gave it can be asked for again
+        # one id per process, so that leases granted in a lost answer can be recovered
         self.id = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
         self.python = python_pool
         self.clock = clock
@@ -88,10 +88,11 @@ class Worker:
         return self._drain is not None
 
     async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
-        """Work until there is nothing left to do, or `seconds` are nearly spent; gives a summary.
+        """Work until there is nothing left to do or `seconds` have nearly passed; returns a summary.
 
-        One drain runs at a time: during one, this makes it look again, and returns. `sweep`: claim whatever is
-        pending too, for the bus may have lost its pointers. `named`: what to claim first, before the bus points to it.
+        One drain runs at a time: a call during a drain makes it look for work again, and returns at once. `sweep`:
+        also claim whatever is pending, because the bus may have lost pointers. `named`: commands to claim first,
+        before the bus points to them.
         """
         self._requests.sweep |= sweep
         if self._stopped:
@@ -121,11 +122,12 @@ class Worker:
         return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
 
     def start_python(self) -> None:
-        """Have the python processes ready before the first command asks for one."""
+        """Start the Python processes before the first command needs one."""
         self.python.start()
 
     def stop(self) -> None:
-        """Claim nothing more, give what runs a moment to end, hand the rest back. May be called from a signal."""
+        """Claim nothing more, let running commands end within the grace period, and release the rest. May be called
+        from a signal handler."""
         self._stopped = True
         drain, loop = self._drain, self._loop
         if drain is not None and loop is not None:
@@ -133,7 +135,7 @@ class Worker:
             loop.call_soon_threadsafe(drain.slots.wake)
 
     async def close(self) -> None:
-        """Stop, wait for the drain to end, and close what belongs to this worker."""
+        """Stop, wait for the drain to end, and close the Python processes and the client."""
         self.stop()
         await self._ended.wait()
         await self.python.close()
@@ -145,7 +147,7 @@ class Worker:
             message = f"this worker cannot compile the playbook: {fault}"
             return failed(command, step_error("worker", "worker.no_plan", message))
         if plan is None:
-            # it will be named unknown with the next claim, and come along
+            # the next claim does not name it as cached, so the control plane will send it
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
             return released(command)
         return await self._executor.run(command, plan, budget, lease)

@@ -1,4 +1,4 @@
-"""archive: executions that have ended leave the database for files."""
+"""archive: move executions that have ended from the database to files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..target import running_stack
 AGE = re.compile(r"^(\d+(?:\.\d+)?)([smhdw])$")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 PAUSE_SECONDS = 0.1
-# until a worker is invoked again: an invocation may be lost
+# a worker is invoked again after this time: an invocation may be lost
 INVOKE_AGAIN_SECONDS = 5.0
-# after so many attempts at one batch something is wrong that does not go away
+# after this many failed attempts at one batch the error is taken to be permanent
 MAX_ATTEMPTS = 3
 
-# the paragraphs of the help keep their lines
+# \b keeps the line breaks of a paragraph in the help
 EPILOG = """\
 In the result store (DATA/results of the local stack) there are the tables
 events, executions and results as Parquet; payload, workload, state, result
@@ -84,18 +84,18 @@ def cutoff_of(text: str, now: datetime) -> datetime:
 
 
 def _archive(client: Any, cutoff: str | None) -> list[dict[str, Any]]:
-    """The batches that were written, a few at a time until nothing is due."""
+    """Archive a few batches at a time until nothing is due; returns the batches that were written."""
     written: list[dict[str, Any]] = []
     while True:
         answer = client.post("/api/archives", {"before": cutoff})
-        # the first answer fixes the instant: what ends meanwhile is not chased
+        # the first answer fixes the cutoff: executions that end meanwhile are not included
         cutoff = answer["before"]
         if answer["planned"]:
             written += _await(client, answer["planned"], cutoff)
         elif not answer["more"]:
             return written
         else:
-            # others' batches are in the way
+            # other callers' batches fill the limit of waiting batches
             time.sleep(1.0)
 
 

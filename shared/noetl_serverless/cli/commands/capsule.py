@@ -1,4 +1,4 @@
-"""export, rerun: an execution as a file, and run once more with its recorded answers."""
+"""export, rerun: write an execution to a file, and run it again with its recorded answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...capsule.rerun import Rerun
 
 DEFAULT_BYTES = 64 * 1024 * 1024
-# of a credential, what is a name and no secret
+# fields of a credential that are not secret
 PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
 
 
@@ -97,11 +97,11 @@ def rerun(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a recorded execution once more, in this process, with tools that answer from the recording.
+    """Run a recorded execution again, in this process, with tools that answer from the recording.
 
-    Templates, rules, loops and sub-playbooks run for real; delays pass at once. Of a task that was called several
-    times the last answer is known. Exit status 1 if the new run does not do what was recorded: another digest, or a
-    call that the recording has no answer to.
+    Templates, rules, loops and sub-playbooks run for real; delays are skipped. For a task that was called several times
+    only the last answer is known. Exit status 1 if the new run does not do what was recorded: its digest differs, or a
+    call has no recorded answer.
     """
     import asyncio
 

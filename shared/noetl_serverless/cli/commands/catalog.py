@@ -18,7 +18,7 @@ FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files; a fol
 
 @command
 def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Put playbooks into the catalog; each gets the next version of its path, unless it is as the newest is."""
+    """Register playbooks in the catalog. Each gets the next version of its path, unless it equals the newest one."""
     texts = [(file, read_text(str(file))) for file in playbook_files(files)]
     done = []
     with running_stack(data) as client:
@@ -67,7 +67,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
 def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
     """Check playbook files without a stack. Exit status 1 if one has a mistake.
 
-    A warning, of what is allowed but hardly meant, is none.
+    A warning, about something that is allowed but probably not intended, does not count as a mistake.
     """
     errors: list[dict[str, Any]] = []
     warnings: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
         except WrongUse as unreadable:
             if len(files) == 1 and file == files[0]:
                 raise
-            # it hides nothing of what the others have
+            # an unreadable file does not hide the mistakes in the others
             errors.append({"file": str(file), "message": unreadable.detail.removeprefix(f"{file}: ")})
             continue
         faults = _faults(text)
@@ -108,7 +108,7 @@ def _faults(text: str) -> list[dict[str, Any]]:
 
 
 def _warnings(text: str) -> list[dict[str, Any]]:
-    """Of a playbook without mistakes."""
+    """The warnings about a playbook without mistakes."""
     from ...control_plane.registration import as_text
     from ...tools.plans import lint as check
 

@@ -25,7 +25,7 @@ def add(
     region: Annotated[str, typer.Option("--region", help="Of AWS, for lambda://.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Keep a deployment's URL and its operator's token, which is read from standard input."""
+    """Store a deployment's URL and operator token. The token is read from standard input."""
     if not url.startswith(("https://", "http://", DIRECTLY)):
         raise WrongUse(f"--url begins with https://, http:// or {DIRECTLY}, not as {url!r}")
     token = sys.stdin.readline().strip()
@@ -54,7 +54,7 @@ def list_(as_json: JsonOption = False) -> None:
 @app.command()
 @command
 def remove(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Forget a deployment; it stays as it is."""
+    """Remove a context. The deployment itself is not changed."""
     existed = Contexts().remove(name)
     if as_json:
         print_json({"status": "removed" if existed else "unknown", "name": name})

@@ -27,10 +27,10 @@ def cost(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count what an execution has used, step by step, from its log alone, and price it.
+    """Compute what each step of an execution has used, from its log alone, and what that costs.
 
-    Time that workers were busy, commands, and bytes by tier, with the sub-playbooks. The money is an upper bound, as
-    if each command had had a function to itself, at list prices of the table's date.
+    Counts the time that workers were busy, commands, and bytes by tier, sub-playbooks included. The cost is an upper
+    bound at the list prices of the table's date: it assumes that each command had a function to itself.
     """
     from ...inspection.cost import cost as count
 

@@ -27,8 +27,8 @@ def set_(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a credential, sealed, in place of one of the same name. What is typed here others may read in the
-    shell's history: rather give it by --value @FILE or @-."""
+    """Store a credential, encrypted. It replaces one of the same name. Others may read what is typed here in the
+    shell's history: prefer --value @FILE or @-."""
     content = workload(value, assignments)
     if not content:
         raise WrongUse("give the credential's fields with --value or --set")
@@ -46,7 +46,7 @@ def set_(
 @app.command("list")
 @command
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """List credentials, without what they hold."""
+    """List credentials, without their secrets."""
     with running_stack(data) as client:
         entries = client.items("/api/credentials")
     if as_json:

@@ -18,7 +18,7 @@ from .catalog import playbook_files, register_text
 from .run import show_outcome, watch
 from .stack import print_started
 
-# seconds between two looks at whether the stack still runs
+# between two checks of whether the stack still runs
 PAUSE_SECONDS = 0.2
 
 

@@ -66,7 +66,7 @@ def apply(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Package the functions, deploy them, migrate the database, and keep how to reach them as a context."""
+    """Package the functions, deploy them, migrate the database, and store the deployment as a context."""
     from ..contexts import Contexts
     from ..deploy.aws import context_of
 
@@ -95,7 +95,7 @@ def destroy(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove everything that apply has made, the database and the results included."""
+    """Remove everything that apply has created, including the database and the results."""
     from ..contexts import Contexts
 
     runner = _terraform(directory, terraform)
@@ -113,7 +113,7 @@ def destroy(
 @aws.command()
 @command
 def outputs(directory: DirectoryOption = None, terraform: TerraformOption = None, as_json: JsonOption = False) -> None:
-    """Print what Terraform says of the deployment."""
+    """Print Terraform's outputs of the deployment."""
     found = _terraform(directory, terraform).outputs()
     if as_json:
         print_json(found)
@@ -129,8 +129,8 @@ def smoke(
     items: Annotated[int, typer.Option("--items", min=1, help="Of the loop.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Try the deployment: probes, a chain of steps, a loop. Of --context, or of Terraform's folder. Exit status 1 if
-    a check fails."""
+    """Check a deployment, that of --context or of Terraform's folder: probes, a chain of steps, a loop. Exit status 1
+    if a check fails."""
     from contextlib import closing
 
     from ..contexts import Contexts

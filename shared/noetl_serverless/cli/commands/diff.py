@@ -1,4 +1,4 @@
-"""diff: recorded executions, decided once more by another version of their playbook."""
+"""diff: decide recorded executions again with another version of their playbook."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def diff(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide a recorded execution once more by another version of its playbook, without running a tool.
+    """Decide a recorded execution again with another version of its playbook, without running a tool.
 
-    Shows the first divergence and the steps that are added, removed, rerouted or called with something else. Tool
-    answers are taken as recorded, by step, run and loop item. Without --playbook and --version the version that ran
-    decides: then nothing may differ. With --since and --path, all recent executions, as a gate for CI.
+    Shows the first divergence and the steps that are added, removed, rerouted or called with other parameters. Tool
+    answers are taken from the recording, by step, run and loop item. Without --playbook and --version, the version that
+    ran decides again, and nothing may differ. With --since and --path, checks all recent executions, as a gate for CI.
     Exit status 1 if anything differs.
     """
     if (recorded is None) == (since is None):
@@ -137,14 +137,14 @@ def _exit_on_divergence(
 
 
 def _executions(client: Client, path: str, since: datetime) -> list[dict[str, Any]]:
-    """The newest first."""
+    """The executions of `path` that began at `since` or later, newest first."""
     found: list[dict[str, Any]] = []
     before = None
     while True:
         page = client.get("/api/executions", path=path, page_size=PAGE_ROWS, before=before)
         recent = [entry for entry in page if datetime.fromisoformat(entry["start_time"]) >= since]
         found += [entry for entry in recent if entry["path"] == path]
-        # a page may have fewer than it was asked for: the last is empty
+        # a page may be shorter than requested: only an empty page is the last one
         if not page or len(recent) < len(page):
             return found
         before = page[-1]["execution_id"]

@@ -1,4 +1,4 @@
-"""digest: what an execution did, as one number."""
+"""digest: a checksum of what an execution did."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def digest(
     entries: Annotated[bool, typer.Option("--entries", help="Show the chain, entry by entry.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Digest an execution: the same for the same playbook and the same tool answers, on every host and with any
-    number of workers.
+    """Print the digest of an execution: the same for the same playbook and the same tool answers, on every host and
+    with any number of workers.
 
-    Ids, clocks, durations, retries and placement do not count; of errors the text does not. With --raw everything
-    counts, so that any change of the log shows.
+    Ids, clocks, durations, retries, placement and the text of errors do not count. With --raw everything counts, so
+    that any change of the log shows.
     """
     from ...engine import digest as engine
 

@@ -1,4 +1,4 @@
-"""executions, show, events, cancel: what ran and runs."""
+"""executions, show, events, cancel: past and running executions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..progress import Progress, seconds
 from ..target import running_stack
 from .run import value_of
 
-# of a step
+# lines about failures in one list, unless --all is given
 MAX_LINES = 10
 
 
@@ -66,8 +66,8 @@ def executions(
 ) -> None:
     """List executions, newest first.
 
-    WHEN is a time ago, such as 90m, 12h or 7d, or a date and time, 2026-05-01 or 2026-05-01T08:00, which is of here
-    unless it says otherwise. Of executions in the archive it is not known who started them.
+    WHEN is a time ago, such as 90m, 12h or 7d, or a date with or without a time, such as 2026-05-01 or
+    2026-05-01T08:00, in local time unless it has an offset. For archived executions it is not known who started them.
     """
     wanted = {
         "status": status.value if status else None,
@@ -79,7 +79,7 @@ def executions(
     }
     entries: list[dict[str, Any]] = []
     with running_stack(data) as client:
-        # a page may have fewer than it was asked for: the last is empty
+        # a page may be shorter than requested: only an empty page is the last one
         while len(entries) < limit and (page := _older(client, entries, limit, wanted)):
             entries += page
     if as_json:
@@ -101,9 +101,9 @@ def show_(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one execution: where its steps stand, the attempts that failed, and its result.
+    """Show one execution: the status of its steps, the failed attempts, and its result.
 
-    Of a step that runs again and again the first and the last turn are shown, and those that failed; --all tells each.
+    Of a step on a cycle, only the first run, the last run and those that failed are shown; --all shows every run.
     """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
@@ -146,8 +146,8 @@ def events(
 ) -> None:
     """Print the log of an execution.
 
-    What was kept in quarantine stands behind the event by which the execution went on, with the time at which it came;
-    it and what follows from it also say when they took effect.
+    A fact that was kept in quarantine is listed after the event by which the execution continued, with the time at
+    which it arrived. It and the events that follow from it also show when they took effect.
     """
     found = []
     stays = QuarantinePeriods()
@@ -157,7 +157,7 @@ def events(
             for event in page:
                 found.append(_with_effect(event, stays))
                 if not as_json:
-                    # it may have left quarantine long since
+                    # the execution may have left quarantine since
                     apart = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
                     echo(_line(found[-1], apart=apart))
     if as_json:
@@ -187,7 +187,8 @@ def cancel(
 
 
 def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
-    """In words. What was kept in quarantine, and was the end, is taken for what it was by the store: for earlier."""
+    """The duration as text. For a fact that was kept in quarantine, the store has the time at which it arrived. If it
+    ended the execution, the stored end is too early, so the end is computed here."""
     known = entry.get("duration_human") or ""
     if entry["status"] == "RUNNING" or not any(stay.by == RETRIED for stay in progress.stays.all):
         return str(known)
@@ -199,14 +200,14 @@ def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
 def _older(
     client: Client, entries: list[dict[str, Any]], limit: int, wanted: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Those behind `entries`, up to `limit` in all; `wanted`: which."""
+    """The next page after `entries`, up to `limit` entries in all; `wanted` holds the filters."""
     before = entries[-1]["execution_id"] if entries else None
     found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before, **wanted)
     return found
 
 
 def _starter(who: str | None) -> dict[str, str]:
-    """`ada`, or `user:ada`; a name that has a colon of its own needs its kind before it."""
+    """The filter for `ada` or `user:ada`. A name that contains a colon needs its kind before it."""
     kind, colon, name = (who or "").partition(":")
     if who is None:
         return {}
@@ -214,7 +215,7 @@ def _starter(who: str | None) -> dict[str, str]:
 
 
 def _pages(client: Any, execution_id: str) -> Any:
-    """All events there are now, page by page."""
+    """All events up to now, page by page."""
     after = 0
     while page := client.events(execution_id, after):
         after = max(int(event["seq"]) for event in page)
@@ -229,7 +230,7 @@ def _read(client: Client, execution_id: str, *, whole: bool) -> Progress:
 
 
 def _errors(progress: Progress, whole: bool) -> Iterator[str]:
-    """Of the steps that failed without an attempt that did: by a condition, by what they set, by a sub-playbook."""
+    """Lines about steps that failed without a failed attempt: by a condition, by `set`, or by a sub-playbook."""
     found = [row for row in progress.rows.values() if row.state == "failed" and row.error and not row.failures]
     found = [row for row in found if not row.failed_items.count]
     for row in found if whole else found[:MAX_LINES]:
@@ -239,7 +240,7 @@ def _errors(progress: Progress, whole: bool) -> Iterator[str]:
 
 
 def _items(progress: Progress, whole: bool) -> Iterator[str]:
-    """The items of loops that failed, the first of each step, or all that are kept."""
+    """Lines about failed loop items: the first MAX_LINES of each step, or all that are kept."""
     found: dict[str, list[str]] = {}
     failed: Counter[str] = Counter()
     for run in progress.failed_items():
@@ -254,7 +255,7 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
-    """The attempts that came to nothing, the first of each step, or all that are kept."""
+    """Lines about failed attempts and lost leases: the first MAX_LINES of each step, or all that are kept."""
     for name in dict.fromkeys(row.name for row in progress.rows.values()):
         rows = [row for row in progress.rows.values() if row.name == name]
         found = [text for row in rows for run in row.failures for text in lines(asdict(run))]
@@ -273,7 +274,8 @@ def _stays(progress: Progress) -> Iterator[str]:
 
 
 def _with_effect(event: dict[str, Any], stays: QuarantinePeriods) -> dict[str, Any]:
-    """With `took_effect_at`, if that is later than its time: it was kept in quarantine, or follows from what was."""
+    """The event, with `took_effect_at` if that is later than its time: it was kept in quarantine, or follows from a
+    fact that was."""
     at = round(1000 * seconds(event["timestamp"]))
     effect = stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
     return event if effect == at else {**event, "took_effect_at": time(effect)}

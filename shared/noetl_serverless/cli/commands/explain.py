@@ -15,13 +15,13 @@ from ..output import cell, command, echo, print_json, show
 from ..recordings import RecordedArgument, recording_of
 
 MAX_CHARACTERS = 120
-# items of a loop that failed, where every step is told in short
+# failed items of a loop that are shown without STEP
 MAX_ITEMS = 3
-# of a loop, commands that are out
+# pending or leased commands of a loop that are shown
 MAX_COMMANDS = 3
-# of what a step has printed
+# lines of a step's output that are shown
 MAX_LINES = 20
-# the status of a step by what it waits for; of several the first of PLACES, as in show
+# the status of a step by what it waits for; if there are several, the first in PLACES, as in show
 WAITING_STATUS = {"timer": "delayed", "child": "parked"}
 PLACES = ("running", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
@@ -36,8 +36,8 @@ def explain(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say why a step waits, was skipped, was retried, failed or ran: the events behind it, each condition that was
-    asked, and the values that it saw. Without STEP, every step in short."""
+    """Explain why a step waits, was skipped, was retried, failed or ran: the events behind it, each condition that was
+    evaluated, and the values that it used. Without STEP, summarize every step."""
     from ...inspection.explain import explain as ask
     from ...telemetry.masking import Masking
     from ..playbooks import recorded_plan
@@ -61,7 +61,7 @@ def explain(
 
 
 def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the log does not say of a command: who has it."""
+    """The worker and the lease of a command, which the log does not have."""
     if row is None or row["status"] == "delayed":
         return {}
     names = ("status", "worker", "deliveries", "lease_until")
@@ -69,7 +69,7 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
-    """Its status, and why: the log alone does not say whether a worker has taken what is out."""
+    """Status and reason of a step run. The log alone does not show whether a worker has leased a pending command."""
     own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
     statuses = {wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in own}
     place = next((place for place in PLACES if place in statuses), None)
@@ -117,7 +117,8 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
 
 
 def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """What is waited for; of a step's commands that stand alike a few, and how many more there are."""
+    """What the execution waits for. Of a step's commands in the same status, only MAX_COMMANDS are listed, and the rest
+    are counted."""
     alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for wait in waits:
         what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
@@ -130,7 +131,7 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
-    """The items of a loop that failed; in short, a few of them."""
+    """Lines about the failed items of a loop; without `whole`, only the first MAX_ITEMS."""
     failed = run.get("failed_items")
     if not failed:
         return

@@ -53,7 +53,7 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
 @app.command()
 @command
 def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Let an execution go on as it was, with the facts that were kept.
+    """Continue an execution from where it was, with the facts that were kept.
 
     Exit status 1 if it is in quarantine again, 2 if it stays there.
     """
@@ -72,7 +72,8 @@ def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
 @app.command()
 @command
 def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Leave an execution failed, and end its sub-playbooks. What was kept for it is gone; its log stays."""
+    """Leave an execution FAILED and end its sub-playbooks. The facts that were kept for it are deleted; its log
+    stays."""
     with running_stack(data) as client:
         answer = client.delete(_place(execution_id))
     if as_json:

@@ -13,7 +13,7 @@ from ..output import cell, command, echo, print_json, show, table
 from ..recordings import RecordedArgument, is_capsule, recording_of
 from ..target import running_stack
 
-# so many events are folded by one call
+# events that one call folds at most
 MAX_EVENTS = 100_000
 
 
@@ -109,13 +109,13 @@ COLUMNS = {
 }
 
 
-# of a step that has not ended
+# statuses of a step that has not ended
 UNDER_WAY = frozenset({"opening", "running", "looping", "delayed", "parked", "waiting"})
 
 
 def _status(row: dict[str, Any], ended: bool) -> str:
-    """In quarantine the state keeps what was under way, so that it can go on; nothing of that runs. Of what ended
-    otherwise it keeps nothing but that the step had begun."""
+    """In quarantine the state keeps the steps that were under way, so that they can continue, but none of them runs.
+    After any other end it only keeps that the step had begun."""
     status = str(row["status"])
     if status == "lost":
         return "stopped"
@@ -171,9 +171,9 @@ def rebuild(
     execution_id: Annotated[str | None, typer.Option("--execution", metavar="ID", help="Only this one.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop projections and make them anew from the logs, while the system runs.
+    """Drop projections and rebuild them from the logs, while the system runs.
 
-    Each execution in one transaction. Nothing is lost but leases: what workers hold is claimed again.
+    Each execution is rebuilt in one transaction. Only leases are lost: commands that workers hold are claimed again.
     """
     done: list[dict[str, Any]] = []
     with running_stack(data) as client:

@@ -67,7 +67,7 @@ def run(
 
 def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     """Follow an execution to its end: {execution_id, status, result, duration_ms, error, warnings, quarantined,
-    failed_items}, the last as `Progress.failed_items` has them."""
+    failed_items}; for the last see `Progress.failed_items`."""
     progress = Progress()
     if quiet:
         for page in client.follow(execution_id):
@@ -88,7 +88,7 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
 
 
 def value_of(outcome: Any) -> Any:
-    """What the last step gave, without the envelope; a value kept elsewhere stays a reference."""
+    """The result of the last step without its envelope; a value in the result store stays a reference."""
     return outcome["data"] if isinstance(outcome, dict) and outcome.keys() == {"data"} else outcome
 
 
@@ -102,7 +102,7 @@ def show_outcome(outcome: dict[str, Any]) -> None:
         if outcome["result"] is not None:
             show(result(outcome["result"]))
     elif outcome["quarantined"]:
-        # the remarks tell why
+        # the remarks show the reason
         return
     elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
         echo(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
@@ -129,7 +129,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         return
     from rich.live import Live
 
-    # the clocks of the engine and of this process are the same one: a stack runs on this machine
+    # the engine and this process use the same clock: a stack runs on this machine
     with Live(get_renderable=lambda: progress.steps(time.time()), console=console(), refresh_per_second=10) as live:
         for page in client.follow(execution_id):
             progress.feed(page)
@@ -153,5 +153,5 @@ def _print_started(execution_id: str, as_json: bool) -> None:
 
 
 def _is_file(playbook: str) -> bool:
-    """A name that ends like one is a file even if there is none, so that the message says so."""
+    """A name that ends like a file's counts as a file even if it does not exist, so that the error message says so."""
     return playbook == "-" or playbook.endswith((".yaml", ".yml")) or Path(playbook).is_file()

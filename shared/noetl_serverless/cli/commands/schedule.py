@@ -81,7 +81,7 @@ def disable(name: NameArgument, data: DataOption = None, as_json: JsonOption = F
 @app.command()
 @command
 def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Start one execution now, whatever the clock says."""
+    """Start one execution now, independently of the clock."""
     _post(name, "trigger", data, as_json)
 
 

@@ -1,4 +1,4 @@
-"""schema: what a playbook, or the task of a tool, may hold."""
+"""schema: the JSON Schema of a playbook or of a tool's config."""
 
 from __future__ import annotations
 

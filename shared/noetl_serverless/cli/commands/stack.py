@@ -25,10 +25,10 @@ def up(
     instances: InstancesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the whole engine and look after it until Ctrl-C, or with --detach until `noetls down`.
+    """Start the whole engine and supervise it until Ctrl-C, or with --detach until `noetls down`.
 
-    NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones. Several instances stand
-    behind a balancer, each with a log of its own.
+    NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones. Several instances run behind
+    a balancer, each with its own log.
     """
     from ...hosts.local.launch import launch
     from ...hosts.local.layout import Layout
@@ -88,7 +88,7 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @command
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Say what runs and whether it is ready. Exit status 1 if no stack runs or a part is not ready."""
+    """Show what runs and whether it is ready. Exit status 1 if no stack runs or a part is not ready."""
     from ...hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))

@@ -1,1 +1,1 @@
-"""Deployments: Terraform run with the packages it deploys, and what is done with one that stands."""
+"""Deployments: running Terraform with the packages it deploys, and using a finished deployment."""

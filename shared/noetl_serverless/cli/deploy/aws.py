@@ -1,4 +1,4 @@
-"""A deployment on AWS: its package, its variables, and how to reach it when it stands."""
+"""A deployment on AWS: its package, its variables, and how to reach it once it is deployed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST = "aws"
 
 
 def project() -> Path:
-    """The folder with functions/ and infra/; Failure where the library stands alone."""
+    """The folder with functions/ and infra/. Failure if only the library is installed."""
     try:
         return functions_folder().parent
     except FileNotFoundError as error:
@@ -24,7 +24,7 @@ def project() -> Path:
 
 
 def package(python: str, architecture: str, out: Path | None) -> Path:
-    """The folder that Terraform takes the zips from, made anew."""
+    """Build the packages; returns the folder from which Terraform takes the zips."""
     from ...packaging.build import build
     from ...packaging.function import TooBig
     from ...packaging.install import InstallFailed
@@ -48,7 +48,8 @@ def variables(folder: Path, files: Sequence[Path], assignments: Sequence[str]) -
 
 
 def context_of(outputs: Mapping[str, Any], name: str | None) -> Context:
-    """How to reach what stands; reads the operator's token with the user's own credentials. Failure without them."""
+    """The context of the deployment. Reads the operator's token with the user's own AWS credentials; Failure without
+    them."""
     if not outputs:
         raise Failure("nothing is deployed from this folder: noetls deploy aws apply")
     region, endpoint = outputs["region"], outputs.get("endpoint_url")

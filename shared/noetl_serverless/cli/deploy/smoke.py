@@ -1,4 +1,4 @@
-"""Whether a deployment works: its probes, a chain of steps, and a loop that takes many workers."""
+"""Checks whether a deployment works: its probes, a chain of steps, and a loop that takes many workers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Check:
 
 
 def smoke(context: Context, client: Client, items: int, report: Callable[[Check], None]) -> list[Check]:
-    """Each check as soon as it is done, and all of them."""
+    """Run the checks; calls `report` after each one and returns all of them."""
     checks: list[Check] = []
 
     def run(name: str, work: Callable[[], str]) -> None:

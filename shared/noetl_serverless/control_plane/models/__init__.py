@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 class RequestModel(BaseModel):
-    """What a caller sends: a field that is not known is an error, not a surprise later."""
+    """A request. An unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -22,7 +22,7 @@ Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,19}$", e
 
 
 def _below(value: str) -> str:
-    """As paths are written in the catalog: with no slash before and behind them."""
+    """A path as the catalog has it: without leading and trailing slashes."""
     path = value.strip("/")
     if not path:
         raise ValueError(

@@ -11,7 +11,7 @@ from . import Id, RequestModel
 
 
 class ArchiveNow(RequestModel):
-    """Plans a few batches and invokes a worker; `more` in the answer says to ask again once they are written."""
+    """Plans a few batches and invokes a worker. If `more` is set in the answer, call again once they are written."""
 
     before: AwareDatetime | None = Field(
         default=None, description="Executions that ended before; by default those older than archive_after_days."

@@ -131,7 +131,7 @@ def progress(execution: Execution) -> int:
 
 
 class EventEntry(BaseModel):
-    """`node_name` and `event_id` are for users of the original: `step` and `seq` under other names."""
+    """`node_name` and `event_id` repeat `step` and `seq`, for clients of the original NoETL."""
 
     execution_id: str
     seq: int
@@ -180,7 +180,7 @@ class GetExecution(RequestModel):
 
 
 class Warned(BaseModel):
-    """What an end warns of."""
+    """A warning that an execution ended with."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from ...records import QuarantinedExecution
 from . import Id, RequestModel
 
-# of each fact that is shown, in bytes of JSON, and of how many
+# at most this many bytes of JSON are shown of each fact, and at most this many facts
 PAYLOAD_BYTES = 4096
 MAX_FACTS = 100
 

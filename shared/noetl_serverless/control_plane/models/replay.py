@@ -9,14 +9,15 @@ from ...store.parity import Difference
 from ...store.replays import Rebuilt, Recording
 from . import Id, RequestModel
 
-# of the results and of the commands in a recording; lists of their own give the rest
+# at most this many results and commands are in a recording; listResults and listCommands return the rest
 MAX_ROWS = 1000
 
 Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "all"]
 
 
 class ReplayState(RequestModel):
-    """As of the end of the log, or of one of the three; `as_of_event_id` and `as_of_position` are both a seq."""
+    """The state as of the end of the log, or as of one of the three; `as_of_event_id` and `as_of_position` are both a
+    seq."""
 
     execution_id: Id
     tenant_id: Literal["default"] = "default"
@@ -92,7 +93,7 @@ class ResultRow(BaseModel):
     content_type: str
 
 
-# as the table has it -> as people are told
+# status in the table -> status in answers
 STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
 
 
@@ -124,7 +125,7 @@ class ListCommands(RequestModel):
 
 
 class RecordingEntry(BaseModel):
-    """All that a replay needs beside the log."""
+    """What a replay needs in addition to the log."""
 
     execution_id: str
     path: str
@@ -157,12 +158,12 @@ class RecordingEntry(BaseModel):
 
 
 def results_of(recording: Recording, after: str = "") -> list[ResultRow]:
-    """By key."""
+    """The results with a key after `after`, by key."""
     found = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
     return sorted((row for row in found if row.key > after), key=lambda row: row.key)
 
 
 def commands_of(recording: Recording, after: str = "") -> list[CommandRow]:
-    """By id."""
+    """The commands with an id after `after`, by id."""
     found = [CommandRow.of(row) for row in recording.commands]
     return sorted((row for row in found if row.command_id > after), key=lambda row: row.command_id)

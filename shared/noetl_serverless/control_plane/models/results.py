@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 from . import RequestModel
 
-# in base64 it fits into what a function may answer
+# in base64 this still fits into the answer of a function
 MAX_PART_BYTES = 3 * 1024 * 1024
 
 

@@ -10,7 +10,7 @@ from ...inspection.runs import run_of
 from ...store.executions import OutstandingCommands, ReportedCommand
 from . import RequestModel
 
-# that one run of a step is told to wait for
+# sub-playbooks that are listed for one run of a step
 MAX_CHILDREN = 10
 
 Status = Literal["queued", "running", "delayed", "parked", "waiting"]
@@ -53,7 +53,7 @@ class LostLease(BaseModel):
 
 
 class RunEntry(BaseModel):
-    """What became of one command in the worker that reported it."""
+    """How one command ran in the worker that reported it."""
 
     seq: int = Field(description="Of the event that reports it.")
     event_type: str
@@ -99,8 +99,8 @@ class RunEntry(BaseModel):
 
 
 class UnderWay(BaseModel):
-    """A run of a step that has not ended. For a loop, which has many commands, `status` is that of the one furthest on:
-    running before queued, before delayed, before parked."""
+    """A run of a step that has not ended. For a loop, which has many commands, `status` is the first that any of them
+    has of running, queued, delayed, parked."""
 
     step: str
     generation: int | None
@@ -126,7 +126,7 @@ class UnderWay(BaseModel):
 
 
 def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:
-    """What `state` says is under way, and where its commands are; nothing of an execution that has ended."""
+    """The runs that are under way in `state`, with the status of their commands; none if the execution has ended."""
     if state.ended:
         return []
     commands = {f"{row.step}#{row.generation}": row for row in out}
@@ -134,7 +134,7 @@ def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:
     for child, suspended in state.children.items():
         children.setdefault(suspended.key, []).append(child)
     found = [
-        # one without a command has just been reported, and is about to go on
+        # a run without a command has just been reported, and is about to continue
         _under_way(token.step, token.generation, commands.get(key), children.get(key, []), "running")
         for key, token in state.tokens.items()
     ]

@@ -1,4 +1,4 @@
-"""Every operation there is, the most frequent first: the router tries them in this order."""
+"""All operations, the most frequent first: the router tries them in this order."""
 
 from __future__ import annotations
 

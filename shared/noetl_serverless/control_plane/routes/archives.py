@@ -1,4 +1,4 @@
-"""The archive: what is due, what was written, and what the worker that writes it asks for."""
+"""The archive: planning and listing batches, and the calls of the worker that writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..models.archives import AfterEvent, AfterExecution, ArchiveEntry, ArchiveN
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import Page
 
-# planned by one call, or waiting at once
+# batches that may wait for their files at once, and so the most that one call plans
 MAX_BATCHES = 8
 
 
@@ -81,7 +81,8 @@ async def fail(call: Call) -> messages.Failed:
 
 
 async def register(call: Call) -> messages.Registered:
-    """Their events go at once where no drop of a partition will take them; the reconciler does what is left undone."""
+    """Also deletes the events of one batch at once, if no drop of a partition will delete them soon; the reconciler
+    does the rest."""
     body: messages.Register = call.body
     archives = call.services.archives
     await _check_keys(call, body)
@@ -94,7 +95,8 @@ async def register(call: Call) -> messages.Registered:
 
 
 async def _check_keys(call: Call, body: messages.Register) -> None:
-    """What is registered is read for users, and deleted one day. Raises InvalidRequest for any file but the batch's."""
+    """Raises InvalidRequest for any files but the batch's own: registered files are read for users, and deleted one
+    day."""
     for archive in await call.services.archives.by_ids([_archive_id(call)]):
         month = date.fromisoformat(f"{archive.month}-01")
         expected = keys_of(month, archive.first_id, archive.last_id, archive.executions)

@@ -21,7 +21,7 @@ from ..registration import document_of
 
 async def register(call: Call) -> Registered:
     body: Register = call.body
-    # of a large playbook it takes seconds, in which others are answered
+    # a large playbook takes seconds: in a thread, other requests are answered meanwhile
     document = await asyncio.to_thread(document_of, body.content)
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"

@@ -1,4 +1,4 @@
-"""What workers call, all the time: one body in, one call of the orchestrator, one body out."""
+"""The frequent calls of workers. Each one is a single call of the orchestrator."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
 
 
 async def _fitting(call: Call, answer: A) -> bytes:
-    """The answer in the version of the protocol that the worker speaks, with no more commands than fit into it: the
-    rest is given back, and waits for the next claim."""
+    """The answer in the worker's version of the protocol, with no more commands than fit into it. The others are
+    released and wait for the next claim."""
     unknown = {}
     if not call.speaks(2):
         commands = await call.services.orchestrator.for_older_worker(call.body.worker_id, answer.commands)

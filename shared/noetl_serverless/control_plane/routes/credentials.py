@@ -1,4 +1,4 @@
-"""Credentials: kept sealed; the secret is shown to workers and operators alone, and never in a list."""
+"""Credentials are stored encrypted. Only workers and operators can read the secret, and no list contains it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of an execution, with waiting for what comes next."""
+"""The log of an execution, with long polling for new events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..operation import USERS, Call, Operation
 from ..page import Page
 from .identifiers import execution_id_of
 
-# seconds between two looks at the database; growing, since what was quiet tends to stay so
+# seconds between two reads of the database; growing, since a quiet execution tends to stay quiet
 FIRST_POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 1.0
 POLL_GROWTH = 1.5
-# of a seq
+# of a seq in a path
 MAX_SEQ_DIGITS = 9
 
 
@@ -35,7 +35,7 @@ async def events(call: Call) -> Page:
 
 
 async def payload(call: Call) -> EventPayload:
-    """As JSON in UTF-8: the same bytes each time, so that it can be read in parts."""
+    """The payload as JSON in UTF-8: the same bytes each time, so that it can be read in parts."""
     query: PartQuery = call.query
     execution_id, seq = execution_id_of(call), call.path("seq")
     number = int(seq) if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS else 0
@@ -48,7 +48,7 @@ async def payload(call: Call) -> EventPayload:
 
 
 async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[list[RecordedEvent], int, str]:
-    """Events, the last seq and the status. Waits only while there can be more, not for what has ended."""
+    """Events, the last seq and the status. Waits only while there can be more, not once the execution has ended."""
     executions = call.services.executions
     deadline = asyncio.get_running_loop().time() + query.wait
     look = FIRST_POLL_SECONDS
@@ -62,7 +62,7 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
             left = deadline - asyncio.get_running_loop().time()
             if found or status in ENDED or left <= 0:
                 return found, head, status
-            # of these none was of the type asked for
+            # none of these was of the requested type
             after = max(after, head)
             await _sleep(woken, min(look, left))
             look = min(look * POLL_GROWTH, MAX_POLL_SECONDS)

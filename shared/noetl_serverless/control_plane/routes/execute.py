@@ -1,4 +1,4 @@
-"""Starting executions, anew and again."""
+"""Starting executions and rerunning them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def execute(call: Call) -> Started:
 
 
 async def rerun(call: Call) -> Started:
-    """The same version again, with what the first run was started with and `payload` over it."""
+    """Start the same version again, with the input of the first run and `payload` merged over it."""
     body: Rerun = call.body
     execution_id = execution_id_of(call)
     first = await call.services.executions.get(execution_id)
@@ -37,7 +37,7 @@ async def rerun(call: Call) -> Started:
 
 async def start(call: Call, **what: Any) -> Started:
     key = call.header(IDEMPOTENCY_KEY)
-    # a name space of its own, so that no caller can take the key of a schedule's run
+    # a namespace of its own, so that no caller can use the key of a schedule's run
     started = await call.services.orchestrator.start(
         **what, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
     )

@@ -1,4 +1,4 @@
-"""Executions: what there is, how far each has come, and stopping one."""
+"""Executions: list them, read their status, and cancel them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def status(call: Call) -> ExecutionStatus:
     else:
         state = await call.services.orchestrator.state(str(execution_id))
     out = [] if state.ended else await call.services.executions.outstanding(execution_id)
-    # in quarantine the state keeps what was under way
+    # in quarantine the state keeps the tokens that were under way
     current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())
     return ExecutionStatus(
@@ -110,7 +110,7 @@ async def cancel(call: Call) -> Cancelled:
     try:
         status, cancelled = await call.services.orchestrator.cancel(execution_id, body.reason, body.cascade)
     except NotFound:
-        # what is archived has ended; raises again for what never was
+        # an archived execution has ended; this raises NotFound again if there is no execution at all
         await call.services.executions.get(int(execution_id))
         status, cancelled = "already_completed", []
     count = len(cancelled)

@@ -1,4 +1,4 @@
-"""Executions from their logs alone: rebuilt as of any event, compared with what is projected, projected anew."""
+"""Executions from their logs alone: rebuild one as of any event, compare its projections, or project it again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def state(call: Call) -> Replayed:
     if sum(value is not None for value in given) > 1:
         raise InvalidRequest("give one of as_of_event_id, as_of_position and as_of_time")
     seq = query.as_of_event_id or query.as_of_position
-    # one more than asked for, to know whether the limit cut something off
+    # one more than requested, to know whether the limit cut something off
     events, workload = await call.services.replays.log(int(query.execution_id), query.limit + 1)
     at = None if query.as_of_time is None else int(query.as_of_time.timestamp() * 1000)
     log = up_to(events, seq=seq, at=at)

@@ -14,12 +14,13 @@ from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
 from .identifiers import execution_id_of
 
-# of the parts of a manifest that is not in pages: with what an answer has beside them it fits into one
+# size of a manifest's parts if it is not paged: with the other fields they still fit into one answer
 WHOLE_BYTES = ANSWER_BYTES - 64 * KIB
 
 
 async def manifest(call: Call) -> Manifest:
-    """Raises Unavailable if a worker of the release before would need more than one page, of which it knows nothing."""
+    """Raises Unavailable if the results need more than one page and the worker is of the previous release, which does
+    not know pages."""
     query: ManifestQuery = call.query
     generation = call.path("generation")
     if not generation.isdecimal() or len(generation) > 9:
@@ -51,7 +52,7 @@ async def loop_results(call: Call) -> LoopResults:
 
 
 async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[ResultRange], int | None]:
-    """Of a loop's results from the item `after` on those that have `most` bytes together, and where to go on."""
+    """The results of a loop from item `after` on, as far as `most` bytes allow, and where to continue."""
     found, more = await call.services.executions.loop_results(*loop, after, most)
     kept, following = _page_of(found, after, most)
     if following is None and more:
@@ -60,8 +61,8 @@ async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -
 
 
 def _page_of(parts: list[ResultRange], after: int, most: int) -> tuple[list[ResultRange], int | None]:
-    """Of the items from `after` on those for which `most` bytes have room, one at least, and the index of the first for
-    which they have not. A reference is not split."""
+    """The items from `after` on that fit into `most` bytes, at least one, and the index of the first that does not fit.
+    A reference is not split."""
     kept: list[ResultRange] = []
     left = most
     for part in parts:

@@ -17,7 +17,7 @@ async def runs(call: Call) -> Page:
         execution_id, after=query.after, step=query.step, failed=query.failed, limit=query.limit + 1
     )
     if not found:
-        # raises for what never was
+        # raises NotFound if there is no such execution
         await executions.get(execution_id)
     items = [RunEntry.of(run) for run in found[: query.limit]]
     return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.seq})

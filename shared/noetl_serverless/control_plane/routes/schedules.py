@@ -20,7 +20,7 @@ from .execute import HEADERS, merged, start
 
 async def create(call: Call) -> ScheduleEntry:
     body: CreateSchedule = call.body
-    # a schedule of what is not there would fail far from here
+    # raises NotFound now: a schedule of a missing playbook would fail only later, when it is due
     await call.services.catalog.get(body.playbook_path, body.playbook_version)
     schedule = await call.services.schedules.create(call.services.now(), **body.model_dump())
     return ScheduleEntry.of(schedule)
@@ -54,7 +54,7 @@ async def disable(call: Call) -> ScheduleEntry:
 
 
 async def trigger(call: Call) -> Started:
-    """Run now, beside the clock: what is due stays due."""
+    """Run now, in addition to the schedule: due runs stay due."""
     body: TriggerSchedule = call.body
     schedule = await call.services.schedules.get(call.path("schedule"))
     started = await start(

@@ -1,1 +1,1 @@
-"""The services, put together from what a host gives them: the same on every host."""
+"""Assembles the services from what a host provides, in the same way on every host."""

@@ -25,7 +25,7 @@ def control_plane(platform: Platform) -> Service:
     database = Database(platform.database_url, settings.database_connections)
     catalog = PostgresCatalog(database)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
-    # without notifications the reconciler alone finds what waits
+    # without notifications only the reconciler finds waiting work
     notifications = (
         Notifications(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
         if settings.notify

@@ -1,4 +1,4 @@
-"""The reconciler: does whatever crashed functions and lost hints have left undone."""
+"""The reconciler: completes what crashed functions and lost notifications have left undone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .service import Close
 
 
 def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...]]:
-    """With it, its notifications, its database, and what to close at the end."""
+    """The reconciler, its notifications, its database, and what to close at the end."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     database = Database(platform.database_url, settings.database_connections)

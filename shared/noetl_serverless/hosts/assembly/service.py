@@ -1,4 +1,4 @@
-"""What a host needs to know of a service that was put together."""
+"""What a host needs to know of an assembled service."""
 
 from __future__ import annotations
 

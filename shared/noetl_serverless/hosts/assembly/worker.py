@@ -18,7 +18,7 @@ from .service import Close
 
 
 def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
-    """With it, what to close at the end."""
+    """The worker, and what to close at the end."""
     settings = platform.settings
     logs.setup("worker", settings.log_level)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)

@@ -1,4 +1,4 @@
-"""Whose requests these are, and where they go: what Lambda tells each of its functions."""
+"""The credentials, the region and the endpoints of AWS requests, from the environment that Lambda sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Credentials:
 class Account:
     region: str
     credentials: Credentials
-    # service -> URL, and "" for all others: an emulator, or an endpoint of one's own
+    # service -> URL, and "" for all others: an emulator, or a private endpoint
     endpoints: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

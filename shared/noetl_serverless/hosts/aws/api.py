@@ -27,7 +27,7 @@ _THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", 
 
 
 class AwsError(Exception):
-    """A service refused. `code` is its own: ResourceNotFoundException, AccessDenied, ..."""
+    """A service answered with an error. `code` is its own: ResourceNotFoundException, AccessDenied, ..."""
 
     def __init__(self, service: str, status: int, code: str, message: str) -> None:
         super().__init__(f"{service} answered {status} {code}: {message}")
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Api:
-    """Every call is tried again while the failure may pass; then AwsError, or Unavailable if there was no answer."""
+    """Every call is retried while the failure is transient; then AwsError, or Unavailable if there was no answer."""
 
     def __init__(
         self, account: Account, *, tries: int = MAX_TRIES, now: Callable[[], datetime] = lambda: datetime.now(UTC)

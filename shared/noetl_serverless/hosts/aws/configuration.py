@@ -1,4 +1,4 @@
-"""A function's settings: the environment's, and what its secrets hold."""
+"""A function's settings, from the environment and from its secrets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class MissingSecret(ValueError):
 
 
 async def settings_with_secrets(environ: Mapping[str, str], store: SecretStore) -> Settings:
-    """NOETL_* of `environ`, and from `store` each of NOETL_SECRETS that is not set there. Raises MissingSecret."""
+    """The settings from NOETL_* of `environ`; each of NOETL_SECRETS that is not set there is read from `store`. Raises
+    MissingSecret."""
     settings = Settings.from_environment(environ)
-    # the database's is read anew with each connection: it may be rotated
+    # the database's secret is read for each connection, since it may be rotated
     names = [name for name in settings.secrets if name != "database_url" and f"NOETL_{name.upper()}" not in environ]
     found = await asyncio.gather(*(_read(store, name) for name in names))
     settings = replace(settings, **dict(zip(names, found, strict=True)))

@@ -1,6 +1,6 @@
 """HTTP/1.1 over kept-alive connections, each used by one thread at a time.
 
-From the standard library: a function that asks AWS for three secrets need not import an HTTP client for it.
+It uses the standard library, so that a function that reads three secrets does not import an HTTP client.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Connections:
     def exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is none."""
+        """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is no answer."""
         parts = urlsplit(url)
         place = (parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
@@ -38,7 +38,7 @@ class Connections:
             try:
                 return self._on(kept, place, method, target, headers, body, timeout)
             except _LOST:
-                # it was closed while it lay idle, and nothing of this request has been answered
+                # the server closed the idle connection before it answered this request
                 pass
         return self._on(self._connect(place), place, method, target, headers, body, timeout)
 

@@ -1,4 +1,4 @@
-"""Where the database is and how to show oneself to it, asked for with each new connection."""
+"""The database URL with its credentials, determined for each new connection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .account import Account
 from .configuration import database_url
 from .signature import signed_query
 
-# RDS takes a token for a quarter of an hour
+# RDS accepts a token for 15 minutes
 TOKEN_SECONDS = 900
 CONNECT_TIMEOUT_SECONDS = 15.0
 
 
 class SecretDatabaseUrl:
-    """Called in a thread, while `loop` runs."""
+    """The URL with the credentials of the secret. To be called in a thread, while `loop` runs."""
 
     def __init__(self, configured: str, store: SecretStore, loop: asyncio.AbstractEventLoop) -> None:
         self._configured = configured
@@ -31,7 +31,8 @@ class SecretDatabaseUrl:
 
 
 class IamDatabaseUrl:
-    """The password is a signed request to connect, made here: the database knows the role, nobody keeps a password."""
+    """The URL with a signed connection request as the password. The database knows the IAM role; no password is
+    stored."""
 
     def __init__(
         self, configured: str, account: Account, now: Callable[[], datetime] = lambda: datetime.now(UTC)

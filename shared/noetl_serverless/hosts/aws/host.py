@@ -1,10 +1,10 @@
-"""What Lambda tells a function about the invocation under way."""
+"""What Lambda provides to a function about the current invocation."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-# what is kept back: the answer has to be on its way before Lambda ends the process
+# reserved time: the answer must be sent before Lambda ends the process
 MARGIN_SECONDS = 2.0
 
 
@@ -27,7 +27,7 @@ class LambdaHost:
         self._context = context
 
     def remaining(self) -> float:
-        """Seconds, the margin taken off."""
+        """Seconds that are left, minus the margin."""
         if self._context is None:
             return 0.0
         return max(0.0, self._context.get_remaining_time_in_millis() / 1000 - self._margin)

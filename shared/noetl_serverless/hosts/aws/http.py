@@ -12,7 +12,7 @@ from .host import Context, LambdaHost
 from .identity import caller_of
 from .loop import event_loop
 
-# what goes as it is; the rest as base64
+# media types that are sent as text; all others are sent as base64
 _TEXT = ["text/", "application/json", "application/problem+json", "application/graphql-response+json"]
 
 Handler = Callable[[dict[str, Any], Context], dict[str, Any]]
@@ -23,7 +23,7 @@ def is_http(event: Any) -> bool:
 
 
 def http_handler(app: ASGIApp, host: LambdaHost) -> Handler:
-    """The app's lifespan is never ended: nothing tells a function that its process is about to go."""
+    """The app's lifespan is not used: a function is not notified before its process ends."""
     from mangum import Mangum
 
     event_loop()

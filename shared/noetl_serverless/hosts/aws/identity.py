@@ -1,4 +1,4 @@
-"""Who calls, as API Gateway knows it. What the caller may do is decided by service tokens and sessions."""
+"""The caller as API Gateway identifies it. Service tokens and sessions decide what the caller may do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .host import Context
 @dataclass(frozen=True, slots=True)
 class Caller:
     request_id: str
-    # of the request at the API's side, if it came that way
+    # the API's id of the request, if it came through an API
     gateway_request_id: str = ""
     source_ip: str = ""
     # an IAM principal or the subject of a JWT, where the API has an authorizer
     principal: str = ""
 
     def log(self) -> dict[str, str]:
-        """What is known, by the names that the log gives it."""
+        """The known values, by their names in the log."""
         known = {
             "function_request_id": self.request_id,
             "gateway_request_id": self.gateway_request_id,
@@ -30,7 +30,7 @@ class Caller:
 
 
 def caller_of(event: Mapping[str, Any], context: Context) -> Caller:
-    """Of a request in the shape of payload version 2.0."""
+    """The caller of a request in payload format 2.0."""
     request = event.get("requestContext") or {}
     return Caller(
         context.aws_request_id,

@@ -1,4 +1,4 @@
-"""Invokes functions through SQS: each has a queue of its own."""
+"""Invokes functions through SQS: each has its own queue."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .api import Api, AwsError
 
 _log = logging.getLogger(__name__)
 
-# what SQS can wait
+# the longest delay of SQS
 MAX_DELAY_SECONDS = 900
-# what SQS takes in one call
+# the most messages that SQS accepts in one call
 MAX_MESSAGES = 10
 
 
 class SqsInvoker:
-    """Puts a message into the function's queue. An invocation that fails is lost: invocations are hints.
+    """Sends a message to the function's queue. An invocation that fails is lost: invocations are hints.
 
-    A delay beyond what SQS can wait goes in `at` (seconds since 1970): who takes the message too early sends it on.
-    `waiting` in a payload says how many commands wait: there is one message for each `per_invocation` of them, and so
-    another instance where the pool's cap allows.
+    A delay beyond SQS's limit is kept in `at` (seconds since 1970): a receiver that gets the message too early sends it
+    again. `waiting` in a payload is the number of waiting commands: one message is sent for each `per_invocation` of
+    them, so that more instances start if the pool's limit allows.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SqsInvoker:
             _log.warning("an invocation of %s was lost: %s", function, error)
 
     async def pass_on(self, message: Mapping[str, Any], left: float) -> None:
-        """Send on what came too early. Raises AwsError and Unavailable: it is not to be lost on the way."""
+        """Send a message again that came too early. Raises AwsError and Unavailable: it must not be lost on the way."""
         queue = self._queues[message["function"]]
         delay = min(max(1, math.ceil(left)), MAX_DELAY_SECONDS)
         await self._send(queue, orjson.dumps(message).decode(), delay, 1)

@@ -21,5 +21,5 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run on that loop until done. What else is on it goes on meanwhile, and stands still between invocations."""
+    """Run on that loop until done. Other tasks on the loop run meanwhile, and pause between invocations."""
     return event_loop().run_until_complete(work)

@@ -1,4 +1,4 @@
-"""What the nodes of a NATS cluster of one's own show to clients and to each other."""
+"""TLS certificates for the nodes of a deployment's own NATS cluster."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# the cluster lives in a private network, and a certificate that expires unseen stops the engine
+# the cluster is in a private network, and a certificate that expires unnoticed stops the engine
 LIFETIME = timedelta(days=3650)
 _LEEWAY = timedelta(hours=1)
 
 
 def make_server_secret(hosts: Sequence[str], now: datetime | None = None) -> str:
-    """JSON of `ca`, `certificate` and `key` (PEM): one certificate for all `hosts`, signed by an authority of its own,
-    whose key is forgotten at once."""
+    """JSON of `ca`, `certificate` and `key` (PEM): one certificate for all `hosts`, signed by its own authority, whose
+    key is discarded at once."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,7 +48,7 @@ def make_server_secret(hosts: Sequence[str], now: datetime | None = None) -> str
         builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])]), key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(x509, signs=False), critical=True)
-        # routes are both: a node is a client of the others
+        # cluster routes need both: a node is also a client of the others
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )

@@ -1,4 +1,4 @@
-"""A request as an HTTP API gives it to a function (payload format 2.0), and the answer in that format."""
+"""A request as an HTTP API passes it to a function (payload format 2.0), and the answer in that format."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from .secrets import SecretsManager
 if TYPE_CHECKING:
     import aiohttp
 
-# the control plane's URL if it is to be invoked: lambda://function:qualifier
+# prefix of the control plane's URL if it is invoked directly: lambda://function:qualifier
 DIRECTLY = "lambda://"
 
 Session = Callable[[Api, str], "aiohttp.ClientSession"]
@@ -30,14 +30,14 @@ Session = Callable[[Api, str], "aiohttp.ClientSession"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsPlatform(Platform):
-    """A platform whose parts the handlers know by their own types."""
+    """A platform whose parts have the types that the handlers need."""
 
     host: LambdaHost
     invoker: SqsInvoker
     api: Api
     store: SecretsManager
     background: bool = False
-    # EventBridge's schedules go by the minute
+    # EventBridge's schedules have a resolution of one minute
     alarm: str | None = "reconciler"
 
 
@@ -56,7 +56,7 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         settings=replace(settings, control_plane_url="http://control-plane") if directly else settings,
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_invocation=settings.max_in_flight),
-        # its password may be another one by the next connection
+        # not cached: the password may have changed by the next connection
         database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, keep=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),
         connect=(lambda: session(api, url)) if directly and session else None,

@@ -1,4 +1,4 @@
-"""Makes the secrets of a new deployment inside it, so that neither Terraform's state nor a person ever holds them."""
+"""Creates the secrets of a new deployment inside it, so that neither Terraform's state nor a person ever holds them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TOKEN_PREFIX = "service_token/"
 NATS_SERVER = "nats_server/"
 NATS_CA = "nats_ca"
 DAY_SECONDS = 86400
-# of a service token's life, what is left when it is due for a new one
+# the share of a service token's lifetime that is left when it is renewed
 RENEWAL_SHARE = 0.25
 _EXISTS = "ResourceExistsException"
 
 
 async def provision(api: Api, places: Mapping[str, str], token_days: float) -> list[str]:
-    """Fill each of `places` (name -> ARN) that has no value, and renew tokens near their end; names what was written.
-    A new token is good for `token_days`.
+    """Fill each of `places` (name -> ARN) that has no value, and renew tokens that expire soon; returns the names of
+    those written. A new token is valid for `token_days`.
 
-    ValueError for a name that nothing can be made for. May run twice at once: the first to write a value wins.
+    ValueError for a name for which no value can be made. May run twice at once: the first to write a value wins.
     """
     made: list[str] = []
     for name in sorted(places, key=_order):
@@ -40,7 +40,7 @@ async def provision(api: Api, places: Mapping[str, str], token_days: float) -> l
 
 
 async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str, str], token_days: float) -> str | None:
-    """The value to write; None where the current one is good."""
+    """The value to write; None if the current one can stay."""
     if name.startswith(TOKEN_PREFIX):
         key = await _current(api, places["token_key"])
         assert key is not None
@@ -55,14 +55,14 @@ async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str,
 
 
 def service_token(key: str, role: str, days: float) -> str:
-    """A token of its own even if another is made for the same role in the same second."""
+    """A service token. It is unique even if another is minted for the same role in the same second."""
     from ...control_plane.tokens import mint
 
     return mint(key, role, f"{role}@aws", days * DAY_SECONDS, token_id=secrets.token_hex(8))
 
 
 def _order(name: str) -> tuple[bool, str]:
-    """What is made from others comes after them."""
+    """A sort key: secrets that are derived from others come after them."""
     return name.startswith(TOKEN_PREFIX) or name == NATS_CA, name
 
 
@@ -81,7 +81,7 @@ def _random(name: str) -> str:
 
 
 def ends_soon(token: str, key: str) -> bool:
-    """Whether it is to be renewed; also true of one that another key has signed."""
+    """Whether the token must be renewed; also true of one that another key has signed."""
     import jwt
 
     try:
@@ -105,8 +105,8 @@ async def _current(api: Api, id: str) -> str | None:
 
 
 async def _put(api: Api, id: str, value: str, replaces: str | None) -> bool:
-    """False if somebody else has just done it."""
-    # the same token for the same step of the same secret: Secrets Manager takes only the first value
+    """False if another process has just written a value."""
+    # the same request token for the same change of a secret: Secrets Manager accepts only the first value
     token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{replaces or ''}"))
     body = {"SecretId": id, "SecretString": value, "ClientRequestToken": token}
     try:

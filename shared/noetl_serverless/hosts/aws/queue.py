@@ -1,4 +1,4 @@
-"""Batches of SQS: invocations, some too early, some not ours."""
+"""Batches of SQS: invocations, of which some come too early and some are not ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .invoker import SqsInvoker
 
 _log = logging.getLogger(__name__)
 
-# a message that is due within this time is taken for due
+# a message that is due within this time counts as due
 EARLY_SECONDS = 1.0
 
 Answer = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
@@ -26,7 +26,7 @@ def is_batch(event: Any) -> bool:
 
 
 class NotificationQueue:
-    """`answer` is called once with all that is due; it raises if it could not do what it was invoked for."""
+    """`answer` is called once with all messages that are due; it raises if it could not do what it was invoked for."""
 
     def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
         self._answer = answer
@@ -34,7 +34,8 @@ class NotificationQueue:
         self._clock = clock
 
     async def batch(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """{"batchItemFailures": [...]}: what SQS is to deliver again; after some deliveries it is a dead letter."""
+        """{"batchItemFailures": [...]}: the messages that SQS must deliver again. After some deliveries a message is a
+        dead letter."""
         failed: list[str] = []
         due: dict[str, dict[str, Any]] = {}
         for record in event["Records"]:
@@ -55,7 +56,7 @@ class NotificationQueue:
         try:
             await self._answer(messages)
         except Exception:
-            # the cause may be anything a function meets; the queue is how it is tried again
+            # the cause may be any error of a function; the queue makes the retry
             _log.exception("an invocation was not answered; the queue brings it again")
             return False
         return True
@@ -70,7 +71,7 @@ class NotificationQueue:
 
 
 def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An invocation's payload; None if the message is none."""
+    """An invocation's payload; None if the message is not an invocation."""
     try:
         message = orjson.loads(record["body"])
         float(message.get("at", 0))

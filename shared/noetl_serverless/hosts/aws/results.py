@@ -17,8 +17,8 @@ TIMEOUT_SECONDS = 120.0
 
 
 class S3ResultStore:
-    """Objects below `s3://bucket/prefix`. A key is written once: keys hold the digest of what they name, so who writes
-    one again writes the same bytes, and changes nothing."""
+    """Objects below `s3://bucket/prefix`. A key is written once: keys contain the digest of their content, so writing
+    one again would write the same bytes, and changes nothing."""
 
     def __init__(self, api: Api, url: str) -> None:
         """ValueError unless `url` names a bucket."""
@@ -30,7 +30,7 @@ class S3ResultStore:
         self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
         custom = api.account.custom_endpoint("s3")
         account = api.account
-        # the bucket in the path is for emulators: AWS itself wants it in the name
+        # emulators need the bucket in the path, AWS itself in the host name
         self._endpoint = custom or f"https://{self._bucket}.s3.{account.region}.{account.domain}"
         self._root = f"/{self._bucket}/" if custom else "/"
 
@@ -43,7 +43,7 @@ class S3ResultStore:
                 "s3", "PUT", self._endpoint, path, headers=headers, body=data, timeout=TIMEOUT_SECONDS
             )
         except AwsError as error:
-            # 412: it is there already; 409: somebody else writes it at this moment
+            # 412: the object exists already; 409: another writer is writing it at this moment
             if error.status not in (409, 412):
                 raise
         return Stored("s3", key, len(data), digest)
@@ -66,7 +66,7 @@ class S3ResultStore:
         except AwsError as error:
             if _absent(error):
                 raise KeyError(key) from None
-            # it ends before the part begins
+            # the object ends before the range begins
             if error.status == 416:
                 return b""
             raise
@@ -96,10 +96,11 @@ class S3ResultStore:
 
 
 def _absent(error: AwsError) -> bool:
-    """S3 says of what is not there that access is denied, to those who may not list the bucket."""
+    """Whether there is no such object. To callers that may not list the bucket, S3 reports that as access denied."""
     return error.status == 404 or (error.status, error.code) == (403, "AccessDenied")
 
 
 def _elements(text: str, name: str) -> list[str]:
-    """The texts of the elements of that name: S3's answer is flat enough, and an XML parser is another import."""
+    """The texts of the elements of that name. S3's answer is flat enough to do without an XML parser, which is another
+    import."""
     return [unescape(piece.partition(f"</{name}>")[0]) for piece in text.split(f"<{name}>")[1:]]

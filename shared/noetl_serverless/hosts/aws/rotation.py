@@ -1,4 +1,4 @@
-"""Secrets Manager's rotation of service tokens: a new one beside the old, which stays good until it expires."""
+"""Secrets Manager's rotation of service tokens: a new one beside the old, which stays valid until it expires."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def is_rotation(event: Any) -> bool:
 async def rotate(
     event: Mapping[str, str], api: Api, key_id: str, places: Mapping[str, str], token_days: float
 ) -> dict[str, str]:
-    """One of the four steps. ValueError for a secret that cannot be rotated so: keys seal and sign what is kept.
+    """One of the four steps. ValueError for a secret that cannot be rotated like this: keys seal and sign what is
+    stored.
 
-    The new token is good for `token_days`, which are more than there are between two rotations: for what is left of its
-    own the old one goes on.
+    The new token is valid for `token_days`, which is longer than the time between two rotations; the old one stays
+    valid until it expires.
     """
     id, version = event["SecretId"], event["ClientRequestToken"]
     name = next((name for name, place in places.items() if place == id), "")
@@ -33,7 +34,7 @@ async def rotate(
             token = service_token(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX), token_days)
             await _create(api, id, version, token)
         case "setSecret":
-            pass  # the control plane knows a token by its signature
+            pass  # the control plane verifies a token by its signature
         case "testSecret":
             pending = await _value(api, id, VersionId=version, VersionStage=_PENDING)
             if ends_soon(pending, await _value(api, key_id)):
@@ -55,7 +56,7 @@ async def _create(api: Api, id: str, version: str, token: str) -> None:
     try:
         await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
     except AwsError as error:
-        # the step is tried again after an answer that got lost
+        # the step is repeated if its answer was lost
         if error.code != _TAKEN:
             raise
 

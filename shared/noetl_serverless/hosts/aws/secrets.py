@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from .api import Api, AwsError
 
-# how long a value is believed: rotation is heard of within this time
+# how long a value is cached: a rotation is noticed within this time
 CACHE_SECONDS = 300.0
 MISSING = "ResourceNotFoundException"
 

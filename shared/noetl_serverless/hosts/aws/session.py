@@ -1,6 +1,6 @@
-"""HTTP to another function without HTTP: a direct invocation in the shape that an HTTP API gives it.
+"""HTTP to another function without HTTP: a direct invocation in the format of an HTTP API.
 
-It needs no API in between, and from a private network no way out: the endpoint of Lambda itself is enough.
+It needs no API in between, and no way out of a private network: the endpoint of Lambda itself is enough.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from .payload import request_event, response_body
 from .platform import DIRECTLY
 
 MAX_SECONDS = 90.0
-# what Lambda says when the function's cap is reached, and when it has to be asked again
+# statuses of Lambda that are passed on: 429, the function's concurrency limit is reached; 413, the request is too
+# large. All others become 502
 _LATER = {429: 429, 413: 413}
 
 
 class LambdaSession:
     """The part of aiohttp's ClientSession that the clients of the control plane use.
 
-    Whatever keeps the function from answering is an `aiohttp.ClientError`, as it would be over HTTP.
+    If Lambda does not answer, it raises an `aiohttp.ClientError`, as over HTTP. A refused or failed invocation is an
+    answer with an error status.
     """
 
     def __init__(self, api: Api, url: str) -> None:
         """`url`: `lambda://function:qualifier`."""
         self._api = api
-        # as a part of its name, so that the resource which the caller's policy has to name is the alias alone
+        # with the alias as a part of the name, so that the caller's policy has to allow the alias only
         self._function = url.removeprefix(DIRECTLY).rstrip("/")
 
     def request(
@@ -46,7 +48,7 @@ class LambdaSession:
         timeout: aiohttp.ClientTimeout | None = None,
         allow_redirects: bool = True,
     ) -> _Call:
-        """The host of `url` does not matter."""
+        """The host of `url` is ignored."""
         limit = (timeout and (timeout.total or timeout.sock_read)) or MAX_SECONDS
         return _Call(self, method, URL(url), data, CIMultiDict(headers), limit)
 
@@ -70,7 +72,7 @@ class LambdaSession:
                 headers={"x-amz-invocation-type": "RequestResponse", "content-type": "application/json"},
                 body=orjson.dumps(event),
                 timeout=limit,
-                # the callers try again themselves: only they know what may be done twice
+                # the callers retry themselves: only they know what is safe to repeat
                 tries=1,
             )
         except AwsError as error:
@@ -83,7 +85,7 @@ class LambdaSession:
 
 
 class _Call:
-    """Awaited, or entered with `async with`, as aiohttp's is."""
+    """Can be awaited, or entered with `async with`, like aiohttp's."""
 
     def __init__(self, session: LambdaSession, *request: Any) -> None:
         self._session = session
@@ -100,7 +102,7 @@ class _Call:
 
 
 class LambdaResponse:
-    """The part of aiohttp's ClientResponse that is used; the whole body is there already."""
+    """The part of aiohttp's ClientResponse that is used; the whole body has been read already."""
 
     def __init__(self, status: int, headers: CIMultiDict[str], body: bytes) -> None:
         self.status = status
@@ -136,7 +138,7 @@ class _Content:
 
 
 def lambda_session(api: Api, url: str) -> aiohttp.ClientSession:
-    """A LambdaSession, for those who know aiohttp's alone."""
+    """A LambdaSession, typed as aiohttp's ClientSession."""
     return cast(aiohttp.ClientSession, LambdaSession(api, url))
 
 

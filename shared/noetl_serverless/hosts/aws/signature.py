@@ -48,7 +48,7 @@ def signed_headers(
         signed["x-amz-content-sha256"] = digest
         path = parts.path
     else:
-        # every service but S3 signs the path encoded once more
+        # every service but S3 signs the path encoded a second time
         path = encode_path(parts.path)
     names = ";".join(sorted(signed))
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
@@ -62,7 +62,7 @@ def signed_headers(
 def signed_query(
     credentials: Credentials, region: str, service: str, host: str, query: Query, now: datetime, seconds: int
 ) -> str:
-    """The encoded query of a GET of `/` on `host`, good for so many seconds from `now` (UTC)."""
+    """The encoded query of a GET of `/` on `host`, valid for `seconds` from `now` (UTC)."""
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     all_of_it = [
@@ -92,7 +92,7 @@ def _sign(credentials: Credentials, scope: str, stamp: str, canonical: str) -> s
 
 @lru_cache(maxsize=16)
 def _key(secret: str, scope: str) -> bytes:
-    """The key of one day, region and service."""
+    """The signing key for one day, region and service."""
     key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = _hmac(key, part)

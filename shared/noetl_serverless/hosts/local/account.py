@@ -1,4 +1,4 @@
-"""Which user an embedded server runs as: PostgreSQL refuses to be root."""
+"""Which user an embedded server runs as: PostgreSQL refuses to run as root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Account:
 
 
 def unprivileged() -> Account:
-    """The current user; for root, one that every system has. LookupError if there is none but root.
+    """The current user; for root, `nobody` or `daemon`. LookupError if there is neither.
 
     initdb looks its user up by number, so the number must have an entry.
     """

@@ -10,7 +10,7 @@ BUFFER = 1 << 16
 
 
 class Balancer:
-    """Listens on 127.0.0.1:`port`; passes over a target that refuses, and resets a caller whom none takes."""
+    """Listens on 127.0.0.1:`port`. Skips a target that refuses, and resets a connection that all of them refuse."""
 
     def __init__(self, port: int, targets: Sequence[int]) -> None:
         self._port = port
@@ -22,7 +22,7 @@ class Balancer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=BUFFER)
 
     async def stop(self) -> None:
-        """Whatever is under way is cut off."""
+        """Connections that are under way are cut off."""
         if self._server is not None:
             self._server.close()
         for task in self._connections:
@@ -51,7 +51,7 @@ class Balancer:
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                # who has asked all there is to ask may still listen
+                # a client that has closed its sending side may still read
                 if not answering.done() and asking.result():
                     with contextlib.suppress(OSError):
                         asks.write_eof()
@@ -67,7 +67,7 @@ class Balancer:
         first = self._targets.pop(0)
         others = list(self._targets)
         self._targets.append(first)
-        # all of them, whatever turn it is when others come meanwhile
+        # try all targets, even if other connections rotate the list meanwhile
         for target in (first, *others):
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection("127.0.0.1", target, limit=BUFFER)
@@ -75,8 +75,8 @@ class Balancer:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Until one side closes; what was read by then is sent. False if that was because a connection broke."""
-    # nothing waits here when it is done: it would be thrown away
+    """Copy until one side closes; what was read by then is sent. False if a connection broke."""
+    # buffer nothing: data in the buffer would be discarded at the end
     writer.transport.set_write_buffer_limits(high=0)
     with contextlib.suppress(OSError):
         while data := await reader.read(BUFFER):

@@ -35,14 +35,14 @@ class Addresses:
     nats_url: str
     # function -> http://127.0.0.1:port
     functions: Mapping[str, str]
-    # function or pool -> the URL that starts it
+    # function or pool -> the URL that invokes it
     function_urls: Mapping[str, str]
 
 
 def environment_of(
     spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, given: Settings
 ) -> dict[str, str]:
-    """NOETL_* by the row, tuned by what was given to the stack itself."""
+    """The variables of a function: NOETL_* as its row names them, tuned by the settings of the stack itself."""
     values = _values(spec, addresses, secrets, layout, given)
     named = {name: values[name] for name in (*spec.secrets, *spec.settings)}
     own: dict[str, object] = {"host": "local", "function": spec.name, "log_level": given.log_level}

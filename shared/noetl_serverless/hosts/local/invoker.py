@@ -39,7 +39,7 @@ class HttpInvoker:
             self._invoke(function, payload or {})
 
     async def close(self) -> None:
-        """Forget what is under way; the functions go on."""
+        """Stop waiting for invocations under way; the functions continue."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -48,7 +48,7 @@ class HttpInvoker:
 
     def _invoke(self, function: str, payload: dict[str, Any]) -> None:
         if function in self._next:
-            # nothing that one of several invocations asked for may get lost
+            # merged, so that nothing that one of several invocations requested is lost
             self._next[function] = {**(self._next[function] or {}), **payload}
             return
         self._next[function] = None

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.03
 
 
 class Launched:
-    """The process of a stack that this process started; None where another one did."""
+    """The process of a stack that this process started."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
@@ -40,11 +40,10 @@ class Launched:
 def launch(
     layout: Layout, *, with_parent: bool, instances: int | None = None
 ) -> tuple[Launched | None, dict[str, Any]]:
-    """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is
-    ready.
+    """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is ready.
 
-    `with_parent`: it ends when this process does. Gives the process, None if it is another's, and run.json.
-    RuntimeError with what it printed if it does not start.
+    `with_parent`: it ends when this process does. Returns the process, or None if another process started it, and
+    run.json. RuntimeError with its output if it does not start.
     """
     layout.create()
     if layout.is_held():
@@ -70,7 +69,7 @@ def launch(
 
 
 def stop(layout: Layout) -> bool:
-    """Stop the stack that runs on the data directory; whether there was one. RuntimeError if it does not
+    """Stop the stack that runs on the data directory; returns whether there was one. RuntimeError if it does not
     end."""
     run = layout.last_run()
     if not layout.is_held():
@@ -101,7 +100,7 @@ def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, An
         run = layout.running()
         if run is not None:
             return run
-        # another may have been quicker to hold the directory: then that one's stack is the answer
+        # another process may have locked the directory first: then its stack is the answer
         if popen is not None and popen.poll() is not None and not layout.is_held():
             message = tail(layout.log("stack")).removeprefix("error: ")
             raise RuntimeError(message or f"the stack ended with status {popen.returncode}")

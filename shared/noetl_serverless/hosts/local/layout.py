@@ -1,4 +1,4 @@
-"""A stack's data directory: where things are, who holds it, what runs in it."""
+"""A stack's data directory: its paths, its lock, and the stack that runs in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Layout:
         self._users = self.home / "users.lock"
 
     def create(self) -> None:
-        # passable, not readable: under root PostgreSQL runs as somebody else
+        # others may pass it but not list it: under root, PostgreSQL runs as another user
         self.home.mkdir(mode=0o711, parents=True, exist_ok=True)
         for folder in (self.results, self.scratch, self.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -42,8 +42,8 @@ class Layout:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the directory for one stack; the kernel lets go of it if this process dies. InUse if it is
-        held."""
+        """Lock the directory for one stack; the kernel releases the lock if this process dies. InUse if it is
+        locked."""
         with self._lock.open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +65,7 @@ class Layout:
             return False
 
     def use(self) -> IO[bytes]:
-        """Say that a command uses the running stack, until the file is closed."""
+        """Mark the running stack as used by a command, until the file is closed."""
         users = self._users.open("ab")
         fcntl.flock(users, fcntl.LOCK_SH)
         return users
@@ -77,7 +77,7 @@ class Layout:
     def running(self) -> dict[str, Any] | None:
         """The run.json of the stack that runs and is ready, if one does."""
         run = self.last_run()
-        # a stack that is starting has not yet thrown away what one that was killed left
+        # a stack that is starting may not have deleted the run.json of a killed one yet
         return run if run and self.is_held() and str(run["pid"]) == self._lock.read_text() else None
 
     def last_run(self) -> dict[str, Any] | None:

@@ -26,8 +26,7 @@ class Nats:
         return f"nats://{USER}:{self.password}@127.0.0.1:{self.port}"
 
     def prepare(self) -> Program:
-        """Write the configuration (the password must not be seen in the process list) and say how to run
-        it."""
+        """Write the configuration, so that the password does not show in the process list, and return how to run it."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         configuration = self.home / "nats.conf"
         configuration.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""What a stack that was killed may have left running."""
+"""Processes that a killed stack may have left running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 def stop_orphans(leaders: Iterable[int], home: Path) -> None:
     """Kill the members of these process groups that work below `home`.
 
-    The numbers come from the last run.json: by now they may belong to others, hence the look at the folder.
+    The numbers come from the last run.json and may belong to other processes by now, so the working directory is
+    checked.
     """
     import psutil
 

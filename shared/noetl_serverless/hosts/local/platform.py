@@ -1,4 +1,4 @@
-"""What a function has on a laptop: its time, and the adapters."""
+"""What a function has on a laptop: its time budget and the adapters."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import socket
 
-# below what Linux (from 32768) and macOS (from 49152) give to outgoing connections: one of those could take a port
-# between its choice and the start of the server that it was chosen for
+# below the ports that Linux (from 32768) and macOS (from 49152) use for outgoing connections: one of those could take a
+# port between its choice and the start of the server that it was chosen for
 _SERVERS_PORTS = range(20_000, 32_768)
 _MAX_PROBES = 1_000
 

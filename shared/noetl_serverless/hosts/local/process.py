@@ -24,7 +24,7 @@ LOG_BYTES = 10 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `environment` is all the process gets."""
+    """What to run. `environment` is the whole environment of the process."""
 
     name: str
     argv: Sequence[str]
@@ -34,7 +34,7 @@ class Program:
     directory: Path | None = None
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    # seconds between the polite signal and SIGKILL
+    # seconds between the stop signal and SIGKILL
     stop_timeout: float = 10.0
 
 
@@ -76,13 +76,13 @@ class Process:
         return self._popen.poll() is None
 
     def ask_to_stop(self) -> None:
-        """Once: a second signal means something else to many, as to let everything fall."""
+        """Send the stop signal, but only once: many programs abort at a second one."""
         if not self._asked and self.alive:
             self._asked = True
             self._popen.send_signal(self.program.stop_signal)
 
     def stop(self) -> None:
-        """Ask, wait, then kill what is left of the process group."""
+        """Send the stop signal, wait, then kill what is left of the process group."""
         self.ask_to_stop()
         try:
             self._popen.wait(self.program.stop_timeout)
@@ -132,7 +132,8 @@ def wait_until(ready: Callable[[], bool], process: Process, timeout: float, paus
 
 
 def die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
-    """Linux tells a child when its parent dies; elsewhere the next start ends what was left behind."""
+    """A hook by which Linux signals a child when its parent dies; elsewhere the next start ends what was left
+    behind."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

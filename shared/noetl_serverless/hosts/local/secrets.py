@@ -18,10 +18,10 @@ class Secrets:
     encryption_keys: str
     token_key: str
     postgres_password: str
-    # of the role that playbooks get for their own data, apart from the engine's
+    # of the database role for the playbooks' own data, separate from the engine's
     workspace_password: str
     nats_password: str
-    # what the command line shows to the control plane
+    # the token that the command line sends to the control plane
     operator_token: str
 
     @classmethod
@@ -48,7 +48,7 @@ class Secrets:
 
 
 def service_token(key: str, role: str, subject: str, lifetime: float = _LIFETIME_SECONDS) -> str:
-    """A JWT that says what its holder is, signed with `key`."""
+    """A JWT with the role and the subject of its holder, signed with `key`."""
     from ...control_plane.tokens import mint
 
     return mint(key, role, subject, lifetime)

@@ -1,4 +1,4 @@
-"""The whole engine on a laptop: two servers, the functions, the schedule, and who looks after them."""
+"""The whole engine on a laptop: two servers, the functions, the schedule, and their supervisor."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _log = logging.getLogger(__name__)
 DECIDES = "control_plane"
 SERVER_START_SECONDS = 60.0
 FUNCTION_START_SECONDS = 60.0
-# a worker that drains hands back what it holds
+# a worker that drains releases the commands that it holds
 FUNCTION_READY_SECONDS = 20.0
 READY_POLL_SECONDS = 0.03
 
 
 class Stack:
-    """One stack on one data directory. `given` holds the URLs of one's own servers, if any, and the tuning.
+    """One stack on one data directory. `given` holds the URLs of external servers, if any, and the tuning.
 
-    With more than one instance, each function has so many processes, `worker.1`, `worker.2`, ..., each with a port of
-    its own, and the function's port is that of a balancer before them.
+    With several instances, each function has that many processes, `worker.1`, `worker.2`, ..., each on its own port,
+    and the function's port is that of a balancer in front of them.
     """
 
     def __init__(self, layout: Layout, given: Settings, functions: Path | None = None) -> None:
@@ -59,7 +59,7 @@ class Stack:
         self._run: dict[str, Any] = {}
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None], stop: asyncio.Event) -> None:
-        """Start everything, call `on_ready` with run.json, and look after it until `stop` is set.
+        """Start everything, call `on_ready` with run.json, and supervise it until `stop` is set.
 
         InUse if a stack runs here already; RuntimeError, with the end of a log, if a part does not start.
         """
@@ -90,7 +90,7 @@ class Stack:
             spec.name: [self._function(spec, name, ports[name]) for name in self._instances(spec)]
             for spec in self._specs
         }
-        # it stops after the others: a worker that ends hands back to it what it holds
+        # it stops after the others: a worker that ends releases its commands through it
         self._supervisor.start(functions[DECIDES])
         self._supervisor.start([part for name, parts in functions.items() if name != DECIDES for part in parts])
         await self._balance(ports)
@@ -280,7 +280,7 @@ def _check(process: Process, deadline: float, limit: float) -> None:
 
 
 async def _unless(stop: asyncio.Event, work: Any) -> None:
-    """Do the work, or give it up when `stop` is set."""
+    """Do the work, or cancel it when `stop` is set."""
     task = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Keeps processes alive: one that dies is started again, later each time it dies young."""
+"""Keeps processes alive: one that dies is restarted, with a longer delay each time it dies soon after its start."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _log = logging.getLogger(__name__)
 CHECK_SECONDS = 0.1
 FIRST_RESTART_SECONDS = 0.1
 MAX_RESTART_SECONDS = 5.0
-# a process that lived this long starts again without delay
+# a process that ran this long is restarted with the first delay again
 STABLE_SECONDS = 30.0
 
 
 @dataclass
 class Supervised:
-    """One process of the stack; `prepare` makes it ready to start, each time."""
+    """One process of the stack; `prepare` makes it ready before each start."""
 
     name: str
     prepare: Callable[[], Program]
@@ -36,7 +36,7 @@ class Supervised:
         self._born = now
 
     def look(self, now: float) -> bool:
-        """Start it again if it died and its pause is over; whether it did."""
+        """Restart it if it has died and its delay has passed; returns whether it was restarted."""
         if self.process is not None:
             if self.process.alive:
                 return False
@@ -54,7 +54,7 @@ class Supervised:
 
     def _clear_after_exit(self, process: Process, now: float) -> None:
         _log.warning("%s (pid %d) ended with status %s", self.name, process.pid, process.returncode)
-        # what it left of its group would hold its port
+        # processes that it left in its group would hold its port
         process.kill()
         self.process = None
         if now - self._born > STABLE_SECONDS:
@@ -67,7 +67,7 @@ class Supervised:
 
 
 class Supervisor:
-    """Starts parts in order and stops them in the opposite order, those of one group at once."""
+    """Starts groups of parts in order and stops them in the opposite order, the parts of a group together."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self.groups: list[list[Supervised]] = []
@@ -86,7 +86,7 @@ class Supervisor:
             part.start(time.monotonic())
 
     async def watch(self) -> None:
-        """Until it is cancelled."""
+        """Restart parts that have died, until cancelled."""
         while True:
             now = time.monotonic()
             started = [part for part in self.parts if part.look(now)]
@@ -95,12 +95,13 @@ class Supervisor:
             await asyncio.sleep(CHECK_SECONDS)
 
     async def stop(self) -> None:
-        """Each is asked, then waited for, then killed."""
+        """Each part gets its stop signal, is waited for, and is then killed."""
         for group in reversed(self.groups):
             processes = [part.process for part in group if part.process is not None]
             for process in processes:
                 process.ask_to_stop()
-            # together, or each that is deaf would be waited for; there are no more threads by themselves than a few
+            # together, so that the waits for unresponsive processes do not add up; the default executor has only a few
+            # threads
             loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(max(1, len(processes)))
             try:
                 await asyncio.gather(*(loop.run_in_executor(threads, process.stop) for process in processes))

@@ -1,4 +1,4 @@
-"""The schedule of the laptop: what a cloud's scheduler does for the functions that have one."""
+"""The schedule of the local host: does what a cloud's scheduler does for the functions that have one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 async def tick(url: str, token: str, every: float, timeout: float) -> None:
-    """POST to `url` every so many seconds, one at a time, until cancelled. A tick that fails is lost."""
+    """POST to `url` every `every` seconds, one at a time, until cancelled. A tick that fails is lost."""
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=timeout), headers={"Authorization": f"Bearer {token}"}
     ) as session:

@@ -1,4 +1,4 @@
-"""A database for the playbooks' own data, beside the engine's and out of its reach."""
+"""A database for the playbooks' own data, separate from the engine's, to which its role cannot connect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAME = "workspace"
 
 
 def create_workspace(url: str, password: str) -> None:
-    """Make the role and the database `workspace` if need be, and set the role's password."""
+    """Create the role and the database `workspace` if they do not exist, and set the role's password."""
     import pg8000.native
 
     parts = urlsplit(url)
@@ -33,7 +33,7 @@ def create_workspace(url: str, password: str) -> None:
 
 
 def workspace_credential(url: str, password: str) -> dict[str, Any]:
-    """The credential under which playbooks find it, as POST /api/credentials wants it."""
+    """The credential by which playbooks reach the database, as a body for POST /api/credentials."""
     parts = urlsplit(url)
     return {
         "name": NAME,

@@ -5,7 +5,7 @@ SELECT noetl.plan_archive(:id, :kind, :cutoff, CAST(:most AS integer), CAST(:mos
 SELECT to_char(noetl.month_of(execution_id), 'YYYY-MM') AS month, count(*) AS executions, sum(head)::bigint AS events
 FROM noetl.leaving('archive', :cutoff, CAST(:most AS integer)) GROUP BY 1 ORDER BY 1;
 
--- open: batches that wait for their files, and how many of them nobody writes
+-- open: the number of batches that wait for their files, and how many of them no worker is writing
 SELECT count(*), count(*) FILTER (WHERE lease_until IS NULL OR lease_until < now())
 FROM noetl.archive WHERE status = 'planned' AND kind = 'archive';
 
@@ -17,15 +17,15 @@ WHERE archive_id = (
     ORDER BY archive_id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING archive_id, attempts AS attempt, month, first_id, last_id, executions, events;
 
--- extend: prolong a lease that is still the attempt's
+-- extend: extend the lease of an attempt that still holds it
 UPDATE noetl.archive SET lease_until = now() + make_interval(secs => :lease)
 WHERE archive_id = :id AND attempts = :attempt AND status = 'planned' RETURNING archive_id;
 
--- fail: an attempt that came to nothing; the next waits a while
+-- fail: record a failed attempt; the next one is delayed
 UPDATE noetl.archive SET error = :error, lease_until = now() + make_interval(secs => least(3600, 5 * 2 ^ attempts))
 WHERE archive_id = :id AND attempts = :attempt AND status = 'planned';
 
--- executions: rows of a batch as JSON, with their results and the commands that were given up, in order, up to so many bytes, at least one
+-- executions: rows of a batch as JSON, with their results and the commands that were given up, in order; a page ends with the row that reaches the byte limit
 SELECT execution_id, text FROM (
     SELECT execution_id, text, sum(length(text)) OVER (ORDER BY execution_id) - length(text) AS before FROM (
         SELECT e.execution_id, json_build_object('execution', to_json(e), 'results', (
@@ -41,13 +41,13 @@ SELECT execution_id, text FROM (
     ) one
 ) page WHERE before < CAST(:bytes AS bigint) ORDER BY execution_id;
 
--- events: events of a batch, in order, up to so many bytes of payload, at least one; instants in microseconds
+-- events: events of a batch, in order; a page ends with the event that reaches the byte limit of payload; instants in microseconds
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM (
     SELECT *, sum(length(payload)) OVER (ORDER BY execution_id, seq) - length(payload) AS before FROM (
         SELECT e.execution_id, e.seq, e.cause, e.type, e.step, e.generation, e.command_id,
             (extract(epoch FROM e.at) * 1000000)::bigint AS at, e.payload::text AS payload
         FROM (
-            -- no more executions than it takes to fill the page
+            -- only as many executions as are needed to fill the page
             SELECT execution_id FROM (
                 SELECT execution_id, sum(head) OVER (ORDER BY execution_id) - head AS before
                 FROM noetl.archived WHERE archive_id = :id AND execution_id >= :after
@@ -60,7 +60,7 @@ SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload
     ) one
 ) page WHERE before < CAST(:bytes AS bigint) ORDER BY execution_id, seq;
 
--- register: the files stand in the result store; the executions leave the hot tables
+-- register: the files are in the result store; remove the executions from the hot tables
 SELECT noetl.register_archive(:id, CAST(:attempt AS integer), CAST(:files AS jsonb), CAST(:found AS jsonb));
 
 -- entries: batches, the newest first
@@ -74,22 +74,22 @@ SELECT archive_id, status, to_char(month, 'YYYY-MM') AS month, first_id, last_id
     created_at, registered_at, purged_at
 FROM noetl.archive WHERE archive_id = ANY (CAST(:ids AS bigint[])) ORDER BY archive_id;
 
--- place: where an archived execution lies
+-- place: where an archived execution is
 SELECT a.execution_id, a.head, a.status, a.blocks, b.files -> 'log' ->> 'key' AS key
 FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
 WHERE a.execution_id = :execution_id AND b.kind = 'archive' AND b.status = 'registered';
 
--- children: the archived executions that one has started
+-- children: the archived executions that an execution has started
 SELECT a.execution_id::text FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
 WHERE a.parent_execution_id = :execution_id AND b.kind = 'archive' AND b.status = 'registered' ORDER BY a.execution_id;
 
--- drop_partitions: drop what holds nothing any more
+-- drop_partitions: drop the event partitions whose executions have all left
 SELECT noetl.drop_partitions();
 
--- purge: delete the events of one batch that no drop will take soon
+-- purge: delete the events of one batch whose partition will not be dropped soon
 SELECT noetl.purge_archive(make_interval(secs => :after_seconds));
 
--- outdate: batches of the archive whose time is over are to be deleted
+-- outdate: mark archived batches whose retention has ended for deletion
 UPDATE noetl.archive b SET kind = 'expiry'
 WHERE archive_id IN (
     SELECT archive_id FROM noetl.archive
@@ -99,14 +99,14 @@ WHERE archive_id IN (
     SELECT FROM noetl.archived a WHERE a.archive_id = b.archive_id AND NOT noetl.settled(a.parent_execution_id, :cutoff))
 RETURNING archive_id;
 
--- expiring: batches of which something is still to be deleted
+-- expiring: batches that still have something to delete
 SELECT archive_id, attempts AS attempt, status, files, (
     SELECT array_agg(execution_id ORDER BY execution_id) FROM noetl.archived a WHERE a.archive_id = b.archive_id) AS ids
 FROM noetl.archive b WHERE kind = 'expiry' AND (status = 'planned' OR files IS NOT NULL)
 ORDER BY archive_id LIMIT CAST(:limit AS integer);
 
--- fileless: the files of a batch are deleted
+-- fileless: record that the files of a batch are deleted
 UPDATE noetl.archive SET files = NULL WHERE archive_id = :id AND kind = 'expiry';
 
--- forget: batches of which nothing is left
+-- forget: delete the rows of batches of which nothing is left
 DELETE FROM noetl.archive WHERE kind = 'expiry' AND status = 'registered' AND files IS NULL AND purged_at IS NOT NULL;

@@ -5,7 +5,7 @@ SELECT pg_advisory_xact_lock(hashtextextended(:path, 7023));
 SELECT catalog_id, path, version, kind, content, hash, meta, payload, created_at
 FROM noetl.catalog WHERE path = :path ORDER BY version DESC LIMIT 1;
 
--- insert: a version
+-- insert: add a version
 INSERT INTO noetl.catalog (catalog_id, path, version, kind, content, hash, meta, payload, steps)
 VALUES (:catalog_id, :path, :version, :kind, :content, :hash, CAST(:meta AS jsonb), CAST(:payload AS jsonb), :steps)
 RETURNING catalog_id, path, version, kind, content, hash, meta, payload, created_at;

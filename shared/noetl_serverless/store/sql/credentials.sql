@@ -24,17 +24,17 @@ WHERE (CAST(:type AS text) IS NULL OR type = :type)
        OR strpos(lower(concat_ws(' ', name, description, array_to_string(tags, ' '))), lower(:word)) > 0)
 ORDER BY name LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS integer);
 
--- delete: forget a credential, by name or id
+-- delete: delete a credential, by name or id
 DELETE FROM noetl.credential WHERE credential_id = (
     SELECT credential_id FROM noetl.credential
     WHERE name = :name OR credential_id = CAST(:credential_id AS bigint)
     ORDER BY name = :name DESC LIMIT 1
 ) RETURNING name;
 
--- under_other_keys: what rotation has yet to seal again
+-- under_other_keys: credentials that key rotation has yet to seal again
 SELECT credential_id, name, type, sealed, key_id FROM noetl.credential
 WHERE key_id <> :key_id ORDER BY credential_id LIMIT CAST(:limit AS integer);
 
--- reseal: the same secret under another key, unless it was changed meanwhile
+-- reseal: store the same secret under another key, unless it was changed meanwhile
 UPDATE noetl.credential SET sealed = :sealed, key_id = :key_id
 WHERE credential_id = :credential_id AND sealed = :before RETURNING credential_id;

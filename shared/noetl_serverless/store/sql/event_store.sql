@@ -12,14 +12,14 @@ SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash,
         FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.seq > e.folded)
 FROM noetl.execution e WHERE e.execution_id = ANY (CAST(:ids AS bigint[]));
 
--- lock: keep all others from committing to an execution
+-- lock: keep others from committing to an execution
 SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
--- lock_children: keep all others from committing to children of an execution that is locked; whether they have ended
+-- lock_children: keep others from committing to children of a locked execution; their status
 SELECT execution_id, status FROM noetl.execution WHERE execution_id = ANY (CAST(:ids AS bigint[]))
 ORDER BY execution_id FOR SHARE;
 
--- issued_events: what the rows of commands and timers are made of
+-- issued_events: the events from which the rows of commands and timers are made
 SELECT seq, type, step, generation, command_id, json_strip_nulls(json_build_object(
     'kind', payload->'kind', 'attempt', payload->'attempt', 'timer', payload->'timer', 'due', payload->'due'))
 FROM noetl.event WHERE execution_id = :id AND (
@@ -27,14 +27,14 @@ FROM noetl.event WHERE execution_id = :id AND (
     OR (type = 'timer.set' AND payload->>'timer' = ANY (CAST(:timers AS text[]))))
 ORDER BY seq;
 
--- read_inbox: the first facts that have no place in the log yet, up to so many bytes; and with the last, whether there are more
+-- read_inbox: the first facts that are not in the log yet, ending with the one that reaches the byte limit; the last tells whether there are more
 SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload, more
 FROM noetl.waiting(:id, CAST(:most AS integer), CAST(:bytes AS bigint));
 
 -- append_to_inbox: close commands and put their facts into the inbox
 SELECT noetl.append(:facts::json);
 
--- clear_inbox: forget what came too late for an execution that has ended
+-- clear_inbox: delete facts that came too late for an execution that has ended
 DELETE FROM noetl.inbox i USING noetl.execution x
 WHERE i.execution_id = :id AND x.execution_id = i.execution_id AND x.status <> 'RUNNING';
 
@@ -46,32 +46,32 @@ FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :l
 SELECT idempotency_key, execution_id::text, version, request_hash, principal
 FROM noetl.execution WHERE idempotency_key = ANY (CAST(:keys AS text[]));
 
--- claim: lease pending commands: those named, or with null whatever waits, in turn among executions
+-- claim: lease pending commands: those of the keys, or with null any of them, by a fair claim
 SELECT * FROM noetl.lease(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS json));
 
--- recover_leases: what a worker holds and does not know of, after an answer got lost
+-- recover_leases: commands that a worker holds without knowing it, after a response was lost
 SELECT * FROM noetl.holdings(:worker, CAST(:lease AS float8), CAST(:holding AS json));
 
--- loop_opened: the opening of a loop
+-- loop_opened: the payload of the event that opened a loop
 SELECT o.payload FROM noetl.stage s
 JOIN noetl.event o ON o.execution_id = s.execution_id AND o.seq = s.seq
 WHERE s.execution_id = :id AND s.step = :step AND s.generation = :generation;
 
--- extend_leases: prolong the leases that are still the worker's, and name them
+-- extend_leases: extend the leases that the worker still holds, and return them
 SELECT * FROM noetl.extend(:worker, CAST(:held AS json), CAST(:lease AS float8));
 
--- release_leases: give back what was claimed and not run
+-- release_leases: release commands that were claimed and not run to their end
 SELECT * FROM noetl.release(:worker, CAST(:held AS json));
 
--- expire_leases: give back what workers hold beyond their lease, up to the limit of deliveries, and note who had it
+-- expire_leases: release commands whose lease has expired, below the limit of deliveries, and note their workers
 SELECT * FROM noetl.expire(CAST(:deliveries AS integer), CAST(:limit AS integer));
 
--- undeliverable: what was delivered too often and never came back
+-- undeliverable: commands that were delivered too often and never reported
 SELECT execution_id::text, command_id, fence, worker, deliveries, step, generation, kind, seq FROM noetl.command
 WHERE status = 'claimed' AND lease_until < now() AND deliveries >= :deliveries
 ORDER BY lease_until LIMIT :limit;
 
--- add_dead_letter: keep a poisoned command for people to look at
+-- add_dead_letter: keep a command as a dead letter for people to inspect
 INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, issued_at)
 SELECT e.execution_id, e.command_id, e.step, e.generation, e.payload->>'kind', (e.payload->>'attempt')::integer, :pool, 'dead',
@@ -79,30 +79,30 @@ SELECT e.execution_id, e.command_id, e.step, e.generation, e.payload->>'kind', (
 FROM noetl.event e WHERE e.execution_id = :id AND e.seq = :seq
 ON CONFLICT DO NOTHING;
 
--- pools_with_pending: the pools whose commands nobody has taken for a while
+-- pools_with_pending: the pools with commands that have been pending for a while
 SELECT DISTINCT pool FROM noetl.command
 WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 
--- due_timers: timers whose time has come, after a position
+-- due_timers: timers that are due, from a position on
 SELECT execution_id::text, command_id AS name, step, generation, due_at FROM noetl.command
 WHERE status = 'timer' AND due_at <= now() AND due_at >= :after ORDER BY due_at LIMIT :limit;
 
--- executions_with_inbox: executions with facts that nobody has taken in yet, after a position, in order
+-- executions_with_inbox: executions with facts in their inbox, after a position, in order
 SELECT id::text FROM (
     SELECT DISTINCT execution_id AS id FROM noetl.inbox WHERE execution_id > :after ORDER BY execution_id LIMIT :limit) waiting
 ORDER BY id;
 
--- list_quarantined: executions that could not be decided about, without what is kept for them
+-- list_quarantined: executions in quarantine, without the facts that are kept for them
 SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts) AS fact_count
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id > :after ORDER BY q.execution_id LIMIT :limit;
 
--- get_quarantined: an execution in quarantine, and what is kept for it
+-- get_quarantined: an execution in quarantine, with the facts that are kept for it
 SELECT q.execution_id::text, e.path, e.version, q.seq, q.at, q.error, json_array_length(q.facts) AS fact_count, q.facts
 FROM noetl.quarantine q JOIN noetl.execution e USING (execution_id)
 WHERE q.execution_id = :id;
 
--- running_children: the executions that one has started and that still run
+-- running_children: the running executions that an execution has started
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
 -- is_descendant: whether an execution is among those that another has started, directly or through others
@@ -116,9 +116,9 @@ WITH RECURSIVE up AS (
 )
 SELECT 1 FROM up WHERE id = :above AND id <> :id;
 
--- pending_work: what there is to do
+-- pending_work: which kinds of work are waiting
 SELECT
-    -- the first of the index, where EXISTS may lead through the table until one is found
+    -- the first entry of the index; EXISTS might scan the table until it finds one
     (SELECT lease_until < now() FROM noetl.command WHERE status = 'claimed' ORDER BY lease_until LIMIT 1) IS TRUE AS has_expired_leases,
     EXISTS (SELECT FROM noetl.command WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age)) AS has_pending_commands,
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS has_due_timers,
@@ -127,5 +127,5 @@ SELECT
         OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS has_due_schedules,
     EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance;
 
--- ensure_partitions: make the event partitions of this month and the next
+-- ensure_partitions: create the event partitions of this month and the next
 SELECT noetl.ensure_partitions(now());

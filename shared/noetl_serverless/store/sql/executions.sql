@@ -1,4 +1,4 @@
--- entries: executions, the newest first, in the database and in the archive, up to so many bytes; and whether there are more
+-- entries: executions in the database and in the archive, the newest first, ending with the one that reaches the byte limit; and whether there are more
 SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.status, x.result, x.error, x.head,
     x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived, x.place < x.found AS more
 FROM (
@@ -8,7 +8,7 @@ FROM (
         (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
             finished, principal, false AS archived
         FROM noetl.execution
-        -- of somebody's, the index of the status is no way: it leads to everybody's
+        -- with a principal, avoid the index of the status: it contains the executions of all principals
         WHERE (CAST(:status AS text) IS NULL
             OR CASE WHEN CAST(:principal AS text) IS NULL THEN status = :status ELSE status || '' = :status END)
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
@@ -28,7 +28,7 @@ FROM (
           AND (CAST(:parent AS bigint) IS NULL OR a.parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR a.execution_id < :before)
           AND (CAST(:since AS bigint) IS NULL OR a.execution_id >= :since)
-          -- it does not tell who started them
+          -- the archive does not record who started them
           AND CAST(:principal AS text) IS NULL
         ORDER BY a.execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
     ) everywhere
@@ -54,7 +54,7 @@ SELECT execution.workload, event.payload -> 'ctx' AS ctx
 FROM noetl.execution JOIN noetl.event USING (execution_id)
 WHERE execution_id = :execution_id AND event.seq = 1;
 
--- tail: how far the log of an execution has come, and its events after a position, in order, up to so many bytes
+-- tail: the head and status of an execution, and its events after a position, in order, ending with the one that reaches the byte limit
 SELECT * FROM noetl.page(:execution_id, CAST(:after AS integer), :type, CAST(:limit AS integer), CAST(:bytes AS bigint));
 
 -- events: the log of an execution after a position, in order
@@ -63,7 +63,7 @@ WHERE execution_id = :execution_id AND seq > :after
   AND (CAST(:type AS text) IS NULL OR type = :type)
 ORDER BY seq LIMIT CAST(:limit AS integer);
 
--- events_page: the log of an execution, the newest events first; behind so many bytes without their payloads
+-- events_page: the log of an execution, the newest events first; those after the byte limit are without their payloads
 SELECT execution_id, seq, cause, type, step, generation, command_id, at,
     CASE WHEN before < CAST(:bytes AS bigint) THEN payload END AS payload,
     CASE WHEN before >= CAST(:bytes AS bigint) THEN bytes END AS payload_bytes
@@ -76,15 +76,15 @@ FROM (
     ) latest
 ) measured ORDER BY seq DESC;
 
--- events_count: how many events the same filters find
+-- events_count: how many events match the same filters
 SELECT count(*) FROM noetl.event
 WHERE execution_id = :execution_id AND seq > :after AND (CAST(:type AS text) IS NULL OR type = :type);
 
--- results: what finished runs of items of a loop gave, from an item on, in the order of the items, up to so many bytes
+-- results: results of a loop's finished frames, from an item on, in the order of the items, ending with the frame that reaches the byte limit
 SELECT * FROM noetl.results(
     :execution_id, :step, CAST(:generation AS integer), CAST(:after AS integer), CAST(:bytes AS bigint));
 
--- beyond: whether items of a loop have finished from an item on
+-- beyond: whether any items of a loop have finished from an item on
 SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
     AND start_item >= CAST(:after AS integer));
 
@@ -92,10 +92,10 @@ SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND st
 SELECT coalesce(sum(end_item - start_item), 0)::bigint FROM noetl.frame
 WHERE execution_id = :execution_id AND step = :step AND generation = :generation;
 
--- generation: the latest run of a loop
+-- generation: the latest generation of a loop
 SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;
 
--- runs: what workers have reported of commands after a position, in order, each with when its command was issued
+-- runs: workers' reports of commands after a position, in order, each with when its command was issued
 WITH page AS MATERIALIZED (
     SELECT v.seq, v.type, v.step, v.generation, v.command_id, v.at, v.payload -> 'meta' AS meta,
         (v.payload ->> 'start')::integer AS first_item, (v.payload ->> 'end')::integer AS end_item
@@ -112,7 +112,7 @@ SELECT page.*, i.issued_at FROM page LEFT JOIN noetl.issued(
 ) i ON i.report = page.seq
 ORDER BY page.seq;
 
--- under_way: the commands of an execution that are out or put off, counted by run of a step
+-- under_way: the outstanding commands and timers of an execution, counted by step and generation
 SELECT step, generation,
     count(*) FILTER (WHERE status = 'pending') AS queued, count(*) FILTER (WHERE status = 'claimed') AS running,
     count(*) FILTER (WHERE status = 'timer') AS delayed,

@@ -1,15 +1,15 @@
--- claim: the chore that is due longest; who takes it does it, and it is due again after a while
+-- claim: take the chore that has been due longest; it is due again after a pause
 UPDATE noetl.chore SET due_at = now() + make_interval(secs => :pause)
 WHERE name = (SELECT name FROM noetl.chore WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING name, position;
 
--- reschedule: there is more to do
+-- reschedule: make a chore due after a delay, because there is more to do
 UPDATE noetl.chore SET due_at = now() + make_interval(secs => :delay) WHERE name = :name;
 
--- save_position: remember how far it has come
+-- save_position: record how far a chore has come
 UPDATE noetl.chore SET position = CAST(:position AS jsonb) WHERE name = :name;
 
--- ended: executions in the order of their ends, each with whether those above it ended before it, or are gone
+-- ended: executions in the order of their ends, each with whether its parent ended no later or is gone
 SELECT execution_id, ended_at, NOT EXISTS (
     SELECT FROM noetl.execution p WHERE p.execution_id = x.parent_execution_id AND (p.ended_at IS NULL OR p.ended_at > x.ended_at)
 ) AND NOT EXISTS (
@@ -39,10 +39,10 @@ WITH RECURSIVE family AS (
 )
 SELECT execution_id FROM family ORDER BY execution_id;
 
--- expired_results: results with a time of their own that is over, of executions that do not run and whose family does not
+-- expired_results: results whose own expiry has passed, of executions that have ended together with all those above them
 SELECT r.execution_id, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
 WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.expires_at LIMIT CAST(:limit AS integer);
 
--- delete_result_rows: the rows of results that are deleted
+-- delete_result_rows: delete the rows of deleted results
 DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
 WHERE r.execution_id = x.execution_id AND r.key = x.key;

@@ -1,23 +1,23 @@
--- consistent: read all that follows as of one instant
+-- consistent: read everything in this transaction from one snapshot of the database
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
--- execution: an execution as it is projected; instants in ms
+-- execution: the projected row of an execution; instants in ms
 SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, folded, state,
     principal, workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
     (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
 FROM noetl.execution WHERE execution_id = :id;
 
--- lock: the execution's row, which every commit takes first
+-- lock: lock the execution's row, which every commit locks first
 SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
--- lock_commands: its commands, so that no claim comes between
+-- lock_commands: lock the execution's commands, so that no claim comes between
 SELECT 1 FROM noetl.command WHERE execution_id = :id ORDER BY command_id FOR UPDATE;
 
--- events: the whole log, or its beginning
+-- events: the log, up to a number of events
 SELECT seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS integer);
 
--- commands: what is out
+-- commands: the outstanding commands, timers and dead letters
 SELECT command_id, step, generation, kind, attempt, seq, CASE status WHEN 'pending' THEN 'open' WHEN 'claimed' THEN 'open' ELSE status END
     AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
 FROM noetl.command WHERE execution_id = :id;
@@ -25,34 +25,34 @@ FROM noetl.command WHERE execution_id = :id;
 -- stages: loops
 SELECT step, generation, seq, count, status FROM noetl.stage WHERE execution_id = :id;
 
--- frames: finished runs of loop items
+-- frames: finished frames of loops
 SELECT step, generation, seq, start_item AS "start", end_item AS "end", ok, failed FROM noetl.frame WHERE execution_id = :id;
 
--- results: where results were put
+-- results: where results are stored
 SELECT key, ref, step, store, bytes, sha256, content_type, scope, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at
 FROM noetl.result_ref WHERE execution_id = :id;
 
--- inbox: what has been reported and has no place in the log yet
+-- inbox: facts that are not in the log yet
 SELECT type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id;
 
 -- now: the instant of the transaction, in ms
 SELECT (extract(epoch FROM now()) * 1000)::bigint;
 
--- drop_commands: with their leases
+-- drop_commands: delete the commands; how many of them were leased
 WITH gone AS (DELETE FROM noetl.command WHERE execution_id = :id RETURNING status)
 SELECT count(*) FILTER (WHERE status = 'claimed') FROM gone;
 
--- drop_stages: all of an execution
+-- drop_stages: delete the loops of an execution
 DELETE FROM noetl.stage WHERE execution_id = :id;
 
--- drop_frames: all of an execution
+-- drop_frames: delete the frames of an execution
 DELETE FROM noetl.frame WHERE execution_id = :id;
 
--- drop_results: the rows, not what they refer to
+-- drop_results: delete the rows, not the objects they refer to
 DELETE FROM noetl.result_ref WHERE execution_id = :id;
 
--- make_commands: without leases; the next claim draws the next fence
+-- make_commands: insert commands without leases; the next claim draws the next fence
 INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, deliveries, worker,
     due_at, issued_at)
@@ -63,18 +63,18 @@ FROM json_to_recordset(:rows::json) AS x(
     command_id text, step text, generation integer, kind text, attempt integer, pool text, playbook integer, weight smallint,
     status text, seq integer, deliveries integer, worker text, due float8, at float8);
 
--- make_stages: loops
+-- make_stages: insert loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
 SELECT :id, x.step, x.generation, x.seq, x.count, x.status
 FROM json_to_recordset(:rows::json) AS x(step text, generation integer, seq integer, count integer, status text);
 
--- make_frames: finished runs of loop items
+-- make_frames: insert finished frames of loops
 INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
 SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
 FROM json_to_recordset(:rows::json) AS x(
     step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
 
--- make_results: what has expired may be gone, and is not named again
+-- make_results: insert results, except expired ones, whose objects may be gone
 INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
 SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
 FROM json_to_recordset(:rows::json) AS x(
@@ -82,7 +82,7 @@ FROM json_to_recordset(:rows::json) AS x(
     at float8)
 WHERE x.expires_at IS NULL OR x.expires_at > now();
 
--- update: what the log says of an execution; the keys it was started with stand beside the log
+-- update: set the row of an execution to what the log says; its idempotency key is not in the log and stays
 UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
@@ -94,7 +94,7 @@ FROM json_to_record(:row::json) AS x(
     workload json, result json, error json, created_at float8, ended_at float8)
 WHERE e.execution_id = :id;
 
--- insert: the row of an execution that has lost it
+-- insert: restore the lost row of an execution
 INSERT INTO noetl.execution (
     execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
     state, state_version, principal, workload, result, error, created_at, ended_at)
@@ -107,13 +107,13 @@ FROM json_to_record(:row::json) AS x(
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;
 
--- ids: executions that have a log, in order, but those that have left and wait for the drop of their events
+-- ids: executions that have a log, in order, except those that have left and whose events are still to be deleted
 SELECT execution_id::text FROM noetl.event v WHERE execution_id > :after AND seq = 1 AND NOT EXISTS (
     SELECT FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
     WHERE a.execution_id = v.execution_id AND b.status = 'registered')
 ORDER BY execution_id LIMIT CAST(:limit AS integer);
 
--- children: the executions that one has started, whatever has become of them
+-- children: the executions that an execution has started, running or ended
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id ORDER BY execution_id;
 
 -- playbook: the text of the version that ran
@@ -122,6 +122,6 @@ SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LI
 -- result_bytes: the size of the result that an execution has registered under a key
 SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
 
--- leases: who has what is out, and what nobody has
+-- leases: the command rows with their leases, if any
 SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.command WHERE execution_id = :id
 ORDER BY issued_at, command_id;

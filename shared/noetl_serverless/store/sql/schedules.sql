@@ -20,25 +20,25 @@ ORDER BY schedule_id LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS intege
 UPDATE noetl.schedule SET enabled = :enabled, next_run_at = :next_run_at, updated_at = :now
 WHERE schedule_id = :schedule_id RETURNING *;
 
--- delete: forget a schedule and what it owes
+-- delete: delete a schedule and its runs
 DELETE FROM noetl.schedule WHERE schedule_id = :schedule_id RETURNING schedule_id;
 
--- due: schedules whose time has come, locked so that each is looked at by one reconciler
+-- due: schedules that are due, locked so that only one reconciler advances each
 SELECT * FROM noetl.schedule WHERE enabled AND next_run_at <= :now
 ORDER BY next_run_at LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED;
 
--- move_on: the next time, after the runs owed have been written down
+-- move_on: set the next time, after the runs owed have been recorded
 UPDATE noetl.schedule SET next_run_at = :next_run_at WHERE schedule_id = :schedule_id;
 
--- broken: turn off a schedule whose next time cannot be told
+-- broken: turn off a schedule whose next time cannot be computed
 UPDATE noetl.schedule SET enabled = false, next_run_at = NULL, last_status = 'failed', updated_at = :now
 WHERE schedule_id = :schedule_id;
 
--- owe: write down the runs that a schedule owes
+-- owe: record the runs that a schedule owes
 INSERT INTO noetl.schedule_fire (schedule_id, due_at)
 SELECT CAST(:schedule_id AS bigint), unnest(CAST(:due AS timestamptz[])) ON CONFLICT DO NOTHING;
 
--- claim: take runs that are owed, for a while
+-- claim: lease runs that are owed
 WITH taken AS (
     SELECT schedule_id, due_at FROM noetl.schedule_fire
     WHERE status = 'open' AND (lease_until IS NULL OR lease_until <= :now)
@@ -51,11 +51,11 @@ WITH taken AS (
 SELECT leased.schedule_id, leased.due_at, playbook_path, playbook_version, input_payload
 FROM leased JOIN noetl.schedule USING (schedule_id) ORDER BY due_at, schedule_id;
 
--- settle: a run was started, or cannot be
+-- settle: record that a run was started, or cannot be
 UPDATE noetl.schedule_fire SET status = :status, execution_id = :execution_id, error = CAST(:error AS jsonb)
 WHERE schedule_id = :schedule_id AND due_at = :due_at RETURNING schedule_id;
 
--- note_run: what became of a schedule's latest run
+-- note_run: record the status of a schedule's latest run
 UPDATE noetl.schedule SET last_run_at = :at, last_status = :status,
     last_execution_id = coalesce(CAST(:execution_id AS bigint), last_execution_id)
 WHERE schedule_id = :schedule_id AND (last_run_at IS NULL OR last_run_at <= :at);
@@ -64,7 +64,7 @@ WHERE schedule_id = :schedule_id AND (last_run_at IS NULL OR last_run_at <= :at)
 SELECT due_at, status, execution_id, error FROM noetl.schedule_fire
 WHERE schedule_id = :schedule_id ORDER BY due_at DESC LIMIT CAST(:limit AS integer);
 
--- prune: forget settled runs of long ago
+-- prune: delete old settled runs
 DELETE FROM noetl.schedule_fire WHERE (schedule_id, due_at) IN (
     SELECT schedule_id, due_at FROM noetl.schedule_fire WHERE status <> 'open' AND due_at < :before
     LIMIT CAST(:limit AS integer)

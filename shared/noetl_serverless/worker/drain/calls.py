@@ -1,4 +1,4 @@
-"""The control plane as one drain calls it. Each call raises Problem."""
+"""The calls of one drain to the control plane. Each may raise Problem."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Calls:
         slots: Slots,
         recover: Callable[[], None],
     ) -> None:
-        """`recover`: ask for what an answer that got lost may have brought."""
+        """`recover`: request the commands that a lost answer may have contained."""
         self.lease_seconds = context.settings.lease
         # when the control plane last answered anything, by the loop's clock
         self.answered_at = 0.0
-        # what brings commands passes together; who asks for all that this worker holds passes alone
+        # shared by calls that bring commands; exclusive for a recovery, which asks for all that this worker holds
         self.lock = SharedLock()
         self.recover = recover
         self._client = context.client
@@ -52,23 +52,23 @@ class Calls:
         return self._client.speaks(version)
 
     def lease_end(self, sent: float) -> float:
-        """When a lease runs out that the answer to a call gave which was `sent` then, by the loop's clock."""
+        """When a lease expires that was granted by a call sent at `sent`, by the loop's clock."""
         return sent + self.lease_seconds
 
     async def claim(self, keys: Sequence[CommandKey], limit: int) -> Answer[ClaimResponse]:
-        """Claim `keys`, or without any whatever is pending, in turn among executions."""
+        """Claim `keys` or, without any, whatever is pending, with executions taking turns."""
         return await self._claim(self._claim_request(limit, commands=list(keys)))
 
     async def recover_leases(self, holding: Sequence[Key]) -> Answer[ClaimResponse]:
-        """What this worker holds beside `holding`."""
+        """The commands that this worker holds besides `holding`."""
         known = [CommandKey(execution_id=execution, command_id=command) for execution, command in holding]
         return await self._claim(self._claim_request(0, recover=True, holding=known))
 
     async def report(
         self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
     ) -> Answer[ReportResponse]:
-        """`capacity`: how many commands the answer may bring; `running`: those that run here already; `fair_claim`: of
-        the capacity, one is for whoever's turn it is."""
+        """`capacity`: how many commands the answer may bring; `running`: commands that already run here; `fair_claim`:
+        one of `capacity` goes to a fair claim."""
         if fair_claim:
             self._slots.record_fair_claim()
         request = ReportRequest(
@@ -86,7 +86,7 @@ class Calls:
         except InvalidRequest:
             if not fair_claim:
                 raise
-            # behind one address there may be a control plane of the release before, which knows no fair claims
+            # a control plane of the previous release may share the address, and knows no fair claims
             request = request.model_copy(update={"turn": False})
             answer = await self._client.report(request, within=self._timeout())
         self._note_answer()

@@ -1,4 +1,4 @@
-"""What a drain needs of the worker that it is one of, and what others ask of the worker meanwhile."""
+"""What a drain needs from its worker, and the requests that arrive at the worker during a drain."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class WorkerContext:
 
 
 class Requests:
-    """`notified`: look for work again; `sweep`: claim whatever is pending, too, for the bus may have lost it."""
+    """`notified`: look for work again; `sweep`: also claim whatever is pending, because the bus may have lost it."""
 
     def __init__(self) -> None:
         self.notified = False
         self.sweep = False
 
     def take_notified(self) -> bool:
-        """Whether somebody notified the worker since this was last asked."""
+        """Whether the worker was notified since the last call."""
         notified, self.notified = self.notified, False
         return notified
 
     def take_sweep(self) -> bool:
-        """Whether a sweep was requested since this was last asked."""
+        """Whether a sweep was requested since the last call."""
         sweep, self.sweep = self.sweep, False
         return sweep

@@ -25,9 +25,9 @@ from .summary import Summary
 
 logger = logging.getLogger(__name__)
 
-# while commands run, the bus is asked this long for more
+# how long a pull waits for more while commands run
 PULL_WAIT_SECONDS = 0.25
-# without anything to do, it is asked this long before the drain ends
+# how long a pull waits at least before an idle drain ends
 LAST_PULL_WAIT_SECONDS = 0.05
 
 
@@ -35,7 +35,7 @@ class Drain:
     def __init__(
         self, context: WorkerContext, budget: TimeBudget, requests: Requests, named: Sequence[CommandKey] = ()
     ) -> None:
-        """`requests`: what others ask of the worker meanwhile; `named`: what to claim first."""
+        """`requests`: requests that arrive during the drain; `named`: commands to claim first."""
         self.budget = budget
         self.summary = Summary()
         self.slots = Slots(context.settings.max_in_flight, budget)
@@ -58,7 +58,7 @@ class Drain:
         self.slots.add_holder(lambda: len(self.reporter.unanswered))
         self.slots.add_holder(lambda: self.speculative_runs.waiting)
         self._named = list(named)
-        # claimed by name, held or ended here, and not pointed to yet
+        # claimed by name, held or ended here; their pointers have not arrived yet
         self._expected: set[Key] = set()
         self._recoveries: set[asyncio.Task[None]] = set()
 
@@ -67,7 +67,7 @@ class Drain:
         try:
             if self._named and not self.budget.is_closing:
                 named = self._named[: self.slots.free]
-                # what is let go at once is not to be expected afterwards
+                # set before the claim: a command that is released at once is removed again
                 self._expected = {key_of(name) for name in named}
                 taken = await self._claim(named)
                 self._expected &= {key_of(command) for command in taken or ()}
@@ -108,7 +108,7 @@ class Drain:
         try:
             return await self._context.notifier.pull(self._context.settings.pool, limit, wait)
         except Exception as error:
-            # the bus only points: what it would have pointed to can be asked for
+            # the bus only carries pointers: pending commands can be claimed without it
             logger.warning("the bus does not answer (%s); claiming what is pending", type(error).__name__)
         claimed = await self._claim([])
         if not claimed and self._busy:
@@ -116,7 +116,7 @@ class Drain:
         return []
 
     async def _claim_pointed(self, pointers: Sequence[Pointer]) -> None:
-        # only its first pointer says nothing new: with another it would wait again
+        # only the first pointer to an expected command is redundant: another one means that it is pending again
         known = [pointer for pointer in pointers if key_of(pointer.key) in self._expected]
         self._expected.difference_update(key_of(pointer.key) for pointer in known)
         fresh = [pointer for pointer in pointers if pointer not in known]
@@ -125,8 +125,8 @@ class Drain:
         await self._ack([*known, *fresh])
 
     async def _claim(self, keys: Sequence[CommandKey]) -> list[ClaimedCommand] | None:
-        """Claim `keys`, or without any, whatever is pending, in turn among executions. None if it is not known what
-        became of that."""
+        """Claim `keys` or, without any, whatever is pending, with executions taking turns. None if the claim failed or
+        its result is unknown."""
         limit = len(keys) or max(0, self.slots.free)
         self.slots.reserved += limit
         try:
@@ -139,7 +139,7 @@ class Drain:
             self.summary.more = True
             if problem.extra.get("doubtful"):
                 self.recover()
-            # not at once again: the bus will point to them once more
+            # do not retry at once: the bus will deliver the pointers again
             await self.slots.wait_for_change(min(1.0, self.budget.until_closing()))
             return None
         finally:
@@ -154,11 +154,11 @@ class Drain:
         try:
             await self._context.notifier.ack(pointers)
         except Exception as error:
-            # they come again, and are then found to be gone
+            # they are delivered again, and a claim then finds the commands gone
             logger.warning("the bus took no acknowledgement: %s", type(error).__name__)
 
     async def accept(self, commands: Sequence[ClaimedCommand], plans: Mapping[str, str], sent: float) -> None:
-        """`sent`: when the call was that brought them."""
+        """`sent`: when the call that brought them was sent."""
         if plans:
             await self._context.plans.add(plans)
         for command in commands:
@@ -197,10 +197,10 @@ class Drain:
     # -- the last delivery
 
     def _isolate(self, running: Running) -> None:
-        """A command that is given out for the last time runs when nothing else does.
+        """Run a command on its last delivery while nothing else runs.
 
-        If it is what killed its workers, then all that they had in hand was lost with it as often, and would be
-        given up with it. The others that are at their end too are handed back, which takes the delivery back.
+        If it is what killed its workers, then all other commands that they held were lost with it as often, and would
+        become dead letters with it. Other commands on their last delivery are released, which undoes the delivery.
         """
         if self.slots.isolated is None:
             self.slots.isolated = running
@@ -249,8 +249,8 @@ class Drain:
         self.slots.wake()
 
     async def _recover(self) -> None:
-        """Ask for what was claimed for this worker in an answer that never came."""
-        # alone, for what another call is about to bring would look lost too
+        """Request the commands that were leased to this worker in an answer that never arrived."""
+        # exclusively, because commands that another call is about to bring would look lost too
         async with self._calls.lock.exclusive():
             held = [key for key in self.slots.running if not self.speculative_runs.is_doubtful(key)]
             held += [*self.reporter.unanswered, *(key_of(leased) for leased in self.speculative_runs.leased_commands())]
@@ -258,7 +258,7 @@ class Drain:
             try:
                 answer = await self._calls.recover_leases(held)
             except Problem as problem:
-                # they come back when their leases run out
+                # they become pending again when their leases expire
                 logger.error("recovering failed: %s", problem.detail)
                 self.summary.more = True
                 self.speculative_runs.recovered([], sent)
@@ -281,7 +281,7 @@ class Drain:
             self._release(self.slots.isolated)
         while self._busy and not self.budget.is_over:
             await self.slots.wait_for_change(self.budget.until_over())
-        # one that never began could not hand its command back
+        # a task that is cancelled before it begins could not release its command
         await asyncio.sleep(0)
         for running in list(self.slots.running.values()):
             if running.task is not None:
@@ -296,14 +296,14 @@ class Drain:
             await asyncio.wait(leftover)
 
     def _release(self, running: Running) -> None:
-        """What has not begun, if it is still ours."""
+        """Release a command that has not begun, if this worker still holds it."""
         key = (running.command.execution_id, running.command.command_id)
         if self.slots.running.pop(key, None) is not None:
             self._forget_expected(key)
             self.reporter.submit(released(running.command))
 
     def _forget_expected(self, key: Key) -> None:
-        """What is not held any more is pointed to anew, for whoever comes first."""
+        """A command that is no longer held here gets a new pointer, for any worker."""
         self._expected.discard(key)
 
     @property

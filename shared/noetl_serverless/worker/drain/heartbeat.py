@@ -1,4 +1,4 @@
-"""Keep leases alive while commands run or outcomes are on the way; stop what outlives its lease."""
+"""Keep leases alive while commands run or outcomes are being reported; stop commands that outlive their lease."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .speculative_runs import SpeculativeRuns
 logger = logging.getLogger(__name__)
 
 MAX_COMMANDS = 1000
-# how often what is new is looked at in the time of a lease
+# how often in the time of a lease newly begun commands are noticed
 CHECKS_PER_LEASE = 20
 
 
@@ -32,7 +32,7 @@ class Heartbeat:
         speculative_runs: SpeculativeRuns,
         abandon: Callable[[Running], None],
     ) -> None:
-        """`abandon`: stop what is no longer this worker's."""
+        """`abandon`: stop a command that this worker no longer holds."""
         self._calls = calls
         self._slots = slots
         self._reporter = reporter
@@ -40,15 +40,15 @@ class Heartbeat:
         self._abandon = abandon
 
     async def send(self) -> None:
-        """Three times in the time of a lease, in one call for all; until cancelled."""
+        """Send heartbeats three times in the time of a lease, for MAX_COMMANDS commands per call, until cancelled."""
         lease = self._calls.lease_seconds
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            # one that was long in vain leaves time for another before the leases run out
+            # even after a heartbeat that timed out, there is time for another before the leases expire
             due = max(due + lease / 3, loop.time())
             await asyncio.sleep(due - loop.time())
-            # of an execution whose steps run speculatively, one lease stands for all of them
+            # the steps of a speculative run share one lease
             running = [each for key, each in self._slots.running.items() if not self._speculative_runs.run_with(key)]
             leases = {key_of(each.command): each.lease for each in running} | self._speculative_runs.leases()
             held = [Held.of(each.command) for each in running]
@@ -73,13 +73,13 @@ class Heartbeat:
             if self._speculative_runs.lease_lost(key_of(named), fences.get(key_of(named))):
                 continue
             running = self._slots.running.get(key_of(named))
-            # while we asked, it may have come back to us under a new fence
+            # meanwhile this worker may have leased it again under a new fence
             if running is not None and running.command.fence == fences.get(key_of(named)):
                 logger.warning("a command is no longer ours", extra=names_of(named))
                 self._abandon(running)
 
     async def stop_expired(self) -> None:
-        """Stop what its lease has run out for, unheard; until cancelled."""
+        """Stop commands whose lease has expired without a successful heartbeat, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             check = loop.time() + self._calls.lease_seconds / CHECKS_PER_LEASE

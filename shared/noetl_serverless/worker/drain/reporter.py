@@ -1,7 +1,7 @@
-"""Reporting: outcomes go out in few calls and without delay, and what follows comes back with the answer.
+"""Reporting: outcomes are sent in few calls and without delay, and the answers bring the commands that follow.
 
-What the control plane fails at is sent again, in halves if it may be one outcome that it fails at: so one that it
-never takes in holds up no others, and is left to its lease in the end. Of one execution none overtakes another.
+A report that fails is sent again, in halves if one of its outcomes may be the cause. So an outcome that the control
+plane can never process holds up no others; in the end, its lease expires. Outcomes of one execution stay in order.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from .summary import Summary
 
 logger = logging.getLogger(__name__)
 
-# what begins the commands that an answer brings: the commands, the texts of playbooks, and when the call was sent
+# begins the commands of an answer; takes the commands, the texts of playbooks, and when the call was sent
 Accept = Callable[[Sequence[ClaimedCommand], Mapping[str, str], float], Awaitable[None]]
 
-# so many reports may be under way at once
+# how many reports may be under way at once
 MAX_REPORTS_UNDER_WAY = 4
-# with one under way, an outcome waits this long for others to go with it
+# while a report is under way, an outcome waits this long for others to be sent with it
 BATCH_SECONDS = 0.002
 MAX_OUTCOMES = 64
 REFUSED = "outcome.refused"
-# so often what a release before this one does not understand is sent again, if it is refused: behind one address there
-# may be control planes of both
+# how often an outcome that the previous release does not understand is sent again after it was refused: control planes
+# of both releases may share the address
 MAX_TRIES_ELSEWHERE = 8
 
 
 @dataclass(slots=True, eq=False)
 class OutcomeBatch:
-    """`number`: the how-many-eth report that they went with first."""
+    """`number`: the number of the report in which the outcomes were first sent."""
 
     outcomes: list[Outcome]
     number: int
     retry: Retry | None = None
     under_way: bool = False
-    # how often it has been refused by who may be of the release before
+    # how often it was refused, possibly by a control plane of the previous release
     refused: int = 0
 
     def executions(self) -> set[str]:
@@ -59,25 +59,25 @@ class OutcomeBatch:
 
 class Reporter:
     def __init__(self, calls: Calls, slots: Slots, budget: TimeBudget, summary: Summary, accept: Accept) -> None:
-        """`accept`: begin what an answer brings."""
+        """`accept`: begin the commands that an answer brings."""
         self._calls = calls
         self._slots = slots
         self._budget = budget
         self._summary = summary
         self._accept = accept
-        # not yet answered for: their leases are still ours
+        # outcomes without an answer yet: this worker still holds their leases
         self.unanswered: dict[Key, Outcome] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self._ready: list[Outcome] = []
         self._sent = 0
-        # what was sent before, by number and in order; also while it is under way
+        # batches that were sent before, ordered by number, including those under way
         self._to_resend: list[OutcomeBatch] = []
-        # with the time at which it goes off: the handle of what is due at once does not tell it in every loop
+        # its time is kept separately: not every event loop has it on the handle of a call that is due at once
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
 
     def submit(self, outcome: Outcome) -> None:
-        """Alone and at once if nothing is under way, else with those that end within a moment."""
+        """Report an outcome at once if no report is under way, else together with others that end within a moment."""
         self.supersede(key_of(outcome), outcome.fence)
         self.unanswered[key_of(outcome)] = outcome
         self._ready.append(outcome)
@@ -87,7 +87,7 @@ class Reporter:
             self._flush_at(asyncio.get_running_loop().time() + BATCH_SECONDS)
 
     def supersede(self, key: Key, fence: int) -> None:
-        """The command is held under `fence` now: what an earlier hold gave can only be stale."""
+        """The command is held under `fence` now: the outcome of an earlier lease can only be stale."""
         older = self.unanswered.get(key)
         if older is None or older.fence >= fence:
             return
@@ -100,7 +100,7 @@ class Reporter:
         self._to_resend = [batch for batch in self._to_resend if batch.outcomes]
 
     def give_up(self) -> None:
-        """The time is over: what has not been answered for is left to its lease."""
+        """Time has run out: outcomes without an answer are dropped, and their leases expire."""
         if self._timer is not None:
             self._timer.cancel()
         if self.unanswered:
@@ -122,7 +122,7 @@ class Reporter:
             task = asyncio.create_task(self._report(batch))
             self.tasks.add(task)
             task.add_done_callback(self._reported)
-        # what is due by now waits for a call that is under way, and is looked at when that ends
+        # batches that are due already wait for a call under way, at whose end this runs again
         now = asyncio.get_running_loop().time()
         later = [batch.retry.due for batch in self._to_resend if batch.retry is not None and batch.retry.due > now]
         if later:
@@ -136,7 +136,7 @@ class Reporter:
         self._timer, self._timer_due = asyncio.get_running_loop().call_at(when, self._flush), when
 
     def _next(self) -> OutcomeBatch | None:
-        """What to send now: what was sent before, but always with a call left for what was not."""
+        """What to send now: batches that were sent before come first, but one call is always left for new outcomes."""
         if not (self._to_resend or self._ready):
             return None
         now = asyncio.get_running_loop().time()
@@ -163,7 +163,7 @@ class Reporter:
         self._slots.wake()
 
     async def _report(self, batch: OutcomeBatch) -> None:
-        # the slots of the batch itself are free again with the answer
+        # the slots of the batch itself become free with the answer
         spare = max(0, self._slots.free)
         self._slots.reserved += spare
         rest: list[OutcomeBatch] = []
@@ -175,9 +175,9 @@ class Reporter:
             self._replace(batch, rest)
 
     def _replace(self, batch: OutcomeBatch, rest: Iterable[OutcomeBatch]) -> None:
-        """In its place stands what is left of it to be sent; the rest is answered for, or given up."""
+        """Replace the batch with `rest`, which is still to be sent; the others have been answered or given up."""
         for left in rest:
-            # what was superseded while it was under way is not sent again
+            # outcomes that were superseded meanwhile are not sent again
             left.outcomes = [outcome for outcome in left.outcomes if self.unanswered.get(key_of(outcome)) is outcome]
         rest = [left for left in rest if left.outcomes]
         known = batch in self._to_resend
@@ -193,8 +193,8 @@ class Reporter:
                 del self.unanswered[key_of(outcome)]
 
     async def _deliver(self, batch: OutcomeBatch, spare: int) -> list[OutcomeBatch]:
-        """Report, and begin what the answer brings. Gives what is to be sent yet: parts of it, and an error in place
-        of what the control plane will not have."""
+        """Report, and begin the commands of the answer. Returns what is still to be sent: parts of the batch, or an
+        error in place of an outcome that was refused."""
         outcomes = batch.outcomes
         began = asyncio.get_running_loop().time()
         room = len(outcomes) + spare if self._slots.accepts_work else 0
@@ -216,7 +216,7 @@ class Reporter:
         return []
 
     def _understood_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
-        """Whether what was refused may be understood by another control plane, and is put off."""
+        """Whether another control plane may understand the refused outcome; if so, it is postponed."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
         if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._budget.left() <= FIRST_PAUSE_SECONDS:
@@ -228,13 +228,13 @@ class Reporter:
         return True
 
     def _failed(self, batch: OutcomeBatch, problem: Problem, began: float) -> list[OutcomeBatch]:
-        """The control plane did not answer, or with what says nothing of the outcomes."""
+        """The control plane did not answer, or its answer says nothing about the outcomes; returns what to resend."""
         now = asyncio.get_running_loop().time()
         retry = batch.retry = batch.retry or Retry(began)
         retry.doubtful |= bool(problem.extra.get("doubtful"))
         faulty = is_report_at_fault(problem, retry.since, self._calls.answered_at)
         if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause or self._is_hopeless(batch, now):
-            # the leases run out, and others do it again
+            # the leases expire, and other workers run the commands again
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
             self._summary.unreported += len(batch.outcomes)
             self._summary.more = True
@@ -248,7 +248,7 @@ class Reporter:
         return [batch]
 
     def _is_hopeless(self, batch: OutcomeBatch, now: float) -> bool:
-        """One that fails alone for the time of a lease, while the control plane answers others."""
+        """Whether a single outcome has failed for the time of a lease while the control plane answered other calls."""
         retry = batch.retry
         assert retry is not None
         lasted = now - retry.since >= self._calls.lease_seconds
@@ -264,15 +264,15 @@ class Reporter:
                 case "accepted":
                     self._summary.count(outcome)
                 case "refused":
-                    # the control plane has put an error in its place
+                    # the control plane has replaced it with an error
                     logger.error("an outcome was refused: %s", result.detail, extra=names_of(result))
                     self._summary.refused += 1
                 case "stale":
-                    # another holds it by now, or it was accepted before and the answer was lost
+                    # another worker holds the command by now, or it was accepted before and the answer was lost
                     logger.info("a stale outcome", extra=names_of(result))
 
     def _error_instead(self, outcome: Outcome, detail: str) -> list[Outcome]:
-        """In place of an outcome that cannot be sent, an error that says so; nothing the second time."""
+        """An error in place of an outcome that cannot be sent; nothing for a release, or if that error is refused."""
         logger.error("an outcome could not be reported: %s", detail, extra=names_of(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED
         if refused_before or outcome.status == "released":

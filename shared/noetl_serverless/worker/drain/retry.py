@@ -1,4 +1,4 @@
-"""When a report that the control plane failed at is sent again, and when it goes in parts or not at all."""
+"""When a failed report is sent again, and when the report itself is taken to be the cause."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...errors import Problem
 
 FIRST_PAUSE_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 2.0
-# the control plane, or what runs it, stumbled over the report: 503 and 429 speak of the control plane alone
+# the report may have made the control plane or its host fail; 503 and 429 concern the control plane alone
 FAULT_STATUSES = frozenset({500, 502, 504})
 
 
@@ -19,9 +19,9 @@ class Retry:
     since: float
     due: float = 0.0
     pause: float = FIRST_PAUSE_SECONDS
-    # a try may have been carried out, and its answer lost
+    # a try may have taken effect although its answer was lost
     doubtful: bool = False
-    # it goes in a report of its own
+    # to be sent in a report of its own
     alone: bool = False
 
     def postpone(self, now: float) -> None:
@@ -30,5 +30,5 @@ class Retry:
 
 
 def is_report_at_fault(problem: Problem, since: float, answered: float) -> bool:
-    """Whether what failed is rather this report than the control plane, which last answered something at `answered`."""
+    """Whether the cause is this report rather than the control plane, which last answered any call at `answered`."""
     return problem.extra.get("answered") in FAULT_STATUSES or answered > since

@@ -14,5 +14,5 @@ class Running:
     command: ClaimedCommand
     lease: Lease
     task: asyncio.Task[None] | None = None
-    # no longer this worker's: its outcome is not wanted
+    # no longer held by this worker: its outcome is discarded
     lost: bool = False

@@ -1,4 +1,4 @@
-"""A shared lock: many hold it at once, or one alone."""
+"""A lock that many hold at once, or one exclusively."""
 
 from __future__ import annotations
 

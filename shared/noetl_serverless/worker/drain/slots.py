@@ -1,4 +1,4 @@
-"""The slots of one drain: what runs in them, how many are free, and whose turn the next one is."""
+"""The slots of one drain: what runs in them, how many are free, and whether the next one is for a fair claim."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..execution.time_budget import TimeBudget
 from .keys import Key
 from .running import Running
 
-# while all slots are taken by what follows from what ended in them, one goes to whoever waits this often
+# while all slots are taken by commands that follow from those that ended in them, a fair claim gets one this often
 FAIR_CLAIM_SECONDS = 0.1
 
 
@@ -27,7 +27,7 @@ class Slots:
         self._changed = asyncio.Event()
 
     def add_holder(self, count: Callable[[], int]) -> None:
-        """`count`: slots that hold something although nothing runs in them."""
+        """`count`: the number of slots that are occupied although nothing runs in them."""
         self._holders.append(count)
 
     @property
@@ -39,26 +39,26 @@ class Slots:
 
     @property
     def accepts_work(self) -> bool:
-        """Whether what follows from a report may come with the answer."""
+        """Whether the answer to a report may bring the commands that follow."""
         waits = self.isolated is not None and self.isolated.task is None
         return not (self._budget.is_closing or waits)
 
     @property
     def is_fair_claim_due(self) -> bool:
-        """Whether the next slot that comes free is for whoever's turn it is among all that waits: what follows from a
-        loop that is long, or endless, would keep all slots to itself. A report under way has all that are free, and a
-        loop of short steps has always one."""
+        """Whether the next free slot is for a fair claim among all pending commands: the steps of a long or endless
+        loop would otherwise keep all slots. A report under way reserves all free slots, and a loop of short steps
+        always has one under way."""
         return asyncio.get_running_loop().time() - self._fair_claim_at >= FAIR_CLAIM_SECONDS and self.free <= 0
 
     def record_fair_claim(self) -> None:
         self._fair_claim_at = asyncio.get_running_loop().time()
 
     def wake(self) -> None:
-        """Something has changed: whoever waits for that looks again."""
+        """Something has changed: wake those that wait for a change."""
         self._changed.set()
 
     async def wait_for_change(self, timeout: float) -> None:
-        """Until something has changed, or `timeout` seconds have passed."""
+        """Wait until something has changed or `timeout` seconds have passed."""
         self._changed.clear()
         try:
             async with asyncio.timeout(timeout):

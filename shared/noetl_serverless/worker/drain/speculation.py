@@ -1,4 +1,4 @@
-"""Running ahead: what follows from an outcome, decided here as the control plane will decide it."""
+"""Speculation: the worker decides what follows from an outcome, as the control plane will decide it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ...protocol import ClaimedCommand, Outcome
 
 logger = logging.getLogger(__name__)
 
-# decisions beside which a worker may go on: they concern steps that are over or never run
+# decisions that do not end a speculative run: they concern steps that have ended or never run
 HARMLESS_DECISIONS = frozenset({e.STEP_EXIT, e.STEP_SKIPPED})
 
 
 @dataclass(slots=True)
 class Speculation:
-    """The state of one execution after all that this worker has done, and how far its log will then have come.
+    """The state of one execution after all that this worker has done, and the head of its log by then.
 
-    `runs`: whether this worker may run a step at all.
+    `can_run`: whether this worker may run a step at all.
     """
 
     plan: Plan
@@ -47,15 +47,15 @@ class Speculation:
         return cls(plan=plan, state=state, head=given.head, worker=worker, can_run=runs)
 
     def next_command(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
-        """The one step that follows, under the terms of `command`; None if something else does, or nothing: then it
-        is for the control plane to go on, and this is of no use any more."""
+        """The single step that follows, under the lease of `command`; None if anything else follows, or nothing. Then
+        the control plane has to continue, and this object is of no further use."""
         if outcome.status not in ("done", "error"):
             return None
         try:
             issued = self._advance(outcome)
             return None if issued is None else self._command(command, issued)
         except InvalidRequest:
-            # the control plane will say what is wrong with the outcome
+            # the control plane will report what is wrong with the outcome
             return None
         except Exception:
             logger.exception("deciding ahead failed")
@@ -84,11 +84,11 @@ class Speculation:
 
 
 def _copy(value: Any) -> Any:
-    """A copy. It is in the domain of values already, but its parts are those of the state, and a template gives a tool
-    the very list that it names: a tool that changes what it is given would change what all later steps decide on."""
+    """A deep copy. The value is in the domain already, but shares its parts with the state, and a template passes the
+    original list to a tool: a tool that modifies its arguments would change the basis of all later decisions."""
     return orjson.loads(orjson.dumps(value))
 
 
 def as_received(outcome: Outcome) -> Outcome:
-    """What the control plane will see; ValueError for what cannot be sent."""
+    """The outcome as the control plane will receive it. Raises ValueError for one that cannot be sent."""
     return Outcome.model_validate_json(outcome.model_dump_json(exclude_defaults=True))

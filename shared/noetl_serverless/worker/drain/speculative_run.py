@@ -1,6 +1,6 @@
-"""The commands of one execution that a worker runs one after the other, the first under a lease, the others ahead.
+"""The commands of one execution that a worker runs in sequence: the first under a lease, the others speculatively.
 
-Nothing here waits or asks the time: `Chains` drives it.
+Nothing here waits or reads a clock: `SpeculativeRuns` drives it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .keys import Key, key_of
 from .retry import Retry
 from .speculation import Speculation
 
-# so much may be unreported: steps, the seconds since the oldest of them ended, bytes of JSON
+# limits on what may be unreported: steps, seconds since the oldest of them ended, bytes of JSON
 MAX_UNREPORTED_STEPS = 64
 MAX_UNREPORTED_SECONDS = 1.0
 MAX_UNREPORTED_BYTES = 1024 * 1024
@@ -34,19 +34,18 @@ class SpeculativeStep:
 
 
 class SpeculativeRun:
-    """`links` from the command whose lease is in the database, the anchor, to the newest. All but the newest have
-    their outcome."""
+    """`steps` from the anchor, whose lease is in the database, to the newest. All but the newest have an outcome."""
 
     def __init__(self, leased: ClaimedCommand, ahead: Speculation, lease: Lease) -> None:
         self.execution_id = leased.execution_id
-        # the anchor's: what is run ahead has no other
+        # the anchor's lease: the other steps have none of their own
         self.lease = lease
         self.steps = deque([SpeculativeStep(leased, begun=True)])
-        # how many of them are in the report under way
+        # how many of the steps are in the report under way
         self.sent = 0
-        # its report may have been taken in, and the answer lost
+        # its report may have been processed and the answer lost
         self.doubtful = False
-        # what the control plane failed at is sent again
+        # set while a failed report is to be sent again
         self.retry: Retry | None = None
         self._speculation: Speculation | None = ahead
         # how many outcomes a report may hold: fewer, once one was too large
@@ -62,7 +61,7 @@ class SpeculativeRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of it has ended."""
+        """Whether all steps have ended."""
         return self.newest.outcome is not None
 
     @property
@@ -72,12 +71,12 @@ class SpeculativeRun:
 
     @property
     def uncertain(self) -> bool:
-        """Whether the anchor's lease may be gone, for a report may have been taken in."""
+        """Whether the anchor's lease may be gone, because a report may have been processed."""
         return bool(self.sent) or self.doubtful or (self.retry is not None and self.retry.doubtful)
 
     def due(self, enough: int, latest: float) -> bool:
-        """Whether what is ready should wait no longer for more: there is enough, or none to come, or the oldest ended
-        at `latest` or before."""
+        """Whether the ready outcomes should not wait for more: there are enough, no step is running, or the oldest
+        ended at `latest` or before."""
         return self.has_ended or not self.newest.begun or len(self.steps) > enough or self.steps[0].ended <= latest
 
     def has(self, key: Key) -> bool:
@@ -86,12 +85,12 @@ class SpeculativeRun:
     # -- running
 
     def end(self, outcome: Outcome, now: float) -> None:
-        """The newest has ended."""
+        """Record that the newest step has ended."""
         step = self.newest
         step.outcome, step.ended, step.bytes = outcome, now, _size(outcome)
 
     def speculate(self) -> ClaimedCommand | None:
-        """What to run ahead after the newest, which has ended. It is a link, and not begun."""
+        """The command to run speculatively after the newest, which has ended. It is added to `steps`, not begun."""
         if self._speculation is None:
             return None
         step = self.newest
@@ -104,7 +103,7 @@ class SpeculativeRun:
         return command
 
     def may_begin(self, now: float) -> bool:
-        """Whether the newest waits to begin, and what is unreported is within bounds."""
+        """Whether the newest step can begin: it has not yet, and what is unreported is within the limits."""
         if self.newest.begun or self.doubtful:
             return False
         ended = [step for step in self.steps if step.outcome is not None]
@@ -114,12 +113,12 @@ class SpeculativeRun:
         return within and sum(step.bytes for step in ended) < MAX_UNREPORTED_BYTES
 
     def take_back(self) -> None:
-        """The newest is not run here, or not to its end."""
+        """Remove the newest step, which is not run here, or not to its end."""
         self.steps.pop()
         self.stop()
 
     def stop(self) -> None:
-        """Nothing more is run ahead."""
+        """Run nothing more speculatively."""
         self._speculation = None
 
     # -- reporting
@@ -143,7 +142,7 @@ class SpeculativeRun:
         return outcomes
 
     def unsent(self) -> Order | None:
-        """The first that is not in the report, which names what its anchor will be."""
+        """The first step that is not in the report: the anchor once the report is accepted."""
         if self.sent >= len(self.steps):
             return None
         command = self.steps[self.sent].command
@@ -151,13 +150,13 @@ class SpeculativeRun:
         return Order(execution_id=command.execution_id, command_id=command.command_id, order=command.order)
 
     def send_half(self) -> bool:
-        """The report was too large; False if there is no smaller one."""
+        """The report was too large: halve the next one; False if it cannot be smaller."""
         self._max_outcomes = self.sent // 2
         self.sent = 0
         return self._max_outcomes > 0
 
     def settle(self, statuses: Mapping[Key, str]) -> list[Outcome]:
-        """The report is answered: drops and gives what was accepted, up to the first that was not."""
+        """The report was answered: remove and return the accepted outcomes, up to the first that was not accepted."""
         taken: list[Outcome] = []
         for _ in range(self.sent):
             step = self.steps[0]
@@ -170,8 +169,8 @@ class SpeculativeRun:
         return taken
 
     def lease_moved_to(self, command: ClaimedCommand) -> list[Outcome] | None:
-        """The lease of `command` is ours: gives what stood before it, which is in the log by then; None if it is none
-        of these, or was issued with something else."""
+        """This worker holds the lease of `command`: return the outcomes before it, which are in the log by now. None
+        if it is not one of the steps, or was issued with a different order."""
         for index, step in enumerate(self.steps):
             if key_of(step.command) == key_of(command):
                 if step.command.order != command.order:

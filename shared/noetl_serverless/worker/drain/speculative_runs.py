@@ -1,4 +1,4 @@
-"""Pipelined executions: their steps run ahead, and their outcomes follow in order, one report of each under way."""
+"""Speculative runs of pipelined executions; each reports its outcomes in order, with one report under way at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .summary import Summary
 
 logger = logging.getLogger(__name__)
 
-# while steps run on, the first outcome waits so long, in seconds, for so many to go with it: fewer, larger commits
+# while steps still run, the first outcome waits this many seconds for a batch of this size: fewer, larger commits
 BATCH_SECONDS = 0.01
 BATCH_OUTCOMES = 16
 
@@ -44,8 +44,8 @@ class SpeculativeRuns:
         abandon: Callable[[Running], None],
         accept: Accept,
     ) -> None:
-        """`start`: run what is not claimed yet, under the lease of what it follows from; `abandon`: stop it; `accept`:
-        begin what an answer brings."""
+        """`start`: run a command that is not claimed yet, under the lease of its predecessor; `abandon`: stop a
+        command; `accept`: begin the commands that an answer brings."""
         self._calls = calls
         self._slots = slots
         self._reporter = reporter
@@ -62,7 +62,7 @@ class SpeculativeRuns:
     # -- running
 
     def begin(self, command: ClaimedCommand, lease: Lease) -> None:
-        """A claimed command is about to run: if it may be run ahead of, it is a chain's anchor."""
+        """A claimed command is about to run: if its successors may run speculatively, it anchors a speculative run."""
         plan = self._context.plans.get(command.plan)
         ahead = (
             Speculation.of(command, plan, self._context.worker_id, self._is_for_this_worker)
@@ -76,7 +76,7 @@ class SpeculativeRuns:
         self._runs[command.execution_id] = SpeculativeRun(command, ahead, lease)
 
     def end(self, command: ClaimedCommand, outcome: Outcome) -> bool:
-        """A command has ended; False if it is for others to report it."""
+        """A command has ended; False if the caller has to report it."""
         run = self._runs.get(command.execution_id)
         if run is None or run.newest.command is not command:
             return False
@@ -86,7 +86,7 @@ class SpeculativeRuns:
         try:
             run.end(as_received(outcome), self._now())
         except ValueError:
-            # the control plane will say what is wrong with it
+            # the control plane will report what is wrong with it
             run.end(outcome, self._now())
             run.stop()
         if self._should_yield(run):
@@ -98,12 +98,12 @@ class SpeculativeRuns:
         return True
 
     def _should_yield(self, run: SpeculativeRun) -> bool:
-        """Whether a chain whose newest has ended is to end there, for its slot to be given away with the report."""
+        """Whether a run whose newest step has ended is to stop, so that a fair claim can get its slot."""
         others = (other for other in self._runs.values() if other is not run)
         return self._calls.is_fair_claim_due() and not any(other.has_ended for other in others)
 
     def _begin_newest(self, run: SpeculativeRun) -> None:
-        """Begin the newest, if it waits for that and nothing is against it."""
+        """Begin the newest step, if it has not begun and may begin."""
         step = run.newest
         if step.begun:
             return
@@ -120,7 +120,7 @@ class SpeculativeRuns:
         step = run.newest
         run.take_back()
         if run.steps:
-            # no lease of its own: the control plane gives it out once it hears of those before it
+            # it has no lease of its own: the control plane leases it once its predecessors are reported
             self._flush()
             return True
         self._remove(run)
@@ -141,7 +141,7 @@ class SpeculativeRuns:
         latest = now - BATCH_SECONDS
         waiting = [run for run in self._runs.values() if run.ready]
         unsent = [run for run in waiting if run.retry is None or run.retry.due <= now]
-        # those that run on first: of what the report may claim, their next is sure to be
+        # runs that continue come first: the capacity of the report is then sure to cover their next commands
         ready = sorted((run for run in unsent if run.due(BATCH_OUTCOMES, latest)), key=lambda run: run.has_ended)
         if len(ready) < len(unsent):
             self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self._flush)
@@ -178,14 +178,14 @@ class SpeculativeRuns:
             self._slots.reserved -= spare
             for run in batch:
                 if run.sent:
-                    # cancelled, or it failed in a way that nobody thought of
+                    # cancelled, or failed unexpectedly
                     self._drop(run)
 
     async def _deliver(self, batch: Mapping[SpeculativeRun, list[Outcome]], spare: int) -> None:
         outcomes = [outcome for sent in batch.values() for outcome in sent]
         running = [order for run in batch if (order := run.unsent()) is not None]
         began = self._now()
-        # what runs already needs no more room, whether or not there is any
+        # commands that already run need no free slot, so they count even when no new work is accepted
         capacity = len(batch) + spare if self._slots.accepts_work else len(running)
         turn = capacity > len(running) and self._calls.is_fair_claim_due()
         try:
@@ -204,14 +204,14 @@ class SpeculativeRuns:
         await self._settle(batch, running, answer.body, doubtful, began)
 
     def _failed(self, batch: Mapping[SpeculativeRun, list[Outcome]], problem: Problem, began: float) -> None:
-        """The control plane did not answer, or with what says nothing of the outcomes: they are sent again, each
-        execution's in a report of its own if it may be one that it fails at, and fewer of them if that fails too."""
+        """The control plane did not answer, or its answer says nothing about the outcomes. They are sent again: each
+        execution in a report of its own if one of them may be the cause, and in smaller reports if that fails too."""
         now = self._now()
         for run, outcomes in batch.items():
             retry = run.retry = run.retry or Retry(began)
             retry.doubtful |= bool(problem.extra.get("doubtful"))
             if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause:
-                # the leases run out, and others do it again; they are dropped with their chain
+                # the leases expire, and other workers run the commands again; `_report` drops the runs
                 logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
                 self._summary.unreported += len(outcomes)
                 self._summary.more = True
@@ -242,7 +242,7 @@ class SpeculativeRuns:
         for run in batch:
             self._answered(run, statuses, claimed, doubtful, sent)
         for order in running:
-            # it came without what it takes to run it, and is not run here any more
+            # it came without the data needed to run it, and does not run here any more
             command = claimed.get(key_of(order))
             if command is not None and command.order == order.order:
                 self._reporter.submit(released(claimed.pop(key_of(order))))
@@ -289,7 +289,7 @@ class SpeculativeRuns:
             self._summary.count(outcome)
             self._summary.speculative += outcome.order is not None
 
-    # -- what the rest of the worker asks and tells
+    # -- for the rest of the worker
 
     @property
     def busy(self) -> bool:
@@ -297,29 +297,30 @@ class SpeculativeRuns:
 
     @property
     def waiting(self) -> int:
-        """How many have a slot, and nothing that runs in it."""
+        """How many runs occupy a slot in which nothing runs."""
         return sum(not run.newest.begun or run.has_ended for run in self._runs.values())
 
     def leased_commands(self) -> list[ClaimedCommand]:
-        """The leases that are held."""
+        """The anchors whose leases are certainly held."""
         return [run.leased for run in self._runs.values() if not run.doubtful]
 
     def leases(self) -> dict[Key, Lease]:
-        """Those of the anchors."""
+        """The leases of the anchors."""
         return {key_of(run.leased): run.lease for run in self._runs.values()}
 
     def run_with(self, key: Key) -> SpeculativeRun | None:
-        """The chain that the command is part of."""
+        """The speculative run that contains the command."""
         run = self._runs.get(key[0])
         return run if run is not None and run.has(key) else None
 
     def is_doubtful(self, key: Key) -> bool:
-        """Whether the command is run ahead of what may be ours or not."""
+        """Whether the command belongs to a run whose lease is in doubt."""
         run = self.run_with(key)
         return run is not None and run.doubtful
 
     def accept_lease(self, command: ClaimedCommand, sent: float) -> bool:
-        """A lease came that is for one of the chains; `sent`: when the call was that brought it."""
+        """Use a lease that is for one of the runs; False if it is for none. `sent`: when the call that brought it was
+        sent."""
         run = self.run_with(key_of(command))
         if run is None or run.sent:
             return False
@@ -335,8 +336,8 @@ class SpeculativeRuns:
         return True
 
     def lease_expired(self, command: ClaimedCommand) -> bool:
-        """The lease has run out under which a command runs: it is stopped, and what ended before it is reported all the
-        same, for the control plane to say whether it comes too late. False if it is of no chain."""
+        """The lease of a running command has expired: stop the command. Outcomes of steps that ended before it are
+        still reported; the control plane decides whether they are too late. False if the command is of no run."""
         run = self._runs.get(command.execution_id)
         if run is None or run.newest.command is not command:
             return False
@@ -348,7 +349,7 @@ class SpeculativeRuns:
         return True
 
     def lease_lost(self, key: Key, fence: int | None) -> bool:
-        """A heartbeat says that a lease is not ours; False if it is none of these."""
+        """A heartbeat reported a lease as lost; False if it belongs to no run."""
         run = self.run_with(key)
         if run is None:
             return False
@@ -359,20 +360,21 @@ class SpeculativeRuns:
         return True
 
     def recovered(self, commands: Sequence[ClaimedCommand], sent: float) -> list[ClaimedCommand]:
-        """Of all that is ours, what is for others; chains in doubt of which nothing is ours have lost their race."""
+        """Use the recovered leases that are for a run, and return the other commands. Doubtful runs that recovered no
+        lease have lost it, and are dropped."""
         rest = [command for command in commands if not self.accept_lease(command, sent)]
         for run in [run for run in self._runs.values() if run.doubtful]:
             self._drop(run)
         return rest
 
     def forget(self, command: ClaimedCommand) -> None:
-        """The command is stopped: so nothing of its chain can be reported any more."""
+        """The command was stopped, so nothing of its run can be reported any more."""
         run = self._runs.get(command.execution_id)
         if run is not None and run.newest.command is command:
             self._remove(run)
 
     def _drop(self, run: SpeculativeRun) -> None:
-        """Others go on, from where the log stands."""
+        """Abandon the run: other workers continue from the head of the log."""
         if self._runs.get(run.execution_id) is run:
             self._remove(run)
             self._stop(run.newest.command)

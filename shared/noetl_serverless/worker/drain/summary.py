@@ -9,7 +9,7 @@ from ...protocol import Outcome
 
 @dataclass(slots=True)
 class Summary:
-    """`more`: work may be left that nobody will notify of; `speculative`: what of it ran before it was claimed."""
+    """`more`: work may be left that no notification announces; `speculative`: commands that ran before their claim."""
 
     claimed: int = 0
     done: int = 0

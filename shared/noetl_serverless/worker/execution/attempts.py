@@ -1,9 +1,9 @@
-"""The attempts of a command that failed, for its outcome's meta: a command that never failed has nothing to tell.
+"""The failed attempts of a command, for the meta of its outcome; a command that never failed has none.
 
 `meta["attempts"]` lists {"attempt", "task", "error", "started_at", "ended_at", "worker"}, for an item of a loop with
-its "index", times in ms since 1970. The first and the last few are told one by one; `meta["attempts_dropped"]` says how
-many between them are not. What ends a command lists all of its attempts; what suspends it, those since it was last
-taken up.
+its "index", times in ms since 1970. Only the first and the last few are listed; `meta["attempts_dropped"]` is the
+number left out between them. An outcome that ends a command covers all of its attempts; one that suspends it, those
+since it was last resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import brief
 
 FIRST_ATTEMPTS = 10
 LAST_ATTEMPTS = 10
-# of the error of each
+# of each error
 ERROR_BYTES = 2048
 
 
@@ -59,7 +59,7 @@ class _Row:
 
 
 class Attempts:
-    """Those of one command, its frame's items included. `worker` is who runs it; `clock` gives ms since 1970."""
+    """The attempts of one command, its frame's items included. `worker`: its id; `clock`: ms since 1970."""
 
     def __init__(self, worker: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._worker = worker
@@ -69,13 +69,13 @@ class Attempts:
         self._open: list[Attempt] = []
 
     def begin(self, number: int, task: str, index: int | None = None, started_at: int | None = None) -> Attempt:
-        """`started_at`: for one that has waited, as for the end of a sub-playbook."""
+        """`started_at`: for an attempt that began earlier and has waited, such as for a sub-playbook to end."""
         attempt = Attempt(number, task, index, self._clock() if started_at is None else started_at)
         self._open.append(attempt)
         return attempt
 
     def end(self, attempt: Attempt) -> None:
-        """It did not fail, or not yet."""
+        """The attempt did not fail, or not yet."""
         if attempt in self._open:
             self._open.remove(attempt)
 
@@ -94,7 +94,7 @@ class Attempts:
         self._own.add(entry)
 
     def fail_under_way(self, error: Mapping[str, Any]) -> None:
-        """What is under way has failed with the command."""
+        """All attempts that are under way have failed with the command."""
         for attempt in list(self._open):
             self.fail(attempt, error)
 
@@ -104,8 +104,8 @@ class Attempts:
         return bool(self._all.first)
 
     def as_meta(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
-        """What of them belongs into the meta of an outcome, in at most `room` bytes of JSON; if none has room, only how
-        many are not told."""
+        """The fields for the meta of an outcome, in at most `room` bytes of JSON; if no attempt fits, only the number
+        left out."""
         return (self._own if suspended else self._all).within(room)
 
     # -- across a suspension
@@ -115,7 +115,7 @@ class Attempts:
         return self._all.within(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
 
     def resume(self, held: Mapping[str, Any]) -> None:
-        """What an earlier run of the command remembered."""
+        """Restore what an earlier run of the command remembered."""
         entries = list(held.get("attempts") or ())
         self._all.first = entries[:FIRST_ATTEMPTS]
         self._all.last = deque(entries[FIRST_ATTEMPTS:])

@@ -20,5 +20,5 @@ def _wait(rule: Rule, attempt: int) -> float:
         case "linear":
             return rule.delay * attempt
         case "exponential":
-            # beyond a day it makes no difference, and 2**n ends somewhere
+            # at most a day; the exponent is limited because 2.0**n overflows
             return min(rule.delay * 2.0 ** min(attempt - 1, 60), 86_400.0)

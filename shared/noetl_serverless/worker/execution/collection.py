@@ -42,7 +42,7 @@ async def render_collection(command: ClaimedCommand, loop: Loop, lazy: Reference
 
 
 def as_items(value: Any) -> list[Any] | None:
-    """A list as it is, null as no items, an object as one; None for what is no collection."""
+    """The items: a list as it is, null as no items, an object as one item; None for a value that is no collection."""
     match value:
         case None:
             return []

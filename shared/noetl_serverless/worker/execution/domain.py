@@ -1,7 +1,7 @@
-"""What a worker reports is in the domain of values (see playbook.values) and within its limits, or it is an error.
+"""All that a worker reports is in the domain of values (see playbook.values) and within its limits, or it is an error.
 
-What a task gives is looked at as it comes, so that its rules see the error, and of a loop the item fails alone.
-Outcomes are looked at once more as they leave (`fit`): nothing else may change or refuse them on the way.
+The result of a task is checked when the task ends, so that its rules see the error, and only that item of a loop fails.
+Outcomes are checked once more before they are reported (`fit_outcome`); nothing may change or refuse them after that.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ...protocol import Outcome
 from ...tools.encoding import NATIVE, convert
 from .errors import step_error
 
-# above so many bytes of JSON it takes milliseconds: beside the event loop
+# a value of more bytes of JSON takes milliseconds, and is converted in a thread
 IN_LOOP_BYTES = 512 * 1024
 _OTHERWISE = object()
-# of what a tool says of its run: the worker has to say something of it too
+# for the meta that a tool returns: the worker adds its own
 TOOL_META_BYTES = limits.META_BYTES // 2
 
-# what a sub-playbook is started with, and what it is called where people read of it
+# the payload of a sub-playbook, and its name in error messages
 CHILD_PAYLOAD = "child.payload"
 DISPLAY_NAMES = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
 
-# of an outcome, what does not come from `admitted` or out of the result store
+# the parts of an outcome that come neither from `to_domain` nor from the result store
 PART_BYTES = {
     "error": limits.ERROR_BYTES,
     "extra": limits.EXTRA_BYTES,
@@ -39,7 +39,7 @@ PART_BYTES = {
 }
 
 
-# what the worker itself writes into the meta of every outcome: numbers, and instants last of all
+# what the worker itself writes into the meta of every outcome: numbers and, added last, instants
 MEASURED_META = frozenset({"attempt", "started_at", "ended_at", "duration_ms", "waited_ms", "delivery"})
 
 
@@ -48,7 +48,7 @@ class TooLarge(ValueError):
 
 
 async def to_domain(value: Any, name: str) -> Any:
-    """`value`, of any size, as it is stored; raises InvalidValue, with a path from `name` on."""
+    """`value`, of any size, as it is stored; raises InvalidValue, with a path that begins with `name`."""
     content = _written(value)
     if content is not None and len(content) < IN_LOOP_BYTES:
         return _admitted(value, content, name)
@@ -66,7 +66,7 @@ def _admitted(value: Any, content: bytes | None, name: str) -> Any:
 
 
 def _written(value: Any) -> bytes | None:
-    """As JSON by orjson; None if there is something in it that orjson does not know, or takes for something else."""
+    """The value as JSON by orjson; None if it contains a type that orjson does not know, or writes differently."""
     try:
         return orjson.dumps(value, option=NATIVE)
     except TypeError:
@@ -74,7 +74,7 @@ def _written(value: Any) -> bytes | None:
 
 
 def _read(value: Any, content: bytes, depth: int) -> Any:
-    """What `stored` would make of `value`, but several times as fast; _OTHERWISE where it takes `stored` to tell."""
+    """What `stored` would make of `value`, but several times as fast; _OTHERWISE where only `stored` can decide."""
     made = orjson.loads(content)
     # NaN and the infinities are written as null
     if b"null" in content and made != value:
@@ -83,12 +83,12 @@ def _read(value: Any, content: bytes, depth: int) -> Any:
 
 
 def size_of(value: Any) -> int:
-    """In bytes of JSON."""
+    """The size in bytes of JSON."""
     return len(orjson.dumps(value))
 
 
 def check_size(value: Any, name: str, limit: int) -> None:
-    """Raises TooLarge for what has more than `limit` bytes of JSON."""
+    """Raises TooLarge for a value of more than `limit` bytes of JSON."""
     _check(size_of(value), name, limit)
 
 
@@ -99,7 +99,7 @@ def _check(size: int, name: str, limit: int) -> None:
 
 
 def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:
-    """`more`: who made the value."""
+    """`more`: fields that say where the value comes from."""
     if isinstance(error, TooLarge):
         return step_error("value", "value.too_large", str(error), **more)
     called = DISPLAY_NAMES.get(str(next(iter(error.path), "")), "the value")
@@ -107,7 +107,7 @@ def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:
 
 
 def fit_outcome(outcome: Outcome) -> None:
-    """Brings what an outcome carries into the domain; raises InvalidValue or TooLarge."""
+    """Bring the parts of an outcome into the domain; raises InvalidValue or TooLarge."""
     for name, limit in PART_BYTES.items():
         value = getattr(outcome, name)
         if not value or (name == "meta" and value.keys() <= MEASURED_META):
@@ -128,7 +128,7 @@ def _fitted(value: Any, name: str, limit: int) -> Any:
 
 
 def _named(value: Any, name: str) -> tuple[Any, int]:
-    """As it is stored, and its bytes of JSON."""
+    """The value as it is stored, and its size in bytes of JSON."""
     content = _written(value)
     if content is not None and (made := _read(value, content, VALUE_DEPTH)) is not _OTHERWISE:
         return made, len(content)

@@ -29,7 +29,7 @@ def envelope(
 
 
 def child_output(child: Mapping[str, Any], attempt: int, line: int) -> dict[str, Any]:
-    """The end of a sub-playbook, as the output of the task that asked for it, which stands at `line`."""
+    """The end of a sub-playbook, as the output of the task at `line` that requested it."""
     meta = {"execution_id": child["execution_id"]} if child.get("execution_id") else {}
     if child["status"] == "ok":
         return envelope("ok", attempt, child.get("data"), ref=child.get("ref"), meta=meta)

@@ -1,4 +1,4 @@
-"""What is wrong with a step, in the shape of its envelope: {kind, code, retryable, message, at}."""
+"""Errors of steps, in the shape of the envelope: {kind, code, retryable, message, at}."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_MESSAGE_CHARACTERS = 4000
 MAX_TEXT_CHARACTERS = 8000
 MAX_MEMBERS = 100
 MAX_DEPTH = 20
-# what an error is told apart by, first of all
+# the fields that identify an error; they are kept first
 _NAMING = ("kind", "code", "retryable", "message", "at")
 
 
@@ -42,7 +42,7 @@ def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
 
 
 def clean(error: dict[str, Any]) -> dict[str, Any]:
-    """Secrets masked, texts cut: an error goes into the log and onto screens. It is never refused, but made fit."""
+    """Mask secrets and cut texts, because errors are logged and displayed. An error is cut to fit, never refused."""
     masked: dict[str, Any] = masking.tree(_cut(error))
     if len(str(masked.get("message", ""))) > MAX_MESSAGE_CHARACTERS:
         masked["message"] = f"{masked['message'][:MAX_MESSAGE_CHARACTERS]}…"
@@ -50,14 +50,14 @@ def clean(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def bounded(extra: dict[str, Any]) -> dict[str, Any]:
-    """The http, pg and py parts of an envelope, as small as an event wants them, and in the domain of values."""
+    """The http, pg and py parts of an envelope, small enough for an event and in the domain of values."""
     cut: dict[str, Any] = _cut(extra)
     return cut
 
 
 def brief(error: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """An error within `limit` bytes of JSON: first what names it, its texts cut, and of the rest what there is room
-    for."""
+    """An error within `limit` bytes of JSON: its identifying fields first, then others while there is room; texts are
+    cut to fit."""
     if _size(error) <= limit:
         return dict(error)
     made: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def _size(value: Any) -> int:
 
 
 def _cut(value: Any, depth: int = 0) -> Any:
-    """A copy in the domain of values: what has no place in it becomes null, or a text that has."""
+    """A copy in the domain of values: a part that is outside of the domain becomes null or text."""
     match value:
         case str():
             text = _text(value)
@@ -89,7 +89,7 @@ def _cut(value: Any, depth: int = 0) -> Any:
         case int():
             return value if LEAST <= value <= GREATEST else str(value)[:MAX_TEXT_CHARACTERS]
         case float():
-            # orjson knows no kind of float beside it
+            # orjson does not know subclasses of float
             return float(value) if isfinite(value) else None
         case Mapping() if depth < MAX_DEPTH:
             return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MAX_MEMBERS)}

@@ -38,20 +38,21 @@ from .toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
-# a command that had this much of the longest run there is, and did not end, will not end next time either
+# a command that did not end within this share of the longest possible run will not end next time either
 HOPELESS_SHARE = 0.8
 
 
 class Executor:
     def __init__(self, toolbox: Toolbox, worker: str = "") -> None:
-        """`worker`: who runs the commands."""
+        """`worker`: the id of the worker that runs the commands."""
         self._toolbox = toolbox
         self._worker = worker
 
     async def run(self, command: ClaimedCommand, plan: Plan, budget: TimeBudget, lease: Lease | None = None) -> Outcome:
-        """`lease`: no task begins once it is over; without one there is nobody to take the command away.
+        """`lease`: no task begins once it has expired; without one, nothing can take the command away.
 
-        Cancelled, it gives `released`, or what part of a frame is done; nothing else comes out of it."""
+        When cancelled, this does not raise: it returns `released`, the finished part of a frame, or an error if the
+        command has used nearly the longest possible run."""
         stopwatch, attempts = Stopwatch(), Attempts(self._worker)
         lease = lease or Lease()
         started_at = _now()
@@ -163,7 +164,7 @@ class Executor:
         )
 
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
-        """{"data"} or {"ref"}. What was just written is kept at hand for the step that reads it next."""
+        """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
         chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
         stored = await store_result(data, command, self._toolbox.store, select=chosen)
@@ -175,7 +176,7 @@ class Executor:
 
 
 def _of_numbers(meta: dict[str, Any]) -> bool:
-    """Nothing in it can be secret: a tool that writes of its run what the worker does may write anything."""
+    """Whether nothing in it can be secret: a tool may write anything, even under the names that the worker uses."""
     return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
 
 
@@ -186,7 +187,7 @@ def _selection(step: Step) -> list[tuple[str, str]]:
 
 
 def _digest(start: int, items: list[Any]) -> str:
-    """Of the items as JSON gives them back, which is how a log with small results has them."""
+    """The digest of the items as read back from JSON, which is the form that small results have in the log."""
     return f"{items_digest(start, orjson.loads(dump(items))):064x}"
 
 
@@ -227,9 +228,9 @@ def _cancelled(command: ClaimedCommand, seconds: float, budget: TimeBudget, leas
 
 
 def _times(stopwatch: Stopwatch) -> dict[str, float]:
-    """`duration_ms`, which is billed and counts against budgets, is what ran; what was slept between attempts, or spent
-    in the queue for a python process, if anything, is `waited_ms`. Together they are the time from `started_at` to
-    `ended_at`."""
+    """`duration_ms`, which is billed and counts against budgets, is the time spent running; `waited_ms`, absent if
+    zero, is the time slept between attempts or spent in the queue for a Python process. Together they are the time
+    from `started_at` to `ended_at`."""
     times = {"duration_ms": round(1000 * stopwatch.ran, 3)}
     if waited := round(1000 * stopwatch.waited, 3):
         times["waited_ms"] = waited
@@ -241,7 +242,7 @@ def _now() -> str:
     return f"{_second(seconds)}.{nanoseconds // 1_000_000:03d}Z"
 
 
-# most of what is run is shorter
+# most commands are short, so their instants share few secondser
 @lru_cache(maxsize=2)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""A frame: the tasks of a step, run for a run of loop items, some at a time."""
+"""A frame: the tasks of a step, run for consecutive loop items, several at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .pipeline import INLINE_LOCALS_BYTES, LOCALS_NAME, Pipeline
 from .set_values import check_sizes
 from .store_result import store_result
 
-# so many errors of items are told one by one
+# how many errors of items are listed at most
 MAX_ITEM_ERRORS = 10
-# each in so many bytes of JSON
+# each in at most this many bytes of JSON
 ITEM_ERROR_BYTES = 8 * 1024
 
 
@@ -46,7 +46,7 @@ class FrameRun:
         self.loop = loop
         self.frame = frame
         self.count = job.command.count if job.command.count is not None else frame.end
-        # item index -> how it ended; a deferred or parked one has an end too, which is not final
+        # item index -> how it ended; the end of a deferred or parked item is not final
         self.ends: dict[int, TaskResult] = {}
         self.seconds: dict[int, float] = {}
         self._next = frame.start
@@ -58,12 +58,12 @@ class FrameRun:
         self._set_sizes: dict[str, int] = {}
 
     async def run(self) -> FrameResult:
-        """Cancelled, it hands back what it has not done, if it has done anything."""
+        """When cancelled, returns what is done and leaves the rest; raises CancelledError if nothing is done."""
         self._items = await self._slice()
         await self._restore()
         try:
             await self._run_all()
-            # a task group passes over those of its tasks that were cancelled
+            # a task group ignores that tasks in it were cancelled
             self.job.lease.check()
         except asyncio.CancelledError:
             end = await self._partial()
@@ -90,7 +90,7 @@ class FrameRun:
             await self._run_some()
 
     async def _run_some(self) -> None:
-        """Take the next item until there is none, or none may begin."""
+        """Run the next item until none is left or none may begin."""
         while (index := self._take()) is not None:
             started = time.perf_counter()
             end = self._set_within(await self._whole(await Pipeline(self._item_job(index)).run()))
@@ -102,7 +102,7 @@ class FrameRun:
                 self._ctx.update(end.set)
 
     async def _whole(self, end: TaskResult) -> TaskResult:
-        """The frame's results are a list of values: what an item has by reference is read."""
+        """Load a result that is a reference, because the frame's results are a list of values."""
         if end.status != "ok" or end.ref is None:
             return end
         try:
@@ -111,7 +111,7 @@ class FrameRun:
             return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
 
     def _set_within(self, end: TaskResult) -> TaskResult:
-        """The item fails with which the frame would set more than one event may."""
+        """Fail the item whose `set` would make the frame set more than one event may hold."""
         if not end.set:
             return end
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
@@ -220,7 +220,7 @@ class FrameRun:
         )
 
     def _set(self, end: int) -> dict[str, Any]:
-        """In the order of the items, whatever order they ended in."""
+        """Merged in the order of the items, whatever order they ended in."""
         merged: dict[str, Any] = {}
         for index in range(self.frame.start, end):
             merged.update(self.ends[index].set)
@@ -229,7 +229,7 @@ class FrameRun:
     # -- suspending
 
     async def _suspended(self, status: str) -> FrameResult:
-        """What is done and what waits, to be taken up by whoever gets the frame next."""
+        """The finished and the waiting items, for the worker that resumes the frame."""
         held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
         packed = await self._put_away(held, "/frame")
         resume = {"items": packed}
@@ -269,7 +269,7 @@ class FrameRun:
 
 
 def _pack(end: TaskResult) -> dict[str, Any]:
-    # what an item has set is in ctx by the time the frame goes on
+    # what an item has set is in ctx by the time the frame continues
     if end.status in ("deferred", "parked"):
         return {"status": end.status, "resume": end.resume}
     return {"status": end.status, "data": end.data, **({"error": end.error} if end.error else {})}

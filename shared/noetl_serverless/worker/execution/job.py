@@ -1,4 +1,4 @@
-"""What a run of tasks starts from, and how it ends."""
+"""The input of a run of tasks, and its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Job:
     attempts: Attempts = field(default_factory=Attempts)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     lease: Lease = field(default_factory=Lease)
-    # of what is short in a worker, as processes are
+    # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
 
     def of_item(
@@ -44,7 +44,7 @@ class Job:
         loop: Mapping[str, Any],
         resume: Mapping[str, Any] | None,
     ) -> Job:
-        """That of one item of the frame."""
+        """The job of one item of the frame."""
         return Job(
             command=self.command,
             step=self.step,
@@ -64,7 +64,7 @@ class Job:
 
 @dataclass(slots=True)
 class TaskResult:
-    """How it went. deferred: go on from `resume` after `delay`; parked: go on from it once `child` has ended."""
+    """How the run ended. deferred: continue from `resume` after `delay`; parked: continue once `child` has ended."""
 
     status: Literal["ok", "error", "deferred", "parked"]
     data: Any = None

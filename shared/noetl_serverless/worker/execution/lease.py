@@ -1,4 +1,4 @@
-"""How long what runs is surely this worker's."""
+"""How long a worker can be sure that it holds a command."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 
 
 class Lease:
-    """It runs out so many seconds after the last call that gave or prolonged it was sent, not answered: by then the
-    control plane may have given the command to another. All times are those of the loop's clock."""
+    """Its time counts from when the last call that granted or extended it was sent, not answered: after that time, the
+    control plane may have leased the command to another worker. All times are those of the loop's clock."""
 
     __slots__ = ("until",)
 
@@ -16,7 +16,7 @@ class Lease:
         self.until = until
 
     def prolong(self, until: float) -> None:
-        """Answers may come in another order than what they answer."""
+        """Never shortens the lease: answers may arrive in another order than their calls were sent."""
         self.until = max(self.until, until)
 
     @property
@@ -24,7 +24,7 @@ class Lease:
         return asyncio.get_running_loop().time() >= self.until
 
     def check(self) -> None:
-        """Before anything begins that has an effect: the heart cancels what is over, but may come a moment late.
+        """Call this before anything that has an effect: the heartbeat cancels expired commands, maybe a moment late.
 
         Raises CancelledError."""
         if self.has_expired:

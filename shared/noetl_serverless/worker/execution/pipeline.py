@@ -1,4 +1,4 @@
-"""The one executor of tasks: a step with a single tool is a pipeline of one."""
+"""Runs the tasks of every step: a step with a single tool is a pipeline of one task."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .store_result import store_result
 from .toolbox import CallIdentity, call_tool
 
 MAX_VISITS = 100_000
-# a longer wait gives the worker back
+# for a longer wait the command is suspended, which frees the worker
 MAX_SLEEP_SECONDS = 5.0
-# what a suspended pipeline remembers stays in the event up to this size
+# up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "what is to be remembered while it waits"
 SCOPES = ("ctx", "iter", "step")
@@ -40,7 +40,7 @@ PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
 
 class Pipeline:
-    """One run through the tasks of a step. `results` holds what each task gave, by its name."""
+    """One run through the tasks of a step. `results` holds the result of each task, by its name."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -48,7 +48,7 @@ class Pipeline:
         self.ctx = dict(job.ctx)
         self.iter = dict(job.iter) if job.iter is not None else None
         self.step: dict[str, Any] = {}
-        # what rules have set in ctx, and of each the bytes of JSON
+        # what rules have set in ctx, and the size of each value in bytes of JSON
         self.set: dict[str, Any] = {}
         self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
@@ -56,9 +56,9 @@ class Pipeline:
         self.input: dict[str, Any] = {}
         self.position = 0
         self.attempt = 1
-        # how many tasks were left for another one: a second visit to a task is a new call, a retry is not
+        # how often the pipeline moved to another task: a second visit to a task is a new call, a retry is not
         self.visits = 0
-        # the call under way, or followed by the rules
+        # the call that is under way, or whose output the rules are handling
         self._call_begun: Attempt | None = None
         self._progressed = False
 
@@ -111,7 +111,7 @@ class Pipeline:
         self._call_begun = None
 
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
-        """The task's envelope, or the child it asks for."""
+        """The task's envelope, or the sub-playbook that it requests."""
         try:
             rendered = await self._render(lambda scope: render_tree(task.config, scope))
         except TemplateError as error:
@@ -149,7 +149,7 @@ class Pipeline:
         payload = await to_domain(child.payload, CHILD_PAYLOAD)
         check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
         if not toolbox.speaks(2):
-            # a control plane of the release before knows no references, and takes it whole
+            # a control plane of the previous release knows no references, and takes the payload itself
             return child.model_copy(update={"payload": payload})
         put = await store_result(
             payload,
@@ -168,7 +168,7 @@ class Pipeline:
     def _not_admitted(
         self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLarge, duration_ms: float
     ) -> dict[str, Any]:
-        """What the task gave cannot be reported: an error, unless it is one already, which is told without the rest."""
+        """The result of the task cannot be reported: an error, or the task's own error without the rest."""
         place = {"at": task.place.line, "step": self.job.step.name, "task": task.name}
         wrong = value_error(error, **place)
         if outcome.error is not None:
@@ -191,12 +191,12 @@ class Pipeline:
     # -- following the rules
 
     async def _follow(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
-        """What the task's rules make of its output; None: go on with the task at `position`."""
+        """Apply the task's rules to its output; None: continue with the task at `position`."""
         if self.job.step.is_pipeline:
             data = output["data"]
             if output["ref"] is not None:
                 data = await self.job.lazy.load(output["ref"])
-            # replaced, not changed: a template may have given it away whole
+            # replaced, not modified: a template may have returned the dict itself
             self.results = {**self.results, task.name: data}
         rule = await self._match(task, output)
         if rule is not None and rule.set:
@@ -277,13 +277,13 @@ class Pipeline:
         values = await self._render(
             lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
         )
-        # a value that is no template has not been looked at yet
+        # a value that is no template has not been checked yet
         values = [(where, key, await to_domain(value, f"set.{where}.{key}")) for where, key, value in values]
         for where, key, value in values:
             if where != "ctx":
-                # of what goes into no event: it is kept beside where the pipeline goes on
+                # it goes into no event, and is stored with the position of a suspended pipeline
                 check_size(value, f"set.{where}.{key}", SET_STORED_BYTES)
-        # replaced, not changed: a template may have given a scope away whole
+        # replaced, not modified: a template may have returned a scope itself
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
         check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
@@ -306,7 +306,7 @@ class Pipeline:
         return end
 
     def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
-        """The last task's fields, and beside them what each task gave."""
+        """The fields of the last task's result, and in addition the results of all tasks."""
         last = self.results.get(self.tasks[self.position].name, output["data"])
         data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
         return {**data, "results": self.results, "status": status}
@@ -334,7 +334,7 @@ class Pipeline:
             "iter": self._iter_set(),
         }
         if self._call_begun is not None:
-            # of a sub-playbook, which goes on
+            # the call of a sub-playbook, which continues
             held["begun"] = self._call_begun.started_at
             self._call_ended()
         if self.job.loop is None and (failed := self.job.attempts.suspended_attempts()):
@@ -401,7 +401,7 @@ class Pipeline:
         return build_scope(
             workload=command.workload,
             ctx=self.ctx,
-            # but for what has been set since
+            # except for what has been set since
             ctx_refs=command.scope.get(e.CTX_REFS),
             steps=command.scope.get("steps") or {},
             execution_id=command.execution_id,

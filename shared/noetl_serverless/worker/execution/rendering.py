@@ -1,4 +1,4 @@
-"""Rendering with lazy results: what a template asks for is fetched, and the template rendered again."""
+"""Rendering with lazy results: a result that a template needs is fetched, and the template is rendered again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...results.reader import Resolver
 
 T = TypeVar("T")
 
-# above this many bytes of results, rendering may take long: do it beside the event loop
+# above this many bytes of results, rendering may take long and is done in a thread
 INLINE_BYTES = 1024 * 1024
 
 
 class _Wanted(Exception):
-    """Breaks a rendering off; never leaves this module."""
+    """Aborts a rendering; never leaves this module."""
 
 
 class ReferenceLoader:
@@ -28,7 +28,7 @@ class ReferenceLoader:
         self._bytes = 0
 
     async def render(self, produce: Callable[[Fetch], T]) -> T:
-        """`produce(fetch)`, which must be pure; the errors of templates and of the resolver come through."""
+        """The result of `produce(fetch)`, which must be pure. Errors of templates and of the resolver are passed on."""
         while True:
             wanted: list[dict[str, Any]] = []
 

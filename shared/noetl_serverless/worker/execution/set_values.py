@@ -1,4 +1,4 @@
-"""What rules set in ctx, on its way into an event: what is too large for one goes into the result store."""
+"""The values that rules set in ctx, prepared for an event: those that are too large go into the result store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .domain import TooLarge, size_of
 from .store_result import store_result
 from .toolbox import Toolbox
 
-# of a reference, what is left out of one that is too large: it is read to be looked into, then
+# fields left empty in a reference that is too large: its value is then loaded when a part of it is needed
 _WITHOUT_PREVIEW: Mapping[str, Any] = {"extracted": {}, "preview": None}
 
 
 def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
-    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLarge for what does not go into one
-    event: not even by reference, or, if the control plane is of a release that knows none, as it is."""
+    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLarge for what does not fit into one
+    event: by reference or, if the release of the control plane knows no references, as it is."""
     if not by_reference:
         for name, size in sizes.items():
             _within(f"'set.{name}' has", size, SET_VALUE_BYTES)
@@ -30,8 +30,8 @@ def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
 
 
 async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
-    """`set` and `set_refs` of an outcome. By reference are those above SET_VALUE_BYTES, and the largest of the others
-    while all of it would be too much for an event. StoreFailed when the store is away for too long."""
+    """`set` and `set_refs` of an outcome. Values above SET_VALUE_BYTES go by reference, and the largest of the others
+    until all fit into an event. Raises StoreFailed when the store is unavailable for too long."""
     if not values:
         return {"set": {}, "set_refs": {}}
     sizes = {name: size_of(value) for name, value in values.items()}
@@ -40,12 +40,12 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
     for name in chosen:
         put = await store_result(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
         if (ref := put.get("ref")) is None:
-            # of a number: it is smaller than its reference
+            # a number is never stored: it is smaller than its reference
             continue
         if (digest := lasting_digest(values[name])) is not None:
             ref["meta"]["digest"] = digest
         refs[name] = {**ref, **_WITHOUT_PREVIEW} if size_of(ref) > SET_REF_BYTES else ref
-        # for whoever reads it next
+        # kept in memory for the next reader
         toolbox.resolver.keep(ref, values[name])
     return {"set": {name: value for name, value in values.items() if name not in refs}, "set_refs": refs}
 
@@ -63,7 +63,7 @@ def _by_reference(sizes: Mapping[str, int]) -> list[str]:
 
 
 def _together(sizes: Mapping[str, int]) -> int:
-    """Of an object of values of these sizes: each with its key, a colon and a comma, in braces."""
+    """The size of an object of values of these sizes: each with its key, a colon and a comma, in braces."""
     return 1 + sum(size_of(name) + size + 2 for name, size in sizes.items())
 
 

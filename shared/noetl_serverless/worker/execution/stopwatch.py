@@ -1,4 +1,4 @@
-"""For how long a command ran, without the time in which all of it only waited: for its next attempt, or its turn."""
+"""How long a command ran, without the time in which all of it was waiting for a next attempt or in a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 
 class _Between(AbstractContextManager[None]):
-    """As many at once as there may be."""
+    """Calls `begin` and `end` around a block; may be entered any number of times at once."""
 
     def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         self._begin = begin
@@ -22,7 +22,7 @@ class _Between(AbstractContextManager[None]):
 
 
 class Stopwatch:
-    """It runs from the start, and stands still while nothing that was begun is awake."""
+    """Runs from its creation, and is stopped while every activity of the command waits."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -34,11 +34,11 @@ class Stopwatch:
         self._working = _Between(self._wake, self._pause)
 
     def paused(self) -> AbstractContextManager[None]:
-        """One of those that are awake waits: for a delay to pass, or for others that it has begun."""
+        """One running activity waits: for a delay to pass, or for others that it has begun."""
         return self._resting
 
     def running(self) -> AbstractContextManager[None]:
-        """One more is awake."""
+        """One more activity runs."""
         return self._working
 
     @property

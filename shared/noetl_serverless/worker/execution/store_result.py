@@ -1,4 +1,4 @@
-"""Putting into the result store what is too large for an event, in spite of a store that stumbles."""
+"""Storing what is too large for an event in the result store, with retries while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ async def store_result(
     limit: int = INLINE_BYTES,
     called: str = "the result",
 ) -> dict[str, Any]:
-    """{"data"} or {"ref"}, as `externalise` gives it; StoreFailed when the store is away for too long.
+    """{"data"} or {"ref"}, as from `externalise`. Raises StoreFailed when the store is unavailable for too long.
 
-    `part` tells apart what one command puts away beside its result; `called` is what an error calls it.
+    `part` distinguishes what one command stores besides its result; `called` names the value in an error.
     """
     return await retry_while_away(
         lambda: externalise(

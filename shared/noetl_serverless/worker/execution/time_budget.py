@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# what is kept back for handing unfinished work back and reporting it
+# reserved for releasing unfinished work and reporting it
 MAX_RESERVE_SECONDS = 10.0
-# how long things may go on once the worker was told to stop
+# how long commands may continue after the worker was asked to stop
 GRACE_SECONDS = 5.0
 
 
 class TimeBudget:
-    """Open, then closing (nothing new begins), then over (what still runs is cancelled and handed back)."""
+    """Open, then closing (nothing new begins), then over (commands that still run are cancelled and released)."""
 
     def __init__(
         self, seconds: float, *, grace: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
@@ -36,12 +36,12 @@ class TimeBudget:
 
     @property
     def is_stopped(self) -> bool:
-        """Told to stop, rather than out of time."""
+        """Stopped on request, rather than out of time."""
         return self._stopped
 
     @property
     def run_time(self) -> float:
-        """Seconds that a command may run that begins with the drain."""
+        """Seconds that a command may run if it begins with the drain."""
         return self._over - self._start
 
     def until_closing(self) -> float:
@@ -55,7 +55,7 @@ class TimeBudget:
         return max(0.0, self._end - self._clock())
 
     def stop(self) -> None:
-        """Close now; over after the grace."""
+        """Close now; be over after the grace period."""
         self._stopped = True
         now = self._clock()
         self._over = min(self._over, now + self._grace)

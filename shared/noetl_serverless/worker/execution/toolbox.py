@@ -1,4 +1,4 @@
-"""What every command of a worker is run with, and the call of one tool."""
+"""What the commands of a worker share, and the call of one tool."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 LoadTool = Callable[[str], Tool]
 
-# a tool enforces its own timeout, and knows better what to say; this much later it is cut off from outside
+# a tool enforces its own timeout, with a better error message; this much later it is cancelled from outside
 OVERTIME_SECONDS = 1.0
-# their time begins when a process is free for them, which cannot be seen from outside
+# the timeout of these kinds begins when a process is free, which cannot be seen from outside
 _QUEUED = frozenset({"python"})
-# of a credential, what an error message may show
+# the fields of a credential that an error message may show
 _PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
 
 
@@ -55,7 +55,7 @@ class Toolbox:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class CallIdentity:
-    """Who calls a tool: names the call in logs, and tells a repeated call from a new one."""
+    """Identifies a call of a tool: in logs, and to distinguish a repeated call from a new one."""
 
     execution_id: str
     command_id: str
@@ -73,11 +73,11 @@ class CallResult:
 
 
 async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> CallResult:
-    """Run the tool. Whatever goes wrong, other than being cancelled, is in the outcome."""
+    """Run the tool. Every failure except cancellation is in the outcome."""
     started = time.perf_counter()
     outcome = await _run(toolbox, call, identity, stopwatch)
     if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
-        # a tool that stumbles over being cancelled has not failed: the command is handed back
+        # a tool that reports an error because it was cancelled has not failed: the command is released
         raise asyncio.CancelledError
     seconds = time.perf_counter() - started
     metrics.tool_seconds.labels(call.kind, outcome.status).observe(seconds)
@@ -123,7 +123,7 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwat
     except Problem as problem:
         return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
     except LookupError as error:
-        # no such tool here: the playbook was registered where there is one
+        # this worker lacks the tool: the playbook was registered where it exists
         return _failed(step_error(call.kind, "tool.unavailable", str(error)))
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)

@@ -1,4 +1,4 @@
-"""The control plane: HTTP, by an API or by direct invocation, and the deployment's own one-off events."""
+"""The control plane: HTTP through an API or by direct invocation, and the deployment's migrations and rotations."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ..secrets import SecretsManager
 
 _log = logging.getLogger(__name__)
 
-# exactly this event, which only a direct invocation can bring: a request over HTTP comes wrapped in another
+# exactly this event, which only a direct invocation can send: an HTTP request is wrapped in another event
 MIGRATE = {"noetl": "migrate"}
 
 
 class ControlPlaneHandler:
-    """Comes up without its secrets too: a new deployment has none before it is migrated."""
+    """Starts without its secrets, too: a new deployment has none before it is migrated."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -57,7 +57,7 @@ class ControlPlaneHandler:
         return self._http
 
     async def _migrate(self) -> dict[str, list[str]]:
-        """Make the secrets that have no value yet, then bring the database to this version."""
+        """Create the secrets that have no value yet, then migrate the database to this version."""
         settings = Settings.from_environment(self._environ)
         api = self._api()
         made = await provision(api, settings.provision, settings.token_days)

@@ -1,4 +1,4 @@
-"""The reconciler: a tick of EventBridge Scheduler, or invocations from its queue."""
+"""The reconciler: ticks of EventBridge Scheduler, and invocations from its queue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class ReconcilerHandler:
         self._notifications = NotificationQueue(self._invoke, platform.invoker)
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
-        """What was done, or what SQS is to bring again; ValueError for an event that is not one of ours."""
+        """What was done, or the messages that SQS must deliver again. ValueError for an event that is not one of
+        ours."""
         self._platform.host.begin(context)
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
@@ -49,6 +50,6 @@ class ReconcilerHandler:
             raise
         metrics.reconciler_passes.labels("done").inc()
         if any(count >= MAX_ITEMS for count in done.values()):
-            # there was more of a kind than one pass does, and the next tick is a minute away
+            # one pass was not enough for a kind of work, and the next tick is a minute away
             await self._platform.invoker.invoke(FUNCTION)
         return done

@@ -1,4 +1,4 @@
-"""The worker: invocations from its pool's queue. What is to be done they name, or NATS does, or a sweep finds it."""
+"""The worker: invocations from its pool's queue. The work is named in them or in NATS, or a sweep finds it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class WorkerHandler:
         self._worker, _ = worker(platform)
         self._drains = Drains(self._worker, platform.host, platform.invoker, None)
         self._notifications = NotificationQueue(self._invoke, platform.invoker)
-        # now, while Lambda gives the whole of a processor
+        # during initialization, while Lambda provides a whole CPU
         self._worker.start_python()
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
-        """The drain's summary, or what SQS is to bring again; ValueError for an event that is not one of ours."""
+        """The drain's summary, or the messages that SQS must deliver again. ValueError for an event that is not one of
+        ours."""
         self._platform.host.begin(context)
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
@@ -45,7 +46,7 @@ class WorkerHandler:
 
     async def _answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         summary = await self._drains.drain(messages)
-        # commands first: the archive has time
+        # commands first: the archive can wait
         if any(message.get("archive") for message in messages):
             await self._drains.archive()
         return summary
