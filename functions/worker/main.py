@@ -7,5 +7,5 @@ from noetl_serverless.worker.service import make_app
 
 platform = platform_of()
 made, close = worker(platform)
-app = make_app(made, platform.host, invoker=platform.invoker, background=platform.background)
+app = make_app(made, platform.host, invoker=platform.invoker, background=platform.runs_after_answer)
 function = serve(app, on_drain=made.stop, close=close)

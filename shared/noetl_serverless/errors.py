@@ -114,5 +114,5 @@ class Busy(Unavailable):
     """It concerns one execution only: other commits always came first, or only a newer release can continue it."""
 
 
-class ResultStoreAway(Unavailable):
+class ResultStoreUnavailable(Unavailable):
     """The result store does not return a stored value; only requests that need this value are affected."""

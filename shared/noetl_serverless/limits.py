@@ -65,11 +65,11 @@ DECISION_EVENTS: Final = 250_000
 DECISION_WORK: Final = 600_000
 DECISION_BYTES: Final = 64 * MIB
 # how often a step on a cycle may begin; `executor.spec.max_turns` overrides it
-TURNS: Final = 10_000
+DEFAULT_MAX_TURNS: Final = 10_000
 # the weight of an execution that competes with others for workers; `executor.spec.weight` overrides it, from 1 to
 # HEAVIEST
 WEIGHT: Final = 10
-HEAVIEST: Final = 100
+MAX_WEIGHT: Final = 100
 
 # -- a loop
 

@@ -32,12 +32,12 @@ class PostgresTarget:
             raise ValueError(f"sslmode {self.sslmode!r} is none of PostgreSQL's: {', '.join(MODES)}")
 
     @classmethod
-    def of_url(cls, url: str) -> PostgresTarget:
+    def from_url(cls, url: str) -> PostgresTarget:
         """Parse `postgresql://user:password@host:port/database?sslmode=...&sslrootcert=...`; raises ValueError."""
-        return cls.of(_parts(url))
+        return cls.from_mapping(_parts(url))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> PostgresTarget:
+    def from_mapping(cls, data: Mapping[str, Any]) -> PostgresTarget:
         """Read `url`, or host, port, user, password, database, sslmode, sslrootcert, which override the URL's."""
         if data.get("url"):
             data = {**_parts(str(data["url"])), **data}

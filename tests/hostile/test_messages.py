@@ -100,11 +100,11 @@ async def test_garbage_is_dropped_for_good_and_the_work_behind_it_is_done(
 async def test_a_pull_that_gets_nothing_but_garbage_ends_as_it_should(bus: Bus, notifier: NatsNotifier) -> None:
     await notifier.publish("shared", [CommandKey(execution_id="7", command_id="a")])
     await notifier.ack(await notifier.pull("shared", 1, 1))
-    made = notifier._connection.made
+    made = notifier._connection.connection_number
     await publish(bus, notifier, b"garbage")
     assert await notifier.pull("shared", 1, 0.1) == []
     assert await notifier.pull("shared", 1, 0) == []
-    assert notifier._connection.made == made, "no connection was given up for it"
+    assert notifier._connection.connection_number == made, "no connection was given up for it"
 
 
 @FUZZ
@@ -119,7 +119,7 @@ async def test_a_pull_that_gets_nothing_but_garbage_ends_as_it_should(bus: Bus, 
     )
 )
 async def test_any_bytes_are_a_pointer_or_dropped(bus: Bus, notifier: NatsNotifier, data: bytes) -> None:
-    if not notifier._connection.made:
+    if not notifier._connection.connection_number:
         await notifier.publish("shared", [CommandKey(execution_id="7", command_id="a")])
         await notifier.ack(await notifier.pull("shared", 1, 1))
     await publish(bus, notifier, data)

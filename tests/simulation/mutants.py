@@ -434,7 +434,7 @@ def let_one_stop_the_others() -> Any:
 
 
 def begin_each_round_for_each_branch() -> Any:
-    return patch.object(joins, "_led_back", lambda plan, state, step: False)
+    return patch.object(joins, "_reached_by_back_edge", lambda plan, state, step: False)
 
 
 def hide_the_error_of_the_tool() -> Any:

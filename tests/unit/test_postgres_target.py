@@ -10,7 +10,7 @@ from noetl_serverless.postgres_target import MODES, PostgresTarget
 
 def test_a_url_is_read_with_everything_in_it() -> None:
     url = "postgres://me%40x:p%2Fw@db.example:6543/my%20db?sslmode=verify-ca&sslrootcert=/etc/ca.pem&other=1"
-    assert PostgresTarget.of_url(url) == PostgresTarget(
+    assert PostgresTarget.from_url(url) == PostgresTarget(
         "db.example",
         port=6543,
         user="me@x",
@@ -25,14 +25,16 @@ def test_parts_by_either_name_make_the_same_target() -> None:
     first = {"host": "h", "port": "1", "user": "u", "password": "p", "database": "d"}
     second = {"hostname": "h", "port": 1, "username": "u", "password": "p", "dbname": "d"}
     assert (
-        PostgresTarget.of(first)
-        == PostgresTarget.of(second)
+        PostgresTarget.from_mapping(first)
+        == PostgresTarget.from_mapping(second)
         == PostgresTarget("h", port=1, user="u", password="p", database="d", sslmode="prefer")
     )
 
 
 def test_what_stands_beside_a_url_wins() -> None:
-    found = PostgresTarget.of({"url": "postgresql://a:b@h/d?sslmode=require", "password": "c", "sslmode": "disable"})
+    found = PostgresTarget.from_mapping(
+        {"url": "postgresql://a:b@h/d?sslmode=require", "password": "c", "sslmode": "disable"}
+    )
     assert (found.user, found.password, found.sslmode) == ("a", "c", "disable")
 
 
@@ -40,13 +42,13 @@ def test_what_stands_beside_a_url_wins() -> None:
     ("host", "mode"), [("localhost", "disable"), ("127.0.0.1", "disable"), ("[::1]", "disable"), ("db", "prefer")]
 )
 def test_only_on_this_machine_is_tls_left_out_unless_asked_for(host: str, mode: str) -> None:
-    assert PostgresTarget.of_url(f"postgresql://{host}/d").sslmode == mode
+    assert PostgresTarget.from_url(f"postgresql://{host}/d").sslmode == mode
 
 
 @pytest.mark.parametrize("url", ["mysql://h/d", "h/d", "postgresql://h/d?sslmode=always"])
 def test_what_is_no_such_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"begins with postgresql://|none of PostgreSQL's"):
-        PostgresTarget.of_url(url)
+        PostgresTarget.from_url(url)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,6 @@ def test_how_much_of_the_server_is_checked(mode: str, expected: Any) -> None:
 
 
 def test_a_unix_socket_is_a_host_that_is_a_folder() -> None:
-    arguments = PostgresTarget.of_url("postgresql://u@/d?host=/run/pg&port=5").arguments()
+    arguments = PostgresTarget.from_url("postgresql://u@/d?host=/run/pg&port=5").arguments()
     assert (arguments["unix_sock"], arguments["ssl_context"]) == ("/run/pg/.s.PGSQL.5432", False)
     assert "host" not in arguments

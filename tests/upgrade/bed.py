@@ -216,7 +216,7 @@ def stop(functions: Sequence[Function]) -> None:
     for role in order:
         some = [function for function in functions if function.role == role]
         for function in some:
-            function.process.ask_to_stop()
+            function.process.send_stop_signal()
         for function in some:
             function.process.stop()
     if died:

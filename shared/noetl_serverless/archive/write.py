@@ -46,7 +46,7 @@ class Written:
 async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch: Path) -> Written:
     """Needs pyarrow. Raises Damaged, and the errors of the source and the store."""
     with ScratchFolder(scratch, "archive") as folder:
-        draft = await asyncio.to_thread(_Draft, folder)
+        draft = await asyncio.to_thread(_BatchFiles, folder)
         try:
             await _fill(draft, batch, source)
         finally:
@@ -61,7 +61,7 @@ async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch:
         return written
 
 
-async def _fill(draft: _Draft, batch: Batch, source: Source) -> None:
+async def _fill(draft: _BatchFiles, batch: Batch, source: Source) -> None:
     rows: Sequence[EventRow] = ()
     at = 0
     async for id, text in _heads(batch, source):
@@ -116,7 +116,7 @@ async def _back(store: ResultStore, key: str) -> bytes:
         raise Damaged(f"{key} is not in the store after it was put there") from None
 
 
-class _Draft:
+class _BatchFiles:
     """The files of a batch while they are written, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:

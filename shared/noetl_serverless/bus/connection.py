@@ -45,7 +45,7 @@ class NatsConnection:
         self._lock = asyncio.Lock()
         self._failed_at = float("-inf")
         # how many connections there have been
-        self.made = 0
+        self.connection_number = 0
 
     async def client(self) -> Client:
         """A connected client. Raises Unavailable if no server answers, at once if none did a moment ago."""
@@ -66,19 +66,19 @@ class NatsConnection:
         client = await self.client()
         return client.jetstream(timeout=self._connect_timeout)
 
-    async def again(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
+    async def run_with_retry(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
         """Run `do`, and again after `make` if something is missing, or over a new connection if this one is lost.
 
         Raises Unavailable.
         """
-        made = self.made
+        made = self.connection_number
         try:
             return await do()
         except MISSING:
             pass
         except FAILURES:
             await self.drop(made)
-        made = self.made
+        made = self.connection_number
         try:
             try:
                 return await do()
@@ -91,7 +91,7 @@ class NatsConnection:
 
     async def drop(self, made: int | None = None) -> None:
         """Give up this connection, so that the next use makes a new one; with `made`, only if it has that number."""
-        if made is not None and made != self.made:
+        if made is not None and made != self.connection_number:
             # another task saw it fail first, and there is a new one
             return
         client, self._client = self._client, None
@@ -111,16 +111,16 @@ class NatsConnection:
         for server in servers:
             try:
                 # each has its share of the time: one that does not respond must not use up the others'
-                self._client = await self._reach(server, self._connect_timeout / len(servers))
+                self._client = await self._connect_to(server, self._connect_timeout / len(servers))
             except FAILURES as error:
                 failure = error
                 continue
-            self.made += 1
+            self.connection_number += 1
             return self._client
         self._failed_at = loop.time()
         raise Unavailable("NATS does not answer") from failure
 
-    async def _reach(self, server: str, timeout: float) -> Client:
+    async def _connect_to(self, server: str, timeout: float) -> Client:
         client = Client()
         options: dict[str, Any] = {
             "servers": [server],

@@ -64,7 +64,7 @@ class NatsNotifier:
             return
         try:
             async with asyncio.timeout(self._timeout):
-                await self._connection.again(lambda: self._publish(pool, commands), self._create_stream)
+                await self._connection.run_with_retry(lambda: self._publish(pool, commands), self._create_stream)
         except TimeoutError as error:
             await self._connection.drop()
             raise Unavailable("NATS did not confirm the notifications") from error
@@ -75,7 +75,9 @@ class NatsNotifier:
         if limit < 1:
             return []
         until = asyncio.get_running_loop().time() + wait
-        return await self._connection.again(lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool))
+        return await self._connection.run_with_retry(
+            lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool)
+        )
 
     async def ack(self, pointers: Sequence[Pointer]) -> None:
         """Sent without confirmation: if an acknowledgement is lost, the pointer is delivered again."""

@@ -26,14 +26,14 @@ class NatsKeyValue:
         self._replicas = replicas
 
     async def get(self, key: str) -> bytes | None:
-        return await self._connection.again(lambda: self._get(self._prefix + encoded_key(key)), self._create)
+        return await self._connection.run_with_retry(lambda: self._get(self._prefix + encoded_key(key)), self._create)
 
     async def put(self, key: str, value: bytes) -> None:
-        await self._connection.again(lambda: self._write(self._prefix + encoded_key(key), value), self._create)
+        await self._connection.run_with_retry(lambda: self._write(self._prefix + encoded_key(key), value), self._create)
 
     async def delete(self, key: str) -> None:
         # the same marker that other NATS clients write; it replaces the value at once and expires like one
-        await self._connection.again(
+        await self._connection.run_with_retry(
             lambda: self._write(self._prefix + encoded_key(key), b"", {"KV-Operation": "DEL"}), self._create
         )
 

@@ -15,9 +15,9 @@ from ..tools.port import ToolOutcome
 from .recording import Recording
 
 # keys that the engine has added to the error of a tool
-ADDED = frozenset({"at", "failed_task", "attempts", "index", "step"})
+ENGINE_KEYS = frozenset({"at", "failed_task", "attempts", "index", "step"})
 # kinds of errors that come from rules, although the tool succeeded
-NOT_OF_TOOLS = frozenset({"rule"})
+RULE_ERROR_KINDS = frozenset({"rule"})
 
 
 class NotRecorded(LookupError):
@@ -62,7 +62,7 @@ class Answers:
         data, error, extra = self._data(given), given.get("error"), given.get("extra") or {}
         if isinstance(data, Mapping) and self._is_pipeline(call.step):
             return _of_task(call, data, error, extra)
-        if error is None or error.get("kind") in NOT_OF_TOOLS:
+        if error is None or error.get("kind") in RULE_ERROR_KINDS:
             return ToolOutcome("ok", data, extra=dict(extra))
         return ToolOutcome("error", data, _tool_error(error), dict(extra))
 
@@ -107,14 +107,14 @@ def _of_task(
     if not isinstance(results, Mapping) or call.task not in results:
         raise NotRecorded(f"the recording has no answer of the task '{call.task}'")
     result = _copy(results[call.task])
-    failed = error is not None and error.get("failed_task") == call.task and error.get("kind") not in NOT_OF_TOOLS
+    failed = error is not None and error.get("failed_task") == call.task and error.get("kind") not in RULE_ERROR_KINDS
     if failed and error is not None:
         return ToolOutcome("error", result, _tool_error(error), dict(extra))
     return ToolOutcome("ok", result)
 
 
 def _tool_error(error: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in error.items() if key not in ADDED}
+    return {key: value for key, value in error.items() if key not in ENGINE_KEYS}
 
 
 def _copy(value: Any) -> Any:

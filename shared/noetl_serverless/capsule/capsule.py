@@ -49,7 +49,9 @@ def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int,
     """Secrets are masked in all that is written; results are included, smaller ones first, up to `max_bytes`."""
     packer = _Packer(masking, max_bytes)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
-        executions = [packer.execution(target, found, _folder(recording, found)) for found in recording.family()]
+        executions = [
+            packer.execution(target, found, _folder(recording, found)) for found in recording.with_descendants()
+        ]
         results = packer.results(target, recording)
         manifest = {
             "format": FORMAT,
@@ -187,7 +189,7 @@ def _count(value: Any) -> int:
 
 
 def _results(recording: Recording) -> Iterator[tuple[str, Result]]:
-    for found in recording.family():
+    for found in recording.with_descendants():
         for result in found.results.values():
             yield found.execution_id, result
 

@@ -45,11 +45,11 @@ class Recording:
         """The plan of the playbook that ran; InvalidPlaybook if this release cannot compile it."""
         return load_plan(self.playbook)
 
-    def family(self) -> Iterator[Recording]:
+    def with_descendants(self) -> Iterator[Recording]:
         """This recording and those of all descendants, parents first."""
         yield self
         for child in self.children:
-            yield from child.family()
+            yield from child.with_descendants()
 
 
 def event_of(entry: Mapping[str, Any]) -> Event:

@@ -83,10 +83,10 @@ class Rerun:
 async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
     """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook."""
     with tempfile.TemporaryDirectory(prefix="noetl-rerun-") as scratch:
-        return await _Stage(recording, playbook, Path(scratch)).play()
+        return await _Simulation(recording, playbook, Path(scratch)).run()
 
 
-class _Stage:
+class _Simulation:
     def __init__(self, recording: Recording, playbook: str | None, scratch: Path) -> None:
         self.recording = recording
         self.now = recording.events[0].at / 1000 if recording.events else 0.0
@@ -114,7 +114,7 @@ class _Stage:
         self.missing: list[Missing] = []
         self.calls = 0
 
-    async def play(self) -> Rerun:
+    async def run(self) -> Rerun:
         recording = self.recording
         first = recording.events[0].payload if recording.events else {}
         # the input without the defaults, because another version has its own
@@ -139,7 +139,7 @@ class _Stage:
 
     def _recorded(self) -> list[Event]:
         """The log with the hashes that the playbooks have here, because masking may have changed them."""
-        hashes = {found.plan_hash: found.plan.hash for found in self.recording.family()}
+        hashes = {found.plan_hash: found.plan.hash for found in self.recording.with_descendants()}
         if all(one == other for one, other in hashes.items()):
             return self.recording.events
         return [replace(event, payload=_renamed(event.payload, hashes)) for event in self.recording.events]
@@ -213,7 +213,7 @@ class _Stub:
 
     config: ClassVar[type[BaseModel]] = ToolConfig
 
-    def __init__(self, stage: _Stage) -> None:
+    def __init__(self, stage: _Simulation) -> None:
         self._stage = stage
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
@@ -248,7 +248,7 @@ class _AtOnce(TimeBudget):
 def _catalog_of(recording: Recording, playbook: str | None) -> MemoryCatalog:
     """The playbooks of the recording, each under the path and the version that it had."""
     catalog = MemoryCatalog()
-    for found in recording.family():
+    for found in recording.with_descendants():
         text = playbook if playbook is not None and found is recording else found.playbook
         catalog.register(text, path=found.path, version=found.version)
     return catalog

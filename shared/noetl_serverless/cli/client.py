@@ -89,7 +89,7 @@ class Client:
                 yield page
             elif self.execution(execution_id)["status"] in TERMINAL:
                 return
-            if any(event["event_type"] in ENDS and not _apart(event) for event in page):
+            if any(event["event_type"] in ENDS and not _is_quarantine_end(event) for event in page):
                 return
 
     def _call(
@@ -150,7 +150,7 @@ class Client:
 ENDS = frozenset({"playbook.completed", "playbook.failed"})
 
 
-def _apart(event: Mapping[str, Any]) -> bool:
+def _is_quarantine_end(event: Mapping[str, Any]) -> bool:
     """Whether the execution ended in quarantine, which it may have left since."""
     return QUARANTINED in (event.get("payload") or {})
 

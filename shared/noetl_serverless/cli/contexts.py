@@ -14,7 +14,7 @@ from .client import Client
 from .failure import WrongUse
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-DIRECTLY = "lambda://"
+LAMBDA_SCHEME = "lambda://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Context:
     endpoint_url: str = ""
 
     def client(self) -> Client:
-        if self.url.startswith(DIRECTLY):
+        if self.url.startswith(LAMBDA_SCHEME):
             from .lambda_client import LambdaClient
 
             return LambdaClient(self.url, self.token, self.region or None, self.endpoint_url or None)

@@ -33,7 +33,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if document["empty"]:
         yield f"execution {document['execution_id']}: the same decisions, the same calls", "green"
         return
-    yield from _first(document["divergence"])
+    yield from _divergence_lines(document["divergence"])
     for name, mark, style in (("added", "+", "green"), ("removed", "-", "red")):
         for run in document[name]:
             behind = f", after {', '.join(run['after'])}" if run["after"] else ""
@@ -53,7 +53,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _ending(document["ending"])
 
 
-def _first(divergence: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _divergence_lines(divergence: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     if divergence is None:
         return
     step = f" of {divergence['step']}#{divergence['generation']}" if divergence["step"] else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
-def remarks(entry: Mapping[str, Any]) -> Iterator[str]:
+def status_notes(entry: Mapping[str, Any]) -> Iterator[str]:
     """Lines about an execution in addition to its status and result; `entry` is an execution in the REST format."""
     yield from quarantine(str(entry["execution_id"]), entry.get("error")) if entry.get("quarantined") else ()
     yield from warnings(entry.get("warnings") or ())

@@ -14,7 +14,7 @@ MAX_EXCEPTIONS = 20
 EXPECTED = frozenset({"done", "skipped"})
 
 
-class CycleTurn(Protocol):
+class StepRun(Protocol):
     name: str
 
     @property
@@ -22,7 +22,7 @@ class CycleTurn(Protocol):
         """Its state, in one word."""
 
 
-T = TypeVar("T", bound=CycleTurn)
+T = TypeVar("T", bound=StepRun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
         else:
             rest[name] = Folded([turn])
             shown.append(rest[name])
-    return [_alone(item) for item in shown]
+    return [_unfold_single(item) for item in shown]
 
 
 class Folding(Generic[T]):
@@ -67,7 +67,7 @@ class Folding(Generic[T]):
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
-        self._apart: Counter[str] = Counter()
+        self._exceptions: Counter[str] = Counter()
         self._held: dict[str, list[T]] = {}
 
     def add(self, turn: T) -> list[T | Folded[T]]:
@@ -77,10 +77,10 @@ class Folding(Generic[T]):
         self._seen[name] += 1
         if self._seen[name] <= MAX_UNFOLDED:
             return [turn]
-        if turn.label not in EXPECTED and self._apart[name] < MAX_EXCEPTIONS:
-            self._apart[name] += 1
+        if turn.label not in EXPECTED and self._exceptions[name] < MAX_EXCEPTIONS:
+            self._exceptions[name] += 1
             before = self._held.pop(name, [])
-            return [_alone(Folded(before)), turn] if before else [turn]
+            return [_unfold_single(Folded(before)), turn] if before else [turn]
         self._held.setdefault(name, []).append(turn)
         return []
 
@@ -90,9 +90,9 @@ class Folding(Generic[T]):
         for turns in self._held.values():
             *before, last = turns
             if before:
-                yield _alone(Folded(before))
+                yield _unfold_single(Folded(before))
             yield last
 
 
-def _alone(item: T | Folded[T]) -> T | Folded[T]:
+def _unfold_single(item: T | Folded[T]) -> T | Folded[T]:
     return item.turns[0] if isinstance(item, Folded) and len(item.turns) == 1 else item

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 # waits shorter than this, in ms, are not shown
-MIN_WAIT_SECONDS = 10
+MIN_WAIT_MS = 10
 # runs with failed attempts that are kept for one step
 MAX_FAILURES = 20
 # the status of a step after an event, as far as the log shows it
@@ -119,9 +119,9 @@ class Progress:
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
-        self._put_off = DeferredAttempts()
+        self._deferred = DeferredAttempts()
         # steps that arcs have led to
-        self._led: set[str] = set()
+        self._reached_steps: set[str] = set()
         self.status = "RUNNING"
         # the event by which it was dropped from quarantine
         self.dropped: Mapping[str, Any] | None = None
@@ -129,7 +129,7 @@ class Progress:
         self.last = 0.0
         self.ended = 0.0
 
-    def feed(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
+    def apply(self, events: Iterable[Mapping[str, Any]]) -> list[StepRow]:
         """Read events; returns the rows of the steps that they ended."""
         ended = []
         for event in events:
@@ -144,7 +144,7 @@ class Progress:
                 ended.append(row)
             self._route(event)
             self._status(event)
-            if (blamed := self._blamed(event)) is not None and blamed not in ended:
+            if (blamed := self._failed_by_routing(event)) is not None and blamed not in ended:
                 ended.append(blamed)
         return ended
 
@@ -153,12 +153,12 @@ class Progress:
         at = self.last if now is None else now
         rows = [row for row in self.rows.values() if row.state != "skipped"]
         shown = rows if whole else folded(rows)
-        cells = [_together(row, at) if isinstance(row, Folded) else _cells(row, at) for row in shown]
+        cells = [_folded_cells(row, at) if isinstance(row, Folded) else _cells(row, at) for row in shown]
         # usually nothing has waited, and the column is left out
         kept = [index for index, name in enumerate(COLUMNS) if name != "waited" or any(row[index] for row in cells)]
         return table([COLUMNS[index] for index in kept], [[row[index] for index in kept] for row in cells])
 
-    def place(self, under_way: Iterable[Mapping[str, Any]]) -> None:
+    def set_statuses(self, under_way: Iterable[Mapping[str, Any]]) -> None:
         """Set the status of what has not ended from the REST answer: the log alone does not show it."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
@@ -203,9 +203,9 @@ class Progress:
             issued = self._issued.pop(command, None)
             run = run_of(meta, at, None if issued is None else self.stays.queued_since(issued, started_at(meta)))
             row.add(
-                self._put_off.without_shown(command, run)
+                self._deferred.without_shown(command, run)
                 if kind in COMMAND_ENDS
-                else self._put_off.remember(command, run)
+                else self._deferred.remember(command, run)
             )
         if row.items is None:
             row.status = STATUS.get(kind, row.status)
@@ -242,11 +242,11 @@ class Progress:
 
     def _route(self, event: Mapping[str, Any]) -> None:
         for route in (event.get("payload") or {}).get("routes") or ():
-            self._led.update(route.get("arcs", ()))
+            self._reached_steps.update(route.get("arcs", ()))
             if (row := self.rows.get((str(route["step"]), int(route["generation"])))) is not None:
                 row.routed = True
 
-    def _blamed(self, event: Mapping[str, Any]) -> StepRow | None:
+    def _failed_by_routing(self, event: Mapping[str, Any]) -> StepRow | None:
         """The step that had ended well before its arcs or `set` failed the execution; or a step that an arc led to, but
         that could not begin."""
         payload = event.get("payload") or {}
@@ -256,7 +256,7 @@ class Progress:
         if (name := error.get("step")) is None:
             return None
         row = next((row for row in reversed(self.rows.values()) if row.name == name), None)
-        if row is None and (name in self._led or not self.rows):
+        if row is None and (name in self._reached_steps or not self.rows):
             row = self._begin((str(name), 1))
             row.end("done", self.last)
         if row is None or row.state != "done" or row.routed:
@@ -301,7 +301,7 @@ def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
     return (row.mark, row.title, row.label, row.loop, *times, row.failed or None)
 
 
-def _together(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
+def _folded_cells(rows: Folded[StepRow], at: float) -> tuple[Any, ...]:
     """The cells of folded turns. Times and failed attempts are sums over all of them."""
     turns, title = rows.turns, _titles(rows)
     queued, ran = (_sum(getattr(row, name) for row in turns) for name in ("queued_ms", "run_ms"))
@@ -316,7 +316,7 @@ def _sum(times: Iterable[float | None]) -> float | None:
 
 
 def _waited(ms: float) -> str:
-    return _seconds(ms if ms >= MIN_WAIT_SECONDS else None)
+    return _seconds(ms if ms >= MIN_WAIT_MS else None)
 
 
 def _seconds(ms: float | None) -> str:

@@ -60,7 +60,7 @@ def fetch(
 
     place = f"/api/executions/{quote(execution_id, safe='')}"
     beside = client.get(f"{place}/recording")
-    rows = beside["results"] + _following(client, beside, "results", "key", place)
+    rows = beside["results"] + _remaining_rows(client, beside, "results", "key", place)
     kept = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
     return Recording(
         execution_id=execution_id,
@@ -72,11 +72,11 @@ def fetch(
         events=all_events(client, execution_id, beside["head"]),
         children=[fetch(client, child, results=results) for child in beside["children"]] if children else [],
         results=kept,
-        commands=beside["commands"] + _following(client, beside, "commands", "command_id", place),
+        commands=beside["commands"] + _remaining_rows(client, beside, "commands", "command_id", place),
     )
 
 
-def _following(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
+def _remaining_rows(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
     """The rows that did not fit into the recording itself."""
     found: list[Any] = []
     after = beside[name][-1][key] if beside.get(f"more_{name}") else None
@@ -97,11 +97,11 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
         page = client.get(place, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
         if not page:
             raise Failure(f"the log of execution {execution_id} ends at {len(found)}, not at {head}")
-        found += [event_of(_whole(client, place, event)) for event in page]
+        found += [event_of(_with_payload(client, place, event)) for event in page]
     return found
 
 
-def _whole(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
+def _with_payload(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
     """The event with its payload, which is fetched if a list has left it out."""
     size = event.get("payload_bytes")
     if size is None:

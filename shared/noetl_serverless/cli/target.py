@@ -36,7 +36,7 @@ def running_stack(data: Path | None) -> Iterator[Client]:
     run = layout.running()
     if run is None:
         raise NoStack(f"no stack runs on {layout.home}. Start one: noetls up --detach --data {layout.home}")
-    with layout.use(), client_of(layout, run["control_plane_url"]) as client:
+    with layout.mark_used(), client_of(layout, run["control_plane_url"]) as client:
         yield client
 
 
@@ -52,7 +52,7 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
 
     layout = Layout(data_directory(data))
     layout.create()
-    with layout.use() as users:
+    with layout.mark_used() as users:
         own: Launched | None = None
         run = layout.running()
         if run is None:

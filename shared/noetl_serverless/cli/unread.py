@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 
-def unread(values: Mapping[str, Any], declared: Mapping[str, Any], content: str) -> Iterator[str]:
+def unknown_values(values: Mapping[str, Any], declared: Mapping[str, Any], content: str) -> Iterator[str]:
     """Warnings about names that are neither declared in the playbook's workload nor found in its text. They are
     probably misspelled, and the run would use the declared values instead."""
     for name in values:

@@ -20,7 +20,7 @@ KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED
 
 # replaces a payload that is by reference: a release that does not know references would start the child without a
 # payload, and refuses this one, because `ctx` is not an object
-UNOPENABLE: Final = {"ctx": "by reference"}
+PAYLOAD_PLACEHOLDER: Final = {"ctx": "by reference"}
 
 
 def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
@@ -100,7 +100,7 @@ def _child(request: ChildRequest) -> dict[str, Any]:
         raise InvalidRequest("`child` has either `payload` or `payload_ref`")
     return {
         **child,
-        "payload": UNOPENABLE,
+        "payload": PAYLOAD_PLACEHOLDER,
         "payload_ref": _part("child.payload_ref", request.payload_ref, limits.INLINE_BYTES),
     }
 

@@ -30,9 +30,9 @@ PROBLEMS = {
     "503": "Something the request needs does not answer; try again.",
 }
 # operations that look up something which their path does not name
-LOOKING_UP = ("getCatalogEntry", "createSchedule", "getLoopResults")
+MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
-CONFLICTING = ("createSchedule", "rebuildProjections", "retryQuarantined")
+MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined")
 TAGS = {
     "executions": "Starting, watching and stopping executions.",
     "quarantine": "Executions that the engine could not decide about.",
@@ -70,7 +70,7 @@ def document() -> dict[str, Any]:
         },
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{"serviceToken": []}],
-        "paths": {**paths, **_open_paths()},
+        "paths": {**paths, **_public_paths()},
         "components": {
             "schemas": {**definitions.get("$defs", {}), "Problem": PROBLEM},
             "securitySchemes": {
@@ -135,9 +135,9 @@ def _problems(operation: Operation) -> list[str]:
         found.add("400")
     if operation.body is not None:
         found.add("413")
-    if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in LOOKING_UP:
+    if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in MAY_NOT_FIND:
         found.add("404")
-    if operation.headers or operation.name in CONFLICTING:
+    if operation.headers or operation.name in MAY_CONFLICT:
         found.add("409")
     if operation.name in ("registerPlaybook", "retryQuarantined"):
         found.add("422")
@@ -170,7 +170,7 @@ def _query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     return parameters
 
 
-def _open_paths() -> dict[str, Any]:
+def _public_paths() -> dict[str, Any]:
     """The paths that need no token."""
     texts = {
         "/livez": ("livez", "The process answers", "application/json"),

@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 USER_HEADER = "x-noetl-user"
 MAX_HEADER_CHARACTERS = 255
 # PostgreSQL's errors for NUL in text and in jsonb, and for numbers out of range
-UNSTORABLE = frozenset({"22021", "22P05", "22003"})
+UNSTORABLE_SQLSTATES = frozenset({"22021", "22P05", "22003"})
 # words of orjson's messages about numbers out of range and about half of a surrogate pair
-UNWRITABLE = ("64-bit", "surrogates")
+UNENCODABLE_REASONS = ("64-bit", "surrogates")
 
 USERS: frozenset[Role] = frozenset({"gateway", "operator"})
 WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
@@ -53,7 +53,7 @@ class Call:
     def path(self, name: str) -> str:
         return str(self.request.path_params[name])
 
-    def speaks(self, version: int) -> bool:
+    def supports_protocol(self, version: int) -> bool:
         """Whether the caller knows this version of the workers' protocol."""
         named = self.request.headers.get(WIRE, "1")
         return named.isdecimal() and int(named[:9]) >= version
@@ -118,7 +118,7 @@ class Operation:
         except (DatabaseError, orjson.JSONEncodeError) as error:
             raise refusal_of(error) from error
         if isinstance(answer, Page):
-            content, headers = answer.written(request.query_params.multi_items(), bare=self.bare)
+            content, headers = answer.encode(request.query_params.multi_items(), bare=self.bare)
             return Response(content, self.status, headers=headers, media_type="application/json")
         response = self._bounded(respond(answer, self.status))
         if WIRE in request.headers:
@@ -137,8 +137,10 @@ class Operation:
 def refusal_of(error: Exception) -> Exception:
     """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
     # orjson.JSONEncodeError is plain TypeError, which may also be a mistake of ours
-    unwritable = isinstance(error, orjson.JSONEncodeError) and any(reason in str(error) for reason in UNWRITABLE)
-    if unwritable or sqlstate(error) in UNSTORABLE:
+    unwritable = isinstance(error, orjson.JSONEncodeError) and any(
+        reason in str(error) for reason in UNENCODABLE_REASONS
+    )
+    if unwritable or sqlstate(error) in UNSTORABLE_SQLSTATES:
         # without the database's message, which may show the value
         logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
         return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL or half a surrogate")

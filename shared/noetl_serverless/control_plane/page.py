@@ -26,15 +26,15 @@ class Page:
     items: Sequence[Any]
     headers: dict[str, str] = field(default_factory=dict)
     more: bool = False
-    onward: Callable[[Any], dict[str, Any]] | None = None
+    next_parameters: Callable[[Any], dict[str, Any]] | None = None
 
-    def written(self, query: Iterable[tuple[str, str]], *, bare: bool = False) -> tuple[bytes, dict[str, str]]:
+    def encode(self, query: Iterable[tuple[str, str]], *, bare: bool = False) -> tuple[bytes, dict[str, str]]:
         """The JSON, and the headers; `query` is that of the request. `bare`: the items alone."""
-        rows = fitting(self.items)
+        rows = rows_that_fit(self.items)
         headers = dict(self.headers)
         following = None
-        if rows and self.onward is not None and (self.more or len(rows) < len(self.items)):
-            onward = self.onward(self.items[len(rows) - 1])
+        if rows and self.next_parameters is not None and (self.more or len(rows) < len(self.items)):
+            onward = self.next_parameters(self.items[len(rows) - 1])
             following = next(iter(onward.values()))
             parameters = {name: value for name, value in {**dict(query), **onward}.items() if value is not None}
             headers["link"] = f'<?{urlencode(parameters)}>; rel="next"'
@@ -42,7 +42,7 @@ class Page:
         return items if bare else b'{"items":' + items + b',"next":' + orjson.dumps(following) + b"}", headers
 
 
-def fitting(items: Iterable[Any]) -> list[bytes]:
+def rows_that_fit(items: Iterable[Any]) -> list[bytes]:
     """The first of `items` as JSON: as many as fit into a page, and at least one. An item that is too large by itself
     is shortened by its own `cut`."""
     rows: list[bytes] = []
@@ -61,11 +61,11 @@ def fitting(items: Iterable[Any]) -> list[bytes]:
 def from_offset(found: list[Row], limit: int, offset: int) -> tuple[list[Row], int | None]:
     """The rows of `found` that fit into a page, and the offset of the next page, if there is one. `found` begins at
     `offset` and has one row more than `limit`, if that many exist."""
-    kept = found[: len(fitting(found[:limit]))]
+    kept = found[: len(rows_that_fit(found[:limit]))]
     return kept, offset + len(kept) if len(kept) < len(found) else None
 
 
-def clipped(items: Iterable[Row]) -> list[Row]:
+def truncate_payloads(items: Iterable[Row]) -> list[Row]:
     """All of `items`; those that do not fit into the page any more are shortened by their own `cut`."""
     kept: list[Row] = []
     left = PAGE_BYTES

@@ -15,7 +15,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._soon: set[str] = set()
+        self._scheduled: set[str] = set()
 
     def notify(self, execution_id: str, ended: bool) -> None:
         """Wake the requests that watch: at once if the execution has ended, else together with what else happens within
@@ -24,12 +24,12 @@ class Watchers:
             return
         if ended:
             self._set_events(execution_id)
-        elif execution_id not in self._soon:
-            self._soon.add(execution_id)
+        elif execution_id not in self._scheduled:
+            self._scheduled.add(execution_id)
             asyncio.get_running_loop().call_later(BATCH_SECONDS, self._set_events, execution_id)
 
     def _set_events(self, execution_id: str) -> None:
-        self._soon.discard(execution_id)
+        self._scheduled.discard(execution_id)
         for event in self._waiting.get(execution_id, ()):
             event.set()
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 # integral floats up to here are exact, and stores may return them as integers
-EXACT = 2**53
+MAX_EXACT_FLOAT = 2**53
 
 # what orjson may write differently: floats, and null, which it also writes for NaN and infinity
 _NOT_ALIKE = re.compile(rb"null|\d(?:\.\d|e)")
@@ -31,10 +31,10 @@ def canonical(value: Any) -> str:
 
 def checksum(value: Any) -> str:
     """SHA-256 of the canonical text, in hexadecimal."""
-    return sha256(_quickly(value) or canonical(value).encode(errors="surrogatepass")).hexdigest()
+    return sha256(_fast_canonical(value) or canonical(value).encode(errors="surrogatepass")).hexdigest()
 
 
-def _quickly(value: Any) -> bytes | None:
+def _fast_canonical(value: Any) -> bytes | None:
     """The canonical text, ten times as fast; None where orjson may write a different one."""
     try:
         content = orjson.dumps(value, option=_OPTIONS)
@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+        return int(value) if value.is_integer() and abs(value) <= MAX_EXACT_FLOAT else value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

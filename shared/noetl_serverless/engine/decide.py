@@ -23,7 +23,7 @@ from .decision import Decision, error_of
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
-from .joins import blocked, first_of_stuck, unreachable
+from .joins import blocked, first_deadlocked, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
 from .state import State, Suspended, token_key
 
@@ -78,10 +78,10 @@ class Decider(Decision):
         if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._bounded():
             return
         DECIDE[self.fact.type](self)
-        self.work_off()
+        self.run_pending()
         self.settle()
 
-    def work_off(self) -> None:
+    def run_pending(self) -> None:
         while self._work:
             act, *given = self._work.pop()
             act(self, *given)
@@ -89,12 +89,12 @@ class Decider(Decision):
     # -- facts
 
     def started(self) -> None:
-        self._reach(self.plan.entry)
+        self.begin_if_ready(self.plan.entry)
 
     def retried(self) -> None:
         """Steps under way continue by themselves; an execution in which no step has begun begins."""
         if not self.state.tokens and self.plan.entry in self.state.waiting:
-            self._reach(self.plan.entry)
+            self.begin_if_ready(self.plan.entry)
 
     def called(self) -> None:
         assert self.fact.step is not None and self.fact.generation is not None
@@ -110,7 +110,7 @@ class Decider(Decision):
 
     def frame_committed(self) -> None:
         assert self.fact.step is not None and self.fact.generation is not None
-        loops.fill(self, self.plan.steps[self.fact.step], self.fact.generation)
+        loops.issue_frames(self, self.plan.steps[self.fact.step], self.fact.generation)
 
     def deferred(self) -> None:
         payload = self.fact.payload
@@ -167,7 +167,7 @@ class Decider(Decision):
             check_ctx({**self.state.ctx, **self.state.ctx_refs})
         except InvalidValue as error:
             self.fail(error_of(error), self.fact.step)
-        return not self._over
+        return not self._failed
 
     def _where(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
@@ -215,11 +215,11 @@ class Decider(Decision):
         self._route(step, generation, event, made, arcs)
         if not arcs:
             self._dead_end(step, output, event)
-        if not self._over and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
+        if not self._failed and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
             self._foreseen |= {name: {"status": "skipped"} for name in self._untaken(step)}
             self._work.append((Decider._skip_untaken, step))
         for arc in reversed(arcs):
-            self._work.append((Decider._reach, arc.target))
+            self._work.append((Decider.begin_if_ready, arc.target))
 
     def _route(self, step: Step, generation: int, event: str, made: SetValues, arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
@@ -229,7 +229,7 @@ class Decider(Decision):
             route[e.SET_REFS] = made.refs
         if arcs:
             route["arcs"] = [arc.target for arc in arcs]
-        elif step.warns and event not in (*FAILURES, SKIPPED):
+        elif step.warns_on_no_match and event not in (*FAILURES, SKIPPED):
             route["unmatched"] = True
         apply_route(self.state, route)
         self._routes.append(route)
@@ -268,9 +268,9 @@ class Decider(Decision):
 
     # -- a step's beginning
 
-    def _reach(self, target: str) -> None:
+    def begin_if_ready(self, target: str) -> None:
         """Begin `target`, unless it must wait for something under way that can still reach it."""
-        if self._over or target not in self.state.waiting:
+        if self._failed or target not in self.state.waiting:
             return
         self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
         if not blocked(self.plan, self.state, target):
@@ -279,20 +279,20 @@ class Decider(Decision):
     def settle(self) -> None:
         """Begin the steps that need not wait any longer; end the execution when nothing is left."""
         begun = True
-        while begun and self.state.waiting and not self._over:
+        while begun and self.state.waiting and not self._failed:
             ready = [step for step in self.plan.steps if step in self.state.waiting]
             before = len(self.events)
             for step in ready:
-                self._reach(step)
-                self.work_off()
+                self.begin_if_ready(step)
+                self.run_pending()
             begun = len(self.events) > before
             if not begun:
                 self.size.add_work(len(ready) ** 2 // 10, None)
-            if not begun and (stuck := first_of_stuck(self.plan, self.state, ready)) is not None:
+            if not begun and (stuck := first_deadlocked(self.plan, self.state, ready)) is not None:
                 self._begin(self.plan.steps[stuck])
-                self.work_off()
+                self.run_pending()
                 begun = len(self.events) > before
-        if not self._over and not self.state.tokens and not self.state.waiting:
+        if not self._failed and not self.state.tokens and not self.state.waiting:
             self._end()
         if self._routes:
             route = self._routes[-1]
@@ -303,8 +303,8 @@ class Decider(Decision):
         if final is not None and final not in self.state.generations:
             self.state.waiting[final] = []
             self._begin(self.plan.steps[final])
-            self.work_off()
-            if self.state.tokens or self._over:
+            self.run_pending()
+            if self.state.tokens or self._failed:
                 return
         payload: dict[str, Any] = {"result_step": self.state.last} if self.state.last else {}
         if warnings := [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]:
@@ -340,7 +340,7 @@ class Decider(Decision):
         self.finish(step, generation, {"status": "skipped", "meta": {}}, SKIPPED)
 
     def _skip_untaken(self, step: Step) -> None:
-        for name in () if self._over else self._untaken(step):
+        for name in () if self._failed else self._untaken(step):
             self.emit(e.STEP_SKIPPED, {"reason": "not taken"}, step=name)
 
     def _untaken(self, step: Step) -> list[str]:

@@ -35,7 +35,7 @@ class Decision(ABC):
         self._foreseen: dict[str, dict[str, Any]] = {}
         # the actions still to be done, each with its arguments, the next one on top
         self._work: list[tuple[Any, ...]] = []
-        self._over = False
+        self._failed = False
         self.size = DecisionSize()
 
     @abstractmethod
@@ -82,8 +82,8 @@ class Decision(ABC):
         return bare
 
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
-        if not self._over:
-            self._over = True
+        if not self._failed:
+            self._failed = True
             error_fields = bounded(error)
             self.emit(e.FAILED, {"error": {**error_fields, "step": step} if step else error_fields}, step=step)
 

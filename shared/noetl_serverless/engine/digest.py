@@ -69,7 +69,7 @@ class Entry:
 
 def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Digest:
     """The digest of a log; `workload` is for an execution whose workload was too large for its log."""
-    reader = Reader([UPCASTERS.current(event) for event in logical_order(events)])
+    reader = CanonicalLog([UPCASTERS.current(event) for event in logical_order(events)])
     ids = {execution_id: "{execution}", **dict.fromkeys(reader.children, "{child}")}
     links: list[Link] = []
     chain = ""
@@ -122,7 +122,7 @@ def items_digest(start: int, items: Sequence[Any]) -> int:
     return total % MODULUS
 
 
-class Reader:
+class CanonicalLog:
     """Reads a log in logical order and keeps its canonical content."""
 
     def __init__(self, log: list[Event]) -> None:

@@ -278,7 +278,7 @@ def _retried(state: State, event: Event) -> None:
     state.status, state.error = "running", None
 
 
-def _noted(state: State, event: Event) -> None:
+def _unchanged(state: State, event: Event) -> None:
     """A fact that changes nothing by itself; its decisions may."""
 
 
@@ -289,11 +289,11 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.CALL_DEFERRED: _deferred,
     e.CALL_PARKED: _deferred,
     e.FRAME_COMMITTED: _frame_committed,
-    e.TIMER_FIRED: _noted,
+    e.TIMER_FIRED: _unchanged,
     e.CHILD_ENDED: _child_ended,
     e.CANCELLED: _ended,
     e.RETRIED: _retried,
-    e.DROPPED: _noted,
+    e.DROPPED: _unchanged,
     e.ISSUED: _issued,
     e.STEP_EXIT: _nothing,
     e.STEP_SKIPPED: _step_skipped,

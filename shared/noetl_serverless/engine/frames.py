@@ -15,7 +15,7 @@ TARGET_FRAME_MS = 250.0
 SLOW_ITEM_MS = 50.0
 MAX_ITEMS = 1000
 # how many frames a worker should have in hand when items are short
-FRAMES_PER_SLOT = 4
+FRAMES_IN_FLIGHT = 4
 
 
 def width_of(frame: Frame) -> int:
@@ -44,6 +44,6 @@ def _shape(loop: Loop, left: int, room: int) -> tuple[int, int]:
         return 1, 1
     if loop.sequential:
         return min(left, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1
-    concurrency = min(room, max(1, loop.max_in_flight // FRAMES_PER_SLOT))
-    fair = max(concurrency, -(-left // (2 * FRAMES_PER_SLOT)))
+    concurrency = min(room, max(1, loop.max_in_flight // FRAMES_IN_FLIGHT))
+    fair = max(concurrency, -(-left // (2 * FRAMES_IN_FLIGHT)))
     return min(left, fair, MAX_ITEMS, max(1, int(TARGET_FRAME_MS * concurrency / loop.item_ms))), concurrency

@@ -28,15 +28,17 @@ def blockers(plan: Plan, state: State, step: str) -> set[str]:
     return _running(plan, state, step) | _waiting(plan, state, step)
 
 
-def first_of_stuck(plan: Plan, state: State, steps: Sequence[str]) -> str | None:
+def first_deadlocked(plan: Plan, state: State, steps: Sequence[str]) -> str | None:
     """The step to begin although it waits, among `steps`, all of which wait: the first that no running step holds up
     and that waits only for steps that wait for it. Interwoven cycles lead to this."""
     free = [step for step in steps if not _running(plan, state, step)]
     waits_for = {step: _waiting(plan, state, step) for step in free}
-    return next((step for step in free if all(step in _behind(waits_for, other) for other in waits_for[step])), None)
+    return next(
+        (step for step in free if all(step in _transitive_waits(waits_for, other) for other in waits_for[step])), None
+    )
 
 
-def _behind(waits_for: Mapping[str, set[str]], step: str) -> set[str]:
+def _transitive_waits(waits_for: Mapping[str, set[str]], step: str) -> set[str]:
     found: set[str] = set()
     queue = [step]
     while queue:
@@ -47,19 +49,19 @@ def _behind(waits_for: Mapping[str, set[str]], step: str) -> set[str]:
 
 
 def _may_wait(plan: Plan, state: State, step: str) -> bool:
-    return len(plan.sources.get(step, ())) > 1 or _led_back(plan, state, step)
+    return len(plan.sources.get(step, ())) > 1 or _reached_by_back_edge(plan, state, step)
 
 
 def _running(plan: Plan, state: State, step: str) -> set[str]:
     running = {token.step for token in state.tokens.values()}
-    if _led_back(plan, state, step):
+    if _reached_by_back_edge(plan, state, step):
         return running & plan.bodies[step]
     return {other for other in running if step in plan.reach[other]}
 
 
 def _waiting(plan: Plan, state: State, step: str) -> set[str]:
     waiting = state.waiting.keys() - {step}
-    if _led_back(plan, state, step):
+    if _reached_by_back_edge(plan, state, step):
         return waiting & plan.bodies[step]
     return {other for other in waiting if _holds_up(plan, state, other, step)}
 
@@ -69,10 +71,12 @@ def _holds_up(plan: Plan, state: State, other: str, join: str) -> bool:
     if not _may_wait(plan, state, other):
         return join in plan.reach[other]
     # the next round of a cycle does not hold up the rest of this one
-    return join in plan.reach_forward[other] and not (_led_back(plan, state, other) and join in plan.bodies[other])
+    return join in plan.reach_forward[other] and not (
+        _reached_by_back_edge(plan, state, other) and join in plan.bodies[other]
+    )
 
 
-def _led_back(plan: Plan, state: State, step: str) -> bool:
+def _reached_by_back_edge(plan: Plan, state: State, step: str) -> bool:
     back = plan.back_sources.get(step)
     return back is not None and not back.isdisjoint(state.waiting[step])
 

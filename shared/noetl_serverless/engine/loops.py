@@ -58,13 +58,13 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
             "single": step.parks,
-            "scope": scope if step.steady and scope["ctx"] else {"steps": scope["steps"]},
+            "scope": scope if step.ctx_is_stable and scope["ctx"] else {"steps": scope["steps"]},
             **items,
         },
         step=step.name,
         generation=generation,
     )
-    fill(decision, step, generation)
+    issue_frames(decision, step, generation)
 
 
 def _width(decision: Decision, loop: Loop) -> int:
@@ -81,12 +81,12 @@ def _width(decision: Decision, loop: Loop) -> int:
     return width
 
 
-def fill(decision: Decision, step: Step, generation: int) -> None:
+def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     """Issue frames up to the loop's width; end the loop when its last frame has been reported."""
     key = token_key(step.name, generation)
     token = decision.state.tokens.get(key)
     shares = token is not None and token.phase == "sharing"
-    out = list(_frames_out(decision.state, key))
+    out = list(_open_frames(decision.state, key))
     in_flight = sum(map(width_of, out))
     # the same for all frames that follow from one fact
     brings: tuple[dict[str, Any], int] | None = ({}, 0) if shares else None
@@ -96,7 +96,7 @@ def fill(decision: Decision, step: Step, generation: int) -> None:
             break
         if not decision.affords(step.name):
             return
-        brings = brings or _brings(decision, step)
+        brings = brings or _frame_scope(decision, step)
         if brings is None:
             return
         scope, size = brings
@@ -116,10 +116,10 @@ def fill(decision: Decision, step: Step, generation: int) -> None:
             command=command_id(step.name, generation, frame[0]),
         )
     if not out:
-        end(decision, step, generation, _verdict(decision.state.loops[key]))
+        end(decision, step, generation, _loop_failure(decision.state.loops[key]))
 
 
-def _brings(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None:
+def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None:
     """The part of ctx that a frame carries, and its bytes; None if all that it reads is too large and the execution has
     failed."""
     found = decision.checked_slice_of(step)
@@ -129,14 +129,14 @@ def _brings(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None
     return scope, size_of(scope)
 
 
-def _frames_out(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
+def _open_frames(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
     for out in (state.commands, state.timers, state.children):
         for item in out.values():
             if item.key == key and item.frame is not None:
                 yield item.frame
 
 
-def _verdict(loop: Opened) -> dict[str, Any] | None:
+def _loop_failure(loop: Opened) -> dict[str, Any] | None:
     if loop.error is None or loop.best_effort:
         return None
     first = loop.error.get("message", "failed")

@@ -15,12 +15,12 @@ from ..limits import PAGE_BYTES
 MAX_CONCURRENT_LISTS = 4
 
 
-class BodyBudget:
+class ListBudget:
     """Each list ends where its next row would exceed the budget. The first row of all is always kept."""
 
     def __init__(self, most: int = PAGE_BYTES) -> None:
         self._left = most
-        self._untouched = True
+        self._is_empty = True
         self._permits = asyncio.Semaphore(MAX_CONCURRENT_LISTS)
 
     @property
@@ -38,11 +38,11 @@ class BodyBudget:
         kept: list[dict[str, Any]] = []
         for row in rows:
             size = len(orjson.dumps(row, default=str))
-            if size > self._left and not self._untouched:
+            if size > self._left and not self._is_empty:
                 # the rest is not used for smaller rows that follow, nor for other lists
                 self._left = 0
                 break
             self._left -= size
-            self._untouched = False
+            self._is_empty = False
             kept.append(row)
         return kept

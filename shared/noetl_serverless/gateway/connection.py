@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from .body_budget import BodyBudget
+from .body_budget import ListBudget
 
 MAX_PAGE_ROWS = 100
 
@@ -49,7 +49,7 @@ def connection(
     cursor: Callable[[int, dict[str, Any]], str],
     *,
     after: str | None,
-    room: BodyBudget,
+    room: ListBudget,
     more: bool = False,
 ) -> dict[str, Any]:
     """The first `size` of `found` as a connection, as far as `room` allows. `more`, or more rows in `found`, means that

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphql import GraphQLResolveInfo
 
-from .body_budget import BodyBudget
+from .body_budget import ListBudget
 from .control_plane import ControlPlane
 from .sessions import Session
 
@@ -18,7 +18,7 @@ Info: TypeAlias = "GraphQLResolveInfo[Any]"
 class Context:
     session: Session
     control_plane: ControlPlane
-    room: BodyBudget = field(default_factory=BodyBudget)
+    budget: ListBudget = field(default_factory=ListBudget)
 
     @property
     def user(self) -> str:

@@ -59,7 +59,7 @@ class ControlPlane:
 
     async def page(self, path: str, params: Mapping[str, Any], *, user: str = "") -> tuple[list[dict[str, Any]], bool]:
         """The rows of a list, and whether there are more of them."""
-        answer, headers = await self._ask("GET", path, params=params, user=user)
+        answer, headers = await self._request("GET", path, params=params, user=user)
         # executions and events come without an envelope, as in the original NoETL
         rows = answer if isinstance(answer, list) else answer["items"]
         return rows, 'rel="next"' in headers.get("link", "")
@@ -78,9 +78,9 @@ class ControlPlane:
         user: str = "",
     ) -> Any:
         """The answer's JSON. Relayed if the control plane refuses, BadGateway if it does not answer."""
-        return (await self._ask(method, path, params=params, body=body, headers=headers, user=user))[0]
+        return (await self._request(method, path, params=params, body=body, headers=headers, user=user))[0]
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,

@@ -33,10 +33,10 @@ _HOP_BY_HOP = frozenset(
     }
 )
 # headers that are for the gateway itself, or that would forge an identity
-_KEPT_FROM_REQUEST = frozenset(
+_DROPPED_REQUEST_HEADERS = frozenset(
     {"host", "authorization", "cookie", "x-session-token", "expect", "forwarded", "origin", "referer"}
 )
-_KEPT_FROM_ANSWER = frozenset({"set-cookie", "server", "date", "www-authenticate"})
+_DROPPED_RESPONSE_HEADERS = frozenset({"set-cookie", "server", "date", "www-authenticate"})
 # the calls of workers and the reconciler are not for users, whatever their role
 _INTERNAL = frozenset({"commands", "internal", "auth"})
 
@@ -69,7 +69,7 @@ class Proxy:
         response = StreamingResponse(_chunks(answer), answer.status, background=BackgroundTask(_close, answer))
         response.raw_headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in _forwarded(answer.headers.items(), _KEPT_FROM_ANSWER)
+            for name, value in _forwarded(answer.headers.items(), _DROPPED_RESPONSE_HEADERS)
         ]
         return response
 
@@ -97,7 +97,7 @@ def _has_body(request: Request) -> bool:
 def _request_headers(request: Request) -> list[tuple[str, str]]:
     return [
         (name, value)
-        for name, value in _forwarded(request.headers.items(), _KEPT_FROM_REQUEST)
+        for name, value in _forwarded(request.headers.items(), _DROPPED_REQUEST_HEADERS)
         if not name.startswith(("x-noetl-", "x-forwarded-"))
     ]
 

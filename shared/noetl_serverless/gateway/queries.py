@@ -160,7 +160,7 @@ async def catalog(
         size,
         lambda index, node: encode_cursor("catalog", str(offset + index + 1)),
         after=after,
-        room=context.room,
+        room=context.budget,
         more=answer.get("next") is not None,
     )
 
@@ -182,10 +182,10 @@ async def _rows(
     """A page of a list of the control plane. If the budget is spent, it is empty and nothing is fetched."""
     found: list[dict[str, Any]] = []
     more = True
-    async with context.room.fetching():
-        if not context.room.is_spent:
+    async with context.budget.fetching():
+        if not context.budget.is_spent:
             found, more = await context.control_plane.page(path, wanted, user=context.user)
-        return connection(found, size, cursor, after=after, room=context.room, more=more)
+        return connection(found, size, cursor, after=after, room=context.budget, more=more)
 
 
 async def _unless_missing(asking: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:

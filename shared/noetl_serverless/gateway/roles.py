@@ -13,7 +13,7 @@ Permission = Literal["view", "execute", "edit"]
 _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit": "editor"}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # reads that are a POST
-_QUESTIONS = re.compile(r"catalog/(?:list|resource|agents/list)")
+_READ_POSTS = re.compile(r"catalog/(?:list|resource|agents/list)")
 _EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules)(?:/.*)?")
 
 
@@ -27,6 +27,6 @@ def role_for_permission(permission: Permission) -> Role:
 
 def role_for_request(method: str, path: str) -> Role:
     """The role that a control-plane request needs; `path` is the one below /api/."""
-    if method in _SAFE or (method == "POST" and _QUESTIONS.fullmatch(path)):
+    if method in _SAFE or (method == "POST" and _READ_POSTS.fullmatch(path)):
         return "viewer"
     return "editor" if _EDITING.fullmatch(path) else "admin"

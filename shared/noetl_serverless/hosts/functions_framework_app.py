@@ -23,7 +23,7 @@ DRAIN_SECONDS = 25.0
 # longer than any client of ours keeps an idle connection: the client closes first, so no request meets a
 # closing one
 KEEP_ALIVE_SECONDS = 75
-_OURS_NOT_THE_FRAMEWORKS = ("app", "router", "route", "endpoint", "path_params")
+_FRAMEWORK_SCOPE_KEYS = ("app", "router", "route", "endpoint", "path_params")
 
 Function = Callable[[Request], Awaitable[Response]]
 
@@ -59,7 +59,7 @@ class _Forward(Response):
         self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = {key: value for key, value in scope.items() if key not in _OURS_NOT_THE_FRAMEWORKS}
+        inner = {key: value for key, value in scope.items() if key not in _FRAMEWORK_SCOPE_KEYS}
         inner["state"] = dict(self._lifecycle.state)
         with self._lifecycle.request():
             await self._app(inner, receive, send)

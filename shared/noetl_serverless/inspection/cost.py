@@ -82,7 +82,7 @@ def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str
     end = end_of(log)
     last = end if end is not None else log[-1] if log else None
     total.wall_ms = max(0, effects.at(last) - log[0].at) if last is not None else 0
-    stood = sum(stay.ms for stay in effects.periods if stay.by != e.DROPPED)
+    stood = sum(stay.ms for stay in effects.periods if stay.ended_by != e.DROPPED)
     return {
         "execution_id": execution_id,
         "ended": end is not None,

@@ -83,7 +83,7 @@ class _Explainer:
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
             "dropped": self.trace.dropped,
-            "retried": [{"since": s.since, "until": s.until} for s in self.effects.periods if s.by == e.RETRIED],
+            "retried": [{"since": s.since, "until": s.until} for s in self.effects.periods if s.ended_by == e.RETRIED],
             "waits": self._waits(step),
             "steps": found,
         }
@@ -105,7 +105,7 @@ class _Explainer:
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
-            chain.append(self._questions(first, run.step, "asks whether to run at all", admission))
+            chain.append(self._conditions_entry(first, run.step, "asks whether to run at all", admission))
         if (exit_ := self._exit(key, run, own)) is not None:
             chain.append(exit_)
         status, why = self._verdict(run, own)
@@ -136,7 +136,9 @@ class _Explainer:
             if event is not None:
                 name = source.rpartition("#")[0]
                 taken = [item for item in self._arcs(event, name) if item.target == run.step]
-                found.append(self._questions(event.cause or event.seq, name, f"{source} leads to {run.step}", taken))
+                found.append(
+                    self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", taken)
+                )
         return found
 
     def _exit(self, key: str, run: StepRun, own: Sequence[Event]) -> Json | None:
@@ -145,17 +147,19 @@ class _Explainer:
             # its arcs were evaluated, and a condition failed
             for end in reversed(own):
                 if asked := self._arcs(end, run.step):
-                    return self._questions(end.cause or end.seq, run.step, f"where {key} leads cannot be told", asked)
+                    return self._conditions_entry(
+                        end.cause or end.seq, run.step, f"where {key} leads cannot be told", asked
+                    )
             return None
         targets = ", ".join(run.arcs) or "no other step"
-        return self._questions(
+        return self._conditions_entry(
             event.cause or event.seq, run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
         )
 
     def _arcs(self, event: Event, step: str) -> list[EvaluatedCondition]:
         return [asked for asked in self.asked.get((event.cause or event.seq, step), ()) if asked.about == "arc"]
 
-    def _questions(self, seq: int, step: str, text: str, asked: list[EvaluatedCondition]) -> Json:
+    def _conditions_entry(self, seq: int, step: str, text: str, asked: list[EvaluatedCondition]) -> Json:
         fact = self.by_seq[seq]
         entry: Json = {"seq": seq, "at": self.effects.at(fact), "event": fact.type, "step": step, "text": text}
         conditions = [question.document() for question in asked if question.when is not None]
@@ -235,7 +239,9 @@ class _Explainer:
         for key, run in self.trace.runs.items():
             if step in run.arcs and (event := self.routes.get(key)) is not None:
                 taken = [item for item in self._arcs(event, run.step) if item.target == step]
-                found.append(self._questions(event.cause or event.seq, run.step, f"{key} leads to {step}", taken))
+                found.append(
+                    self._conditions_entry(event.cause or event.seq, run.step, f"{key} leads to {step}", taken)
+                )
         return _sorted(found)
 
     def _refusals(self, step: str) -> list[Json]:
@@ -254,7 +260,7 @@ class _Explainer:
         seq = event.cause or event.seq
         asked = [item for item in self._arcs(event, run.step) if item.index == arc.index]
         if asked:
-            return self._questions(
+            return self._conditions_entry(
                 seq, run.step, f"{key} does not lead to {arc.target}: its condition is not met", asked
             )
         name = (run.route or {}).get("event")
@@ -263,7 +269,7 @@ class _Explainer:
             reason = f"{key} ended with {name}, and this arc does not ask about that"
         elif self.trace.error is not None and not run.arcs:
             reason = f"the execution failed at the end of {key}"
-        return self._questions(seq, run.step, f"{reason}: not {arc.target}", self._arcs(event, run.step))
+        return self._conditions_entry(seq, run.step, f"{reason}: not {arc.target}", self._arcs(event, run.step))
 
     # -- what is waited for
 
@@ -275,7 +281,7 @@ class _Explainer:
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
             text, since = f"command {name} is out since event {order.seq}", self.effects.at(order)
-            if again := [stay for stay in self.effects.periods if stay.by == e.RETRIED and stay.seq > order.seq]:
+            if again := [stay for stay in self.effects.periods if stay.ended_by == e.RETRIED and stay.seq > order.seq]:
                 text, since = f"{text}, and anew since event {again[-1].left_seq}", again[-1].until or since
             found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
@@ -294,7 +300,7 @@ class _Explainer:
 
 
 QUARANTINE = "the execution is in quarantine: it goes on from here after a retry"
-LEFT = {
+EXIT_TEXTS = {
     e.RETRIED: "the execution goes on, out of quarantine; commands that were out are given to workers anew",
     e.CANCELLED: "the execution is cancelled in quarantine",
     e.DROPPED: "the execution is dropped from quarantine, and stays as it ended",
@@ -321,8 +327,14 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
 def _stay(stay: QuarantinePeriod) -> Iterator[Json]:
     text = "the engine cannot decide how the execution goes on: it stands still, in quarantine"
     yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
-    if stay.left_seq is not None and stay.by is not None:
-        yield {"seq": stay.left_seq, "at": stay.until, "event": stay.by, "step": None, "text": LEFT[stay.by]}
+    if stay.left_seq is not None and stay.ended_by is not None:
+        yield {
+            "seq": stay.left_seq,
+            "at": stay.until,
+            "event": stay.ended_by,
+            "step": None,
+            "text": EXIT_TEXTS[stay.ended_by],
+        }
 
 
 def _sorted(chain: list[Json]) -> list[Json]:

@@ -48,10 +48,10 @@ def _failed_of(frame: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     errors: Mapping[str, Any] = frame.get("errors") or {}
     tries = _attempts(frame)
     for index, error in errors.items():
-        yield {"index": int(index), "error": error, "attempts": _often(error, tries.get(int(index)))}
+        yield {"index": int(index), "error": error, "attempts": _attempt_count(error, tries.get(int(index)))}
     if not errors and isinstance(error := frame.get("error"), Mapping):
         # of a frame that failed as a whole
-        yield {"index": error.get("index"), "error": error, "attempts": _often(error, None)}
+        yield {"index": error.get("index"), "error": error, "attempts": _attempt_count(error, None)}
 
 
 def _attempts(frame: Mapping[str, Any]) -> dict[int, int]:
@@ -65,6 +65,6 @@ def _attempts(frame: Mapping[str, Any]) -> dict[int, int]:
     return found
 
 
-def _often(error: Any, kept: int | None) -> int:
+def _attempt_count(error: Any, kept: int | None) -> int:
     attempts = error.get("attempts") if isinstance(error, Mapping) else None
     return max(attempts if isinstance(attempts, int) else 1, kept or 1)

@@ -14,7 +14,7 @@ from ..engine import events as e
 from ..engine.events import Event
 
 # the events that take an execution out of quarantine
-LEAVING = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
+EXIT_EVENTS = frozenset({e.RETRIED, e.CANCELLED, e.DROPPED})
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class QuarantinePeriod:
     left_seq: int | None = None
     until: int | None = None
     # the type of the event that ended it
-    by: str | None = None
+    ended_by: str | None = None
 
     @property
     def ms(self) -> int:
@@ -52,8 +52,8 @@ class QuarantinePeriods:
             self.all.append(QuarantinePeriod(seq, at))
             return at
         stay = self.current
-        if stay is not None and kind in LEAVING:
-            stay.left_seq, stay.until, stay.by = seq, max(at, stay.since), kind
+        if stay is not None and kind in EXIT_EVENTS:
+            stay.left_seq, stay.until, stay.ended_by = seq, max(at, stay.since), kind
         return self.effective_at(at)
 
     def effective_at(self, at: int) -> int:
@@ -67,7 +67,7 @@ class QuarantinePeriods:
         return max([issued, *(out for out in self._issued() if out <= started)])
 
     def _issued(self) -> list[int]:
-        return [stay.until for stay in self.all if stay.by == e.RETRIED and stay.until is not None]
+        return [stay.until for stay in self.all if stay.ended_by == e.RETRIED and stay.until is not None]
 
 
 class EffectiveTimes:

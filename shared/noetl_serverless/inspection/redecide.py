@@ -26,7 +26,7 @@ from .loop_items import RecordedItems
 PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to end well, with no data"
 # the subject of the start and of a cancellation, which nothing waits for
-ALWAYS = ""
+NO_SUBJECT = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class _Redecision:
     def _next(self) -> Event | None:
         """The earliest recorded fact about something that is waited for now."""
         state = self.state
-        waited = [ALWAYS, *state.commands, *state.timers, *state.children]
+        waited = [NO_SUBJECT, *state.commands, *state.timers, *state.children]
         known = [facts[0] for name in waited if (facts := self.facts.get(name))]
         fact = next((fact for fact in sorted(known, key=lambda fact: fact.seq) if self._fits(fact)), None)
         if fact is not None:
@@ -261,7 +261,7 @@ def _subject(fact: Event) -> str:
         case e.CHILD_ENDED:
             return str(fact.payload["execution_id"])
         case e.STARTED | e.CANCELLED:
-            return ALWAYS
+            return NO_SUBJECT
     return fact.command_id or ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import token_key
-from .quarantine_periods import LEAVING
+from .quarantine_periods import EXIT_EVENTS
 
 STATUS = {e.COMPLETED: "completed", e.FAILED: "failed", e.CANCELLED: "cancelled"}
 
@@ -67,7 +67,7 @@ def trace(log: Iterable[Event]) -> Trace:
     found = Trace()
     arrivals: dict[str, list[str]] = {}
     for event in log:
-        if found.status != "running" and not (found.quarantined and event.type in LEAVING):
+        if found.status != "running" and not (found.quarantined and event.type in EXIT_EVENTS):
             # what comes too late changes nothing
             continue
         for route in event.payload.get("routes", ()):

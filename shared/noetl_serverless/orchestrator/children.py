@@ -7,7 +7,7 @@ from typing import Any
 from ..engine import events as e
 from ..engine.error import bounded
 from ..engine.events import Event
-from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreAway
+from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreUnavailable
 from ..limits import CHILD_DEPTH
 from .payloads import PAYLOAD_REF, Payloads
 from .plans import Plans
@@ -20,7 +20,7 @@ MAX_WAIT_MS = 3_600_000
 
 async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event) -> Event:
     """The `call.parked` fact with the version found; an error fact if there is none, if the depth is too great, or if
-    the playbook cannot be started with the payload. Raises ResultStoreAway while the payload cannot be read."""
+    the playbook cannot be started with the payload. Raises ResultStoreUnavailable while the payload cannot be read."""
     child = fact.payload["child"]
     if transition.state.depth + 1 > CHILD_DEPTH:
         return _failed(transition, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
@@ -42,8 +42,8 @@ async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transi
 
 
 async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event, now: int) -> Event:
-    """A fact from the inbox, resolved again: a child's payload may have disappeared since it was checked. While it
-    cannot be read, the fact and all behind it wait (ResultStoreAway), but not longer than MAX_WAIT_MS; `now` in ms."""
+    """A fact from the inbox, resolved again: a child's payload may have disappeared since it was checked. While
+    it cannot be read, the fact and all behind it wait (ResultStoreUnavailable), at most MAX_WAIT_MS; `now` in ms."""
     if (
         fact.type != e.CALL_PARKED
         or PAYLOAD_REF not in fact.payload["child"]
@@ -52,7 +52,7 @@ async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transi
         return fact
     try:
         return await resolve_child(playbooks, payloads, transition, fact)
-    except ResultStoreAway as away:
+    except ResultStoreUnavailable as away:
         if now - fact.at <= MAX_WAIT_MS:
             raise
         return _failed(

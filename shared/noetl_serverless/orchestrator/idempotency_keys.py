@@ -17,7 +17,7 @@ from ..records import IdempotentStart
 
 def stored_keys(key: str, principal: Mapping[str, Any] | None) -> list[str]:
     """The forms in which the key may be stored for this principal."""
-    return [key] if principal is None else [key, _bound(key, principal)]
+    return [key] if principal is None else [key, _principal_key(key, principal)]
 
 
 def find_start(
@@ -30,7 +30,7 @@ def find_start(
     known = found.get(key)
     if principal is None:
         return known or key
-    bound = _bound(key, principal)
+    bound = _principal_key(key, principal)
     if bound in found:
         return found[bound]
     if known is None:
@@ -38,7 +38,7 @@ def find_start(
     return known if known.principal in (None, principal) else bound
 
 
-def _bound(key: str, principal: Mapping[str, Any]) -> str:
+def _principal_key(key: str, principal: Mapping[str, Any]) -> str:
     # a namespace of its own, so that nobody can choose another principal's key
     text = orjson.dumps([principal, key], option=orjson.OPT_SORT_KEYS)
     return f"principal:{hashlib.sha256(text).hexdigest()}"

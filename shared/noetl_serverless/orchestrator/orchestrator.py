@@ -226,7 +226,7 @@ class Orchestrator:
         await self._event_store.add_dead_letter(dead)
         return True
 
-    async def take_in_inbox(self, execution_id: str) -> bool:
+    async def process_inbox(self, execution_id: str) -> bool:
         """Process the inbox of an execution; whether this advanced it."""
         return await self._commits.process_inbox(execution_id)
 

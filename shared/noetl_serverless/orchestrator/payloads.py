@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..commands.reference import executions_of
-from ..errors import InvalidRequest, ResultStoreAway
+from ..errors import InvalidRequest, ResultStoreUnavailable
 from ..limits import PAYLOADS_BYTES, WORKLOAD_BYTES
 from ..playbook.values import InvalidValue, stored
 from ..ports import ResultStore
@@ -48,7 +48,7 @@ class Payloads:
 
     async def load_payload(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
         """The payload that `child` is started with; `child` is as in the execution's `call.parked` and `child.started`.
-        Raises InvalidRequest if it does not exist or is not allowed, and ResultStoreAway while it cannot be read."""
+        Raises InvalidRequest if it does not exist or is not allowed, ResultStoreUnavailable while it cannot be read."""
         ref = child.get(PAYLOAD_REF)
         if ref is None:
             return child.get("payload") or {}
@@ -74,7 +74,7 @@ class Payloads:
         if self._results is None:
             raise InvalidRequest("the payload is by reference, and there is no result store here")
         if monotonic() < self._away_until:
-            raise ResultStoreAway("the result store did not answer a moment ago; try again")
+            raise ResultStoreUnavailable("the result store did not answer a moment ago; try again")
         if self._store is None:
             self._store = self._results()
         reading = asyncio.timeout(READ_TIMEOUT_SECONDS)
@@ -89,7 +89,7 @@ class Payloads:
             if reading.expired():
                 self._away_until = monotonic() + STORE_PAUSE_SECONDS
             logger.warning("a payload could not be read: %s", error)
-            raise ResultStoreAway("the result store does not answer; try again") from error
+            raise ResultStoreUnavailable("the result store does not answer; try again") from error
         return content
 
     def _keep(self, name: PayloadKey, value: Any) -> None:

@@ -17,7 +17,7 @@ from ..commands.reference import executions_of
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import started_at
-from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStoreAway
+from ..errors import Busy, InvalidPlaybook, InvalidRequest, Problem, ResultStoreUnavailable
 from ..limits import PAYLOADS_BYTES
 from ..ports import EventStore
 from ..protocol import ClaimedCommand, Held, Outcome, ReportRequest, ReportResult
@@ -173,7 +173,7 @@ class Reports:
             for outcome in outcomes:
                 try:
                     await self._apply_outcome(batch, transition, outcome, held)
-                except ResultStoreAway as away:
+                except ResultStoreUnavailable as away:
                     batch.defer(outcome, away)
             if transition is not None and transition.events:
                 transitions[id] = transition
@@ -295,7 +295,7 @@ class Reports:
                 if outcome.order is None and outcome.command_id in execution.state.commands:
                     try:
                         fact = await self._fact_of(batch, transition, outcome)
-                    except ResultStoreAway as away:
+                    except ResultStoreUnavailable as away:
                         batch.defer(outcome, away)
                         continue
                     if PAYLOAD_REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:

@@ -28,7 +28,7 @@ _EXCLUDED = ("cli", "packaging", "hosts.local")
 _EXCLUDED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
 # distributions that an import, or code of users, needs without naming them. Where the system has no time zones, as in
 # Lambda, the standard library reads them from tzdata
-_UNNAMED = {
+_IMPLICIT_DISTRIBUTIONS = {
     "zoneinfo": ("tzdata",),
     f"{TOOLS}.python_child": ("tzdata",),
     f"{PACKAGE}.telemetry.metrics": ("prometheus_client",),
@@ -105,7 +105,7 @@ class Packager:
             )
         }
         known = packages_distributions()
-        unnamed = {one for name in (*closure.others, *closure.modules) for one in _UNNAMED.get(name, ())}
+        unnamed = {one for name in (*closure.others, *closure.modules) for one in _IMPLICIT_DISTRIBUTIONS.get(name, ())}
         imported = {normal(name) for top in closure.others | unnamed for name in known.get(top, ())}
         return sorted(imported & allowed)
 

@@ -10,7 +10,7 @@ _HEAD = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _VIA = re.compile(r"^\s+#\s+(?:via\s+)?([A-Za-z0-9._-]+)")
 
 # what a distribution imports without declaring it: PyJWT needs cryptography only for key pairs
-HIDDEN = {"pyjwt": ("cryptography",)}
+UNDECLARED_REQUIREMENTS = {"pyjwt": ("cryptography",)}
 
 
 class NotLocked(LookupError):
@@ -51,7 +51,7 @@ class Lock:
             if name not in self._all:
                 raise NotLocked(f"{name} is not in the lock")
             wanted.add(name)
-            waiting += HIDDEN.get(name, ())
+            waiting += UNDECLARED_REQUIREMENTS.get(name, ())
             waiting += [other.name for other in self._all.values() if name in other.needed_by]
         return [self._all[name] for name in sorted(wanted)]
 

@@ -56,7 +56,7 @@ def trim(folder: Path) -> None:
         elif path.is_file() and _is_dispensable(path):
             path.unlink()
         elif path.is_file() and path.name == "METADATA":
-            path.write_text(_head(path.read_text(encoding="utf-8")), encoding="utf-8")
+            path.write_text(_identity_headers(path.read_text(encoding="utf-8")), encoding="utf-8")
         elif path.is_file() and ".so" in path.name:
             strip(path)
     for pattern in _PARTS:
@@ -88,7 +88,7 @@ def _trim_pyarrow(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _head(metadata: str) -> str:
+def _identity_headers(metadata: str) -> str:
     """The name, version and license of a distribution, without its description: some look up their own version
     there."""
     kept = ("Metadata-Version:", "Name:", "Version:", "License")

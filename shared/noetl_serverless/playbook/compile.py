@@ -108,10 +108,10 @@ class _Compiler:
             arcs=arcs,
             mode=router.mode,
             on_no_match=router.on_no_match,
-            warns=_warns(step, router, arcs),
+            warns_on_no_match=_warns(step, router, arcs),
             admit=self._admit(step, path),
             reads=self._reads(given, tasks, loop),
-            steady=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
+            ctx_is_stable=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
             parks=any(task.kind == "playbook" for task in tasks),
             place=self.trees.place(path),
         )

@@ -10,7 +10,7 @@ from . import sandbox
 from .template import Template
 
 # the values of `event.name` other than those of a successful end
-NOT_WELL = frozenset({"call.error", "step.failed", "loop.failed", "step.skipped"})
+FAILURE_EVENTS = frozenset({"call.error", "step.failed", "loop.failed", "step.skipped"})
 NAMES = ("event", "name")
 STATUS = ("output", "status")
 
@@ -49,7 +49,7 @@ def _is_failure(asked: nodes.Node, values: list[nodes.Expr] | list[nodes.Node]) 
     if len(known) < len(values):
         return False
     if is_attribute(asked, *NAMES):
-        return NOT_WELL.issuperset(known)
+        return FAILURE_EVENTS.issuperset(known)
     return is_attribute(asked, *STATUS) and set(known) <= {"error"}
 
 

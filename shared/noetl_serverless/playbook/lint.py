@@ -16,7 +16,7 @@ from .faults import Faults, did_you_mean
 from .load import load_playbook
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
-from .scope import OF_ITEMS
+from .scope import LOOP_VARIABLES
 from .semantics import own_rules, tool_path
 from .template import Template, has_markers
 
@@ -63,7 +63,7 @@ class _Warnings:
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
             written = self.playbook.workflow[index]
-            if written.loop is not None and written.loop.iterator in OF_ITEMS:
+            if written.loop is not None and written.loop.iterator in LOOP_VARIABLES:
                 self._of_items(written.loop.iterator, (*path, "loop", "iterator"))
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))
@@ -102,7 +102,7 @@ class _Warnings:
                 self.faults.add(message, (*here, "delay"), "playbook.no_delay")
             for key in then.set or ():
                 scope, _, name = key.partition(".")
-                if scope == "iter" and name in OF_ITEMS:
+                if scope == "iter" and name in LOOP_VARIABLES:
                     self._of_items(name, (*here, "set", key))
 
     def _of_items(self, name: str, path: Path) -> None:

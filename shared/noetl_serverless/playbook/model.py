@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..limits import HEAVIEST, TURNS, WEIGHT
+from ..limits import DEFAULT_MAX_TURNS, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .document import MapNode
 from .faults import Faults
@@ -302,7 +302,7 @@ class ExecutorSpec(Part):
     final_step: str | None = None
     no_next_is_error: bool = False
     max_turns: int = Field(
-        TURNS,
+        DEFAULT_MAX_TURNS,
         ge=1,
         le=100_000,
         description="How often a step may begin. A step that arcs lead back to more often fails with turns.exceeded.",
@@ -310,7 +310,7 @@ class ExecutorSpec(Part):
     weight: int = Field(
         WEIGHT,
         ge=1,
-        le=HEAVIEST,
+        le=MAX_WEIGHT,
         description=(
             "What an execution of this playbook weighs where more waits for a pool's workers than they can run: turns "
             "are shared in proportion. Its sub-playbooks have their own"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
-from ..limits import TURNS, WEIGHT
+from ..limits import DEFAULT_MAX_TURNS, WEIGHT
 from .template import Place, Template, Tree
 
 # the pool of all steps that need no other
@@ -101,9 +101,9 @@ class Step:
     place: Place
     # the execution ends with a warning if no arc of the step was taken: not all its arcs are only for failures, and
     # on_no_match is not set
-    warns: bool = False
+    warns_on_no_match: bool = False
     # what it reads of ctx cannot change while it runs
-    steady: bool = False
+    ctx_is_stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Plan:
     back_sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     bodies: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # how often a step may begin
-    max_turns: int = TURNS
+    max_turns: int = DEFAULT_MAX_TURNS
     # its weight when it competes with others for workers
     weight: int = WEIGHT
     # pipelined: a worker may run steps before the outcomes they follow from are durable

@@ -28,7 +28,7 @@ RESERVED: Final = frozenset(
 )
 
 # what a loop provides under iter in addition to the item
-OF_ITEMS: Final = ("_index", "_first", "_last")
+LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
 
 class Scope(Mapping[str, Any]):

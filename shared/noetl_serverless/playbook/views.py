@@ -10,7 +10,7 @@ from .template_error import FetchFailed, NeedsFetch
 Fetch = Callable[[dict[str, Any]], Any]
 
 SELECT: Final = "name the fields that routing needs in the tool's output.select, and read them by those names"
-SET_BESIDE: Final = "set what routing needs by a name of its own, beside it"
+SET_SEPARATELY: Final = "set what routing needs by a name of its own, beside it"
 
 
 class _Absent:
@@ -150,7 +150,9 @@ class CtxView(View):
         """A name that has a value is not read from a reference."""
         self._values = values
         self._views = {
-            name: RefView(ref, reader, f"'ctx.{name}'", SET_BESIDE) for name, ref in refs.items() if name not in values
+            name: RefView(ref, reader, f"'ctx.{name}'", SET_SEPARATELY)
+            for name, ref in refs.items()
+            if name not in values
         }
 
     def lookup(self, key: str) -> Any:

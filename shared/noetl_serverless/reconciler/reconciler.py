@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TypeVar
 
-from ..errors import Busy, Problem, ResultStoreAway, Unavailable
+from ..errors import Busy, Problem, ResultStoreUnavailable, Unavailable
 from ..orchestrator.notifications import Notifications
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import EventStore, KeyValue
@@ -54,7 +54,7 @@ class Reconciler:
         self._max_deliveries = max_deliveries
         self._retention = retention
         self._now = now
-        self._housekept: float | None = None
+        self._housekeeping_done_at: float | None = None
         # where the next pass continues, after one that found more than it may handle
         self._inboxes_after = "0"
         self._due_after = EPOCH
@@ -100,7 +100,7 @@ class Reconciler:
         """Run `work`; returns how much was done, 0 if it failed. Raises Unavailable, which concerns the whole pass."""
         try:
             return await work()
-        except (Busy, ResultStoreAway) as problem:
+        except (Busy, ResultStoreUnavailable) as problem:
             logger.warning("%s is done later: %s", action, problem)
         except Unavailable:
             raise
@@ -154,7 +154,7 @@ class Reconciler:
         done = 0
         for id in found:
             self._inboxes_after = id
-            done += await self._do("advance", partial(self._orchestrator.take_in_inbox, id))
+            done += await self._do("advance", partial(self._orchestrator.process_inbox, id))
             if monotonic() >= until:
                 return done
         if len(found) < MAX_ITEMS:
@@ -199,9 +199,9 @@ class Reconciler:
         return len(pools)
 
     async def _housekeep(self) -> int:
-        if self._housekept is not None and monotonic() - self._housekept < HOUSEKEEPING_SECONDS:
+        if self._housekeeping_done_at is not None and monotonic() - self._housekeeping_done_at < HOUSEKEEPING_SECONDS:
             return 0
         await self._event_store.ensure_partitions()
         await self._schedules.prune(self._now() - RUN_HISTORY)
-        self._housekept = monotonic()
+        self._housekeeping_done_at = monotonic()
         return 0

@@ -71,7 +71,7 @@ class Resolver:
         loading.add_done_callback(lambda done: self._loaded(name, done))
         return await asyncio.shield(loading)
 
-    def keep(self, ref: dict[str, Any], value: Any) -> None:
+    def put(self, ref: dict[str, Any], value: Any) -> None:
         """Cache what was just written, which the next step in this process is likely to read."""
         self._put(_identity(ref), value, int(ref.get("meta", {}).get("bytes", 0)))
 
@@ -118,7 +118,7 @@ class Resolver:
             for part in sorted(page["parts"], key=lambda part: int(part["start"])):
                 # a page from the previous release begins with the first item again
                 if part["end"] > len(results):
-                    size = _within(size + _size_of(part), uri)
+                    size = _check_size(size + _size_of(part), uri)
                     results += await self._rows(part, len(results), uri)
             following = page.get("next")
             if following is not None and not after < following <= len(results):
@@ -159,7 +159,7 @@ def _size_of(part: dict[str, Any]) -> int:
     return len(orjson.dumps(part.get("data"))) if part.get("ref") is None else int(part["ref"]["meta"]["bytes"])
 
 
-def _within(size: int, uri: ResultUri) -> int:
+def _check_size(size: int, uri: ResultUri) -> int:
     """Raises LoopTooLarge, before what is too large is fetched."""
     if size > LOOP_READ_BYTES:
         raise LoopTooLarge(

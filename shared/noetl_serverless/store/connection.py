@@ -115,7 +115,7 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
 
     Raises Unavailable if the server does not accept it, ValueError for any other form of URL.
     """
-    target = PostgresTarget.of_url(url)
+    target = PostgresTarget.from_url(url)
     target = replace(target, user=target.user or "postgres", database=target.database or "postgres")
     try:
         connection = Connection(**target.arguments(), timeout=timeout, application_name="noetl")

@@ -23,7 +23,7 @@ def execution_of(row: Sequence[Any]) -> LoadedExecution:
         for event in logical_order([UPCASTERS.current(event) for event in events]):
             apply(state, event)
     except Exception as error:
-        state, broken = unread(id, head, workload, kept, events), error
+        state, broken = placeholder_state(id, head, workload, kept, events), error
     return LoadedExecution(
         execution_id=id,
         catalog_id=catalog_id,
@@ -40,7 +40,9 @@ def execution_of(row: Sequence[Any]) -> LoadedExecution:
     )
 
 
-def unread(execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]) -> State:
+def placeholder_state(
+    execution_id: str, head: int, workload: dict[str, Any], snapshot: Any, events: Sequence[Event]
+) -> State:
     """In place of a state that cannot be restored: only which execution it is, and whether it has ended."""
     state = State(execution_id, seq=head, status="running", workload=workload)
     if isinstance(snapshot, dict) and snapshot.get("status") in ("completed", "failed", "cancelled"):

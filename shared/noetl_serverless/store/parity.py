@@ -64,14 +64,14 @@ def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> l
     workload = kept["workload"] if kept is not None else None
     of_log = expected_projections(execution_id, events, workload)
     found = _execution(execution_id, events, of_log, kept)
-    found += _rows("command", stored.commands, out(of_log, stored.inbox))
+    found += _rows("command", stored.commands, outstanding_commands(of_log, stored.inbox))
     found += _rows("stage", stored.stages, of_log.stages)
     found += _rows("frame", stored.frames, of_log.frames)
     expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(of_log, stored.inbox)]
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
 
 
-def out(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
+def outstanding_commands(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:
     """The outstanding commands according to the log, without those whose report waits in the inbox."""
     reported = {event.command_id for event in inbox}
     return [row for row in of_log.commands if row["command_id"] not in reported or row["status"] == "dead"]
@@ -123,8 +123,8 @@ def _rows(
 ) -> list[Difference]:
     """`missing`: whether it is a difference that an expected row does not exist."""
     names = KEYS[projection]
-    rows = {tuple(row[name] for name in names): _bare(row) for row in stored}
-    log = {tuple(row[name] for name in names): _bare(row) for row in expected}
+    rows = {tuple(row[name] for name in names): _without_nulls(row) for row in stored}
+    log = {tuple(row[name] for name in names): _without_nulls(row) for row in expected}
     found = []
     for values in sorted({*rows, *log}, key=str):
         key = dict(zip(names, values, strict=True))
@@ -147,7 +147,7 @@ def _columns(projection: str, key: dict[str, Any], row: Row, log: Row) -> list[D
     ]
 
 
-def _bare(row: Row) -> dict[str, Any]:
+def _without_nulls(row: Row) -> dict[str, Any]:
     return {name: plain(value) for name, value in row.items() if value is not None}
 
 

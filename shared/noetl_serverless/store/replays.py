@@ -18,7 +18,7 @@ from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from .connection import Connection
 from .database import Database
-from .parity import Difference, Stored, differences, out, stored_results
+from .parity import Difference, Stored, differences, outstanding_commands, stored_results
 from .queries import load
 from .shares import playbook_of
 
@@ -148,8 +148,8 @@ class Replays:
         if workload is None:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
         expected = expected_projections(str(execution_id), events, workload)
-        leases = self._drop(connection, execution_id)
-        self._make(connection, execution_id, expected, events, stored.inbox, plan)
+        leases = self._delete_projections(connection, execution_id)
+        self._insert_projections(connection, execution_id, expected, events, stored.inbox, plan)
         row = {**expected.execution, "head": events[-1].seq, "workload": workload}
         row |= {"state": expected.state.snapshot(), "state_version": STATE_VERSION}
         row["principal"] = events[0].payload.get("principal")
@@ -160,14 +160,14 @@ class Replays:
             raise Conflict(f"execution {execution_id} has lost its row, and the catalog has no {named}")
         return Rebuilt(str(execution_id), wrong, leases)
 
-    def _drop(self, connection: Connection, execution_id: int) -> int:
+    def _delete_projections(self, connection: Connection, execution_id: int) -> int:
         """Delete the projections; returns how many leases were deleted with them."""
         leases = connection.run(self._sql["drop_commands"], id=execution_id)[0][0]
         for name in ("drop_stages", "drop_frames", "drop_results"):
             connection.run(self._sql[name], id=execution_id)
         return int(leases)
 
-    def _make(
+    def _insert_projections(
         self,
         connection: Connection,
         id: int,
@@ -188,7 +188,7 @@ class Replays:
                 "weight": weight,
                 "at": at[row["seq"]],
             }
-            for row in out(expected, inbox)
+            for row in outstanding_commands(expected, inbox)
             if expected.execution["status"] == RUNNING or row["status"] == "dead"
         ]
         reports = [*events, *inbox]

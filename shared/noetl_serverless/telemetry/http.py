@@ -71,7 +71,7 @@ class HttpMiddleware:
             logger.log(self._level, "%s %s %d", scope["method"], path, status, extra=extra)
         if not self._warm:
             self._warm = True
-            logs.warm()
+            logs.end_cold_start()
 
 
 def problem_response(error: Exception, scope: Scope) -> Response:

@@ -74,7 +74,7 @@ def setup(
     return formatter
 
 
-def warm() -> None:
+def end_cold_start() -> None:
     """Set `cold_start` to false: this process has served a request."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, JsonFormatter):

@@ -53,7 +53,7 @@ class Masking:
                 longest_first = sorted(self._values, key=len, reverse=True)
                 self._known = re.compile("|".join(map(re.escape, longest_first)))
             text = self._known.sub(MASK, text)
-        return _PATTERNS.sub(_keep_name, text)
+        return _PATTERNS.sub(_mask_match, text)
 
     def tree(self, value: Any) -> Any:
         """A copy of a JSON-like value with every string masked, and whole values under keys that name a secret."""
@@ -73,7 +73,7 @@ class Masking:
         return self.tree(value)
 
 
-def _keep_name(match: re.Match[str]) -> str:
+def _mask_match(match: re.Match[str]) -> str:
     return (match["scheme"] or match["user"] or match["name"] or "") + MASK
 
 

@@ -37,7 +37,7 @@ from ..records import (
     ReportedFact,
     UnstorableCommit,
 )
-from ..store.loaded_execution import quarantined_fact, unread
+from ..store.loaded_execution import placeholder_state, quarantined_fact
 from ..store.projections import Rows, claim_issued, execution_row, project, still_open
 from .fair_claims import FairClaims, Key, PendingQueue
 
@@ -91,7 +91,7 @@ class CommandRow:
 class PreparedCommit:
     """A commit that is to be written, with everything in its stored form."""
 
-    part: ExecutionCommit
+    commit: ExecutionCommit
     row: dict[str, Any]
     rows: Rows
     events: list[Event]
@@ -102,7 +102,7 @@ class PreparedCommit:
 
     @property
     def id(self) -> str:
-        return self.part.execution.execution_id
+        return self.commit.execution.execution_id
 
 
 class MemoryEventStore(EventStore):
@@ -125,11 +125,11 @@ class MemoryEventStore(EventStore):
 
     async def read_inbox(self, execution_id: str) -> Inbox:
         execution = self.executions.get(execution_id)
-        return _first(execution.inbox) if execution else Inbox([])
+        return _inbox_page(execution.inbox) if execution else Inbox([])
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         accepted = set()
-        for fact, event, refs in [(fact, _kept(fact.event), _plain(fact.refs)) for fact in facts]:
+        for fact, event, refs in [(fact, _stored_event(fact.event), _stored_form(fact.refs)) for fact in facts]:
             key = (fact.execution_id, event.command_id or "")
             row = self.commands.get(key)
             if row is None or row.status != "claimed" or (row.fence, row.worker) != (fact.fence, fact.worker):
@@ -232,7 +232,7 @@ class MemoryEventStore(EventStore):
             if self._holds(worker, key):
                 row = self.commands[(key.execution_id, key.command_id)]
                 if had_begun:
-                    row.lost = _noted(row, self._clock())
+                    row.lost = _with_lost_lease(row, self._clock())
                 row.status, row.worker, row.lease_until = "pending", None, 0.0
                 row.deliveries -= 1
                 waiting.append(_pointer(row.row))
@@ -242,7 +242,7 @@ class MemoryEventStore(EventStore):
         waiting: list[tuple[str, CommandKey]] = []
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
-                row.lost = _noted(row, None)
+                row.lost = _with_lost_lease(row, None)
                 row.status, row.worker, row.lease_until = "pending", None, 0.0
                 waiting.append(_pointer(row.row))
         return waiting
@@ -360,13 +360,13 @@ class MemoryEventStore(EventStore):
             for fact in part.inbox_facts
         ]
         return PreparedCommit(
-            part=part,
-            row=_plain(execution_row(part)),
+            commit=part,
+            row=_stored_form(execution_row(part)),
             rows=rows,
-            events=[_kept(event) for event in part.events],
-            refs=_plain(part.refs),
-            appends=[(other, _kept(fact)) for other, fact in appends],
-            quarantined=_plain(part.quarantine),
+            events=[_stored_event(event) for event in part.events],
+            refs=_stored_form(part.refs),
+            appends=[(other, _stored_event(fact)) for other, fact in appends],
+            quarantined=_stored_form(part.quarantine),
         )
 
     def _is_current(self, part: ExecutionCommit) -> bool:
@@ -415,11 +415,11 @@ class MemoryEventStore(EventStore):
             frames.add(_frame(frame))
 
     def _write(self, each: PreparedCommit) -> None:
-        part, row = each.part, each.row
+        part, row = each.commit, each.row
         if part.new_row is not None:
             self.executions[each.id] = ExecutionRow(
                 loaded=part.execution,
-                workload=_plain(part.new_row["workload"]),
+                workload=_stored_form(part.new_row["workload"]),
                 parent_id=part.new_row["parent_execution_id"],
                 idempotency_key=part.new_row.get("idempotency_key"),
                 request_hash=part.new_row.get("request_hash"),
@@ -509,7 +509,7 @@ class MemoryEventStore(EventStore):
             for event in logical_order(newer):
                 apply(state, event)
         except Exception as error:
-            state, broken = unread(id, execution.head, execution.workload, kept, newer), error
+            state, broken = placeholder_state(id, execution.head, execution.workload, kept, newer), error
         return replace(execution.loaded, state=state, head=execution.head, snapshot=execution.folded, read_error=broken)
 
     def quarantined(self, id: str) -> QuarantinedExecution:
@@ -588,7 +588,7 @@ class MemoryEventStore(EventStore):
         )
 
 
-def _first(inbox: Mapping[int, Event]) -> Inbox:
+def _inbox_page(inbox: Mapping[int, Event]) -> Inbox:
     """As `noetl.waiting` does in PostgreSQL."""
     facts: list[tuple[int, Event]] = []
     size = 0
@@ -609,7 +609,7 @@ class _LockedInMemory(LockedExecution):
         self._row = row
 
     def inbox(self) -> Inbox:
-        return _first(self._row.inbox)
+        return _inbox_page(self._row.inbox)
 
     def quarantined(self) -> QuarantinedExecution | None:
         id = self.execution.execution_id
@@ -632,7 +632,7 @@ class _LockedInMemory(LockedExecution):
         return self._log._running_children(self.execution.execution_id)
 
 
-def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
+def _with_lost_lease(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
     """The lost leases of a command, including the current one. `at`: when it was released; None if it expired."""
     holder = {
         "worker": row.worker,
@@ -643,13 +643,13 @@ def _noted(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
     return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-MAX_LOST:]
 
 
-def _plain(value: Any) -> Any:
+def _stored_form(value: Any) -> Any:
     """A copy in stored form: not shared with anything, and as it comes back from JSON."""
     return orjson.loads(orjson.dumps(value))
 
 
-def _kept(event: Event) -> Event:
-    return replace(event, payload=_plain(event.payload))
+def _stored_event(event: Event) -> Event:
+    return replace(event, payload=_stored_form(event.payload))
 
 
 def _frame(row: dict[str, Any]) -> tuple[str, int, int]:

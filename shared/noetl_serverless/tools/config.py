@@ -45,7 +45,7 @@ class ToolConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class ConfigError:
     """One thing wrong with a config. The message names the field, never a value: values may be secret."""
 
     loc: Location
@@ -53,12 +53,12 @@ class Wrong:
     message: str
 
 
-def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[Wrong]:
+def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[ConfigError]:
     """The errors, one per place; for a union, those of the member that was validated furthest."""
-    found: dict[Location, Wrong] = {}
+    found: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
-        loc = _real(given, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
-        found.setdefault(loc, Wrong(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
+        loc = _without_union_tags(given, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
+        found.setdefault(loc, ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
     deeper = {loc[:length] for loc in found for length in range(1, len(loc))}
     return [wrong for loc, wrong in found.items() if loc not in deeper]
 
@@ -66,7 +66,7 @@ def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationE
 def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
-        return f"unknown field {where!r}" + (_instead(model, str(loc[0])) if len(loc) == 1 else "")
+        return f"unknown field {where!r}" + (_suggestion(model, str(loc[0])) if len(loc) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"
     text = message.removeprefix("Value error, ")
@@ -74,7 +74,7 @@ def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) ->
     return f"{where}: {text}" if where else text
 
 
-def _instead(model: type[BaseModel], name: str) -> str:
+def _suggestion(model: type[BaseModel], name: str) -> str:
     """A hint at which field was meant by one that does not exist."""
     known = _names(model)
     if close := difflib.get_close_matches(name, known, n=1):
@@ -88,7 +88,7 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [spec.alias or key for key, spec in model.model_fields.items()]
 
 
-def _real(given: Any, loc: Location, keep_last: bool) -> Location:
+def _without_union_tags(given: Any, loc: Location, keep_last: bool) -> Location:
     """`loc` without the tags that pydantic puts in it for the members of a union."""
     value, path = given, []
     for index, part in enumerate(loc):

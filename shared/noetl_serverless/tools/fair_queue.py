@@ -25,7 +25,7 @@ NO_SHARE = Share()
 
 
 @dataclass(slots=True)
-class _Line(Generic[T]):
+class _KeyQueue(Generic[T]):
     due: float
     step: float
     items: deque[T] = field(default_factory=deque)
@@ -36,7 +36,7 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._lines: dict[str, _Line[T]] = {}
+        self._lines: dict[str, _KeyQueue[T]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -48,7 +48,7 @@ class FairQueue(Generic[T]):
         line = self._lines.get(share.key)
         if line is None:
             step = 1 / share.weight
-            line = self._lines[share.key] = _Line(self._now + step, step)
+            line = self._lines[share.key] = _KeyQueue(self._now + step, step)
         line.items.append(item)
 
     def pop(self) -> T:

@@ -243,7 +243,7 @@ def _fingerprint(credential: Credential) -> str:
 
 def connect(data: Mapping[str, Any]) -> Connection:
     """Connect as a credential's data says: see `PostgresTarget`."""
-    arguments = PostgresTarget.of(data).arguments()
+    arguments = PostgresTarget.from_mapping(data).arguments()
     connection = Connection(**arguments, timeout=CONNECT_TIMEOUT_SECONDS, application_name="noetl")
     # from here on the server's statement timeout and cancellation bound the time
     connection._usock.settimeout(None)

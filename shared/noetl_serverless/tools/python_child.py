@@ -34,7 +34,7 @@ _MAX_MESSAGE_CHARACTERS = 2000
 _MAX_TRACEBACK_CHARACTERS = 8000
 _JOIN_BELOW_BYTES = 65536
 # how many files of a call are removed; a process with more is replaced, in the background
-_LEFT = 1000
+_MAX_LEFTOVER_FILES = 1000
 
 
 def main() -> None:
@@ -251,7 +251,7 @@ class Runner:
         if sys.path != self.path:
             sys.path[:] = self.path
         os.chdir(self.folder)
-        _remove(self.folder, _LEFT)
+        _remove(self.folder, _MAX_LEFTOVER_FILES)
 
 
 def _remove(folder: str, most: int) -> int:

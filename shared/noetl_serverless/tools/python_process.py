@@ -20,7 +20,7 @@ _ROOT = str(Path(__file__).parents[2])
 # seconds that a child may take to start, and the limits in bytes of one answer and of its output
 _START_SECONDS = 30.0
 _ANSWER = 1 << 30
-_MAX_STDOUT_CHARACTERS = 8192
+_MAX_STDOUT_BYTES = 8192
 _CHUNK = 1 << 18
 _BUFFER = 1 << 20
 
@@ -62,7 +62,7 @@ class PythonProcess:
                 start_new_session=True,
             )
         except OSError:
-            self._let_go()
+            self._release_resources()
             raise
         finally:
             child_end.close()
@@ -125,10 +125,10 @@ class PythonProcess:
     def reap(self) -> int:
         """Wait for the end of a killed child and release its resources; blocks for some milliseconds."""
         status = self._process.wait()
-        self._let_go()
+        self._release_resources()
         return status
 
-    def _let_go(self) -> None:
+    def _release_resources(self) -> None:
         self._channel.close()
         if self._printed >= 0:
             os.close(self._printed)
@@ -182,7 +182,7 @@ class PythonProcess:
                 return
             if not chunk:
                 return
-            kept = chunk[: max(0, _MAX_STDOUT_CHARACTERS - len(self._output))]
+            kept = chunk[: max(0, _MAX_STDOUT_BYTES - len(self._output))]
             self._output += kept
             self._dropped += len(chunk) - len(kept)
 

@@ -70,7 +70,7 @@ class ArchiveWriter:
             deadline = time.monotonic() + seconds
             while deadline - time.monotonic() > MIN_TIME_SECONDS:
                 request = ClaimBatch(worker_id=self._worker_id, lease=LEASE_SECONDS)
-                claimed = await self._client.ask("POST", "/api/archives/claim", ClaimedBatch, request)
+                claimed = await self._client.call("POST", "/api/archives/claim", ClaimedBatch, request)
                 if claimed.batch is None:
                     return summary
                 if await self._archive(claimed.batch):
@@ -97,7 +97,7 @@ class ArchiveWriter:
             # any error of a store or a file: the batch is retried, and the reason is reported
             logger.exception("a batch of the archive could not be written", extra=extra)
             request = Fail(attempt=batch.attempt, error=_reason(error))
-            await self._client.ask("POST", f"/api/archives/{batch.archive_id}/fail", Failed, request)
+            await self._client.call("POST", f"/api/archives/{batch.archive_id}/fail", Failed, request)
             return False
         logger.info("archived %d executions", batch.executions, extra=extra)
         return True
@@ -105,7 +105,7 @@ class ArchiveWriter:
     async def _register(self, batch: Batch, written: Written) -> None:
         request = Register(attempt=batch.attempt, files=written.files, executions=written.executions)
         path = f"/api/archives/{batch.archive_id}/register"
-        answer = await self._client.ask("POST", path, Registered, request, within=REGISTRATION_SECONDS)
+        answer = await self._client.call("POST", path, Registered, request, within=REGISTRATION_SECONDS)
         if answer.status == "stale":
             raise LeaseLost
         if answer.status != "registered":
@@ -122,20 +122,20 @@ class Pages:
 
     async def executions(self, archive_id: str, after: str) -> Sequence[tuple[str, str]]:
         query = urlencode({"after": after})
-        page = await self._client.ask("GET", f"/api/archives/{archive_id}/executions?{query}", ExecutionsPage)
+        page = await self._client.call("GET", f"/api/archives/{archive_id}/executions?{query}", ExecutionsPage)
         return page.rows
 
     async def events(self, archive_id: str, after: str, seq: int) -> Sequence[EventRow]:
         await self._extend()
         query = urlencode({"after": after, "seq": seq})
-        page = await self._client.ask("GET", f"/api/archives/{archive_id}/events?{query}", EventsPage)
+        page = await self._client.call("GET", f"/api/archives/{archive_id}/events?{query}", EventsPage)
         return page.rows
 
     async def _extend(self) -> None:
         if time.monotonic() - self._extended < LEASE_SECONDS / 4:
             return
         request = Extend(attempt=self._batch.attempt, lease=LEASE_SECONDS)
-        answer = await self._client.ask("POST", f"/api/archives/{self._batch.archive_id}/extend", Extended, request)
+        answer = await self._client.call("POST", f"/api/archives/{self._batch.archive_id}/extend", Extended, request)
         if not answer.held:
             raise LeaseLost
         self._extended = time.monotonic()

@@ -82,7 +82,7 @@ class ControlPlane:
         # the version of the protocol that the last answer named
         self._version = 1
 
-    def speaks(self, version: int) -> bool:
+    def supports(self, version: int) -> bool:
         """Whether the control plane supports this version of the protocol, according to its last answer."""
         return self._version >= version
 
@@ -117,7 +117,7 @@ class ControlPlane:
         body: dict[str, Any] = orjson.loads(content)
         return body
 
-    async def ask(
+    async def call(
         self,
         method: str,
         path: str,

@@ -49,7 +49,7 @@ class PlanCache:
             self._note()
         return plan
 
-    def fault(self, name: str) -> str | None:
+    def compile_error(self, name: str) -> str | None:
         return self._faults.get(name)
 
     def recent(self) -> list[str]:

@@ -73,7 +73,7 @@ class Worker:
             resolver=Resolver(result_store, client.manifest),
             scratch=self._scratch,
             allow_private_http=settings.http_allow_private,
-            speaks=client.speaks,
+            speaks=client.supports,
         )
         self._executor = Executor(toolbox, self.id)
         self._drain: Drain | None = None
@@ -143,7 +143,7 @@ class Worker:
 
     async def execute(self, command: ClaimedCommand, budget: TimeBudget, lease: Lease) -> Outcome:
         plan = self.plans.get(command.plan)
-        if plan is None and (fault := self.plans.fault(command.plan)) is not None:
+        if plan is None and (fault := self.plans.compile_error(command.plan)) is not None:
             message = f"this worker cannot compile the playbook: {fault}"
             return failed(command, step_error("worker", "worker.no_plan", message))
         if plan is None:

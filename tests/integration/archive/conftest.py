@@ -61,7 +61,7 @@ class Over:
         self._dies = dies
         self._answered = answered
 
-    async def ask(
+    async def call(
         self, method: str, path: str, answer: type[BaseModel], request: BaseModel | None = None, *, within: float = 30
     ) -> Any:
         place, _, query = path.partition("?")

@@ -103,7 +103,7 @@ class Balanced:
     def __init__(self, planes: Sequence[Plane]) -> None:
         self._planes = itertools.cycle(planes)
 
-    def speaks(self, version: int) -> bool:
+    def supports(self, version: int) -> bool:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:

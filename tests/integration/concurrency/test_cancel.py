@@ -50,7 +50,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
     finally:
         going.cancel()
     # what a cancel leaves to others to carry out, they do
-    await looping.orchestrator.take_in_inbox(id)
+    await looping.orchestrator.process_inbox(id)
 
     assert (status, cancelled) == ("cancelled", [id])
     assert len(await direct.events(id, e.CANCELLED)) == 1

@@ -94,7 +94,7 @@ async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
     slow.log.first = [overtake, overtake]
     outcomes = [done(stale, "stale"), done(current, "current")]
     await slow.report(*(outcomes if stale_first else outcomes[::-1]))
-    await slow.orchestrator.take_in_inbox(id)
+    await slow.orchestrator.process_inbox(id)
 
     closed = [event.payload["data"] for event in await direct.events(id, e.CALL_DONE) if event.command_id == "charge#1"]
     assert closed == ["current"]

@@ -72,7 +72,7 @@ async def test_a_join_is_passed_once_however_its_branches_race(bed: Bed) -> None
         *(plane.tell(branch) for plane, branch in zip(bed.planes, branches, strict=True)),
     )
     assert statuses == ["accepted"] * 3
-    await bed.planes[0].orchestrator.take_in_inbox(id)
+    await bed.planes[0].orchestrator.process_inbox(id)
     issued = Counter(event.command_id for event in await bed.events(id, e.ISSUED))
     assert issued == {"a#1": 1, "b#1": 1, "c#1": 1, "d#1": 1, "end#1": 1}
     assert bed.findings() == []
@@ -90,7 +90,7 @@ async def test_thirty_frames_reported_to_three_planes_at_once_are_each_taken_in_
         )
     )
     assert {answer.results[0].status for answer in answers} == {"accepted"}
-    await bed.planes[0].orchestrator.take_in_inbox(id)
+    await bed.planes[0].orchestrator.process_inbox(id)
     taken = Counter(event.command_id for event in await bed.events(id, e.FRAME_COMMITTED))
     assert taken == Counter(frame.command_id for frame in frames)
     assert len(await bed.events(id, e.COMPLETED)) == 1
@@ -127,7 +127,7 @@ async def test_an_inbox_that_all_planes_and_reconcilers_take_in_at_once_is_taken
     assert await quick.log.executions_with_inbox(10) == [id]
 
     await asyncio.gather(
-        *(plane.orchestrator.take_in_inbox(id) for plane in bed.planes), *(each.reconcile() for each in bed.reconcilers)
+        *(plane.orchestrator.process_inbox(id) for plane in bed.planes), *(each.reconcile() for each in bed.reconcilers)
     )
 
     assert await quick.log.executions_with_inbox(10) == []

@@ -310,7 +310,7 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     assert await validate(user, started) == []
     assert await hands.claim() == []
     orchestrator = Orchestrator(log, Plans(PostgresCatalog(database)), Notifications(None, None))
-    assert await orchestrator.take_in_inbox(started)
+    assert await orchestrator.process_inbox(started)
     assert await validate(user, started) == []
     await hands.finish()
     status = (await user.get(f"/api/executions/{started}/status")).json

@@ -50,7 +50,7 @@ class Direct:
         # the answers to the next so many reports are lost: they are sent again
         self.lose = 0
 
-    def speaks(self, version: int) -> bool:
+    def supports(self, version: int) -> bool:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:

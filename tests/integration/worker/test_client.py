@@ -119,7 +119,7 @@ async def test_what_never_got_there_is_not_doubtful() -> None:
 
 async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer(server: Any) -> None:
     plane, client = server
-    assert not client.speaks(2)
+    assert not client.supports(2)
     for answer, speaks in [
         ((200, {"lost": []}, {WIRE: "2"}), True),
         ((200, {"lost": []}), False),
@@ -128,14 +128,14 @@ async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer
     ]:
         plane.answers = [answer]
         await client.heartbeat(BEAT, within=5.0)
-        assert client.speaks(2) is speaks
+        assert client.supports(2) is speaks
 
 
 async def test_any_other_operation_sends_what_it_is_given(server: Any) -> None:
     plane, client = server
     plane.answers = [(200, {"lost": []})]
-    answer = await client.ask("POST", "/api/any", HeartbeatResponse, BEAT)
+    answer = await client.call("POST", "/api/any", HeartbeatResponse, BEAT)
     assert answer.lost == []
     assert plane.bodies == [BEAT.model_dump(mode="json")]
-    await client.ask("GET", "/api/any", HeartbeatResponse)
+    await client.call("GET", "/api/any", HeartbeatResponse)
     assert [method for method, *_ in plane.seen] == ["POST", "GET"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.cli.commands.run import show_outcome
-from noetl_serverless.cli.ending import principal, remarks
+from noetl_serverless.cli.ending import principal, status_notes
 
 UNDECIDED = {"code": "engine.undecidable", "message": "no idea", "place": "engine/decide.py:1 in finish"}
 WARNING = {"code": "routing.no_match", "step": "a", "message": "no arc of step 'a' was taken"}
@@ -16,7 +16,7 @@ def entry(**more: Any) -> dict[str, Any]:
 
 
 def test_quarantine_says_what_happened_where_and_what_to_do() -> None:
-    assert list(remarks(entry(quarantined=True, error=UNDECIDED))) == [
+    assert list(status_notes(entry(quarantined=True, error=UNDECIDED))) == [
         "in quarantine: the engine could not decide how it goes on; other executions are not concerned",
         "  no idea (at engine/decide.py:1 in finish)",
         "  what to do: noetls quarantine show 7",
@@ -24,12 +24,12 @@ def test_quarantine_says_what_happened_where_and_what_to_do() -> None:
 
 
 def test_what_was_dropped_from_quarantine_needs_nothing_to_be_done() -> None:
-    assert list(remarks(entry(quarantined=False, error=UNDECIDED))) == []
+    assert list(status_notes(entry(quarantined=False, error=UNDECIDED))) == []
 
 
 def test_warnings_are_one_line_each() -> None:
     assert (
-        list(remarks(entry(warnings=[WARNING, WARNING])))
+        list(status_notes(entry(warnings=[WARNING, WARNING])))
         == ["warning: routing.no_match: no arc of step 'a' was taken"] * 2
     )
 

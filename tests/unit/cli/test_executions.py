@@ -39,9 +39,9 @@ def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
 
 def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     progress = Progress()
-    progress.feed([APART])
+    progress.apply([APART])
     assert list(_stays(progress)) == []
-    progress.feed([RETRIED])
+    progress.apply([RETRIED])
     [told] = _stays(progress)
     assert told == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, and went on"
 
@@ -49,8 +49,8 @@ def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
 def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
     progress = Progress()
     error = {"code": "template.error", "message": "there is no 'gone'", "line": 7, "step": "a"}
-    progress.feed([event(1, "command.issued", 1), event(2, "call.done", 2)])
-    progress.feed([event(3, "playbook.failed", 2, generation=None, payload={"error": error})])
+    progress.apply([event(1, "command.issued", 1), event(2, "call.done", 2)])
+    progress.apply([event(3, "playbook.failed", 2, generation=None, payload={"error": error})])
     assert list(_errors(progress, whole=False)) == ["a fails: template.error: there is no 'gone' (line 7)"]
 
 
@@ -60,7 +60,7 @@ def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
     told = {}
     for whole in (False, True):
         progress = Progress(None if whole else 20)
-        progress.feed([event(1, "loop.opened", 1, payload={"count": 40}), frame])
+        progress.apply([event(1, "loop.opened", 1, payload={"count": 40}), frame])
         told[whole] = list(_items(progress, whole))
     assert (len(told[False]), told[False][-1]) == (MAX_LINES + 1, "a: and 30 more items failed, which --all tells")
     assert len(told[True]) == 31
@@ -76,8 +76,8 @@ def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
 def test_an_execution_that_ended_by_what_was_kept_took_until_it_went_on() -> None:
     entry = {"status": "COMPLETED", "start_time": "2026-01-01T00:00:01Z", "duration_human": "2.0s"}
     progress = Progress()
-    progress.feed([event(1, "command.issued", 1), APART, RETRIED, event(4, "call.done", 3)])
-    progress.feed([event(5, "playbook.completed", 3, cause=4)])
+    progress.apply([event(1, "command.issued", 1), APART, RETRIED, event(4, "call.done", 3)])
+    progress.apply([event(5, "playbook.completed", 3, cause=4)])
     assert _duration(entry, progress) == "39.0s"
     assert _duration(entry, Progress()) == "2.0s", "what was never in quarantine is told as the store has it"
     assert _duration({**entry, "status": "RUNNING"}, progress) == "2.0s"

@@ -10,9 +10,9 @@ from noetl_serverless.cli.commands.explain import (
     MAX_COMMANDS,
     MAX_LINES,
     _cause_lines,
-    _held,
     _items,
     _lease,
+    _lease_text,
     _lines,
     _place,
 )
@@ -48,9 +48,9 @@ def test_the_commands_of_other_steps_do_not_count() -> None:
 
 
 def test_what_is_queued_and_what_runs_is_said() -> None:
-    assert "queued: no worker has it yet" in _held(wait(row("queued")))
-    assert "it runs at w-1" in _held(wait(row("running")))
-    assert _held(wait(None)) == ""
+    assert "queued: no worker has it yet" in _lease_text(wait(row("queued")))
+    assert "it runs at w-1" in _lease_text(wait(row("running")))
+    assert _lease_text(wait(None)) == ""
 
 
 def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:

@@ -13,7 +13,7 @@ from noetl_serverless.cli.client import Client
 from noetl_serverless.cli.commands.diff import _executions
 from noetl_serverless.cli.commands.executions import _older
 from noetl_serverless.cli.failure import Failure
-from noetl_serverless.cli.recordings import _following, all_events
+from noetl_serverless.cli.recordings import _remaining_rows, all_events
 
 TIME = "2026-01-01T00:00:00Z"
 # rows of every page, whatever is asked for
@@ -91,5 +91,5 @@ def test_a_payload_that_cannot_be_read_to_its_end_is_a_failure() -> None:
 def test_the_rows_for_which_a_recording_has_no_room_are_read() -> None:
     rows = [{"key": str(number)} for number in range(7)]
     client, beside = Lists(rows), {"results": rows[:3], "more_results": True}
-    assert _following(client, beside, "results", "key", "/api/executions/7") == rows[3:]
-    assert _following(client, {"results": rows}, "results", "key", "/api/executions/7") == []
+    assert _remaining_rows(client, beside, "results", "key", "/api/executions/7") == rows[3:]
+    assert _remaining_rows(client, {"results": rows}, "results", "key", "/api/executions/7") == []

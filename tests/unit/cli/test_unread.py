@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from noetl_serverless.cli.unread import unread
+from noetl_serverless.cli.unread import unknown_values
 
 CONTENT = "workload: {alert_percent: 20}\nworkflow:\n  - {step: a, set: {ctx.x: '{{ workload.limit | default(3) }}'}}\n"
 
 
 def told(*names: str) -> list[str]:
-    return list(unread(dict.fromkeys(names, 1), {"alert_percent": 20}, CONTENT))
+    return list(unknown_values(dict.fromkeys(names, 1), {"alert_percent": 20}, CONTENT))
 
 
 def test_a_name_that_the_playbook_does_not_have_is_told_with_the_one_that_is_like_it() -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from noetl_serverless.control_plane.models.executions import EventEntry
-from noetl_serverless.control_plane.page import Page, clipped, from_offset
+from noetl_serverless.control_plane.page import Page, from_offset, truncate_payloads
 from noetl_serverless.limits import PAGE_BYTES
 
 MIB = 1024 * 1024
@@ -37,17 +37,17 @@ QUERY = [("after", "0"), ("wait", "5"), ("limit", "9")]
 
 def paged(*sizes: int, more: bool = False) -> Page:
     items = [entry(seq, size) for seq, size in enumerate(sizes, 1)]
-    return Page(items, more=more, onward=lambda item: {"after": item.seq, "wait": None})
+    return Page(items, more=more, next_parameters=lambda item: {"after": item.seq, "wait": None})
 
 
 def written(*sizes: int, more: bool = False) -> tuple[list[Any], str | None, int]:
-    content, headers = paged(*sizes, more=more).written(QUERY, bare=True)
+    content, headers = paged(*sizes, more=more).encode(QUERY, bare=True)
     return orjson.loads(content), headers.get("link"), len(content)
 
 
 @pytest.mark.parametrize(("more", "following"), [(False, None), (True, 2)])
 def test_a_list_is_its_items_and_what_to_give_to_go_on(more: bool, following: int | None) -> None:
-    content, headers = paged(10, 10, more=more).written(QUERY)
+    content, headers = paged(10, 10, more=more).encode(QUERY)
     document = orjson.loads(content)
     assert [row["seq"] for row in document.pop("items")] == [1, 2]
     assert document == {"next": following}
@@ -81,7 +81,7 @@ def test_a_row_that_is_too_large_alone_leaves_out_its_payload_and_says_so() -> N
 
 
 def test_clipped_rows_are_all_there() -> None:
-    rows = clipped([entry(seq, size) for seq, size in enumerate((MIB, 7 * MIB // 2, 2 * MIB, 10), 1)])
+    rows = truncate_payloads([entry(seq, size) for seq, size in enumerate((MIB, 7 * MIB // 2, 2 * MIB, 10), 1)])
     assert [(row.seq, row.payload_bytes is None) for row in rows] == [(1, True), (2, False), (3, True), (4, True)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.gateway.body_budget import BodyBudget
+from noetl_serverless.gateway.body_budget import ListBudget
 from noetl_serverless.limits import ANSWER_BYTES, PAGE_BYTES
 
 from .conftest import Client, Upstream
@@ -82,5 +82,5 @@ async def test_what_is_asked_for_twice_is_refused_if_it_is_too_large(
 
 @pytest.mark.parametrize(("sizes", "kept"), [((PAGE_BYTES + 1, 1), 1), ((10, PAGE_BYTES), 1), ((10, 10), 2)])
 def test_what_comes_first_has_one_row_at_least(sizes: tuple[int, ...], kept: int) -> None:
-    room = BodyBudget()
+    room = ListBudget()
     assert len(room.take([{"x": "y" * size} for size in sizes])) == kept

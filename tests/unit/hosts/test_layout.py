@@ -52,7 +52,7 @@ def test_run_json_is_for_its_owner(layout: Layout) -> None:
 
 
 def test_waiting_for_others_ends_when_they_have_gone(layout: Layout) -> None:
-    mine, other = layout.use(), layout.use()
+    mine, other = layout.mark_used(), layout.mark_used()
     order: list[str] = []
 
     def wait() -> None:

@@ -78,7 +78,7 @@ print(len(asked), flush=True)
 """
     process = start(code, tmp_path)
     first_line(process)
-    process.ask_to_stop()
+    process.send_stop_signal()
     time.sleep(0.1)
     process.stop()
     times = process.program.log.read_text().split()[1]

@@ -47,7 +47,7 @@ def test_one_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> 
     for step in range(600):
         if broken.process is not None:
             broken.process._popen.wait()
-        if broken.look(now + step * 0.1):
+        if broken.restart_if_dead(now + step * 0.1):
             starts.append(step)
     pauses = [later - sooner for sooner, later in pairwise(starts)]
     assert pauses == sorted(pauses)
@@ -61,7 +61,7 @@ def test_one_that_cannot_be_prepared_does_not_end_the_watch(tmp_path: Path) -> N
         raise RuntimeError("the disk is full")
 
     broken = Supervised("broken", prepare)
-    assert broken.look(time.monotonic()) is False
+    assert broken.restart_if_dead(time.monotonic()) is False
 
 
 async def test_those_of_a_group_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_what_was_kept_and_what_follows_from_it_took_effect_when_the_execution_w
     assert [told.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
     assert [told.kept(event) for event in found] == [False, False, False, True, False, False]
     [stay] = told.periods
-    assert (stay.since, stay.until, stay.by, stay.ms) == (10, 50, e.RETRIED, 40)
+    assert (stay.since, stay.until, stay.ended_by, stay.ms) == (10, 50, e.RETRIED, 40)
 
 
 def test_a_second_stay_begins_when_what_led_to_it_took_effect() -> None:
@@ -59,7 +59,7 @@ def test_what_was_dropped_or_cancelled_changes_no_time() -> None:
     for kind in (e.DROPPED, e.CANCELLED):
         found = log((e.FAILED, 10, None, APART), (kind, 50), (e.CALL_DONE, 20))
         assert EffectiveTimes(found).at(found[-1]) == 20
-        assert [stay.by for stay in EffectiveTimes(found).periods] == [kind]
+        assert [stay.ended_by for stay in EffectiveTimes(found).periods] == [kind]
 
 
 def test_a_command_that_was_out_waits_for_a_worker_anew_since_the_retry() -> None:

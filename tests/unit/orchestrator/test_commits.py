@@ -87,7 +87,7 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     await engine.orchestrator._commits.process_inboxes([id])
     assert failures._value.get() == before + 1
     monkeypatch.setattr(engine.log, "read_inbox", inbox)
-    assert await engine.orchestrator.take_in_inbox(id)
+    assert await engine.orchestrator.process_inbox(id)
     assert engine.status(id) == "COMPLETED"
 
 
@@ -206,5 +206,5 @@ async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Eng
     id = await engine.start()
     assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id])
     engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
-    assert await engine.orchestrator.take_in_inbox(id) is False
+    assert await engine.orchestrator.process_inbox(id) is False
     assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"

@@ -83,7 +83,7 @@ async def test_its_timers_and_its_inbox_are_left_to_the_newer_release(engine: En
     with pytest.raises(Busy, match="left to a newer release"):
         await older.fire_timer(newer, timer, "a", 1)
     with pytest.raises(Busy, match="left to a newer release"):
-        await older.take_in_inbox(newer)
+        await older.process_inbox(newer)
     assert await engine.orchestrator.quarantined_executions(10) == []
     able = await of_form(engine, newer, 1)
     assert await able.fire_timer(newer, timer, "a", 1)

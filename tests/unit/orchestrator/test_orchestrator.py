@@ -440,7 +440,7 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
     answer = await engine.report(done(first, {"n": 5}))
     assert answer.results[0].status == "accepted", "what is in the inbox is kept"
     engine.log.commit, engine.orchestrator._commits.commit_fact = commit, append
-    assert await engine.orchestrator.take_in_inbox(id)
+    assert await engine.orchestrator.process_inbox(id)
     assert engine.types(id)[-2:] == ["call.done", "command.issued"]
 
 

@@ -12,10 +12,10 @@ import pytest
 from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless import limits
-from noetl_serverless.commands.fact import UNOPENABLE, fact_of
+from noetl_serverless.commands.fact import PAYLOAD_PLACEHOLDER, fact_of
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreAway, Unavailable
+from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreUnavailable, Unavailable
 from noetl_serverless.limits import INLINE_BYTES, MIB, PAYLOADS_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import MAX_WAIT_MS
@@ -266,9 +266,9 @@ async def test_what_waits_in_the_inbox_is_opened_by_whoever_comes_next(engine: E
     store.fault = OSError("away")
     other = engine.another()
     with pytest.raises(Unavailable):
-        await other.take_in_inbox(id)
+        await other.process_inbox(id)
     store.fault = None
-    assert await other.take_in_inbox(id)
+    assert await other.process_inbox(id)
     (child,) = await engine.log.running_children(id)
     assert (await state(engine, child)).workload["rows"] == BIG["rows"]
 
@@ -280,7 +280,7 @@ async def test_a_payload_that_is_gone_when_the_inbox_is_taken_in_is_an_error_of_
     (call,) = await engine.claim()
     await in_the_inbox(engine, parked(call, await reference(store, id, BIG)))
     store.kept.clear()
-    assert await engine.another().take_in_inbox(id)
+    assert await engine.another().process_inbox(id)
     assert (await state(engine, id)).error["code"] == "child.invalid"
 
 
@@ -306,7 +306,7 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
         store.reads.clear()
     engine.log.commit = weigh
     if inbox:
-        assert await engine.another().take_in_inbox(id)
+        assert await engine.another().process_inbox(id)
     else:
         await engine.report(*outcomes)
     assert len(await engine.log.running_children(id)) == len(outcomes) == 8
@@ -350,7 +350,7 @@ async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
 def test_a_release_that_knows_no_references_does_not_open_the_child() -> None:
     plan = load_plan("apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t}\nworkflow:\n" + CHILD)
     with pytest.raises(InvalidRequest):
-        initial_values(plan, UNOPENABLE)
+        initial_values(plan, PAYLOAD_PLACEHOLDER)
 
 
 async def test_either_inline_or_by_reference(engine: Engine, store: Store) -> None:
@@ -383,12 +383,12 @@ async def test_what_cannot_be_read_for_long_is_not_waited_for_any_more(engine: E
     await in_the_inbox(engine, parked(call, await reference(store, id, BIG)))
     store.fault = PermissionError("this key is not for you")
     engine.seconds += MAX_WAIT_MS / 1000
-    with pytest.raises(ResultStoreAway):
-        await engine.another().take_in_inbox(id)
+    with pytest.raises(ResultStoreUnavailable):
+        await engine.another().process_inbox(id)
     assert (await state(engine, id)).status == "running"
     engine.seconds += 1
     with suppress(Unavailable):
-        await engine.another().take_in_inbox(id)
+        await engine.another().process_inbox(id)
     ended = await state(engine, id)
     assert (ended.status, (ended.error or {}).get("code")) == ("failed", "child.invalid")
     assert "does not answer" in ended.error["message"]
@@ -418,7 +418,7 @@ async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, s
 
     store.get_range = refuse  # type: ignore[method-assign]
     engine.log.commit = lose
-    with pytest.raises(ResultStoreAway):
+    with pytest.raises(ResultStoreUnavailable):
         await engine.report(*outcomes, capacity=1)
     assert [len(await engine.log.running_children(id)) for id in (bad, good)] == [0, 1]
     assert (engine.status(bad), engine.status(plain)) == ("RUNNING", "COMPLETED")

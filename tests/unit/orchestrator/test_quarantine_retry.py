@@ -206,7 +206,7 @@ async def out(engine: Engine, id: str) -> list[str]:
 
 async def test_what_waits_in_the_inbox_is_kept_too(engine: Engine, faulty: Faulty) -> None:
     id, _ = await beside_another(engine, faulty)
-    await engine.orchestrator.take_in_inbox(id)
+    await engine.orchestrator.process_inbox(id)
     assert await kept(engine, id) == ["b#1", "other#1"]
     assert await engine.log.executions_with_inbox(10) == []
     faulty.mend()
@@ -230,7 +230,7 @@ async def test_what_a_retry_gave_back_is_kept_when_something_else_cannot_be_deci
     faulty.at("other")
     (other,) = await engine.claim()
     await engine.report(outcome(other))
-    await engine.orchestrator.take_in_inbox(id)
+    await engine.orchestrator.process_inbox(id)
     assert await kept(engine, id) == ["other#1", "b#1"]
 
 
@@ -263,7 +263,7 @@ async def test_a_timer_that_has_fired_is_not_set_again(engine: Engine, faulty: F
     faulty.mend()
     await engine.orchestrator.retry_quarantined(id)
     assert await out(engine, id) == [], "its firing was kept"
-    await engine.orchestrator.take_in_inbox(id)
+    await engine.orchestrator.process_inbox(id)
     assert await work(engine) == ["a#1@2", "b#1", "c#1"]
     assert await status(engine, id) == "completed"
 
@@ -302,7 +302,7 @@ async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, fau
     assert sorted(fact["type"] for fact in facts) == [e.CALL_DONE, e.CHILD_ENDED]
     faulty.mend()
     await engine.orchestrator.retry_quarantined(id)
-    while await engine.orchestrator.take_in_inbox(id):
+    while await engine.orchestrator.process_inbox(id):
         pass
     assert await work(engine) == ["after#1"]
     assert (await types(engine, id)).count(e.CHILD_ENDED) == 1

@@ -265,6 +265,6 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
 async def test_taking_in_an_empty_inbox_is_not_going_on(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert await engine.orchestrator.take_in_inbox(id) is False
+    assert await engine.orchestrator.process_inbox(id) is False
     with pytest.raises(NotFound):
-        await engine.orchestrator.take_in_inbox("404")
+        await engine.orchestrator.process_inbox("404")

@@ -12,7 +12,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.errors import Problem, ResultStoreAway, Unavailable
+from noetl_serverless.errors import Problem, ResultStoreUnavailable, Unavailable
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.reconciler.reconciler import Reconciler
@@ -131,7 +131,7 @@ async def test_an_inbox_that_cannot_be_taken_in(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = await behind(engine, 2)
-    refuse(monkeypatch, reconcile.orchestrator, "take_in_inbox", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "process_inbox", bad)
     before = metrics.isolated_failures.labels("advance")._value.get()
     assert await reconcile() == {"inboxes": 1}
     assert engine.status(good) == "COMPLETED"
@@ -258,7 +258,7 @@ async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) 
     async def read(id: str) -> Any:
         asked.append(id)
         if id in ids:
-            raise ResultStoreAway("the result store does not answer; try again")
+            raise ResultStoreUnavailable("the result store does not answer; try again")
         return await inbox(id)
 
     patch.setattr(engine.log, "read_inbox", read)

@@ -51,7 +51,7 @@ async def test_it_is_read_once(store: CountingStore) -> None:
 async def test_what_was_just_written_is_not_read(store: CountingStore) -> None:
     resolver = Resolver(store)
     ref = await write(store, [1])
-    resolver.keep(ref, [1])
+    resolver.put(ref, [1])
     assert await resolver.load(ref) == [1]
     assert store.reads == 0
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from noetl_serverless.limits import HEAVIEST, WEIGHT
+from noetl_serverless.limits import MAX_WEIGHT, WEIGHT
 from noetl_serverless.store.shares import Waiting, draw, shares
 
 
@@ -58,7 +58,7 @@ def test_the_lightest_waits_for_twice_its_part_of_the_claims_at_most(others: tup
 
 
 def test_of_what_has_nothing_running_each_has_one_before_what_has_whatever_it_weighs() -> None:
-    waiting = [*busy(HEAVIEST, HEAVIEST), *idle(1, 2)]
+    waiting = [*busy(MAX_WEIGHT, MAX_WEIGHT), *idle(1, 2)]
     for n in range(1, 300):
         assert shares(waiting, 2, draw(n)) == [0, 0, 1, 1]
         assert shares(waiting, 1, draw(n))[:2] == [0, 0]

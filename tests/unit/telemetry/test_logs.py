@@ -50,7 +50,7 @@ def test_a_line_has_the_shape_of_powertools(lines: Lines) -> None:
 
 def test_the_first_request_ends_the_cold_start(lines: Lines) -> None:
     logger.info("one")
-    logs.warm()
+    logs.end_cold_start()
     logger.info("two")
     assert [line["cold_start"] for line in lines()] == [True, False]
 

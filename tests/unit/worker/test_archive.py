@@ -51,7 +51,7 @@ class Client:
         self.held = held
         self.asked: list[tuple[str, str, Any]] = []
 
-    async def ask(self, method: str, path: str, answer: Any, request: Any = None, *, within: float = 30.0) -> Any:
+    async def call(self, method: str, path: str, answer: Any, request: Any = None, *, within: float = 30.0) -> Any:
         self.asked.append((method, path, request))
         if answer is ClaimedBatch:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
@@ -112,14 +112,14 @@ async def test_another_run_meanwhile_gives_up_and_the_next_does_not(written: Any
     client = Client(1)
     both = archivist(client, tmp_path)
     inner: list[Summary] = []
-    ask = client.ask
+    ask = client.call
 
     async def again(*given: Any, **more: Any) -> Any:
         if not inner:
             inner.append(await both.run(600))
         return await ask(*given, **more)
 
-    client.ask = again  # type: ignore[method-assign]
+    client.call = again  # type: ignore[method-assign]
     assert (await both.run(600)).registered == 1
     assert inner == [Summary()]
     client.left = [batch(7)]
@@ -177,7 +177,7 @@ async def test_where_the_control_plane_is_away_the_archive_waits(clock: Clock, t
     async def away(*given: Any, **more: Any) -> Any:
         raise Unavailable("gone")
 
-    client.ask = away  # type: ignore[method-assign]
+    client.call = away  # type: ignore[method-assign]
     both = archivist(client, tmp_path)
     assert await both.run(600) == Summary()
     assert await both.run(600) == Summary(), "it is not busy for ever"

@@ -58,4 +58,4 @@ async def test_what_does_not_compile_is_told() -> None:
 
     plans = PlanCache(refuse)
     await plans.add({"a": "x"})
-    assert (plans.get("a"), plans.fault("a"), plans.fault("b")) == (None, "line 3", None)
+    assert (plans.get("a"), plans.compile_error("a"), plans.compile_error("b")) == (None, "line 3", None)

@@ -44,7 +44,7 @@ async def main(url: str, reports: list[dict[str, Any]]) -> None:
         assert answer.results[0].status == "accepted", answer
         if report["how"] == "twice":
             assert await database.run(AGAIN, id=int(report["execution_id"]), command=report["command_id"])
-            assert await orchestrator.take_in_inbox(report["execution_id"])
+            assert await orchestrator.process_inbox(report["execution_id"])
         else:
             assert (await orchestrator.state(report["execution_id"])).quarantined
     await database.close()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_BYTES = 64 * 1024 * 1024
 # fields of a credential that are not secret
-PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
+NON_SECRET_FIELDS = frozenset(
+    {"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"}
+)
 
 
 @command
@@ -46,7 +48,7 @@ def export(
     file = output or Path(f"{execution_id}.noetl")
     masking = Masking()
     with running_stack(data) as client:
-        _learn_secrets(client, masking)
+        _register_secrets(client, masking)
         recording = fetch(client, execution_id, results=lambda id, row: fetch_result(client, id, row, max_bytes))
     try:
         packed = write(recording, file, masking, max_bytes=max_bytes, release=version("noetl-serverless"))
@@ -72,7 +74,7 @@ def export(
     )
 
 
-def _learn_secrets(client: Client, masking: object) -> None:
+def _register_secrets(client: Client, masking: object) -> None:
     from urllib.parse import quote
 
     from ...telemetry.masking import Masking
@@ -81,7 +83,7 @@ def _learn_secrets(client: Client, masking: object) -> None:
     for entry in client.items("/api/credentials"):
         name = quote(entry["name"], safe="")
         for key, value in client.get(f"/api/credentials/{name}", include_data="true")["data"].items():
-            if isinstance(value, str) and key not in PUBLIC:
+            if isinstance(value, str) and key not in NON_SECRET_FIELDS:
                 masking.register(value)
 
 
@@ -114,7 +116,7 @@ def rerun(
     if text is not None:
         plan_of(text, str(playbook))
     recording = _with_results(recorded, data)
-    for found in recording.family():
+    for found in recording.with_descendants():
         plan_of(found.playbook, f"the playbook of execution {found.execution_id}")
     done = asyncio.run(run_again(recording, text))
     if as_json:

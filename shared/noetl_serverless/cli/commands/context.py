@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..contexts import DIRECTLY, Context, Contexts
+from ..contexts import LAMBDA_SCHEME, Context, Contexts
 from ..failure import WrongUse
 from ..options import JsonOption
 from ..output import command, echo, print_json, show, table
@@ -26,8 +26,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Store a deployment's URL and operator token. The token is read from standard input."""
-    if not url.startswith(("https://", "http://", DIRECTLY)):
-        raise WrongUse(f"--url begins with https://, http:// or {DIRECTLY}, not as {url!r}")
+    if not url.startswith(("https://", "http://", LAMBDA_SCHEME)):
+        raise WrongUse(f"--url begins with https://, http:// or {LAMBDA_SCHEME}, not as {url!r}")
     token = sys.stdin.readline().strip()
     if not token:
         raise WrongUse("give the operator's service token on standard input")

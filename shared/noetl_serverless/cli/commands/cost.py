@@ -35,7 +35,9 @@ def cost(
     from ...inspection.cost import cost as count
 
     chosen = _prices(prices)
-    documents = [count(found.execution_id, found.events, chosen) for found in recording_of(recorded, data).family()]
+    documents = [
+        count(found.execution_id, found.events, chosen) for found in recording_of(recorded, data).with_descendants()
+    ]
     document = {**documents[0], "children": documents[1:], "with_children": _sum(documents)}
     if as_json:
         print_json(document)

@@ -46,7 +46,7 @@ def demo(
     try:
         with serve_folder(folder / "data") as files:
             try:
-                status = _play(layout, running, folder, path, {"data_url": files})
+                status = _run_playbook(layout, running, folder, path, {"data_url": files})
             except Failure as error:
                 if has_ended(launched, running):
                     raise Failure(f"the stack was stopped while the demo ran: {error}") from error
@@ -55,7 +55,7 @@ def demo(
             print_started(running, False)
             echo(f"files          {files}")
             if stay:
-                _until(lambda: has_ended(launched, running))
+                _wait_until(lambda: has_ended(launched, running))
     finally:
         if launched is not None:
             launched.stop()
@@ -63,7 +63,7 @@ def demo(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workload: dict[str, Any]) -> str:
+def _run_playbook(layout: Any, running: dict[str, Any], folder: Path, path: str, workload: dict[str, Any]) -> str:
     from ..target import client_of
 
     with client_of(layout, running["control_plane_url"]) as client:
@@ -76,7 +76,7 @@ def _play(layout: Any, running: dict[str, Any], folder: Path, path: str, workloa
     return str(outcome["status"])
 
 
-def _until(ended: Callable[[], bool]) -> None:
+def _wait_until(ended: Callable[[], bool]) -> None:
     echo("up until Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):

@@ -16,7 +16,7 @@ from ...inspection.failed_items import MAX_ITEMS
 from ...inspection.quarantine_periods import QuarantinePeriods
 from ..attempts import failed_items, lines, time
 from ..client import Client
-from ..ending import dropped, failed_counts, principal, quarantine, remarks, retried, warnings
+from ..ending import dropped, failed_counts, principal, quarantine, retried, status_notes, warnings
 from ..failure import EXIT_FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
@@ -115,7 +115,7 @@ def show_(
             print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
             return
         progress = _read(client, execution_id, whole=whole)
-    progress.place(under_way)
+    progress.set_statuses(under_way)
     where = "  (archived)" if entry.get("archived") else ""
     echo(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
@@ -126,7 +126,7 @@ def show_(
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         echo(text)
-    for text in (*remarks(entry), *failed_counts(progress.failed_items()), *_stays(progress)):
+    for text in (*status_notes(entry), *failed_counts(progress.failed_items()), *_stays(progress)):
         echo(text)
     if progress.dropped is not None:
         echo(_dropped(progress.dropped))
@@ -190,7 +190,7 @@ def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
     """The duration as text. For a fact that was kept in quarantine, the store has the time at which it arrived. If it
     ended the execution, the stored end is too early, so the end is computed here."""
     known = entry.get("duration_human") or ""
-    if entry["status"] == "RUNNING" or not any(stay.by == RETRIED for stay in progress.stays.all):
+    if entry["status"] == "RUNNING" or not any(stay.ended_by == RETRIED for stay in progress.stays.all):
         return str(known)
     from ...control_plane.models.executions import human
 
@@ -225,7 +225,7 @@ def _pages(client: Any, execution_id: str) -> Any:
 def _read(client: Client, execution_id: str, *, whole: bool) -> Progress:
     progress = Progress(None if whole else MAX_ITEMS)
     for page in _pages(client, execution_id):
-        progress.feed(page)
+        progress.apply(page)
     return progress
 
 
@@ -269,7 +269,7 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
 
 def _stays(progress: Progress) -> Iterator[str]:
     for stay in progress.stays.all:
-        if stay.by == RETRIED:
+        if stay.ended_by == RETRIED:
             yield retried(time(stay.since), time(stay.until))
 
 

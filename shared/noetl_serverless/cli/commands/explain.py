@@ -75,7 +75,7 @@ def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, st
     place = next((place for place in PLACES if place in statuses), None)
     if place is None:
         return str(run["status"]), str(run["why"])
-    why = "; ".join(f"{wait['text']}{_held(wait)}" for wait in own[:MAX_COMMANDS])
+    why = "; ".join(f"{wait['text']}{_lease_text(wait)}" for wait in own[:MAX_COMMANDS])
     if len(own) > MAX_COMMANDS:
         why += f"; and {len(own) - MAX_COMMANDS} more"
     return place, why
@@ -125,7 +125,7 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         alike.setdefault((what, wait["step"]), []).append(wait)
     for (what, step), found in alike.items():
         for wait in found[:MAX_COMMANDS]:
-            yield f"{what}: {step}: {wait['text']}{_held(wait)}"
+            yield f"{what}: {step}: {wait['text']}{_lease_text(wait)}"
         if len(found) > MAX_COMMANDS:
             yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; --json tells each"
 
@@ -171,7 +171,7 @@ def _printed(text: str) -> Iterator[tuple[str, str]]:
         yield f"          prints: and {len(printed) - MAX_LINES} more lines, which --json tells", "dim"
 
 
-def _held(wait: Mapping[str, Any]) -> str:
+def _lease_text(wait: Mapping[str, Any]) -> str:
     if "due" in wait:
         return f" at {time(wait['due'])}"
     if wait.get("status") == "running":

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
-from ..ending import failed_counts, remarks
+from ..ending import failed_counts, status_notes
 from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
 from ..output import command, console, echo, print_json, result, show
 from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
-from ..unread import unread
+from ..unread import unknown_values
 from .catalog import register_text
 
 
@@ -46,7 +46,7 @@ def run(
             path, version = entry["path"], entry["version"]
         if values and not as_json:
             entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
-            for warning in unread(values, entry["payload"] or {}, entry["content"]):
+            for warning in unknown_values(values, entry["payload"] or {}, entry["content"]):
                 echo(warning)
         execution_id = client.execute(path, version, values)
         if no_wait:
@@ -71,7 +71,7 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     progress = Progress()
     if quiet:
         for page in client.follow(execution_id):
-            progress.feed(page)
+            progress.apply(page)
     else:
         _watch_live(client, execution_id, progress)
     entry = client.execution(execution_id)
@@ -94,7 +94,7 @@ def value_of(outcome: Any) -> Any:
 
 def show_outcome(outcome: dict[str, Any]) -> None:
     echo(f"{outcome['status']} in {outcome['duration_ms'] / 1000:.2f} s  (execution {outcome['execution_id']})")
-    for text in remarks(outcome):
+    for text in status_notes(outcome):
         echo(text)
     for text in failed_counts(outcome["failed_items"]):
         echo(f"{text}: noetls show {outcome['execution_id']} tells which")
@@ -121,7 +121,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
     if not console().is_terminal:
         turns: Folding[StepRow] = Folding()
         for page in client.follow(execution_id):
-            for row in progress.feed(page):
+            for row in progress.apply(page):
                 for shown in turns.add(row):
                     echo(lines(shown) if isinstance(shown, Folded) else line(shown))
         for rest in turns.flush():
@@ -132,7 +132,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
     # the engine and this process use the same clock: a stack runs on this machine
     with Live(get_renderable=lambda: progress.steps(time.time()), console=console(), refresh_per_second=10) as live:
         for page in client.follow(execution_id):
-            progress.feed(page)
+            progress.apply(page)
         live.update(progress.steps())
         live.refresh()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...hosts.table import functions_folder
-from ..contexts import DIRECTLY, Context
+from ..contexts import LAMBDA_SCHEME, Context
 from ..failure import Failure
 from ..lambda_client import aws_client
 
@@ -56,7 +56,7 @@ def context_of(outputs: Mapping[str, Any], name: str | None) -> Context:
     function = outputs["functions"]["control_plane"]
     return Context(
         name=name or outputs["prefix"],
-        url=outputs.get("control_plane_url") or f"{DIRECTLY}{function['name']}:{function['alias']}",
+        url=outputs.get("control_plane_url") or f"{LAMBDA_SCHEME}{function['name']}:{function['alias']}",
         token=_token(outputs["operator_token_secret_arn"], region, endpoint),
         gateway_url=outputs["gateway_url"],
         region=region,

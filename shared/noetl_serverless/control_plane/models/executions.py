@@ -179,7 +179,7 @@ class GetExecution(RequestModel):
     include_events: bool = True
 
 
-class Warned(BaseModel):
+class ExecutionWarning(BaseModel):
     """A warning that an execution ended with."""
 
     model_config = ConfigDict(extra="allow")
@@ -199,7 +199,7 @@ class Pagination(BaseModel):
 
 
 class ExecutionDetail(ExecutionEntry):
-    warnings: list[Warned] = Field(description="What went otherwise than it looks, though it completed.")
+    warnings: list[ExecutionWarning] = Field(description="What went otherwise than it looks, though it completed.")
     quarantined: bool = Field(description="Whether the engine could not decide about it, and it waits for a person.")
     events: list[EventEntry] = Field(description="The newest first.")
     events_included: bool
@@ -221,7 +221,7 @@ class ExecutionStatus(BaseModel):
     variables: dict[str, Any] = Field(description="ctx; of what is by reference, the reference.")
     error: Any
     principal: dict[str, Any] | None
-    warnings: list[Warned]
+    warnings: list[ExecutionWarning]
     quarantined: bool
     start_time: datetime
     end_time: datetime | None

@@ -48,7 +48,7 @@ async def entries(call: Call) -> Page:
         # one more, to know whether there is a next page
         found = await archives.entries(None if query.before is None else int(query.before), query.limit + 1)
     items = [ArchiveEntry.of(archive) for archive in found[: query.limit]]
-    return Page(items, more=len(found) > len(items), onward=lambda entry: {"before": entry.archive_id})
+    return Page(items, more=len(found) > len(items), next_parameters=lambda entry: {"before": entry.archive_id})
 
 
 async def claim(call: Call) -> messages.ClaimedBatch:

@@ -28,7 +28,7 @@ async def _fitting(call: Call, answer: A) -> bytes:
     """The answer in the worker's version of the protocol, with no more commands than fit into it. The others are
     released and wait for the next claim."""
     unknown = {}
-    if not call.speaks(2):
+    if not call.supports_protocol(2):
         commands = await call.services.orchestrator.for_older_worker(call.body.worker_id, answer.commands)
         answer = answer.model_copy(update={"commands": commands})
         unknown = {"commands": {"__all__": {"lost"}}}

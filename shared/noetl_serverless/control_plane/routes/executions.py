@@ -21,7 +21,7 @@ from ..models.executions import (
 )
 from ..models.runs import under_way
 from ..operation import USERS, Call, Operation
-from ..page import Page, clipped
+from ..page import Page, truncate_payloads
 from .identifiers import execution_id_of
 
 
@@ -41,7 +41,7 @@ async def entries(call: Call) -> Page:
     )
     now = call.services.now()
     items = [ExecutionEntry.of(execution, now) for execution in found]
-    return Page(items, more=more, onward=lambda entry: {"before": entry.execution_id, "page": None})
+    return Page(items, more=more, next_parameters=lambda entry: {"before": entry.execution_id, "page": None})
 
 
 async def detail(call: Call) -> ExecutionDetail:
@@ -58,7 +58,7 @@ async def detail(call: Call) -> ExecutionDetail:
             limit=query.page_size,
             offset=(query.page - 1) * query.page_size,
         )
-        events = clipped(EventEntry.of(event) for event in found)
+        events = truncate_payloads(EventEntry.of(event) for event in found)
         pagination = _pagination(query, total)
     return ExecutionDetail(
         **entry_fields(execution, call.services.now()),

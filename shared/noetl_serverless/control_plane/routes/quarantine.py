@@ -23,7 +23,7 @@ async def entries(call: Call) -> Page:
     # one more, to know whether there is a next page
     found = await call.services.orchestrator.quarantined_executions(query.limit + 1, query.after)
     items = [QuarantineEntry.of(row) for row in found[: query.limit]]
-    return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.execution_id})
+    return Page(items, more=len(found) > len(items), next_parameters=lambda entry: {"after": entry.execution_id})
 
 
 async def get(call: Call) -> QuarantineDetail:

@@ -77,14 +77,14 @@ async def results(call: Call) -> Page:
     query: ListResults = call.query
     found = results_of(await call.services.replays.recording(execution_id_of(call)), query.after)
     items = found[: query.limit]
-    return Page(items, more=len(found) > len(items), onward=lambda row: {"after": row.key})
+    return Page(items, more=len(found) > len(items), next_parameters=lambda row: {"after": row.key})
 
 
 async def commands(call: Call) -> Page:
     query: ListCommands = call.query
     found = commands_of(await call.services.replays.recording(execution_id_of(call)), query.after)
     items = found[: query.limit]
-    return Page(items, more=len(found) > len(items), onward=lambda row: {"after": row.command_id})
+    return Page(items, more=len(found) > len(items), next_parameters=lambda row: {"after": row.command_id})
 
 
 OPERATIONS = (

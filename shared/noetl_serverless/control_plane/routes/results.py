@@ -25,7 +25,7 @@ async def manifest(call: Call) -> Manifest:
     generation = call.path("generation")
     if not generation.isdecimal() or len(generation) > 9:
         raise NotFound(f"there is no generation {generation!r}")
-    pages = call.caller.role != "worker" or call.speaks(2)
+    pages = call.caller.role != "worker" or call.supports_protocol(2)
     most = PAGE_BYTES if pages else WHOLE_BYTES
     loop = (execution_id_of(call), call.path("step"), int(generation))
     kept, following = await _page(call, loop, query.after, most)

@@ -20,7 +20,7 @@ async def runs(call: Call) -> Page:
         # raises NotFound if there is no such execution
         await executions.get(execution_id)
     items = [RunEntry.of(run) for run in found[: query.limit]]
-    return Page(items, more=len(found) > len(items), onward=lambda entry: {"after": entry.seq})
+    return Page(items, more=len(found) > len(items), next_parameters=lambda entry: {"after": entry.seq})
 
 
 OPERATIONS = (

@@ -27,7 +27,7 @@ def control_plane(platform: Platform) -> Service:
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications only the reconciler finds waiting work
     notifications = (
-        Notifications(notifier, platform.invoker, background=platform.background, alarm=platform.alarm)
+        Notifications(notifier, platform.invoker, background=platform.runs_after_answer, alarm=platform.timer_function)
         if settings.notify
         else Notifications(None, None)
     )

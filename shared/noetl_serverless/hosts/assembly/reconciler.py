@@ -32,7 +32,10 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     notifications = Notifications(
-        notifier if settings.notify else None, platform.invoker, background=platform.background, alarm=platform.alarm
+        notifier if settings.notify else None,
+        platform.invoker,
+        background=platform.runs_after_answer,
+        alarm=platform.timer_function,
     )
     log = PostgresEventStore(database)
     results = cache(platform.results)

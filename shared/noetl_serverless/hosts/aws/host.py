@@ -23,7 +23,7 @@ class LambdaHost:
         self._margin = margin
         self._context: Context | None = None
 
-    def begin(self, context: Context) -> None:
+    def start_invocation(self, context: Context) -> None:
         self._context = context
 
     def remaining(self) -> float:

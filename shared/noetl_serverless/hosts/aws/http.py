@@ -32,7 +32,7 @@ def http_handler(app: ASGIApp, host: LambdaHost) -> Handler:
     )
 
     def handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
-        host.begin(context)
+        host.start_invocation(context)
         event_loop()
         with log_context(**caller_of(event, context).log()):
             return adapter(event, cast(Any, context))

@@ -53,7 +53,7 @@ class SqsInvoker:
         except (AwsError, Unavailable) as error:
             _log.warning("an invocation of %s was lost: %s", function, error)
 
-    async def pass_on(self, message: Mapping[str, Any], left: float) -> None:
+    async def requeue(self, message: Mapping[str, Any], left: float) -> None:
         """Send a message again that came too early. Raises AwsError and Unavailable: it must not be lost on the way."""
         queue = self._queues[message["function"]]
         delay = min(max(1, math.ceil(left)), MAX_DELAY_SECONDS)

@@ -36,9 +36,9 @@ class AwsPlatform(Platform):
     invoker: SqsInvoker
     api: Api
     store: SecretsManager
-    background: bool = False
+    runs_after_answer: bool = False
     # EventBridge's schedules have a resolution of one minute
-    alarm: str | None = "reconciler"
+    timer_function: str | None = "reconciler"
 
 
 def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> AwsPlatform:

@@ -29,11 +29,11 @@ class NotificationQueue:
     """`answer` is called once with all messages that are due; it raises if it could not do what it was invoked for."""
 
     def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
-        self._answer = answer
+        self._handler = answer
         self._invoker = invoker
         self._clock = clock
 
-    async def batch(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    async def handle_batch(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """{"batchItemFailures": [...]}: the messages that SQS must deliver again. After some deliveries a message is a
         dead letter."""
         failed: list[str] = []
@@ -54,7 +54,7 @@ class NotificationQueue:
 
     async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         try:
-            await self._answer(messages)
+            await self._handler(messages)
         except Exception:
             # the cause may be any error of a function; the queue makes the retry
             _log.exception("an invocation was not answered; the queue brings it again")
@@ -63,7 +63,7 @@ class NotificationQueue:
 
     async def _pass_on(self, message: Mapping[str, Any], left: float) -> bool:
         try:
-            await self._invoker.pass_on(message, left)
+            await self._invoker.requeue(message, left)
         except (AwsError, Problem, KeyError) as error:
             _log.warning("an invocation that came too early could not be sent on: %s", error)
             return False

@@ -22,7 +22,7 @@ from .platform import DIRECTLY
 MAX_SECONDS = 90.0
 # statuses of Lambda that are passed on: 429, the function's concurrency limit is reached; 413, the request is too
 # large. All others become 502
-_LATER = {429: 429, 413: 413}
+_PASSED_STATUSES = {429: 429, 413: 413}
 
 
 class LambdaSession:
@@ -76,7 +76,7 @@ class LambdaSession:
                 tries=1,
             )
         except AwsError as error:
-            return _problem(_LATER.get(error.status, 502), f"{self._function} was not invoked: {error.code}")
+            return _problem(_PASSED_STATUSES.get(error.status, 502), f"{self._function} was not invoked: {error.code}")
         except Unavailable as error:
             raise aiohttp.ClientConnectionError(str(error)) from error
         if "x-amz-function-error" in answer.headers:

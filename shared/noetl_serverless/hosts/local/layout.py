@@ -64,7 +64,7 @@ class Layout:
                 return True
             return False
 
-    def use(self) -> IO[bytes]:
+    def mark_used(self) -> IO[bytes]:
         """Mark the running stack as used by a command, until the file is closed."""
         users = self._users.open("ab")
         fcntl.flock(users, fcntl.LOCK_SH)

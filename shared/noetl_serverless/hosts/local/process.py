@@ -43,7 +43,7 @@ class Process:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._asked = False
+        self._stop_sent = False
         account = program.account
         switch = account is not None and not account.is_current
         program.log.parent.mkdir(parents=True, exist_ok=True)
@@ -75,15 +75,15 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
-    def ask_to_stop(self) -> None:
+    def send_stop_signal(self) -> None:
         """Send the stop signal, but only once: many programs abort at a second one."""
-        if not self._asked and self.alive:
-            self._asked = True
+        if not self._stop_sent and self.alive:
+            self._stop_sent = True
             self._popen.send_signal(self.program.stop_signal)
 
     def stop(self) -> None:
         """Send the stop signal, wait, then kill what is left of the process group."""
-        self.ask_to_stop()
+        self.send_stop_signal()
         try:
             self._popen.wait(self.program.stop_timeout)
         except subprocess.TimeoutExpired:

@@ -34,11 +34,11 @@ from .workspace import create_workspace, workspace_credential
 _log = logging.getLogger(__name__)
 
 # the function that all others talk to
-DECIDES = "control_plane"
+CONTROL_PLANE = "control_plane"
 SERVER_START_SECONDS = 60.0
 FUNCTION_START_SECONDS = 60.0
 # a worker that drains releases the commands that it holds
-FUNCTION_READY_SECONDS = 20.0
+FUNCTION_STOP_SECONDS = 20.0
 READY_POLL_SECONDS = 0.03
 
 
@@ -69,7 +69,7 @@ class Stack:
                 stop_orphans(crashed.get("pids", {}).values(), self.layout.home)
             self.layout.forget_run()
             try:
-                await _unless(stop, self._start())
+                await _run_until_stopped(stop, self._start())
                 if not stop.is_set():
                     on_ready(self._run)
                     await self._supervise(stop)
@@ -91,8 +91,8 @@ class Stack:
             for spec in self._specs
         }
         # it stops after the others: a worker that ends releases its commands through it
-        self._supervisor.start(functions[DECIDES])
-        self._supervisor.start([part for name, parts in functions.items() if name != DECIDES for part in parts])
+        self._supervisor.start(functions[CONTROL_PLANE])
+        self._supervisor.start([part for name, parts in functions.items() if name != CONTROL_PLANE for part in parts])
         await self._balance(ports)
         await asyncio.gather(
             *(self._wait_ready(part, ports[part.name]) for parts in functions.values() for part in parts)
@@ -187,7 +187,7 @@ class Stack:
                 log=self.layout.log(name),
                 environment=self._environment(spec, name),
                 directory=self.layout.home,
-                stop_timeout=FUNCTION_READY_SECONDS,
+                stop_timeout=FUNCTION_STOP_SECONDS,
             )
 
         return Supervised(name, prepare)
@@ -279,7 +279,7 @@ def _check(process: Process, deadline: float, limit: float) -> None:
         raise RuntimeError(f"{process.program.name} is not ready after {limit:g} s:\n{process.tail()}")
 
 
-async def _unless(stop: asyncio.Event, work: Any) -> None:
+async def _run_until_stopped(stop: asyncio.Event, work: Any) -> None:
     """Do the work, or cancel it when `stop` is set."""
     task = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())

@@ -27,15 +27,15 @@ class Supervised:
     name: str
     prepare: Callable[[], Program]
     process: Process | None = None
-    _born: float = 0.0
-    _pause: float = FIRST_RESTART_SECONDS
+    _started_at: float = 0.0
+    _restart_delay: float = FIRST_RESTART_SECONDS
     _start_at: float = field(default=0.0)
 
     def start(self, now: float) -> None:
         self.process = Process(self.prepare())
-        self._born = now
+        self._started_at = now
 
-    def look(self, now: float) -> bool:
+    def restart_if_dead(self, now: float) -> bool:
         """Restart it if it has died and its delay has passed; returns whether it was restarted."""
         if self.process is not None:
             if self.process.alive:
@@ -57,13 +57,13 @@ class Supervised:
         # processes that it left in its group would hold its port
         process.kill()
         self.process = None
-        if now - self._born > STABLE_SECONDS:
-            self._pause = FIRST_RESTART_SECONDS
+        if now - self._started_at > STABLE_SECONDS:
+            self._restart_delay = FIRST_RESTART_SECONDS
         self._wait(now)
 
     def _wait(self, now: float) -> None:
-        self._start_at = now + self._pause
-        self._pause = min(MAX_RESTART_SECONDS, self._pause * 2)
+        self._start_at = now + self._restart_delay
+        self._restart_delay = min(MAX_RESTART_SECONDS, self._restart_delay * 2)
 
 
 class Supervisor:
@@ -89,7 +89,7 @@ class Supervisor:
         """Restart parts that have died, until cancelled."""
         while True:
             now = time.monotonic()
-            started = [part for part in self.parts if part.look(now)]
+            started = [part for part in self.parts if part.restart_if_dead(now)]
             if started:
                 self._on_change()
             await asyncio.sleep(CHECK_SECONDS)
@@ -99,7 +99,7 @@ class Supervisor:
         for group in reversed(self.groups):
             processes = [part.process for part in group if part.process is not None]
             for process in processes:
-                process.ask_to_stop()
+                process.send_stop_signal()
             # together, so that the waits for unresponsive processes do not add up; the default executor has only a few
             # threads
             loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(max(1, len(processes)))

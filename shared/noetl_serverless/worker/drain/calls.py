@@ -49,7 +49,7 @@ class Calls:
         self._slots = slots
 
     def speaks(self, version: int) -> bool:
-        return self._client.speaks(version)
+        return self._client.supports(version)
 
     def lease_end(self, sent: float) -> float:
         """When a lease expires that was granted by a call sent at `sent`, by the loop's clock."""

@@ -51,15 +51,15 @@ class Drain:
             budget=budget,
             summary=self.summary,
             start=self._begin,
-            abandon=self.abandon,
+            abandon=self.cancel_lost,
             accept=self.accept,
         )
-        self._heartbeat = Heartbeat(self._calls, self.slots, self.reporter, self.speculative_runs, self.abandon)
+        self._heartbeat = Heartbeat(self._calls, self.slots, self.reporter, self.speculative_runs, self.cancel_lost)
         self.slots.add_holder(lambda: len(self.reporter.unanswered))
         self.slots.add_holder(lambda: self.speculative_runs.waiting)
         self._named = list(named)
         # claimed by name, held or ended here; their pointers have not arrived yet
-        self._expected: set[Key] = set()
+        self._expected_pointers: set[Key] = set()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
@@ -68,9 +68,9 @@ class Drain:
             if self._named and not self.budget.is_closing:
                 named = self._named[: self.slots.free]
                 # set before the claim: a command that is released at once is removed again
-                self._expected = {key_of(name) for name in named}
+                self._expected_pointers = {key_of(name) for name in named}
                 taken = await self._claim(named)
-                self._expected &= {key_of(command) for command in taken or ()}
+                self._expected_pointers &= {key_of(command) for command in taken or ()}
             while True:
                 await self._take_work()
                 await self._finish()
@@ -117,8 +117,8 @@ class Drain:
 
     async def _claim_pointed(self, pointers: Sequence[Pointer]) -> None:
         # only the first pointer to an expected command is redundant: another one means that it is pending again
-        known = [pointer for pointer in pointers if key_of(pointer.key) in self._expected]
-        self._expected.difference_update(key_of(pointer.key) for pointer in known)
+        known = [pointer for pointer in pointers if key_of(pointer.key) in self._expected_pointers]
+        self._expected_pointers.difference_update(key_of(pointer.key) for pointer in known)
         fresh = [pointer for pointer in pointers if pointer not in known]
         if fresh and await self._claim([pointer.key for pointer in fresh]) is None:
             fresh = []
@@ -168,7 +168,7 @@ class Drain:
             if (held := self.slots.running.get(key)) is not None:
                 if held.command.fence >= command.fence:
                     continue
-                self.abandon(held)
+                self.cancel_lost(held)
             elif (outcome := self.reporter.unanswered.get(key)) is not None and outcome.fence >= command.fence:
                 continue
             self.reporter.supersede(key, command.fence)
@@ -229,7 +229,7 @@ class Drain:
             self._forget_expected(key)
         if self.slots.running.get(key) is running:
             del self.slots.running[key]
-        if running.lost:
+        if running.is_lease_lost:
             self.summary.lost += 1
             self.slots.wake()
         elif not self.speculative_runs.end(running.command, outcome):
@@ -265,8 +265,8 @@ class Drain:
                 return
             await self.accept(self.speculative_runs.recovered(answer.body.commands, sent), answer.body.plans, sent)
 
-    def abandon(self, running: Running) -> None:
-        running.lost = True
+    def cancel_lost(self, running: Running) -> None:
+        running.is_lease_lost = True
         self._forget_expected(key_of(running.command))
         self.slots.running.pop(key_of(running.command), None)
         self.speculative_runs.forget(running.command)
@@ -304,7 +304,7 @@ class Drain:
 
     def _forget_expected(self, key: Key) -> None:
         """A command that is no longer held here gets a new pointer, for any worker."""
-        self._expected.discard(key)
+        self._expected_pointers.discard(key)
 
     @property
     def _busy(self) -> bool:

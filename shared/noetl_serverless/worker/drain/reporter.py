@@ -204,9 +204,9 @@ class Reporter:
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
-            if isinstance(problem, InvalidRequest) and self._understood_elsewhere(batch, began):
+            if isinstance(problem, InvalidRequest) and self._retry_elsewhere(batch, began):
                 return [batch]
-            return [OutcomeBatch(self._error_instead(outcomes[0], problem.detail), batch.number)]
+            return [OutcomeBatch(self._replace_with_error(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
             return self._failed(batch, problem, began)
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
@@ -215,7 +215,7 @@ class Reporter:
         await self._accept(answer.body.commands, answer.body.plans, began)
         return []
 
-    def _understood_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
+    def _retry_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
         """Whether another control plane may understand the refused outcome; if so, it is postponed."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
@@ -271,7 +271,7 @@ class Reporter:
                     # another worker holds the command by now, or it was accepted before and the answer was lost
                     logger.info("a stale outcome", extra=names_of(result))
 
-    def _error_instead(self, outcome: Outcome, detail: str) -> list[Outcome]:
+    def _replace_with_error(self, outcome: Outcome, detail: str) -> list[Outcome]:
         """An error in place of an outcome that cannot be sent; nothing for a release, or if that error is refused."""
         logger.error("an outcome could not be reported: %s", detail, extra=names_of(outcome))
         refused_before = (outcome.error or {}).get("code") == REFUSED

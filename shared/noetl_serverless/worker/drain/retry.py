@@ -22,7 +22,7 @@ class Retry:
     # a try may have taken effect although its answer was lost
     doubtful: bool = False
     # to be sent in a report of its own
-    alone: bool = False
+    separate_report: bool = False
 
     def postpone(self, now: float) -> None:
         self.due = now + self.pause

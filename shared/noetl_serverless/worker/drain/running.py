@@ -15,4 +15,4 @@ class Running:
     lease: Lease
     task: asyncio.Task[None] | None = None
     # no longer held by this worker: its outcome is discarded
-    lost: bool = False
+    is_lease_lost: bool = False

@@ -70,7 +70,7 @@ class SpeculativeRun:
         return not (self.sent or self.doubtful) and self.steps[0].outcome is not None
 
     @property
-    def uncertain(self) -> bool:
+    def is_lease_uncertain(self) -> bool:
         """Whether the anchor's lease may be gone, because a report may have been processed."""
         return bool(self.sent) or self.doubtful or (self.retry is not None and self.retry.doubtful)
 
@@ -112,7 +112,7 @@ class SpeculativeRun:
         within = len(ended) < MAX_UNREPORTED_STEPS and now - ended[0].ended < MAX_UNREPORTED_SECONDS
         return within and sum(step.bytes for step in ended) < MAX_UNREPORTED_BYTES
 
-    def take_back(self) -> None:
+    def remove_newest(self) -> None:
         """Remove the newest step, which is not run here, or not to its end."""
         self.steps.pop()
         self.stop()
@@ -141,7 +141,7 @@ class SpeculativeRun:
         self.sent = len(outcomes)
         return outcomes
 
-    def unsent(self) -> Order | None:
+    def next_anchor(self) -> Order | None:
         """The first step that is not in the report: the anchor once the report is accepted."""
         if self.sent >= len(self.steps):
             return None
@@ -155,7 +155,7 @@ class SpeculativeRun:
         self.sent = 0
         return self._max_outcomes > 0
 
-    def settle(self, statuses: Mapping[Key, str]) -> list[Outcome]:
+    def apply_results(self, statuses: Mapping[Key, str]) -> list[Outcome]:
         """The report was answered: remove and return the accepted outcomes, up to the first that was not accepted."""
         taken: list[Outcome] = []
         for _ in range(self.sent):

@@ -81,7 +81,7 @@ class SpeculativeRuns:
         if run is None or run.newest.command is not command:
             return False
         if outcome.status == "released":
-            return self._handed_back(run, outcome)
+            return self._released(run, outcome)
         outcome.at = self._context.clock()
         try:
             run.end(as_received(outcome), self._now())
@@ -108,7 +108,7 @@ class SpeculativeRuns:
         if step.begun:
             return
         if not self._slots.accepts_work:
-            run.take_back()
+            run.remove_newest()
             if not run.steps:
                 self._remove(run)
                 self._reporter.submit(released(step.command))
@@ -116,9 +116,9 @@ class SpeculativeRuns:
             step.begun = True
             self._start(step.command, run.lease)
 
-    def _handed_back(self, run: SpeculativeRun, outcome: Outcome) -> bool:
+    def _released(self, run: SpeculativeRun, outcome: Outcome) -> bool:
         step = run.newest
-        run.take_back()
+        run.remove_newest()
         if run.steps:
             # it has no lease of its own: the control plane leases it once its predecessors are reported
             self._flush()
@@ -154,8 +154,8 @@ class SpeculativeRuns:
                 run = ready.pop(0)
                 batch[run] = run.send()
                 count += len(batch[run])
-                alone = run.retry is not None and run.retry.alone
-                if alone or (ready and ready[0].retry is not None and ready[0].retry.alone):
+                alone = run.retry is not None and run.retry.separate_report
+                if alone or (ready and ready[0].retry is not None and ready[0].retry.separate_report):
                     break
             task = asyncio.create_task(self._report(batch))
             self.tasks.add(task)
@@ -183,7 +183,7 @@ class SpeculativeRuns:
 
     async def _deliver(self, batch: Mapping[SpeculativeRun, list[Outcome]], spare: int) -> None:
         outcomes = [outcome for sent in batch.values() for outcome in sent]
-        running = [order for run in batch if (order := run.unsent()) is not None]
+        running = [order for run in batch if (order := run.next_anchor()) is not None]
         began = self._now()
         # commands that already run need no free slot, so they count even when no new work is accepted
         capacity = len(batch) + spare if self._slots.accepts_work else len(running)
@@ -219,7 +219,7 @@ class SpeculativeRuns:
                 retry.postpone(now)
                 run.sent = 0
             elif len(batch) > 1:
-                retry.alone = True
+                retry.separate_report = True
                 run.sent = 0
             else:
                 self._send_less(run, problem)
@@ -240,7 +240,7 @@ class SpeculativeRuns:
                 self._summary.refused += result.status == "refused"
         claimed = {key_of(command): command for command in answer.commands}
         for run in batch:
-            self._answered(run, statuses, claimed, doubtful, sent)
+            self._apply_answer(run, statuses, claimed, doubtful, sent)
         for order in running:
             # it came without the data needed to run it, and does not run here any more
             command = claimed.get(key_of(order))
@@ -248,7 +248,7 @@ class SpeculativeRuns:
                 self._reporter.submit(released(claimed.pop(key_of(order))))
         await self._accept(list(claimed.values()), answer.plans, sent)
 
-    def _answered(
+    def _apply_answer(
         self,
         run: SpeculativeRun,
         statuses: Mapping[Key, str],
@@ -256,7 +256,7 @@ class SpeculativeRuns:
         doubtful: bool,
         sent: float,
     ) -> None:
-        self._count(run.settle(statuses))
+        self._count(run.apply_results(statuses))
         if self._runs.get(run.execution_id) is not run:
             return
         if not run.steps:
@@ -341,7 +341,7 @@ class SpeculativeRuns:
         run = self._runs.get(command.execution_id)
         if run is None or run.newest.command is not command:
             return False
-        run.take_back()
+        run.remove_newest()
         if not run.steps:
             self._remove(run)
         self._stop(command)
@@ -354,7 +354,7 @@ class SpeculativeRuns:
         if run is None:
             return False
         # a report that is under way may just have ended the command
-        if not run.uncertain and key_of(run.leased) == key and run.leased.fence == fence:
+        if not run.is_lease_uncertain and key_of(run.leased) == key and run.leased.fence == fence:
             logger.warning("an execution is no longer ours", extra=names_of(run.leased))
             self._drop(run)
         return True

@@ -20,7 +20,7 @@ from .errors import step_error
 
 # a value of more bytes of JSON takes milliseconds, and is converted in a thread
 IN_LOOP_BYTES = 512 * 1024
-_OTHERWISE = object()
+_NEEDS_CONVERSION = object()
 # for the meta that a tool returns: the worker adds its own
 TOOL_META_BYTES = limits.META_BYTES // 2
 
@@ -49,14 +49,14 @@ class TooLarge(ValueError):
 
 async def to_domain(value: Any, name: str) -> Any:
     """`value`, of any size, as it is stored; raises InvalidValue, with a path that begins with `name`."""
-    content = _written(value)
+    content = _to_json(value)
     if content is not None and len(content) < IN_LOOP_BYTES:
         return _admitted(value, content, name)
     return await asyncio.to_thread(_admitted, value, content, name)
 
 
 def _admitted(value: Any, content: bytes | None, name: str) -> Any:
-    if content is not None and (made := _read(value, content, RESULT_DEPTH)) is not _OTHERWISE:
+    if content is not None and (made := _from_json(value, content, RESULT_DEPTH)) is not _NEEDS_CONVERSION:
         return made
     try:
         return stored(value, convert, RESULT_DEPTH)
@@ -65,7 +65,7 @@ def _admitted(value: Any, content: bytes | None, name: str) -> Any:
         raise
 
 
-def _written(value: Any) -> bytes | None:
+def _to_json(value: Any) -> bytes | None:
     """The value as JSON by orjson; None if it contains a type that orjson does not know, or writes differently."""
     try:
         return orjson.dumps(value, option=NATIVE)
@@ -73,13 +73,13 @@ def _written(value: Any) -> bytes | None:
         return None
 
 
-def _read(value: Any, content: bytes, depth: int) -> Any:
+def _from_json(value: Any, content: bytes, depth: int) -> Any:
     """What `stored` would make of `value`, but several times as fast; _OTHERWISE where only `stored` can decide."""
     made = orjson.loads(content)
     # NaN and the infinities are written as null
     if b"null" in content and made != value:
-        return _OTHERWISE
-    return made if as_read(made, content, depth) else _OTHERWISE
+        return _NEEDS_CONVERSION
+    return made if as_read(made, content, depth) else _NEEDS_CONVERSION
 
 
 def size_of(value: Any) -> int:
@@ -112,25 +112,25 @@ def fit_outcome(outcome: Outcome) -> None:
         value = getattr(outcome, name)
         if not value or (name == "meta" and value.keys() <= MEASURED_META):
             continue
-        setattr(outcome, name, _fitted(value, name, limit))
+        setattr(outcome, name, _convert_part(value, name, limit))
     if outcome.child is not None:
-        outcome.child.payload = _fitted(outcome.child.payload, CHILD_PAYLOAD, limits.WORKLOAD_BYTES)
+        outcome.child.payload = _convert_part(outcome.child.payload, CHILD_PAYLOAD, limits.WORKLOAD_BYTES)
     if outcome.frame is not None and outcome.frame.errors:
-        outcome.frame.errors = _named(outcome.frame.errors, "frame.errors")[0]
+        outcome.frame.errors = _convert_and_measure(outcome.frame.errors, "frame.errors")[0]
         for index, error in outcome.frame.errors.items():
             check_size(error, f"frame.errors.{index}", limits.ERROR_BYTES)
 
 
-def _fitted(value: Any, name: str, limit: int) -> Any:
-    made, size = _named(value, name)
+def _convert_part(value: Any, name: str, limit: int) -> Any:
+    made, size = _convert_and_measure(value, name)
     _check(size, name, limit)
     return made
 
 
-def _named(value: Any, name: str) -> tuple[Any, int]:
+def _convert_and_measure(value: Any, name: str) -> tuple[Any, int]:
     """The value as it is stored, and its size in bytes of JSON."""
-    content = _written(value)
-    if content is not None and (made := _read(value, content, VALUE_DEPTH)) is not _OTHERWISE:
+    content = _to_json(value)
+    if content is not None and (made := _from_json(value, content, VALUE_DEPTH)) is not _NEEDS_CONVERSION:
         return made, len(content)
     try:
         made = stored(value, convert)

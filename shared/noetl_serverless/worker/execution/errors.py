@@ -22,7 +22,7 @@ MAX_TEXT_CHARACTERS = 8000
 MAX_MEMBERS = 100
 MAX_DEPTH = 20
 # the fields that identify an error; they are kept first
-_NAMING = ("kind", "code", "retryable", "message", "at")
+_IDENTIFYING_FIELDS = ("kind", "code", "retryable", "message", "at")
 
 
 def step_error(kind: str, code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def brief(error: Mapping[str, Any], limit: int) -> dict[str, Any]:
     if _size(error) <= limit:
         return dict(error)
     made: dict[str, Any] = {}
-    for name in (*_NAMING, *(name for name in error if name not in _NAMING)):
+    for name in (*_IDENTIFYING_FIELDS, *(name for name in error if name not in _IDENTIFYING_FIELDS)):
         if name not in error:
             continue
         value = error[name]

@@ -169,7 +169,7 @@ class Executor:
         chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
         stored = await store_result(data, command, self._toolbox.store, select=chosen)
         if "ref" in stored:
-            self._toolbox.resolver.keep(stored["ref"], data)
+            self._toolbox.resolver.put(stored["ref"], data)
             if (digest := lasting_digest(data)) is not None:
                 stored["ref"]["meta"]["digest"] = digest
         return stored

@@ -93,7 +93,7 @@ class FrameRun:
         """Run the next item until none is left or none may begin."""
         while (index := self._take()) is not None:
             started = time.perf_counter()
-            end = self._set_within(await self._whole(await Pipeline(self._item_job(index)).run()))
+            end = self._check_set_size(await self._load_result(await Pipeline(self._item_job(index)).run()))
             self.seconds[index] = time.perf_counter() - started
             self.ends[index] = end
             if end.status == "error" and not self.loop.best_effort:
@@ -101,7 +101,7 @@ class FrameRun:
             if self.loop.mode == "sequential":
                 self._ctx.update(end.set)
 
-    async def _whole(self, end: TaskResult) -> TaskResult:
+    async def _load_result(self, end: TaskResult) -> TaskResult:
         """Load a result that is a reference, because the frame's results are a list of values."""
         if end.status != "ok" or end.ref is None:
             return end
@@ -110,7 +110,7 @@ class FrameRun:
         except Problem as problem:
             return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
 
-    def _set_within(self, end: TaskResult) -> TaskResult:
+    def _check_set_size(self, end: TaskResult) -> TaskResult:
         """Fail the item whose `set` would make the frame set more than one event may hold."""
         if not end.set:
             return end
@@ -231,19 +231,19 @@ class FrameRun:
     async def _suspended(self, status: str) -> FrameResult:
         """The finished and the waiting items, for the worker that resumes the frame."""
         held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
-        packed = await self._put_away(held, "/frame")
+        packed = await self._store_state(held, "/frame")
         resume = {"items": packed}
         if failed := self.job.attempts.suspended_attempts():
-            resume["attempts"] = await self._put_away(failed, "/attempts")
+            resume["attempts"] = await self._store_state(failed, "/attempts")
         return FrameResult(status, set=self._set_so_far(), resume=resume)
 
-    async def _put_away(self, held: dict[str, Any], part: str) -> dict[str, Any]:
+    async def _store_state(self, held: dict[str, Any], part: str) -> dict[str, Any]:
         store = self.job.toolbox.store
         return await store_result(
             held, self.job.command, store, part=part, limit=INLINE_LOCALS_BYTES, called=LOCALS_NAME
         )
 
-    async def _held(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _load_state(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
         held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
         return held
 
@@ -258,8 +258,8 @@ class FrameRun:
         if not resume or "items" not in resume:
             return
         if "attempts" in resume:
-            self.job.attempts.resume(await self._held(resume["attempts"]))
-        for name, item in (await self._held(resume["items"])).items():
+            self.job.attempts.resume(await self._load_state(resume["attempts"]))
+        for name, item in (await self._load_state(resume["items"])).items():
             if item["status"] in ("ok", "error"):
                 self.ends[int(name)] = TaskResult(item["status"], data=item.get("data"), error=item.get("error"))
                 self._failed |= item["status"] == "error" and not self.loop.best_effort

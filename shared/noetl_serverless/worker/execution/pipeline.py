@@ -139,7 +139,7 @@ class Pipeline:
             if outcome.meta:
                 check_size(outcome.meta, "meta", TOOL_META_BYTES)
         except (InvalidValue, TooLarge) as error:
-            return self._not_admitted(task, outcome, error, called.duration_ms)
+            return self._invalid_result(task, outcome, error, called.duration_ms)
         wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
         meta = {**outcome.meta, "duration_ms": called.duration_ms}
         return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
@@ -165,7 +165,7 @@ class Pipeline:
             put["ref"]["meta"]["digest"] = digest
         return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 
-    def _not_admitted(
+    def _invalid_result(
         self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLarge, duration_ms: float
     ) -> dict[str, Any]:
         """The result of the task cannot be reported: an error, or the task's own error without the rest."""
@@ -226,7 +226,7 @@ class Pipeline:
     def _continue(self, output: dict[str, Any]) -> TaskResult | None:
         if self.position + 1 == len(self.tasks):
             return self._ended(output, "ok")
-        self._go(self.position + 1, output)
+        self._move_to(self.position + 1, output)
         return None
 
     async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
@@ -254,7 +254,7 @@ class Pipeline:
             message = f"more than {MAX_VISITS} tasks were visited; is there a jump that never ends?"
             return self._failed(task, step_error("rule", "rule.endless", message), output)
         self._call_ended(output["error"])
-        self._go(target, output)
+        self._move_to(target, output)
         return None
 
     def _target(self, rule: Rule) -> int | None:
@@ -265,7 +265,7 @@ class Pipeline:
             return self.position - 1
         return None
 
-    def _go(self, position: int, output: dict[str, Any]) -> None:
+    def _move_to(self, position: int, output: dict[str, Any]) -> None:
         self._call_ended()
         self.previous = self.results.get(self.tasks[self.position].name, output["data"])
         self.position = position

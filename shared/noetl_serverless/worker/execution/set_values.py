@@ -46,7 +46,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
             ref["meta"]["digest"] = digest
         refs[name] = {**ref, **_WITHOUT_PREVIEW} if size_of(ref) > SET_REF_BYTES else ref
         # kept in memory for the next reader
-        toolbox.resolver.keep(ref, values[name])
+        toolbox.resolver.put(ref, values[name])
     return {"set": {name: value for name, value in values.items() if name not in refs}, "set_refs": refs}
 
 

@@ -18,13 +18,13 @@ class Context:
 
 def test_what_remains_is_lambdas_less_the_margin() -> None:
     host = LambdaHost(margin=2.0)
-    host.begin(Context(900_000))
+    host.start_invocation(Context(900_000))
     assert host.remaining() == 898.0
 
 
 def test_near_the_end_nothing_remains() -> None:
     host = LambdaHost(margin=2.0)
-    host.begin(Context(1_500))
+    host.start_invocation(Context(1_500))
     assert host.remaining() == 0.0
 
 

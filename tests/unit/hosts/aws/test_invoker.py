@@ -67,8 +67,8 @@ async def test_a_long_delay_is_a_chain_of_short_ones(invoker: SqsInvoker, api: A
     await invoker.invoke("shared", {"pool": "shared"}, delay=2000)
     message = json.loads(sent[0]["MessageBody"])
     assert (sent[0]["DelaySeconds"], message["at"]) == (900, NOW + 2000)
-    await invoker.pass_on(message, 1100)
-    await invoker.pass_on(message, 199.5)
+    await invoker.requeue(message, 1100)
+    await invoker.requeue(message, 199.5)
     assert [one["DelaySeconds"] for one in sent] == [900, 900, 200]
     assert {one["MessageBody"] for one in sent[1:]} == {json.dumps(message, separators=(",", ":"))}
 

@@ -67,7 +67,7 @@ def test_outcomes_go_in_order_under_the_anchors_fence() -> None:
     assert running.ready
     assert names(running.send()) == [("1", 1, None), ("2", 1, "order 2"), ("3", 1, "order 3")]
     assert not running.ready
-    unsent = running.unsent()
+    unsent = running.next_anchor()
     assert unsent is not None
     assert (unsent.command_id, unsent.order) == ("4", "order 4")
 
@@ -76,7 +76,7 @@ def test_what_is_accepted_is_done_with_and_the_next_is_the_anchor() -> None:
     running = chain(3)
     running.send()
     step(running)
-    assert names(running.settle(accepted(1, 2, 3))) == [("1", 1, None), ("2", 1, "order 2"), ("3", 1, "order 3")]
+    assert names(running.apply_results(accepted(1, 2, 3))) == [("1", 1, None), ("2", 1, "order 2"), ("3", 1, "order 3")]
     assert running.lease_moved_to(command(4, 20)) == []
     assert names(running.send()) == [("4", 20, None)]
     assert running.newest.command.command_id == "5"
@@ -85,7 +85,7 @@ def test_what_is_accepted_is_done_with_and_the_next_is_the_anchor() -> None:
 def test_what_stands_behind_a_refusal_is_kept() -> None:
     running = chain(3)
     running.send()
-    assert len(running.settle({**accepted(1, 3), ("7", "2"): "stale"})) == 1
+    assert len(running.apply_results({**accepted(1, 3), ("7", "2"): "stale"})) == 1
     assert running.leased.command_id == "2"
     assert running.lease_moved_to(command(2, 20)) == []
     assert names(running.send()) == [("2", 20, None), ("3", 20, "order 3")]
@@ -94,7 +94,7 @@ def test_what_stands_behind_a_refusal_is_kept() -> None:
 def test_a_lease_further_on_tells_that_those_before_it_are_in_the_log() -> None:
     running = chain(4)
     running.send()
-    running.settle({})
+    running.apply_results({})
     running.doubtful = True
     assert not running.ready
     taken = running.lease_moved_to(command(3, 20))
@@ -123,7 +123,7 @@ def test_steps_begin_while_few_are_unreported() -> None:
     running.newest.begun = False
     assert not running.may_begin(0.5)
     running.send()
-    running.settle(accepted(1))
+    running.apply_results(accepted(1))
     assert running.may_begin(0.5)
 
 
@@ -131,7 +131,7 @@ def test_a_step_begins_when_all_before_it_are_reported() -> None:
     running = chain(1)
     running.newest.begun = False
     running.send()
-    running.settle(accepted(1))
+    running.apply_results(accepted(1))
     assert running.may_begin(1000.0) is True
     running.newest.begun = True
     assert running.may_begin(1000.0) is False
@@ -164,14 +164,14 @@ def test_it_is_over_when_nothing_follows_that_may_be_run_ahead() -> None:
     assert running.has_ended
     assert running.speculate() is None
     running.send()
-    assert running.unsent() is None
-    running.settle(accepted(1, 2, 3))
+    assert running.next_anchor() is None
+    running.apply_results(accepted(1, 2, 3))
     assert not running.steps
 
 
 def test_what_is_taken_back_leaves_the_outcomes_before_it() -> None:
     running = chain(2)
-    running.take_back()
+    running.remove_newest()
     assert running.has_ended
     assert running.speculate() is None
     assert len(running.send()) == 2
@@ -191,21 +191,21 @@ def test_after_an_answer_the_next_report_begins_with_the_first_that_is_left() ->
     running = chain(3)
     running.retry = Retry(0.0, doubtful=True)
     running.send()
-    assert running.uncertain
-    running.settle(accepted(1))
-    assert (running.sent, running.retry, running.uncertain) == (0, None, False)
-    unsent = running.unsent()
+    assert running.is_lease_uncertain
+    running.apply_results(accepted(1))
+    assert (running.sent, running.retry, running.is_lease_uncertain) == (0, None, False)
+    unsent = running.next_anchor()
     assert unsent is not None and unsent.command_id == "2"
     assert running.ready
 
 
 def test_what_was_sent_or_may_have_been_taken_in_is_uncertain() -> None:
     running = chain(1)
-    assert not running.uncertain
+    assert not running.is_lease_uncertain
     running.retry = Retry(0.0)
-    assert not running.uncertain
+    assert not running.is_lease_uncertain
     running.doubtful = True
-    assert running.uncertain and not running.ready
+    assert running.is_lease_uncertain and not running.ready
 
 
 def test_what_is_in_it_is_known_by_name() -> None:

@@ -47,7 +47,7 @@ def test_a_command_is_named_by_its_execution_and_itself() -> None:
 
 def test_pauses_grow_up_to_the_longest() -> None:
     retry = Retry(100.0)
-    assert (retry.doubtful, retry.alone) == (False, False)
+    assert (retry.doubtful, retry.separate_report) == (False, False)
     dues = []
     for _ in range(6):
         retry.postpone(100.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ....reconciler.reconciler import MAX_ITEMS, Reconciler
 from ....telemetry import metrics
-from ....telemetry.logs import log_context, warm
+from ....telemetry.logs import end_cold_start, log_context
 from ...assembly.reconciler import reconciler
 from ..host import Context
 from ..loop import run
@@ -28,15 +28,15 @@ class ReconcilerHandler:
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
         """What was done, or the messages that SQS must deliver again. ValueError for an event that is not one of
         ours."""
-        self._platform.host.begin(context)
+        self._platform.host.start_invocation(context)
         with log_context(function_request_id=context.aws_request_id):
             if is_batch(event):
-                answer = run(self._notifications.batch(event))
+                answer = run(self._notifications.handle_batch(event))
             elif event == TICK:
                 answer = {"done": run(self._pass())}
             else:
                 raise ValueError("the reconciler takes ticks and batches of its queue alone")
-        warm()
+        end_cold_start()
         return answer
 
     async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> None:
