@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pg8000.native
@@ -17,8 +17,6 @@ from pg8000.native import to_statement
 
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
-
-T = TypeVar("T")
 
 DESCRIBE_PORTAL = DESCRIBE + (6).to_bytes(4, "big") + b"P\x00"
 EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)

@@ -83,10 +83,6 @@ class Worker:
         self._ended = asyncio.Event()
         self._ended.set()
 
-    @property
-    def draining(self) -> bool:
-        return self._drain is not None
-
     async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
         """Work until there is nothing left to do or `seconds` have nearly passed; returns a summary.
 

@@ -19,6 +19,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
+from noetl_serverless.store.replays import Replays
 
 LOOP = """\
 apiVersion: noetl.io/v2
@@ -184,6 +185,14 @@ async def test_a_lost_row_of_an_execution_comes_back_and_it_goes_on(
     await work_all(hands, *(await hands.claim()))
     assert (await user.get(f"/api/executions/{looping}/status")).json["completed"]
     assert await validate(user, looping) == []
+
+
+async def test_a_log_comes_with_the_workload_of_the_row(user: Client, started: str, database: Database) -> None:
+    replays = Replays(database)
+    events, workload = await replays.log(int(started))
+    assert (len(events), workload) == (2, {"a": {"b": 1, "c": 2}})
+    await database.run("DELETE FROM noetl.execution")
+    assert (await replays.log(int(started)))[1] == {}
 
 
 async def test_what_is_rebuilt_runs_in_the_name_of_who_started_it(

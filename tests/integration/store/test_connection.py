@@ -15,7 +15,7 @@ from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.store import async_connection
 from noetl_serverless.store import database as database_module
 from noetl_serverless.store.async_connection import AsyncConnection
-from noetl_serverless.store.connection import Connection, connect
+from noetl_serverless.store.connection import Connection, connect, sqlstate
 from noetl_serverless.store.database import Database
 
 SLOW_PID = "SELECT pg_backend_pid() FROM pg_sleep(0.05)"
@@ -52,6 +52,31 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
     await database.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (DatabaseError({"C": "40001", "M": "no"}), "40001"),
+        (DatabaseError("of another shape"), None),
+        (DatabaseError(), None),
+        (OSError(1), None),
+    ],
+)
+def test_an_error_has_the_state_that_the_server_gave(error: Exception, state: str | None) -> None:
+    assert sqlstate(error) == state
+
+
+def test_a_connection_that_cannot_be_closed_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        def close(self) -> None:
+            raise OSError("it does not close")
+
+    connection = connect(postgres_url)
+    used = connection.socket
+    monkeypatch.setattr(connection, "_sock", Stuck())
+    connection.abort()
+    assert "[closed]" in repr(used), "the other end is closed all the same"
 
 
 async def test_one_that_broke_is_closed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,13 @@ async def test_a_name_is_taken_once(schedules: Schedules) -> None:
     assert len(await schedules.entries()) == 3
 
 
+async def test_what_is_not_there_is_neither_read_nor_turned_off(schedules: Schedules) -> None:
+    with pytest.raises(NotFound, match="nightly"):
+        await schedules.get("nightly")
+    with pytest.raises(NotFound, match="nightly"):
+        await schedules.set_enabled("nightly", False, NOW)
+
+
 async def test_a_bad_time_is_refused(schedules: Schedules) -> None:
     with pytest.raises(InvalidRequest):
         await schedules.create(NOW, playbook_path="demo", cron="nonsense")

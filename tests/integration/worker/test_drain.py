@@ -526,10 +526,19 @@ async def test_closing_ends_what_is_under_way(yard: Yard) -> None:
     assert set(yard.plane.pending) == {(own("a"), "a")}
 
 
-async def test_closing_closes_the_python_processes(yard: Yard) -> None:
+async def test_closing_closes_the_python_processes_and_the_client(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = yard.worker()
+    closed: list[str] = []
+    close = worker.client.close
+
+    async def close_client() -> None:
+        closed.append("client")
+        await close()
+
+    monkeypatch.setattr(worker.client, "close", close_client)
     await worker.close()
     assert yard.pool.closed
+    assert closed == ["client"]
 
 
 async def test_near_the_end_of_its_budget_it_hands_back(yard: Yard) -> None:

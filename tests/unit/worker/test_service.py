@@ -216,6 +216,14 @@ async def test_an_invocation_for_the_archive_is_answered_before_it_is_written() 
     assert worker.archive_writer.runs == [60.0, 60.0], "the invocations meanwhile make it look once more"
 
 
+async def test_who_does_not_ask_for_the_archive_has_none_written() -> None:
+    worker: Any = FakeWorker()
+    for background in (True, False):
+        await call(make_app(worker, MemoryHost(600), background=background), "POST", "/", b'{"sweep": true}')
+        await asyncio.sleep(0)
+    assert (len(worker.drains), worker.archive_writer.runs) == (2, [])
+
+
 async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() -> None:
     worker: Any = FakeWorker()
     invoker = MemoryInvoker()

@@ -27,13 +27,13 @@ class Job:
     lazy: ReferenceLoader
     budget: TimeBudget
     ctx: Mapping[str, Any]
+    # of the whole command
+    attempts: Attempts
+    stopwatch: Stopwatch
+    lease: Lease
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
     resume: Mapping[str, Any] | None = None
-    # of the whole command
-    attempts: Attempts = field(default_factory=Attempts)
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    lease: Lease = field(default_factory=Lease)
     # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
 

@@ -14,7 +14,7 @@ from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportResponse, ReportResult
 from noetl_serverless.settings import Settings
 from noetl_serverless.worker.client import Answer
-from noetl_serverless.worker.drain import retry
+from noetl_serverless.worker.drain import retry, speculative_runs
 from noetl_serverless.worker.drain.context import WorkerContext
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.drain.running import Running
@@ -173,6 +173,37 @@ async def test_a_lease_that_comes_anew_is_as_long_as_a_new_one() -> None:
     assert harness.runs.accept_lease(again, now + 100.0)
     assert harness.lease.until == now + 130.0
     assert harness.command.fence == 10
+
+
+async def test_an_older_lease_of_a_run_changes_nothing_and_is_for_nobody_else() -> None:
+    harness = Harness("accepted")
+    before = harness.lease.until
+    older = harness.command.model_copy(update={"fence": harness.command.fence - 1})
+    assert harness.runs.accept_lease(older, asyncio.get_running_loop().time() + 100.0) is True
+    assert (harness.lease.until, harness.started) == (before, [])
+
+
+async def test_an_expired_lease_stops_the_command_and_the_run_is_gone() -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command, harness.lease)
+    other = harness.command.model_copy(update={"command_id": "x#1"})
+    assert harness.runs.lease_expired(other) is False
+    assert harness.runs.lease_expired(harness.command) is True
+    assert [running.command for running in harness.abandoned] == [harness.command]
+    assert harness.runs.leases() == {}
+    assert harness.runs.lease_expired(harness.command) is False
+
+
+async def test_what_ended_before_the_lease_expired_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 60.0)
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.calls.reports == [], "more is waited for"
+    assert harness.runs.lease_expired(following) is True
+    await asyncio.sleep(0.01)
+    assert harness.calls.reports == [["a#1"]]
+    assert [running.command for running in harness.abandoned] == [following]
 
 
 @pytest.mark.parametrize("fence", [9, 8])

@@ -198,6 +198,22 @@ async def test_a_frame_that_waits_reports_what_its_items_have_set(bench: Bench) 
     assert (outcome.status, outcome.set) == ("deferred", {"seen": 0})
 
 
+async def test_a_failed_item_of_a_frame_that_waited_is_not_run_again(bench: Bench) -> None:
+    tries: list[int] = []
+
+    def run(call: Any, context: Any) -> ToolOutcome:
+        tries.append(call.config["x"])
+        return make.failed("boom" if call.config["x"] == 0 else "busy")
+
+    bench.tool("a", run)
+    again = make.rule("retry", "{{ output.error.code == 'busy' }}", backoff="fixed", delay=600)
+    work = each(again, make.rule("fail", ERROR), best_effort=True)
+    first = await bench.frame(work, [0, 1])
+    assert (first.status, sorted(tries)) == ("deferred", [0, 1])
+    second = await bench.frame(work, [0, 1], resume=first.resume)
+    assert (second.status, sorted(tries)) == ("deferred", [0, 1, 1]), "what failed stays so"
+
+
 async def test_in_sequence_nothing_overtakes_an_item_that_waits(bench: Bench) -> None:
     tool = bench.tool("a", make.failed())
     work = each(make.rule("retry", ERROR, backoff="fixed", delay=600), mode="sequential")

@@ -73,6 +73,14 @@ async def test_input_of_the_task_wins_over_that_of_the_step(bench: Bench) -> Non
     assert tool.calls[0].config == {"url": "http://b/y"}
 
 
+async def test_an_input_that_is_no_object_fails_the_step(bench: Bench) -> None:
+    tool = bench.tool("a", make.ok())
+    outcome = await bench.run(make.step(make.task("a"), input=make.tree("{{ [1] }}")))
+    assert (outcome.status, outcome.error["code"]) == ("error", "request.invalid")
+    assert "the input of step" in outcome.error["message"]
+    assert tool.calls == []
+
+
 async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> None:
     tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", config={"x": "{{ workload.nix }}"}, line=12)))
