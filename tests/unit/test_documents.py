@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from graphql import build_schema, parse, validate
+
+from noetl_serverless.control_plane.openapi import table
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -40,3 +43,14 @@ def test_the_architecture_names_modules_that_are_there() -> None:
     assert named, "no module is named: has the notation changed?"
     missing = [name for name in named if not ((library / name).exists() or (ROOT / name).exists())]
     assert not missing, f"shared/ARCHITECTURE.md names what is not there: {missing}"
+
+
+def test_the_operations_are_those_of_the_control_plane() -> None:
+    page = (ROOT / "functions/README.md").read_text()
+    assert "\n".join(table()) in page, "python -m noetl_serverless.control_plane.openapi prints them"
+
+
+def test_the_query_of_the_page_is_one() -> None:
+    (query,) = re.findall(r"^    (query .*)$", (ROOT / "functions/README.md").read_text(), re.M)
+    schema = build_schema((ROOT / "shared/noetl_serverless/gateway/schema.graphql").read_text())
+    assert validate(schema, parse(query)) == []

@@ -1,8 +1,13 @@
-"""OpenAPI 3.1, built from the route table and the models on first use."""
+"""OpenAPI 3.1, built from the route table and the models on first use.
+
+`python -m noetl_serverless.control_plane.openapi` prints the table of operations in functions/README.md.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -224,3 +229,16 @@ PROBLEM: dict[str, Any] = {
         },
     },
 }
+
+
+def table() -> Iterator[str]:
+    """The lines of the table in functions/README.md: what users may call."""
+    yield "| operation | | what it does |"
+    yield "|---|---|---|"
+    for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
+        if operation.roles & {"gateway"}:
+            yield f"| {operation.tag} | `{operation.method} {operation.path}` | {operation.summary} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(table()) + "\n")

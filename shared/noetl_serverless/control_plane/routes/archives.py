@@ -196,7 +196,7 @@ OPERATIONS = (
         "failArchive",
         "POST",
         "/api/archives/{archive_id}/fail",
-        summary="Say why a batch could not be written",
+        summary="Report why a batch could not be written",
         tag="archive",
         roles=WORKERS,
         handler=fail,

@@ -92,7 +92,7 @@ OPERATIONS = (
         "deleteCredential",
         "DELETE",
         "/api/credentials/{name}",
-        summary="Forget a credential",
+        summary="Delete a credential",
         tag="credentials",
         roles=USERS,
         handler=delete,

@@ -81,9 +81,8 @@ OPERATIONS = (
         "listEvents",
         "GET",
         "/api/executions/{execution_id}/events",
-        summary="Read the log of an execution in order, waiting for more if there is none yet; "
-        "a page ends early where it would be too large, and a Link header leads on; "
-        "the headers NoETL-Execution-Status and NoETL-Last-Seq tell where it stands",
+        summary="Read the log of an execution in order, waiting for more if there is none yet; a Link header leads to "
+        "the next page, the headers NoETL-Execution-Status and NoETL-Last-Seq have its status and its last event",
         tag="executions",
         roles=USERS,
         handler=events,

@@ -28,9 +28,8 @@ OPERATIONS = (
         "listRuns",
         "GET",
         "/api/executions/{execution_id}/runs",
-        summary="List how commands went, of steps and of loop items: queued and run times, and "
-        "the attempts that failed; "
-        "a Link header leads to the next page",
+        summary="List the runs of commands, of steps and loop items: queued and run times, and failed attempts; a Link "
+        "header leads to the next page",
         tag="executions",
         roles=USERS,
         handler=runs,
