@@ -29,7 +29,7 @@ class PostgresTarget:
 
     def __post_init__(self) -> None:
         if self.sslmode not in MODES:
-            raise ValueError(f"sslmode {self.sslmode!r} is none of PostgreSQL's: {', '.join(MODES)}")
+            raise ValueError(f"sslmode {self.sslmode!r} is not one of PostgreSQL's: {', '.join(MODES)}")
 
     @classmethod
     def from_url(cls, url: str) -> PostgresTarget:

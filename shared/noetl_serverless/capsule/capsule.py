@@ -251,7 +251,7 @@ def _result(archive: Archive, entry: dict[str, Any]) -> Result:
         name = str(entry["file"])
         content = archive.read(name)
         if name != f"data/{hashlib.sha256(content).hexdigest()}":
-            raise BadCapsule(f"{name} does not hold what its name says")
+            raise BadCapsule(f"{name} does not match its checksum")
     size, digest_of = int(entry["bytes"]), str(entry["sha256"])
     return Result(
         key=str(entry["key"]),

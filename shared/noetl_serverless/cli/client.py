@@ -114,7 +114,7 @@ class Client:
                 self._give_up(error, deadline)
             except (OSError, http.client.HTTPException) as error:
                 if not again:
-                    raise Failure(f"the control plane broke off: {error!r}") from error
+                    raise Failure(f"the connection to the control plane was lost: {error!r}") from error
                 self._give_up(error, deadline)
             time.sleep(0.1)
         if status >= 400:

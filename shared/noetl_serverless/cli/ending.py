@@ -17,7 +17,7 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
     where = "went into quarantine, and has left it since" if left else "in quarantine"
-    yield f"{where}: the engine could not decide how it goes on; other executions are not concerned"
+    yield f"{where}: the engine could not decide how to continue; other executions are not affected"
     yield f"  {known.get('message') or 'no reason given'}{place}"
     if not left:
         yield f"  what to do: noetls quarantine show {execution_id}"

@@ -100,7 +100,9 @@ def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
     items = {"type": "array", "items": answer}
     if operation.bare:
         return items
-    goes_on = {"description": "What to give to go on, under the name in the Link header; null at the end."}
+    goes_on = {
+        "description": "The value of the parameter that the Link header names, for the next page; null at the end."
+    }
     return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": goes_on}}
 
 

@@ -36,7 +36,7 @@ class Caller:
 def check_key(key: str) -> None:
     """Raises BadKey."""
     if len(key.encode()) < KEY_BYTES:
-        raise BadKey(f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it no caller can be known")
+        raise BadKey(f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it no caller can be identified")
 
 
 def mint(

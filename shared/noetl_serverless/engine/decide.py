@@ -62,7 +62,7 @@ def advance(
 def reason_to_ignore(state: State, fact: Event) -> str | None:
     """Why nothing follows from `fact` in this state; None if something may."""
     if fact.type in e.REPORTS and fact.command_id not in state.commands:
-        return "the command is not out"
+        return "the command is not open"
     if fact.type == e.TIMER_FIRED and fact.payload["timer"] not in state.timers:
         return "the timer is not set"
     if fact.type == e.CHILD_ENDED and fact.payload["execution_id"] not in state.children:

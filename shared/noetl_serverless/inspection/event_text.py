@@ -75,7 +75,7 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             again = f", for attempt {at}" if isinstance(at, int) and at > 1 else ""
             return f"{event.command_id} is to go on in {payload['delay']:g} s{again}"
         case e.TIMER_FIRED:
-            return "the delay is over"
+            return "the delay has expired"
         case e.CHILD_STARTED:
             return (
                 f"starts {payload.get('path')} version {payload.get('version')} as execution {payload['execution_id']}"

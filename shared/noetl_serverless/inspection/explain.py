@@ -148,7 +148,7 @@ class _Explainer:
             for end in reversed(own):
                 if asked := self._arcs(end, run.step):
                     return self._conditions_entry(
-                        end.cause or end.seq, run.step, f"where {key} leads cannot be told", asked
+                        end.cause or end.seq, run.step, f"the arcs of {key} could not be evaluated", asked
                     )
             return None
         targets = ", ".join(run.arcs) or "no other step"
@@ -167,7 +167,7 @@ class _Explainer:
 
     def _verdict(self, run: StepRun, own: Sequence[Event]) -> tuple[str, str]:
         if run.skipped:
-            return "skipped", "its admission rules said no"
+            return "skipped", "its admission rules did not allow it"
         token = self.state.tokens.get(token_key(run.step, run.generation))
         if token is not None and self.trace.quarantined is not None:
             return "stopped", QUARANTINE
@@ -195,7 +195,7 @@ class _Explainer:
         """A phrase about the failed attempts of a loop's items."""
         frames = [event for event in own if event.type == e.FRAME_COMMITTED]
         failed = sum(run_of(event.payload.get("meta"), event.at, None).failed for event in frames)
-        return f"; attempts of its items that came to nothing: {failed}" if failed else ""
+        return f"; failed attempts of its items: {failed}" if failed else ""
 
     # -- a step that has not run
 
@@ -325,7 +325,7 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
 
 
 def _stay(stay: QuarantinePeriod) -> Iterator[Json]:
-    text = "the engine cannot decide how the execution goes on: it stands still, in quarantine"
+    text = "the engine cannot decide how the execution goes on: it is in quarantine"
     yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
     if stay.left_seq is not None and stay.ended_by is not None:
         yield {

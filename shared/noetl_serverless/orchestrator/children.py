@@ -55,9 +55,7 @@ async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transi
     except ResultStoreUnavailable as away:
         if now - fact.at <= MAX_WAIT_MS:
             raise
-        return _failed(
-            transition, fact, "child.invalid", f"what it is to be started with cannot be read: {away.detail}"
-        )
+        return _failed(transition, fact, "child.invalid", f"its payload cannot be read: {away.detail}")
 
 
 def _failed(transition: Transition, fact: Event, code: str, message: str) -> Event:

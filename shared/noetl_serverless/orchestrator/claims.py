@@ -45,7 +45,7 @@ class Claims:
             except InvalidPlaybook as problem:
                 # its lease expires, like that of a command that kills its worker
                 extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
-                logger.error("a command cannot be handed out: its playbook cannot be read: %s", problem, extra=extra)
+                logger.error("a command cannot be dispatched: its playbook cannot be read: %s", problem, extra=extra)
         return found
 
     async def playbook_texts(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:

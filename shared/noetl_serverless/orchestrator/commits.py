@@ -146,7 +146,7 @@ class Commits:
             leases = await self._event_store.claim(replace(claimant, limit=1), None)
         except Problem as error:
             # the commit succeeded, and the next one makes a fair claim again
-            logger.warning("no turn could be given: %s", error)
+            logger.warning("the fair claim failed: %s", error)
             return result
         taken = {(lease.execution_id, lease.command_id) for lease in leases}
         waiting = [each for each in result.pending if (each[1].execution_id, each[1].command_id) not in taken]
@@ -248,11 +248,11 @@ class Commits:
             try:
                 await self.process_inbox(id)
             except Problem as error:
-                logger.warning("execution %s goes on later: %s", id, error)
+                logger.warning("execution %s is advanced later: %s", id, error)
             except Exception:
                 # the commit before it is good, and so is its response
                 metrics.isolated_failures.labels("follow").inc()
-                logger.exception("execution %s cannot go on", id)
+                logger.exception("execution %s could not be advanced", id)
 
     async def commit_retry(self, execution_id: str, at: int) -> CommitResult:
         """Let an execution in quarantine continue as it was; `at` in ms. Raises NotFound, Conflict if it is not in
@@ -264,7 +264,7 @@ class Commits:
                     execution_id, lambda locked: retry_transition(locked, plan, at).to_commit()
                 )
             except UnstorableCommit as error:
-                raise Conflict(f"execution {execution_id} cannot be stored as it would go on: {error}") from error
+                raise Conflict(f"execution {execution_id} cannot be stored as it would continue: {error}") from error
             if done is None:
                 raise NotFound(f"there is no execution {execution_id}")
             commit, result = done

@@ -90,7 +90,7 @@ class Notifications:
         try:
             await self._notifier.publish(pool, keys)
         except Unavailable as error:
-            logger.warning("the bus does not point to %d commands: %s", len(keys), error)
+            logger.warning("%d commands could not be published to the bus: %s", len(keys), error)
             metrics.notifications.labels("bus", "given up").inc()
             return False
         metrics.notifications.labels("bus", "sent").inc()

@@ -33,7 +33,7 @@ class OlderWorkers:
             values = {name: await self._payloads.load_value(ref) for name, ref in refs.items()}
         except Problem as problem:
             names = {"execution_id": command.execution_id, "command_id": command.command_id}
-            logger.warning("a command is left to a newer worker: %s", problem.detail, extra=names)
+            logger.warning("a command was released for a newer worker: %s", problem.detail, extra=names)
             return None
         rest = {name: commit for name, commit in command.scope.items() if name != e.CTX_REFS}
         return command.model_copy(update={"scope": {**rest, "ctx": {**rest.get("ctx", {}), **values}}})

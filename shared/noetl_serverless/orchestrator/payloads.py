@@ -53,7 +53,7 @@ class Payloads:
         if ref is None:
             return child.get("payload") or {}
         if executions_of(ref) != {execution_id}:
-            raise InvalidRequest("the payload's reference leads into another execution")
+            raise InvalidRequest("the payload's reference belongs to another execution")
         payload = await self.load_value(ref)
         if not isinstance(payload, dict):
             raise InvalidRequest("the payload must be an object")

@@ -28,7 +28,7 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
     transition.apply(Event(e.RETRIED, at, payload={"seq": row.seq}))
     if transition.quarantine:
         raise Conflict(
-            f"execution {execution.execution_id} still cannot go on: {transition.quarantine['error']['message']}"
+            f"execution {execution.execution_id} still cannot continue: {transition.quarantine['error']['message']}"
         )
     kept = {_closed_by(fact) for fact in row.facts}
     issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands

@@ -231,15 +231,15 @@ class Reports:
             or transition.execution.state.ended
             or outcome.command_id not in transition.state.commands
         ):
-            batch.settle(outcome, "stale", "the command is not this worker's any more")
+            batch.settle(outcome, "stale", "the worker no longer holds this command")
         elif outcome.order is not None:
             # under the lease of the command before it: written only if that one's fence is valid
             if _follows(transition, outcome):
                 await self._apply_fact(batch, transition, outcome, None)
             else:
-                batch.settle(outcome, "stale", "the command does not follow, or from something else")
+                batch.settle(outcome, "stale", "the command was not issued by this report, or with another payload")
         elif held is not None and key not in held:
-            batch.settle(outcome, "stale", "the command is not this worker's any more")
+            batch.settle(outcome, "stale", "the worker no longer holds this command")
         else:
             await self._apply_fact(batch, transition, outcome, (outcome.command_id, outcome.fence))
 
@@ -272,7 +272,9 @@ class Reports:
         refs = [ref for ref in (outcome.ref, *outcome.set_refs.values()) if ref is not None]
         for id in sorted(set().union(*map(executions_of, refs)) - {outcome.execution_id}):
             if not await self._event_store.is_descendant(id, outcome.execution_id):
-                raise InvalidRequest(f"the reference leads into execution {id}, which is not below this one")
+                raise InvalidRequest(
+                    f"the reference leads into execution {id}, which is neither this one nor a descendant"
+                )
 
     def _at(self, transition: Transition, outcome: Outcome) -> int:
         """Now, or the worker's time, but never in the future nor before what the outcome follows from."""
@@ -299,7 +301,7 @@ class Reports:
                         batch.defer(outcome, away)
                         continue
                     if PAYLOAD_REF in fact.payload.get("child", {}) or e.SET_REFS in fact.payload:
-                        batch.defer(outcome, Busy("others always came first; report it again"))
+                        batch.defer(outcome, Busy("the execution is busy; report it again"))
                         continue
                     facts.append(
                         ReportedFact(
@@ -315,7 +317,7 @@ class Reports:
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
             else:
-                batch.settle(outcome, "stale", "the command is not this worker's any more")
+                batch.settle(outcome, "stale", "the worker no longer holds this command")
         for id in sorted({id for id, _, _ in accepted}):
             await self._process_inbox(batch, id)
 
@@ -341,7 +343,7 @@ class Reports:
         except Exception:
             # what was accepted is in the inbox
             metrics.isolated_failures.labels("advance").inc()
-            logger.exception("execution %s cannot go on", id)
+            logger.exception("execution %s could not be advanced", id)
             return
         if taken is not None:
             batch.fair_claim = False

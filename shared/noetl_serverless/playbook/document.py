@@ -124,7 +124,9 @@ def read_document(text: str) -> Document:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
-        raise Unreadable(Fault("the text holds half a character", line=line, column=1, code="playbook.yaml")) from None
+        raise Unreadable(
+            Fault("the text contains an unpaired surrogate", line=line, column=1, code="playbook.yaml")
+        ) from None
     if size > MAX_BYTES:
         raise Unreadable(Fault(f"the playbook has {size} bytes, more than {MAX_BYTES}", code="playbook.too_large"))
     builder = _Builder()
@@ -228,7 +230,7 @@ class _Builder:
         known = self._anchors.get(event.anchor)
         if known is None:
             inside = any(open_.anchor == event.anchor for open_ in self._stack)
-            what = "refers to what it stands in" if inside else "is not defined before"
+            what = "refers to an object that contains it" if inside else "is not defined before"
             raise self._stop(f"the alias *{event.anchor} {what}", mark)
         self._add(_Anchored(known.value, mark, known.size, known.height), None)
 

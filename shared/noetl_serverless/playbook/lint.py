@@ -98,7 +98,7 @@ class _Warnings:
                 continue
             here = (*path, "spec", "policy", "rules", index, *part)
             if then.backoff == "none" and then.delay:
-                message = "not waited: backoff is none; without it the delay is the same each time"
+                message = "the delay has no effect: backoff is none; without it the delay is the same each time"
                 self.faults.add(message, (*here, "delay"), "playbook.no_delay")
             for key in then.set or ():
                 scope, _, name = key.partition(".")

@@ -40,7 +40,7 @@ class Outages:
             async with asyncio.timeout(KEY_VALUE_TIMEOUT_SECONDS):
                 await self._notes.put(DATABASE, self._seen.isoformat().encode())
         except (Unavailable, TimeoutError) as error:
-            logger.warning("that the database is away is known to this process alone: %r", error)
+            logger.warning("the outage could not be recorded in NATS: %r", error)
 
     async def was_recent(self) -> bool:
         """Whether an outage may have kept holders of leases from extending them."""
@@ -57,5 +57,5 @@ class Outages:
                 found = await self._notes.get(DATABASE)
             return datetime.fromisoformat(found.decode()) if found else None
         except (Unavailable, TimeoutError, ValueError) as error:
-            logger.warning("whether the database was away cannot be read: %r", error)
+            logger.warning("the record of outages cannot be read: %r", error)
             return None

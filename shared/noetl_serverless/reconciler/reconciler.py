@@ -101,12 +101,12 @@ class Reconciler:
         try:
             return await work()
         except (Busy, ResultStoreUnavailable) as problem:
-            logger.warning("%s is done later: %s", action, problem)
+            logger.warning("%s is postponed: %s", action, problem)
         except Unavailable:
             raise
         except Exception:
             metrics.isolated_failures.labels(action).inc()
-            logger.exception("%s failed; the pass goes on", action)
+            logger.exception("%s failed; the pass continues", action)
         return 0
 
     async def _each(self, action: str, items: Iterable[T], work: Callable[[T], Awaitable[int]]) -> int:

@@ -195,7 +195,7 @@ class Retention:
     async def _purge(self, task: MaintenanceTask) -> Counts:
         dropped = await self._archives.drop_partitions()
         for name in dropped:
-            logger.info("dropped the partition %s: all that it held has left", name)
+            logger.info("dropped the partition %s: all its executions were archived or deleted", name)
         deleted = await self._archives.purge()
         await self._archives.delete_rows()
         if deleted is not None:

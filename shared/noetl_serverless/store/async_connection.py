@@ -103,7 +103,7 @@ class AsyncConnection:
             self._fail(error)
             return
         if not data or self._context is None:
-            self._fail(InterfaceError("the server has closed it"))
+            self._fail(InterfaceError("the server closed the connection"))
             return
         self._received += data
         self._received_at = self._loop.time()

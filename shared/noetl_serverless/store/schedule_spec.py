@@ -91,7 +91,7 @@ def _check_cron(cron: str) -> None:
     if not cron.startswith("@") and len(cron.split()) != 5:
         raise InvalidRequest(f"cron {cron!r}: expected five fields: minute hour day month weekday")
     if RANDOM_FIELDS.search(cron):
-        raise InvalidRequest(f"cron {cron!r}: R and H draw a time by chance, which is not supported")
+        raise InvalidRequest(f"cron {cron!r}: random times (R and H) are not supported")
     try:
         _instants(cron, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
     except (ValueError, KeyError) as error:

@@ -185,7 +185,7 @@ class Schedules:
                 due, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
             except Exception:
                 # it is off until somebody turns it on again; the others continue
-                logger.exception("schedule %s has no next time: it is turned off", schedule.schedule_id)
+                logger.exception("the next run of schedule %s cannot be computed: it is disabled", schedule.schedule_id)
                 connection.run(self._sql["broken"], schedule_id=schedule.schedule_id, now=now)
                 continue
             connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=due)

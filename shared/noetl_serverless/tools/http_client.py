@@ -228,7 +228,7 @@ def _redirected(request: Request, status: int, location: str) -> Request:
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError
     except ValueError:
-        raise ToolFailure("http", "http.url", f"{request.title} redirects to what is no URL for HTTP") from None
+        raise ToolFailure("http", "http.url", f"{request.title} redirects to an invalid URL") from None
     headers = request.headers
     if url.origin() != request.url.origin():
         headers = {name: value for name, value in headers.items() if name.lower() not in request.private}

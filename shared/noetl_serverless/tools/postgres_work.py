@@ -198,7 +198,7 @@ def failure_of(error: Exception) -> ToolFailure:
             message = f"{error}; nothing was changed. Narrow the query, or raise max_rows or max_bytes"
             return ToolFailure("postgres", "postgres.too_many_rows", message)
         case TimeoutError():
-            return ToolFailure("postgres", "postgres.timeout", "the task's time is over", retryable=True)
+            return ToolFailure("postgres", "postgres.timeout", "the task timed out", retryable=True)
         case native.InterfaceError() | OSError():
             return ToolFailure(
                 "postgres", "postgres.connection", f"no connection: {error}", retryable=True, pg=_codes(_LOST)

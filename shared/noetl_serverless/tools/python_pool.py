@@ -91,7 +91,7 @@ class PythonPool:
                 reply = _error("python.killed", str(lost), retryable=True)
             except ValueError:
                 child.usable = False
-                reply = _error("python.killed", "the process broke its channel to the pool", retryable=True)
+                reply = _error("python.killed", "the process sent an invalid reply", retryable=True)
             finally:
                 keep = reply is not None and not reply.get("spent") and child.usable
                 end = self._give_back(child, keep)

@@ -80,7 +80,7 @@ class ArchiveWriter:
             summary.more = True
         except Unavailable as error:
             # the lease expires, and the batch is written again
-            logger.warning("the archive waits: %s", error)
+            logger.warning("archiving is postponed: %s", error)
         finally:
             self._busy = False
         return summary
@@ -91,7 +91,7 @@ class ArchiveWriter:
             written = await write_batch(batch, Pages(self._client, batch), self._store, self._scratch)
             await self._register(batch, written)
         except (LeaseLost, Unavailable):
-            logger.warning("a batch of the archive is left to another", extra=extra)
+            logger.warning("the lease of an archive batch was lost", extra=extra)
             return False
         except Exception as error:
             # any error of a store or a file: the batch is retried, and the reason is reported

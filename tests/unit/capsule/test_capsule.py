@@ -238,7 +238,7 @@ def test_data_that_is_not_what_its_name_says_is_refused(pack: Callable[..., Any]
         entries[name] = b'"forged"'
 
     file = pack(recording(results={"k": result("k", b'"real"')}))[0]
-    with pytest.raises(BadCapsule, match="does not hold"):
+    with pytest.raises(BadCapsule, match="does not match its checksum"):
         read(rewritten(file, change))
 
 

@@ -101,7 +101,7 @@ def test_an_answer_that_got_lost_starts_no_second_execution(serve: Callable[...,
 
 def test_what_may_not_be_done_twice_is_not_asked_again(serve: Callable[..., Server]) -> None:
     server = serve(None)
-    with pytest.raises(Failure, match="broke off"):
+    with pytest.raises(Failure, match="was lost"):
         server.client.post("/api/executions/1/cancel")
     assert len(server.requests) == 1
 

@@ -17,7 +17,7 @@ def entry(**more: Any) -> dict[str, Any]:
 
 def test_quarantine_says_what_happened_where_and_what_to_do() -> None:
     assert list(status_notes(entry(quarantined=True, error=UNDECIDED))) == [
-        "in quarantine: the engine could not decide how it goes on; other executions are not concerned",
+        "in quarantine: the engine could not decide how to continue; other executions are not affected",
         "  no idea (at engine/decide.py:1 in finish)",
         "  what to do: noetls quarantine show 7",
     ]

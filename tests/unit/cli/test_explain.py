@@ -76,7 +76,7 @@ def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_t
     out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
     lines = told(waits=out)[1:]
     assert len(lines) == 2 + MAX_COMMANDS + 1 + 1, f"{len(lines)} lines"
-    assert "waits for a worker: a: and 1,997 more like these; --json tells each" in lines
+    assert "waits for a worker: a: and 1,997 more like these; --json shows each" in lines
     assert lines[-1].startswith("waits for a worker: b: command")
 
 

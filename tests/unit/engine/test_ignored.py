@@ -31,7 +31,7 @@ def test_a_command_that_is_no_longer_out_changes_nothing(kind: str, payload: dic
     run.done("a", {"v": 1})
     before = run.state
     fact = Event(kind, run.now + 1, seq=before.seq + 1, step="a", generation=1, command_id="a#1", payload=payload)
-    assert reason_to_ignore(before, fact) == "the command is not out"
+    assert reason_to_ignore(before, fact) == "the command is not open"
     assert run.fact(kind, step="a", generation=1, command_id="a#1", payload=payload) == []
     assert (run.state.commands, run.state.outcomes, run.state.tokens) == (
         before.commands,

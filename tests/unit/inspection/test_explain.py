@@ -72,7 +72,7 @@ def test_a_step_behind_the_arc_that_was_taken_was_not_asked() -> None:
 
 def test_a_step_that_was_not_admitted_names_the_rule() -> None:
     found = step_of(play(Run(WORKFLOWS["admission"]), 1), "b")
-    assert (found["status"], found["why"]) == ("skipped", "its admission rules said no")
+    assert (found["status"], found["why"]) == ("skipped", "its admission rules did not allow it")
     asked = conditions(found)[0]
     assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
 
@@ -207,7 +207,7 @@ def test_what_was_under_way_stands_still_in_quarantine() -> None:
     assert (told["join"]["status"], told["more"]["status"]) == ("stopped", "not reached yet")
     assert "it was at its join, behind right" in told["join"]["why"]
     assert told["more"]["why"] == "it may still be reached from right, after a retry"
-    assert "it stands still, in quarantine" in told["right"]["chain"][-1]["text"]
+    assert "it is in quarantine" in told["right"]["chain"][-1]["text"]
     assert not any("quarantine" in entry["text"] for entry in told["left"]["chain"]), "it had ended before"
 
 
@@ -245,7 +245,7 @@ def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
     assert times == sorted(times), "it runs backwards"
     assert [entry.get("kept_since") for entry in chain if entry["event"] == e.CALL_DONE] == [came + 1, None]
     assert [entry["text"] for entry in chain if entry["step"] is None][1:] == [
-        "the engine cannot decide how the execution goes on: it stands still, in quarantine",
+        "the engine cannot decide how the execution goes on: it is in quarantine",
         "the execution goes on, out of quarantine; commands that were out are given to workers anew",
     ]
 
@@ -342,7 +342,7 @@ def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_
     found = step_of(run, "each")
     told = [entry for entry in found["chain"] if "attempts" in entry]
     assert [(entry["seq"], entry["attempts"][0]["index"]) for entry in told] == [(frames[0].seq, 0)]
-    assert found["why"] == "it ran to its end; attempts of its items that came to nothing: 1"
+    assert found["why"] == "it ran to its end; failed attempts of its items: 1"
 
 
 def test_what_comes_after_the_end_is_not_told() -> None:
@@ -406,7 +406,7 @@ def test_a_delay_and_what_comes_of_it(resume: Any, told: str) -> None:
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
     assert texts(step_of(run, "a"))[2:] == [
         told,
-        "the delay is over",
+        "the delay has expired",
         "a#1@2 is given to a worker again, after its timer",
     ]
 

@@ -82,7 +82,7 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
         answer = await engine.report(outcome(only, {"n": 1}))
     assert answer.results[0].status == "accepted"
     assert failures._value.get() == before, "what is down now is no fault of ours"
-    assert f"execution {id} goes on later" in caplog.text
+    assert f"execution {id} is advanced later" in caplog.text
     monkeypatch.setattr(engine.log, "read_inbox", wrong)
     await engine.orchestrator._commits.process_inboxes([id])
     assert failures._value.get() == before + 1

@@ -139,8 +139,8 @@ async def bad_reference(store: Store, id: str, how: str) -> dict[str, Any]:
 
 BAD = {
     "missing": "not in the result store",
-    "another's": "into another execution",
-    "another's key": "into another execution",
+    "another's": "belongs to another execution",
+    "another's key": "belongs to another execution",
     "says it is too large": f"at most {WORKLOAD_BYTES}",
     "is too large": "not what its reference says",
     "says it weighs nothing": "needs `key`, `meta.sha256` and `meta.bytes`",

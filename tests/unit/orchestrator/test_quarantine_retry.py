@@ -243,7 +243,7 @@ async def test_a_retry_that_cannot_be_decided_itself_changes_nothing(engine: Eng
             raise Mistake("nothing goes on")
 
         patch.setitem(decide.DECIDE, e.RETRIED, broken)
-        with pytest.raises(Conflict, match=r"still cannot go on: .*nothing goes on"):
+        with pytest.raises(Conflict, match=r"still cannot continue: .*nothing goes on"):
             await engine.orchestrator.retry_quarantined(id)
     assert (await kept(engine, id), await types(engine, id)) == (["b#1"], before)
     await engine.orchestrator.retry_quarantined(id)
@@ -330,7 +330,7 @@ async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engin
         raise UnstorableCommit("half of a pair")
 
     engine.log.commit_exclusively = unwritable
-    with pytest.raises(Conflict, match="cannot be stored as it would go on: half of a pair"):
+    with pytest.raises(Conflict, match="cannot be stored as it would continue: half of a pair"):
         await engine.orchestrator.retry_quarantined(id)
     engine.log.commit_exclusively = exclusively
     assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]

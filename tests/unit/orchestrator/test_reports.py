@@ -153,7 +153,7 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine)
     engine.seconds += 20
     answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
-    assert answer.results[1].detail == "the command is not this worker's any more"
+    assert answer.results[1].detail == "the worker no longer holds this command"
     assert [command.command_id for command in answer.commands] == ["after#1"]
     assert (tries, left) == ([1, 1], []), "the other waits for nobody's inbox"
     assert engine.memory.commands[id, two.command_id].worker == "w-2"

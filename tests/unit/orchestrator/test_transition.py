@@ -86,7 +86,7 @@ def test_the_end_is_written_with_its_state_and_says_when() -> None:
     assert (part.ended_at_ms, part.inbox_facts, part.events[0].payload[e.IGNORED]) == (
         None,
         [],
-        "the command is not out",
+        "the command is not open",
     )
 
 
@@ -97,7 +97,7 @@ def test_what_is_ignored_is_kept_without_what_it_would_have_set() -> None:
     fact.payload["set"] = {"x": 1}
     turn.apply(fact)
     (event,) = turn.events
-    assert event.payload == {"data": {"more": True}, e.IGNORED: "the command is not out"}
+    assert event.payload == {"data": {"more": True}, e.IGNORED: "the command is not open"}
     assert turn.state.ctx == {"n": 1}
 
 

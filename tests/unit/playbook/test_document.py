@@ -71,7 +71,7 @@ def test_aliases_and_merges() -> None:
         ("# nothing\n", 1, 1, "empty"),
         ("a: 1\n---\nb: 2", 2, 1, "one document"),
         ("a:\n  - *b", 2, 5, "not defined"),
-        ("a: &a\n  - *a", 2, 5, "refers to what it stands in"),
+        ("a: &a\n  - *a", 2, 5, "refers to an object that contains it"),
         ("a: !!python/object:os.system x", 1, 4, "not allowed"),
         ("a: !mine x", 1, 4, "not allowed"),
         ("a: !!set {x}", 1, 4, "not allowed"),
@@ -83,7 +83,7 @@ def test_aliases_and_merges() -> None:
         ("a: !!int x", 1, 4, "not a value of type int"),
         ('a: "\\0"', 1, 4, "cannot be stored"),
         ("a: 1\nb: \x07", 2, 1, "control characters"),
-        ("a: 1\nb: \ud800", 2, 1, "half a character"),
+        ("a: 1\nb: \ud800", 2, 1, "unpaired surrogate"),
         ("a: {<<: 1}", 1, 9, "<< takes a mapping"),
     ],
 )

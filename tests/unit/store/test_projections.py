@@ -84,7 +84,7 @@ def test_a_frame_counts_unless_nobody_waited_for_it() -> None:
         step="each",
         generation=1,
         command_id="each#1.1",
-        payload={**payload, e.IGNORED: "the command is not out"},
+        payload={**payload, e.IGNORED: "the command is not open"},
     )
     assert project("7", [frame, late], pool).frames == [
         {"id": "7", "step": "each", "generation": 1, "seq": 4, "start": 2, "end": 5, "ok": 2, "failed": 1}

@@ -53,7 +53,9 @@ def archive(
             show_default="as NOETL_ARCHIVE_AFTER_DAYS says",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be archived, and leave it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be archived, without changing anything.")
+    ] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:

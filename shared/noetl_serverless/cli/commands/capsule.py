@@ -31,7 +31,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: ID.noetl")] = None,
     data: DataOption = None,
     max_bytes: Annotated[
-        int, typer.Option("--max-bytes", min=0, help="Of stored results, the small ones first; the rest stays out.")
+        int, typer.Option("--max-bytes", min=0, help="Limit for stored results; the smallest are included first.")
     ] = DEFAULT_BYTES,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,7 +111,7 @@ def rerun(
     from ..playbooks import plan_of
 
     if not stub:
-        raise WrongUse("say --stub: only recorded answers can be given; `noetls run` calls the tools")
+        raise WrongUse("--stub is required: only recorded answers can be given; `noetls run` calls the tools")
     text = None if playbook is None else read_text(playbook)
     if text is not None:
         plan_of(text, str(playbook))
@@ -129,7 +129,7 @@ def rerun(
 
 def _divergence_text(recorded: str | None, now: str | None) -> str:
     if recorded == now:
-        return f"first at {now}, which is given something else, or ends or leads otherwise; noetls diff tells what"
+        return f"first at {now}, which is given something else, or ends or leads otherwise; noetls diff shows what"
     return f"first at {recorded or 'its end'}, now {now or 'its end'}"
 
 

@@ -21,7 +21,7 @@ NameArgument = Annotated[str, typer.Argument(help="Of the context.")]
 def add(
     name: NameArgument,
     url: Annotated[str, typer.Option("--url", help="Of the control plane: https://..., or lambda://function:alias.")],
-    gateway_url: Annotated[str, typer.Option("--gateway-url", help="Where users go.")] = "",
+    gateway_url: Annotated[str, typer.Option("--gateway-url", help="URL for users.")] = "",
     region: Annotated[str, typer.Option("--region", help="Of AWS, for lambda://.")] = "",
     as_json: JsonOption = False,
 ) -> None:

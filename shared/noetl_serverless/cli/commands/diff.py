@@ -41,7 +41,7 @@ def diff(
     path: Annotated[str | None, typer.Option("--path", help="Of which playbook.")] = None,
     assume_ok: Annotated[
         bool,
-        typer.Option("--assume-ok", help="What was not recorded ends well, with no data, and so does not end the way."),
+        typer.Option("--assume-ok", help="Assume that calls without a recorded answer succeed, without data."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -16,9 +16,9 @@ from ..recordings import RecordedArgument, recording_of
 def digest(
     recorded: RecordedArgument,
     data: DataOption = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Over every event as it was written, ids and clocks too.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Include every event as written, with ids and clocks.")] = False,
     verify: Annotated[
-        str | None, typer.Option("--verify", metavar="DIGEST", help="Exit status 1 if it is another.")
+        str | None, typer.Option("--verify", metavar="DIGEST", help="Exit status 1 if the digest differs.")
     ] = None,
     entries: Annotated[bool, typer.Option("--entries", help="Show the chain, entry by entry.")] = False,
     as_json: JsonOption = False,

@@ -44,7 +44,7 @@ def executions(
     data: DataOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many, newest first.")] = 25,
     status: Annotated[
-        Status | None, typer.Option("--status", case_sensitive=False, help="Only those that stand so.")
+        Status | None, typer.Option("--status", case_sensitive=False, help="Only executions with this status.")
     ] = None,
     playbook: Annotated[
         str | None, typer.Option("--playbook", metavar="PATH", help="Only of this playbook, and of those below it.")

@@ -90,7 +90,7 @@ def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
     text.rstrip()
     show(text)
     if not document["steps"]:
-        echo("nothing to tell")
+        echo("nothing to show")
 
 
 def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -127,7 +127,7 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         for wait in found[:MAX_COMMANDS]:
             yield f"{what}: {step}: {wait['text']}{_lease_text(wait)}"
         if len(found) > MAX_COMMANDS:
-            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; --json tells each"
+            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; --json shows each"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -153,7 +153,7 @@ def _cause_lines(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield from _printed(entry.get("stdout", ""))
         for asked in entry.get("asked", ()):
             target = f" -> {asked['target']}" if "target" in asked else ""
-            answer = {True: "yes", False: "no"}.get(asked.get("holds"), "cannot be told")
+            answer = {True: "yes", False: "no"}.get(asked.get("holds"), "unknown")
             yield f"          {asked['about']} {asked['index']}{target}, line {asked.get('line')}: {answer}", "cyan"
             yield f"            when {_short(asked['when'])}", "dim"
             for path, value in asked.get("values", {}).items():

@@ -108,7 +108,7 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
     if entry["fact_count"] > len(facts):
         yield f"  and {entry['fact_count'] - len(facts)} more"
     yield "what can be done:"
-    yield f"  noetls quarantine retry {id}    once the fault is mended: it goes on as it was"
+    yield f"  noetls quarantine retry {id}    once the cause is fixed: it continues from where it was"
     yield f"  noetls quarantine drop {id}     it stays FAILED, its sub-playbooks end"
     yield f"  noetls cancel {id}              it and its sub-playbooks are CANCELLED"
 

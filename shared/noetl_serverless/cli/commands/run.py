@@ -55,7 +55,7 @@ def run(
         try:
             outcome = watch(client, execution_id, quiet=as_json)
         except KeyboardInterrupt:
-            echo(f"not watched any more: noetls cancel {execution_id} ends it, where the stack stays up")
+            echo(f"no longer watched: noetls cancel {execution_id} ends it, where the stack stays up")
             raise
     if as_json:
         print_json(outcome)

@@ -26,7 +26,7 @@ def _below(value: str) -> str:
     path = value.strip("/")
     if not path:
         raise ValueError(
-            "give a path, such as team/load, or the beginning of some, such as team; without it, all are told"
+            "give a path, such as team/load, or the beginning of some, such as team; without it, all are listed"
         )
     return path
 

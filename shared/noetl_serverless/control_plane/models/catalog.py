@@ -59,7 +59,7 @@ class CatalogEntry(BaseModel):
 
 class CatalogEntries(BaseModel):
     entries: list[CatalogEntry]
-    next: int | None = Field(default=None, description="What to give as `offset` to go on; null at the end.")
+    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
 
 
 class Resource(RequestModel):

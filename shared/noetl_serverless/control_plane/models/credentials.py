@@ -68,7 +68,7 @@ class CredentialEntry(BaseModel):
 class CredentialEntries(BaseModel):
     items: list[CredentialEntry]
     filter: dict[str, Any]
-    next: int | None = Field(default=None, description="What to give as `offset` to go on; null at the end.")
+    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
 
 
 class Deleted(BaseModel):

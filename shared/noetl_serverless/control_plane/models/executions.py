@@ -199,7 +199,7 @@ class Pagination(BaseModel):
 
 
 class ExecutionDetail(ExecutionEntry):
-    warnings: list[ExecutionWarning] = Field(description="What went otherwise than it looks, though it completed.")
+    warnings: list[ExecutionWarning] = Field(description="Warnings about a completed execution.")
     quarantined: bool = Field(description="Whether the engine could not decide about it, and it waits for a person.")
     events: list[EventEntry] = Field(description="The newest first.")
     events_included: bool
@@ -271,7 +271,7 @@ class ManifestQuery(RequestModel):
 
 class Manifest(BaseModel):
     parts: list[ManifestPart]
-    next: int | None = Field(description="What to give as `after` to go on; null at the end.")
+    next: int | None = Field(description="The `after` of the next page; null at the end.")
 
 
 class LoopResultsQuery(RequestModel):
@@ -286,4 +286,4 @@ class LoopResults(BaseModel):
     results: list[Any] = Field(description="Of the latest run of the loop, in order, those that are inline.")
     count: int = Field(description="Of all items that have finished.")
     refs: list[ManifestPart] = Field(description="The results that are by reference, and their places.")
-    next: int | None = Field(description="What to give as `after` to go on; null at the end.")
+    next: int | None = Field(description="The `after` of the next page; null at the end.")

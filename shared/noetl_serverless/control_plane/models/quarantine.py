@@ -83,7 +83,7 @@ class QuarantineDetail(QuarantineEntry):
 
 class Retried(BaseModel):
     execution_id: str
-    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] = Field(description="How it stands now.")
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] = Field(description="Current status.")
     quarantined: bool = Field(description="Whether it is in quarantine again.")
 
 

@@ -80,7 +80,7 @@ class RebuiltEntry(BaseModel):
 
 class RebuiltMany(BaseModel):
     executions: list[RebuiltEntry]
-    next: str | None = Field(description="What to give as `after` to go on; null at the end.")
+    next: str | None = Field(description="The `after` of the next page; null at the end.")
 
 
 class ResultRow(BaseModel):

@@ -86,7 +86,7 @@ class ScheduleDetail(ScheduleEntry):
 
 class ScheduleEntries(BaseModel):
     items: list[ScheduleEntry]
-    next: int | None = Field(default=None, description="What to give as `offset` to go on; null at the end.")
+    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
 
 
 class DeletedSchedule(BaseModel):

@@ -119,7 +119,7 @@ def _archive_id(call: Call) -> int:
 
 def _cutoff(now: datetime, days: float) -> datetime:
     if days <= 0:
-        raise InvalidRequest("archive_after_days is off: say before when the executions must have ended")
+        raise InvalidRequest("archive_after_days is off: give `before`, by when the executions must have ended")
     return now - timedelta(days=days)
 
 

@@ -155,7 +155,7 @@ class Drain:
             await self._context.notifier.ack(pointers)
         except Exception as error:
             # they are delivered again, and a claim then finds the commands gone
-            logger.warning("the bus took no acknowledgement: %s", type(error).__name__)
+            logger.warning("acknowledging pointers failed: %s", type(error).__name__)
 
     async def accept(self, commands: Sequence[ClaimedCommand], plans: Mapping[str, str], sent: float) -> None:
         """`sent`: when the call that brought them was sent."""

@@ -62,7 +62,7 @@ class Heartbeat:
         try:
             answer = await self._calls.heartbeat(held)
         except Problem as problem:
-            logger.warning("a heartbeat was not heard: %s", problem.detail)
+            logger.warning("a heartbeat failed: %s", problem.detail)
             return
         fences = {key_of(each): each.fence for each in held}
         lost = {key_of(key) for key in answer.lost}
@@ -75,7 +75,7 @@ class Heartbeat:
             running = self._slots.running.get(key_of(named))
             # meanwhile this worker may have leased it again under a new fence
             if running is not None and running.command.fence == fences.get(key_of(named)):
-                logger.warning("a command is no longer ours", extra=names_of(named))
+                logger.warning("the lease of a command was lost", extra=names_of(named))
                 self._abandon(running)
 
     async def stop_expired(self) -> None:
@@ -86,6 +86,6 @@ class Heartbeat:
             nearest = min((running.lease.until for running in self._slots.running.values()), default=check)
             await asyncio.sleep(min(check, nearest) - loop.time())
             for running in [each for each in self._slots.running.values() if each.lease.has_expired]:
-                logger.warning("a lease ran out: nobody heard that we hold it", extra=names_of(running.command))
+                logger.warning("a lease expired without a successful heartbeat", extra=names_of(running.command))
                 if not self._speculative_runs.lease_expired(running.command):
                     self._abandon(running)

@@ -58,7 +58,7 @@ class Speculation:
             # the control plane will report what is wrong with the outcome
             return None
         except Exception:
-            logger.exception("deciding ahead failed")
+            logger.exception("speculation failed")
             return None
 
     def _advance(self, outcome: Outcome) -> Event | None:

@@ -270,14 +270,14 @@ class SpeculativeRuns:
         elif doubtful:
             run.doubtful = True
         else:
-            logger.info("what was run ahead is not what follows", extra=names_of(run.leased))
+            logger.info("a speculative run was rejected", extra=names_of(run.leased))
             self._drop(run)
 
     def _send_less(self, run: SpeculativeRun, problem: Problem) -> None:
         if run.send_half() or self._runs.get(run.execution_id) is not run:
             return
         first = run.steps[0].outcome
-        logger.info("an outcome goes by itself: %s", problem.detail, extra=names_of(run.leased))
+        logger.info("an outcome is reported separately: %s", problem.detail, extra=names_of(run.leased))
         self._drop(run)
         if run.retry is not None and run.retry.doubtful:
             self._calls.recover()
@@ -355,7 +355,7 @@ class SpeculativeRuns:
             return False
         # a report that is under way may just have ended the command
         if not run.is_lease_uncertain and key_of(run.leased) == key and run.leased.fence == fence:
-            logger.warning("an execution is no longer ours", extra=names_of(run.leased))
+            logger.warning("the lease of an execution was lost", extra=names_of(run.leased))
             self._drop(run)
         return True
 

@@ -424,4 +424,4 @@ class Pipeline:
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:
-    return step_error("rule", "rule.fail", f"a rule of task '{task.name}' says fail")
+    return step_error("rule", "rule.fail", f"a rule of task '{task.name}' failed it")
