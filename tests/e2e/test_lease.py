@@ -131,7 +131,7 @@ def test_a_worker_that_hangs_loses_its_lease_and_its_late_report_is_refused(shor
     finally:
         os.kill(hung, signal.SIGCONT)
     # the first one's task has ended long since, and it wants to say so, unless it sees by its own clock that it is late
-    eventually(lambda: short.said("worker", "a stale outcome", "the lease of a command was lost", "a lease ran out"))
+    eventually(lambda: short.said("worker", "a stale outcome", "the lease of a command was lost", "a lease expired"))
 
     (done,) = of_type(log, "call.done", "gate")
     assert done["payload"]["data"] == {"runs": 2}

@@ -44,7 +44,7 @@ async def test_no_operation_reads_a_body_without_end(user: Client, rows: Snapsho
     for operation in WITH_BODY:
         for headers in ({}, {"content-length": str(MAX_BODY_BYTES + 1)}, {"content-length": "1"}):
             answer = await operator.call(operation.method, path_of(operation), [CHUNK] * 11, headers=headers)
-            assert (answer.status, answer.json["code"]) == (413, "too_large"), operation.name
+            assert (answer.status, answer.json["code"]) == (413, "request.too_large"), operation.name
     assert await rows() == before
 
 

@@ -59,11 +59,11 @@ async def test_no_attempt_begins_after_the_lease(yard: Yard) -> None:
     yard.plane.hang.add("heartbeat")
     await yard.send("a")
     start = loop.time()
-    summary = await yard.worker(lease=0.5).drain(3)
+    # long enough for a busy machine to begin within it
+    summary = await yard.worker(lease=2.0).drain(10)
     assert summary["lost"] == 1
-    # the claim was sent within the first tenths of a second
     assert len(began) > 2
-    assert began[-1] - start < 1.0, "it went on after its lease"
+    assert began[-1] - start < 3.0, "it went on after its lease"
 
 
 async def test_what_waits_for_its_turn_after_the_others_is_let_go(yard: Yard) -> None:
