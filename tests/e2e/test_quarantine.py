@@ -86,7 +86,7 @@ def test_every_command_says_in_words_what_happened_and_what_to_do(spoiled: Spoil
     for words in (("show", id), ("events", id), ("explain", id)):
         done = noetls(*words)
         assert done.status == 0, (words, done.err)
-        assert "in quarantine: the engine could not decide how it goes on" in done.out, words
+        assert "in quarantine: the engine could not decide how to continue" in done.out, words
         assert "what follows from timer.fired cannot be decided: AttributeError" in done.out, words
         assert "(at engine/state.py:" in done.out, words
         assert f"noetls quarantine show {id}" in done.out, words
