@@ -15,7 +15,6 @@ from typing import Any
 from localstack import toolbox
 
 ROOT = toolbox.ROOT
-SOURCE = "registry.terraform.io/hashicorp/aws"
 PATIENCE = 900
 
 
@@ -70,16 +69,6 @@ def environment() -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "PATH": on_path(),
     }
-
-
-def real_provider() -> bool:
-    """Whether the real provider is on this machine, where Terraform looks for it without the internet."""
-    if os.environ.get("TF_CLI_CONFIG_FILE") or (Path.home() / ".terraformrc").exists():
-        return True
-    places = [Path.home() / ".terraform.d" / "plugins", Path("/usr/local/share/terraform/plugins")]
-    if os.environ.get("TF_PLUGIN_CACHE_DIR"):
-        places.append(Path(os.environ["TF_PLUGIN_CACHE_DIR"]))
-    return any((place / SOURCE).is_dir() for place in places)
 
 
 def write_script(path: Path, text: str) -> None:

@@ -6,7 +6,6 @@ import re
 import subprocess
 
 import pytest
-
 from infra.tools.check import IMAGE, INFRA, NAMES, commands
 
 

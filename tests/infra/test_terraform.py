@@ -6,11 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from infra.tools import hcl
 from localstack.terraform import Terraform
 from localstack.toolbox import ROOT
 from tests.infra.fake_provider.catalog import data_sources, resources
-
-from infra.tools import hcl
 
 AWS = ROOT / "infra" / "aws"
 MODULES = sorted(path for path in (ROOT / "infra" / "modules" / "aws").iterdir())

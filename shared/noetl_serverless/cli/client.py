@@ -60,13 +60,16 @@ class Client:
 
     def items(self, path: str) -> list[dict[str, Any]]:
         """All items of a list that is paged by offset."""
-        found: list[dict[str, Any]] = []
-        offset: int | None = 0
-        while offset is not None:
-            page = self.get(path, offset=offset)
-            found += page["items"]
-            offset = page["next"]
-        return found
+        return list(self.items_from(path, "offset", 0))
+
+    def items_from(self, path: str, parameter: str, start: str | int | None, **query: Any) -> Iterator[dict[str, Any]]:
+        """The items of a list, page by page. `start`: the value of `parameter` for the first page; None for no page."""
+        at = start
+        while at is not None:
+            parameters: dict[str, Any] = {**query, parameter: at}
+            page = self.get(path, **parameters)
+            yield from page["items"]
+            at = page["next"]
 
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         """One page of the events after `after`. Waits up to `wait` seconds for the first one."""

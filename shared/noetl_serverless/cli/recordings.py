@@ -78,13 +78,8 @@ def fetch(
 
 def _remaining_rows(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
     """The rows that did not fit into the recording itself."""
-    found: list[Any] = []
     after = beside[name][-1][key] if beside.get(f"more_{name}") else None
-    while after is not None:
-        page = client.get(f"{place}/{name}", after=after)
-        found += page["items"]
-        after = page["next"]
-    return found
+    return list(client.items_from(f"{place}/{name}", "after", after))
 
 
 def all_events(client: Client, execution_id: str, head: int) -> list[Any]:

@@ -19,9 +19,9 @@ Row = TypeVar("Row", bound=BaseModel)
 @dataclass(slots=True)
 class Page:
     """A list answer, cut where the rows reach PAGE_BYTES: {"items", "next"}, or bare items as in the original NoETL.
-    `more`: whether rows follow the last of `items`. `onward` returns the query parameters that continue after an item;
-    the value of the first one is `next`. A Link header has the same parameters. It is relative to the request, which
-    may have come through a gateway. `headers` are for values that do not belong in the list itself."""
+    `more`: whether rows follow the last of `items`. `next_parameters` returns the query parameters that continue after
+    an item; the value of the first one is `next`. A Link header has the same parameters. It is relative to the request,
+    which may have come through a gateway. `headers` are for values that do not belong in the list itself."""
 
     items: Sequence[Any]
     headers: dict[str, str] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class Page:
         headers = dict(self.headers)
         following = None
         if rows and self.next_parameters is not None and (self.more or len(rows) < len(self.items)):
-            onward = self.next_parameters(self.items[len(rows) - 1])
-            following = next(iter(onward.values()))
-            parameters = {name: value for name, value in {**dict(query), **onward}.items() if value is not None}
+            changed = self.next_parameters(self.items[len(rows) - 1])
+            following = next(iter(changed.values()))
+            parameters = {name: value for name, value in {**dict(query), **changed}.items() if value is not None}
             headers["link"] = f'<?{urlencode(parameters)}>; rel="next"'
         items = b"[" + b",".join(rows) + b"]"
         return items if bare else b'{"items":' + items + b',"next":' + orjson.dumps(following) + b"}", headers

@@ -55,27 +55,22 @@ class Decision(ABC):
         command: str | None = None,
     ) -> Event:
         """Add and fold a decision; it carries the routes that no event carries yet (they are folded already)."""
-        bare = Event(
-            kind,
-            self.fact.at,
-            cause=self.fact.seq,
-            step=step,
-            generation=generation,
-            command_id=command,
-            payload=payload,
-        )
-        apply(self.state, bare)
-        if self._routes:
-            routed = {**payload, "routes": self._routes}
-            bare = Event(
+
+        def event(payload: dict[str, Any]) -> Event:
+            return Event(
                 kind,
                 self.fact.at,
                 cause=self.fact.seq,
                 step=step,
                 generation=generation,
                 command_id=command,
-                payload=routed,
+                payload=payload,
             )
+
+        bare = event(payload)
+        apply(self.state, bare)
+        if self._routes:
+            bare = event({**payload, "routes": self._routes})
             self._routes = []
         self.size.add_event(step)
         self.events.append(bare)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -54,9 +54,8 @@ class Connection(pg8000.native.Connection):
 
     def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         """Rows as dicts by column name."""
-        rows = self.run(sql, **params) or []
-        names = [column["name"] for column in self.columns or []]
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        rows = self.run(sql, **params)
+        return as_dicts(self.columns, rows)
 
     def request(self, sql: str, params: dict[str, Any]) -> tuple[bytes, Context]:
         """The bytes to send for a statement, and the context to read its answer into."""
@@ -124,6 +123,12 @@ def connect(url: str, timeout: float = 10.0) -> Connection:
         # a statement larger than the write buffer is sent in pieces: the last must not wait for the ACK of the first
         connection._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def as_dicts(columns: Sequence[Mapping[str, Any]] | None, rows: Sequence[Sequence[Any]] | None) -> list[dict[str, Any]]:
+    """Rows by column name; None for either where a statement returns nothing."""
+    names = [column["name"] for column in columns or ()]
+    return [dict(zip(names, row, strict=True)) for row in rows or ()]
 
 
 def reason_of(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from ..errors import Unavailable
 from ..telemetry import metrics
 from .async_connection import AsyncConnection
-from .connection import TRANSIENT_STATES, Connection, connect, reason_of, sqlstate
+from .connection import TRANSIENT_STATES, Connection, as_dicts, connect, reason_of, sqlstate
 
 T = TypeVar("T")
 
@@ -46,8 +46,7 @@ class Database:
     async def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         """Rows as dicts by column name."""
         answer = await self._execute(sql, params)
-        names = [column["name"] for column in answer.columns or []]
-        return [dict(zip(names, row, strict=True)) for row in answer.rows or []]
+        return as_dicts(answer.columns, answer.rows)
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction in a thread: rolled back if it raises, again if it conflicts with another."""

@@ -6,13 +6,15 @@ TF_CLI_CONFIG_FILE=$(python -m tests.infra.fake_provider.configuration) terrafor
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
 
 from localstack import toolbox
-from localstack.terraform import SOURCE, real_provider, write_script
+from localstack.terraform import write_script
 
+SOURCE = "registry.terraform.io/hashicorp/aws"
 SCHEMA = Path(__file__).with_name("schema.json")
 
 
@@ -20,6 +22,16 @@ def provider() -> dict[str, str]:
     """The environment in which Terraform finds a provider for AWS without the internet: the real one if it is on this
     machine, else the fake one."""
     return {} if real_provider() else fake()
+
+
+def real_provider() -> bool:
+    """Whether the real provider is on this machine, where Terraform looks for it without the internet."""
+    if os.environ.get("TF_CLI_CONFIG_FILE") or (Path.home() / ".terraformrc").exists():
+        return True
+    places = [Path.home() / ".terraform.d" / "plugins", Path("/usr/local/share/terraform/plugins")]
+    if os.environ.get("TF_PLUGIN_CACHE_DIR"):
+        places.append(Path(os.environ["TF_PLUGIN_CACHE_DIR"]))
+    return any((place / SOURCE).is_dir() for place in places)
 
 
 def fake() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.unit.loaded import loaded
 
 from noetl_serverless.engine.state import State
 from noetl_serverless.limits import WORKLOAD_BYTES
@@ -17,18 +18,7 @@ from noetl_serverless.records import LoadedExecution
 
 def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | None = None) -> LoadedExecution:
     state = State(id, status="running", workload=workload or {}, ctx=ctx or {})
-    return LoadedExecution(
-        execution_id=id,
-        catalog_id="1",
-        path="t/t",
-        version=1,
-        plan_hash="h",
-        parent=None,
-        depth=0,
-        head=1,
-        snapshot=1,
-        state=state,
-    )
+    return loaded(state, head=1)
 
 
 class SlowLog:

@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 from pg8000.exceptions import DatabaseError
+from tests.unit.loaded import loaded
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
-from noetl_serverless.records import Claimant, ExecutionCommit, LoadedExecution, UnstorableCommit
+from noetl_serverless.records import Claimant, ExecutionCommit, UnstorableCommit
 from noetl_serverless.store import event_store
 from noetl_serverless.store.event_store import _array, _committed, _params, _writing
 from noetl_serverless.store.executions import ResultRange as Results
@@ -36,19 +37,7 @@ ISSUED = Event(
 
 
 def part(state: State, **more: Any) -> ExecutionCommit:
-    case = LoadedExecution(
-        execution_id="7",
-        catalog_id="1",
-        path="t/t",
-        version=1,
-        plan_hash="h",
-        parent=None,
-        depth=0,
-        head=2,
-        snapshot=2,
-        state=state,
-    )
-    return ExecutionCommit(execution=case, events=[ISSUED], expected_head=1, **more)
+    return ExecutionCommit(execution=loaded(state, head=2), events=[ISSUED], expected_head=1, **more)
 
 
 def test_a_running_execution_writes_how_far_it_has_come() -> None:

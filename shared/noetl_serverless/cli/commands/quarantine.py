@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import typer
 
-from ..client import Client
 from ..failure import EXIT_FAILED
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -25,7 +24,7 @@ MAX_CHARACTERS = 160
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """List executions in quarantine, the oldest first."""
     with running_stack(data) as client:
-        entries = list(_entries(client))
+        entries = list(client.items_from("/api/quarantine", "after", "0", limit=PAGE_ROWS))
     if as_json:
         print_json(entries)
         return
@@ -84,14 +83,6 @@ def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption 
 
 def _place(execution_id: str) -> str:
     return f"/api/quarantine/{quote(execution_id, safe='')}"
-
-
-def _entries(client: Client) -> Iterator[dict[str, Any]]:
-    after: str | None = "0"
-    while after is not None:
-        page = client.get("/api/quarantine", after=after, limit=PAGE_ROWS)
-        yield from page["items"]
-        after = page["next"]
 
 
 def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
