@@ -155,7 +155,8 @@ def test_a_new_password_of_the_database_is_used_at_once(deploy: Deploy, postgres
 
     administrator.run(f"ALTER ROLE {role} PASSWORD 'second'")
     show(deployment, role, "second")
-    administrator.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+    ended = administrator.run(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{role}'")
+    assert all(row == [True] for row in ended), "a backend did not end within 10 s"
     administrator.close()
 
     assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
