@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
-from noetl_serverless.testing.event_store import ExecutionRow
+from noetl_serverless.testing.rows import ExecutionRow
 
 from .exact import differing, exact, same
 from .model import conform

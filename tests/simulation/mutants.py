@@ -22,7 +22,7 @@ from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import ExecutionCommit
 from noetl_serverless.store.schedules import DueRun
-from noetl_serverless.testing import event_store
+from noetl_serverless.testing import rows
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.worker.drain.drain import Drain
 
@@ -132,7 +132,7 @@ def leave_children_running() -> Any:
 
 def fold_decisions_before_their_fact() -> Any:
     return patch.object(
-        event_store,
+        rows,
         "logical_order",
         lambda events: sorted(events, key=lambda event: (event.cause or event.seq, -event.seq)),
     )

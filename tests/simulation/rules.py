@@ -10,7 +10,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import DECISIONS, FACTS, Event
 from noetl_serverless.engine.state import State
 from noetl_serverless.store.projections import project
-from noetl_serverless.testing.event_store import ExecutionRow
+from noetl_serverless.testing.rows import ExecutionRow
 
 from .model import Move
 

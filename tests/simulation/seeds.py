@@ -19,7 +19,16 @@ from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
 from noetl_serverless.worker import client, worker
 from noetl_serverless.worker.drain import reporter
-from noetl_serverless.worker.execution import executor, frame, pipeline, set_values, store_result, time_budget, toolbox
+from noetl_serverless.worker.execution import (
+    executor,
+    frame,
+    pipeline,
+    set_values,
+    store_result,
+    task_call,
+    time_budget,
+    toolbox,
+)
 from noetl_serverless.worker.execution.attempts import Attempts
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
 
@@ -155,7 +164,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (reporter, "MAX_OUTCOMES", 1 if by_itself else reporter.MAX_OUTCOMES),
         (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
         (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
-        (pipeline, "PAYLOAD_BYTES", 4 if small else pipeline.PAYLOAD_BYTES),
+        (task_call, "PAYLOAD_BYTES", 4 if small else task_call.PAYLOAD_BYTES),
         # to a control plane that knows no references what is larger cannot be told at all
         (set_values, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else set_values.SET_VALUE_BYTES),
         (payloads, "monotonic", now),

@@ -20,6 +20,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.ports import EventStore
 from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
+from noetl_serverless.testing.rows import loaded
 
 from .loop import Process
 
@@ -187,8 +188,8 @@ class OrchestratorLink:
             if row is None or (row.status, row.fence) != ("claimed", command.fence):
                 continue
             lease, case = (
-                replace(log._leased(key), lease_until=command.lease_until),
-                log._loaded(log.executions[key[0]]),
+                replace(log.commands.as_lease(key), lease_until=command.lease_until),
+                loaded(log.executions[key[0]]),
             )
             (again,) = await Claims(log, self._orchestrator._playbooks).to_commands([lease], {key[0]: case}, running)
             if command.ahead is None or command.ahead.head != case.head:

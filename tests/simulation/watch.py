@@ -27,6 +27,7 @@ from noetl_serverless.records import (
     ReportedFact,
 )
 from noetl_serverless.testing.event_store import MemoryEventStore
+from noetl_serverless.testing.rows import loaded
 
 from .exact import differing, same
 from .rules import Diary, EventRules, Key, Note
@@ -229,7 +230,7 @@ class WatchedLog(EventRules, MemoryEventStore):
         self._same(state, diary.shadow, "the state that is kept is not the fold of the log")
         if execution.folded == part.execution.head:
             # what is folded onto it later is the same as what is folded onto the shadow
-            self._same(self._loaded(execution).state, diary.shadow, "the snapshot is not the fold of the log")
+            self._same(loaded(execution).state, diary.shadow, "the snapshot is not the fold of the log")
         out = {
             command: row.status
             for (owner, command), row in self.commands.items()

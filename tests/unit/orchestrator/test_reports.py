@@ -142,7 +142,7 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine)
         if len(tries) > 1:
             return await commit(parts, claimant)
         # meanwhile a lease ran out, and went to another worker
-        engine.memory._lease((id, two.command_id), "w-2", engine.seconds + 30)
+        engine.memory.commands.lease((id, two.command_id), "w-2", engine.seconds + 30)
         return CommitResult(frozenset(), [], [], [])
 
     async def note(facts: Any) -> Any:

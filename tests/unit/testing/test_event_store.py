@@ -13,7 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.records import Claimant, ExecutionCommit, Inbox, PendingWork, ReportedFact, UnstorableCommit
-from noetl_serverless.testing import event_store
+from noetl_serverless.testing import rows
 
 ONLY = "- {step: only, tool: {kind: noop}}\n"
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
@@ -73,7 +73,7 @@ async def test_what_was_delivered_too_often_is_poison_and_is_not_given_out_again
 
 
 async def test_of_the_leases_that_ran_out_the_last_are_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_store, "MAX_LOST", 2)
+    monkeypatch.setattr(rows, "MAX_LOST_LEASES", 2)
     await engine.start()
     for number in range(4):
         (command,) = await engine.claim(lease=1.0, worker=f"w-{number}")

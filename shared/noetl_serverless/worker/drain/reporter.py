@@ -12,13 +12,13 @@ from bisect import bisect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...errors import InvalidRequest, Problem, TooLarge, Unavailable
+from ...errors import InvalidRequest, Problem, TooLarge
 from ...protocol import ClaimedCommand, Outcome, ReportResponse
 from ..execution.errors import step_error
 from ..execution.time_budget import TimeBudget
 from .calls import Calls
 from .keys import Key, key_of, names_of
-from .retry import FIRST_PAUSE_SECONDS, Retry, is_report_at_fault
+from .retry import FIRST_PAUSE_SECONDS, NextTry, Retry, next_try
 from .slots import Slots
 from .summary import Summary
 
@@ -105,8 +105,7 @@ class Reporter:
             self._timer.cancel()
         if self.unanswered:
             logger.error("%d outcomes could not be reported in time", len(self.unanswered))
-            self._summary.unreported += len(self.unanswered)
-            self._summary.more = True
+            self._summary.count_unreported(len(self.unanswered))
         self.unanswered.clear()
         self._ready.clear()
         self._to_resend.clear()
@@ -231,15 +230,12 @@ class Reporter:
         """The control plane did not answer, or its answer says nothing about the outcomes; returns what to resend."""
         now = asyncio.get_running_loop().time()
         retry = batch.retry = batch.retry or Retry(began)
-        retry.doubtful |= bool(problem.extra.get("doubtful"))
-        faulty = is_report_at_fault(problem, retry.since, self._calls.answered_at)
-        if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause or self._is_hopeless(batch, now):
-            # the leases expire, and other workers run the commands again
+        following = next_try(retry, problem, time_left=self._budget.left(), answered_at=self._calls.answered_at)
+        if following is NextTry.NONE or self._is_hopeless(batch, now):
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)
-            self._summary.unreported += len(batch.outcomes)
-            self._summary.more = True
+            self._summary.count_unreported(len(batch.outcomes))
             return []
-        if faulty and len(batch.outcomes) > 1:
+        if following is NextTry.DIVIDED and len(batch.outcomes) > 1:
             first, second = batch.halves()
             first.retry = Retry(now, doubtful=retry.doubtful)
             return [first, second]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from ...errors import InvalidRequest, Problem, TooLarge, Unavailable
+from ...errors import InvalidRequest, Problem, TooLarge
 from ...playbook.plan import Step
 from ...protocol import ClaimedCommand, Order, Outcome, ReportResponse
 from ..execution.executor import released
@@ -16,7 +16,7 @@ from .calls import Calls
 from .context import WorkerContext
 from .keys import Key, key_of, names_of
 from .reporter import MAX_OUTCOMES, MAX_REPORTS_UNDER_WAY, Accept, Reporter
-from .retry import Retry, is_report_at_fault
+from .retry import NextTry, Retry, next_try
 from .running import Running
 from .slots import Slots
 from .speculation import Speculation, as_received
@@ -209,13 +209,12 @@ class SpeculativeRuns:
         now = self._now()
         for run, outcomes in batch.items():
             retry = run.retry = run.retry or Retry(began)
-            retry.doubtful |= bool(problem.extra.get("doubtful"))
-            if not isinstance(problem, Unavailable) or self._budget.left() <= retry.pause:
-                # the leases expire, and other workers run the commands again; `_report` drops the runs
+            following = next_try(retry, problem, time_left=self._budget.left(), answered_at=self._calls.answered_at)
+            if following is NextTry.NONE:
+                # `_report` drops the runs
                 logger.error("%d outcomes could not be reported: %s", len(outcomes), problem.detail)
-                self._summary.unreported += len(outcomes)
-                self._summary.more = True
-            elif not is_report_at_fault(problem, retry.since, self._calls.answered_at):
+                self._summary.count_unreported(len(outcomes))
+            elif following is NextTry.LATER:
                 retry.postpone(now)
                 run.sent = 0
             elif len(batch) > 1:

@@ -32,3 +32,8 @@ class Summary:
                 self.suspended += 1
             case "released":
                 self.released += 1
+
+    def count_unreported(self, outcomes: int) -> None:
+        """The leases of their commands expire, and whoever looks next finds them."""
+        self.unreported += outcomes
+        self.more = True

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...engine import events as e
-from ...engine.digest import lasting_digest
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
-from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_STORED_BYTES, WORKLOAD_BYTES
+from ...limits import SET_STORED_BYTES
 from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree, truthy
@@ -18,16 +17,16 @@ from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch
 from ...protocol import ChildRequest
-from ...tools.port import ToolCall, ToolOutcome
 from .attempts import Attempt
 from .backoff import backoff
-from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, size_of, to_domain, value_error
+from .domain import TooLarge, check_size, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import from_problem, from_template, step_error
 from .job import Job, TaskResult
 from .set_values import check_sizes
 from .store_result import store_result
-from .toolbox import CallIdentity, call_tool
+from .task_call import call_task
+from .toolbox import CallIdentity
 
 MAX_VISITS = 100_000
 # for a longer wait the command is suspended, which frees the worker
@@ -118,62 +117,7 @@ class Pipeline:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        config = dict(rendered or {})
-        own = config.pop("input", None) or {}
-        if not isinstance(own, Mapping):
-            message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
-            return envelope(
-                "error", self.attempt, error=step_error("template", "input.invalid", message, at=task.place.line)
-            )
-        call = ToolCall(task.kind, task.name, config, input={**self.input, **own}, timeout=task.timeout)
-        self.job.lease.check()
-        called = await call_tool(self.job.toolbox, call, self._identity(task), self.job.stopwatch)
-        outcome = called.outcome
-        try:
-            if outcome.child is not None:
-                return await self._child(outcome.child)
-            if not outcome.stored:
-                outcome.data = await to_domain(outcome.data, "data")
-            if outcome.extra:
-                check_size(outcome.extra, "extra", EXTRA_BYTES)
-            if outcome.meta:
-                check_size(outcome.meta, "meta", TOOL_META_BYTES)
-        except (InvalidValue, TooLarge) as error:
-            return self._invalid_result(task, outcome, error, called.duration_ms)
-        wrong = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
-        meta = {**outcome.meta, "duration_ms": called.duration_ms}
-        return envelope(outcome.status, self.attempt, outcome.data, error=wrong, meta=meta, extra=outcome.extra)
-
-    async def _child(self, child: ChildRequest) -> ChildRequest:
-        toolbox = self.job.toolbox
-        payload = await to_domain(child.payload, CHILD_PAYLOAD)
-        check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
-        if not toolbox.speaks(2):
-            # a control plane of the previous release knows no references, and takes the payload itself
-            return child.model_copy(update={"payload": payload})
-        put = await store_result(
-            payload,
-            self.job.command,
-            toolbox.store,
-            part="/child",
-            limit=PAYLOAD_BYTES,
-            called=DISPLAY_NAMES[CHILD_PAYLOAD],
-        )
-        if "ref" not in put:
-            return child.model_copy(update={"payload": payload})
-        if (digest := lasting_digest(payload)) is not None:
-            put["ref"]["meta"]["digest"] = digest
-        return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
-
-    def _invalid_result(
-        self, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLarge, duration_ms: float
-    ) -> dict[str, Any]:
-        """The result of the task cannot be reported: an error, or the task's own error without the rest."""
-        place = {"at": task.place.line, "step": self.job.step.name, "task": task.name}
-        wrong = value_error(error, **place)
-        if outcome.error is not None:
-            wrong = {"at": task.place.line, **outcome.error, "left_out": wrong["message"]}
-        return envelope("error", self.attempt, error=wrong, meta={"duration_ms": duration_ms})
+        return await call_task(self.job, task, dict(rendered or {}), self._identity(task), step_input=self.input)
 
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command

@@ -1,0 +1,154 @@
+"""The rows of the event store in memory, each as it comes back from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from .. import limits
+from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.replay import logical_order
+from ..engine.upcast import STATE_VERSION, STATES
+from ..protocol import CommandKey
+from ..records import ExecutionCommit, Inbox, LoadedExecution, QuarantinedExecution
+from ..store.loaded_execution import placeholder_state
+from ..store.projections import Rows
+
+# how many lost leases of a command are kept
+MAX_LOST_LEASES = 10
+
+
+@dataclass(kw_only=True, slots=True)
+class ExecutionRow:
+    loaded: LoadedExecution
+    workload: dict[str, Any]
+    parent_id: str | None
+    idempotency_key: str | None
+    request_hash: str | None
+    # in ms
+    created_at: int
+    status: str = "RUNNING"
+    head: int = 0
+    folded: int = 0
+    finished: int = 0
+    # as JSON, so that it is never shared
+    state: bytes = b""
+    # the version of the state
+    form: int = STATE_VERSION
+    result: Any = None
+    error: Any = None
+    ended_at: int | None = None
+    events: list[Event] = field(default_factory=list)
+    # step, generation; the frames also by their first item
+    stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    frames: dict[tuple[str, int, int], dict[str, Any]] = field(default_factory=dict)
+    inbox: dict[int, Event] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True, slots=True)
+class CommandRow:
+    """A command. Without a lease `lease_until` is 0."""
+
+    row: dict[str, Any]
+    issued_at: float
+    status: str
+    worker: str | None = None
+    fence: int = 0
+    lease_until: float = 0.0
+    deliveries: int = 0
+    claimed_at: float = 0.0
+    lost: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True, slots=True)
+class PreparedCommit:
+    """A commit that is to be written, with everything in its stored form."""
+
+    commit: ExecutionCommit
+    row: dict[str, Any]
+    rows: Rows
+    events: list[Event]
+    refs: list[dict[str, Any]]
+    # (execution id, fact) for other executions
+    appends: list[tuple[str, Event]]
+    quarantined: dict[str, Any] | None
+
+    @property
+    def id(self) -> str:
+        return self.commit.execution.execution_id
+
+
+def loaded(row: ExecutionRow) -> LoadedExecution:
+    """With the state of the log's head. `read_error` is set if the state or an event cannot be read."""
+    id, error = row.loaded.execution_id, None
+    kept, newer = orjson.loads(row.state), row.events[row.folded :]
+    try:
+        state = STATES.restore(kept, row.form, row.workload)
+        for event in logical_order(newer):
+            apply(state, event)
+    except Exception as unreadable:
+        state, error = placeholder_state(id, row.head, row.workload, kept, newer), unreadable
+    return replace(row.loaded, state=state, head=row.head, snapshot=row.folded, read_error=error)
+
+
+def quarantined(row: Mapping[str, Any], execution: ExecutionRow) -> QuarantinedExecution:
+    """`row`: of the table of quarantined executions; `execution`: the one that it is about."""
+    return QuarantinedExecution(
+        execution_id=execution.loaded.execution_id,
+        path=execution.loaded.path,
+        version=execution.loaded.version,
+        seq=row["seq"],
+        at=datetime.fromtimestamp(row["at"] / 1000, UTC),
+        error=row["error"],
+        fact_count=len(row["facts"]),
+        facts=row["facts"],
+    )
+
+
+def running_children(executions: Mapping[str, ExecutionRow], parent_id: str) -> list[str]:
+    return [id for id, row in executions.items() if row.parent_id == parent_id and row.status == "RUNNING"]
+
+
+def inbox_page(inbox: Mapping[int, Event]) -> Inbox:
+    """As `noetl.waiting` does in PostgreSQL."""
+    facts: list[tuple[int, Event]] = []
+    size = 0
+    for place, fact in inbox.items():
+        if len(facts) == limits.INBOX_FACTS or size >= limits.INBOX_BYTES:
+            return Inbox(facts, more=True)
+        facts.append((place, fact))
+        size += len(orjson.dumps(fact.payload))
+    return Inbox(facts)
+
+
+def with_lost_lease(row: CommandRow, at: float | None) -> list[dict[str, Any]]:
+    """The lost leases of a command, including the current one. `at`: when it was released; None if it expired."""
+    holder = {
+        "worker": row.worker,
+        "delivery": row.deliveries,
+        "claimed_at": int(row.claimed_at * 1000),
+        "lease_until": int(row.lease_until * 1000),
+    }
+    return [*row.lost, holder if at is None else {**holder, "given_back_at": int(at * 1000)}][-MAX_LOST_LEASES:]
+
+
+def stored_form(value: Any) -> Any:
+    """A copy in stored form: not shared with anything, and as it comes back from JSON."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def stored_event(event: Event) -> Event:
+    return replace(event, payload=stored_form(event.payload))
+
+
+def frame_key(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["step"], row["generation"], row["start"]
+
+
+def pending_pointer(row: dict[str, Any]) -> tuple[str, CommandKey]:
+    return row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"])

@@ -1,0 +1,86 @@
+"""One call of a task's tool: its rendered configuration goes in, its envelope comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...engine.digest import lasting_digest
+from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
+from ...playbook.plan import Task
+from ...playbook.values import InvalidValue
+from ...protocol import ChildRequest
+from ...tools.port import ToolCall, ToolOutcome
+from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
+from .envelope import envelope
+from .errors import step_error
+from .job import Job
+from .store_result import store_result
+from .toolbox import CallIdentity, call_tool
+
+
+async def call_task(
+    job: Job, task: Task, config: dict[str, Any], identity: CallIdentity, *, step_input: Mapping[str, Any]
+) -> dict[str, Any] | ChildRequest:
+    """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step."""
+    own = config.pop("input", None) or {}
+    if not isinstance(own, Mapping):
+        message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
+        error = step_error("template", "input.invalid", message, at=task.place.line)
+        return envelope("error", identity.attempt, error=error)
+    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=task.timeout)
+    job.lease.check()
+    called = await call_tool(job.toolbox, call, identity, job.stopwatch)
+    outcome = called.outcome
+    meta = {"duration_ms": called.duration_ms}
+    try:
+        if outcome.child is not None:
+            return await _child_request(job, outcome.child)
+        if not outcome.stored:
+            outcome.data = await to_domain(outcome.data, "data")
+        if outcome.extra:
+            check_size(outcome.extra, "extra", EXTRA_BYTES)
+        if outcome.meta:
+            check_size(outcome.meta, "meta", TOOL_META_BYTES)
+    except (InvalidValue, TooLarge) as error:
+        return envelope("error", identity.attempt, error=_invalid_result(job, task, outcome, error), meta=meta)
+    failure = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
+    return envelope(
+        outcome.status,
+        identity.attempt,
+        outcome.data,
+        error=failure,
+        meta={**outcome.meta, **meta},
+        extra=outcome.extra,
+    )
+
+
+async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
+    """The request with its payload in stored form, by reference if it is large."""
+    toolbox = job.toolbox
+    payload = await to_domain(child.payload, CHILD_PAYLOAD)
+    check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
+    if not toolbox.speaks(2):
+        # a control plane of the previous release knows no references, and takes the payload itself
+        return child.model_copy(update={"payload": payload})
+    put = await store_result(
+        payload,
+        job.command,
+        toolbox.store,
+        part="/child",
+        limit=PAYLOAD_BYTES,
+        called=DISPLAY_NAMES[CHILD_PAYLOAD],
+    )
+    if "ref" not in put:
+        return child.model_copy(update={"payload": payload})
+    if (digest := lasting_digest(payload)) is not None:
+        put["ref"]["meta"]["digest"] = digest
+    return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
+
+
+def _invalid_result(job: Job, task: Task, outcome: ToolOutcome, error: InvalidValue | TooLarge) -> dict[str, Any]:
+    """The result of the task cannot be reported: an error, or the task's own error without the rest."""
+    failure = value_error(error, at=task.place.line, step=job.step.name, task=task.name)
+    if outcome.error is None:
+        return failure
+    return {"at": task.place.line, **outcome.error, "left_out": failure["message"]}
