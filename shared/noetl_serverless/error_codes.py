@@ -10,7 +10,7 @@ of one of its `errors`, each with its place; for a fault of a request it is `req
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 # spelled as in the original, whose playbooks use it
@@ -29,6 +29,7 @@ STEP: Final[Mapping[str, str]] = {
     "credential.unfit": "The credential is not one that this tool can use.",
     "decision.too_large": "What follows from one event is more than one commit may hold.",
     "duckdb.busy": "Another task holds the database file.",
+    "duckdb.config": "A field of the configuration is wrong once its templates are rendered.",
     "duckdb.error": "DuckDB failed in another way.",
     "duckdb.files": "A file could not be read or written.",
     "duckdb.memory": "The query needs more memory than the worker has.",
@@ -39,6 +40,7 @@ STEP: Final[Mapping[str, str]] = {
     "engine.undecidable": "What follows cannot be decided; the execution is in quarantine.",
     "execution.cancelled": "The execution was cancelled.",
     "http.body": "The body cannot be sent as it is.",
+    "http.config": "A field of the configuration is wrong once its templates are rendered.",
     "http.connect": "No connection, or it broke.",
     "http.headers": "A header cannot be sent as it is.",
     "http.redirects": "The server redirects too often.",
@@ -54,7 +56,10 @@ STEP: Final[Mapping[str, str]] = {
     "loop.not_iterable": "The loop's `in` is not a collection.",
     "loop.parked": "An item started a sub-playbook in a frame of several items.",
     "loop.too_large": "The results of a loop are more than a worker can read at once.",
+    "noop.config": "A field of the configuration is wrong once its templates are rendered.",
     "outcome.refused": "The control plane refused what the worker reported.",
+    "playbook.config": "A field of the configuration is wrong once its templates are rendered.",
+    "postgres.config": "A field of the configuration is wrong once its templates are rendered.",
     "postgres.connection": "No connection, or it broke.",
     "postgres.error": "The server refused the statement; `pg.sqlstate` says why.",
     "postgres.internal": "The tool failed in another way.",
@@ -63,6 +68,7 @@ STEP: Final[Mapping[str, str]] = {
     "postgres.timeout": "The statement ran longer than its timeout.",
     "postgres.tls": "The connection is not secure.",
     "postgres.too_many_rows": "The result has more rows or bytes than asked for.",
+    "python.config": "A field of the configuration is wrong once its templates are rendered.",
     "python.exception": "The code raised; `py` has the exception and the traceback.",
     "python.killed": "The process that ran the code was ended.",
     "python.memory": "The code needs more memory than its process may have.",
@@ -166,10 +172,19 @@ def current_code(code: str) -> str:
     return _FORMER.get(code, code)
 
 
+NOTES: Final[Mapping[str, Sequence[str]]] = {
+    "Errors of steps": ("The tools of another package have codes of their own, and `<kind>.config`.", ""),
+    "Faults of a playbook": (
+        "A fault of a request has `request.` and the name that pydantic gives the error, as `request.extra_forbidden`.",
+        "",
+    ),
+}
+
+
 def tables() -> Iterator[str]:
     """The lines of playbooks/ERRORS.md below its heading."""
     for title, codes in (("Errors of steps", STEP), ("Problems", PROBLEM), ("Faults of a playbook", FAULT)):
-        yield from ("", f"## {title}", "", "| code | meaning |", "|---|---|")
+        yield from ("", f"## {title}", "", *NOTES.get(title, ()), "| code | meaning |", "|---|---|")
         yield from (f"| `{code}` | {meaning} |" for code, meaning in sorted(codes.items(), key=_by_code))
 
 

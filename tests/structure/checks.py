@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -20,6 +21,8 @@ from noetl_serverless.packaging.closure import imports_of
 MIN_LINES = 30
 # arguments of a record that may go by position
 MAX_POSITIONAL = 4
+# where exceptions are listed
+RULES = "tests/structure/rules.toml"
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -117,7 +120,8 @@ def banned_words(modules: Mapping[str, Module], words: Mapping[str, str]) -> Ite
 
 
 def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iterator[Finding]:
-    """Short modules with one importer, and reasons for what is none (any more)."""
+    """Short modules with one importer, and reasons for what is none (any more). `reasons`: by the place of a module, or
+    a pattern of places."""
     importers: dict[str, list[str]] = {name: [] for name in modules}
     for name, module in modules.items():
         for imported in module.imports(modules):
@@ -128,17 +132,20 @@ def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iter
         if not module.is_package and len(importers[name]) == 1 and len(module.text.splitlines()) < MIN_LINES
     }
     for place, importer in short.items():
-        if place not in reasons:
-            yield Finding("fragment", place, f"under {MIN_LINES} lines, and only {importer} imports it: put it there")
-    for place in reasons:
-        if place not in short:
-            yield Finding("fragment", place, "has a reason in rules.toml, and needs none")
+        if not any(fnmatch(place, pattern) for pattern in reasons):
+            message = f"under {MIN_LINES} lines, only {importer} imports it: put it there, or say why not in {RULES}"
+            yield Finding("fragment", place, message)
+    for pattern in reasons:
+        if not any(fnmatch(place, pattern) for place in short):
+            yield Finding("fragment", pattern, f"has a reason in {RULES}, and needs none")
 
 
-def dead_names(paths: Sequence[Path], parent: Path, reached: Mapping[str, str], wire: str) -> Iterator[Finding]:
+def dead_names(
+    paths: Sequence[Path], parent: Path, reached: Mapping[str, str], wire: str, entry_points: Sequence[str] = ()
+) -> Iterator[Finding]:
     """Names below `paths` that nothing there uses. `reached`: the name -> who uses it all the same. Fields of models
-    below the folder `wire` are read by whoever reads an answer."""
-    vulture = Vulture()
+    below the folder `wire` are read by whoever reads an answer, and `entry_points` by whoever loads them."""
+    vulture = Vulture(ignore_names=list(entry_points))
     with contextlib.redirect_stdout(io.StringIO()):
         vulture.scavenge([str(path) for path in paths])
     unused = [
@@ -148,9 +155,10 @@ def dead_names(paths: Sequence[Path], parent: Path, reached: Mapping[str, str], 
     ]
     for place, item in unused:
         if item.name not in reached:
-            yield Finding("dead", f"{place}:{item.first_lineno}", f"nothing uses the {item.typ} {item.name!r}")
+            message = f"nothing uses the {item.typ} {item.name!r}: delete it, or say who does in {RULES}"
+            yield Finding("dead", f"{place}:{item.first_lineno}", message)
     for name in reached.keys() - {item.name for _, item in unused}:
-        yield Finding("dead", "rules.toml", f"{name!r} has a reason, and needs none")
+        yield Finding("dead", RULES, f"{name!r} has a reason, and needs none")
 
 
 def positional_calls(modules: Mapping[str, Module]) -> Iterator[Finding]:

@@ -82,6 +82,6 @@ def test_a_name_that_nothing_uses_is_found_unless_it_has_a_reason(tmp_path: Path
     reasons = {"called": "by somebody", "used": "by nobody"}
     found = list(dead_names([package], tmp_path, reasons, "p/models"))
     assert [(finding.place, finding.message) for finding in found] == [
-        ("p/a.py:2", "nothing uses the function 'left'"),
-        ("rules.toml", "'used' has a reason, and needs none"),
+        ("p/a.py:2", "nothing uses the function 'left': delete it, or say who does in tests/structure/rules.toml"),
+        ("tests/structure/rules.toml", "'used' has a reason, and needs none"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def test_the_architecture_names_modules_that_are_there() -> None:
     assert named, "no module is named: has the notation changed?"
     missing = [name for name in named if not ((library / name).exists() or (ROOT / name).exists())]
     assert not missing, f"shared/ARCHITECTURE.md names what is not there: {missing}"
+
+
+def test_the_architecture_names_methods_that_are_there() -> None:
+    named = set(re.findall(r"`([A-Z]\w+\.\w+)`", (ROOT / "shared/ARCHITECTURE.md").read_text()))
+    assert named, "no method is named: has the notation changed?"
+    methods = {
+        f"{node.name}.{member.name}"
+        for path in (ROOT / "shared/noetl_serverless").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        for member in node.body
+        if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert named <= methods, f"shared/ARCHITECTURE.md names what is not there: {named - methods}"
 
 
 def test_the_operations_are_those_of_the_control_plane() -> None:

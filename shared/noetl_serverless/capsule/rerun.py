@@ -4,7 +4,6 @@ replaces the tools. Nothing leaves the process, and delays pass at once."""
 from __future__ import annotations
 
 import asyncio
-import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,25 +16,14 @@ from pydantic import BaseModel
 from ..engine.digest import Digest, digest
 from ..engine.events import Event
 from ..inspection.redecide import given_workload
-from ..orchestrator.notifications import Notifications
-from ..orchestrator.orchestrator import Orchestrator
-from ..orchestrator.plans import Plans
-from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
-from ..results.reader import Resolver
-from ..results.store import FsspecResultStore
 from ..testing.catalog import MemoryCatalog
-from ..testing.event_store import MemoryEventStore
+from ..testing.engine import MemoryEngine
 from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
-from ..worker.execution.executor import Executor
-from ..worker.execution.time_budget import TimeBudget
-from ..worker.execution.toolbox import Toolbox
 from .answers import Answers, Call, NotRecorded
 from .recording import Recording
 
-WORKER = "rerun"
-BATCH_COMMANDS = 64
 # kinds without external effects, whose real tools are run
 REAL = frozenset({"noop", "playbook"})
 
@@ -89,26 +77,11 @@ async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
 class _Simulation:
     def __init__(self, recording: Recording, playbook: str | None, scratch: Path) -> None:
         self.recording = recording
-        self.now = recording.events[0].at / 1000 if recording.events else 0.0
-        self.log = MemoryEventStore(lambda: self.now)
-        self.catalog = _catalog_of(recording, playbook)
-        self.playbooks = Plans(self.catalog)
-        clock = lambda: int(self.now * 1000)  # noqa: E731
-        store = FsspecResultStore(f"memory://rerun-{secrets.token_hex(8)}")
-        self.orchestrator = Orchestrator(
-            self.log, self.playbooks, Notifications(None, None), clock=clock, results=lambda: store
-        )
+        now = recording.events[0].at / 1000 if recording.events else 0.0
+        # every tool that would run Python is replaced
+        self.engine = MemoryEngine(self.tool, scratch, python=cast(Any, None), credential=_no_credential, now=now)
+        _register(recording, playbook, self.engine.catalog)
         self.stub = _Stub(self)
-        toolbox = Toolbox(
-            load_tool=self.tool,
-            python=cast(Any, None),
-            credential=_no_credential,
-            store=store,
-            resolver=Resolver(store, self.manifest),
-            scratch=scratch,
-            allow_private_http=False,
-        )
-        self.executor = Executor(toolbox)
         # execution id of this run -> its recorded answers
         self.answers: dict[str, Answers | None] = {}
         self.missing: list[Missing] = []
@@ -120,13 +93,11 @@ class _Simulation:
         # the input without the defaults, because another version has its own
         given = given_workload(recording.plan.workload, recording.workload)
         payload = {**given, **({"ctx": first["ctx"]} if first.get("ctx") else {})}
-        started = await self.orchestrator.start(path=recording.path, payload=payload)
-        id = started.execution_id
+        id = await self.engine.start(recording.path, payload)
         self.answers[id] = Answers(recording)
-        while await self._work() or await self._fire():
-            pass
-        execution = (await self.log.load([id]))[id]
-        events = await self.log.events(id, limit=10_000_000)
+        await self.engine.run_until_idle()
+        execution = (await self.engine.event_store.load([id]))[id]
+        events = await self.engine.event_store.events(id, limit=10_000_000)
         return Rerun(
             status=execution.state.status,
             error=execution.state.error,
@@ -144,48 +115,14 @@ class _Simulation:
             return self.recording.events
         return [replace(event, payload=_renamed(event.payload, hashes)) for event in self.recording.events]
 
-    async def _work(self) -> bool:
-        """Run what is pending; False if nothing is."""
-        request = ClaimRequest(worker_id=WORKER, limit=BATCH_COMMANDS, lease=3600)
-        commands = (await self.orchestrator.claim(request)).commands
-        outcomes = [outcome for command in commands if (outcome := await self._run(command)) is not None]
-        for outcome in outcomes:
-            await self.orchestrator.report(ReportRequest(worker_id=WORKER, outcomes=[outcome]))
-        return bool(commands)
-
-    async def _run(self, command: ClaimedCommand) -> Outcome | None:
-        """None for a command that is not in the recording: it stays leased."""
-        plan = await self.playbooks.plan(command.plan)
-        outcome = await self.executor.run(command, plan, _AtOnce())
-        return None if outcome.status == "released" else outcome
-
-    async def _fire(self) -> bool:
-        """Let the next timer come due; False if there is none."""
-        timers = [row.row for row in self.log.commands.values() if row.status == "timer"]
-        if not timers:
-            return False
-        row = min(timers, key=lambda row: (row["due"], row["command"]))
-        self.now = max(self.now, row["due"] / 1000)
-        return await self.orchestrator.fire_timer(row["id"], row["command"], row["step"], row["generation"])
-
     def tool(self, kind: str) -> Tool:
         return registry.load(kind) if kind in REAL else self.stub
-
-    async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        """The whole manifest as one page, because it is in memory."""
-        names = ("start", "end", "data", "ref")
-        parts = [
-            {name: event.payload[name] for name in names if name in event.payload}
-            for event in await self.log.events(execution_id, limit=10_000_000)
-            if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
-        ]
-        return {"parts": parts}
 
     def answers_of(self, execution_id: str) -> Answers | None:
         """The answers for an execution of this run; a child's are those of the child that the same command has started
         in the recording."""
         if execution_id not in self.answers:
-            link = self.log.executions[execution_id].loaded.parent or {}
+            link = self.engine.event_store.executions[execution_id].loaded.parent or {}
             parent = self.answers_of(str(link.get("execution_id")))
             child = None if parent is None else _child(parent.recording, link)
             self.answers[execution_id] = None if child is None else Answers(child)
@@ -213,21 +150,21 @@ class _Stub:
 
     config: ClassVar[type[BaseModel]] = ToolConfig
 
-    def __init__(self, stage: _Simulation) -> None:
-        self._stage = stage
+    def __init__(self, simulation: _Simulation) -> None:
+        self._simulation = simulation
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         _, step, generation, *item, task, _ = context.idempotency_key.split("/")
         named = Call(step, int(generation), int(item[0]) if item else None, task)
-        self._stage.calls += 1
-        answers = self._stage.answers_of(context.execution_id)
+        self._simulation.calls += 1
+        answers = self._simulation.answers_of(context.execution_id)
         try:
             if answers is None:
                 raise NotRecorded("this sub-playbook is not in the recording")
             return answers.answer(named)
         except NotRecorded as missing:
             where = (context.execution_id, named.step, named.generation, named.item, named.task)
-            self._stage.missing.append(Missing(*where, str(missing)))
+            self._simulation.missing.append(Missing(*where, str(missing)))
             # releases the command, as a stopped worker does
             raise asyncio.CancelledError from None
 
@@ -235,23 +172,11 @@ class _Stub:
         return None
 
 
-class _AtOnce(TimeBudget):
-    """Every delay suspends its command at once, so that the clock of the stage can be advanced instead."""
-
-    def __init__(self) -> None:
-        super().__init__(1_000_000.0)
-
-    def until_closing(self) -> float:
-        return 0.0
-
-
-def _catalog_of(recording: Recording, playbook: str | None) -> MemoryCatalog:
-    """The playbooks of the recording, each under the path and the version that it had."""
-    catalog = MemoryCatalog()
+def _register(recording: Recording, playbook: str | None, catalog: MemoryCatalog) -> None:
+    """Add the playbooks of the recording, each under the path and the version that it had."""
     for found in recording.with_descendants():
         text = playbook if playbook is not None and found is recording else found.playbook
         catalog.register(text, path=found.path, version=found.version)
-    return catalog
 
 
 async def _no_credential(name: str) -> Credential:

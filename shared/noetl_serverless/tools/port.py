@@ -1,8 +1,8 @@
 """The port that every tool kind implements.
 
 A tool is a class with a pydantic `config`, which is its documentation and its JSON Schema, and an async `run`
-that turns a `ToolCall` into a `ToolOutcome`. Failures are reported by the outcome, never by an exception;
-only cancellation is raised.
+that turns a `ToolCall` into a `ToolOutcome`. A failure is a `ToolFailure` that is raised, or an outcome with an
+error; other exceptions become `tool.internal`.
 """
 
 from __future__ import annotations
