@@ -392,12 +392,12 @@ run "database_backups" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    keep    = { backup_days = 0 }
+    name       = "noetl"
+    network    = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
+    protection = { backup_days = 0 }
   }
 
-  expect_failures = [var.keep]
+  expect_failures = [var.protection]
 }
 
 run "database_role_without_proxy" {
@@ -545,12 +545,12 @@ run "observability_two_places_for_alarms" {
   }
 
   variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    alarms    = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:ops", emails = ["ops@example.org"] }
+    name               = "noetl"
+    region             = "eu-central-1"
+    functions          = { worker = { name = "noetl-worker", timeout_s = 900 } }
+    queues             = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
+    scheduled_function = { name = "noetl-reconciler" }
+    alarms             = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:ops", emails = ["ops@example.org"] }
   }
 
   expect_failures = [var.alarms]
@@ -564,12 +564,12 @@ run "observability_address" {
   }
 
   variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    alarms    = { emails = ["ops"] }
+    name               = "noetl"
+    region             = "eu-central-1"
+    functions          = { worker = { name = "noetl-worker", timeout_s = 900 } }
+    queues             = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
+    scheduled_function = { name = "noetl-reconciler" }
+    alarms             = { emails = ["ops"] }
   }
 
   expect_failures = [var.alarms]
@@ -583,12 +583,12 @@ run "observability_budget_that_nobody_hears_of" {
   }
 
   variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    budget    = { usd = 10, emails = [] }
+    name               = "noetl"
+    region             = "eu-central-1"
+    functions          = { worker = { name = "noetl-worker", timeout_s = 900 } }
+    queues             = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
+    scheduled_function = { name = "noetl-reconciler" }
+    budget             = { usd = 10, emails = [] }
   }
 
   expect_failures = [var.budget]
