@@ -75,7 +75,8 @@ infra-check: $(VENV)/.dev
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
 
-# the provider's schema, from its published bindings
+# for developers of this project only: the schema in the tests' fake provider, from the real provider's published bindings,
+# when a resource of another type comes into infra/ or the provider's version changes
 infra-schema: $(VENV)/.dev
 	@rm -rf build/bindings
 	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1

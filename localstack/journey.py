@@ -154,7 +154,7 @@ class Journey:
         """Manual changes are detected and reverted. Without its policy a function can do nothing."""
         url = self.emulated.outputs()["queues"]["shared"]["url"]
         self.emulated.emulator.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
-        self._take_away("gateway", "Invoke")
+        self._take_away("gateway", "InvokeControlPlane")
         assert not self.gateway.is_ready(), "the gateway reached the control plane without a permission"
         changes = self.emulated.changes()
         assert sorted(changes) == [

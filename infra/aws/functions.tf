@@ -1,15 +1,15 @@
 # The functions, as functions/functions.yaml describes them: code, role, environment, queue, schedule, API.
 
 locals {
-  table    = yamldecode(file("${path.module}/../../functions/functions.yaml"))
-  manifest = jsondecode(file("${var.package.directory}/manifest.json"))
+  function_table = yamldecode(file("${path.module}/../../functions/functions.yaml"))
+  manifest       = jsondecode(file("${var.package.directory}/manifest.json"))
 
-  described = {
-    for name, row in local.table.functions : name => merge({ max_instances = null, like = name }, row)
+  base_functions = {
+    for name, row in local.function_table.functions : name => merge({ max_instances = null, like = name }, row)
     if contains(try(row.hosts, ["aws"]), "aws")
   }
-  further = {
-    for pool, given in var.pools : "worker_${pool}" => merge(local.described[given.like], {
+  pool_functions = {
+    for pool, given in var.pools : "worker_${pool}" => merge(local.base_functions[given.like], {
       pool          = pool
       memory_mb     = given.memory_mb
       timeout_s     = given.timeout_s
@@ -17,25 +17,25 @@ locals {
     })
   }
   functions = {
-    for name, row in merge(local.described, local.further) : name => merge(row, {
+    for name, row in merge(local.base_functions, local.pool_functions) : name => merge(row, {
       for key, value in try(var.functions[name], {}) : key => value
       if value != null && contains(["memory_mb", "timeout_s", "max_instances"], key)
     })
   }
-  names = { for name, row in local.functions : name => "${var.name}-${replace(name, "_", "-")}" }
-  arns = {
-    for name, full in local.names : name =>
+  function_names = { for name, row in local.functions : name => "${var.name}-${replace(name, "_", "-")}" }
+  function_arns = {
+    for name, full in local.function_names : name =>
     "arn:${local.account.partition}:lambda:${var.region}:${local.account.id}:function:${full}"
   }
   runtime = "python${local.manifest.python}"
 
   # a function that others invoke has a queue, named after its pool
-  queued  = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "queue") }
-  clocked = { for name, row in local.functions : name => one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"]) if contains(row.triggers[*].kind, "schedule") }
+  queue_names      = { for name, row in local.functions : name => coalesce(row.pool, name) if contains(row.triggers[*].kind, "queue") }
+  schedule_seconds = { for name, row in local.functions : name => one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"]) if contains(row.triggers[*].kind, "schedule") }
 
   # tool kind -> pool
-  kinds = merge(
-    merge([for pool, kinds in try(local.table.pools, {}) : { for kind in kinds : kind => pool }]...),
+  tool_pools = merge(
+    merge([for pool, kinds in try(local.function_table.pools, {}) : { for kind in kinds : kind => pool }]...),
     merge([for pool, given in var.pools : { for kind in given.kinds : kind => pool }]...),
   )
 }
@@ -61,7 +61,7 @@ resource "aws_s3_object" "code" {
 
 module "queue" {
   source   = "../modules/aws/queue"
-  for_each = { for name, queue in local.queued : queue => name }
+  for_each = { for name, queue in local.queue_names : queue => name }
 
   name         = "${var.name}-${replace(each.key, "_", "-")}"
   visibility_s = local.functions[each.value].timeout_s + 30
@@ -72,23 +72,23 @@ module "queue" {
 # ---- environment and policy of each function
 
 locals {
-  invokes = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
+  calls_control_plane = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
   # the functions whose queues each may send to: a worker only its own pool, the others all
-  notifies = {
+  target_queues = {
     for name, row in local.functions : name => [
-      for other, queue in local.queued : queue
+      for other, queue in local.queue_names : queue
       if contains(row.settings, "function_urls") && (row.role != "worker" || other == name)
     ]
   }
-  known = {
+  setting_values = {
     for name, row in local.functions : name => merge({
-      control_plane_url = local.invokes[name] ? "lambda://${local.names["control_plane"]}:live" : null
-      function_urls     = jsonencode({ for queue in local.notifies[name] : queue => module.queue[queue].url })
-      result_url        = "s3://${local.bucket.name}/results"
-      pools             = jsonencode(local.kinds)
+      control_plane_url = local.calls_control_plane[name] ? "lambda://${local.function_names["control_plane"]}:live" : null
+      function_urls     = jsonencode({ for queue in local.target_queues[name] : queue => module.queue[queue].url })
+      result_url        = "s3://${local.result_bucket.name}/results"
+      pools             = jsonencode(local.tool_pools)
       nats_replicas     = tostring(local.nats_replicas)
       token_days        = var.secrets.rotation_days == 0 ? null : tostring(var.secrets.rotation_days + var.secrets.grace_days)
-      database_auth     = local.iam ? "iam" : null
+      database_auth     = local.iam_auth ? "iam" : null
       oidc_issuer       = var.settings.oidc_issuer
       oidc_audience     = var.settings.oidc_audience
       session_ttl       = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
@@ -96,28 +96,28 @@ locals {
     }, try(var.functions[name].settings, {}))
   }
   # secret -> its ARN
-  placed = merge(
+  secret_arns = merge(
     module.secrets.arns,
     var.nats.existing == null ? {} : { nats_url = var.nats.existing.secret_arn },
     try(var.nats.existing.ca_secret_arn, null) == null ? {} : { nats_ca = var.nats.existing.ca_secret_arn },
-    local.iam ? {} : { database_url = local.database.secret_arn },
+    local.iam_auth ? {} : { database_url = local.database.secret_arn },
   )
   nats_secrets = var.nats.cluster != null ? ["nats_password", "nats_ca"] : try(var.nats.existing.ca_secret_arn, null) != null ? ["nats_url", "nats_ca"] : ["nats_url"]
   # name of a setting -> secret
-  reads = {
+  function_secrets = {
     for name, row in local.functions : name => merge([
       for secret in row.secrets :
       secret == "service_token" ? { service_token = "service_token/${row.role}" } :
       secret == "nats_url" ? { for one in local.nats_secrets : one => one } :
-      secret == "database_url" && local.iam ? {} :
+      secret == "database_url" && local.iam_auth ? {} :
       { (secret) = secret }
     ]...)
   }
   # the secrets that the control plane fills when it migrates; the name of nats_server also lists the nodes' hosts
-  provision = {
-    for secret in keys(local.made) : (secret == "nats_server" ? local.nats_server : secret) => module.secrets.arns[secret]
+  provisioned_secrets = {
+    for secret in keys(local.secrets) : (secret == "nats_server" ? local.nats_server_secret : secret) => module.secrets.arns[secret]
   }
-  tokens = [for role in local.roles : module.secrets.arns["service_token/${role}"]]
+  token_secret_arns = [for role in local.service_roles : module.secrets.arns["service_token/${role}"]]
 
   environment = {
     for name, row in local.functions : name => merge(
@@ -125,81 +125,81 @@ locals {
         NOETL_HOST      = "aws"
         NOETL_FUNCTION  = name
         NOETL_LOG_LEVEL = var.settings.log_level
-        NOETL_SECRETS   = jsonencode({ for setting, secret in local.reads[name] : setting => local.placed[secret] })
+        NOETL_SECRETS   = jsonencode({ for setting, secret in local.function_secrets[name] : setting => local.secret_arns[secret] })
       },
       row.pool == null ? {} : { NOETL_POOL = row.pool },
       contains(row.secrets, "database_url") ? { NOETL_DATABASE_URL = local.database.url } : {},
       contains(row.secrets, "nats_url") && var.nats.cluster != null ? {
         NOETL_NATS_URL = join(",", [for host in local.nats_hosts : "tls://${host}:4222"])
       } : {},
-      name == "control_plane" ? { NOETL_PROVISION = jsonencode(local.provision) } : {},
+      name == "control_plane" ? { NOETL_PROVISION = jsonencode(local.provisioned_secrets) } : {},
       var.endpoint_url == null ? {} : { AWS_ENDPOINT_URL = var.endpoint_url },
-      { for setting in row.settings : "NOETL_${upper(setting)}" => local.known[name][setting] if try(local.known[name][setting], null) != null },
+      { for setting in row.settings : "NOETL_${upper(setting)}" => local.setting_values[name][setting] if try(local.setting_values[name][setting], null) != null },
     )
   }
 
-  objects = "${local.bucket.arn}/results/*"
-  results = {
-    control_plane = { ReadResults = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} } }
+  result_objects_arn = "${local.result_bucket.arn}/results/*"
+  result_statements = {
+    control_plane = { ReadResults = { actions = ["s3:GetObject"], resources = [local.result_objects_arn], conditions = {} } }
     # a worker deletes an incomplete archive before it writes the complete one
-    worker = { Results = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = [local.objects], conditions = {} } }
+    worker = { ReadWriteResults = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = [local.result_objects_arn], conditions = {} } }
     reconciler = {
       # it starts sub-playbooks that the control plane did not get to, and their input may be in the bucket
-      ReadResults  = { actions = ["s3:GetObject"], resources = [local.objects], conditions = {} }
-      SweepResults = { actions = ["s3:DeleteObject"], resources = [local.objects], conditions = {} }
-      FindResults = {
+      ReadResults   = { actions = ["s3:GetObject"], resources = [local.result_objects_arn], conditions = {} }
+      DeleteResults = { actions = ["s3:DeleteObject"], resources = [local.result_objects_arn], conditions = {} }
+      ListResults = {
         actions    = ["s3:ListBucket"]
-        resources  = [local.bucket.arn]
+        resources  = [local.result_bucket.arn]
         conditions = { StringLike = { "s3:prefix" = ["results/*"] } }
       }
     }
   }
-  unseal_arns = concat(local.key_arn == null ? [] : [local.key_arn], tolist(var.encryption.extra_key_arns))
+  kms_key_arns = concat(local.key_arn == null ? [] : [local.key_arn], tolist(var.encryption.extra_key_arns))
 
   policies = {
     for name, row in local.functions : name => merge(
       {
-        Secrets = {
+        ReadSecrets = {
           actions = ["secretsmanager:GetSecretValue"]
           # the control plane also reads the secrets that it fills, to see what they hold
-          resources  = distinct(concat([for secret in values(local.reads[name]) : local.placed[secret]], name == "control_plane" ? values(local.provision) : []))
+          resources  = distinct(concat([for secret in values(local.function_secrets[name]) : local.secret_arns[secret]], name == "control_plane" ? values(local.provisioned_secrets) : []))
           conditions = {}
         }
       },
-      length(local.unseal_arns) == 0 ? {} : {
-        Unseal = { actions = ["kms:Decrypt"], resources = local.unseal_arns, conditions = {} }
+      length(local.kms_key_arns) == 0 ? {} : {
+        Decrypt = { actions = ["kms:Decrypt"], resources = local.kms_key_arns, conditions = {} }
       },
-      length(local.unseal_arns) == 0 || row.role == "gateway" ? {} : {
-        Seal = { actions = ["kms:GenerateDataKey"], resources = local.unseal_arns, conditions = {} }
+      length(local.kms_key_arns) == 0 || row.role == "gateway" ? {} : {
+        Encrypt = { actions = ["kms:GenerateDataKey"], resources = local.kms_key_arns, conditions = {} }
       },
-      length(local.notifies[name]) == 0 ? {} : {
-        Notify = { actions = ["sqs:SendMessage"], resources = [for queue in local.notifies[name] : module.queue[queue].arn], conditions = {} }
+      length(local.target_queues[name]) == 0 ? {} : {
+        SendToQueues = { actions = ["sqs:SendMessage"], resources = [for queue in local.target_queues[name] : module.queue[queue].arn], conditions = {} }
       },
-      !contains(keys(local.queued), name) ? {} : {
-        Answer = {
+      !contains(keys(local.queue_names), name) ? {} : {
+        ReceiveFromQueue = {
           actions    = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
-          resources  = [module.queue[local.queued[name]].arn]
+          resources  = [module.queue[local.queue_names[name]].arn]
           conditions = {}
         }
       },
-      !contains(keys(local.clocked), name) ? {} : {
-        DeadLetters = { actions = ["sqs:SendMessage"], resources = [module.queue[local.queued[name]].dead_arn], conditions = {} }
+      !contains(keys(local.schedule_seconds), name) ? {} : {
+        SendDeadLetters = { actions = ["sqs:SendMessage"], resources = [module.queue[local.queue_names[name]].dead_arn], conditions = {} }
       },
-      !local.invokes[name] ? {} : {
-        Invoke = { actions = ["lambda:InvokeFunction"], resources = ["${local.arns["control_plane"]}:live"], conditions = {} }
+      !local.calls_control_plane[name] ? {} : {
+        InvokeControlPlane = { actions = ["lambda:InvokeFunction"], resources = ["${local.function_arns["control_plane"]}:live"], conditions = {} }
       },
       name != "control_plane" ? {} : {
-        MakeSecrets = { actions = ["secretsmanager:PutSecretValue"], resources = values(local.provision), conditions = {} }
+        WriteSecrets = { actions = ["secretsmanager:PutSecretValue"], resources = values(local.provisioned_secrets), conditions = {} }
         RotateTokens = {
           actions    = ["secretsmanager:DescribeSecret", "secretsmanager:UpdateSecretVersionStage"]
-          resources  = local.tokens
+          resources  = local.token_secret_arns
           conditions = {}
         }
       },
-      !(local.iam && contains(row.secrets, "database_url")) ? {} : {
-        Connect = { actions = ["rds-db:connect"], resources = local.database.connect_arns, conditions = {} }
+      !(local.iam_auth && contains(row.secrets, "database_url")) ? {} : {
+        ConnectToDatabase = { actions = ["rds-db:connect"], resources = local.database.connect_arns, conditions = {} }
       },
-      contains(row.settings, "result_url") ? lookup(local.results, row.role, {}) : {},
+      contains(row.settings, "result_url") ? lookup(local.result_statements, row.role, {}) : {},
     )
   }
 }
@@ -210,7 +210,7 @@ module "function" {
   source   = "../modules/aws/function"
   for_each = local.functions
 
-  name        = local.names[each.key]
+  name        = local.function_names[each.key]
   description = "NoETL: ${replace(each.key, "_", " ")}"
   partition   = local.account.partition
   environment = local.environment[each.key]
@@ -258,16 +258,16 @@ module "release" {
   for_each = local.functions
 
   function = { name = module.function[each.key].name, version = module.function[each.key].version }
-  queue = !contains(keys(local.queued), each.key) ? null : {
-    arn = module.queue[local.queued[each.key]].arn
+  queue = !contains(keys(local.queue_names), each.key) ? null : {
+    arn = module.queue[local.queue_names[each.key]].arn
     # for a pool, each message is one invocation of a worker; messages to the other functions repeat each other
     batch_size      = coalesce(try(var.functions[each.key].batch_size, null), each.value.pool == null ? 10 : 1)
     max_concurrency = each.value.max_instances == null ? null : max(2, each.value.max_instances)
   }
-  schedule = !contains(keys(local.clocked), each.key) ? null : {
-    every_minutes = max(1, ceil(local.clocked[each.key] / 60))
+  schedule = !contains(keys(local.schedule_seconds), each.key) ? null : {
+    every_minutes = max(1, ceil(local.schedule_seconds[each.key] / 60))
     input         = jsonencode({ noetl = "tick" })
-    dead_arn      = module.queue[local.queued[each.key]].dead_arn
+    dead_arn      = module.queue[local.queue_names[each.key]].dead_arn
     kms_key_arn   = local.key_arn
   }
 
@@ -283,12 +283,12 @@ module "api" {
     if anytrue([for trigger in row.triggers : trigger.kind == "http" && (try(trigger.public, false) || var.http.control_plane)])
   }
 
-  name     = local.names[each.key]
+  name     = local.function_names[each.key]
   log      = local.log
   throttle = { rate = var.http.rate, burst = var.http.burst }
   cors     = each.key == "gateway" && var.http.cors_origins != null ? { origins = var.http.cors_origins } : null
   function = {
-    name       = local.names[each.key]
+    name       = local.function_names[each.key]
     alias      = module.release[each.key].alias
     invoke_arn = module.release[each.key].invoke_arn
   }
@@ -297,7 +297,7 @@ module "api" {
 # ---- rotation of service tokens: the old one remains valid for secrets.grace_days, so no caller is interrupted
 
 resource "aws_lambda_permission" "rotation" {
-  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
+  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.service_roles)
 
   statement_id  = "Rotation-${each.key}"
   action        = "lambda:InvokeFunction"
@@ -308,7 +308,7 @@ resource "aws_lambda_permission" "rotation" {
 
 resource "aws_secretsmanager_secret_rotation" "token" {
   # checkov:skip=CKV_AWS_304: rotated after secrets.rotation_days, 90 by default
-  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.roles)
+  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.service_roles)
 
   secret_id           = module.secrets.arns["service_token/${each.key}"]
   rotation_lambda_arn = module.function["control_plane"].arn

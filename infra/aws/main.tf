@@ -11,8 +11,8 @@ locals {
     partition = data.aws_partition.this.partition
   }
   # bucket names are globally unique, so they contain the account and the region
-  suffix  = "${local.account.id}-${var.region}"
-  key_arn = var.encryption.key_arn != null ? var.encryption.key_arn : one(module.key[*].arn)
+  bucket_suffix = "${local.account.id}-${var.region}"
+  key_arn       = var.encryption.key_arn != null ? var.encryption.key_arn : one(module.key[*].arn)
   # an emulator may not support TLS, and then nothing may require it
   tls_only = var.endpoint_url == null || startswith(coalesce(var.endpoint_url, "https"), "https")
   log      = { retention_days = var.observability.log_retention_days, kms_key_arn = local.key_arn }
@@ -71,7 +71,7 @@ module "database" {
     subnet_ids               = module.network.subnet_ids
     client_security_group_id = module.network.functions_security_group_id
   }
-  keep = {
+  protection = {
     backup_days    = var.database.backup_days
     protected      = var.database.protected
     final_snapshot = var.database.final_snapshot
@@ -95,22 +95,22 @@ resource "aws_vpc_security_group_egress_rule" "database" {
 }
 
 locals {
-  iam = var.database.auth == "iam"
+  iam_auth = var.database.auth == "iam"
   database = var.database.existing != null ? {
     url          = var.database.existing.url
-    secret_arn   = local.iam ? null : var.database.existing.secret_arn
+    secret_arn   = local.iam_auth ? null : var.database.existing.secret_arn
     connect_arns = var.database.existing.resource_arns
     } : {
     url = format(
       "postgresql://%s@%s:%d/%s?sslmode=require",
       module.database[0].user, module.database[0].host, module.database[0].port, module.database[0].database,
     )
-    secret_arn   = local.iam ? null : module.database[0].secret_arn
+    secret_arn   = local.iam_auth ? null : module.database[0].secret_arn
     connect_arns = module.database[0].connect_arns
   }
 }
 
-# ---- the bus
+# ---- NATS
 
 locals {
   nats_domain = "${var.name}.internal"
@@ -119,7 +119,7 @@ locals {
   # a stream survives the loss of a node only if other nodes hold it too
   nats_replicas = var.nats.cluster != null ? min(3, var.nats.cluster.count) : try(var.nats.existing.replicas, 1)
   # "nats_server/<host>,<host>" names the hosts for which the control plane issues the certificate
-  nats_server = "nats_server/${join(",", local.nats_hosts)}"
+  nats_server_secret = "nats_server/${join(",", local.nats_hosts)}"
 }
 
 module "nats" {
@@ -161,13 +161,13 @@ resource "aws_vpc_security_group_egress_rule" "nats" {
 # ---- secrets
 
 locals {
-  roles = ["control_plane", "gateway", "operator", "reconciler", "worker"]
-  made = merge(
+  service_roles = ["control_plane", "gateway", "operator", "reconciler", "worker"]
+  secrets = merge(
     {
       token_key       = { name = "${var.name}/token_key", description = "Signs service tokens; only the control plane reads it" }
       encryption_keys = { name = "${var.name}/encryption_keys", description = "Encrypt credentials in the database; only the control plane reads them" }
     },
-    { for role in local.roles : "service_token/${role}" => {
+    { for role in local.service_roles : "service_token/${role}" => {
       name        = "${var.name}/service_token/${role}"
       description = "Token that a caller in the role ${role} presents to the control plane"
     } },
@@ -182,7 +182,7 @@ locals {
 module "secrets" {
   source = "../modules/aws/secrets"
 
-  secrets       = local.made
+  secrets       = local.secrets
   recovery_days = var.secrets.recovery_days
   kms_key_arn   = local.key_arn
 }
@@ -193,7 +193,7 @@ module "results" {
   source = "../modules/aws/bucket"
   count  = var.results.existing == null ? 1 : 0
 
-  name          = "${var.name}-results-${local.suffix}"
+  name          = "${var.name}-results-${local.bucket_suffix}"
   versioned     = var.results.versioned
   expiry        = { prefix = "results/", days = var.results.expire_days == 0 ? null : var.results.expire_days }
   tls_only      = local.tls_only
@@ -204,7 +204,7 @@ module "results" {
 module "code" {
   source = "../modules/aws/bucket"
 
-  name        = "${var.name}-code-${local.suffix}"
+  name        = "${var.name}-code-${local.bucket_suffix}"
   versioned   = false
   tls_only    = local.tls_only
   kms_key_arn = local.key_arn
@@ -213,7 +213,7 @@ module "code" {
 }
 
 locals {
-  bucket = {
+  result_bucket = {
     name = var.results.existing != null ? var.results.existing : module.results[0].name
     arn  = "arn:${local.account.partition}:s3:::${var.results.existing != null ? var.results.existing : module.results[0].name}"
   }
@@ -228,18 +228,18 @@ module "observability" {
   region = var.region
   functions = {
     for name, row in local.functions : name => {
-      name      = local.names[name]
+      name      = local.function_names[name]
       timeout_s = row.timeout_s
       # a failed rotation is a single error, and days later the token is refused
       error_minutes = name == "control_plane" ? 1 : 3
     }
   }
-  queues      = { for name, queue in module.queue : name => { name = queue.name, dead_name = queue.dead_name } }
-  clocked     = { name = local.names["reconciler"], late_minutes = var.observability.late_minutes }
-  database    = one(module.database[*].identifier)
-  dashboard   = var.observability.dashboard
-  budget      = var.budget
-  kms_key_arn = local.key_arn
+  queues             = { for name, queue in module.queue : name => { name = queue.name, dead_name = queue.dead_name } }
+  scheduled_function = { name = local.function_names["reconciler"], late_minutes = var.observability.late_minutes }
+  database           = one(module.database[*].identifier)
+  dashboard          = var.observability.dashboard
+  budget             = var.budget
+  kms_key_arn        = local.key_arn
   alarms = {
     topic_arn = var.observability.topic_arn
     emails    = var.observability.emails

@@ -56,7 +56,7 @@ output "queues" {
 
 output "result_bucket" {
   description = "Bucket of the results."
-  value       = local.bucket.name
+  value       = local.result_bucket.name
 }
 
 output "policies" {

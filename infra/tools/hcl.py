@@ -39,8 +39,9 @@ def types(folder: Path, kind: str) -> set[str]:
 
 
 def refusals(text: str) -> Iterator[tuple[str, str]]:
-    """Module and variable of each run of a test file that expects a variable to be refused."""
+    """Module and variable, for each run of a test file and each variable that it expects to be refused."""
     for _, body in blocks(text, "run"):
         source = re.search(r'source = "\.\./modules/aws/([\w-]+)"', body)
-        for variable in re.findall(r"expect_failures = \[var\.(\w+)\]", body):
-            yield source.group(1) if source else "", variable
+        for expected in re.findall(r"expect_failures = \[(.*?)\]", body, re.S):
+            for variable in re.findall(r"\bvar\.(\w+)", expected):
+                yield source.group(1) if source else "", variable

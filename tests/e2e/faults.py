@@ -22,9 +22,9 @@ from typing import Any
 from unittest import mock
 
 import psutil
-from pg8000.exceptions import DatabaseError, InterfaceError
 from tests.audit import audit, events_of, stored_events
 from tests.e2e.stack import Stack
+from tests.eventually import committed, while_progressing
 from tests.log_rules import Finding
 
 from noetl_serverless.errors import Unavailable
@@ -99,25 +99,14 @@ class BrokenStack(Stack):
     # -- waiting, which a busy machine makes longer
 
     def _committed(self) -> int | None:
-        """How many events there are; None while the database is away."""
         try:
-            with contextlib.closing(connect(self.database_url)) as database:
-                return int(database.run("SELECT coalesce(sum(head), 0)::bigint FROM noetl.execution")[0][0])
-        except (Unavailable, DatabaseError, InterfaceError, OSError, KeyError):
+            return committed(self.database_url)
+        except (OSError, KeyError):
             return None
 
     def patience(self, seconds: float = PATIENCE) -> Callable[[], bool]:
         """Whether to wait on: until nothing has been committed for `seconds`."""
-        seen, until = self._committed(), time.monotonic() + seconds
-
-        def lasts() -> bool:
-            nonlocal seen, until
-            if time.monotonic() < until:
-                return True
-            before, seen, until = seen, self._committed(), time.monotonic() + seconds
-            return seen is not None and seen != before
-
-        return lasts
+        return while_progressing(self._committed, seconds)
 
     # -- a client
 

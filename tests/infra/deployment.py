@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import boto3
 from moto.server import ThreadedMotoServer
+from tests.eventually import committed, while_progressing
 
 from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions, load_pools
 
@@ -27,6 +28,7 @@ from .runtime_api import Environment, Invoked
 REGION = "eu-west-1"
 PREFIX = "noetl"
 BUCKET = "noetl-results"
+# seconds without progress after which nothing is expected to happen any more
 PATIENCE = 60.0
 # paths that a function never has on Lambda
 ABSENT = Path(__file__).with_name("absent")
@@ -83,6 +85,7 @@ class Deployment:
             for spec in self.specs.values()
             if any(trigger.kind == "queue" for trigger in spec.triggers)
         }
+        self._administrator_url = database_url
         self._make_secrets(database_url, nats_url)
         self.functions: dict[str, Function] = {}
         self.invoke_api = InvokeApi(self.functions)
@@ -178,13 +181,13 @@ class Deployment:
 
     @staticmethod
     def _ask(function: Function, event: Any) -> Invoked:
-        """A user waits when all are busy."""
-        until = time.monotonic() + PATIENCE
+        """A user waits when all are busy, as long as one after the other is done."""
+        lasts = while_progressing(lambda: function.invocations, PATIENCE)
         while True:
             try:
                 return function.invoke(event)
             except Throttled:
-                if time.monotonic() > until or not function.most:
+                if not function.most or not lasts():
                     raise
                 time.sleep(0.05)
 
@@ -204,8 +207,9 @@ class Deployment:
         return str(started.body["execution_id"])
 
     def wait(self, execution_id: str, *, patience: float = PATIENCE) -> dict[str, Any]:
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
+        """The execution, once it has ended; AssertionError if nothing has been committed for `patience` seconds."""
+        lasts = while_progressing(lambda: committed(self._administrator_url), patience)
+        while lasts():
             execution: dict[str, Any] = self.request("GET", f"/api/executions/{execution_id}").body
             if execution["status"] != "RUNNING":
                 return execution

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import nats
 import pytest
+from tests.eventually import PATIENCE_SECONDS
 from tests.infra.nats_cluster import Cluster, Node, container_definitions
 
 from noetl_serverless.bus.connection import NatsConnection
@@ -20,8 +21,6 @@ from noetl_serverless.protocol import CommandKey
 
 T = TypeVar("T")
 
-# for what takes the nodes an election
-PATIENCE = 60.0
 STREAM = "NOETL_COMMANDS"
 
 
@@ -55,7 +54,7 @@ async def until(do: Callable[[], Awaitable[T]]) -> T:
     """As a function that is called again and again, until there is an answer."""
     last: Exception | None = None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
                     return await do()
@@ -63,7 +62,7 @@ async def until(do: Callable[[], Awaitable[T]]) -> T:
                     last = error
                     await asyncio.sleep(0.1)
     except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE:g} s: {last!r}") from last
+        raise AssertionError(f"not within {PATIENCE_SECONDS:g} s: {last!r}") from last
 
 
 def key(number: int) -> CommandKey:

@@ -28,7 +28,7 @@ NETWORK = {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 }
-# who writes what the deployment's key seals
+# who writes what the deployment's key encrypts
 WRITES = {"s3:PutObject", "secretsmanager:PutSecretValue", "sqs:SendMessage"}
 
 Policies = Mapping[str, list[dict[str, Any]]]
@@ -76,7 +76,7 @@ def test_policy_allows_what_the_code_calls_and_no_more(policies: Policies, name:
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_resources_are_named(policies: Policies, name: str) -> None:
     for statement in policies[name]:
-        if statement["Sid"] not in ("Network", "NotFromTheCode"):
+        if statement["Sid"] not in ("NetworkInterfaces", "DenyNetworkInterfacesToCode"):
             assert "*" not in statement["Resource"]
 
 
@@ -90,6 +90,6 @@ def test_code_is_denied_what_lambda_needs_for_its_network(policies: Policies, na
 
 def test_only_the_control_plane_reads_the_keys(policies: Policies) -> None:
     for name, statements in policies.items():
-        read = [arn for one in statements if one["Sid"] == "Secrets" for arn in one["Resource"]]
+        read = [arn for one in statements if one["Sid"] == "ReadSecrets" for arn in one["Resource"]]
         keys = [arn for arn in read if "token_key" in arn or "encryption_keys" in arn]
         assert bool(keys) == (name == "control_plane")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.eventually import committed, while_progressing
+
 from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
@@ -29,6 +31,7 @@ from .effects import Effects
 from .playbooks import CREDENTIAL, SECRET
 from .release import Release
 
+# seconds without progress after which nothing is expected to happen any more
 PATIENCE = 60.0
 # seconds between two invocations of a worker, and two passes of a reconciler
 TICK = 0.4
@@ -72,6 +75,7 @@ class Bed:
         for folder in (self.results, self.logs, home / "scratch"):
             folder.mkdir(exist_ok=True)
         self.effects = Effects({"guarded": SECRET}, effects_port)
+        self._processes: dict[str, Process] = {}
         self._stack = contextlib.ExitStack()
         self._stack.callback(self.effects.close)
         self.postgres = Postgres(
@@ -97,6 +101,10 @@ class Bed:
     def query(self, sql: str, **values: Any) -> list[Any]:
         with contextlib.closing(connect(self.database_url)) as database:
             return list(database.run(sql, **values) or [])
+
+    def committed(self) -> int | None:
+        """How many events there are; None while the database is away."""
+        return committed(self.database_url)
 
     # -- functions
 
@@ -157,7 +165,9 @@ class Bed:
             directory=self.home,
             stop_timeout=STOPPING,
         )
-        return Function(release, role, f"http://127.0.0.1:{port}", Process(program))
+        url = f"http://127.0.0.1:{port}"
+        self._processes[url] = Process(program)
+        return Function(release, role, url, self._processes[url])
 
     def token(self, role: str, subject: str = "test") -> str:
         return service_token(self.secrets.token_key, role, subject)
@@ -171,12 +181,14 @@ class Bed:
     def call(
         self, url: str, method: str, path: str, body: Any = None, *, role: str = "operator", key: str | None = None
     ) -> Any:
-        """What a control plane answers, asked again while it is away; Refused if it says no."""
+        """What a control plane answers, asked again while it is away.
+
+        Refused if it says no; TimeoutError if it has died, or if nothing has been committed for a minute."""
         headers = {"Authorization": f"Bearer {self.token(role)}", "Content-Type": "application/json"}
         if key is not None:
             headers["Idempotency-Key"] = key
         content = None if body is None else json.dumps(body).encode()
-        until = time.monotonic() + PATIENCE
+        lasts = while_progressing(self.committed, PATIENCE)
         while True:
             try:
                 with urllib.request.urlopen(
@@ -185,10 +197,11 @@ class Bed:
                     return json.load(response)
             except urllib.error.HTTPError as error:
                 said = f"{method} {path}: {error.code} {error.read().decode()}"
-                if error.code != 503 or time.monotonic() > until:
+                if error.code != 503 or not lasts():
                     raise Refused(said) from error
             except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() > until:
+                process = self._processes.get(url)
+                if (process is not None and not process.alive) or not lasts():
                     raise TimeoutError(f"{method} {path}: {error!r}") from error
             time.sleep(0.1)
 

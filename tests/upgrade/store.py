@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.eventually import while_progressing
+
 from noetl_serverless.hosts.local.ports import free_port
 
 from .bed import Bed, Function, Ticks, bed, put_credential, stop
@@ -110,12 +112,12 @@ class Starts:
         return given
 
 
-def await_(what: Callable[[], Any], said: Callable[[], object] = lambda: "", patience: float = PATIENCE) -> Any:
-    """The first true value; TimeoutError with what `said` says if there is none."""
-    until = time.monotonic() + patience
+def await_(what: Callable[[], Any], said: Callable[[], object]) -> Any:
+    """The first true value; TimeoutError with what `said` says once that has been the same for PATIENCE seconds."""
+    lasts = while_progressing(said, PATIENCE)
     while not (value := what()):
-        if time.monotonic() > until:
-            raise TimeoutError(f"not after {patience:g} s: {said()}")
+        if not lasts():
+            raise TimeoutError(f"no progress for {PATIENCE:g} s: {said()}")
         time.sleep(0.1)
     return value
 
@@ -127,6 +129,12 @@ def running(bed: Bed, ids: Sequence[str]) -> list[str]:
         ids=[int(id) for id in ids],
     )
     return [row[0] for row in rows]
+
+
+def heads(bed: Bed, ids: Sequence[str]) -> dict[str, int]:
+    """How many events each of these has: what is under way has more of them soon."""
+    sql = "SELECT execution_id::text, head FROM noetl.execution WHERE execution_id = ANY (CAST(:ids AS bigint[]))"
+    return dict(bed.query(sql, ids=[int(id) for id in ids]))
 
 
 def command_of(bed: Bed, execution_id: str, step: str | None = None) -> str:
@@ -182,7 +190,9 @@ def make(
     for kind in (CHAIN, FAN_OUT, CHILDREN):
         starts(plane.url, kind, gates[0])
     stop([plane])
-    time.sleep(max(schedule.get("interval_seconds", 0) for schedule in SCHEDULES.values()))
+    # nothing fires them any more
+    sql = "SELECT name FROM noetl.schedule WHERE enabled AND interval_seconds IS NOT NULL AND next_run_at > now()"
+    await_(lambda: not bed.query(sql), lambda: bed.query(sql))
     release.run(HERE / "by_release" / "leave_undone.py", bed.database_url, json.dumps(reports))
     manifest.started = starts.given
     for (n, name), keys in sorted(bed.effects.seen.items()):
@@ -201,7 +211,7 @@ def _prepare(bed: Bed, url: str) -> None:
 def _archive(bed: Bed, url: str, starts: Starts, manifest: Manifest) -> None:
     bed.effects.open.add(NOW)
     ids = [starts(url, kind, NOW).execution_id for kind in (CHAIN, FAN_OUT, CHILDREN, LARGE_RESULTS, FAILS)]
-    await_(lambda: not running(bed, ids), lambda: running(bed, ids))
+    await_(lambda: not running(bed, ids), lambda: heads(bed, running(bed, ids)))
     before = bed.query("SELECT now()::text")[0][0]
     planned = bed.call(url, "POST", "/api/archives", {"before": datetime.fromisoformat(before).isoformat()})
     assert planned["planned"]
@@ -217,10 +227,10 @@ def _end(bed: Bed, url: str, starts: Starts, kinds: Sequence[Kind]) -> None:
     """Of every kind one that has ended, as its kind does, and stands in the database."""
     ids = [starts(url, kind, NOW).execution_id for kind in kinds]
     cancelled = [given for given in starts.given if BY_NAME[given.kind] is CANCELLED]
-    await_(lambda: {given.n for given in cancelled} <= bed.effects.asked)
+    await_(lambda: {given.n for given in cancelled} <= bed.effects.asked, lambda: heads(bed, ids))
     for given in cancelled:
         bed.call(url, "POST", f"/api/executions/{given.execution_id}/cancel", {"reason": "enough"})
-    await_(lambda: not running(bed, ids), lambda: running(bed, ids))
+    await_(lambda: not running(bed, ids), lambda: heads(bed, running(bed, ids)))
 
 
 def _begin(bed: Bed, url: str, starts: Starts, gates: Sequence[str], kinds: Sequence[Kind]) -> None:
@@ -228,7 +238,7 @@ def _begin(bed: Bed, url: str, starts: Starts, gates: Sequence[str], kinds: Sequ
     begun = [starts(url, kind, gate) for gate in gates for kind in kinds]
     await_(
         lambda: {given.n for given in begun} <= bed.effects.asked,
-        lambda: [given for given in begun if given.n not in bed.effects.asked],
+        lambda: heads(bed, [given.execution_id for given in begun if given.n not in bed.effects.asked]),
     )
 
 
@@ -236,17 +246,18 @@ def _poison(bed: Bed, url: str, reconciler: Function, starts: Starts) -> None:
     """A command that was given to so many workers, and never came back, that it is given up."""
     given = starts(url, POISONED, NOW)
 
-    def dead() -> bool:
-        sql = "SELECT FROM noetl.command WHERE execution_id = :id AND status = 'dead'"
-        return bool(bed.query(sql, id=int(given.execution_id)))
+    def commands() -> list[Any]:
+        sql = "SELECT status, deliveries FROM noetl.command WHERE execution_id = :id"
+        return bed.query(sql, id=int(given.execution_id))
 
-    while not dead():
-        if bed.query(
-            "SELECT FROM noetl.command WHERE execution_id = :id AND status = 'pending'", id=int(given.execution_id)
-        ):
+    def given_up() -> bool:
+        states = {status for status, _ in commands()}
+        if "pending" in states:
             claim(bed, url, given.execution_id, GONE, 0.05)
-        time.sleep(0.1)
         bed.call(reconciler.url, "POST", "/", {}, role="reconciler")
+        return "dead" in states
+
+    await_(given_up, commands)
 
 
 def _hold(bed: Bed, url: str, starts: Starts, manifest: Manifest, gates: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from noetl_serverless.hosts.local.ports import free_port
 from .bed import Bed, Function, Ticks, bed, stop
 from .kind import both, effect, gate
 from .release import HERE, Release, new_release, old_release
-from .store import await_, running
+from .store import await_, heads, running
 
 pytestmark = pytest.mark.e2e
 
@@ -110,11 +110,11 @@ def start(made: Bed, url: str, name: str, n: int) -> str:
 
 def at(made: Bed, execution_id: str, step: str) -> None:
     sql = "SELECT count(*) FROM noetl.event WHERE execution_id = :id AND type = 'command.issued' AND step = :step"
-    await_(lambda: made.query(sql, id=int(execution_id), step=step)[0][0], lambda: told(made, execution_id))
+    await_(lambda: made.query(sql, id=int(execution_id), step=step)[0][0], lambda: heads(made, [execution_id]))
 
 
 def ended(made: Bed, execution_id: str) -> tuple[Any, Any, Any]:
-    await_(lambda: not running(made, [execution_id]), lambda: told(made, execution_id))
+    await_(lambda: not running(made, [execution_id]), lambda: heads(made, [execution_id]))
     return told(made, execution_id)
 
 
@@ -161,7 +161,7 @@ def test_a_control_plane_of_the_release_before_hands_on_the_reference_and_is_sen
     with functions(made, new, new, cut=True) as url:
         made.register(url, (HELD, SET))
         held = start(made, url, "held", 6)
-        await_(lambda: 6 in made.effects.asked)
+        await_(lambda: 6 in made.effects.asked, lambda: heads(made, [held]))
     with functions(made, old, new) as url:
         made.effects.open.add("third")
         status, data, error = ended(made, held)

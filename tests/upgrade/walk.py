@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tests.eventually import while_progressing
 from tests.log_rules import Finding
 
 from noetl_serverless.hosts.local.ports import free_port
@@ -22,9 +23,9 @@ from .bed import Bed, Function, Refused, Ticks, stop
 from .kind import Kind
 from .playbooks import CANCELLED, GIVEN_MUCH, KINDS
 from .release import Release
-from .store import ALIVE, PHASES, Given, Starts, restore, running
+from .store import ALIVE, PHASES, Given, Starts, heads, restore, running
 
-# seconds in which at least one execution must end; a timer takes six
+# seconds without a new event of an execution that has to end, after which it is stuck; a timer takes six
 STILL = 40.0
 PAUSE = 0.2
 # numbers of executions of the walk, beyond those in the dump
@@ -191,13 +192,11 @@ class Walk:
     def _settle(self, phase: str, ending: Sequence[Given], urls: Iterator[str]) -> None:
         """Wait until all of these have ended; cancel those that wait for it. What stands still is stuck."""
         ids = [given.execution_id for given in ending]
-        before, changed = len(ids), time.monotonic()
-        while (left := running(self.bed, ids)) and time.monotonic() - changed < STILL:
+        lasts = while_progressing(lambda: heads(self.bed, running(self.bed, ids)), STILL)
+        while (left := running(self.bed, ids)) and lasts():
             for given in ending:
                 if given.kind == CANCELLED.name and given.execution_id in left and given.n in self.bed.effects.asked:
                     self._cancel(given, next(urls))
-            if len(left) != before:
-                before, changed = len(left), time.monotonic()
             time.sleep(PAUSE)
         for given in ending:
             if given.execution_id in left:

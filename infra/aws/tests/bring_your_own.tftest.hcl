@@ -9,7 +9,7 @@ variables {
   nats    = { cluster = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:2.12.1-alpine" } }
 }
 
-run "nothing" {
+run "everything_created" {
   assert {
     condition     = length(module.database) == 1 && length(module.nats) == 1 && length(module.results) == 1 && length(module.key) == 1
     error_message = "without existing resources, everything is created"
@@ -83,7 +83,7 @@ run "database" {
   }
 }
 
-run "database_by_role" {
+run "database_iam_auth" {
   variables {
     database = { auth = "iam", existing = { url = "postgresql://engine@db.example.org/noetl", resource_arns = ["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/engine"] } }
   }
@@ -94,23 +94,23 @@ run "database_by_role" {
   }
 
   assert {
-    condition     = [for statement in jsondecode(output.policies["reconciler"]).Statement : statement.Resource if statement.Sid == "Connect"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/engine"]]
+    condition     = [for statement in jsondecode(output.policies["reconciler"]).Statement : statement.Resource if statement.Sid == "ConnectToDatabase"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/engine"]]
     error_message = "the role may connect as that user to that database"
   }
 }
 
-run "aurora_with_a_pooler_by_role" {
+run "aurora_proxy_iam_auth" {
   variables {
     database = { kind = "aurora", min_acu = 0, proxy = true, auth = "iam" }
   }
 
   assert {
     condition     = local.environment["control_plane"].NOETL_DATABASE_URL == "postgresql://noetl@noetl.proxy-abc.eu-central-1.rds.amazonaws.com:5432/noetl?sslmode=require"
-    error_message = "functions connect to the pooler"
+    error_message = "functions connect to the RDS Proxy"
   }
 
   assert {
-    condition     = [for statement in jsondecode(output.policies["control_plane"]).Statement : statement.Resource if statement.Sid == "Connect"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:prx-0123456789abcdef0/noetl"]]
+    condition     = [for statement in jsondecode(output.policies["control_plane"]).Statement : statement.Resource if statement.Sid == "ConnectToDatabase"] == [["arn:aws:rds-db:eu-central-1:123456789012:dbuser:prx-0123456789abcdef0/noetl"]]
     error_message = "functions authenticate with their roles"
   }
 }
@@ -147,7 +147,7 @@ run "bucket" {
   }
 
   assert {
-    condition     = [for statement in jsondecode(output.policies["worker"]).Statement : statement.Resource if statement.Sid == "Results"] == [["arn:aws:s3:::my-results/results/*"]]
+    condition     = [for statement in jsondecode(output.policies["worker"]).Statement : statement.Resource if statement.Sid == "ReadWriteResults"] == [["arn:aws:s3:::my-results/results/*"]]
     error_message = "the worker may write only below the prefix of the results"
   }
 }
@@ -163,7 +163,7 @@ run "key" {
   }
 
   assert {
-    condition     = [for statement in jsondecode(output.policies["gateway"]).Statement : toset(statement.Resource) if statement.Sid == "Unseal"] == [toset(["arn:aws:kms:eu-central-1:123456789012:key/mine", "arn:aws:kms:eu-central-1:123456789012:key/theirs"])]
+    condition     = [for statement in jsondecode(output.policies["gateway"]).Statement : toset(statement.Resource) if statement.Sid == "Decrypt"] == [toset(["arn:aws:kms:eu-central-1:123456789012:key/mine", "arn:aws:kms:eu-central-1:123456789012:key/theirs"])]
     error_message = "functions may decrypt with the existing key and with extra_key_arns"
   }
 }
@@ -174,12 +174,12 @@ run "no_key" {
   }
 
   assert {
-    condition     = local.key_arn == null && length([for statement in jsondecode(output.policies["worker"]).Statement : statement if contains(["Seal", "Unseal"], statement.Sid)]) == 0
+    condition     = local.key_arn == null && length([for statement in jsondecode(output.policies["worker"]).Statement : statement if contains(["Encrypt", "Decrypt"], statement.Sid)]) == 0
     error_message = "without a key of the deployment, each service uses its own, and no policy names a key"
   }
 }
 
-run "all_at_once" {
+run "everything_existing" {
   variables {
     network       = { existing = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"] } }
     database      = { existing = { url = "postgresql://db.example.org/noetl", secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" } }

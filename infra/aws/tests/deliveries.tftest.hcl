@@ -11,7 +11,7 @@ variables {
 
 run "visibility" {
   assert {
-    condition     = alltrue([for name, queue in local.queued : module.queue[queue].visibility_s > local.functions[name].timeout_s])
+    condition     = alltrue([for name, queue in local.queue_names : module.queue[queue].visibility_s > local.functions[name].timeout_s])
     error_message = "a message stays hidden for longer than the function that received it may run"
   }
 }
@@ -109,14 +109,14 @@ run "release" {
   }
 }
 
-run "tls_of_a_deployment" {
+run "tls_required_on_aws" {
   assert {
     condition     = local.tls_only
     error_message = "a deployment refuses requests without TLS"
   }
 }
 
-run "tls_of_an_endpoint_that_has_it" {
+run "tls_required_at_https_endpoint" {
   variables {
     endpoint_url = "https://aws.example.org"
   }
@@ -127,7 +127,7 @@ run "tls_of_an_endpoint_that_has_it" {
   }
 }
 
-run "tls_of_an_emulator_without" {
+run "tls_not_required_at_http_endpoint" {
   variables {
     endpoint_url = "http://127.0.0.1:4566"
   }

@@ -41,7 +41,7 @@ run "default" {
   }
 }
 
-run "what_each_is_told" {
+run "environment" {
   command = plan
 
   assert {
@@ -107,12 +107,12 @@ run "secrets" {
   }
 
   assert {
-    condition     = module.observability.patience["control_plane-errors"] == 1 && module.observability.patience["worker-errors"] == 3
+    condition     = module.observability.evaluation_periods["control_plane-errors"] == 1 && module.observability.evaluation_periods["worker-errors"] == 3
     error_message = "a single failed rotation raises an alarm"
   }
 }
 
-run "tokens_that_stay" {
+run "no_token_rotation" {
   variables {
     secrets = { rotation_days = 0 }
   }
@@ -135,7 +135,7 @@ run "invokes" {
   }
 
   assert {
-    condition     = local.clocked == { reconciler = 1 } && local.queued == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
+    condition     = local.schedule_seconds == { reconciler = 1 } && local.queue_names == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
     error_message = "a schedule invokes the reconciler; queues invoke the reconciler and the workers"
   }
 }
@@ -154,14 +154,14 @@ run "policies" {
     condition = alltrue(flatten([
       for policy in values(output.policies) : [
         for statement in jsondecode(policy).Statement :
-        statement.Effect == "Deny" || statement.Sid == "Network" || !contains(statement.Resource, "*")
+        statement.Effect == "Deny" || statement.Sid == "NetworkInterfaces" || !contains(statement.Resource, "*")
       ]
     ]))
     error_message = "resources are named, except for the network interfaces that Lambda creates"
   }
 
   assert {
-    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "Notify" || statement.Sid == "Connect" || statement.Sid == "Results"]) == 0
+    condition     = length([for statement in jsondecode(output.policies["gateway"]).Statement : statement if statement.Sid == "SendToQueues" || statement.Sid == "ConnectToDatabase" || statement.Sid == "ReadWriteResults"]) == 0
     error_message = "the gateway may neither send to queues nor reach the database or results"
   }
 }
@@ -190,7 +190,7 @@ run "overrides" {
   }
 }
 
-run "more_pools" {
+run "additional_pools" {
   variables {
     pools = { gpu = { like = "worker_data", kinds = ["python"], max_instances = 3 } }
   }
@@ -222,7 +222,7 @@ run "http" {
   }
 }
 
-run "http_for_the_gateway_alone" {
+run "http_gateway_only" {
   assert {
     condition     = keys(module.api) == ["gateway"] && output.control_plane_url == null
     error_message = "the control plane has no public API unless http.control_plane is set"
@@ -245,14 +245,14 @@ run "emulator" {
   }
 }
 
-run "results_that_expire" {
+run "result_expiry" {
   assert {
     condition     = module.results[0].expires == { "results/" = 90 }
     error_message = "only results expire, after 90 days"
   }
 }
 
-run "results_that_stay" {
+run "no_result_expiry" {
   variables {
     results = { expire_days = 0 }
   }

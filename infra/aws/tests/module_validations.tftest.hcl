@@ -1,43 +1,24 @@
-# For every validation of the modules, a value that it refuses.
+# For every validation of the modules, a value that it refuses. Each run gives each variable one such value at most, so that
+# no validation stands in for another; the values of the file are valid, and a module takes those that it declares.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
-run "function_name" {
-  command = plan
-
-  module {
-    source = "../modules/aws/function"
-  }
-
-  variables {
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    limits      = { memory_mb = 512, timeout_s = 60 }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    name        = "noetl_gateway"
-  }
-
-  expect_failures = [var.name]
-}
-
-run "function_architecture" {
-  command = plan
-
-  module {
-    source = "../modules/aws/function"
-  }
-
-  variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    limits      = { memory_mb = 512, timeout_s = 60 }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    code        = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "amd64" }
-  }
-
-  expect_failures = [var.code]
+variables {
+  name               = "noetl"
+  region             = "eu-central-1"
+  description        = "A function"
+  code               = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
+  limits             = { memory_mb = 512, timeout_s = 60 }
+  network            = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], security_group_ids = ["sg-1"], client_security_group_id = "sg-1" }
+  function           = { name = "noetl-gateway", version = "1", alias = "live", invoke_arn = "arn" }
+  functions          = { worker = { name = "noetl-worker", timeout_s = 900 } }
+  queues             = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
+  scheduled_function = { name = "noetl-reconciler" }
+  account            = { id = "123456789012", region = "eu-central-1", partition = "aws" }
+  hosts              = ["nats-1", "nats-2", "nats-3"]
+  domain             = "noetl.internal"
 }
 
 run "function_memory" {
@@ -48,14 +29,13 @@ run "function_memory" {
   }
 
   variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    limits      = { memory_mb = 64, timeout_s = 60 }
+    name   = "noetl_gateway"
+    code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "amd64" }
+    limits = { memory_mb = 64, timeout_s = 60 }
+    policy = { All = { actions = ["s3:*"], resources = ["arn:aws:s3:::one/*"] } }
   }
 
-  expect_failures = [var.limits]
+  expect_failures = [var.name, var.code, var.limits, var.policy]
 }
 
 run "function_timeout" {
@@ -66,14 +46,11 @@ run "function_timeout" {
   }
 
   variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    limits      = { memory_mb = 512, timeout_s = 901 }
+    limits = { memory_mb = 512, timeout_s = 901 }
+    policy = { All = { actions = ["s3:GetObject"], resources = ["*"] } }
   }
 
-  expect_failures = [var.limits]
+  expect_failures = [var.limits, var.policy]
 }
 
 run "function_scratch" {
@@ -84,52 +61,10 @@ run "function_scratch" {
   }
 
   variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    limits      = { memory_mb = 512, timeout_s = 60, scratch_mb = 128 }
+    limits = { memory_mb = 512, timeout_s = 60, scratch_mb = 128 }
   }
 
   expect_failures = [var.limits]
-}
-
-run "function_wildcard_action" {
-  command = plan
-
-  module {
-    source = "../modules/aws/function"
-  }
-
-  variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    limits      = { memory_mb = 512, timeout_s = 60 }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    policy      = { All = { actions = ["s3:*"], resources = ["arn:aws:s3:::one/*"] } }
-  }
-
-  expect_failures = [var.policy]
-}
-
-run "function_unnamed_resource" {
-  command = plan
-
-  module {
-    source = "../modules/aws/function"
-  }
-
-  variables {
-    name        = "noetl-gateway"
-    description = "A function"
-    code        = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
-    limits      = { memory_mb = 512, timeout_s = 60 }
-    network     = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
-    policy      = { All = { actions = ["s3:GetObject"], resources = ["*"] } }
-  }
-
-  expect_failures = [var.policy]
 }
 
 run "release_batch" {
@@ -140,11 +75,11 @@ run "release_batch" {
   }
 
   variables {
-    function = { name = "noetl-worker", version = "1" }
     queue    = { arn = "arn:aws:sqs:eu-central-1:123456789012:q", batch_size = 11 }
+    schedule = { every_minutes = 0, input = "{}", dead_arn = "arn:aws:sqs:eu-central-1:123456789012:d" }
   }
 
-  expect_failures = [var.queue]
+  expect_failures = [var.queue, var.schedule]
 }
 
 run "release_concurrency" {
@@ -155,29 +90,13 @@ run "release_concurrency" {
   }
 
   variables {
-    function = { name = "noetl-worker", version = "1" }
-    queue    = { arn = "arn:aws:sqs:eu-central-1:123456789012:q", max_concurrency = 1 }
+    queue = { arn = "arn:aws:sqs:eu-central-1:123456789012:q", max_concurrency = 1 }
   }
 
   expect_failures = [var.queue]
 }
 
-run "release_minutes" {
-  command = plan
-
-  module {
-    source = "../modules/aws/release"
-  }
-
-  variables {
-    function = { name = "noetl-worker", version = "1" }
-    schedule = { every_minutes = 0, input = "{}", dead_arn = "arn:aws:sqs:eu-central-1:123456789012:d" }
-  }
-
-  expect_failures = [var.schedule]
-}
-
-run "queue_visibility" {
+run "queue" {
   command = plan
 
   module {
@@ -185,30 +104,14 @@ run "queue_visibility" {
   }
 
   variables {
-    name         = "noetl-shared"
     visibility_s = 50000
-  }
-
-  expect_failures = [var.visibility_s]
-}
-
-run "queue_receives" {
-  command = plan
-
-  module {
-    source = "../modules/aws/queue"
-  }
-
-  variables {
-    name         = "noetl-shared"
-    visibility_s = 930
     max_receives = 0
   }
 
-  expect_failures = [var.max_receives]
+  expect_failures = [var.visibility_s, var.max_receives]
 }
 
-run "api_credentials_for_everybody" {
+run "api" {
   command = plan
 
   module {
@@ -216,28 +119,11 @@ run "api_credentials_for_everybody" {
   }
 
   variables {
-    name     = "noetl-gateway"
-    function = { name = "noetl-gateway", alias = "live", invoke_arn = "arn" }
     cors     = { origins = ["*"] }
-  }
-
-  expect_failures = [var.cors]
-}
-
-run "api_nothing_goes_through" {
-  command = plan
-
-  module {
-    source = "../modules/aws/api"
-  }
-
-  variables {
-    name     = "noetl-gateway"
-    function = { name = "noetl-gateway", alias = "live", invoke_arn = "arn" }
     throttle = { rate = 0 }
   }
 
-  expect_failures = [var.throttle]
+  expect_failures = [var.cors, var.throttle]
 }
 
 run "network_cidr" {
@@ -248,12 +134,11 @@ run "network_cidr" {
   }
 
   variables {
-    name   = "noetl"
-    region = "eu-central-1"
-    vpc    = { cidr = "10.0.0.0/28" }
+    vpc      = { cidr = "10.0.0.0/28" }
+    existing = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"] }
   }
 
-  expect_failures = [var.vpc]
+  expect_failures = [var.vpc, var.existing]
 }
 
 run "network_zones" {
@@ -264,9 +149,7 @@ run "network_zones" {
   }
 
   variables {
-    name   = "noetl"
-    region = "eu-central-1"
-    vpc    = { zones = 1 }
+    vpc = { zones = 1 }
   }
 
   expect_failures = [var.vpc]
@@ -280,28 +163,10 @@ run "network_nat" {
   }
 
   variables {
-    name   = "noetl"
-    region = "eu-central-1"
-    vpc    = { nat = "two" }
+    vpc = { nat = "two" }
   }
 
   expect_failures = [var.vpc]
-}
-
-run "network_one_subnet" {
-  command = plan
-
-  module {
-    source = "../modules/aws/network"
-  }
-
-  variables {
-    name     = "noetl"
-    region   = "eu-central-1"
-    existing = { vpc_id = "vpc-1", subnet_ids = ["subnet-1"] }
-  }
-
-  expect_failures = [var.existing]
 }
 
 run "database_kind" {
@@ -312,12 +177,12 @@ run "database_kind" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    engine  = { kind = "mysql" }
+    engine     = { kind = "mysql" }
+    protection = { backup_days = 0 }
+    proxy      = { iam = true }
   }
 
-  expect_failures = [var.engine]
+  expect_failures = [var.engine, var.protection, var.proxy]
 }
 
 run "database_version" {
@@ -328,9 +193,7 @@ run "database_version" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    engine  = { version = "13" }
+    engine = { version = "13" }
   }
 
   expect_failures = [var.engine]
@@ -344,9 +207,7 @@ run "database_storage" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    engine  = { storage_gb = 100, max_storage_gb = 50 }
+    engine = { storage_gb = 100, max_storage_gb = 50 }
   }
 
   expect_failures = [var.engine]
@@ -360,9 +221,7 @@ run "database_acu" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    engine  = { kind = "aurora", min_acu = 4, max_acu = 2 }
+    engine = { kind = "aurora", min_acu = 4, max_acu = 2 }
   }
 
   expect_failures = [var.engine]
@@ -376,44 +235,10 @@ run "database_pause" {
   }
 
   variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    engine  = { kind = "aurora", min_acu = 0, pause_s = 60 }
+    engine = { kind = "aurora", min_acu = 0, pause_s = 60 }
   }
 
   expect_failures = [var.engine]
-}
-
-run "database_backups" {
-  command = plan
-
-  module {
-    source = "../modules/aws/database"
-  }
-
-  variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    keep    = { backup_days = 0 }
-  }
-
-  expect_failures = [var.keep]
-}
-
-run "database_role_without_proxy" {
-  command = plan
-
-  module {
-    source = "../modules/aws/database"
-  }
-
-  variables {
-    name    = "noetl"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
-    proxy   = { iam = true }
-  }
-
-  expect_failures = [var.proxy]
 }
 
 run "nats_count" {
@@ -424,11 +249,6 @@ run "nats_count" {
   }
 
   variables {
-    name    = "noetl-nats"
-    region  = "eu-central-1"
-    hosts   = ["nats-1", "nats-2", "nats-3"]
-    domain  = "noetl.internal"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
     secrets = { password_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf", server_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" }
     nodes   = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:2.12.1-alpine", count = 2 }
   }
@@ -444,11 +264,6 @@ run "nats_architecture" {
   }
 
   variables {
-    name    = "noetl-nats"
-    region  = "eu-central-1"
-    hosts   = ["nats-1", "nats-2", "nats-3"]
-    domain  = "noetl.internal"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
     secrets = { password_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf", server_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" }
     nodes   = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:2.12.1-alpine", architecture = "arm64" }
   }
@@ -464,11 +279,6 @@ run "nats_size" {
   }
 
   variables {
-    name    = "noetl-nats"
-    region  = "eu-central-1"
-    hosts   = ["nats-1", "nats-2", "nats-3"]
-    domain  = "noetl.internal"
-    network = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], client_security_group_id = "sg-1" }
     secrets = { password_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf", server_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" }
     nodes   = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:2.12.1-alpine", cpu = 1024, memory_mb = 1024 }
   }
@@ -476,7 +286,7 @@ run "nats_size" {
   expect_failures = [var.nodes]
 }
 
-run "bucket_name" {
+run "bucket" {
   command = plan
 
   module {
@@ -484,29 +294,14 @@ run "bucket_name" {
   }
 
   variables {
-
-    name = "NoETL"
-  }
-
-  expect_failures = [var.name]
-}
-
-run "bucket_expiry" {
-  command = plan
-
-  module {
-    source = "../modules/aws/bucket"
-  }
-
-  variables {
-    name   = "noetl-results"
+    name   = "NoETL"
     expiry = { days = 0 }
   }
 
-  expect_failures = [var.expiry]
+  expect_failures = [var.name, var.expiry]
 }
 
-run "key_deletion" {
+run "key" {
   command = plan
 
   module {
@@ -514,15 +309,13 @@ run "key_deletion" {
   }
 
   variables {
-    name          = "noetl"
-    account       = { id = "123456789012", region = "eu-central-1", partition = "aws" }
     deletion_days = 3
   }
 
   expect_failures = [var.deletion_days]
 }
 
-run "secrets_recovery" {
+run "secrets" {
   command = plan
 
   module {
@@ -537,7 +330,7 @@ run "secrets_recovery" {
   expect_failures = [var.recovery_days]
 }
 
-run "observability_two_places_for_alarms" {
+run "observability_topic_and_emails" {
   command = plan
 
   module {
@@ -545,15 +338,11 @@ run "observability_two_places_for_alarms" {
   }
 
   variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    alarms    = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:ops", emails = ["ops@example.org"] }
+    alarms = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:ops", emails = ["ops@example.org"] }
+    budget = { usd = 10, emails = [] }
   }
 
-  expect_failures = [var.alarms]
+  expect_failures = [var.alarms, var.budget]
 }
 
 run "observability_address" {
@@ -564,32 +353,8 @@ run "observability_address" {
   }
 
   variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    alarms    = { emails = ["ops"] }
+    alarms = { emails = ["ops"] }
   }
 
   expect_failures = [var.alarms]
-}
-
-run "observability_budget_that_nobody_hears_of" {
-  command = plan
-
-  module {
-    source = "../modules/aws/observability"
-  }
-
-  variables {
-    name      = "noetl"
-    region    = "eu-central-1"
-    functions = { worker = { name = "noetl-worker", timeout_s = 900 } }
-    queues    = { shared = { name = "noetl-shared", dead_name = "noetl-shared-dead" } }
-    clocked   = { name = "noetl-reconciler" }
-    budget    = { usd = 10, emails = [] }
-  }
-
-  expect_failures = [var.budget]
 }

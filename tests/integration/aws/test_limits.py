@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.faults import eventually
 from tests.infra.deployment import Deployment
 from tests.infra.lambda_service import sqs_record
 
@@ -86,17 +87,14 @@ def test_an_invocation_that_dies_or_is_killed_by_its_timeout_loses_nothing(
     marks = tmp_path / "marks"
     execution = deployment.begin(MARKED_LOOP, {"count": 12, "marks": str(marks)})
     worker = deployment["worker"]
-    until = time.monotonic() + 30
-    while not (marks.exists() and len(marks.read_text().split()) > 3) and time.monotonic() < until:
-        time.sleep(0.02)
+    eventually(lambda: marks.exists() and len(marks.read_text().split()) > 3, pause=0.02)
     for environment in list(worker.environments):
         if way == "dies":
             environment.kill()
         else:
             os.kill(environment.pid, signal.SIGSTOP)
     assert results(deployment.wait(execution)) == list(range(12))
-    while not worker.failures and time.monotonic() < until:
-        time.sleep(0.1)
+    eventually(lambda: worker.failures)
     assert error in {failure["errorType"] for failure in worker.failures}
     # what was under way ran again, and all the rest once
     ran = Counter(marks.read_text().split())

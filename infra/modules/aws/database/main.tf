@@ -1,14 +1,14 @@
 # PostgreSQL, as one RDS instance or as Aurora Serverless v2; RDS itself creates, stores and rotates the password.
 
 locals {
-  aurora  = var.engine.kind == "aurora"
-  user    = "noetl"
-  db      = "noetl"
-  port    = 5432
-  family  = split(".", var.engine.version)[0]
-  logs    = ["postgresql"]
-  secret  = local.aurora ? aws_rds_cluster.this[0].master_user_secret[0].secret_arn : aws_db_instance.this[0].master_user_secret[0].secret_arn
-  address = local.aurora ? aws_rds_cluster.this[0].endpoint : aws_db_instance.this[0].address
+  aurora      = var.engine.kind == "aurora"
+  user        = "noetl"
+  database    = "noetl"
+  port        = 5432
+  family      = split(".", var.engine.version)[0]
+  log_exports = ["postgresql"]
+  secret_arn  = local.aurora ? aws_rds_cluster.this[0].master_user_secret[0].secret_arn : aws_db_instance.this[0].master_user_secret[0].secret_arn
+  host        = local.aurora ? aws_rds_cluster.this[0].endpoint : aws_db_instance.this[0].address
   # pg_stat_statements is available, TLS is required, and statements that take a second or more are logged
   parameters = {
     "rds.force_ssl"              = "1"
@@ -31,15 +31,15 @@ resource "aws_security_group" "database" {
 }
 
 locals {
-  # front: what the functions connect to; caller: what connects to the database. Both are the proxy if there is one
-  front  = var.proxy.enabled ? aws_security_group.proxy[0].id : aws_security_group.database.id
-  caller = var.proxy.enabled ? aws_security_group.proxy[0].id : var.network.client_security_group_id
+  # what the functions connect to, and what connects to the database: both are the proxy if there is one
+  endpoint_security_group_id = var.proxy.enabled ? aws_security_group.proxy[0].id : aws_security_group.database.id
+  client_security_group_id   = var.proxy.enabled ? aws_security_group.proxy[0].id : var.network.client_security_group_id
 }
 
 resource "aws_vpc_security_group_ingress_rule" "database" {
   security_group_id            = aws_security_group.database.id
   description                  = "PostgreSQL"
-  referenced_security_group_id = local.caller
+  referenced_security_group_id = local.client_security_group_id
   ip_protocol                  = "tcp"
   from_port                    = local.port
   to_port                      = local.port
@@ -48,7 +48,7 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
 resource "aws_vpc_security_group_egress_rule" "functions" {
   security_group_id            = var.network.client_security_group_id
   description                  = "PostgreSQL"
-  referenced_security_group_id = local.front
+  referenced_security_group_id = local.endpoint_security_group_id
   ip_protocol                  = "tcp"
   from_port                    = local.port
   to_port                      = local.port
@@ -76,7 +76,7 @@ resource "aws_db_parameter_group" "this" {
 # functions authenticate by role through the proxy; RDS manages and rotates the password
 #trivy:ignore:AWS-0176
 resource "aws_db_instance" "this" {
-  # checkov:skip=CKV_AWS_133: backups are kept for keep.backup_days, at least one
+  # checkov:skip=CKV_AWS_133: backups are kept for protection.backup_days, at least one
   # checkov:skip=CKV_AWS_118: enhanced monitoring is billed per instance; the alarms use the standard metrics of CloudWatch
   # checkov:skip=CKV_AWS_353: performance insights are for tuning a database, not for every deployment
   # checkov:skip=CKV_AWS_354: as above
@@ -96,7 +96,7 @@ resource "aws_db_instance" "this" {
   storage_encrypted               = true
   kms_key_id                      = var.kms_key_arn
   multi_az                        = var.engine.multi_az
-  db_name                         = local.db
+  db_name                         = local.database
   username                        = local.user
   manage_master_user_password     = true
   master_user_secret_kms_key_id   = var.kms_key_arn
@@ -105,13 +105,13 @@ resource "aws_db_instance" "this" {
   db_subnet_group_name            = aws_db_subnet_group.this.name
   vpc_security_group_ids          = [aws_security_group.database.id]
   parameter_group_name            = aws_db_parameter_group.this[0].name
-  backup_retention_period         = var.keep.backup_days
+  backup_retention_period         = var.protection.backup_days
   copy_tags_to_snapshot           = true
-  deletion_protection             = var.keep.protected
-  skip_final_snapshot             = !var.keep.final_snapshot
-  final_snapshot_identifier       = var.keep.final_snapshot ? "${var.name}-final" : null
+  deletion_protection             = var.protection.protected
+  skip_final_snapshot             = !var.protection.final_snapshot
+  final_snapshot_identifier       = var.protection.final_snapshot ? "${var.name}-final" : null
   auto_minor_version_upgrade      = true
-  enabled_cloudwatch_logs_exports = local.logs
+  enabled_cloudwatch_logs_exports = local.log_exports
 }
 
 # ---- Aurora Serverless v2
@@ -134,10 +134,10 @@ resource "aws_rds_cluster_parameter_group" "this" {
 }
 
 resource "aws_rds_cluster" "this" {
-  # checkov:skip=CKV_AWS_133: backups are kept for keep.backup_days, at least one
+  # checkov:skip=CKV_AWS_133: backups are kept for protection.backup_days, at least one
   # checkov:skip=CKV_AWS_162: functions authenticate by role through the proxy; RDS manages and rotates the password
   # checkov:skip=CKV_AWS_139: protected by default
-  # checkov:skip=CKV2_AWS_8: Aurora's own backups are kept for keep.backup_days
+  # checkov:skip=CKV2_AWS_8: Aurora's own backups are kept for protection.backup_days
   # checkov:skip=CKV2_AWS_27: log_statement is ddl, not all: statements contain the workloads of playbooks
   # checkov:skip=CKV_AWS_327: encrypted with RDS's own key unless the deployment has one
   count = local.aurora ? 1 : 0
@@ -146,7 +146,7 @@ resource "aws_rds_cluster" "this" {
   engine                          = "aurora-postgresql"
   engine_mode                     = "provisioned"
   engine_version                  = var.engine.version
-  database_name                   = local.db
+  database_name                   = local.database
   master_username                 = local.user
   manage_master_user_password     = true
   master_user_secret_kms_key_id   = var.kms_key_arn
@@ -156,12 +156,12 @@ resource "aws_rds_cluster" "this" {
   db_subnet_group_name            = aws_db_subnet_group.this.name
   vpc_security_group_ids          = [aws_security_group.database.id]
   db_cluster_parameter_group_name = aws_rds_cluster_parameter_group.this[0].name
-  backup_retention_period         = var.keep.backup_days
+  backup_retention_period         = var.protection.backup_days
   copy_tags_to_snapshot           = true
-  deletion_protection             = var.keep.protected
-  skip_final_snapshot             = !var.keep.final_snapshot
-  final_snapshot_identifier       = var.keep.final_snapshot ? "${var.name}-final" : null
-  enabled_cloudwatch_logs_exports = local.logs
+  deletion_protection             = var.protection.protected
+  skip_final_snapshot             = !var.protection.final_snapshot
+  final_snapshot_identifier       = var.protection.final_snapshot ? "${var.name}-final" : null
+  enabled_cloudwatch_logs_exports = local.log_exports
 
   serverlessv2_scaling_configuration {
     min_capacity             = var.engine.min_acu
@@ -187,7 +187,7 @@ resource "aws_rds_cluster_instance" "this" {
   copy_tags_to_snapshot      = true
 }
 
-# ---- the pooler
+# ---- RDS Proxy
 
 resource "aws_security_group" "proxy" {
   # checkov:skip=CKV2_AWS_5: the proxy below uses it
@@ -225,7 +225,7 @@ resource "aws_iam_role" "proxy" {
   count = var.proxy.enabled ? 1 : 0
 
   name        = "${var.name}-proxy"
-  description = "Lets the pooler of ${var.name} read the database's password"
+  description = "Lets the RDS Proxy of ${var.name} read the database's password"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -245,13 +245,13 @@ resource "aws_iam_role_policy" "proxy" {
     Version = "2012-10-17"
     Statement = concat(
       [{
-        Sid      = "Password"
+        Sid      = "ReadPassword"
         Effect   = "Allow"
         Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [local.secret]
+        Resource = [local.secret_arn]
       }],
       var.kms_key_arn == null ? [] : [{
-        Sid      = "Unseal"
+        Sid      = "Decrypt"
         Effect   = "Allow"
         Action   = ["kms:Decrypt"]
         Resource = [var.kms_key_arn]
@@ -274,7 +274,7 @@ resource "aws_db_proxy" "this" {
   auth {
     auth_scheme = "SECRETS"
     iam_auth    = var.proxy.iam ? "REQUIRED" : "DISABLED"
-    secret_arn  = local.secret
+    secret_arn  = local.secret_arn
   }
 
   depends_on = [aws_iam_role_policy.proxy]

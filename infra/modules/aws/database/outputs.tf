@@ -1,6 +1,6 @@
 output "host" {
   description = "Host that the functions connect to: the proxy's if there is one."
-  value       = var.proxy.enabled ? aws_db_proxy.this[0].endpoint : local.address
+  value       = var.proxy.enabled ? aws_db_proxy.this[0].endpoint : local.host
   # dependents wait until the host accepts connections
   depends_on = [aws_rds_cluster_instance.this, aws_db_proxy_target.this, aws_vpc_security_group_ingress_rule.database]
 }
@@ -12,7 +12,7 @@ output "port" {
 
 output "database" {
   description = "Name of the database."
-  value       = local.db
+  value       = local.database
 }
 
 output "user" {
@@ -21,8 +21,8 @@ output "user" {
 }
 
 output "secret_arn" {
-  description = "Secret with the user's name and password, as RDS keeps it."
-  value       = local.secret
+  description = "Secret in which RDS stores the user's name and password."
+  value       = local.secret_arn
 }
 
 output "identifier" {

@@ -58,8 +58,8 @@ variable "network" {
   })
 }
 
-variable "keep" {
-  description = "Protection against mistakes: days of backups, deletion protection, and a final snapshot when it is destroyed."
+variable "protection" {
+  description = "Backup retention in days, deletion protection, and whether a final snapshot is taken when the database is destroyed."
   type = object({
     backup_days    = optional(number, 7)
     protected      = optional(bool, true)
@@ -68,8 +68,8 @@ variable "keep" {
   default = {}
 
   validation {
-    condition     = var.keep.backup_days >= 1 && var.keep.backup_days <= 35
-    error_message = "keep.backup_days: RDS keeps backups for 1 to 35 days."
+    condition     = var.protection.backup_days >= 1 && var.protection.backup_days <= 35
+    error_message = "protection.backup_days: RDS keeps backups for 1 to 35 days."
   }
 }
 

@@ -11,7 +11,7 @@ locals {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
   ]
-  statements = [
+  policy_statements = [
     for id, rule in var.policy : merge(
       { Sid = id, Effect = "Allow", Action = rule.actions, Resource = rule.resources },
       length(rule.conditions) == 0 ? {} : { Condition = rule.conditions },
@@ -47,22 +47,22 @@ resource "aws_iam_role_policy" "this" {
   role = aws_iam_role.this.name
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = concat(local.statements, [
+    Statement = concat(local.policy_statements, [
       {
-        Sid      = "Log"
+        Sid      = "WriteLogs"
         Effect   = "Allow"
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
         Resource = ["${aws_cloudwatch_log_group.this.arn}:log-stream:*"]
       },
       {
-        Sid      = "Network"
+        Sid      = "NetworkInterfaces"
         Effect   = "Allow"
         Action   = local.network_actions
         Resource = ["*"]
       },
       {
         # Lambda may use these actions, the code that runs in it may not
-        Sid      = "NotFromTheCode"
+        Sid      = "DenyNetworkInterfacesToCode"
         Effect   = "Deny"
         Action   = local.network_actions
         Resource = ["*"]

@@ -1,7 +1,7 @@
 # The key of the deployment: encrypts secrets, queues, logs, results and the database.
 
 locals {
-  root = "arn:${var.account.partition}:iam::${var.account.id}:root"
+  account_root_arn = "arn:${var.account.partition}:iam::${var.account.id}:root"
 }
 
 resource "aws_kms_key" "this" {
@@ -13,9 +13,9 @@ resource "aws_kms_key" "this" {
     Statement = [
       {
         # the account manages the key, and its IAM policies decide who else may use it
-        Sid       = "Account"
+        Sid       = "AccountAdministration"
         Effect    = "Allow"
-        Principal = { AWS = local.root }
+        Principal = { AWS = local.account_root_arn }
         Action = [
           "kms:CancelKeyDeletion",
           "kms:CreateAlias",
@@ -48,7 +48,7 @@ resource "aws_kms_key" "this" {
         Resource = "*"
       },
       {
-        Sid       = "Logs"
+        Sid       = "EncryptLogs"
         Effect    = "Allow"
         Principal = { Service = "logs.${var.account.region}.amazonaws.com" }
         Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
@@ -61,7 +61,7 @@ resource "aws_kms_key" "this" {
       },
       {
         # alarms are sent through an encrypted topic
-        Sid       = "Alarms"
+        Sid       = "PublishAlarms"
         Effect    = "Allow"
         Principal = { Service = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] }
         Action    = ["kms:Decrypt", "kms:GenerateDataKey"]

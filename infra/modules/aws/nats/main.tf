@@ -1,30 +1,30 @@
 # NATS with JetStream: a cluster of Fargate tasks, each with its own folder on a volume that outlives it, TLS for clients and routes.
 
 locals {
-  hosts = toset(var.hosts)
-  full  = [for host in var.hosts : "${host}.${var.domain}"]
-  port  = 4222
-  route = 6222
-  nfs   = 2049
-  user  = 1000
-  run   = "/run/nats"
-  data  = "/data"
+  hosts          = toset(var.hosts)
+  host_names     = [for host in var.hosts : "${host}.${var.domain}"]
+  client_port    = 4222
+  route_port     = 6222
+  nfs_port       = 2049
+  user_id        = 1000
+  run_directory  = "/run/nats"
+  data_directory = "/data"
   # secrets arrive as environment variables and become files that only the server reads
-  start = <<-EOT
+  start_script = <<-EOT
     umask 077
-    printf '%s' "$NATS_CA" > ${local.run}/ca.pem
-    printf '%s' "$NATS_CERTIFICATE" > ${local.run}/certificate.pem
-    printf '%s' "$NATS_KEY" > ${local.run}/key.pem
-    printf '%s' "$NATS_CONFIG" > ${local.run}/nats.conf
+    printf '%s' "$NATS_CA" > ${local.run_directory}/ca.pem
+    printf '%s' "$NATS_CERTIFICATE" > ${local.run_directory}/certificate.pem
+    printf '%s' "$NATS_KEY" > ${local.run_directory}/key.pem
+    printf '%s' "$NATS_CONFIG" > ${local.run_directory}/nats.conf
     unset NATS_KEY
-    exec nats-server --config ${local.run}/nats.conf
+    exec nats-server --config ${local.run_directory}/nats.conf
   EOT
   # arn:aws:secretsmanager:<region>:<account>:secret:...
   account   = split(":", var.secrets.server_arn)[4]
   partition = split(":", var.secrets.server_arn)[1]
   # <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
-  ecr        = regexall("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", var.nodes.image)
-  repository = length(local.ecr) == 0 ? null : "arn:${local.partition}:ecr:${local.ecr[0][1]}:${local.ecr[0][0]}:repository/${local.ecr[0][2]}"
+  ecr_image          = regexall("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com/([^:@]+)", var.nodes.image)
+  ecr_repository_arn = length(local.ecr_image) == 0 ? null : "arn:${local.partition}:ecr:${local.ecr_image[0][1]}:${local.ecr_image[0][0]}:repository/${local.ecr_image[0][2]}"
 }
 
 # ---- DNS names
@@ -66,8 +66,8 @@ resource "aws_vpc_security_group_ingress_rule" "clients" {
   description                  = "NATS from the functions"
   referenced_security_group_id = var.network.client_security_group_id
   ip_protocol                  = "tcp"
-  from_port                    = local.port
-  to_port                      = local.port
+  from_port                    = local.client_port
+  to_port                      = local.client_port
 }
 
 resource "aws_vpc_security_group_egress_rule" "clients" {
@@ -75,8 +75,8 @@ resource "aws_vpc_security_group_egress_rule" "clients" {
   description                  = "NATS"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
-  from_port                    = local.port
-  to_port                      = local.port
+  from_port                    = local.client_port
+  to_port                      = local.client_port
 }
 
 resource "aws_vpc_security_group_ingress_rule" "routes" {
@@ -84,8 +84,8 @@ resource "aws_vpc_security_group_ingress_rule" "routes" {
   description                  = "Routes from the other nodes"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
-  from_port                    = local.route
-  to_port                      = local.route
+  from_port                    = local.route_port
+  to_port                      = local.route_port
 }
 
 resource "aws_vpc_security_group_egress_rule" "routes" {
@@ -93,8 +93,8 @@ resource "aws_vpc_security_group_egress_rule" "routes" {
   description                  = "Routes to the other nodes"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
-  from_port                    = local.route
-  to_port                      = local.route
+  from_port                    = local.route_port
+  to_port                      = local.route_port
 }
 
 resource "aws_vpc_security_group_egress_rule" "volumes" {
@@ -102,8 +102,8 @@ resource "aws_vpc_security_group_egress_rule" "volumes" {
   description                  = "NFS to the volumes"
   referenced_security_group_id = aws_security_group.volumes.id
   ip_protocol                  = "tcp"
-  from_port                    = local.nfs
-  to_port                      = local.nfs
+  from_port                    = local.nfs_port
+  to_port                      = local.nfs_port
 }
 
 # HTTPS to endpoints and registries, whose addresses are not known in advance
@@ -129,8 +129,8 @@ resource "aws_vpc_security_group_ingress_rule" "volumes" {
   description                  = "NFS from the nodes"
   referenced_security_group_id = aws_security_group.nodes.id
   ip_protocol                  = "tcp"
-  from_port                    = local.nfs
-  to_port                      = local.nfs
+  from_port                    = local.nfs_port
+  to_port                      = local.nfs_port
 }
 
 # ---- volumes
@@ -147,7 +147,7 @@ resource "aws_efs_backup_policy" "this" {
   file_system_id = aws_efs_file_system.this.id
 
   backup_policy {
-    # messages on the bus are hints; the event log is in PostgreSQL
+    # messages in NATS are notifications that can be lost; the event log is in PostgreSQL
     status = "DISABLED"
   }
 }
@@ -167,16 +167,16 @@ resource "aws_efs_access_point" "node" {
   tags           = { Name = "${var.name}-${each.key}" }
 
   posix_user {
-    uid = local.user
-    gid = local.user
+    uid = local.user_id
+    gid = local.user_id
   }
 
   root_directory {
     path = "/${each.key}"
 
     creation_info {
-      owner_uid   = local.user
-      owner_gid   = local.user
+      owner_uid   = local.user_id
+      owner_gid   = local.user_id
       permissions = "0700"
     }
   }
@@ -188,7 +188,7 @@ resource "aws_efs_file_system_policy" "this" {
     Version = "2012-10-17"
     Statement = [
       {
-        Sid       = "Nodes"
+        Sid       = "MountFromNodes"
         Effect    = "Allow"
         Principal = { AWS = aws_iam_role.task.arn }
         Action    = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
@@ -196,7 +196,7 @@ resource "aws_efs_file_system_policy" "this" {
         Condition = { Bool = { "elasticfilesystem:AccessedViaMountTarget" = "true" } }
       },
       {
-        Sid       = "OnlyOverTls"
+        Sid       = "DenyInsecureTransport"
         Effect    = "Deny"
         Principal = { AWS = "*" }
         Action    = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
@@ -210,7 +210,7 @@ resource "aws_efs_file_system_policy" "this" {
 # ---- roles
 
 locals {
-  assume = jsonencode({
+  assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"
@@ -224,7 +224,7 @@ locals {
 resource "aws_iam_role" "task" {
   name               = "${var.name}-node"
   description        = "Lets a node of ${var.name} write its own folder"
-  assume_role_policy = local.assume
+  assume_role_policy = local.assume_role_policy
 }
 
 resource "aws_iam_role_policy" "task" {
@@ -233,7 +233,7 @@ resource "aws_iam_role_policy" "task" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid      = "Volume"
+      Sid      = "MountVolume"
       Effect   = "Allow"
       Action   = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
       Resource = [aws_efs_file_system.this.arn]
@@ -247,7 +247,7 @@ resource "aws_iam_role_policy" "task" {
 resource "aws_iam_role" "start" {
   name               = "${var.name}-start"
   description        = "Lets ECS start a node of ${var.name}: image, secret, log"
-  assume_role_policy = local.assume
+  assume_role_policy = local.assume_role_policy
 }
 
 resource "aws_iam_role_policy" "start" {
@@ -259,33 +259,33 @@ resource "aws_iam_role_policy" "start" {
     Statement = concat(
       [
         {
-          Sid      = "Secret"
+          Sid      = "ReadSecrets"
           Effect   = "Allow"
           Action   = ["secretsmanager:GetSecretValue"]
           Resource = [var.secrets.password_arn, var.secrets.server_arn]
         },
         {
-          Sid      = "Log"
+          Sid      = "WriteLogs"
           Effect   = "Allow"
           Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
           Resource = ["${aws_cloudwatch_log_group.this.arn}:log-stream:*"]
         },
       ],
       var.kms_key_arn == null ? [] : [{
-        Sid      = "Unseal"
+        Sid      = "Decrypt"
         Effect   = "Allow"
         Action   = ["kms:Decrypt"]
         Resource = [var.kms_key_arn]
       }],
-      local.repository == null ? [] : [
+      local.ecr_repository_arn == null ? [] : [
         {
-          Sid      = "Image"
+          Sid      = "PullImage"
           Effect   = "Allow"
           Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-          Resource = [local.repository]
+          Resource = [local.ecr_repository_arn]
         },
         {
-          Sid      = "Registry"
+          Sid      = "GetRegistryToken"
           Effect   = "Allow"
           Action   = ["ecr:GetAuthorizationToken"]
           Resource = ["*"]
@@ -353,12 +353,12 @@ resource "aws_ecs_task_definition" "node" {
     image                  = var.nodes.image
     essential              = true
     entryPoint             = ["sh", "-c"]
-    command                = [local.start]
+    command                = [local.start_script]
     readonlyRootFilesystem = true
     stopTimeout            = 60
     portMappings = [
-      { containerPort = local.port, protocol = "tcp" },
-      { containerPort = local.route, protocol = "tcp" },
+      { containerPort = local.client_port, protocol = "tcp" },
+      { containerPort = local.route_port, protocol = "tcp" },
     ]
     environment = [{
       name = "NATS_CONFIG"
@@ -366,11 +366,11 @@ resource "aws_ecs_task_definition" "node" {
         name       = var.name
         user       = var.user
         node       = each.key
-        run        = local.run
-        data       = local.data
+        run        = local.run_directory
+        data       = local.data_directory
         memory_mb  = floor(var.nodes.memory_mb / 4)
         storage_gb = var.nodes.storage_gb
-        hosts      = local.full
+        hosts      = local.host_names
       })
     }]
     secrets = [
@@ -380,8 +380,8 @@ resource "aws_ecs_task_definition" "node" {
       { name = "NATS_KEY", valueFrom = "${var.secrets.server_arn}:key::" },
     ]
     mountPoints = [
-      { sourceVolume = "run", containerPath = local.run, readOnly = false },
-      { sourceVolume = "data", containerPath = local.data, readOnly = false },
+      { sourceVolume = "run", containerPath = local.run_directory, readOnly = false },
+      { sourceVolume = "data", containerPath = local.data_directory, readOnly = false },
     ]
     healthCheck = {
       # checks this node alone: a node that waits for the others must not be killed for it

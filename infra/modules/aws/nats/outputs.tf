@@ -1,6 +1,6 @@
 output "hosts" {
   description = "Full names of the nodes."
-  value       = local.full
+  value       = local.host_names
 }
 
 output "cluster" {

@@ -1,18 +1,18 @@
 # A new VPC with private subnets and endpoints for the AWS services that the functions need, or an existing VPC.
 
 locals {
-  make    = var.existing == null
-  zones   = local.make ? slice(data.aws_availability_zones.here[0].names, 0, var.vpc.zones) : []
-  public  = local.make && var.vpc.nat != "none"
-  nats    = !local.public ? [] : var.vpc.nat == "each" ? local.zones : slice(local.zones, 0, 1)
-  vpc_id  = local.make ? aws_vpc.this[0].id : var.existing.vpc_id
-  cidr    = local.make ? var.vpc.cidr : data.aws_vpc.existing[0].cidr_block
-  private = local.make ? [for zone in local.zones : aws_subnet.private[zone].id] : var.existing.subnet_ids
+  create             = var.existing == null
+  zones              = local.create ? slice(data.aws_availability_zones.here[0].names, 0, var.vpc.zones) : []
+  create_public      = local.create && var.vpc.nat != "none"
+  nat_zones          = !local.create_public ? [] : var.vpc.nat == "each" ? local.zones : slice(local.zones, 0, 1)
+  vpc_id             = local.create ? aws_vpc.this[0].id : var.existing.vpc_id
+  cidr               = local.create ? var.vpc.cidr : data.aws_vpc.existing[0].cidr_block
+  private_subnet_ids = local.create ? [for zone in local.zones : aws_subnet.private[zone].id] : var.existing.subnet_ids
 }
 
 data "aws_availability_zones" "here" {
   # checkov:skip=CKV_AWS_394: only the first vpc.zones zones by name are used: a new zone comes last and changes nothing
-  count = local.make ? 1 : 0
+  count = local.create ? 1 : 0
   state = "available"
 
   filter {
@@ -22,7 +22,7 @@ data "aws_availability_zones" "here" {
 }
 
 data "aws_vpc" "existing" {
-  count = local.make ? 0 : 1
+  count = local.create ? 0 : 1
   id    = var.existing.vpc_id
 }
 
@@ -30,7 +30,7 @@ data "aws_vpc" "existing" {
 #trivy:ignore:AWS-0178
 resource "aws_vpc" "this" {
   # checkov:skip=CKV2_AWS_11: a flow log is the choice of those who monitor the account's networks; it costs more than the idle engine
-  count = local.make ? 1 : 0
+  count = local.create ? 1 : 0
 
   cidr_block           = var.vpc.cidr
   enable_dns_support   = true
@@ -40,7 +40,7 @@ resource "aws_vpc" "this" {
 
 # nothing uses it, so it allows no traffic
 resource "aws_default_security_group" "closed" {
-  count = local.make ? 1 : 0
+  count = local.create ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
   tags   = { Name = "${var.name}-closed" }
@@ -72,14 +72,14 @@ resource "aws_route_table_association" "private" {
 # ---- internet access, if enabled
 
 resource "aws_internet_gateway" "this" {
-  count = local.public ? 1 : 0
+  count = local.create_public ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
   tags   = { Name = var.name }
 }
 
 resource "aws_subnet" "public" {
-  for_each = toset(local.nats)
+  for_each = toset(local.nat_zones)
 
   vpc_id            = aws_vpc.this[0].id
   availability_zone = each.key
@@ -88,14 +88,14 @@ resource "aws_subnet" "public" {
 }
 
 resource "aws_route_table" "public" {
-  count = local.public ? 1 : 0
+  count = local.create_public ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
   tags   = { Name = "${var.name}-public" }
 }
 
 resource "aws_route" "out" {
-  count = local.public ? 1 : 0
+  count = local.create_public ? 1 : 0
 
   route_table_id         = aws_route_table.public[0].id
   destination_cidr_block = "0.0.0.0/0"
@@ -103,7 +103,7 @@ resource "aws_route" "out" {
 }
 
 resource "aws_route_table_association" "public" {
-  for_each = toset(local.nats)
+  for_each = toset(local.nat_zones)
 
   route_table_id = aws_route_table.public[0].id
   subnet_id      = aws_subnet.public[each.key].id
@@ -111,14 +111,14 @@ resource "aws_route_table_association" "public" {
 
 resource "aws_eip" "nat" {
   # checkov:skip=CKV2_AWS_19: it belongs to the NAT gateway below
-  for_each = toset(local.nats)
+  for_each = toset(local.nat_zones)
 
   domain = "vpc"
   tags   = { Name = "${var.name}-nat-${each.key}" }
 }
 
 resource "aws_nat_gateway" "this" {
-  for_each = toset(local.nats)
+  for_each = toset(local.nat_zones)
 
   allocation_id = aws_eip.nat[each.key].allocation_id
   subnet_id     = aws_subnet.public[each.key].id
@@ -128,7 +128,7 @@ resource "aws_nat_gateway" "this" {
 }
 
 resource "aws_route" "nat" {
-  for_each = local.public ? toset(local.zones) : toset([])
+  for_each = local.create_public ? toset(local.zones) : toset([])
 
   route_table_id         = aws_route_table.private[each.key].id
   destination_cidr_block = "0.0.0.0/0"
@@ -138,7 +138,7 @@ resource "aws_route" "nat" {
 # ---- access to AWS services
 
 resource "aws_vpc_endpoint" "s3" {
-  count = local.make ? 1 : 0
+  count = local.create ? 1 : 0
 
   vpc_id            = aws_vpc.this[0].id
   vpc_endpoint_type = "Gateway"
@@ -148,7 +148,7 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 resource "aws_security_group" "endpoints" {
-  count = local.make && length(var.vpc.endpoints) > 0 ? 1 : 0
+  count = local.create && length(var.vpc.endpoints) > 0 ? 1 : 0
 
   name        = "${var.name}-endpoints"
   description = "Endpoints of AWS services: HTTPS from inside of the VPC"
@@ -168,13 +168,13 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 }
 
 resource "aws_vpc_endpoint" "service" {
-  for_each = local.make ? var.vpc.endpoints : toset([])
+  for_each = local.create ? var.vpc.endpoints : toset([])
 
   vpc_id              = aws_vpc.this[0].id
   vpc_endpoint_type   = "Interface"
   service_name        = "com.amazonaws.${var.region}.${each.key}"
   private_dns_enabled = true
-  subnet_ids          = local.private
+  subnet_ids          = local.private_subnet_ids
   security_group_ids  = [aws_security_group.endpoints[0].id]
   tags                = { Name = "${var.name}-${each.key}" }
 }

@@ -10,7 +10,7 @@ output "cidr" {
 
 output "subnet_ids" {
   description = "The private subnets."
-  value       = local.private
+  value       = local.private_subnet_ids
 }
 
 output "functions_security_group_id" {

@@ -1,8 +1,8 @@
 # Alarms for errors, throttles, dead letters, waiting invocations, the schedule and the database, and a dashboard.
 
 locals {
-  topic   = var.alarms.topic_arn == null ? aws_sns_topic.alarms[0].arn : var.alarms.topic_arn
-  actions = [local.topic]
+  topic_arn     = var.alarms.topic_arn == null ? aws_sns_topic.alarms[0].arn : var.alarms.topic_arn
+  alarm_actions = [local.topic_arn]
 
   function_alarms = merge([
     for name, function in var.functions : {
@@ -11,14 +11,14 @@ locals {
         function    = function.name
         threshold   = 1
         periods     = function.error_minutes
-        description = "Invocations of ${function.name} fail: an exception, a timeout, or out of memory"
+        description = "Invocations of ${function.name} fail: exception, timeout or out of memory"
       }
       "${name}-throttles" = {
         metric      = "Throttles"
         function    = function.name
         threshold   = 1
         periods     = 15
-        description = "${function.name} has been at its concurrency limit for a quarter of an hour: work is delayed, not lost"
+        description = "${function.name} has been at its concurrency limit for 15 minutes: work is delayed, not lost"
       }
       "${name}-dropped" = {
         metric      = "AsyncEventsDropped"
@@ -46,7 +46,7 @@ resource "aws_sns_topic_policy" "alarms" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid       = "Alarms"
+      Sid       = "PublishAlarms"
       Effect    = "Allow"
       Principal = { Service = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] }
       Action    = ["sns:Publish"]
@@ -79,15 +79,15 @@ resource "aws_cloudwatch_metric_alarm" "function" {
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = each.value.threshold
   treat_missing_data  = "notBreaching"
-  alarm_actions       = local.actions
-  ok_actions          = local.actions
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 resource "aws_cloudwatch_metric_alarm" "dead" {
   for_each = var.queues
 
-  alarm_name          = "${var.name}-${each.key}-dead"
-  alarm_description   = "Invocations of ${each.key} are in ${each.value.dead_name}: they could not be processed"
+  alarm_name          = "${var.name}-${each.key}-dead-letters"
+  alarm_description   = "Invocations of ${each.key} could not be processed and are in the dead-letter queue ${each.value.dead_name}"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = each.value.dead_name }
@@ -98,8 +98,8 @@ resource "aws_cloudwatch_metric_alarm" "dead" {
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   treat_missing_data  = "notBreaching"
-  alarm_actions       = local.actions
-  ok_actions          = local.actions
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 resource "aws_cloudwatch_metric_alarm" "waiting" {
@@ -117,33 +117,33 @@ resource "aws_cloudwatch_metric_alarm" "waiting" {
   comparison_operator = "GreaterThanThreshold"
   threshold           = var.alarms.waiting_s
   treat_missing_data  = "notBreaching"
-  alarm_actions       = local.actions
-  ok_actions          = local.actions
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 # a function that does not run cannot report its own delay, so the alarm is on the absence of invocations
 resource "aws_cloudwatch_metric_alarm" "clock" {
-  alarm_name          = "${var.name}-clock"
-  alarm_description   = "${var.clocked.name} has not run for ${var.clocked.late_minutes} minutes: lost hints are not recovered, timers do not fire"
+  alarm_name          = "${var.name}-schedule"
+  alarm_description   = "${var.scheduled_function.name} has not run for ${var.scheduled_function.late_minutes} minutes: lost notifications are not recovered and timers do not fire"
   namespace           = "AWS/Lambda"
   metric_name         = "Invocations"
-  dimensions          = { FunctionName = var.clocked.name }
+  dimensions          = { FunctionName = var.scheduled_function.name }
   statistic           = "Sum"
   period              = 60
-  evaluation_periods  = var.clocked.late_minutes
-  datapoints_to_alarm = var.clocked.late_minutes
+  evaluation_periods  = var.scheduled_function.late_minutes
+  datapoints_to_alarm = var.scheduled_function.late_minutes
   comparison_operator = "LessThanThreshold"
   threshold           = 1
   treat_missing_data  = "breaching"
-  alarm_actions       = local.actions
-  ok_actions          = local.actions
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 resource "aws_cloudwatch_metric_alarm" "database" {
   count = var.database == null ? 0 : 1
 
   alarm_name          = "${var.name}-database"
-  alarm_description   = "The CPU utilization of the database has been above 90 % for a quarter of an hour"
+  alarm_description   = "The CPU utilization of the database has been above 90 % for 15 minutes"
   namespace           = "AWS/RDS"
   metric_name         = "CPUUtilization"
   dimensions          = { (var.database.kind) = var.database.value }
@@ -154,26 +154,26 @@ resource "aws_cloudwatch_metric_alarm" "database" {
   comparison_operator = "GreaterThanThreshold"
   threshold           = 90
   treat_missing_data  = "notBreaching"
-  alarm_actions       = local.actions
-  ok_actions          = local.actions
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 locals {
-  names  = sort(keys(var.functions))
-  queues = sort(keys(var.queues))
-  charts = concat(
+  function_names = sort(keys(var.functions))
+  queue_names    = sort(keys(var.queues))
+  widgets = concat(
     [
-      { title = "Invocations a minute", metrics = [for name in local.names : ["AWS/Lambda", "Invocations", "FunctionName", var.functions[name].name]], stat = "Sum" },
-      { title = "Running at once", metrics = [for name in local.names : ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", var.functions[name].name]], stat = "Maximum" },
-      { title = "Errors and throttles a minute", metrics = concat([
-        for name in local.names : [for metric in ["Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", var.functions[name].name]]
+      { title = "Invocations per minute", metrics = [for name in local.function_names : ["AWS/Lambda", "Invocations", "FunctionName", var.functions[name].name]], stat = "Sum" },
+      { title = "Concurrent executions", metrics = [for name in local.function_names : ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", var.functions[name].name]], stat = "Maximum" },
+      { title = "Errors and throttles per minute", metrics = concat([
+        for name in local.function_names : [for metric in ["Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", var.functions[name].name]]
       ]...), stat = "Sum" },
-      { title = "Duration, 95th percentile", metrics = [for name in local.names : ["AWS/Lambda", "Duration", "FunctionName", var.functions[name].name]], stat = "p95" },
-      { title = "Age of the oldest invocation, seconds", metrics = [for name in local.queues : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queues[name].name]], stat = "Maximum" },
-      { title = "Dead letters", metrics = [for name in local.queues : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queues[name].dead_name]], stat = "Maximum" },
+      { title = "Duration, 95th percentile", metrics = [for name in local.function_names : ["AWS/Lambda", "Duration", "FunctionName", var.functions[name].name]], stat = "p95" },
+      { title = "Age of the oldest invocation, seconds", metrics = [for name in local.queue_names : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queues[name].name]], stat = "Maximum" },
+      { title = "Dead letters", metrics = [for name in local.queue_names : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queues[name].dead_name]], stat = "Maximum" },
     ],
     var.database == null ? [] : [
-      { title = "Database: processor, percent", metrics = [["AWS/RDS", "CPUUtilization", var.database.kind, var.database.value]], stat = "Average" },
+      { title = "Database: CPU utilization, percent", metrics = [["AWS/RDS", "CPUUtilization", var.database.kind, var.database.value]], stat = "Average" },
       { title = "Database: connections", metrics = [["AWS/RDS", "DatabaseConnections", var.database.kind, var.database.value]], stat = "Maximum" },
     ],
   )
@@ -185,7 +185,7 @@ resource "aws_cloudwatch_dashboard" "this" {
   dashboard_name = var.name
   dashboard_body = jsonencode({
     widgets = [
-      for place, chart in local.charts : {
+      for place, chart in local.widgets : {
         type   = "metric"
         x      = 12 * (place % 2)
         y      = 6 * floor(place / 2)

@@ -1,6 +1,6 @@
 output "topic_arn" {
   description = "Topic that the alarms publish to."
-  value       = local.topic
+  value       = local.topic_arn
 }
 
 output "alarms" {
@@ -14,7 +14,7 @@ output "alarms" {
   ))
 }
 
-output "patience" {
-  description = "Minutes after which each alarm of a function goes off."
+output "evaluation_periods" {
+  description = "Evaluation periods of each function alarm, in minutes."
   value       = { for name, alarm in aws_cloudwatch_metric_alarm.function : name => alarm.datapoints_to_alarm }
 }

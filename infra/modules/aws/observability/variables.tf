@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "functions" {
-  description = "The functions: name in Lambda, timeout in seconds, and the minutes with errors after which an alarm goes off."
+  description = "The functions: name in Lambda, timeout in seconds, and the consecutive minutes with errors after which an alarm is raised."
   type = map(object({
     name          = string
     timeout_s     = number
@@ -25,8 +25,8 @@ variable "queues" {
   }))
 }
 
-variable "clocked" {
-  description = "Function that a schedule starts: an alarm goes off if it has not run for late_minutes."
+variable "scheduled_function" {
+  description = "Function that is invoked on a schedule, and the minutes without an invocation after which an alarm is raised."
   type = object({
     name         = string
     late_minutes = optional(number, 5)

@@ -39,7 +39,7 @@ resource "aws_sqs_queue_policy" "this" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid       = "OnlyOverTls"
+      Sid       = "DenyInsecureTransport"
       Effect    = "Deny"
       Principal = "*"
       Action    = ["sqs:ReceiveMessage", "sqs:SendMessage"]

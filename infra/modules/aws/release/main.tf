@@ -2,8 +2,8 @@
 
 locals {
   # rate(1 minute), rate(2 minutes)
-  minutes = try(var.schedule.every_minutes, 1)
-  rate    = "rate(${local.minutes} minute${local.minutes == 1 ? "" : "s"})"
+  schedule_minutes    = try(var.schedule.every_minutes, 1)
+  schedule_expression = "rate(${local.schedule_minutes} minute${local.schedule_minutes == 1 ? "" : "s"})"
 }
 
 resource "aws_lambda_alias" "live" {
@@ -70,13 +70,13 @@ resource "aws_iam_role_policy" "clock" {
     Version = "2012-10-17"
     Statement = [
       {
-        Sid      = "Start"
+        Sid      = "InvokeFunction"
         Effect   = "Allow"
         Action   = ["lambda:InvokeFunction"]
         Resource = [aws_lambda_alias.live.arn]
       },
       {
-        Sid      = "DeadLetters"
+        Sid      = "SendDeadLetters"
         Effect   = "Allow"
         Action   = ["sqs:SendMessage"]
         Resource = [var.schedule.dead_arn]
@@ -91,7 +91,7 @@ resource "aws_scheduler_schedule" "clock" {
 
   name                = var.function.name
   description         = "Starts ${var.function.name}"
-  schedule_expression = local.rate
+  schedule_expression = local.schedule_expression
   kms_key_arn         = var.schedule.kms_key_arn
 
   flexible_time_window {
