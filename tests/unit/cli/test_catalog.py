@@ -28,7 +28,7 @@ def lint(tmp_path: Path) -> Callable[..., Result]:
 def test_a_warning_is_printed_with_its_place_and_is_no_mistake(lint: Callable[..., Result]) -> None:
     done = lint(UNREACHED)
     assert done.exit_code == 0
-    warning, last = done.output.replace("\n", "").split("no mistakes")
+    warning, last = done.output.replace("\n", "").split("no errors")
     assert "a.yaml:6:" in warning and ": warning: no arc leads from 'a' to the step 'b'" in warning
     assert last == ""
 
@@ -60,4 +60,4 @@ def test_a_file_that_cannot_be_read_hides_no_mistake_of_another(tmp_path: Path) 
 
 
 def test_nothing_is_said_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
-    assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no mistakes\n"
+    assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no errors\n"

@@ -76,13 +76,13 @@ def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_t
     out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
     lines = told(waits=out)[1:]
     assert len(lines) == 2 + MAX_COMMANDS + 1 + 1, f"{len(lines)} lines"
-    assert "waits for a worker: a: and 1,997 more like these; --json shows each" in lines
+    assert "waits for a worker: a: and 1,997 more like these; use --json to show them" in lines
     assert lines[-1].startswith("waits for a worker: b: command")
 
 
 def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     assert told(retried=[{"since": 0, "until": 1500}])[1] == (
-        "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, and went on"
+        "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, then continued"
     )
 
 
@@ -90,7 +90,7 @@ def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items(
     item = {"index": 1, "error": {"code": "x", "message": "m"}, "attempts": 1}
     run = {"step": "each", "failed_items": {"count": 2000, "first": [item] * 20, "unnamed": []}}
     *_, last = _items("7", run, whole=False)
-    assert last[0] == "  and 1997 more items failed: noetls explain 7 each tells of them"
+    assert last[0] == "  and 1997 more items failed; to see them, run: noetls explain 7 each"
     assert len(list(_items("7", run, whole=True))) == 20, "nothing is left to point to"
 
 
@@ -111,5 +111,5 @@ def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
     assert told[1:] == ["prints: one", "prints: two"]
     much = "".join(f"{number}\n" for number in range(MAX_LINES + 7))
     told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
-    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines, which --json tells")
+    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines; use --json to show them")
     assert len(list(_cause_lines([entry]))) == 1
