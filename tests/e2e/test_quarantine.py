@@ -87,7 +87,7 @@ def test_every_command_says_in_words_what_happened_and_what_to_do(spoiled: Spoil
         done = noetls(*words)
         assert done.status == 0, (words, done.err)
         assert "in quarantine: the engine could not decide how to continue" in done.out, words
-        assert "what follows from timer.fired cannot be decided: AttributeError" in done.out, words
+        assert "the engine cannot decide what follows timer.fired: AttributeError" in done.out, words
         assert "(at engine/state.py:" in done.out, words
         assert f"noetls quarantine show {id}" in done.out, words
     assert f"started by operator {noetls.entry(id)['principal']['name']}" in noetls("show", id).out
@@ -108,7 +108,7 @@ def test_a_retry_waits_for_the_fault_to_be_mended_and_then_goes_on(spoiled: Spoi
     assert "still cannot be read" in refused.err
     spoiled.mend()
     done = spoiled.stack("quarantine", "retry", spoiled.id)
-    assert (done.status, done.out) == (0, f"execution {spoiled.id} goes on: RUNNING\n")
+    assert (done.status, done.out) == (0, f"execution {spoiled.id} continues: RUNNING\n")
     entry = spoiled.stack.wait([spoiled.id])[spoiled.id]
     assert (entry["status"], entry["result"]) == ("COMPLETED", {"data": "well"})
     assert spoiled.stack("quarantine", "list").out == "no executions are in quarantine\n"

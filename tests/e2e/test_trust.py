@@ -375,7 +375,7 @@ def test_why_an_execution_waits(stack: Stack, write: Callable[[str], str]) -> No
         assert {(wait["for"], wait["step"]) for wait in waits} == {("timer", "slow"), ("join", "both")}
         (slow,) = stack.ask("explain", execution, "slow")["steps"]
         assert slow["status"] == "delayed"
-        assert any("is to go on in 600 s, for attempt 2" in entry["text"] for entry in slow["chain"])
+        assert any("continues in 600 s, with attempt 2" in entry["text"] for entry in slow["chain"])
         assert stack.ask("replay", execution, "--validate")["valid"]
         assert stack.ask("diff", execution)["empty"]
         (rebuilt,) = stack.ask("rebuild", "--execution", execution)

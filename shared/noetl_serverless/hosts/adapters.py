@@ -26,4 +26,4 @@ def platform_of(environ: Mapping[str, str] = os.environ) -> Platform:
 
             return aws_platform(environ)
         case _:
-            raise UnknownHost(f"NOETL_HOST={settings.host!r}: there are 'local' and 'aws'")
+            raise UnknownHost(f"NOETL_HOST={settings.host!r}: expected 'local' or 'aws'")

@@ -17,7 +17,7 @@ from noetl_serverless.cli.commands.explain import (
     _place,
 )
 
-RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
+RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is in progress"}
 
 
 def wait(row: dict[str, Any] | None, step: str = "a") -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_a_step_is_queued_until_a_worker_has_one_of_its_commands(rows: list[str]
 
 
 def test_the_commands_of_other_steps_do_not_count() -> None:
-    assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is under way")
+    assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is in progress")
 
 
 def test_what_is_queued_and_what_runs_is_said() -> None:
@@ -95,12 +95,12 @@ def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items(
 
 
 def test_a_loop_that_only_waits_stands_as_in_show() -> None:
-    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it goes on when its delay is over", "due": 1500}
+    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it continues when its delay ends", "due": 1500}
     child = {"for": "child", "step": "a", "generation": 1, "text": "its sub-playbook runs as execution 8"}
     looping = {**RUN, "status": "looping"}
     status, why = _place(looping, [child, *[timer] * (MAX_COMMANDS + 1)])
     assert (status, why.endswith("; and 2 more")) == ("delayed", True)
-    assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
+    assert "its delay ends at 1970-01-01T00:00:01.500Z" in why
     assert _place(looping, [child])[0] == "parked"
     assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
 

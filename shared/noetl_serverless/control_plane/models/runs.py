@@ -108,9 +108,9 @@ class UnderWay(BaseModel):
     generation: int | None
     status: Status = Field(
         description="queued: its command waits for a worker; running: a worker has leased it, and it runs or waits in "
-        "the worker for its turn, for a Python process or for its next attempt (once it has reported, runs shows "
-        "which); delayed: it continues at due_at; parked: its sub-playbook runs; waiting: it waits at its join for other "
-        "steps."
+        "the worker for its turn, for a Python process or for its next attempt (runs shows which, once it has "
+        "reported); delayed: it continues at due_at; parked: its sub-playbook runs; waiting: it waits at its join for "
+        "other steps."
     )
     queued: int = Field(description="Number of commands that wait for a worker.")
     running: int
