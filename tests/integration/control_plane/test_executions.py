@@ -99,7 +99,7 @@ async def test_a_path_with_a_slash_around_it_is_the_path(user: Client, started: 
     for path in ("", "/"):
         answer = await user.get("/api/executions", path=path)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json"), path
-        assert "give a path, such as team/load" in str(answer.json), answer.json
+        assert "give a path such as team/load" in str(answer.json), answer.json
 
 
 async def test_a_time_that_ends_before_it_begins_is_refused(user: Client, started: str) -> None:
