@@ -111,7 +111,7 @@ async def test_an_exception_is_told_with_the_users_lines_alone(python: Run) -> N
     [
         ("result = {'a': [object()]}", "data.a[0]: a value of type object is not JSON"),
         ("result = 2 ** 70", "data: an integer does not fit in 64 bits"),
-        ("result = b'x'", "data: a value of type bytes is not JSON; base64"),
+        ("result = b'x'", "data: a value of type bytes is not JSON; encode it as base64"),
         ("result = {'scores': [1.0, 2.0, None, float('nan')]}", "data.scores[3]: NaN is not JSON"),
         ("result = [-float('inf')]", "data[0]: an infinite number is not JSON"),
         ("result = ['a', 'x\\0y']", "data[1]: a string contains a NUL character"),
