@@ -101,7 +101,7 @@ class TooLarge(Problem):
 class AnswerTooLarge(Problem):
     """The requested answer would be larger than allowed."""
 
-    status, code, title = 400, "answer.too_large", "The answer is too large"
+    status, code, title = 400, "answer.too_large", "The response is too large"
 
 
 class Unavailable(Problem):

@@ -88,7 +88,7 @@ def test_failed_attempts_of_steps_and_items_are_shown(
 
     shown = stack("show", id).out
     assert "once: attempt 1 of" in shown and "try 1 of the step" in shown and "try 2 of the step" in shown
-    assert "item 1, fails" in shown and "try 1 of the item" in shown
+    assert "item 1, failed" in shown and "try 1 of the item" in shown
 
     runs = {run["step"]: run for run in stack.ask("show", id)["failed_runs"]}
     assert [entry["attempt"] for entry in runs["once"]["attempts"]] == [1, 2]

@@ -90,10 +90,10 @@ def test_down_ends_the_demo_too(noetls: Command, tmp_path: Path, own: bool) -> N
     with subprocess.Popen([*argv, "--data", str(noetls.data)], stdout=subprocess.PIPE, text=True) as demo:  # type: ignore[attr-defined]
         assert demo.stdout is not None
         try:
-            assert any("up until Ctrl-C" in line for line in demo.stdout), "the demo did not get so far"
+            assert any("running until Ctrl-C" in line for line in demo.stdout), "the demo did not get so far"
             assert noetls("down", "--json").json["was_running"] is True
             assert demo.wait(10) == 0, "the demo goes on without its stack"
         finally:
             demo.kill()
-        assert "the stack was stopped, and so the demo ends" in demo.stdout.read()
+        assert "the stack was stopped, so the demo ends" in demo.stdout.read()
     assert noetls("status", "--json").json["status"] == "stopped"

@@ -170,8 +170,8 @@ def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: 
     assert entry["status"] == "FAILED"
     assert entry["error"]["code"] == "command.delivery_limit"
     assert entry["error"]["step"] == "deadly"
-    assert f"given to {DELIVERIES} workers and none came back" in entry["error"]["message"]
-    assert "kill its worker" in entry["error"]["message"]
+    assert f"delivered to {DELIVERIES} workers and none reported an outcome" in entry["error"]["message"]
+    assert "crash its worker" in entry["error"]["message"]
     log = short.log(execution_id)
     assert len(of_type(log, "call.error", "deadly")) == 1
     assert not of_type(log, "command.issued", "never")

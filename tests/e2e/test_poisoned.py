@@ -67,7 +67,7 @@ workflow:
   - {step: hurt, loop: {in: "{{ [2 ** 70] }}", iterator: x}, tool: {kind: noop}}
 """,
     "template.error",
-    "[0]: an integer of more than 64 bits",
+    "[0]: an integer does not fit in 64 bits",
     5,
 )
 POISONS = (
@@ -123,7 +123,7 @@ workflow:
     Poison("less_deep", python(NESTED.format(150)), "value.invalid", "deeper than 112 levels", 6),
     Poison("nan_of_python", python("result = {'mean': float('nan')}"), "value.invalid", "mean: NaN", 6),
     Poison("bytes", python("result = b'abc'"), "value.invalid", "type bytes", 6),
-    Poison("half", python("result = chr(0xd800)"), "value.invalid", "half of a surrogate pair", 6),
+    Poison("half", python("result = chr(0xd800)"), "value.invalid", "unpaired surrogate", 6),
 )
 BILLION = playbook("poison/billion", python("result = {'n': 10 ** 9}"))
 

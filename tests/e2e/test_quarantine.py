@@ -87,7 +87,7 @@ def test_every_command_says_in_words_what_happened_and_what_to_do(spoiled: Spoil
         done = noetls(*words)
         assert done.status == 0, (words, done.err)
         assert "in quarantine: the engine could not decide how to continue" in done.out, words
-        assert "what follows from timer.fired cannot be decided: AttributeError" in done.out, words
+        assert "the engine cannot decide what follows timer.fired: AttributeError" in done.out, words
         assert "(at engine/state.py:" in done.out, words
         assert f"noetls quarantine show {id}" in done.out, words
     assert f"started by operator {noetls.entry(id)['principal']['name']}" in noetls("show", id).out
@@ -108,18 +108,21 @@ def test_a_retry_waits_for_the_fault_to_be_mended_and_then_goes_on(spoiled: Spoi
     assert "still cannot be read" in refused.err
     spoiled.mend()
     done = spoiled.stack("quarantine", "retry", spoiled.id)
-    assert (done.status, done.out) == (0, f"execution {spoiled.id} goes on: RUNNING\n")
+    assert (done.status, done.out) == (0, f"execution {spoiled.id} continues: RUNNING\n")
     entry = spoiled.stack.wait([spoiled.id])[spoiled.id]
     assert (entry["status"], entry["result"]) == ("COMPLETED", {"data": "well"})
-    assert spoiled.stack("quarantine", "list").out == "nothing is in quarantine\n"
+    assert spoiled.stack("quarantine", "list").out == "no executions are in quarantine\n"
     explained = spoiled.stack("explain", spoiled.id).out
     assert f"execution {spoiled.id}: completed" in explained, "it is told to its end"
     told = {words: spoiled.stack(*words, spoiled.id).out for words in (("show",), ("events",), ("explain",), ("cost",))}
     for words in (("show",), ("explain",)):
-        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, and went on", told[words]), (words, told[words])
+        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, then continued", told[words]), (
+            words,
+            told[words],
+        )
     assert re.search(r"timer\.fired +wait +\(kept in quarantine until 20", told[("events",)])
-    assert re.search(r"command\.issued +wait +\(of \d+\) +\(decided at 20", told[("events",)])
-    assert "of the wall time it stood in quarantine for" in told[("cost",)]
+    assert re.search(r"command\.issued +wait +\(caused by \d+\) +\(decided at 20", told[("events",)])
+    assert "the wall time includes" in told[("cost",)]
     [wait] = spoiled.stack.ask("explain", spoiled.id, "wait")["steps"]
     times = [entry["at"] for entry in wait["chain"]]
     assert times == sorted(times), "it runs backwards"
@@ -127,13 +130,14 @@ def test_a_retry_waits_for_the_fault_to_be_mended_and_then_goes_on(spoiled: Spoi
 
 def test_what_is_dropped_stays_failed(spoiled: Spoiled) -> None:
     done = spoiled.stack("quarantine", "drop", spoiled.id)
-    assert (done.status, done.out) == (0, f"execution {spoiled.id} is dropped from quarantine; it stays FAILED\n")
+    assert (done.status, done.out) == (
+        0,
+        f"execution {spoiled.id} was dropped from quarantine; its status remains FAILED\n",
+    )
     assert spoiled.stack.entry(spoiled.id)["status"] == "FAILED"
     assert spoiled.stack("quarantine", "show", spoiled.id).status == 2
     own = spoiled.stack.entry(spoiled.id)["principal"]["name"]
-    dropped = (
-        f"was in quarantine, and was dropped from it at 20[^ ]+ by operator {re.escape(own)}: it stays as it ended"
-    )
+    dropped = f"was dropped from quarantine at 20[^ ]+ by operator {re.escape(own)}; its status does not change"
     for command in ("show", "events", "explain"):
         told = spoiled.stack(command, spoiled.id).out
         assert re.search(dropped, told), (command, told)
@@ -145,7 +149,7 @@ def test_cancelling_tells_that_it_left_quarantine(spoiled: Spoiled) -> None:
     done = spoiled.stack("cancel", spoiled.id)
     assert (done.status, done.out) == (
         0,
-        "cancelled 1 execution(s); it was in quarantine, and is not any more\n",
+        "cancelled 1 execution(s); it is no longer in quarantine\n",
     )
     assert spoiled.stack.entry(spoiled.id)["status"] == "CANCELLED"
     assert spoiled.stack("cancel", spoiled.id).status == 1

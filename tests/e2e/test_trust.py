@@ -160,7 +160,7 @@ def test_the_projections_are_what_the_log_says_before_and_after_a_rebuild(stack:
     assert rebuilt == {"execution_id": flagship, "leases": 0, "differences": []}
     assert stack.ask("replay", flagship, "--validate")["valid"]
     assert flagship in {entry["execution_id"] for entry in stack.ask("rebuild")}
-    assert "the projections are what the log says" in stack("replay", flagship, "--validate").out
+    assert "the projections match the log" in stack("replay", flagship, "--validate").out
 
 
 # -- diff
@@ -375,7 +375,7 @@ def test_why_an_execution_waits(stack: Stack, write: Callable[[str], str]) -> No
         assert {(wait["for"], wait["step"]) for wait in waits} == {("timer", "slow"), ("join", "both")}
         (slow,) = stack.ask("explain", execution, "slow")["steps"]
         assert slow["status"] == "delayed"
-        assert any("is to go on in 600 s, for attempt 2" in entry["text"] for entry in slow["chain"])
+        assert any("continues in 600 s, with attempt 2" in entry["text"] for entry in slow["chain"])
         assert stack.ask("replay", execution, "--validate")["valid"]
         assert stack.ask("diff", execution)["empty"]
         (rebuilt,) = stack.ask("rebuild", "--execution", execution)

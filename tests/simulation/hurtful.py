@@ -20,8 +20,8 @@ BITS, FINITE, NUL, SURROGATE, DEPTH, TYPE, KEY, SAME = (
     "surrogate",
     "nested deeper",
     "not JSON",
-    "keys are text",
-    "same text",
+    "keys must be strings",
+    "same string",
 )
 
 

@@ -108,7 +108,7 @@ def events_of(execution_id: int, members: bytes) -> Iterator[RecordedEvent]:
             at = EPOCH + timedelta(microseconds=row.pop("at"))
             yield RecordedEvent(execution_id=execution_id, at=at, **row)
         except (KeyError, TypeError, OverflowError) as error:
-            raise NotALog(f"a line is no event: {error}") from None
+            raise NotALog(f"a line is not an event: {error}") from None
 
 
 def _lines(members: bytes) -> Iterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ def _lines(members: bytes) -> Iterator[dict[str, Any]]:
                     raise NotALog(f"a line has more than {MAX_LINE_BYTES} bytes")
                 row = orjson.loads(line)
                 if not isinstance(row, dict):
-                    raise NotALog("a line is no JSON object")
+                    raise NotALog("a line is not a JSON object")
                 yield row
     except (OSError, EOFError, zlib.error, orjson.JSONDecodeError) as error:
         raise NotALog(str(error)) from None

@@ -57,7 +57,7 @@ class Archive:
             return await asyncio.to_thread(read, content)
         except NotALog as error:
             raise NotFound(
-                f"execution {place.execution_id} is archived, and {place.key} is not what was written: {error}"
+                f"execution {place.execution_id} is archived, but {place.key} is not what was written: {error}"
             ) from None
 
     async def _read(self, place: ArchivePlace, offset: int, length: int) -> bytes:
@@ -65,7 +65,7 @@ class Archive:
             return await self._store().get_range(place.key, offset, length)
         except KeyError:
             raise NotFound(
-                f"execution {place.execution_id} is archived, and {place.key} is not in the result store"
+                f"execution {place.execution_id} is archived, but {place.key} is not in the result store"
             ) from None
 
 

@@ -214,4 +214,4 @@ def _message_id(pool: str, key: CommandKey) -> dict[str, str]:
 
 def _check(pool: str) -> None:
     if not _POOL.fullmatch(pool):
-        raise InvalidRequest(f"A pool's name is 1 to 64 letters, digits, '-' or '_', not {pool!r}")
+        raise InvalidRequest(f"A pool name must be 1 to 64 letters, digits, '-' or '_', not {pool!r}")

@@ -96,7 +96,7 @@ class Answers:
         try:
             return orjson.loads(result.content)
         except orjson.JSONDecodeError:
-            raise NotRecorded(f"its answer, {ref.get('ref')}, is {result.content_type} and no JSON") from None
+            raise NotRecorded(f"its answer, {ref.get('ref')}, is {result.content_type} and not JSON") from None
 
 
 def _of_task(
@@ -105,7 +105,7 @@ def _of_task(
     """One task's part of the result of a pipeline."""
     results = data.get("results")
     if not isinstance(results, Mapping) or call.task not in results:
-        raise NotRecorded(f"the recording has no answer of the task '{call.task}'")
+        raise NotRecorded(f"the recording has no answer for the task '{call.task}'")
     result = _copy(results[call.task])
     failed = error is not None and error.get("failed_task") == call.task and error.get("kind") not in RULE_ERROR_KINDS
     if failed and error is not None:

@@ -31,7 +31,7 @@ class Archive:
             self._zip = zipfile.ZipFile(file)
             entries = self._zip.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise BadCapsule(f"{file} is no zip file: {error}") from None
+            raise BadCapsule(f"{file} is not a zip file: {error}") from None
         except OSError as error:
             raise BadCapsule(f"{file}: {error.strerror or error}") from None
         try:
@@ -61,7 +61,7 @@ class Archive:
                     size += len(part)
                     # the size that an entry declares may be false
                     if size > entry.file_size or size > self._left:
-                        raise BadCapsule(f"{name} is larger than it says")
+                        raise BadCapsule(f"{name} is larger than the archive states")
                     parts.append(part)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
             raise BadCapsule(f"{name} cannot be read: {error}") from None
@@ -76,7 +76,7 @@ class Archive:
 
 def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, zipfile.ZipInfo]:
     if len(entries) > MAX_ENTRIES:
-        raise BadCapsule(f"the capsule has {len(entries)} entries; {MAX_ENTRIES} are read")
+        raise BadCapsule(f"the capsule has {len(entries)} entries; the limit is {MAX_ENTRIES}")
     found: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for entry in entries:
@@ -86,7 +86,7 @@ def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, z
         if name in found:
             raise BadCapsule(f"the capsule has two entries with the name {name!r}")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise BadCapsule(f"{name} is no plain file")
+            raise BadCapsule(f"{name} is not a regular file")
         if entry.flag_bits & 0x1:
             raise BadCapsule(f"{name} is encrypted")
         if entry.file_size > RATIO_FROM_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):

@@ -73,13 +73,13 @@ def read(file: Path) -> tuple[Recording, dict[str, Any]]:
     with Archive(file) as archive:
         manifest = _json(archive.read("manifest.json"), "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BadCapsule(f"{file} is no capsule of the format {FORMAT}")
+            raise BadCapsule(f"{file} is not a capsule of the format {FORMAT}")
         try:
             return _recording(archive, manifest), manifest
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BadCapsule):
                 raise
-            raise BadCapsule(f"{file}: the manifest is not what it should be: {error!r}") from None
+            raise BadCapsule(f"{file}: the manifest is not valid: {error!r}") from None
 
 
 # -- writing

@@ -12,17 +12,17 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
     `lost`. Instants are in ms since 1970."""
     for lease in run.get("lost") or ():
         back = lease.get("given_back_at")
-        how = f"let its lease run out at {time(lease.get('lease_until'))}"
+        how = f"its lease expired at {time(lease.get('lease_until'))}"
         if back is not None:
-            how = f"gave it back at {time(back)}, as it had to stop"
+            how = f"released it at {time(back)} because it had to stop"
         yield (
-            f"delivery {lease.get('delivery')} came to nothing: {lease.get('worker')} had it from "
+            f"delivery {lease.get('delivery')} was lost: {lease.get('worker')} claimed it at "
             f"{time(lease.get('claimed_at'))}, and {how}"
         )
     for entry in run.get("attempts") or ():
         yield attempt(entry)
     if dropped := run.get("attempts_dropped"):
-        yield f"and {dropped} attempts between them, which are not kept one by one"
+        yield f"{dropped} failed attempts in between are not listed"
 
 
 def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[str, int]] = ()) -> Iterator[str]:
@@ -36,11 +36,11 @@ def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[s
         yield f"{which} failed{often}: {error.get('code')}: {error.get('message')}{line}"
     for frame in unnamed:
         which = f"{frame['failed']} more of the items {frame['start']} to {frame['end'] - 1}"
-        yield f"{which} failed, whose errors the log does not keep"
+        yield f"{which} failed; the log does not keep their errors"
 
 
 def attempt(entry: Mapping[str, Any]) -> str:
-    """`attempt 2 of load, item 7, fails: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)`."""
+    """`attempt 2 of load, item 7, failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)`."""
     item = f", item {entry['index']}," if entry.get("index") is not None else ""
     error = entry.get("error") or {}
     started, ended = entry.get("started_at"), entry.get("ended_at")
@@ -50,7 +50,7 @@ def attempt(entry: Mapping[str, Any]) -> str:
     if entry.get("worker"):
         parts.append(f"in {entry['worker']}")
     what = f"{error.get('code')}: {error.get('message')}"
-    return f"attempt {entry.get('attempt')} of {entry.get('task')}{item} fails: {what} ({', '.join(parts)})"
+    return f"attempt {entry.get('attempt')} of {entry.get('task')}{item} failed: {what} ({', '.join(parts)})"
 
 
 def time(ms: Any) -> str:

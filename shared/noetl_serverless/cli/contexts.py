@@ -52,8 +52,10 @@ class Contexts:
             values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return Context(**{**values, "name": name})
         except FileNotFoundError:
-            known = ", ".join(self.names()) or "none yet"
-            raise WrongUse(f"there is no context {name!r}; there are: {known}. See noetls context add --help") from None
+            known = ", ".join(self.names()) or "none"
+            raise WrongUse(
+                f"context {name!r} does not exist; known contexts: {known}. See noetls context add --help"
+            ) from None
         except (ValueError, TypeError) as error:
             raise WrongUse(f"{path} is damaged: {error}") from error
 

@@ -47,7 +47,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for change in entry["changes"]:
             yield from _change(change)
     if document["undetermined"]:
-        yield "? not known from the record:", "dim"
+        yield "? unknown, because it was not recorded:", "dim"
         for name, why in document["undetermined"].items():
             yield f"    {name}: {why}", "dim"
     yield from _ending(document["ending"])
@@ -63,7 +63,7 @@ def _divergence_lines(divergence: Mapping[str, Any] | None) -> Iterator[tuple[st
         if line[0] in STYLES:
             yield f"    {line[0]} {line[2:]}", STYLES[line[0]]
     if len(both) > MAX_LINES:
-        yield f"    and {len(both) - MAX_LINES} decisions more", "dim"
+        yield f"    and {len(both) - MAX_LINES} more decisions", "dim"
 
 
 def _change(change: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -86,17 +86,17 @@ def _text_diff(recorded: str, now: str) -> Iterator[tuple[str, str]]:
         if not line.startswith("@@"):
             yield f"      {line[0]} {line[1:]}"[: MAX_CHARACTERS + 8], STYLES.get(line[0], "dim")
     if len(shown) > MAX_LINES:
-        yield f"      and {len(shown) - MAX_LINES} lines more", "dim"
+        yield f"      and {len(shown) - MAX_LINES} more lines", "dim"
 
 
 def _ending(ending: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     was, now = _end(ending["recorded"]), _end(ending["now"])
-    yield (f"both end: {was}" if was == now else f"it ended {was}; now {now}"), "bold"
+    yield (f"same ending: {was}" if was == now else f"recorded ending: {was}; now: {now}"), "bold"
 
 
 def _end(end: Mapping[str, Any]) -> str:
     if end["status"] == "running":
-        return "it would still run"
+        return "still running"
     error = f" ({end.get('error')}: {end.get('message')})" if end.get("error") else ""
     behind = f" with {end['result_step']}" if end.get("result_step") else ""
     return f"{end['status']}{behind}{error}"

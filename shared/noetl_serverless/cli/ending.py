@@ -16,22 +16,22 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
     """What happened and where, and what to do unless the execution has `left` quarantine since."""
     known = error if isinstance(error, Mapping) else {}
     place = f" (at {known['place']})" if known.get("place") else ""
-    where = "went into quarantine, and has left it since" if left else "in quarantine"
+    where = "was in quarantine for a time" if left else "in quarantine"
     yield f"{where}: the engine could not decide how to continue; other executions are not affected"
     yield f"  {known.get('message') or 'no reason given'}{place}"
     if not left:
-        yield f"  what to do: noetls quarantine show {execution_id}"
+        yield f"  for details, run: noetls quarantine show {execution_id}"
 
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at` is formatted text."""
     who = f" by {principal(by)}" if by else ""
-    return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
+    return f"was dropped from quarantine at {at}{who}; its status does not change"
 
 
 def retried(since: str, until: str) -> str:
     """For an execution that has continued; `since` and `until` are formatted text."""
-    return f"was in quarantine from {since} to {until}, and went on"
+    return f"was in quarantine from {since} to {until}, then continued"
 
 
 def failed_counts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -38,7 +38,7 @@ class WrongUse(Failure):
 
 class NoStack(WrongUse):
     code = "cli.no_stack"
-    title = "No stack runs"
+    title = "No stack is running"
 
 
 class Refused(Failure):

@@ -13,7 +13,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"
 def ago(text: str, option: str) -> datetime:
     """`90m`, `12h`, `7d`, `2w` before now; WrongUse for anything else."""
     if (found := _ago(text)) is None:
-        raise WrongUse(f"{option} {text!r}: expected something like 90m, 12h, 7d or 2w")
+        raise WrongUse(f"{option} {text!r}: expected a duration such as 90m, 12h, 7d or 2w")
     return found
 
 
@@ -24,7 +24,7 @@ def instant(text: str, option: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
-        message = f"{option} {text!r}: expected something like 90m, 12h or 7d, 2026-05-01 or 2026-05-01T08:00"
+        message = f"{option} {text!r}: expected a time such as 90m, 7d, 2026-05-01 or 2026-05-01T08:00"
         raise WrongUse(message) from None
 
 

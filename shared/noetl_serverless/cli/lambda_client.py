@@ -56,5 +56,5 @@ def aws_client(service: str, region: str | None, endpoint_url: str | None) -> An
     try:
         import boto3
     except ImportError:
-        raise Failure("talking to AWS takes boto3: pip install 'noetl-serverless[aws]'") from None
+        raise Failure("boto3 is not installed; run: pip install 'noetl-serverless[aws]'") from None
     return boto3.client(service, region_name=region, endpoint_url=endpoint_url)

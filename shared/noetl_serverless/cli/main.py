@@ -31,7 +31,7 @@ from .target import choose
 
 app = typer.Typer(
     name="noetls",
-    help="Durable YAML playbooks on an engine that is only stateless functions.",
+    help="Run durable YAML playbooks on stateless functions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,15 +49,13 @@ def print_version(asked: bool) -> None:
 @app.callback()
 def main(
     invoked: typer.Context,
-    name: Annotated[
-        str | None, typer.Option("--context", help="A deployment to talk to, instead of a stack of this machine.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--context", help="Use this deployment instead of a local stack.")] = None,
     _: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if name is not None and invoked.invoked_subcommand in LOCAL:
-        raise typer.BadParameter(f"{invoked.invoked_subcommand} is about this machine", param_hint="--context")
+        raise typer.BadParameter(f"{invoked.invoked_subcommand} works only on this machine", param_hint="--context")
     choose(name)
 
 

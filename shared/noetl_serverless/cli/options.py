@@ -13,15 +13,15 @@ from .failure import WrongUse
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Data directory of the stack.", show_default="below the user's data folder"),
+    typer.Option("--data", help="Data directory of the stack.", show_default="in the user's data folder"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the output as one JSON document.")]
 PayloadOption = Annotated[
-    str | None, typer.Option("--payload", help="Workload as JSON, or @FILE, or @- for standard input.")
+    str | None, typer.Option("--payload", help="Workload as JSON; @FILE reads a file, @- standard input.")
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One workload value: key=value, or a.b=value; the value is JSON or plain text."),
+    typer.Option("--set", help="Set a workload value: key=value or a.b=value; the value is JSON or plain text."),
 ]
 
 
@@ -55,7 +55,7 @@ def read_json(text: str, option: str) -> Any:
     try:
         return _loads(text)
     except ValueError as error:
-        raise WrongUse(f"{place}: not JSON: {error}") from None
+        raise WrongUse(f"{place}: invalid JSON: {error}") from None
 
 
 def read_text(name: str) -> str:
@@ -74,7 +74,7 @@ def _loads(text: str) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _value(text: str) -> Any:

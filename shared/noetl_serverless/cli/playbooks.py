@@ -36,5 +36,5 @@ def plan_of_version(client: Client, path: str, version: int | None) -> Plan:
 
 def recorded_plan(recording: Recording) -> Plan:
     if not recording.playbook:
-        raise WrongUse(f"the playbook that execution {recording.execution_id} ran is not in the catalog any more")
+        raise WrongUse(f"the playbook that execution {recording.execution_id} ran is no longer in the catalog")
     return plan_of(recording.playbook, f"the playbook of execution {recording.execution_id}")

@@ -22,7 +22,7 @@ SUFFIX = ".noetl"
 PAGE_ROWS = 2000
 
 RecordedArgument = Annotated[
-    str, typer.Argument(metavar="ID|FILE", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
+    str, typer.Argument(metavar="ID|FILE", help=f"Execution id, or path of a capsule (*{SUFFIX}).")
 ]
 
 
@@ -91,7 +91,7 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
     while len(found) < head:
         page = client.get(place, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
         if not page:
-            raise Failure(f"the log of execution {execution_id} ends at {len(found)}, not at {head}")
+            raise Failure(f"the log of execution {execution_id} ends at event {len(found)}; expected event {head}")
         found += [event_of(_with_payload(client, place, event)) for event in page]
     return found
 
@@ -105,7 +105,7 @@ def _with_payload(client: Client, place: str, event: dict[str, Any]) -> dict[str
     while len(content) < size:
         part = base64.b64decode(client.get(f"{place}/{event['seq']}/payload", offset=len(content))["data"])
         if not part:
-            raise Failure(f"event {event['seq']} has {len(content)} bytes, not {size}")
+            raise Failure(f"event {event['seq']} has {len(content)} bytes; expected {size}")
         content += part
     return {**event, "payload": json.loads(content)}
 

@@ -35,7 +35,7 @@ def running_stack(data: Path | None) -> Iterator[Client]:
     layout = Layout(data_directory(data))
     run = layout.running()
     if run is None:
-        raise NoStack(f"no stack runs on {layout.home}. Start one: noetls up --detach --data {layout.home}")
+        raise NoStack(f"no stack is running on {layout.home}. Start one: noetls up --detach --data {layout.home}")
     with layout.mark_used(), client_of(layout, run["control_plane_url"]) as client:
         yield client
 
@@ -74,7 +74,7 @@ def _deployment(context: str, data: Path | None) -> Iterator[Client]:
     from .contexts import Contexts
 
     if data is not None:
-        raise WrongUse("--context names a deployment and --data a stack of this machine: give one of them")
+        raise WrongUse("--context selects a deployment and --data a local stack: use only one of them")
     with contextlib.closing(Contexts().load(context).client()) as client:
         yield client
 

@@ -16,4 +16,4 @@ def unknown_values(values: Mapping[str, Any], declared: Mapping[str, Any], conte
             continue
         close = get_close_matches(name, declared, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        yield f"warning: nothing in the playbook has the name {name!r}{hint}"
+        yield f"warning: the playbook does not use {name!r}{hint}"

@@ -72,7 +72,7 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
             if outcome.delay is None:
                 raise InvalidRequest("a deferred outcome needs `delay`, in seconds")
             if not 0 <= outcome.delay <= limits.DELAY_SECONDS:
-                raise InvalidRequest(f"`delay` lies between 0 and {limits.DELAY_SECONDS} seconds")
+                raise InvalidRequest(f"`delay` must be between 0 and {limits.DELAY_SECONDS} seconds")
             return {"delay": outcome.delay, **_resume(outcome)}
         case "parked":
             if outcome.child is None:
@@ -97,7 +97,7 @@ def _child(request: ChildRequest) -> dict[str, Any]:
         child["payload"] = _part("child.payload", child["payload"], limits.WORKLOAD_BYTES)
         return child
     if request.payload:
-        raise InvalidRequest("`child` has either `payload` or `payload_ref`")
+        raise InvalidRequest("`child` must have either `payload` or `payload_ref`")
     return {
         **child,
         "payload": PAYLOAD_PLACEHOLDER,
@@ -147,7 +147,7 @@ def _set(outcome: Outcome) -> dict[str, Any]:
     kept: dict[str, Any] = _stored("set", outcome.set)
     refs: dict[str, Any] = _stored(e.SET_REFS, outcome.set_refs)
     if twice := kept.keys() & refs.keys():
-        raise InvalidRequest(f"`set.{min(twice)}` is there both as a value and by reference")
+        raise InvalidRequest(f"`set.{min(twice)}` is given both as a value and by reference")
     for ref in refs.values():
         executions_of(ref)
     both = {**kept, **refs}

@@ -25,7 +25,7 @@ _IDS = 1 << 63
 def _uri(text: str) -> str:
     match = _URI.fullmatch(text)
     if match is None or int(match[1]) >= _IDS:
-        raise ValueError("no result URI")
+        raise ValueError("not a result URI")
     return text
 
 
@@ -34,13 +34,13 @@ def _key(text: str) -> str:
     parts = text.split("/")
     whose = re.fullmatch("[0-9]{1,19}", parts[0]) is not None and int(parts[0]) < _IDS
     if not whose or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
-        raise ValueError("no key below an execution")
+        raise ValueError("not a key of an execution")
     return text
 
 
 def _instant(text: str) -> str:
     if not _INSTANT.fullmatch(text):
-        raise ValueError("no instant in UTC")
+        raise ValueError("not a time in UTC")
     datetime.fromisoformat(text)
     return text
 
@@ -76,6 +76,8 @@ def executions_of(ref: Mapping[str, Any]) -> set[str]:
         found = _Reference.model_validate(ref)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidRequest(f"`ref` is no reference: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InvalidRequest(
+            f"`ref` is not a valid reference: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
     named = [found.ref.split("/")[3], found.key.partition("/")[0]]
     return {execution_id for execution_id in named if execution_id}

@@ -20,7 +20,7 @@ async def read_body(request: Request) -> bytes:
     """The body. Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise TooLarge(f"the body has {announced} bytes; {MAX_BODY_BYTES} are accepted")
+        raise TooLarge(f"the body has {announced} bytes; the limit is {MAX_BODY_BYTES}")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -69,4 +69,4 @@ def _refuse_constants(body: bytes) -> None:
 def _summary(error: ValidationError, part: str) -> str:
     first = faults_of(error)[0]
     place = f"{first.pointer.lstrip('/')}: " if first.pointer else ""
-    return f"the {part} is not as expected: {place}{first.message}"
+    return f"the {part} is not valid: {place}{first.message}"

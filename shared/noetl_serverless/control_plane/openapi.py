@@ -26,28 +26,28 @@ PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 # what each error status means
 PROBLEMS = {
     "400": "The request is not valid.",
-    "401": "No valid service token.",
+    "401": "There is no valid service token.",
     "403": "The token's role may not do this.",
-    "404": "There is no such thing.",
+    "404": "The resource does not exist.",
     "409": "The state has changed, or the name is taken.",
     "413": "The body is too large.",
-    "422": "The playbook is not valid; `errors` tells where.",
-    "503": "Something the request needs does not answer; try again.",
+    "422": "The playbook is not valid; `errors` lists the faults and their places.",
+    "503": "A service that the request needs is not available; try again.",
 }
 # operations that look up something which their path does not name
 MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined")
 TAGS = {
-    "executions": "Starting, watching and stopping executions.",
-    "quarantine": "Executions that the engine could not decide about.",
-    "replay": "Executions from their logs alone.",
-    "results": "Results of loops, and what is stored beside the log.",
-    "catalog": "Playbooks, in versions.",
-    "credentials": "Secrets, sealed at rest.",
-    "schedules": "Playbooks that run by the clock.",
-    "commands": "What workers call.",
-    "archive": "Executions that leave the database.",
+    "executions": "Start, watch and stop executions.",
+    "quarantine": "Inspect and resolve executions that the engine could not continue.",
+    "replay": "Rebuild executions from their logs.",
+    "results": "Read results of loops and results in the result store.",
+    "catalog": "Register and read versioned playbooks.",
+    "credentials": "Manage secrets, which are encrypted at rest.",
+    "schedules": "Run playbooks at set times or intervals.",
+    "commands": "Claim commands and report their outcomes (for workers).",
+    "archive": "Move ended executions from the database to files.",
 }
 
 
@@ -100,9 +100,7 @@ def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
     items = {"type": "array", "items": answer}
     if operation.bare:
         return items
-    goes_on = {
-        "description": "The value of the parameter that the Link header names, for the next page; null at the end."
-    }
+    goes_on = {"description": "Value of the parameter in the Link header for the next page; null on the last page."}
     return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": goes_on}}
 
 
@@ -133,7 +131,7 @@ def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
 
 def _description(operation: Operation) -> str:
     roles = ", ".join(sorted(operation.roles))
-    return f"{operation.summary}. For the roles {roles}."
+    return f"{operation.summary}. Roles: {roles}."
 
 
 def _problems(operation: Operation) -> list[str]:
@@ -180,17 +178,21 @@ def _query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
 def _public_paths() -> dict[str, Any]:
     """The paths that need no token."""
     texts = {
-        "/livez": ("livez", "The process answers", "application/json"),
-        "/readyz": ("readyz", "The parts it needs answer, too", "application/json"),
-        "/metrics": ("metrics", "Metrics for Prometheus", "text/plain"),
-        "/openapi.json": ("openapi", "This document", "application/json"),
+        "/livez": ("livez", "Check that the process is running", "application/json"),
+        "/readyz": (
+            "readyz",
+            "Check that the process and the services that it needs are available",
+            "application/json",
+        ),
+        "/metrics": ("metrics", "Read metrics in the Prometheus format", "text/plain"),
+        "/openapi.json": ("openapi", "Read this OpenAPI document", "application/json"),
     }
     return {
         path: {
             "get": {
                 "operationId": name,
                 "summary": summary,
-                "description": f"{summary}. Needs no token.",
+                "description": f"{summary}. No token is required.",
                 "security": [],
                 "responses": {"200": {"description": "Done.", "content": {media: {}}}},
             }
@@ -206,7 +208,7 @@ def _problem(text: str) -> dict[str, Any]:
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
-    "description": "RFC 9457.",
+    "description": "Problem details (RFC 9457).",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
         "type": {"type": "string", "examples": ["urn:noetl:problem:not_found"]},
@@ -223,7 +225,10 @@ PROBLEM: dict[str, Any] = {
                 "properties": {
                     "code": {"type": "string"},
                     "message": {"type": "string"},
-                    "pointer": {"type": "string", "description": "A JSON pointer into the document."},
+                    "pointer": {
+                        "type": "string",
+                        "description": "JSON pointer to the place in the request or the playbook.",
+                    },
                     "line": {"type": "integer"},
                     "column": {"type": "integer"},
                 },

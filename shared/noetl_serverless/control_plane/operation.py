@@ -102,7 +102,7 @@ class Operation:
     async def _run(self, services: Services, request: Request) -> Response:
         caller = authenticate(services, request)
         if caller.role not in self.roles:
-            raise Forbidden(f"{self.name} is not for the role {caller.role}")
+            raise Forbidden(f"{self.name} is not allowed for the role {caller.role}")
         call = Call(
             services=services,
             request=request,
@@ -130,7 +130,7 @@ class Operation:
         changed something is already done, and the answers to workers have limits of their own."""
         if self.method == "GET" and self.roles <= USERS and len(response.body) > ANSWER_BYTES:
             size = len(response.body)
-            raise AnswerTooLarge(f"{self.name} would answer with {size} bytes, and {ANSWER_BYTES} is the limit")
+            raise AnswerTooLarge(f"{self.name} would return {size} bytes; the limit is {ANSWER_BYTES}")
         return response
 
 
@@ -143,7 +143,9 @@ def refusal_of(error: Exception) -> Exception:
     if unwritable or sqlstate(error) in UNSTORABLE_SQLSTATES:
         # without the database's message, which may show the value
         logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
-        return InvalidRequest("a number has more than 64 bits, or a text holds the character NUL or half a surrogate")
+        return InvalidRequest(
+            "a number has more than 64 bits, or a string contains a NUL character or an unpaired surrogate"
+        )
     return error
 
 
@@ -164,7 +166,7 @@ def respond(answer: Any, status: int = 200) -> Response:
 def _user(request: Request, caller: Caller) -> str | None:
     user = request.headers.get(USER_HEADER)
     if user is not None and caller.role != "gateway":
-        raise Forbidden(f"{USER_HEADER} is for the gateway alone")
+        raise Forbidden(f"only the gateway may send {USER_HEADER}")
     return user
 
 

@@ -36,7 +36,9 @@ class Caller:
 def check_key(key: str) -> None:
     """Raises BadKey."""
     if len(key.encode()) < KEY_BYTES:
-        raise BadKey(f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it no caller can be identified")
+        raise BadKey(
+            f"NOETL_TOKEN_KEY must have at least {KEY_BYTES} bytes; without it, no caller can be authenticated"
+        )
 
 
 def mint(
@@ -46,7 +48,7 @@ def mint(
     in the same second. Raises BadKey, and ValueError for an unknown role."""
     check_key(key)
     if role not in (*ROLES, CONTROL_PLANE):
-        raise ValueError(f"there is no role {role!r}; there are {', '.join(sorted({*ROLES, CONTROL_PLANE}))}")
+        raise ValueError(f"unknown role {role!r}; the roles are {', '.join(sorted({*ROLES, CONTROL_PLANE}))}")
     issued = time.time() if now is None else now
     claims = {"iss": ISSUER, "sub": subject, "role": role, "iat": int(issued), "exp": int(issued + ttl)}
     if token_id is not None:
@@ -89,7 +91,7 @@ class Verifier:
             )
             role, expires = claims["role"], float(claims["exp"])
         except (jwt.InvalidTokenError, TypeError, ValueError):
-            raise Unauthenticated("the service token is not one of ours") from None
+            raise Unauthenticated("the service token was not issued by this deployment") from None
         if not isinstance(role, str) or role not in ROLES:
-            raise Unauthenticated("the service token has no role known here")
+            raise Unauthenticated("the service token has no known role")
         return Caller(role, str(claims["sub"])), expires

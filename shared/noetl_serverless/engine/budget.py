@@ -33,14 +33,14 @@ def exceeded_budget(state: State, step: str) -> str | None:
     out = [command.key.rpartition("#")[0] for command in state.commands.values()] + [step]
     invocations = len(out) + sum(count for count, _, _ in state.spent.values())
     if (most := budget.get("max_invocations")) is not None and invocations > most:
-        return f"it would be invocation {invocations} of {most} that the budget allows"
+        return f"it would be invocation {invocations}; the limit is {most}"
     for place, limit, unit, scale in ((1, "max_billed_seconds", "s", 1000.0), (2, "max_cost_usd", "USD", 1.0)):
         if (most := budget.get(limit)) is None:
             continue
         spent = sum(entry[place] for entry in state.spent.values()) / scale
         expected = sum(_mean(state, name, place) for name in out) / scale
         if spent + expected > most:
-            return f"{spent:.6g} {unit} are spent, {expected:.6g} {unit} more are expected, {most:g} {unit} are allowed"
+            return f"{spent:.6g} {unit} are used, {expected:.6g} {unit} more are expected, {most:g} {unit} is the limit"
     return None
 
 

@@ -27,8 +27,8 @@ class DecisionTooLarge(Exception):
 
     def __init__(self, what: str, step: str | None) -> None:
         super().__init__(
-            f"more than {what} would follow from one event: the playbook goes round without running anything"
-            " that it waits for, or begins too much at once"
+            f"more than {what} would follow from one event: the playbook has a cycle without a wait"
+            " or starts too much at once"
         )
         self.step = step
 
@@ -100,5 +100,5 @@ def check_scope(scope: Mapping[str, Any]) -> int:
 def _check(what: str, size: int, most: int) -> None:
     if size > most:
         raise InvalidValue(
-            f"{what} would have {size} bytes, more than {most}: let a step return it, and read it from that step"
+            f"{what} would have {size} bytes, more than {most}; return it from a step, and read it from there"
         )

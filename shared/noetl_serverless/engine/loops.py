@@ -42,7 +42,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
     assert step.loop is not None
     try:
         if count > LOOP_ITEMS:
-            raise ValueError(f"a loop takes at most {LOOP_ITEMS} items, not {count}")
+            raise ValueError(f"a loop can have at most {LOOP_ITEMS} items, not {count}")
         width = _width(decision, step.loop)
     except (TemplateError, TypeError, ValueError) as error:
         end(decision, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
@@ -75,9 +75,9 @@ def _width(decision: Decision, loop: Loop) -> int:
     try:
         width = max(1, int(value))
     except (TypeError, ValueError):
-        raise ValueError(f"max_in_flight is a whole number, not {value!r:.100}") from None
+        raise ValueError(f"max_in_flight must be an integer, not {value!r:.100}") from None
     if width > IN_FLIGHT:
-        raise ValueError(f"max_in_flight is at most {IN_FLIGHT}, not {width}")
+        raise ValueError(f"max_in_flight must be at most {IN_FLIGHT}, not {width}")
     return width
 
 

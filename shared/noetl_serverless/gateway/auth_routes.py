@@ -43,7 +43,7 @@ class AuthRoutes:
 
     async def login(self, request: Request) -> Response:
         if self._sign_in is None:
-            raise NotFound("This gateway has no sign-in: set an OIDC issuer and audience")
+            raise NotFound("Sign-in is not configured on this gateway: set an OIDC issuer and audience")
         body = await read_json(request, _MAX_BODY_BYTES)
         asked = Duration.model_validate({k: v for k, v in body.items() if k == "session_duration_hours"})
         user = await self._sign_in.sign_in(body)
@@ -75,7 +75,7 @@ class AuthRoutes:
         if session is not None:
             needed = role_for_permission(asked.permission_type)
             allowed = allows(session.user.roles, needed)
-            message = "Allowed" if allowed else f"This needs the role {needed}"
+            message = "Allowed" if allowed else f"This requires the role {needed}"
             answer.update(allowed=allowed, user=session.user.to_dict(), message=message)
         return JSONResponse(answer)
 

@@ -22,11 +22,11 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise TooLarge(f"The body may have {limit} bytes")
+            raise TooLarge(f"The body is larger than {limit} bytes")
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise InvalidRequest("The body has to be a JSON object")
+        raise InvalidRequest("The body must be a JSON object")
     return body

@@ -16,7 +16,7 @@ MAX_PAGE_ROWS = 100
 def page_size(first: int | None, default: int) -> int:
     size = default if first is None else first
     if not 1 <= size <= MAX_PAGE_ROWS:
-        raise InvalidRequest(f"'first' may be 1 to {MAX_PAGE_ROWS}, not {size}")
+        raise InvalidRequest(f"'first' must be from 1 to {MAX_PAGE_ROWS}, not {size}")
     return size
 
 

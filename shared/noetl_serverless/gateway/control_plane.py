@@ -15,14 +15,14 @@ from ..errors import MEDIA_TYPE, InvalidRequest, Problem
 
 
 class BadGateway(Problem):
-    status, code, title = 502, "control_plane.unavailable", "The control plane does not answer"
+    status, code, title = 502, "control_plane.unavailable", "The control plane is not available"
 
 
 class Relayed(Problem):
     """A problem that the control plane answered, passed on as it is."""
 
     def __init__(self, body: Mapping[str, Any]) -> None:
-        super().__init__(str(body.get("detail") or body.get("title") or "The control plane refused"))
+        super().__init__(str(body.get("detail") or body.get("title") or "The control plane refused the request"))
         self.body = dict(body)
         # on the instance, overriding the class: the values that the control plane answered
         self.status = int(body["status"])  # type: ignore[misc]
@@ -108,7 +108,7 @@ class ControlPlane:
             async with request as response:
                 return _read(response, await response.read()), response.headers
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise BadGateway("The control plane does not answer; try again later") from error
+            raise BadGateway("The control plane is not available; try again later") from error
 
     async def forward(
         self,
@@ -132,7 +132,7 @@ class ControlPlane:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise BadGateway("The control plane does not answer; try again later") from error
+            raise BadGateway("The control plane is not available; try again later") from error
 
     async def check(self) -> None:
         """BadGateway if it does not answer; for readiness probes."""
@@ -179,13 +179,13 @@ def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:
     try:
         body = orjson.loads(content) if content else None
     except orjson.JSONDecodeError as error:
-        raise BadGateway("The control plane did not answer with JSON") from error
+        raise BadGateway("The control plane did not return JSON") from error
     if response.status < 400:
         return body
     refuse_own_failure(response)
     if response.content_type == MEDIA_TYPE and isinstance(body, dict):
         raise Relayed({**body, "status": response.status})
-    raise BadGateway(f"The control plane answered with status {response.status}")
+    raise BadGateway(f"The control plane returned status {response.status}")
 
 
 def refuse_own_failure(response: aiohttp.ClientResponse) -> None:

@@ -107,11 +107,11 @@ def _read(operation: Operation) -> DocumentNode:
     """The document, valid and within the limits; else GraphQLError or _Invalid."""
     try:
         if len(operation.query) > MAX_QUERY_BYTES:
-            raise InvalidRequest(f"The query may have {MAX_QUERY_BYTES} characters; give data as variables")
+            raise InvalidRequest(f"The query has more than {MAX_QUERY_BYTES} characters; pass data as variables")
         document = _parsed(operation.query)
         check_limits(document, operation.variables or {}, operation.operationName)
     except RecursionError:
-        raise GraphQLError("The query is nested too deep") from None
+        raise GraphQLError("The query is nested too deeply") from None
     except InvalidRequest as error:
         raise GraphQLError(error.detail, original_error=InvalidQuery(error.detail)) from None
     return document
@@ -133,7 +133,7 @@ def _written(body: dict[str, Any]) -> bytes:
     if len(content) <= ANSWER_BYTES:
         return content
     problem = AnswerTooLarge(
-        f"The answer would have {len(content)} bytes, and {ANSWER_BYTES} is the limit: ask for fewer fields, smaller "
+        f"The response would have {len(content)} bytes; the limit is {ANSWER_BYTES}: request fewer fields, smaller "
         "pages, or one list at a time"
     )
     error = _error(GraphQLError(problem.detail, original_error=problem))

@@ -54,9 +54,9 @@ def check_limits(document: DocumentNode, variables: Mapping[str, Any], operation
             continue
         weight = weigher.selections(definition.selection_set)
         if weight.depth > MAX_DEPTH:
-            raise InvalidRequest(f"The query is nested {weight.depth} deep; {MAX_DEPTH} is the limit")
+            raise InvalidRequest(f"The query is nested {weight.depth} levels deep; the limit is {MAX_DEPTH}")
         if weight.cost > MAX_COST:
-            raise InvalidRequest(f"The query costs {weight.cost}; {MAX_COST} is the limit: ask for smaller pages")
+            raise InvalidRequest(f"The query costs {weight.cost}; the limit is {MAX_COST}: request smaller pages")
 
 
 class _Weigher:

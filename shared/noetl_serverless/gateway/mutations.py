@@ -65,10 +65,10 @@ async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[st
     context: Context = info.context
     method = input["method"].upper()
     if method not in _METHODS:
-        raise InvalidRequest(f"The method may be one of {', '.join(sorted(_METHODS))}")
+        raise InvalidRequest(f"The method must be one of {', '.join(sorted(_METHODS))}")
     asked = urlsplit(input["endpoint"])
     if asked.scheme or asked.netloc:
-        raise InvalidRequest("The endpoint is a path of the control plane, not a URL")
+        raise InvalidRequest("The endpoint must be a path of the control plane, not a URL")
     below = unquote(asked.path).removeprefix("/").removeprefix("api/")
     target = permitted(context.session, method, below)
     try:
@@ -104,7 +104,7 @@ def _workload(variables: Any) -> dict[str, Any]:
     if variables is None:
         return {}
     if not isinstance(variables, dict):
-        raise InvalidRequest("'variables' has to be a JSON object")
+        raise InvalidRequest("'variables' must be a JSON object")
     return variables
 
 
@@ -115,7 +115,7 @@ def _refuse_client(client_id: str | None) -> None:
 
 def _header(value: str) -> str:
     if len(value) > 255 or not value.isascii() or not value.isprintable():
-        raise InvalidRequest("'idempotencyKey' may have 255 printable ASCII characters")
+        raise InvalidRequest("'idempotencyKey' must have at most 255 printable ASCII characters")
     return value
 
 

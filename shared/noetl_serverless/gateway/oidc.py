@@ -32,7 +32,9 @@ class OidcSignIn:
     def __init__(self, issuer: str, audience: str, *, jwks_url: str | None = None, timeout: float = 5.0) -> None:
         """The keys are looked up by the issuer's discovery document unless `jwks_url` is given."""
         if not audience:
-            raise ValueError("oidc_issuer needs an oidc_audience: without one any token of the issuer would do")
+            raise ValueError(
+                "oidc_issuer requires oidc_audience: without it, any token of the issuer would be accepted"
+            )
         self._issuer = issuer
         self._audience = audience
         self._jwks_url = jwks_url
@@ -44,7 +46,7 @@ class OidcSignIn:
     async def sign_in(self, body: Mapping[str, Any]) -> User:
         token = body.get("id_token") or body.get("auth0_token")
         if not isinstance(token, str) or len(token) > _MAX_TOKEN_BYTES:
-            raise InvalidRequest("Give the provider's ID token as id_token")
+            raise InvalidRequest("Send the provider's ID token as id_token")
         claims = await asyncio.to_thread(self._verify, token)
         return User(
             user_id=str(claims["sub"]),
@@ -66,8 +68,8 @@ class OidcSignIn:
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
         except (jwt.PyJWKClientConnectionError, OSError, json.JSONDecodeError) as error:
-            logger.warning("the identity provider does not answer: %s", type(error).__name__)
-            raise Unavailable("The identity provider does not answer; try again later") from error
+            logger.warning("the identity provider is not available: %s", type(error).__name__)
+            raise Unavailable("The identity provider is not available; try again later") from error
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"The ID token is not valid: {error}") from error
 

@@ -78,9 +78,9 @@ def permitted(session: Session, method: str, path: str) -> str:
     """The control plane's path, encoded; InvalidRequest or Forbidden if this user may not request it."""
     segments = path.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
-        raise InvalidRequest("The path has to be plain: no empty part, no '.' or '..', no '%' or '\\'")
+        raise InvalidRequest("The path must not contain empty segments, '.', '..', '%' or '\\'")
     if segments[0] in _INTERNAL:
-        raise Forbidden("This part of the control plane is not for users")
+        raise Forbidden("This path of the control plane is not available to users")
     session.require(role_for_request(method, "/".join(segments)))
     return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~")
 

@@ -167,7 +167,7 @@ async def catalog(
 
 def execution_id(text: str) -> str:
     if not _ID.fullmatch(text):
-        raise InvalidRequest(f"An execution id is a decimal number, not {text[:80]!r}")
+        raise InvalidRequest(f"An execution id must be a decimal number, not {text[:80]!r}")
     return text
 
 

@@ -46,7 +46,7 @@ class Session:
     def require(self, role: Role) -> None:
         """Forbidden unless the user has `role` or a higher one."""
         if not allows(self.user.roles, role):
-            raise Forbidden(f"This needs the role {role}")
+            raise Forbidden(f"This requires the role {role}")
 
     @property
     def expires(self) -> str:

@@ -33,12 +33,12 @@ class DevelopmentSignIn:
     def __init__(self, settings: Settings) -> None:
         """ValueError anywhere but on the local host."""
         if settings.host != "local":
-            raise ValueError("development_sign_in is for the local host alone")
+            raise ValueError("development_sign_in is allowed only on the local host")
 
     async def sign_in(self, body: Mapping[str, Any]) -> User:
         login = _Development.model_validate({key: body[key] for key in ("user", "roles") if key in body})
         if not _NAME.fullmatch(login.user):
-            raise InvalidRequest("A user is 1 to 128 letters, digits or any of . _ - @ +")
+            raise InvalidRequest("A user name must have 1 to 128 characters: letters, digits and . _ - @ +")
         email = login.user if "@" in login.user else ""
         return User(login.user, email, login.user, tuple(login.roles))
 

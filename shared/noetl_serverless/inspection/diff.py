@@ -136,7 +136,7 @@ class _Comparison:
         if run.step in self.found.plan.steps and (
             run.step in live or any(run.step in reach[step] for step in live if step in reach)
         ):
-            self.found.undetermined[key] = "it lies behind something that was not recorded"
+            self.found.undetermined[key] = "it follows something that was not recorded"
         else:
             self.found.removed.append(run)
 

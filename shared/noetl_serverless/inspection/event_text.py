@@ -67,13 +67,13 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
         case e.ISSUED:
             return _issued(event)
         case e.CALL_DONE:
-            return f"{event.command_id} ends well{_meta(payload, run)}"
+            return f"{event.command_id} succeeds{_meta(payload, run)}"
         case e.CALL_ERROR:
             return f"{event.command_id} fails: {error_text(payload.get('error'))}{_meta(payload, run)}"
         case e.CALL_DEFERRED:
             at = (payload.get("resume") or {}).get("attempt")
-            again = f", for attempt {at}" if isinstance(at, int) and at > 1 else ""
-            return f"{event.command_id} is to go on in {payload['delay']:g} s{again}"
+            again = f", with attempt {at}" if isinstance(at, int) and at > 1 else ""
+            return f"{event.command_id} continues in {payload['delay']:g} s{again}"
         case e.TIMER_FIRED:
             return "the delay has expired"
         case e.CHILD_STARTED:
@@ -82,14 +82,14 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             )
         case e.CHILD_ENDED:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
-            return f"execution {payload['execution_id']} has ended with {payload.get('status')}{error}"
+            return f"execution {payload['execution_id']} ended with status {payload.get('status')}{error}"
         case e.LOOP_OPENED:
             return f"opens a loop of {payload['count']} items, {_width(payload)}"
         case e.FRAME_COMMITTED:
             return _frame(event, frames)
         case e.LOOP_DONE:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
-            return f"the loop ends with {payload['status']}{error}"
+            return f"the loop ends with status {payload['status']}{error}"
         case e.STEP_SKIPPED:
             return f"is skipped: {payload.get('reason')}"
     return None
@@ -109,7 +109,7 @@ def _issued(event: Event) -> str | None:
     source = "timer" if "timer" in payload else "sub-playbook" if "child" in payload else None
     again = f" again, after its {source}" if source else ""
     what = " to render its collection" if payload["kind"] == "open" else ""
-    return f"{event.command_id} is given to a worker{again}{what}"
+    return f"{event.command_id} is issued{again}{what}"
 
 
 def _frame(event: Event, frames: Sequence[Event]) -> str | None:
@@ -118,7 +118,7 @@ def _frame(event: Event, frames: Sequence[Event]) -> str | None:
         if len(frames) > MAX_SHOWN and frames[-1] is not event:
             return None
         done = sum(frame.payload["ok"] for frame in frames)
-        return f"{done} items end well" if len(frames) > MAX_SHOWN else _ended_well(event)
+        return f"{done} items succeed" if len(frames) > MAX_SHOWN else _ended_well(event)
     first = error_text(payload.get("error"))
     if payload["end"] - payload["start"] == 1:
         return f"item {payload['start']} fails: {first}"
@@ -127,11 +127,11 @@ def _frame(event: Event, frames: Sequence[Event]) -> str | None:
 
 def _ended_well(event: Event) -> str:
     start, last = event.payload["start"], event.payload["end"] - 1
-    return f"item {start} ends well" if start == last else f"items {start} to {last} end well"
+    return f"item {start} succeeds" if start == last else f"items {start} to {last} succeed"
 
 
 def _width(payload: Mapping[str, Any]) -> str:
-    return "one after the other" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
+    return "one at a time" if payload["mode"] == "sequential" else f"{payload['max_in_flight']} at a time"
 
 
 def _meta(payload: Mapping[str, Any], run: CommandRun) -> str:

@@ -105,7 +105,7 @@ class _Explainer:
         first = min((event.cause or event.seq for event in own), default=0)
         admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
         if admission:
-            chain.append(self._conditions_entry(first, run.step, "asks whether to run at all", admission))
+            chain.append(self._conditions_entry(first, run.step, "evaluates its admission rules", admission))
         if (exit_ := self._exit(key, run, own)) is not None:
             chain.append(exit_)
         status, why = self._verdict(run, own)
@@ -128,7 +128,7 @@ class _Explainer:
         """The ends of the runs that led to it, with the conditions of the arcs that were taken."""
         if not run.after:
             return [
-                {"seq": 1, "at": self.log[0].at, "event": e.STARTED, "step": None, "text": "the playbook begins here"}
+                {"seq": 1, "at": self.log[0].at, "event": e.STARTED, "step": None, "text": "the playbook starts here"}
             ]
         found = []
         for source in run.after:
@@ -167,13 +167,13 @@ class _Explainer:
 
     def _verdict(self, run: StepRun, own: Sequence[Event]) -> tuple[str, str]:
         if run.skipped:
-            return "skipped", "its admission rules did not allow it"
+            return "skipped", "its admission rules rejected it"
         token = self.state.tokens.get(token_key(run.step, run.generation))
         if token is not None and self.trace.quarantined is not None:
             return "stopped", QUARANTINE
         if token is not None:
             waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
-            return token.status, "; ".join(wait["text"] for wait in waits) or "it is under way"
+            return token.status, "; ".join(wait["text"] for wait in waits) or "it is in progress"
         last = next((event for event in reversed(own) if event.type in ENDINGS), None)
         if last is None:
             return "stopped", f"the execution ended ({self.trace.status}) before it did"
@@ -189,7 +189,7 @@ class _Explainer:
             often = self._failed_attempts(own)
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
             return "failed", error_text(error) + often
-        return "ok", f"it ran to its end{often}"
+        return "ok", f"it completed{often}"
 
     def _failed_attempts(self, own: Sequence[Event]) -> str:
         """A phrase about the failed attempts of a loop's items."""
@@ -204,28 +204,28 @@ class _Explainer:
             others = ", ".join(sorted(blockers(self.plan, self.state, step)))
             status, why = "waiting", f"it waits at its join for {others}, which can still reach it"
             if self.trace.quarantined is not None:
-                status, why = "stopped", f"it was at its join, behind {others}; {QUARANTINE}"
+                status, why = "stopped", f"it was waiting at its join for {others}; {QUARANTINE}"
             return {"step": step, "generation": None, "status": status, "why": why, "chain": self._arrivals(step)}
         error = self.trace.error or {}
         led = self._arrivals(step)
         if error.get("step") == step and (led or step == self.plan.entry):
-            why = f"it could not begin: {error_text(error)}"
+            why = f"it could not start: {error_text(error)}"
             return {"step": step, "generation": None, "status": "failed", "why": why, "chain": led}
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
         chain = self._refusals(step)
         if skipped is not None:
             chain += event_texts([skipped], self.effects)
-            why = "no step that ended has led to it, and none that is under way can any more"
+            why = "no step has led to it, and no step in progress can reach it any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
         if led and self.trace.status != "running":
-            why = f"it was at its join, and the execution ended ({self.trace.status}) before it could begin"
+            why = f"it was waiting at its join when the execution ended ({self.trace.status})"
             return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": led}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
         reaching = sorted({name for name in alive if step in self.plan.reach[name]})
         why = (
             f"it may still be reached from {', '.join(reaching)}{', after a retry' if self.trace.quarantined else ''}"
             if reaching
-            else "nothing has led to it"
+            else "no step has led to it"
             + ("" if self.trace.status == "running" else f", and the execution has {self._end()}")
         )
         status = "not reached yet" if reaching else "not reached"
@@ -264,12 +264,14 @@ class _Explainer:
                 seq, run.step, f"{key} does not lead to {arc.target}: its condition is not met", asked
             )
         name = (run.route or {}).get("event")
-        reason = f"{key} leads to {', '.join(run.arcs)}, and only the first arc that fits is taken"
+        reason = f"{key} leads to {', '.join(run.arcs)}, and only the first matching arc is taken"
         if name in ASK_ONLY_FAILURES and not arc.handles_failure:
-            reason = f"{key} ended with {name}, and this arc does not ask about that"
+            reason = f"{key} ended with {name}, and this arc does not handle that event"
         elif self.trace.error is not None and not run.arcs:
             reason = f"the execution failed at the end of {key}"
-        return self._conditions_entry(seq, run.step, f"{reason}: not {arc.target}", self._arcs(event, run.step))
+        return self._conditions_entry(
+            seq, run.step, f"the arc to {arc.target} is not taken: {reason}", self._arcs(event, run.step)
+        )
 
     # -- what is waited for
 
@@ -280,13 +282,13 @@ class _Explainer:
             return found
         for name, command in self.state.commands.items():
             order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
-            text, since = f"command {name} is out since event {order.seq}", self.effects.at(order)
+            text, since = f"command {name} was issued at event {order.seq}", self.effects.at(order)
             if again := [stay for stay in self.effects.periods if stay.ended_by == e.RETRIED and stay.seq > order.seq]:
-                text, since = f"{text}, and anew since event {again[-1].left_seq}", again[-1].until or since
+                text, since = f"{text} and again at event {again[-1].left_seq}", again[-1].until or since
             found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
             set_ = next(event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer)
-            wait = _wait("timer", suspended.key, "it goes on when its delay is over", self.effects.at(set_), timer)
+            wait = _wait("timer", suspended.key, "it continues when its delay ends", self.effects.at(set_), timer)
             found.append({**wait, "due": set_.payload["due"]})
         for child, suspended in self.state.children.items():
             began = next(e_ for e_ in self.log if e_.type == e.CHILD_STARTED and e_.payload["execution_id"] == child)
@@ -299,11 +301,11 @@ class _Explainer:
         return [wait for wait in found if step is None or wait["step"] == step]
 
 
-QUARANTINE = "the execution is in quarantine: it goes on from here after a retry"
+QUARANTINE = "the execution is in quarantine: it continues from here after a retry"
 EXIT_TEXTS = {
-    e.RETRIED: "the execution goes on, out of quarantine; commands that were out are given to workers anew",
-    e.CANCELLED: "the execution is cancelled in quarantine",
-    e.DROPPED: "the execution is dropped from quarantine, and stays as it ended",
+    e.RETRIED: "the execution leaves quarantine and continues; open commands are issued to workers again",
+    e.CANCELLED: "the execution is cancelled while in quarantine",
+    e.DROPPED: "the execution is dropped from quarantine; its status does not change",
 }
 ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED})
 FAILING = frozenset({e.CALL_ERROR})
@@ -325,7 +327,7 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
 
 
 def _stay(stay: QuarantinePeriod) -> Iterator[Json]:
-    text = "the engine cannot decide how the execution goes on: it is in quarantine"
+    text = "the engine cannot decide how to continue; the execution goes into quarantine"
     yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
     if stay.left_seq is not None and stay.ended_by is not None:
         yield {

@@ -24,7 +24,7 @@ from ..playbook.plan import Plan
 from .loop_items import RecordedItems
 
 PLACES = ("line", "column")
-ASSUMED = "no outcome was recorded; assumed to end well, with no data"
+ASSUMED = "no outcome was recorded; assumed to succeed without data"
 # the subject of the start and of a cancellation, which nothing waits for
 NO_SUBJECT = ""
 
@@ -250,7 +250,7 @@ class _Redecision:
     def _reason(self, key: str, frame: tuple[int, int, int, int] | None, kind: str) -> str:
         if frame is not None:
             return f"item {frame[1]} was not recorded"
-        return "another collection, which was not recorded" if kind == "open" else "no outcome was recorded"
+        return "the collection is different and was not recorded" if kind == "open" else "no outcome was recorded"
 
 
 def _subject(fact: Event) -> str:

@@ -264,7 +264,7 @@ class Commits:
                     execution_id, lambda locked: retry_transition(locked, plan, at).to_commit()
                 )
             except UnstorableCommit as error:
-                raise Conflict(f"execution {execution_id} cannot be stored as it would continue: {error}") from error
+                raise Conflict(f"execution {execution_id} cannot be stored with what follows: {error}") from error
             if done is None:
                 raise NotFound(f"there is no execution {execution_id}")
             commit, result = done
@@ -292,7 +292,7 @@ class Commits:
     ) -> Transition | None:
         execution = await self._fresh(execution_id)
         if execution.is_from_newer_release:
-            raise Busy(f"execution {execution_id} is left to a newer release: {execution.read_error}")
+            raise Busy(f"execution {execution_id} was written by a newer release: {execution.read_error}")
         if execution.state.ended:
             await self._event_store.clear_inbox(execution_id)
             return None

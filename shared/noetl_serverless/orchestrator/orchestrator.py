@@ -94,7 +94,7 @@ class Orchestrator:
                 key = place
             if (started := await self._start_once(entry, given, key, principal)) is not None:
                 return started
-        raise Unavailable("the execution's id was taken; try again")
+        raise Unavailable("the id of the execution is already in use; try again")
 
     async def _start_once(
         self, entry: CatalogEntry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
@@ -208,8 +208,8 @@ class Orchestrator:
     async def give_up(self, dead: DeadLetter) -> bool:
         """Give up a command that was delivered too often: its step fails, and the command is kept as a dead letter."""
         message = (
-            f"the command was given to {dead.deliveries} workers and none came back; "
-            f"the last was {dead.worker}. It may kill its worker: see the worker's log"
+            f"the command was delivered to {dead.deliveries} workers and none reported an outcome; "
+            f"the last was {dead.worker}. It may crash its worker: see the worker's log"
         )
         outcome = Outcome(
             execution_id=dead.execution_id,

@@ -72,9 +72,9 @@ class Payloads:
 
     async def _read(self, name: PayloadKey) -> bytes:
         if self._results is None:
-            raise InvalidRequest("the payload is by reference, and there is no result store here")
+            raise InvalidRequest("the payload is a reference, but no result store is configured")
         if monotonic() < self._away_until:
-            raise ResultStoreUnavailable("the result store did not answer a moment ago; try again")
+            raise ResultStoreUnavailable("the result store is temporarily unavailable; try again")
         if self._store is None:
             self._store = self._results()
         reading = asyncio.timeout(READ_TIMEOUT_SECONDS)
@@ -116,13 +116,13 @@ def _key_of(ref: Mapping[str, Any]) -> PayloadKey:
     if not key or not sha256 or not size:
         raise InvalidRequest("the payload's reference needs `key`, `meta.sha256` and `meta.bytes`")
     if size > WORKLOAD_BYTES:
-        raise InvalidRequest(f"the payload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+        raise InvalidRequest(f"the payload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
     return PayloadKey(key, sha256, size)
 
 
 def _decoded(content: bytes, name: PayloadKey) -> Any:
     if len(content) != name.size or hashlib.sha256(content).hexdigest() != name.sha256:
-        raise InvalidRequest("the payload in the result store is not what its reference says")
+        raise InvalidRequest("the payload in the result store does not match its reference")
     try:
         return stored(orjson.loads(content))
     except (orjson.JSONDecodeError, InvalidValue) as error:

@@ -221,7 +221,7 @@ class Reports:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
         if transition is not None and transition.execution.is_from_newer_release:
             batch.settle(
-                outcome, "stale", f"the execution is left to a newer release: {transition.execution.read_error}"
+                outcome, "stale", f"the execution was written by a newer release: {transition.execution.read_error}"
             )
         elif transition is not None and transition.execution.read_error is not None and not transition.state.ended:
             transition.quarantine_unread(_unread(outcome, self._clock()))
@@ -237,7 +237,9 @@ class Reports:
             if _follows(transition, outcome):
                 await self._apply_fact(batch, transition, outcome, None)
             else:
-                batch.settle(outcome, "stale", "the command was not issued by this report, or with another payload")
+                batch.settle(
+                    outcome, "stale", "this report did not issue the command, or issued it with another payload"
+                )
         elif held is not None and key not in held:
             batch.settle(outcome, "stale", "the worker no longer holds this command")
         else:

@@ -127,9 +127,9 @@ def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, An
     workload = _merge(plan.workload, given)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
-        raise InvalidRequest(f"the workload has {size} bytes, at most {WORKLOAD_BYTES} are taken; pass a URL instead")
+        raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
     if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
-        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes, at most {INLINE_BYTES} are taken")
+        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes; the limit is {INLINE_BYTES}")
     return workload, ctx, size
 
 

@@ -158,7 +158,7 @@ class Transition:
         error_fields = {
             "kind": "engine",
             "code": e.UNDECIDABLE,
-            "message": f"what follows from {fact.type} cannot be decided: {_of(error)}",
+            "message": f"the engine cannot decide what follows {fact.type}: {_of(error)}",
             "retryable": False,
             "place": _place(error),
         }

@@ -81,7 +81,7 @@ class Packager:
         compile_folder(folder, self._interpreter, keep={entry.name, _SCRIPT})
         size = archive.size(folder)
         if size > spec.package_mb * MEGABYTE:
-            raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB are allowed")
+            raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB is the limit")
         path = out / f"{spec.name}.zip"
         archive.write(folder, path)
         digest = archive.digest(path)

@@ -44,7 +44,7 @@ def interpreter(version: str, home: Path | None = None) -> Path:
     for candidate in candidates:
         if candidate and _version(candidate) == version:
             return Path(candidate)
-    raise NoInterpreter(f"compiling for Python {version} takes a {name}, and none was found")
+    raise NoInterpreter(f"compiling for Python {version} requires {name}, which was not found")
 
 
 def _version(executable: str) -> str:

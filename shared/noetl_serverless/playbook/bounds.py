@@ -39,7 +39,7 @@ class RenderBudget:
     def spend_turn(self) -> None:
         self.turns -= 1
         if self.turns < 0:
-            raise SecurityError(f"the loops of a template may take at most {MAX_TURNS} turns")
+            raise SecurityError(f"the loops of a template may run at most {MAX_TURNS} times")
 
     def spend_weight(self, value: Any, times: int = 1) -> None:
         self.weight -= weight_of(value, self.weight // max(times, 1)) * times
@@ -49,7 +49,7 @@ class RenderBudget:
     def spend_items(self, count: int) -> None:
         self.items -= count
         if self.items < 0:
-            raise SecurityError(f"a template may go over at most {MAX_RANGE} numbers of range()")
+            raise SecurityError(f"a template may iterate over at most {MAX_RANGE} numbers of range()")
 
     def spend_text(self, count: int) -> None:
         self.text -= count
@@ -146,13 +146,13 @@ def modulo(_: RenderBudget, left: Any, right: Any) -> Any:
 
 def percent_format(text: Any, values: Any) -> Any:
     if _WIDE_PERCENT.search(text if isinstance(text, str) else str(text)):
-        raise SecurityError("the format asks for too wide a field")
+        raise SecurityError("the field width in the format is too large")
     return text % values
 
 
 def check_braces(text: str) -> None:
     if _WIDE_BRACES.search(text.replace("{{", "").replace("}}", "")):
-        raise SecurityError("the format asks for too wide or for a computed field")
+        raise SecurityError("the field width in the format is too large or computed")
 
 
 def concat(parts: Iterable[Any]) -> str:
@@ -191,7 +191,7 @@ GROWING_METHODS = frozenset({"join", "replace", "ljust", "rjust", "center", "zfi
 def _all_text(values: Iterable[Any]) -> Iterable[str]:
     for value in values:
         if not isinstance(value, str):
-            raise TypeError(f"join needs texts, not {type(value).__name__}")
+            raise TypeError(f"join requires strings, not {type(value).__name__}")
         yield value
 
 

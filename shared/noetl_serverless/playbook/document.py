@@ -188,7 +188,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                raise self._stop("one document only: a second one starts here", _mark(event))
+                raise self._stop("a playbook must be one document; a second one starts here", _mark(event))
         elif isinstance(event, yaml.ScalarEvent):
             mark = _mark(event)
             if self._wants_key():
@@ -209,7 +209,7 @@ class _Builder:
         mark = _mark(event)
         is_map = isinstance(event, yaml.MappingStartEvent)
         if self._wants_key():
-            raise self._stop("a key must be a plain text", mark)
+            raise self._stop("a key must be a plain string", mark)
         if event.tag is not None and event.tag != _TAG + ("map" if is_map else "seq"):
             raise self._stop(f"the tag {event.tag} is not allowed", mark)
         if len(self._stack) >= MAX_DEPTH:
@@ -226,7 +226,7 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         mark = _mark(event)
         if self._wants_key():
-            raise self._stop("a key must be a plain text", mark)
+            raise self._stop("a key must be a plain string", mark)
         known = self._anchors.get(event.anchor)
         if known is None:
             inside = any(open_.anchor == event.anchor for open_ in self._stack)
@@ -241,7 +241,7 @@ class _Builder:
             path = json_pointer([*top.path, key])
             self.faults.append(
                 Fault(
-                    f"the key '{key}' stands here twice",
+                    f"duplicate key '{key}'",
                     pointer=path,
                     line=mark.line,
                     column=mark.column,
@@ -270,7 +270,7 @@ class _Builder:
         if key == "<<":
             sources = item.value if isinstance(item.value, ListNode) else [item.value]
             if not all(isinstance(source, MapNode) for source in sources):
-                raise self._stop("<< takes a mapping or a list of mappings", item.mark)
+                raise self._stop("<< must be a mapping or a list of mappings", item.mark)
             top.merges.extend(sources)
             return
         node[key] = item.value
@@ -292,7 +292,7 @@ class _Builder:
                 tag = _TAG + "float"
         kind = tag.removeprefix(_TAG)
         if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text if char > "\ud7ff"):
-            raise self._stop("the text holds a character that cannot be stored", mark)
+            raise self._stop("the text contains a character that cannot be stored", mark)
         if kind in ("str", "timestamp", "value", "merge") or (kind in ("int", "float") and ":" in text):
             return text
         if kind not in ("int", "float", "bool", "null"):
@@ -305,9 +305,9 @@ class _Builder:
         except (ValueError, KeyError, IndexError, ConstructorError, OverflowError):
             raise self._stop(f"'{text[:40]}' is not a value of type {kind}", mark) from None
         if isinstance(value, float) and not isfinite(value):
-            raise self._stop(f"'{text}' is not a number of JSON; put it in quotes if it is a text", mark)
+            raise self._stop(f"'{text}' is not a JSON number; to make it a string, put it in quotes", mark)
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise self._stop("the number needs more than 64 bits; put it in quotes to keep it as text", mark)
+            raise self._stop("the number does not fit in 64 bits; to keep it as a string, put it in quotes", mark)
         return value
 
     def _path_here(self) -> list[str | int]:

@@ -53,10 +53,10 @@ EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "st
 PREVIOUS: Final = frozenset({"previous", "prev", "_previous", "@previous"})
 
 ROOT_LEGACY: Final[Mapping[str, str]] = {
-    "vars": "put constants into 'workload', and what changes into ctx with 'set'",
+    "vars": "put constants into 'workload', and set variables with 'set' in ctx",
     "steps": "the list of steps is called 'workflow'",
-    "path": "the path stands in 'metadata.path'",
-    "name": "the name stands in 'metadata.name'",
+    "path": "the path belongs in 'metadata.path'",
+    "name": "the name belongs in 'metadata.name'",
 }
 STEP_LEGACY: Final[Mapping[str, str]] = {
     "when": "put the condition on the arc that leads here (next.arcs[].when), or into spec.policy.admit",
@@ -83,19 +83,19 @@ TOOL_LEGACY: Final[Mapping[str, str]] = {
     "eval": "use spec.policy.rules",
     "expr": "use spec.policy.rules",
     "case": "use spec.policy.rules",
-    "when": "use spec.policy.rules of the task before, or an arc",
+    "when": "use spec.policy.rules of the preceding task, or an arc",
     "args": "use 'input'",
     "with": "use 'input'",
     "retry": "use spec.policy.rules with do: retry",
     "save": "add a tool of kind postgres or duckdb that writes the data",
     "sink": "add a tool of kind postgres or duckdb that writes the data",
-    "set": "put 'set' beside 'tool', or into a rule's 'then'",
-    "next": "put 'next' beside 'tool'",
-    "loop": "put 'loop' beside 'tool'",
+    "set": "put 'set' next to 'tool', or into a rule's 'then'",
+    "next": "put 'next' next to 'tool'",
+    "loop": "put 'loop' next to 'tool'",
     "result": "use output.select",
     "outcome": "use spec.policy.rules",
-    "policy": "it stands in 'spec': spec: {policy: {rules: [...]}}",
-    "rules": "they stand in spec.policy: spec: {policy: {rules: [...]}}",
+    "policy": "it belongs in 'spec': spec: {policy: {rules: [...]}}",
+    "rules": "they belong in spec.policy: spec: {policy: {rules: [...]}}",
     "type": "use 'kind'",
 }
 ARC_LEGACY: Final[Mapping[str, str]] = {
@@ -104,10 +104,10 @@ ARC_LEGACY: Final[Mapping[str, str]] = {
     "then": "use 'step' for the target",
     "condition": "use 'when'",
 }
-RULE_LEGACY: Final[Mapping[str, str]] = {"do": "it stands in 'then': then: {do: ...}"}
+RULE_LEGACY: Final[Mapping[str, str]] = {"do": "it belongs in 'then': then: {do: ...}"}
 SPEC_LEGACY: Final[Mapping[str, str]] = {
     "next_mode": "use next: {spec: {mode: exclusive|inclusive}}",
-    "rules": "they stand in 'policy'",
+    "rules": "they belong in 'policy'",
     "retry": "use policy.rules with do: retry",
 }
 OUTPUT_LATER: Final = frozenset(

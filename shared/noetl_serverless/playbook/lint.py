@@ -98,7 +98,7 @@ class _Warnings:
                 continue
             here = (*path, "spec", "policy", "rules", index, *part)
             if then.backoff == "none" and then.delay:
-                message = "the delay has no effect: backoff is none; without it the delay is the same each time"
+                message = "the delay has no effect because backoff is none; for a fixed delay, remove backoff"
                 self.faults.add(message, (*here, "delay"), "playbook.no_delay")
             for key in then.set or ():
                 scope, _, name = key.partition(".")
@@ -106,7 +106,7 @@ class _Warnings:
                     self._of_items(name, (*here, "set", key))
 
     def _of_items(self, name: str, path: Path) -> None:
-        message = f"iter.{name} is what the loop itself gives beside its item: give this another name"
+        message = f"iter.{name} is set by the loop itself; use another name"
         self.faults.add(message, path, "playbook.reserved_name")
 
     def _workload(self) -> None:

@@ -73,12 +73,14 @@ class Then(Part):
     """What a task rule does."""
 
     do: Literal["continue", "retry", "jump", "break", "fail"]
-    to: str | None = Field(None, description="jump: the label to go on from; 'previous' is one task back")
+    to: str | None = Field(
+        None, description="For jump: label of the task to continue from; 'previous' is the preceding task"
+    )
     attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
     backoff: Literal["none", "fixed", "linear", "exponential"] | None = Field(
-        None, description="How delay grows with the attempts; none: no wait. Without it: fixed if there is a delay"
+        None, description="How the delay grows with the attempts; none: no delay. Default: fixed if there is a delay"
     )
-    delay: Seconds | None = Field(None, description="retry: seconds; 1 if backoff stands without it")
+    delay: Seconds | None = Field(None, description="For retry: delay in seconds; 1 if only backoff is given")
     set: Assignments = {}
 
 
@@ -169,8 +171,8 @@ class Loop(Part):
     legacy: ClassVar[Mapping[str, str]] = {
         "collection": "use 'in'",
         "element": "use 'iterator'",
-        "mode": "it stands in 'spec'",
-        "max_in_flight": "it stands in 'spec'",
+        "mode": "it belongs in 'spec'",
+        "max_in_flight": "it belongs in 'spec'",
         "until": "use an arc back to the step",
     }
 
@@ -206,7 +208,7 @@ class Failure(Part):
 
 class StepPolicy(Part):
     later = frozenset({"lifecycle", "emit"})
-    legacy: ClassVar[Mapping[str, str]] = {"rules": "they belong to the tool: tool: {spec: {policy: {rules: [...]}}}"}
+    legacy: ClassVar[Mapping[str, str]] = {"rules": "they belong in the tool: tool: {spec: {policy: {rules: [...]}}}"}
 
     admit: Admit | None = None
     failure: Failure | None = None
@@ -239,7 +241,7 @@ class Router(Part):
     legacy: ClassVar[Mapping[str, str]] = {
         "step": "use arcs: next: {arcs: [{step: ...}]}",
         "when": "use arcs: next: {arcs: [{step: ..., when: ...}]}",
-        "mode": "it stands in 'spec'",
+        "mode": "it belongs in 'spec'",
         "next_mode": "use spec: {mode: ...}",
     }
 
@@ -288,12 +290,16 @@ class ExecutorPolicy(Part):
 
 
 class Budget(Part):
-    """The execution fails with the code budget.exceeded before the command that would exceed one of these limits. What
-    reported commands have spent counts, and for commands still open the mean of their step so far."""
+    """The execution fails with the code budget.exceeded before the command that would exceed one of these limits.
+    Reported commands count with what they used, open commands with the mean of their step so far."""
 
-    max_invocations: Annotated[int, Field(ge=1)] | None = Field(None, description="Commands that workers run.")
-    max_billed_seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="Of worker time.")
-    max_cost_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="By the price table.")
+    max_invocations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Maximum number of commands that workers run."
+    )
+    max_billed_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Maximum worker time in seconds."
+    )
+    max_cost_usd: Annotated[float, Field(gt=0)] | None = Field(None, description="Maximum cost in USD.")
     prices: Literal[grammar.PRICES] = grammar.DEFAULT_PRICES  # type: ignore[valid-type]
 
 
@@ -305,15 +311,15 @@ class ExecutorSpec(Part):
         DEFAULT_MAX_TURNS,
         ge=1,
         le=100_000,
-        description="How often a step may begin. A step that arcs lead back to more often fails with turns.exceeded.",
+        description="Maximum number of times that a step may begin. On the next time it fails with turns.exceeded.",
     )
     weight: int = Field(
         WEIGHT,
         ge=1,
         le=MAX_WEIGHT,
         description=(
-            "What an execution of this playbook weighs where more waits for a pool's workers than they can run: turns "
-            "are shared in proportion. Its sub-playbooks have their own"
+            "Weight of executions of this playbook when more commands wait for a pool than its workers can run: they "
+            "share the workers in proportion to their weights. Sub-playbooks have their own weight"
         ),
     )
     budget: Budget | None = None
@@ -321,9 +327,9 @@ class ExecutorSpec(Part):
         "step",
         description=(
             "step: each step's outcome is durable before the next step begins. pipelined: where one step follows "
-            "another, the worker goes on at once and the outcomes become durable behind it, in order. A worker that is "
-            "lost then takes more with it: what it ran in about the last second, 64 steps at most, runs again instead "
-            "of one step. For chains of short steps whose effects may be repeated"
+            "another, the worker continues at once and the outcomes become durable afterwards, in order. If the worker "
+            "is lost, the steps of about the last second, 64 at most, run again instead of one step. Use it for chains "
+            "of short steps whose effects may be repeated"
         ),
     )
     policy: ExecutorPolicy | None = None

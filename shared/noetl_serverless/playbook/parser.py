@@ -17,8 +17,8 @@ _MODES = {
     "async": ("mode: async is not part of the language: write mode: parallel", "playbook.legacy"),
 }
 _TYPES = {
-    "string_type": "a text",
-    "int_type": "a whole number",
+    "string_type": "a string",
+    "int_type": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "dict_type": "a mapping",
@@ -50,7 +50,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     value = document.value(found)
     if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
         label = next(iter(value))
-        faults.add(f"write the name beside the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
+        faults.add(f"write the name next to the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
         return
     if kind == "literal_error" and found and found[-1] == "mode" and value in _MODES:
         message, code = _MODES[value]
@@ -73,16 +73,16 @@ def _message(detail: Any, value: Any) -> str:
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
         return f"this must be one of {', '.join(allowed)}{hint}"
     if kind == "string_pattern_mismatch":
-        return f"'{str(value)[:80]}' has not the form {context['pattern']}"
+        return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":
-        return f"the list has at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
+        return f"the list must have at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
     return str(detail["msg"]).replace("Input", "this").replace("List", "the list")
 
 
 def _kind_of(value: Any) -> str:
     names: Iterable[tuple[type, str]] = (
         (bool, "true or false"),
-        (str, "a text"),
+        (str, "a string"),
         (int, "a number"),
         (float, "a number"),
         (dict, "a mapping"),

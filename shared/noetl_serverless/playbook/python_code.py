@@ -22,7 +22,7 @@ def decode_code(text: str) -> str:
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise CodeError(f"code_b64 is not text in base64: {error}") from None
+        raise CodeError(f"code_b64 is not valid base64 text: {error}") from None
 
 
 def check_code(code: str) -> None:

@@ -60,7 +60,7 @@ def _missing_error(obj: Any, name: Any, _message: str) -> MissingName:
 
 def _has(names: list[Any]) -> str:
     shown = ", ".join(str(name)[:40] for name in names[:8])
-    return f" (there is: {shown}{', ...' if len(names) > 8 else ''})" if shown else ""
+    return f" (available: {shown}{', ...' if len(names) > 8 else ''})" if shown else ""
 
 
 class Names:
@@ -271,7 +271,7 @@ def identifier(value: Any) -> Identifier:
     """`schema.table` as `"schema"."table"`."""
     parts = str(value).split(".") if isinstance(value, str) else []
     if not parts or any(not part or "\0" in part or len(part) > 128 for part in parts):
-        raise ValueError(f"{value!r} is not a name of a table, a column or the like")
+        raise ValueError(f"{value!r} is not a valid SQL identifier")
     return Identifier(".".join('"' + part.replace('"', '""') + '"' for part in parts))
 
 

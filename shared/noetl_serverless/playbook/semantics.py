@@ -104,7 +104,7 @@ class _Checker:
             and (budget.max_invocations, budget.max_billed_seconds, budget.max_cost_usd) == (None,) * 3
         ):
             limits = "max_invocations, max_billed_seconds or max_cost_usd"
-            self.add(f"a budget needs a limit: {limits}", ("executor", "spec", "budget"), "playbook.missing_field")
+            self.add(f"a budget requires a limit: {limits}", ("executor", "spec", "budget"), "playbook.missing_field")
 
     def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:
         seen: set[str] = set()
@@ -122,10 +122,10 @@ class _Checker:
 
     def _usable(self, name: str, path: Path, what: str) -> None:
         if not _NAME.fullmatch(name):
-            self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", path)
+            self.add(f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", path)
         elif name in RESERVED_NAMES:
             self.add(
-                f"'{name}' means something else in templates; give the {what} another name",
+                f"'{name}' is reserved in templates; rename the {what}",
                 path,
                 "playbook.reserved_name",
             )
@@ -150,13 +150,13 @@ class _Checker:
         iterator = step.loop.iterator
         self._usable(iterator, (*path, "loop", "iterator"), "iterator")
         if iterator in self.steps:
-            self.add(f"the iterator '{iterator}' hides the step of that name", (*path, "loop", "iterator"))
+            self.add(f"the iterator '{iterator}' has the same name as a step; rename it", (*path, "loop", "iterator"))
         spec = step.loop.spec
         if spec is None or spec.max_in_flight is None:
             return
         at = (*path, "loop", "spec", "max_in_flight")
         if spec.mode == "sequential":
-            self.add("max_in_flight needs mode: parallel", at)
+            self.add("max_in_flight requires mode: parallel", at)
         elif isinstance(spec.max_in_flight, int) and not 1 <= spec.max_in_flight <= 10_000:
             self.add("max_in_flight must be from 1 to 10000", at)
 
@@ -165,7 +165,7 @@ class _Checker:
         if policy is None:
             return
         if policy.failure is not None and policy.failure.mode == "best_effort" and step.loop is None:
-            self.add("best_effort needs a loop", (*path, "spec", "policy", "failure", "mode"))
+            self.add("best_effort requires a loop", (*path, "spec", "policy", "failure", "mode"))
         if policy.admit is not None:
             rules = policy.admit.rules
             here = (*path, "spec", "policy", "admit", "rules")
@@ -177,12 +177,14 @@ class _Checker:
             scope, dot, name = key.partition(".")
             here = (*path, key)
             if not dot or scope not in _SCOPES:
-                self.add(f"'{key}' names no scope: write {allowed[0]}.{key.rpartition('.')[2]}", here)
+                self.add(f"'{key}' has no scope: write {allowed[0]}.{key.rpartition('.')[2]}", here)
             elif scope not in allowed:
                 where = "in a rule of a tool in a loop" if scope == "iter" else "in a rule of a tool"
                 self.add(f"'{scope}.' can be set only {where}; here: {', '.join(f'{s}.' for s in allowed)}", here)
             elif not _NAME.fullmatch(name):
-                self.add(f"'{name}' is not a name: letters, digits and _, not beginning with a digit", here)
+                self.add(
+                    f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", here
+                )
 
     # -- tools
 
@@ -193,12 +195,10 @@ class _Checker:
             if label != step.step:
                 self._usable(label, (*here, "name"), "task")
             if label in grammar.PREVIOUS:
-                self.add(f"'{label}' means the task before; give the task another name", (*here, "name"))
+                self.add(f"'{label}' is reserved for the preceding task; rename the task", (*here, "name"))
             self._tool(tool, here)
             if step.loop is not None and tool.output is not None and tool.output.select:
-                self.add(
-                    "output.select has nothing to select from in a loop: its result is the list", (*here, "output")
-                )
+                self.add("output.select is not allowed in a loop: its result is a list", (*here, "output"))
             self._rules(tool, here, names, index, in_loop=step.loop is not None)
             inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
             if inlined is not None and not own_rules(tool):
@@ -212,12 +212,14 @@ class _Checker:
         if tool.kind != "workbook":
             return
         if tool.name is None:
-            self.add("'name' is required: which task of the workbook", path, "playbook.missing_field")
+            self.add("'name' is required: the name of a task of the workbook", path, "playbook.missing_field")
         elif tool.name not in self.workbook:
             hint = did_you_mean(tool.name, self.workbook)
             self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "playbook.unknown_task")
         for key in tool.config:
-            self.add(f"'{key}' belongs into the task of the workbook; here: name, input, spec, output", (*path, key))
+            self.add(
+                f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output", (*path, key)
+            )
 
     def _kind(self, kind: str, path: Path) -> None:
         if kind in self.kinds:
@@ -243,32 +245,32 @@ class _Checker:
         for rule in own_rules(tool):
             then = rule.otherwise.then if rule.otherwise else rule.then
             if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):
-                self.add(f"the task '{tool.name or ''}' sets iter., which only a loop has", path)
+                self.add(f"the task '{tool.name or ''}' sets 'iter.', which requires a loop", path)
 
     def _rule_shape(self, rule: model.Rule | model.AdmitRule, index: int, count: int, path: Path) -> None:
         if rule.otherwise is not None:
             if rule.when is not None or rule.then is not None:
                 self.add("a rule is {when, then} or {else: {then}}, not both", path)
             if index != count - 1:
-                self.add("the rules after 'else' are never reached: put it last", path)
+                self.add("the rules after 'else' are never reached: put 'else' last", path)
         elif rule.then is None:
             self.add("'then' is required", path, "playbook.missing_field")
         elif rule.when is None:
             self.add(
-                "'when' is required; a rule for all the rest is {else: {then: ...}}", path, "playbook.missing_field"
+                "'when' is required; for a default rule, write {else: {then: ...}}", path, "playbook.missing_field"
             )
 
     def _then(self, then: model.Then, path: Path, names: list[str], index: int) -> None:
         if then.do != "retry":
             for key in ("attempts", "backoff", "delay"):
                 if getattr(then, key) is not None:
-                    self.add(f"'{key}' needs do: retry", (*path, key))
+                    self.add(f"'{key}' requires do: retry", (*path, key))
         if then.do != "jump":
             if then.to is not None:
-                self.add("'to' needs do: jump", (*path, "to"))
+                self.add("'to' requires do: jump", (*path, "to"))
             return
         if then.to is None:
-            self.add("'to' is required: the task to go on from", path, "playbook.missing_field")
+            self.add("'to' is required: the task to continue from", path, "playbook.missing_field")
         elif then.to in grammar.PREVIOUS:
             if index == 0:
                 self.add("there is no task before the first one", (*path, "to"), "playbook.unknown_task")

@@ -88,10 +88,10 @@ class Tasks:
 
     def _code(self, config: dict[str, Tree], key: str, value: Any, path: Path) -> None:
         if not isinstance(value, str):
-            self.trees.faults.add(f"'{key}' must be a text", path)
+            self.trees.faults.add(f"'{key}' must be a string", path)
             return
         if "code" in config:
-            self.trees.faults.add("code and code_b64: one of them only", path)
+            self.trees.faults.add("give either code or code_b64, not both", path)
         try:
             code = decode_code(value) if key == "code_b64" else value
             check_code(code)
@@ -115,7 +115,7 @@ class Tasks:
         if kind != "http":
             self.trees.faults.add(f"a timeout of {kind} is a number of seconds; its parts are for http", path)
         elif "timeout" in config:
-            self.trees.faults.add("the timeout stands here and in a spec: once only", (*path, "timeout"))
+            self.trees.faults.add("the timeout is given here and in a spec; give it only once", (*path, "timeout"))
         return {**config, "timeout": timeout}
 
     # -- rules

@@ -299,9 +299,9 @@ class SqlTemplate(_Compiled):
 def _no_place(inside: str) -> str:
     match inside:
         case "quotes":
-            return "a placeholder inside quotes: drop the quotes, the value is bound, never put into the text"
+            return "a placeholder inside quotes: remove the quotes, the value is bound as a parameter"
         case "double quotes":
-            return "a placeholder inside double quotes: drop them and write {{ ... | identifier }}"
+            return "a placeholder inside double quotes: remove them and write {{ ... | identifier }}"
         case _:
             return f"a placeholder inside {inside}: no value can be bound there"
 

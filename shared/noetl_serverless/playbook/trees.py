@@ -64,7 +64,7 @@ class Trees:
             return None
         template = self.template(value, path)
         if template is not None and not template.is_expression and "{%" not in value:
-            self.faults.add("a condition must be one {{ expression }}; as a text it would always be true", path)
+            self.faults.add("a condition must be one {{ expression }}; a string is always true", path)
         return template
 
     def assignments(self, values: Mapping[str, Any], path: Path) -> tuple[Assignment, ...]:
@@ -80,7 +80,7 @@ class Trees:
         if isinstance(loop.items, list):
             return self._listed(loop.items, here)
         if not has_markers(loop.items):
-            self.faults.add("'in' is a template or a list: write {{ ... }}", here)
+            self.faults.add("'in' must be a template or a list: write {{ ... }}", here)
             return Template("{{ [] }}")
         template = self.template(loop.items, here) or Template("{{ [] }}")
         if not template.is_expression:
@@ -138,7 +138,7 @@ def _text(value: str) -> str:
     inner = value.strip()
     if inner.startswith("{{") and inner.endswith("}}") and Template(value).is_expression:
         return "(" + inner[2:-2].strip("-+") + ")"
-    raise ValueError("an item of 'in' is a value or one {{ expression }}")
+    raise ValueError("an item of 'in' must be a value or one {{ expression }}")
 
 
 def templates_in(tree: Tree) -> Iterator[Template | SqlTemplate]:

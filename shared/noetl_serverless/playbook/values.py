@@ -56,7 +56,7 @@ class _TooDeep(InvalidValue):
 def refuse(value: Any) -> NoReturn:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    hint = "; base64 makes text of it" if isinstance(value, bytes | bytearray) else ""
+    hint = "; encode it as base64 text" if isinstance(value, bytes | bytearray) else ""
     raise InvalidValue(f"a value of type {name} is not JSON{hint}")
 
 
@@ -142,7 +142,7 @@ def _object(value: Mapping[Any, Any], convert: Convert, levels: int) -> dict[str
             name = None
             name = key if type(key) is str and key.isascii() and "\0" not in key else _key(key)
             if name in made:
-                raise InvalidValue("two keys of the object become the same text")
+                raise InvalidValue("two keys of the object become the same string")
             made[name] = _stored(item, convert, levels)
     except InvalidValue as error:
         if name is not None:
@@ -167,16 +167,16 @@ def _key(key: Any) -> str:
         return _text(str.__str__(key))
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(_stored(key, refuse, 0))
-    raise InvalidValue(f"a key of type {type(key).__qualname__}: keys are text")
+    raise InvalidValue(f"a key is of type {type(key).__qualname__}; keys must be strings")
 
 
 def _text(value: str) -> str:
     if "\0" in value:
-        raise InvalidValue("a text holds the character NUL, which cannot be stored")
+        raise InvalidValue("a string contains a NUL character, which cannot be stored")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidValue("a text holds half of a surrogate pair, which is no character") from None
+        raise InvalidValue("a string contains an unpaired surrogate, which is not a character") from None
     return value
 
 
@@ -187,13 +187,13 @@ def _bare(base: Any, value: Any) -> Any:
 def _deeper(levels: int) -> int:
     """The levels that are left inside a container."""
     if levels <= 0:
-        raise _TooDeep("nested too deep")
+        raise _TooDeep("nested too deeply")
     return levels - 1
 
 
 def _too_large() -> NoReturn:
-    raise InvalidValue("an integer of more than 64 bits, which JSON readers do not agree on; pass it as text")
+    raise InvalidValue("an integer does not fit in 64 bits; pass it as a string")
 
 
 def _not_finite(value: float) -> NoReturn:
-    raise InvalidValue(f"{'NaN' if value != value else 'an infinite number'} is not JSON; pass null or text")
+    raise InvalidValue(f"{'NaN' if value != value else 'an infinite number'} is not JSON; pass null or a string")

@@ -9,8 +9,8 @@ from .template_error import FetchFailed, NeedsFetch
 
 Fetch = Callable[[dict[str, Any]], Any]
 
-SELECT: Final = "name the fields that routing needs in the tool's output.select, and read them by those names"
-SET_SEPARATELY: Final = "set what routing needs by a name of its own, beside it"
+SELECT: Final = "list the fields that routing needs in the tool's output.select, and read them by those names"
+SET_SEPARATELY: Final = "set the values that routing needs under separate names"
 
 
 class _Absent:

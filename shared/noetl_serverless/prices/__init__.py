@@ -31,7 +31,7 @@ def load(name: str = DEFAULT_PRICES) -> Prices:
 def parse(table: Any) -> Prices:
     """A table from elsewhere, of the same fields; raises BadPrices."""
     if not isinstance(table, Mapping):
-        raise BadPrices("a price table is an object")
+        raise BadPrices("a price table must be an object")
     fields = Prices.__dataclass_fields__
     if unknown := sorted(str(name) for name in table.keys() - fields.keys()):
         raise BadPrices(f"unknown: {', '.join(unknown)}")
@@ -43,7 +43,7 @@ def parse(table: Any) -> Prices:
         if name in TEXTS:
             values[name] = str(value)
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
-            raise BadPrices(f"{name}: {value!r} is no price")
+            raise BadPrices(f"{name}: {value!r} is not a price")
         else:
             values[name] = value
     return Prices(**values)

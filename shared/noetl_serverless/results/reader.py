@@ -122,7 +122,7 @@ class Resolver:
                     results += await self._rows(part, len(results), uri)
             following = page.get("next")
             if following is not None and not after < following <= len(results):
-                raise ReferenceNotAvailable(f"{uri}: the page behind {after} leads to {following}")
+                raise ReferenceNotAvailable(f"{uri}: the page after {after} continues at {following}")
             after = following
         if (count := ref.get("count")) is not None and count != len(results):
             raise ReferenceNotAvailable(f"{uri}: {len(results)} items, expected {count}")
@@ -135,7 +135,7 @@ class Resolver:
             raise ReferenceNotAvailable(f"{uri}: items from {first} to {start} are missing")
         rows = part.get("data") if part.get("ref") is None else await self.load(part["ref"])
         if not isinstance(rows, list) or len(rows) != part["end"] - start:
-            raise ReferenceNotAvailable(f"{uri}: the part at {start} is not what the manifest says")
+            raise ReferenceNotAvailable(f"{uri}: the part at {start} does not match the manifest")
         return rows[first - start :]
 
     def _put(self, name: str, value: Any, size: int) -> None:
@@ -163,13 +163,13 @@ def _check_size(size: int, uri: ResultUri) -> int:
     """Raises LoopTooLarge, before what is too large is fetched."""
     if size > LOOP_READ_BYTES:
         raise LoopTooLarge(
-            f"{uri}: the results have more than {LOOP_READ_BYTES} bytes. Let each item store what it makes and give "
-            "back less, or loop over them in several loops"
+            f"{uri}: the results have more than {LOOP_READ_BYTES} bytes. Return less from each item, "
+            "or split the loop into several loops"
         )
     return size
 
 
 def _decode(reference: ResultRef, content: bytes) -> Any:
     if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
-        raise ReferenceNotAvailable(f"{reference.ref}: the stored bytes are not those that were written")
+        raise ReferenceNotAvailable(f"{reference.ref}: the stored bytes differ from those that were written")
     return orjson.loads(content)

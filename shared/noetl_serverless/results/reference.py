@@ -116,7 +116,7 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
     chosen = {name: found for path, name in select if (found := at_path(data, path)) is not MISSING}
     if len(orjson.dumps(chosen, default=str)) > MAX_SELECTED_BYTES:
         names = ", ".join(chosen)
-        raise InvalidRequest(f"output.select: {names} come to more than {MAX_SELECTED_BYTES} bytes; select less")
+        raise InvalidRequest(f"output.select: {names} have more than {MAX_SELECTED_BYTES} bytes; select less")
     return fields | chosen
 
 
@@ -144,7 +144,7 @@ def parse_path(path: str) -> list[str | int]:
     while position < len(rest):
         match = _PATH.match(rest, position)
         if match is None:
-            raise ValueError(f"not a JSON path: {path!r}; expected something like $.a.b[0]")
+            raise ValueError(f"not a JSON path: {path!r}; expected a path such as $.a.b[0]")
         name, index, quoted, double = match.groups()
         keys.append(int(index) if index is not None else next(x for x in (name, quoted, double) if x is not None))
         position = match.end()

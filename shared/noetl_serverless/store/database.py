@@ -66,7 +66,7 @@ class Database:
         except DatabaseError as error:
             if sqlstate(error) in SERIALIZATION_STATES:
                 raise Unavailable(
-                    f"PostgreSQL undid the transaction {MAX_TRANSACTION_ATTEMPTS} times: {reason_of(error)}"
+                    f"PostgreSQL rolled back the transaction {MAX_TRANSACTION_ATTEMPTS} times: {reason_of(error)}"
                 ) from error
             raise
 
@@ -179,5 +179,5 @@ def _unavailable(error: Exception) -> Exception:
         if sqlstate(error) in TRANSIENT_STATES:
             return Unavailable(f"PostgreSQL is not available: {reason_of(error)}")
     elif isinstance(error, (InterfaceError, OSError)):
-        return Unavailable(f"the connection to PostgreSQL broke: {reason_of(error)}")
+        return Unavailable(f"the connection to PostgreSQL was lost: {reason_of(error)}")
     return error

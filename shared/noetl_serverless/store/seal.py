@@ -23,7 +23,7 @@ NONCE_BYTES = 12
 class UnknownKey(Problem):
     """A sealed text that no key of this function opens, or that was moved or changed."""
 
-    status, code, title = 500, "credential.sealed_elsewhere", "A stored secret cannot be opened"
+    status, code, title = 500, "credential.sealed_elsewhere", "A stored secret cannot be decrypted"
 
 
 class BadKeys(ValueError):
@@ -69,11 +69,13 @@ class Sealer:
         """The secret; raises UnknownKey."""
         key = self.keys.get(sealed.key_id)
         if key is None:
-            raise UnknownKey(f"it was sealed with the key {sealed.key_id!r}, which this function does not have")
+            raise UnknownKey(f"it was encrypted with the key {sealed.key_id!r}, which is not configured")
         try:
             return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _associated(bound))
         except (InvalidTag, ValueError):
-            raise UnknownKey(f"the key {sealed.key_id!r} does not open it: it was changed or moved") from None
+            raise UnknownKey(
+                f"the key {sealed.key_id!r} cannot decrypt it: the stored value was changed or moved"
+            ) from None
 
     def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
         """The same secret under the first key; `sealed` itself if it already is."""

@@ -98,7 +98,7 @@ def as_problem(error: Exception) -> Problem:
         return InvalidRequest("The body does not have the expected shape", faults=faults_of(error))
     if isinstance(error, HTTPException):
         return _http_problem(error)
-    return Problem("An internal error; the log has more")
+    return Problem("Internal error; see the log for details")
 
 
 def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[Fault]:

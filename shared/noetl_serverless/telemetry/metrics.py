@@ -76,35 +76,39 @@ commands_claimed = _counter("noetl_commands_claimed_total", "Commands handed to 
 outcomes = _counter("noetl_outcomes_total", "Outcomes that workers reported: accepted, stale or refused.", ["result"])
 commits = _counter(
     "noetl_commits_total",
-    "Executions' decisions: committed, or lost to another writer and decided anew.",
+    "Decisions about executions: committed, or repeated because another writer was first.",
     ["result"],
 )
 collisions = _counter(
     "noetl_database_collisions_total",
-    "Transactions that PostgreSQL undid for another's sake (deadlock, serialization); each was done again.",
+    "Transactions that PostgreSQL aborted (deadlock or serialization failure); each was retried.",
 )
-quarantined = _counter("noetl_quarantined_total", "Executions that could not be decided about, and failed.", ["code"])
+quarantined = _counter(
+    "noetl_quarantined_total", "Executions that the engine could not continue and put into quarantine.", ["code"]
+)
 isolated_failures = _counter(
     "noetl_isolated_failures_total",
-    "Single items that failed while the rest went on, by what was done: follow, expire, advance, fire_timer, ...",
+    "Items that failed while the others continued, by operation: follow, expire, advance, fire_timer, ...",
     ["action"],
 )
-commit_seconds = _histogram("noetl_commit_seconds", "Time of one commit at the database.")
-tool_seconds = _histogram("noetl_tool_seconds", "Time of one tool call.", ["kind", "status"])
-commands_in_flight = _gauge("noetl_commands_in_flight", "Commands this worker is running.")
+commit_seconds = _histogram("noetl_commit_seconds", "Duration of one commit in the database.")
+tool_seconds = _histogram("noetl_tool_seconds", "Duration of one tool call.", ["kind", "status"])
+commands_in_flight = _gauge("noetl_commands_in_flight", "Commands that this worker is running.")
 notifications = _counter(
     "noetl_notifications_total",
-    "Notifications that work waits, by the bus and by invoking functions: sent, or given up because the bus is away.",
+    "Notifications of waiting work, by the bus or by invoking functions: sent, or dropped while the bus was down.",
     ["channel", "result"],
 )
 reconciler_passes = _counter("noetl_reconciler_passes_total", "Passes of the reconciler.", ["result"])
 reconciler_actions = _counter(
     "noetl_reconciler_actions_total",
-    "What the reconciler did: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
+    "Actions of the reconciler: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
     ["action"],
 )
-results_deleted = _counter("noetl_results_deleted_total", "Results that were deleted because their time was over.")
-reconciler_seconds = _histogram("noetl_reconciler_pass_seconds", "Time of one pass.")
+results_deleted = _counter(
+    "noetl_results_deleted_total", "Results that were deleted because their retention period had ended."
+)
+reconciler_seconds = _histogram("noetl_reconciler_pass_seconds", "Duration of one pass of the reconciler.")
 http_seconds = _histogram(
     "noetl_http_request_seconds",
     "Time from request to the end of the response.",
@@ -115,5 +119,5 @@ http_seconds = _histogram(
 def render() -> tuple[bytes, str]:
     """All metrics in the text format, and its media type. Raises NotFound where nothing is counted."""
     if _PROMETHEUS is None:
-        raise NotFound("nothing is counted here: prometheus-client is not installed")
+        raise NotFound("metrics are not available: prometheus-client is not installed")
     return _PROMETHEUS.generate_latest(_REGISTRY), _PROMETHEUS.CONTENT_TYPE_LATEST

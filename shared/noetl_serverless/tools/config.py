@@ -80,8 +80,8 @@ def _suggestion(model: type[BaseModel], name: str) -> str:
     if close := difflib.get_close_matches(name, known, n=1):
         return f" (did you mean {close[0]!r}?)"
     if name == "timeout":
-        return " (it stands in 'spec': spec: {timeout: ...})"
-    return f" (there are {', '.join(known)})" if known else ""
+        return " (it belongs in 'spec': spec: {timeout: ...})"
+    return f" (known fields: {', '.join(known)})" if known else ""
 
 
 def _names(model: type[BaseModel]) -> list[str]:

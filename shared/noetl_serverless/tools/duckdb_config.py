@@ -36,11 +36,17 @@ class DuckDBConfig(ToolConfig):
     query: Sql | None = Field(default=None, description="Another name for `command`.")
     script: Sql | None = Field(default=None, description="Another name for `command`.")
     commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Values for $name; they win over `input`.")
-    database: str | None = Field(default=None, min_length=1, description="A file of this execution; else in memory.")
-    memory_mb: int = Field(default=1024, ge=64, le=65536, description="Beyond this it spills to disk, or fails.")
-    threads: int = Field(default=2, ge=1, le=64, description="How many threads one query may use.")
-    max_rows: int = Field(default=100_000, ge=1, description="More rows than this are an error.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Values for $name; they take precedence over `input`."
+    )
+    database: str | None = Field(
+        default=None, min_length=1, description="Database file in the folder of the execution; by default, in memory."
+    )
+    memory_mb: int = Field(
+        default=1024, ge=64, le=65536, description="Memory limit; beyond it, DuckDB spills to disk or fails."
+    )
+    threads: int = Field(default=2, ge=1, le=64, description="Maximum number of threads of one query.")
+    max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
 
     @classmethod
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
@@ -49,7 +55,7 @@ class DuckDBConfig(ToolConfig):
                 yield f"{name!r}: {what} is not supported yet; read with kind postgres and pass the rows as input"
         statements = [name for name in ("command", "query", "script", "commands") if name in given]
         if len(statements) > 1:
-            yield f"give one of {' and '.join(statements)}, not more"
+            yield f"give only one of {' and '.join(statements)}"
         if not statements:
             yield "the field 'command' is required (or 'query', 'script' or 'commands')"
 
@@ -59,7 +65,7 @@ class DuckDBConfig(ToolConfig):
         if path == ":memory:":
             return None
         if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or ":" in path):
-            raise ValueError("a relative path without '..' is needed: the file lies in this execution's folder")
+            raise ValueError("the file must be a relative path without '..', in the folder of the execution")
         return path
 
     @property

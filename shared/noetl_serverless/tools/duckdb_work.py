@@ -93,7 +93,7 @@ class Work:
         for name in names:
             if name not in statement.values and name not in self._params:
                 known = ", ".join(sorted(self._params)) or "none"
-                raise SqlError(f"no value for the parameter ${name}; given are: {known}")
+                raise SqlError(f"no value for the parameter ${name}; given parameters: {known}")
             values[name] = statement.values.get(name, self._params.get(name))
         return values
 

@@ -180,11 +180,11 @@ def plain_value(value: Any) -> Any:
 def _explain(value: Any, error: TypeError) -> str:
     place, offending = _find(value, "result", 0) or ("result", value)
     if isinstance(offending, int) and not isinstance(offending, bool):
-        return f"{place} is an int beyond 64 bits, which JSON readers cannot carry; return it as text"
+        return f"{place} is an int that does not fit in 64 bits; return it as text"
     if isinstance(offending, bytes | bytearray):
         return f"{place} is of type bytes, which is not JSON; return text, such as base64.b64encode(x).decode()"
     if isinstance(offending, str):
-        return f"{place} is text that is not valid Unicode: it holds lone surrogates"
+        return f"{place} is text that is not valid Unicode: it contains unpaired surrogates"
     if _encodes(offending):
         return f"result is not JSON: {error}"
     return f"{place} is of type {type(offending).__qualname__}, which is not JSON"

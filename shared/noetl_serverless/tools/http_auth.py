@@ -19,9 +19,11 @@ class HttpAuth(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     credential: str = Field(min_length=1, description="Name of the stored credential.")
-    type: Scheme | None = Field(default=None, description="bearer, basic, api_key or header.")
-    header: str | None = Field(default=None, description="For api_key and header: the header's name.")
-    param: str | None = Field(default=None, description="For api_key: a query parameter instead of a header.")
+    type: Scheme | None = Field(default=None, description="Type: bearer, basic, api_key or header.")
+    header: str | None = Field(default=None, description="Name of the header, for api_key and header.")
+    param: str | None = Field(
+        default=None, description="Name of a query parameter to use instead of a header, for api_key."
+    )
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
     credential = await credential_named(context, "http", how.credential)
     scheme = how.type or _SCHEMES.get(credential.type)
     if scheme is None:
-        raise _unfit(credential, f"is of type {credential.type!r}; http takes bearer, basic, api_key and header")
+        raise _unfit(credential, f"is of type {credential.type!r}; http supports bearer, basic, api_key and header")
     made = Authorization(credential=credential)
     match scheme:
         case "bearer":

@@ -97,7 +97,7 @@ def request_of(config: HttpConfig, auth: Authorization, idempotency_key: str) ->
     headers = {name: value for name, value in headers.items() if name.lower() not in map(str.lower, auth.headers)}
     headers.update(auth.headers)
     if any("\r" in text or "\n" in text for pair in headers.items() for text in pair):
-        raise ToolFailure("http", "http.headers", "a header holds a line break")
+        raise ToolFailure("http", "http.headers", "a header contains a line break")
     given = {name.lower() for name in headers}
     body, kind = _body(config, headers)
     if kind and "content-type" not in given:
@@ -244,7 +244,7 @@ async def _read(response: aiohttp.ClientResponse, title: str) -> bytes:
         size += len(chunk)
         if size > MAX_BYTES:
             limit = MAX_BYTES // (1024 * 1024)
-            raise ToolFailure("http", "http.too_large", f"{title}: the answer is larger than {limit} MiB")
+            raise ToolFailure("http", "http.too_large", f"{title}: the response is larger than {limit} MiB")
         parts.append(chunk)
     return b"".join(parts)
 

@@ -21,8 +21,8 @@ class HttpData(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    query: dict[str, Any] = Field(default_factory=dict, description="As `params`.")
-    body: Any = Field(default=None, description="As `body`.")
+    query: dict[str, Any] = Field(default_factory=dict, description="Same as `params`.")
+    body: Any = Field(default=None, description="Same as `body`.")
 
 
 class HttpTimeout(BaseModel):
@@ -45,20 +45,29 @@ class HttpConfig(ToolConfig):
     most 100 MiB and 10 redirects.
     """
 
-    method: Method = Field(default="GET", description="The request's method.")
-    url: str | None = Field(default=None, description="Where to; http or https. Or `endpoint`.")
+    method: Method = Field(default="GET", description="HTTP method.")
+    url: str | None = Field(
+        default=None, description="URL of the request, http or https; required unless `endpoint` is given."
+    )
     endpoint: str | None = Field(default=None, description="Another name for `url`.")
     headers: dict[str, str | int | float | bool | None] = Field(default_factory=dict, description="Request headers.")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="Query parameters; a list repeats its key, null leaves it out."
+        default_factory=dict, description="Query parameters; a list repeats its key, null omits it."
     )
-    data: HttpData | None = Field(default=None, description="Query parameters and body in one.")
-    body: Any = Field(default=None, description="Text as it is; anything else as JSON, or as a form if so typed.")
+    data: HttpData | None = Field(default=None, description="Query parameters and body in one object.")
+    body: Any = Field(
+        default=None,
+        description="Request body: a string is sent as it is, anything else as JSON or, by content type, as a form.",
+    )
     payload: Any = Field(default=None, description="Another name for `body`.")
-    json_: Any = Field(default=None, alias="json", description="A body that is JSON, text included.")
-    auth: str | HttpAuth | None = Field(default=None, description="The name of a credential, or how to use one.")
+    json_: Any = Field(
+        default=None, alias="json", description="Request body that is sent as JSON, even if it is a string."
+    )
+    auth: str | HttpAuth | None = Field(
+        default=None, description="Name of a credential, or an object that says how to use it."
+    )
     timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT_SECONDS, description="Seconds.")
-    verify_ssl: bool = Field(default=True, description="Whether the server's certificate must be valid.")
+    verify_ssl: bool = Field(default=True, description="Whether to verify the server's certificate.")
     follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
 
     @classmethod

@@ -15,13 +15,15 @@ class PlaybookConfig(ToolConfig):
     """A playbook of the catalog to run as a child. `input` and `payload` (which wins) become its payload."""
 
     path: str = Field(min_length=1, max_length=PATH_LENGTH, description="Path of the playbook in the catalog.")
-    version: int | None = Field(default=None, ge=1, lt=1 << 31, description="Its version; the latest if absent.")
-    payload: dict[str, Any] = Field(default_factory=dict, description="Laid over the child's workload.")
+    version: int | None = Field(
+        default=None, ge=1, lt=1 << 31, description="Version of the playbook; by default, the newest."
+    )
+    payload: dict[str, Any] = Field(default_factory=dict, description="Values merged into the sub-playbook's workload.")
     return_step: str | None = Field(
         default=None,
         min_length=1,
         max_length=STEP_LENGTH,
-        description="The step whose result is this task's; the child's last if absent.",
+        description="Step whose result is the result of this task; by default, the sub-playbook's last step.",
     )
 
 

@@ -135,7 +135,7 @@ async def credential_named(context: ToolContext, kind: str, name: str) -> Creden
         return await context.credential(name)
     except (KeyError, Problem) as error:
         retryable = isinstance(error, Problem) and error.status >= 500
-        detail = error.detail if isinstance(error, Problem) else "there is no credential of that name"
+        detail = error.detail if isinstance(error, Problem) else "there is no credential with this name"
         raise ToolFailure(
             "credential", "credential.missing", f"{kind}: credential {name!r}: {detail}", retryable=retryable
         ) from None

@@ -36,35 +36,41 @@ class PostgresConfig(ToolConfig):
     command: Sql | None = Field(default=None, description="One or more statements.")
     query: Sql | None = Field(default=None, description="Another name for `command`.")
     commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Values for %(name)s; they win over `input`.")
-    table: str | None = Field(default=None, min_length=1, description="Where `rows` go: table or schema.table.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Values for %(name)s; they take precedence over `input`."
+    )
+    table: str | None = Field(
+        default=None, min_length=1, description="Table to load `rows` into: table or schema.table."
+    )
     rows: list[dict[str, Any]] | None = Field(default=None, description="Objects to load into `table`.")
     columns: list[str] | None = Field(
-        default=None, min_length=1, description="Which keys to load; all that occur if absent. A missing one is null."
+        default=None, min_length=1, description="Keys to load; by default, all that occur. A missing key becomes null."
     )
     mode: Literal["append", "replace"] = Field(default="append", description="replace empties the table first.")
     transaction: bool = Field(
-        default=True, description="false: each statement on its own, for what cannot run in a transaction."
+        default=True, description="If false, run each statement on its own, for those that cannot run in a transaction."
     )
-    max_rows: int = Field(default=100_000, ge=1, description="More rows than this are an error.")
-    max_bytes: int = Field(default=100 * 1024 * 1024, ge=1, description="Larger rows together are an error.")
+    max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
+    max_bytes: int = Field(
+        default=100 * 1024 * 1024, ge=1, description="Maximum size of all rows; a larger result is an error."
+    )
 
     @classmethod
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
         for name in given:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
-                yield f"{name!r}: connections are not written into playbooks: name a stored credential in 'auth'"
+                yield f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
             if name in ("command_b64", "script", "pool"):
                 yield f"the field {name!r} is not supported yet"
         statements = [name for name in ("command", "query", "commands") if name in given]
         if len(statements) > 1:
-            yield f"give one of {' and '.join(statements)}, not more"
+            yield f"give only one of {' and '.join(statements)}"
         if ("table" in given) != ("rows" in given):
-            yield "'table' and 'rows' belong together"
+            yield "'table' and 'rows' require each other"
         if not statements and "rows" not in given:
             yield "the field 'command' is required (or 'query', 'commands', or 'table' with 'rows')"
         if "rows" not in given and ("columns" in given or "mode" in given):
-            yield "'columns' and 'mode' belong to 'rows'"
+            yield "'columns' and 'mode' require 'rows'"
 
     @property
     def texts(self) -> list[Sql]:

@@ -96,8 +96,8 @@ class Work:
             for statement in found:
                 if statement.verb in _CONTROL and not _is_savepoint(statement):
                     raise SqlError(
-                        f"{statement.verb}: the statements run in one transaction already; "
-                        "set 'transaction: false' to do without"
+                        f"{statement.verb}: the statements already run in one transaction; "
+                        "set 'transaction: false' to disable that"
                     )
         return found
 
@@ -191,7 +191,7 @@ def failure_of(error: Exception) -> ToolFailure:
         case native.DatabaseError() if error.args and isinstance(error.args[0], dict):
             return _refused(error.args[0])
         case ssl.SSLError():
-            return ToolFailure("postgres", "postgres.tls", f"no secure connection: {error.reason}")
+            return ToolFailure("postgres", "postgres.tls", f"the TLS connection failed: {error.reason}")
         case ValueError():
             return ToolFailure("postgres", "postgres.sql", str(error))
         case TooManyRows():
@@ -201,7 +201,7 @@ def failure_of(error: Exception) -> ToolFailure:
             return ToolFailure("postgres", "postgres.timeout", "the task timed out", retryable=True)
         case native.InterfaceError() | OSError():
             return ToolFailure(
-                "postgres", "postgres.connection", f"no connection: {error}", retryable=True, pg=_codes(_LOST)
+                "postgres", "postgres.connection", f"the connection failed: {error}", retryable=True, pg=_codes(_LOST)
             )
         case _:
             return ToolFailure("postgres", "postgres.internal", f"{type(error).__name__}: {error}")

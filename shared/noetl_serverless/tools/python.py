@@ -22,10 +22,8 @@ class PythonConfig(ToolConfig):
     Printed output is kept in meta.stdout (8 KiB). The process sees none of the engine's environment.
     """
 
-    code: str | None = Field(
-        default=None, min_length=1, description="The code to run; templates in it are not rendered."
-    )
-    code_b64: str | None = Field(default=None, min_length=1, description="The code in base64, instead of `code`.")
+    code: str | None = Field(default=None, min_length=1, description="Code to run; templates in it are not rendered.")
+    code_b64: str | None = Field(default=None, min_length=1, description="Code in base64, instead of `code`.")
 
     @classmethod
     def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
@@ -65,7 +63,7 @@ def _decoded(text: str) -> str:
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
     except ValueError:
-        raise ValueError("not base64 of text in UTF-8") from None
+        raise ValueError("not base64-encoded UTF-8 text") from None
 
 
 class Python:

@@ -75,7 +75,7 @@ class PythonPool:
             request = encode({"code": code, "input": input})
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
-            return _error("python.not_json", f"the input cannot be handed over: {message}")
+            return _error("python.not_json", f"the input cannot be passed to the process: {message}")
         reply: dict[str, Any] | None = None
         while reply is None:
             with waiting():

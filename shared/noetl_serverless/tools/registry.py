@@ -114,4 +114,4 @@ def _is_template(given: Any, loc: Location) -> bool:
 def _unknown(kind: str) -> str:
     if kind in NOT_YET:
         return f"tool kind {kind!r} is not supported yet"
-    return f"there is no tool kind {kind!r}; there are {', '.join(kinds())}"
+    return f"unknown tool kind {kind!r}; the kinds are {', '.join(kinds())}"

@@ -79,7 +79,7 @@ class _Reader:
         for part in parts(self._sql):
             token = self._sql[part.start : part.end]
             if not part.closed:
-                raise SqlError(f"what begins as {NAMES[part.kind]} is not closed")
+                raise SqlError(f"{NAMES[part.kind]} not closed")
             match part.kind:
                 case "sql":
                     self._plain(token)
@@ -119,7 +119,7 @@ class _Reader:
             return self._params[name]
         except KeyError:
             known = ", ".join(sorted(self._params)) or "none"
-            raise SqlError(f"no value for the parameter %({name})s; given are: {known}") from None
+            raise SqlError(f"no value for the parameter %({name})s; given parameters: {known}") from None
 
     def _text(self, token: str) -> None:
         if not self._doubled or "%" not in token:
@@ -136,7 +136,7 @@ class _Reader:
     def _refuse_marks(self, token: str) -> None:
         if self._doubled:
             if any(match["name"] for match in _MARK.finditer(token)):
-                raise SqlError("a parameter cannot stand inside \"...\", E'...' or $$...$$")
+                raise SqlError("a parameter is not allowed inside \"...\", E'...' or $$...$$")
             token = token.replace("%%", "%")
         self._add(token)
 

@@ -63,7 +63,7 @@ class ArchiveWriter:
         if self._busy:
             return summary
         if importlib.util.find_spec("pyarrow") is None:
-            logger.error("this worker has no pyarrow: NOETL_POOLS names the pool that is to write the archive")
+            logger.error("pyarrow is not installed in this worker: set NOETL_POOLS to the pool that writes the archive")
             return summary
         self._busy = True
         try:

@@ -172,11 +172,11 @@ async def _payload(request: Request) -> dict[str, Any]:
     if not body:
         return {}
     if len(body) > MAX_BODY_BYTES:
-        raise InvalidRequest("the body of an invocation is a small JSON object")
+        raise InvalidRequest("the body of an invocation must be a small JSON object")
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not isinstance(payload, dict):
-        raise InvalidRequest("the body of an invocation is a JSON object")
+        raise InvalidRequest("the body of an invocation must be a JSON object")
     return payload

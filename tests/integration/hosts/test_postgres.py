@@ -122,7 +122,7 @@ def test_data_of_another_version_is_refused_by_name(data_dir: Path) -> None:
     data = data_dir / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("15\n")
-    with pytest.raises(RuntimeError, match="was made by PostgreSQL 15, this is 18"):
+    with pytest.raises(RuntimeError, match="was created by PostgreSQL 15; this is PostgreSQL 18"):
         server_in(data_dir).prepare()
 
 

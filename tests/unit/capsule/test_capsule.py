@@ -214,7 +214,7 @@ def test_a_link_is_refused(pack: Callable[..., Any]) -> None:
         entry = zipfile.ZipInfo("data/link")
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(entry, "/etc/passwd")
-    with pytest.raises(BadCapsule, match="no plain file"):
+    with pytest.raises(BadCapsule, match="not a regular file"):
         read(file)
 
 
@@ -270,7 +270,7 @@ def test_events_that_are_none_are_refused(pack: Callable[..., Any], line: bytes)
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.noetl"
     file.write_bytes(content)
-    with pytest.raises(BadCapsule, match="no zip"):
+    with pytest.raises(BadCapsule, match="not a zip"):
         read(file)
     with pytest.raises(BadCapsule):
         read(tmp_path / "missing.noetl")

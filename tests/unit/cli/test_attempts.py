@@ -15,30 +15,30 @@ ATTEMPT = {
 
 def test_an_attempt_tells_its_error_its_time_and_its_worker() -> None:
     assert list(lines({"attempts": [ATTEMPT]})) == [
-        "attempt 2 of load fails: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)"
+        "attempt 2 of load failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)"
     ]
 
 
 def test_an_attempt_of_a_loop_item_names_it() -> None:
     [line] = lines({"attempts": [{**ATTEMPT, "index": 0}]})
-    assert line.startswith("attempt 2 of load, item 0, fails")
+    assert line.startswith("attempt 2 of load, item 0, failed")
 
 
 def test_those_that_are_not_kept_are_counted() -> None:
-    assert list(lines({"attempts": [], "attempts_dropped": 7}))[-1].startswith("and 7 attempts")
+    assert list(lines({"attempts": [], "attempts_dropped": 7}))[-1].startswith("7 failed attempts")
 
 
 def test_a_lost_lease_tells_who_had_it() -> None:
     lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
     [line] = lines({"lost": [lost]})
-    assert "w-0 had it from 2026-01-01T00:00:00.000Z" in line
+    assert "w-0 claimed it at 2026-01-01T00:00:00.000Z" in line
     assert "2026-01-01T00:00:30.000Z" in line
 
 
 def test_what_was_given_back_tells_who_had_it_until_then() -> None:
     lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
     [line] = lines({"lost": [{**lost, "given_back_at": START + 2_000}]})
-    assert "w-0 had it from 2026-01-01T00:00:00.000Z, and gave it back at 2026-01-01T00:00:02.000Z" in line
+    assert "w-0 claimed it at 2026-01-01T00:00:00.000Z, and released it at 2026-01-01T00:00:02.000Z" in line
 
 
 def test_what_is_not_known_does_no_harm() -> None:
@@ -52,5 +52,5 @@ def test_an_item_that_failed_is_named_with_its_error() -> None:
     assert list(failed_items(items, [{"start": 100, "end": 132, "failed": 22}])) == [
         "item 7 failed after 3 attempts: http.status: 503 (line 12)",
         "an item failed: http.status: 503 (line 12)",
-        "22 more of the items 100 to 131 failed, whose errors the log does not keep",
+        "22 more of the items 100 to 131 failed; the log does not keep their errors",
     ]

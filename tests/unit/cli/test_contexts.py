@@ -44,7 +44,7 @@ def test_keeping_again_replaces(contexts: Contexts) -> None:
 
 def test_one_that_is_not_there_is_said_with_those_that_are(contexts: Contexts) -> None:
     contexts.save(CONTEXT)
-    with pytest.raises(WrongUse, match="there are: prod"):
+    with pytest.raises(WrongUse, match="known contexts: prod"):
         contexts.load("test")
 
 

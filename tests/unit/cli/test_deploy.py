@@ -137,7 +137,7 @@ def test_a_folder_without_a_deployment_is_named(tmp_path: Path) -> None:
 def test_without_terraform_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terraform.shutil, "which", lambda name: None)
     monkeypatch.setattr(terraform.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Failure, match="no terraform in PATH"):
+    with pytest.raises(Failure, match="terraform was not found in PATH"):
         terraform.find()
 
 
@@ -151,14 +151,14 @@ def test_terraform_that_a_package_brings_is_taken(monkeypatch: pytest.MonkeyPatc
 def test_commands_about_this_machine_take_no_context(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, ["--context", "prod", *words])
     assert done.exit_code == 2
-    assert "about this machine" in done.output
+    assert "only on this machine" in done.output
 
 
 def test_a_context_and_a_data_directory_exclude_each_other(deployer: Deployer, tmp_path: Path) -> None:
     Contexts().save(Context("prod", "https://x.example", "t"))
     done = CliRunner().invoke(app, ["--context", "prod", "list", "--data", str(tmp_path)])
     assert done.exit_code == 2
-    assert "give one of them" in done.output
+    assert "use only one of them" in done.output
 
 
 def add(token: str) -> Result:

@@ -19,7 +19,7 @@ def test_quarantine_says_what_happened_where_and_what_to_do() -> None:
     assert list(status_notes(entry(quarantined=True, error=UNDECIDED))) == [
         "in quarantine: the engine could not decide how to continue; other executions are not affected",
         "  no idea (at engine/decide.py:1 in finish)",
-        "  what to do: noetls quarantine show 7",
+        "  for details, run: noetls quarantine show 7",
     ]
 
 
@@ -62,5 +62,5 @@ def test_an_end_says_how_many_items_of_its_loops_failed(capsys: pytest.CaptureFi
     runs = [{"step": "each", "generation": turn, "count": 1000, "failed": 1000} for turn in (1, 2)]
     show_outcome(outcome(failed_items=[*runs, {"step": "other", "generation": 1, "count": 5, "failed": 1}]))
     told = capsys.readouterr().out
-    assert "warning: 2,000 of 2,000 items of the loop 'each' failed: noetls show 7 tells which" in told
+    assert "warning: 2,000 of 2,000 items of the loop 'each' failed; to see which, run: noetls show 7" in told
     assert "warning: 1 of 5 items of the loop 'other' failed" in told

@@ -27,7 +27,7 @@ def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_wh
     told = [_line(_with_effect(entry, stays)).splitlines()[0] for entry in log]
     assert told[3].endswith("2026-01-01T00:00:03Z  timer.fired             a  "
                             "(kept in quarantine until 2026-01-01T00:00:40.000Z)")  # fmt: skip
-    assert told[4].endswith("(of 4)  (decided at 2026-01-01T00:00:40.000Z)")
+    assert told[4].endswith("(caused by 4)  (decided at 2026-01-01T00:00:40.000Z)")
     assert not any("(kept" in line or "(decided" in line for line in (*told[:3], told[5]))
 
 
@@ -43,7 +43,7 @@ def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     assert list(_stays(progress)) == []
     progress.apply([RETRIED])
     [told] = _stays(progress)
-    assert told == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, and went on"
+    assert told == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, then continued"
 
 
 def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
@@ -51,7 +51,7 @@ def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
     error = {"code": "template.error", "message": "there is no 'gone'", "line": 7, "step": "a"}
     progress.apply([event(1, "command.issued", 1), event(2, "call.done", 2)])
     progress.apply([event(3, "playbook.failed", 2, generation=None, payload={"error": error})])
-    assert list(_errors(progress, whole=False)) == ["a fails: template.error: there is no 'gone' (line 7)"]
+    assert list(_errors(progress, whole=False)) == ["a failed: template.error: there is no 'gone' (line 7)"]
 
 
 def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
@@ -62,15 +62,15 @@ def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
         progress = Progress(None if whole else 20)
         progress.apply([event(1, "loop.opened", 1, payload={"count": 40}), frame])
         told[whole] = list(_items(progress, whole))
-    assert (len(told[False]), told[False][-1]) == (MAX_LINES + 1, "a: and 30 more items failed, which --all tells")
+    assert (len(told[False]), told[False][-1]) == (MAX_LINES + 1, "a: and 30 more items failed; use --all to show them")
     assert len(told[True]) == 31
-    assert told[True][-1] == "a: 10 more of the items 0 to 39 failed, whose errors the log does not keep"
+    assert told[True][-1] == "a: 10 more of the items 0 to 39 failed; the log does not keep their errors"
 
 
 def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
     there, left = _line(APART, apart=True), _line(APART)
-    assert "        in quarantine: " in there and "what to do: noetls quarantine show 7" in there
-    assert "        went into quarantine, and has left it since: " in left and "what to do" not in left
+    assert "        in quarantine: " in there and "for details, run: noetls quarantine show 7" in there
+    assert "        was in quarantine for a time: " in left and "what to do" not in left
 
 
 def test_an_execution_that_ended_by_what_was_kept_took_until_it_went_on() -> None:

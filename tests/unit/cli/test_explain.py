@@ -17,7 +17,7 @@ from noetl_serverless.cli.commands.explain import (
     _place,
 )
 
-RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is under way"}
+RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is in progress"}
 
 
 def wait(row: dict[str, Any] | None, step: str = "a") -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_a_step_is_queued_until_a_worker_has_one_of_its_commands(rows: list[str]
 
 
 def test_the_commands_of_other_steps_do_not_count() -> None:
-    assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is under way")
+    assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is in progress")
 
 
 def test_what_is_queued_and_what_runs_is_said() -> None:
@@ -76,13 +76,13 @@ def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_t
     out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
     lines = told(waits=out)[1:]
     assert len(lines) == 2 + MAX_COMMANDS + 1 + 1, f"{len(lines)} lines"
-    assert "waits for a worker: a: and 1,997 more like these; --json shows each" in lines
+    assert "waits for a worker: a: and 1,997 more like these; use --json to show them" in lines
     assert lines[-1].startswith("waits for a worker: b: command")
 
 
 def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
     assert told(retried=[{"since": 0, "until": 1500}])[1] == (
-        "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, and went on"
+        "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, then continued"
     )
 
 
@@ -90,17 +90,17 @@ def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items(
     item = {"index": 1, "error": {"code": "x", "message": "m"}, "attempts": 1}
     run = {"step": "each", "failed_items": {"count": 2000, "first": [item] * 20, "unnamed": []}}
     *_, last = _items("7", run, whole=False)
-    assert last[0] == "  and 1997 more items failed: noetls explain 7 each tells of them"
+    assert last[0] == "  and 1997 more items failed; to see them, run: noetls explain 7 each"
     assert len(list(_items("7", run, whole=True))) == 20, "nothing is left to point to"
 
 
 def test_a_loop_that_only_waits_stands_as_in_show() -> None:
-    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it goes on when its delay is over", "due": 1500}
+    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it continues when its delay ends", "due": 1500}
     child = {"for": "child", "step": "a", "generation": 1, "text": "its sub-playbook runs as execution 8"}
     looping = {**RUN, "status": "looping"}
     status, why = _place(looping, [child, *[timer] * (MAX_COMMANDS + 1)])
     assert (status, why.endswith("; and 2 more")) == ("delayed", True)
-    assert "its delay is over at 1970-01-01T00:00:01.500Z" in why
+    assert "its delay ends at 1970-01-01T00:00:01.500Z" in why
     assert _place(looping, [child])[0] == "parked"
     assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
 
@@ -111,5 +111,5 @@ def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
     assert told[1:] == ["prints: one", "prints: two"]
     much = "".join(f"{number}\n" for number in range(MAX_LINES + 7))
     told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
-    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines, which --json tells")
+    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines; use --json to show them")
     assert len(list(_cause_lines([entry]))) == 1

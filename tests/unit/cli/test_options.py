@@ -37,8 +37,8 @@ def test_payload_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("payload", "assignments", "message"),
     [
-        ("{", None, r"--payload: not JSON: .*line 1 column 2"),
-        ('{"a": NaN}', None, "--payload: not JSON: NaN is no JSON value"),
+        ("{", None, r"--payload: invalid JSON: .*line 1 column 2"),
+        ('{"a": NaN}', None, "--payload: invalid JSON: NaN is not a JSON value"),
         ("[1]", None, "must be a JSON object"),
         ("@/nowhere/p.json", None, "/nowhere/p.json: No such file"),
         (None, ["n"], "expected key=value"),

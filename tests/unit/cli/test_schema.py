@@ -37,7 +37,7 @@ def test_the_schema_of_a_tool_is_that_of_its_config(kind: str) -> None:
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     done = CliRunner().invoke(app, ["schema", "htp"])
     assert done.exit_code == 2
-    assert "there is no tool kind 'htp'; there are" in " ".join(done.stderr.split())
+    assert "unknown tool kind 'htp'; the kinds are" in " ".join(done.stderr.split())
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -13,9 +13,9 @@ def told(*names: str) -> list[str]:
 
 def test_a_name_that_the_playbook_does_not_have_is_told_with_the_one_that_is_like_it() -> None:
     assert told("alert_precent") == [
-        "warning: nothing in the playbook has the name 'alert_precent'; did you mean 'alert_percent'?"
+        "warning: the playbook does not use 'alert_precent'; did you mean 'alert_percent'?"
     ]
-    assert told("zzz") == ["warning: nothing in the playbook has the name 'zzz'"]
+    assert told("zzz") == ["warning: the playbook does not use 'zzz'"]
     assert len(told("alert", "limi")) == 2, "a part of a name is no name"
 
 

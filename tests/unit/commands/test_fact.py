@@ -74,7 +74,7 @@ def test_what_is_set_by_reference_stands_beside_what_is_set() -> None:
     ("given", "told"),
     [
         ({"set": {"x": 1}, "set_refs": {"x": reference()}}, "both as a value and by reference"),
-        ({"set_refs": {"x": {"kind": "result_ref"}}}, "no reference"),
+        ({"set_refs": {"x": {"kind": "result_ref"}}}, "not a valid reference"),
         ({"set_refs": {"x": reference(preview="y" * SET_VALUE_BYTES)}}, "`set.x` of "),
         ({"set_refs": {str(n): reference(preview="y" * 50_000) for n in range(3)}}, "`set` of "),
         ({"set": {"x": "y" * 60_000, "y": "y" * 60_000}, "set_refs": {"z": reference(preview="z" * 12_000)}}, "`set` "),

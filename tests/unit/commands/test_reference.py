@@ -43,5 +43,5 @@ def test_both_the_name_and_the_place_say_whose_it_is() -> None:
     ],
 )
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="is no reference"):
+    with pytest.raises(InvalidRequest, match="is not a valid reference"):
         executions_of({**REF, **change})

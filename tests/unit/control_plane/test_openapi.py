@@ -24,7 +24,7 @@ def test_what_running_covers_is_said_alike_over_rest_and_graphql() -> None:
     running = schema().type_map["StepStatus"]
     assert isinstance(running, GraphQLEnumType)
     for said in (rest, " ".join((running.values["running"].description or "").split())):
-        assert "runs it or lets it wait in itself, for its turn, for a Python process or for its next attempt" in said
+        assert "runs or waits in the worker for its turn, for a Python process or for its next attempt" in said
 
 
 def test_names_are_unique() -> None:

@@ -35,7 +35,7 @@ def answering(method: Any, roles: frozenset[Any]) -> Operation:
 
 def test_what_a_user_reads_is_refused_if_no_function_could_answer_it() -> None:
     large = respond(b"x" * (ANSWER_BYTES + 1))
-    with pytest.raises(AnswerTooLarge, match="it would answer with 5000001 bytes"):
+    with pytest.raises(AnswerTooLarge, match="it would return 5000001 bytes"):
         answering("GET", USERS)._bounded(large)
     small = respond(b"x" * ANSWER_BYTES)
     assert answering("GET", USERS)._bounded(small) is small

@@ -67,5 +67,5 @@ def test_a_key_too_short_is_refused() -> None:
 
 
 def test_a_role_that_does_not_exist_is_not_minted() -> None:
-    with pytest.raises(ValueError, match="no role"):
+    with pytest.raises(ValueError, match="unknown role"):
         mint(KEY, "admin", "x", 60)

@@ -64,7 +64,7 @@ def test_a_step_is_expected_to_take_what_it_took_before() -> None:
     run = Run(AGAIN, budget=budget(max_billed_seconds=1.0))
     run.done("a", meta={"duration_ms": 400})
     run.done("a", meta={"duration_ms": 400})
-    assert exceeded(run)["message"].endswith("0.8 s are spent, 0.4 s more are expected, 1 s are allowed")
+    assert exceeded(run)["message"].endswith("0.8 s are used, 0.4 s more are expected, 1 s is the limit")
 
 
 def test_what_has_never_run_is_expected_to_take_nothing() -> None:

@@ -109,7 +109,7 @@ def test_what_would_have_to_be_made_of_it_is_refused_by_name(template: str) -> N
 def test_a_condition_that_asks_for_it_says_what_to_do_instead() -> None:
     run = Run(setting('when: "{{ ctx.old.rows | length > 2 }}"'))
     run.done("a", None, set_refs={"old": ref()})
-    assert run.state.error["message"].endswith("set what routing needs by a name of its own, beside it")
+    assert run.state.error["message"].endswith("set the values that routing needs under separate names")
     assert "'ctx.old'" in run.state.error["message"]
 
 

@@ -258,8 +258,8 @@ def test_what_is_no_list_is_told_with_its_template(items, code, message):
 @pytest.mark.parametrize(
     ("width", "message", "template"),
     [
-        ("10001", "max_in_flight is at most 10000, not 10001", "{{ 10001 }}"),
-        ("'many'", "max_in_flight is a whole number, not 'many'", "{{ 'many' }}"),
+        ("10001", "max_in_flight must be at most 10000, not 10001", "{{ 10001 }}"),
+        ("'many'", "max_in_flight must be an integer, not 'many'", "{{ 'many' }}"),
     ],
 )
 def test_a_width_that_cannot_be_is_told_with_its_template(width, message, template):

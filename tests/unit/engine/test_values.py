@@ -34,7 +34,7 @@ def test_the_order_of_keys_is_the_one_that_was_written_for_every_copy_of_a_state
         ("{{ output.data.n * 1000000000000 }}", "64 bits"),
         ("{{ 'YQBi' | b64decode }}", "NUL"),
         ("{{ output.data.n * 1e308 }}", "infinite"),
-        ("{{ {1: 'a', '1': 'b'} }}", "same text"),
+        ("{{ {1: 'a', '1': 'b'} }}", "same string"),
         ("{{ [output.data.n, 'x'.encode()] }}", "bytes"),
         ("{{ 'x' * 70000 }}", "more than 65536"),
     ],

@@ -65,14 +65,17 @@ def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold() -> None
 def test_a_step_behind_the_arc_that_was_taken_was_not_asked() -> None:
     found = step_of(play(Run(CHAIN), 1), "d")
     assert found["status"] == "skipped"
-    assert "b#1 leads to c, and only the first arc that fits is taken: not d" in found["chain"][0]["text"]
+    assert (
+        "the arc to d is not taken: b#1 leads to c, and only the first matching arc is taken"
+        in found["chain"][0]["text"]
+    )
     assert (found["chain"][0]["event"], found["chain"][0]["step"]) == (e.CALL_DONE, "b"), "told where b ended"
     assert found["chain"][-1]["text"] == "is skipped: not taken"
 
 
 def test_a_step_that_was_not_admitted_names_the_rule() -> None:
     found = step_of(play(Run(WORKFLOWS["admission"]), 1), "b")
-    assert (found["status"], found["why"]) == ("skipped", "its admission rules did not allow it")
+    assert (found["status"], found["why"]) == ("skipped", "its admission rules rejected it")
     asked = conditions(found)[0]
     assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
 
@@ -92,7 +95,10 @@ def test_an_arc_that_does_not_ask_about_failures_is_named() -> None:
     run.error("a")
     found = step_of(run, "b")
     assert found["status"] == "not reached"
-    assert "a#1 ended with call.error, and this arc does not ask about that: not b" in found["chain"][0]["text"]
+    assert (
+        "the arc to b is not taken: a#1 ended with call.error, and this arc does not handle that event"
+        in found["chain"][0]["text"]
+    )
 
 
 def test_a_condition_that_cannot_be_told_says_what_is_missing() -> None:
@@ -110,7 +116,7 @@ def test_a_deferred_step_waits_for_its_timer() -> None:
     assert wait["due"] - wait["since"] == 60_000
     found = step_of(run, "a")
     assert found["status"] == "delayed"
-    assert "is to go on in 60 s, for attempt 2" in found["chain"][-1]["text"]
+    assert "continues in 60 s, with attempt 2" in found["chain"][-1]["text"]
 
 
 def test_a_join_waits_for_what_can_still_reach_it() -> None:
@@ -128,7 +134,7 @@ def test_a_join_waits_for_what_can_still_reach_it() -> None:
         "for": "worker",
         "step": "right",
         "generation": 1,
-        "text": f"command right#1 is out since event {order.seq}",
+        "text": f"command right#1 was issued at event {order.seq}",
         "since": order.at,
         "command_id": "right#1",
     }
@@ -202,12 +208,12 @@ def test_what_was_under_way_stands_still_in_quarantine() -> None:
     told = {step["step"]: step for step in of(run)["steps"]}
     assert (told["right"]["status"], told["right"]["why"]) == (
         "stopped",
-        "the execution is in quarantine: it goes on from here after a retry",
+        "the execution is in quarantine: it continues from here after a retry",
     )
     assert (told["join"]["status"], told["more"]["status"]) == ("stopped", "not reached yet")
-    assert "it was at its join, behind right" in told["join"]["why"]
+    assert "it was waiting at its join for right" in told["join"]["why"]
     assert told["more"]["why"] == "it may still be reached from right, after a retry"
-    assert "it is in quarantine" in told["right"]["chain"][-1]["text"]
+    assert "the execution goes into quarantine" in told["right"]["chain"][-1]["text"]
     assert not any("quarantine" in entry["text"] for entry in told["left"]["chain"]), "it had ended before"
 
 
@@ -221,10 +227,10 @@ def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped() -> No
     assert (told["right"]["status"], told["right"]["why"]) == ("stopped", "the execution ended (failed) before it did")
     assert (told["join"]["status"], told["join"]["why"]) == (
         "stopped",
-        "it was at its join, and the execution ended (failed) before it could begin",
+        "it was waiting at its join when the execution ended (failed)",
     )
     assert [entry["text"] for entry in told["join"]["chain"]] == ["left#1 leads to join"]
-    assert told["more"]["why"] == "nothing has led to it, and the execution has failed"
+    assert told["more"]["why"] == "no step has led to it, and the execution has failed"
 
 
 def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
@@ -245,8 +251,8 @@ def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
     assert times == sorted(times), "it runs backwards"
     assert [entry.get("kept_since") for entry in chain if entry["event"] == e.CALL_DONE] == [came + 1, None]
     assert [entry["text"] for entry in chain if entry["step"] is None][1:] == [
-        "the engine cannot decide how the execution goes on: it is in quarantine",
-        "the execution goes on, out of quarantine; commands that were out are given to workers anew",
+        "the engine cannot decide how to continue; the execution goes into quarantine",
+        "the execution leaves quarantine and continues; open commands are issued to workers again",
     ]
 
 
@@ -256,7 +262,7 @@ def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued() -> None:
     run.now += 60_000
     run.fact(e.RETRIED, payload={"seq": len(run.log)})
     [wait] = of(run)["waits"]
-    assert (wait["since"], wait["text"]) == (run.now, "command a#1 is out since event 2, and anew since event 4")
+    assert (wait["since"], wait["text"]) == (run.now, "command a#1 was issued at event 2 and again at event 4")
     started = datetime.fromtimestamp((run.now + 30) / 1000, UTC).isoformat()
     run.done("a", {"v": 1}, meta={"started_at": started, "duration_ms": 1})
     [told] = [entry for entry in step_of(run, "a")["chain"] if "queued_ms" in entry]
@@ -342,7 +348,7 @@ def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_
     found = step_of(run, "each")
     told = [entry for entry in found["chain"] if "attempts" in entry]
     assert [(entry["seq"], entry["attempts"][0]["index"]) for entry in told] == [(frames[0].seq, 0)]
-    assert found["why"] == "it ran to its end; failed attempts of its items: 1"
+    assert found["why"] == "it completed; failed attempts of its items: 1"
 
 
 def test_what_comes_after_the_end_is_not_told() -> None:
@@ -366,16 +372,16 @@ def test_the_first_attempt_is_not_worth_a_word() -> None:
     run = Run(CHAIN)
     run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
-    assert found["why"] == "it ran to its end"
-    assert "a#1 ends well (ran for 1.500 s, in w-3)" in texts(found)
+    assert found["why"] == "it completed"
+    assert "a#1 succeeds (ran for 1.500 s, in w-3)" in texts(found)
 
 
 @pytest.mark.parametrize(("waited", "told"), [(0.04, False), (4994.0, True)])
 def test_what_a_worker_only_waited_is_told_if_it_is_anything(waited: float, told: bool) -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.done", data=1, meta={"attempt": 1, "duration_ms": 2, "waited_ms": waited})
-    assert ("a#1 ends well (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
-    assert ("a#1 ends well (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
+    assert ("a#1 succeeds (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
+    assert ("a#1 succeeds (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
 
 
 def test_what_a_step_has_printed_stands_beside_its_end() -> None:
@@ -388,15 +394,15 @@ def test_what_a_step_has_printed_stands_beside_its_end() -> None:
 def test_a_report_without_a_word_about_itself() -> None:
     run = Run(CHAIN)
     run.done("a", {"v": 1})
-    assert texts(step_of(run, "a"))[:3] == ["the playbook begins here", "a#1 is given to a worker", "a#1 ends well"]
+    assert texts(step_of(run, "a"))[:3] == ["the playbook starts here", "a#1 is issued", "a#1 succeeds"]
 
 
 @pytest.mark.parametrize(
     ("resume", "told"),
     [
-        (None, "a#1 is to go on in 1.5 s"),
-        ({"attempt": 1}, "a#1 is to go on in 1.5 s"),
-        ({"attempt": 2}, "a#1 is to go on in 1.5 s, for attempt 2"),
+        (None, "a#1 continues in 1.5 s"),
+        ({"attempt": 1}, "a#1 continues in 1.5 s"),
+        ({"attempt": 2}, "a#1 continues in 1.5 s, with attempt 2"),
     ],
 )
 def test_a_delay_and_what_comes_of_it(resume: Any, told: str) -> None:
@@ -407,14 +413,14 @@ def test_a_delay_and_what_comes_of_it(resume: Any, told: str) -> None:
     assert texts(step_of(run, "a"))[2:] == [
         told,
         "the delay has expired",
-        "a#1@2 is given to a worker again, after its timer",
+        "a#1@2 is issued again, after its timer",
     ]
 
 
 @pytest.mark.parametrize(
     ("ending", "told", "status"),
     [
-        ({"status": "ok"}, "has ended with ok", "ok"),
+        ({"status": "ok"}, "ended with status ok", "ok"),
         ({"status": "error", "error": {"code": "down", "message": "x", "line": 3}}, "down: x (line 3)", "failed"),
     ],
 )
@@ -439,11 +445,11 @@ def test_a_few_frames_are_told_one_by_one_and_many_as_one() -> None:
             run.frame(command, [1])
         found = texts(step_of(run, "one"))
         assert f"opens a loop of {width} items, 50 at a time" in found
-        assert "the loop ends with ok" in found
-        return [text for text in found if text.endswith(("end well", "ends well"))]
+        assert "the loop ends with status ok" in found
+        return [text for text in found if text.endswith(("succeed", "succeeds"))]
 
-    assert lines(5) == [f"item {n} ends well" for n in range(5)]
-    assert lines(6) == ["6 items end well"]
+    assert lines(5) == [f"item {n} succeeds" for n in range(5)]
+    assert lines(6) == ["6 items succeed"]
 
 
 def test_a_sequential_loop_and_an_item_of_it_that_fails() -> None:
@@ -451,9 +457,9 @@ def test_a_sequential_loop_and_an_item_of_it_that_fails() -> None:
     run.done("split")
     run.frame("two#1.0", [None], failed=1, error={"code": "bad", "message": "no", "index": 0})
     found = texts(step_of(run, "two"))
-    assert "opens a loop of 5 items, one after the other" in found
+    assert "opens a loop of 5 items, one at a time" in found
     assert "item 0 fails: bad: no" in found
-    assert found.count("the loop ends with error: loop.item_failed: 1 of 5 items failed; the first: no") == 1
+    assert found.count("the loop ends with status error: loop.item_failed: 1 of 5 items failed; the first: no") == 1
     assert not [text for text in found if text.startswith("two#1.0")], "that a frame is issued is not told"
 
 
@@ -463,7 +469,7 @@ def test_a_worker_that_is_to_render_a_collection() -> None:
         '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
     )
     run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
-    assert "each#1.open is given to a worker to render its collection" in texts(step_of(run, "each"))
+    assert "each#1.open is issued to render its collection" in texts(step_of(run, "each"))
 
 
 def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel() -> None:
@@ -475,7 +481,7 @@ def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel() -> None:
     run.report("each#1.open", data=[1, 2, 3], count=3)
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "enough"}})
     found = step_of(run, "each")
-    assert "opens a loop of 3 items, one after the other" in texts(found)
+    assert "opens a loop of 3 items, one at a time" in texts(found)
     assert found["status"] == "stopped", f"{found['why']}: what opened the loop is not its end"
 
 
@@ -502,7 +508,7 @@ def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule() -> 
     run.done("a", {"v": 1})
     run.done("b")
     found = step_of(run, "b")
-    (entry,) = [entry for entry in found["chain"] if entry["text"] == "asks whether to run at all"]
+    (entry,) = [entry for entry in found["chain"] if entry["text"] == "evaluates its admission rules"]
     assert (entry["seq"], entry["event"], entry["step"]) == (3, e.CALL_DONE, "b")
     (asked,) = entry["asked"]
     assert (asked["about"], asked["index"], asked["holds"], asked["values"]) == ("admission", 0, True, {"a.v": 1})
@@ -521,7 +527,7 @@ def test_a_step_behind_an_end_that_failed_the_execution_says_so() -> None:
     run = Run(flow.replace("ARC", '{step: c, when: "{{ false }}"}'), "executor: {spec: {no_next_is_error: true}}\n")
     run.done("a")
     found = step_of(run, "c")
-    assert found["why"].startswith("nothing has led to it, and the execution has failed")
+    assert found["why"].startswith("no step has led to it, and the execution has failed")
     assert step_of(run, "a")["status"] == "ok"
 
 
@@ -547,6 +553,6 @@ def test_a_step_that_could_not_begin_says_why_and_what_led_to_it() -> None:
     run.done("a", {"v": 1})
     found = step_of(run, "b")
     assert found["status"] == "failed"
-    assert found["why"].startswith("it could not begin: template.error: there is no 'gone'")
+    assert found["why"].startswith("it could not start: template.error: there is no 'gone'")
     assert [entry["text"] for entry in found["chain"]] == ["a#1 leads to b"]
     assert step_of(run, "c")["status"] == "not reached"

@@ -206,7 +206,7 @@ def test_a_collection_that_a_worker_rendered_is_taken_for_the_same_template_alon
     cut = again(run, STORED.replace("max_in_flight: 2", "max_in_flight: 1"))
     assert (cut.state.status, cut.missing) == ("completed", {})
     other = again(run, STORED.replace("load.rows", "load.lines"))
-    assert other.missing == {"each#1.open": "another collection, which was not recorded"}
+    assert other.missing == {"each#1.open": "the collection is different and was not recorded"}
     assert again(run, STORED.replace("load.rows", "load.lines"), assume=True).state.status == "running"
 
 

@@ -80,9 +80,9 @@ async def test_its_timers_and_its_inbox_are_left_to_the_newer_release(engine: En
     engine.seconds += 2
     (timer,) = (await engine.log.load([newer]))[newer].state.timers
     older = await of_form(engine, newer, NEWER)
-    with pytest.raises(Busy, match="left to a newer release"):
+    with pytest.raises(Busy, match="written by a newer release"):
         await older.fire_timer(newer, timer, "a", 1)
-    with pytest.raises(Busy, match="left to a newer release"):
+    with pytest.raises(Busy, match="written by a newer release"):
         await older.process_inbox(newer)
     assert await engine.orchestrator.quarantined_executions(10) == []
     able = await of_form(engine, newer, 1)

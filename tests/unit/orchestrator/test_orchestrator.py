@@ -382,7 +382,7 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     assert not await engine.orchestrator.give_up(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
     assert error["code"] == "command.delivery_limit"
-    assert "given to 1 workers and none came back" in error["message"]
+    assert "delivered to 1 workers and none reported an outcome" in error["message"]
     assert engine.memory.commands[(id, "a#1")].status == "dead"
 
 

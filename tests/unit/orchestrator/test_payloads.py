@@ -141,17 +141,17 @@ BAD = {
     "missing": "not in the result store",
     "another's": "belongs to another execution",
     "another's key": "belongs to another execution",
-    "says it is too large": f"at most {WORKLOAD_BYTES}",
-    "is too large": "not what its reference says",
+    "says it is too large": f"the limit is {WORKLOAD_BYTES}",
+    "is too large": "does not match its reference",
     "says it weighs nothing": "needs `key`, `meta.sha256` and `meta.bytes`",
-    "says no size": "is no reference",
-    "says it is smaller": "not what its reference says",
-    "says it is larger": "not what its reference says",
+    "says no size": "is not a valid reference",
+    "says it is smaller": "does not match its reference",
+    "says it is larger": "does not match its reference",
     "no object": "must be an object",
-    "other bytes": "not what its reference says",
+    "other bytes": "does not match its reference",
     "no digest": "needs `key`, `meta.sha256` and `meta.bytes`",
     "ctx": "payload.ctx must be an object",
-    "no reference": "is no reference",
+    "no reference": "is not a valid reference",
 }
 
 
@@ -463,7 +463,7 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
 
 async def test_without_a_result_store_nothing_is_by_reference() -> None:
     ref = {"key": "7/call/0", "meta": {"sha256": "0" * 64, "bytes": 3}}
-    with pytest.raises(InvalidRequest, match="there is no result store here"):
+    with pytest.raises(InvalidRequest, match="no result store is configured"):
         await module.Payloads(None).load_value(ref)
 
 

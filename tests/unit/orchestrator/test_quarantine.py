@@ -74,7 +74,9 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     (row,) = await engine.orchestrator.quarantined_executions(10)
     assert (row.execution_id, row.path, row.version) == (bad, "t/bad", 1)
     assert row.error["code"] == "engine.undecidable"
-    assert row.error["message"] == "what follows from call.done cannot be decided: Mistake: no idea what follows from b"
+    assert (
+        row.error["message"] == "the engine cannot decide what follows call.done: Mistake: no idea what follows from b"
+    )
     assert row.error["place"].startswith("engine/decide.py:"), "the innermost line that is the engine's own"
     assert (row.fact_count, row.facts) == (1, []), "a list tells how many are kept, and brings none"
     facts = (await engine.orchestrator.quarantined_execution(bad)).facts

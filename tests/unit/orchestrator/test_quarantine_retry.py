@@ -330,7 +330,7 @@ async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engin
         raise UnstorableCommit("half of a pair")
 
     engine.log.commit_exclusively = unwritable
-    with pytest.raises(Conflict, match="cannot be stored as it would continue: half of a pair"):
+    with pytest.raises(Conflict, match="cannot be stored with what follows: half of a pair"):
         await engine.orchestrator.retry_quarantined(id)
     engine.log.commit_exclusively = exclusively
     assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]

@@ -256,8 +256,8 @@ async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
     assert fact.payload["error"] == {
         "kind": "engine",
         "code": "command.delivery_limit",
-        "message": "the command was given to 1 workers and none came back; the last was w-1. "
-        "It may kill its worker: see the worker's log",
+        "message": "the command was delivered to 1 workers and none reported an outcome; the last was w-1. "
+        "It may crash its worker: see the worker's log",
         "retryable": False,
     }
 

@@ -206,7 +206,7 @@ def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None
     assert (failed.type, failed.at, failed.seq, failed.cause) == (e.FAILED, AT + 5, 3, None)
     assert (failed.step, failed.generation, failed.command_id) == ("a", 1, "a#1")
     assert (error["kind"], error["code"], error["retryable"]) == ("engine", e.UNDECIDABLE, False)
-    assert error["message"].startswith("what follows from call.done cannot be decided: Mistake: xxx")
+    assert error["message"].startswith("the engine cannot decide what follows call.done: Mistake: xxx")
     assert len(error["message"]) < 600
     assert error["place"].startswith("engine/decide.py:") and error["place"].endswith(" in decide")
     first = {

@@ -129,7 +129,7 @@ class TestTasks:
 
     @pytest.mark.parametrize("path", ["a.b", "$a", "$..a", "$.a[*]", "$.a[-1]"])
     def test_what_is_no_path(self, path: str) -> None:
-        with pytest.raises(InvalidPlaybook, match="form"):
+        with pytest.raises(InvalidPlaybook, match="pattern"):
             task(f"kind: noop\noutput: {{select: [{{path: '{path}', as: n}}]}}")
 
     def test_python_is_raw(self) -> None:

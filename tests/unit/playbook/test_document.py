@@ -76,15 +76,15 @@ def test_aliases_and_merges() -> None:
         ("a: !mine x", 1, 4, "not allowed"),
         ("a: !!set {x}", 1, 4, "not allowed"),
         ("a: !!binary aGk=", 1, 4, "not allowed"),
-        ("? [a]\n: 1", 1, 3, "plain text"),
-        ("a: .inf", 1, 4, "not a number"),
+        ("? [a]\n: 1", 1, 3, "plain string"),
+        ("a: .inf", 1, 4, "not a JSON number"),
         ("a: 99999999999999999999", 1, 4, "64 bits"),
         ("a: " + "9" * 5000, 1, 4, "int"),
         ("a: !!int x", 1, 4, "not a value of type int"),
         ('a: "\\0"', 1, 4, "cannot be stored"),
         ("a: 1\nb: \x07", 2, 1, "control characters"),
         ("a: 1\nb: \ud800", 2, 1, "unpaired surrogate"),
-        ("a: {<<: 1}", 1, 9, "<< takes a mapping"),
+        ("a: {<<: 1}", 1, 9, "<< must be a mapping"),
     ],
 )
 def test_what_cannot_be_read_has_its_place(text: str, line: int, column: int, message: str) -> None:

@@ -133,7 +133,7 @@ class TestStep:
             render("{{ big.rows | default(1) }}", steps=self.STEPS, fetch=broken)
 
     def test_a_missing_field_is_named_with_what_there_is(self) -> None:
-        with pytest.raises(TemplateError, match=r"step 's' has no 'g' \(there is: f, items") as caught:
+        with pytest.raises(TemplateError, match=r"step 's' has no 'g' \(available: f, items") as caught:
             render("{{ s.g }}", steps=self.STEPS)
         assert caught.value.name == "g"
 

@@ -40,14 +40,14 @@ class TestNames:
         assert only(tool("- {name: output, kind: noop}")).code == "playbook.reserved_name"
 
     def test_an_iterator_does_not_hide_a_step(self) -> None:
-        assert "hides" in only(step("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: a}")).message
+        assert "same name as a step" in only(step("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: a}")).message
 
     def test_tasks_of_a_pipeline_are_unique_and_can_be_said(self) -> None:
         fault = only(tool("- {name: t, kind: noop}\n- {name: t, kind: noop}"))
         assert (fault.line, fault.code) == (8, "playbook.duplicate_name")
         assert only(tool("- {name: task_2, kind: noop}\n- {kind: noop}")).code == "playbook.duplicate_name"
-        assert "not a name" in only(tool("- {name: a-b, kind: noop}")).message
-        assert "task before" in only(tool("- {name: prev, kind: noop}")).message
+        assert "not a valid name" in only(tool("- {name: a-b, kind: noop}")).message
+        assert "preceding task" in only(tool("- {name: prev, kind: noop}")).message
 
 
 class TestReferences:
@@ -94,7 +94,7 @@ class TestReferences:
             "workbook: [{name: w, tool: {kind: python, code: x = 1}}]\n"
             "workflow: [{step: a, tool: {kind: workbook, name: w, code: y = 1}}]\n"
         )
-        assert "'code' belongs into the task" in only(playbook(text)).message
+        assert "'code' belongs in the task" in only(playbook(text)).message
 
     def test_the_workbook_does_not_refer_to_itself(self) -> None:
         text = (
@@ -119,16 +119,16 @@ class TestRules:
             ("{when: '{{ 1 }}'}", "'then' is required"),
             ("{when: '{{ 1 }}', else: {then: {do: fail}}}", "not both"),
             ("{else: {then: {do: jump}}}", "'to' is required"),
-            ("{else: {then: {do: fail, to: x}}}", "'to' needs do: jump"),
-            ("{else: {then: {do: fail, attempts: 3}}}", "'attempts' needs do: retry"),
-            ("{else: {then: {do: break, backoff: none}}}", "'backoff' needs do: retry"),
-            ("{else: {then: {do: continue, delay: 1}}}", "'delay' needs do: retry"),
+            ("{else: {then: {do: fail, to: x}}}", "'to' requires do: jump"),
+            ("{else: {then: {do: fail, attempts: 3}}}", "'attempts' requires do: retry"),
+            ("{else: {then: {do: break, backoff: none}}}", "'backoff' requires do: retry"),
+            ("{else: {then: {do: continue, delay: 1}}}", "'delay' requires do: retry"),
             ("{else: {then: {do: continue, set: {x: 1}}}}", "write ctx.x"),
             ("{else: {then: {do: continue, set: {workload.x: 1}}}}", "write ctx.x"),
-            ("{else: {then: {do: continue, set: {ctx.a.b: 1}}}}", "'a.b' is not a name"),
+            ("{else: {then: {do: continue, set: {ctx.a.b: 1}}}}", "'a.b' is not a valid name"),
             ("{else: {then: {do: continue, set: {iter.a: 1}}}}", "only in a rule of a tool in a loop"),
             ("{when: output.status == 'ok', then: {do: fail}}", "write {{ output.status == 'ok' }}"),
-            ("{when: '{{ a }} and {{ b }}', then: {do: fail}}", "always be true"),
+            ("{when: '{{ a }} and {{ b }}', then: {do: fail}}", "always true"),
         ],
     )
     def test_faults(self, rule: str, message: str) -> None:
@@ -138,7 +138,7 @@ class TestRules:
 
     def test_else_is_the_last(self) -> None:
         fault = only(tool(rules("{else: {then: {do: fail}}}", "{when: '{{ 1 }}', then: {do: fail}}")))
-        assert (fault.line, fault.message) == (11, "the rules after 'else' are never reached: put it last")
+        assert (fault.line, fault.message) == (11, "the rules after 'else' are never reached: put 'else' last")
 
     def test_admit_rules_have_the_same_shape(self) -> None:
         text = "step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: [{then: {allow: false}}]}}}"
@@ -157,7 +157,7 @@ class TestPlacesOfAKey:
             ("set: {iter.x: 1}", "only in a rule of a tool in a loop"),
             ("set: {step.x: 1}", "only in a rule of a tool"),
             ("next: {arcs: [{step: a, set: {iter.x: 1}}]}", "only in a rule"),
-            ("spec: {policy: {failure: {mode: best_effort}}}", "needs a loop"),
+            ("spec: {policy: {failure: {mode: best_effort}}}", "requires a loop"),
             ("loop: {in: [1], iterator: i, spec: {max_in_flight: 4}}", "mode: parallel"),
             ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 0}}", "from 1 to 10000"),
             ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 'x{{ 1 }}'}}", "one {{ expression }}"),
@@ -174,7 +174,7 @@ class TestPlacesOfAKey:
 
     def test_a_timeout_of_http_stands_once(self) -> None:
         fault = only(tool("kind: http\nurl: x\ntimeout: 5\nspec: {timeout: {read: 3}}"))
-        assert (fault.line, fault.message) == (9, "the timeout stands here and in a spec: once only")
+        assert (fault.line, fault.message) == (9, "the timeout is given here and in a spec; give it only once")
 
     def test_a_rule_of_the_workbook_that_sets_iter_needs_a_loop_where_it_is_used(self) -> None:
         text = """
@@ -197,7 +197,7 @@ def test_a_loop_has_no_output_to_select_from() -> None:
         tool: {kind: noop, output: {select: [{path: $.n, as: n}]}}
         """
     )
-    with pytest.raises(InvalidPlaybook, match="nothing to select from in a loop") as refused:
+    with pytest.raises(InvalidPlaybook, match="not allowed in a loop") as refused:
         load_playbook(text)
     assert refused.value.faults[0].line == 7
 
@@ -235,16 +235,16 @@ class TestTexts:
 
     def test_python_in_base64(self) -> None:
         load_playbook(tool("kind: python\ncode_b64: cmVzdWx0ID0gMQ=="))
-        assert only(tool("kind: python\ncode_b64: '***'")).message.startswith("code_b64 is not text")
+        assert only(tool("kind: python\ncode_b64: '***'")).message.startswith("code_b64 is not valid base64")
         assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "playbook.python_syntax"
-        assert "one of them only" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
+        assert "not both" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
 
     @pytest.mark.parametrize("kind", ["postgres", "duckdb"])
     @pytest.mark.parametrize("key", ["command", "query", "script"])
     def test_a_placeholder_in_sql_quotes(self, kind: str, key: str) -> None:
         fault = only(tool(f"kind: {kind}\n{key}: |\n  SELECT 1\n  , '{{{{ x }}}}'\n"))
         assert (fault.line, fault.code) == (10, "playbook.template")
-        assert "drop the quotes" in fault.message
+        assert "remove the quotes" in fault.message
         assert only(tool(f"kind: {kind}\ncommands: [SELECT 1, \"SELECT '{{{{ x }}}}'\"]")).line == 8
 
     @pytest.mark.parametrize("when", ["true", "false", "'yes'", "'{% if x %}1{% endif %}'", "'{{ x }}'"])

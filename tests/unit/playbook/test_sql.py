@@ -30,7 +30,7 @@ def test_a_quoted_name_is_the_only_text_put_in() -> None:
 
 @pytest.mark.parametrize("name", ["", "a..b", "a\0", 5, None])
 def test_what_is_no_name_cannot_be_one(name: Any) -> None:
-    with pytest.raises(TemplateError, match="not a name"):
+    with pytest.raises(TemplateError, match="not a valid SQL identifier"):
         bind("SELECT {{ x | identifier }}", x=name)
 
 
@@ -42,10 +42,10 @@ def test_loops_and_conditions_bind_each_time() -> None:
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
-        ("SELECT '{{ x }}'", "drop the quotes"),
-        ("SELECT 'it''s {{ x }}'", "drop the quotes"),
-        ("SELECT E'\\'{{ x }}'", "drop the quotes"),
-        ("SELECT 'a' || 'b{{ x }}'", "drop the quotes"),
+        ("SELECT '{{ x }}'", "remove the quotes"),
+        ("SELECT 'it''s {{ x }}'", "remove the quotes"),
+        ("SELECT E'\\'{{ x }}'", "remove the quotes"),
+        ("SELECT 'a' || 'b{{ x }}'", "remove the quotes"),
         ('SELECT "{{ x }}"', "identifier"),
         ("SELECT 1 -- {{ x }}\n", "a comment"),
         ("SELECT /* /* */ {{ x }} */ 1", "a comment"),

@@ -149,7 +149,7 @@ class TestMissing:
     def test_names_what_is_missing(self) -> None:
         error = failure("{{ ctx.pge }}", ctx={"page": 1, "rows": 2})
         assert error.name == "pge"
-        assert "there is: page, rows" in error.message
+        assert "available: page, rows" in error.message
 
     def test_an_unknown_name_is_an_error_with_its_place(self) -> None:
         error = failure("x\n{{ nope }} {{ 1 }}")
@@ -224,7 +224,7 @@ class TestBounds:
     def test_its_loops_take_a_million_turns_together_and_no_more(self) -> None:
         source = "{% for a in rows %}{% for b in rows %}{% endfor %}{% endfor %}x"
         assert render(source, rows=[0] * 999) == "x"
-        with pytest.raises(TemplateError, match="at most 1000000 turns"):
+        with pytest.raises(TemplateError, match="at most 1000000 times"):
             render(source, rows=[0] * 1000)
 
     def test_a_template_is_at_most_64_kib(self) -> None:

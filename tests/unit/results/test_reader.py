@@ -96,7 +96,7 @@ async def test_what_exceeds_the_cache_is_read_each_time(store: CountingStore) ->
 async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.put(ref["key"], b"[1,3]")
-    with pytest.raises(ReferenceNotAvailable, match="not those that were written"):
+    with pytest.raises(ReferenceNotAvailable, match="differ from those that were written"):
         await Resolver(store).load(ref)
 
 
@@ -178,7 +178,7 @@ async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> Non
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         return {"parts": [{"start": 0, "end": 1, "data": ["a"]}], "next": after + bool(not after)}
 
-    with pytest.raises(ReferenceNotAvailable, match="the page behind 1 leads to 1"):
+    with pytest.raises(ReferenceNotAvailable, match="the page after 1 continues at 1"):
         await Resolver(store, fetch).load(manifest(4))
 
 

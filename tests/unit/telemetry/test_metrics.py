@@ -23,4 +23,4 @@ except NotFound as problem:
 def test_without_the_library_nothing_is_counted_and_that_is_said() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_LIBRARY], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "nothing is counted here: prometheus-client is not installed\n"
+    assert done.stdout == "metrics are not available: prometheus-client is not installed\n"

@@ -25,7 +25,7 @@ def test_a_tool_is_one_object_per_process() -> None:
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
-    with pytest.raises(registry.UnknownKind, match="no tool kind 'htp'"):
+    with pytest.raises(registry.UnknownKind, match="unknown tool kind 'htp'"):
         registry.load("htp")
     assert registry.check("htp", {})[0].code == "playbook.unknown_kind"
 
@@ -60,13 +60,13 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
     ("kind", "config", "pointer", "message"),
     [
         ("noop", {"x": 1}, "/x", "unknown field 'x'"),
-        ("noop", {"timeout": 3}, "/timeout", "unknown field 'timeout' (it stands in 'spec': spec: {timeout: ...})"),
-        ("python", {"code": "x", "zzz": 1}, "/zzz", "unknown field 'zzz' (there are code, code_b64)"),
+        ("noop", {"timeout": 3}, "/timeout", "unknown field 'timeout' (it belongs in 'spec': spec: {timeout: ...})"),
+        ("python", {"code": "x", "zzz": 1}, "/zzz", "unknown field 'zzz' (known fields: code, code_b64)"),
         ("http", {"url": "x", "zzz": 1, "method": "FETCH"}, "/method", None),
         ("python", {"coode": "x"}, "/coode", "unknown field 'coode' (did you mean 'code'?)"),
         ("python", {}, "", "the field 'code' is required (or 'code_b64', not both)"),
         ("python", {"code_b64": "eCA9"}, "/code_b64", None),
-        ("python", {"code_b64": "?"}, "/code_b64", "code_b64: not base64 of text in UTF-8"),
+        ("python", {"code_b64": "?"}, "/code_b64", "code_b64: not base64-encoded UTF-8 text"),
         ("python", {"code": "x ="}, "/code", "code: not valid Python: invalid syntax (line 1 of the code)"),
         ("python", {"code": "x", "libs": {}}, "", "the field 'libs' is not supported yet"),
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
@@ -74,8 +74,8 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
         ("http", {"url": "x", "data": {"a": 1}}, "/data/a", "unknown field 'data.a'"),
         ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
-        ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give one of command and query, not more"),
-        ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' belong together"),
+        ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give only one of command and query"),
+        ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' require each other"),
         ("duckdb", {"command": "x", "auth": {"pg": "wh"}}, "", None),
         ("playbook", {"path": "p", "version": "last"}, "/version", None),
     ],

@@ -133,7 +133,7 @@ async def test_a_worker_that_cannot_write_claims_nothing(
     client = Client(1)
     assert await archivist(client, tmp_path).run(600) == Summary()
     assert client.asked == []
-    assert "no pyarrow" in caplog.text
+    assert "pyarrow is not installed" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ MAX_ATTEMPTS = 3
 
 # \b keeps the line breaks of a paragraph in the help
 EPILOG = """\
-In the result store (DATA/results of the local stack) there are the tables
-events, executions and results as Parquet; payload, workload, state, result
+The result store (DATA/results of a local stack) has the tables events,
+executions and results as Parquet files; payload, workload, state, result
 and error are JSON text. In DuckDB:
 
 \b
@@ -38,8 +38,8 @@ and error are JSON text. In DuckDB:
   FROM 'DATA/results/archive/events/**/*.parquet'
   WHERE type = 'call.done' GROUP BY step ORDER BY ms DESC;
 
-The commands executions, show, events and replay read archived executions
-as they do all others."""
+The commands executions, show, events and replay also read archived
+executions."""
 
 
 @command
@@ -49,7 +49,7 @@ def archive(
         typer.Option(
             "--before",
             metavar="AGE|DATE",
-            help="Those that ended longer ago than 90d, 12h, ... or before 2026-01-31 (UTC).",
+            help="Archive executions that ended before this age or date: 90d, 12h or 2026-01-31 (UTC).",
             show_default="as NOETL_ARCHIVE_AFTER_DAYS says",
         ),
     ] = None,
@@ -81,7 +81,7 @@ def cutoff_of(text: str, now: datetime) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise WrongUse(f"--before {text!r}: expected an age like 90d or 12h, or a date like 2026-01-31") from None
+        raise WrongUse(f"--before {text!r}: expected an age such as 90d or 12h, or a date such as 2026-01-31") from None
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
@@ -126,7 +126,7 @@ def _print_due(answer: dict[str, Any], as_json: bool) -> None:
         return
     due = answer["due"]
     if not due:
-        echo(f"nothing that ended before {answer['before']}")
+        echo(f"no executions ended before {answer['before']}")
         return
     rows = [[entry["month"], entry["executions"], entry["events"]] for entry in due]
     show(table(("month", "executions", "events"), rows))

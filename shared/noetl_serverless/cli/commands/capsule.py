@@ -28,10 +28,15 @@ NON_SECRET_FIELDS = frozenset(
 @command
 def export(
     execution_id: Annotated[str, typer.Argument(metavar="ID", help="Execution id.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: ID.noetl")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; the default is ID.noetl")
+    ] = None,
     data: DataOption = None,
     max_bytes: Annotated[
-        int, typer.Option("--max-bytes", min=0, help="Limit for stored results; the smallest are included first.")
+        int,
+        typer.Option(
+            "--max-bytes", min=0, help="Limit the total size of stored results; the smallest are included first."
+        ),
     ] = DEFAULT_BYTES,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,19 +96,19 @@ def _register_secrets(client: Client, masking: object) -> None:
 def rerun(
     recorded: RecordedArgument,
     stub: Annotated[
-        bool, typer.Option("--stub", help="Tools answer from the recording. Nothing leaves this process.")
+        bool, typer.Option("--stub", help="Use the recorded answers instead of calling tools (required).")
     ] = False,
     playbook: Annotated[
-        str | None, typer.Option("--playbook", metavar="FILE", help="Another version, with the recorded answers.")
+        str | None, typer.Option("--playbook", metavar="FILE", help="Run this playbook instead of the recorded one.")
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a recorded execution again, in this process, with tools that answer from the recording.
+    """Run a recorded execution again, with the recorded answers instead of tools.
 
-    Templates, rules, loops and sub-playbooks run for real; delays are skipped. For a task that was called several times
-    only the last answer is known. Exit status 1 if the new run does not do what was recorded: its digest differs, or a
-    call has no recorded answer.
+    Templates, rules, loops and sub-playbooks are evaluated again; delays are skipped. If a task was called several
+    times, only its last answer is known. Exit status 1 if the digest of the new run differs, or if a call has no
+    recorded answer.
     """
     import asyncio
 
@@ -111,7 +116,7 @@ def rerun(
     from ..playbooks import plan_of
 
     if not stub:
-        raise WrongUse("--stub is required: only recorded answers can be given; `noetls run` calls the tools")
+        raise WrongUse("--stub is required: rerun cannot call tools; use `noetls run` for that")
     text = None if playbook is None else read_text(playbook)
     if text is not None:
         plan_of(text, str(playbook))
@@ -129,8 +134,8 @@ def rerun(
 
 def _divergence_text(recorded: str | None, now: str | None) -> str:
     if recorded == now:
-        return f"first at {now}, which is given something else, or ends or leads otherwise; noetls diff shows what"
-    return f"first at {recorded or 'its end'}, now {now or 'its end'}"
+        return f"the first difference is in the input, outcome or arcs of {now}; for details, run noetls diff"
+    return f"the first difference is {recorded or 'the end'}, now {now or 'the end'}"
 
 
 def _with_results(recorded: str, data: Path | None) -> Recording:
@@ -163,9 +168,9 @@ def _show(done: Rerun) -> None:
         echo(f"error: {done.error.get('message')}")
     if done.missing:
         rows = [(call.step, call.generation, call.item, call.task, call.why) for call in done.missing]
-        show(table(("step", "run", "item", "task", "no answer"), rows))
+        show(table(("step", "run", "item", "task", "why no answer"), rows))
     if done.same:
-        echo(f"the same as recorded: {done.now.value}")
+        echo(f"same as recorded: {done.now.value}")
     else:
         recorded, now = done.first_difference()
-        echo(f"not the same as recorded: {_divergence_text(recorded, now)}")
+        echo(f"not as recorded: {_divergence_text(recorded, now)}")

@@ -13,7 +13,7 @@ from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, fault_line, print_json, show, table
 from ..target import running_stack
 
-FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files; a folder stands for the .yaml below it.")]
+FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files, or folders to search for .yaml files.")]
 
 
 @command
@@ -65,9 +65,9 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @command
 def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
-    """Check playbook files without a stack. Exit status 1 if one has a mistake.
+    """Check playbook files without a stack. Exit status 1 if one has an error.
 
-    A warning, about something that is allowed but probably not intended, does not count as a mistake.
+    Warnings, about something that is allowed but probably not intended, do not change the exit status.
     """
     errors: list[dict[str, Any]] = []
     warnings: list[dict[str, Any]] = []
@@ -91,7 +91,7 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
         for fault in warnings:
             echo(fault_line({**fault, "message": f"warning: {fault['message']}"}, fault["file"]))
         if not errors:
-            echo("no mistakes")
+            echo("no errors")
     if errors:
         raise typer.Exit(EXIT_FAILED)
 

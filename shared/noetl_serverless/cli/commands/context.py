@@ -12,31 +12,33 @@ from ..failure import WrongUse
 from ..options import JsonOption
 from ..output import command, echo, print_json, show, table
 
-app = typer.Typer(help="Deployments that noetls --context NAME talks to.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="Of the context.")]
+app = typer.Typer(help="Manage the deployments that `noetls --context NAME` uses.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Name of the context.")]
 
 
 @app.command()
 @command
 def add(
     name: NameArgument,
-    url: Annotated[str, typer.Option("--url", help="Of the control plane: https://..., or lambda://function:alias.")],
-    gateway_url: Annotated[str, typer.Option("--gateway-url", help="URL for users.")] = "",
-    region: Annotated[str, typer.Option("--region", help="Of AWS, for lambda://.")] = "",
+    url: Annotated[
+        str, typer.Option("--url", help="URL of the control plane: https://... or lambda://function:alias.")
+    ],
+    gateway_url: Annotated[str, typer.Option("--gateway-url", help="URL of the gateway.")] = "",
+    region: Annotated[str, typer.Option("--region", help="AWS region, for lambda:// URLs.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Store a deployment's URL and operator token. The token is read from standard input."""
     if not url.startswith(("https://", "http://", LAMBDA_SCHEME)):
-        raise WrongUse(f"--url begins with https://, http:// or {LAMBDA_SCHEME}, not as {url!r}")
+        raise WrongUse(f"--url must begin with https://, http:// or {LAMBDA_SCHEME}, not {url!r}")
     token = sys.stdin.readline().strip()
     if not token:
-        raise WrongUse("give the operator's service token on standard input")
+        raise WrongUse("pass the operator's service token on standard input")
     context = Context(name, url, token, gateway_url=gateway_url, region=region)
     path = Contexts().save(context)
     if as_json:
         print_json(context.public())
     else:
-        echo(f"kept in {path}")
+        echo(f"saved in {path}")
 
 
 @app.command("list")
@@ -61,4 +63,4 @@ def remove(name: NameArgument, as_json: JsonOption = False) -> None:
     elif existed:
         echo(f"removed {name}")
     else:
-        raise WrongUse(f"there is no context {name!r}")
+        raise WrongUse(f"context {name!r} does not exist")

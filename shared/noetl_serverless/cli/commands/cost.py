@@ -22,7 +22,7 @@ def cost(
     prices: Annotated[
         str | None,
         typer.Option(
-            "--prices", metavar="NAME|FILE", help="A table of this release, or one of your own (JSON or YAML)."
+            "--prices", metavar="NAME|FILE", help="Price table: a name of this release, or a JSON or YAML file."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -55,7 +55,7 @@ def _prices(name: str | None) -> Prices:
     try:
         return parse(yaml.safe_load(read_text(name)))
     except (BadPrices, yaml.YAMLError) as error:
-        raise WrongUse(f"{name}: {error}; the tables of this release are {', '.join(PRICES)}") from None
+        raise WrongUse(f"{name}: {error}; the price tables of this release are {', '.join(PRICES)}") from None
 
 
 def _sum(documents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _show(document: dict[str, Any]) -> None:
     state = "" if document["ended"] else " so far"
     echo(f"workers were busy for {total['busy_ms'] / 1000:.3f} s{state}")
     if total["quarantined_ms"]:
-        echo(f"of the wall time it stood in quarantine for {total['quarantined_ms'] / 1000:.3f} s")
+        echo(f"the wall time includes {total['quarantined_ms'] / 1000:.3f} s in quarantine")
     if document["children"]:
         family = document["with_children"]
         what = f"{len(document['children'])} sub-playbooks: {family['invocations']} commands"

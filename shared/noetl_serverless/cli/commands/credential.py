@@ -12,7 +12,7 @@ from ..options import DataOption, JsonOption, SetOption, workload
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
-app = typer.Typer(help="Secrets that playbooks name.", no_args_is_help=True)
+app = typer.Typer(help="Manage credentials, the secrets that playbooks use by name.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name of the credential.")]
 
 
@@ -20,15 +20,18 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the credential.")]
 @command
 def set_(
     name: NameArgument,
-    kind: Annotated[str, typer.Option("--type", help="postgres, bearer, basic, api_key, ...")],
-    value: Annotated[str | None, typer.Option("--value", help="JSON, or @FILE, or @- for standard input.")] = None,
+    kind: Annotated[str, typer.Option("--type", help="Type of the credential: postgres, bearer, basic, api_key, ...")],
+    value: Annotated[
+        str | None, typer.Option("--value", help="Fields as JSON; @FILE reads a file, @- standard input.")
+    ] = None,
     assignments: SetOption = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a credential, encrypted. It replaces one of the same name. Others may read what is typed here in the
-    shell's history: prefer --value @FILE or @-."""
+    """Store a credential, encrypted. It replaces one of the same name.
+
+    The shell's history keeps what is typed on the command line: prefer --value @FILE or @-."""
     content = workload(value, assignments)
     if not content:
         raise WrongUse("give the credential's fields with --value or --set")
@@ -40,7 +43,7 @@ def set_(
     if as_json:
         print_json(entry)
     else:
-        echo(f"{name} is stored")
+        echo(f"stored {name}")
 
 
 @app.command("list")
@@ -65,4 +68,4 @@ def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = Fa
     if as_json:
         print_json(answer or {"status": "deleted", "name": name})
     else:
-        echo(f"{name} is deleted")
+        echo(f"deleted {name}")

@@ -27,7 +27,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder with playbooks; its data/ is served over HTTP.")],
     path: Annotated[str, typer.Argument(help="Path of the playbook to run.")],
     data: DataOption = None,
-    stay: Annotated[bool, typer.Option("--stay/--no-stay", help="Stay up until Ctrl-C.")] = True,
+    stay: Annotated[bool, typer.Option("--stay/--no-stay", help="Keep the stack running until Ctrl-C.")] = True,
 ) -> None:
     """Start a stack, register a folder of playbooks, run one, and stay up until Ctrl-C or `noetls down`."""
     from ...hosts.local.launch import has_ended, launch
@@ -77,9 +77,9 @@ def _run_playbook(layout: Any, running: dict[str, Any], folder: Path, path: str,
 
 
 def _wait_until(ended: Callable[[], bool]) -> None:
-    echo("up until Ctrl-C")
+    echo("running until Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         while not ended():
             time.sleep(PAUSE_SECONDS)
-        echo("the stack was stopped, and so the demo ends; its data stays")
+        echo("the stack was stopped, so the demo ends; its data is kept")

@@ -13,25 +13,32 @@ from ..options import JsonOption
 from ..output import command, echo, print_json, show, table
 from ..target import chosen
 
-app = typer.Typer(help="The engine on a cloud.", no_args_is_help=True)
-aws = typer.Typer(help="The engine on AWS, by Terraform.", no_args_is_help=True)
+app = typer.Typer(help="Deploy the engine to a cloud.", no_args_is_help=True)
+aws = typer.Typer(help="Deploy the engine to AWS with Terraform.", no_args_is_help=True)
 app.add_typer(aws, name="aws")
 
 DirectoryOption = Annotated[
-    Path | None, typer.Option("--directory", help="Terraform's folder.", show_default="infra/aws of the project")
+    Path | None,
+    typer.Option("--directory", help="Folder of the Terraform configuration.", show_default="infra/aws of the project"),
 ]
-VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", help="Variables for Terraform.", exists=True)]
-VarOption = Annotated[list[str] | None, typer.Option("--var", help="One variable for Terraform: name=value.")]
+VarFileOption = Annotated[
+    list[Path] | None, typer.Option("--var-file", help="File with Terraform variables.", exists=True)
+]
+VarOption = Annotated[list[str] | None, typer.Option("--var", help="Set a Terraform variable: name=value.")]
 BackendOption = Annotated[
-    list[str] | None, typer.Option("--backend-config", help="Where Terraform keeps its state: key=value, or a file.")
+    list[str] | None, typer.Option("--backend-config", help="Terraform backend configuration: key=value, or a file.")
 ]
-PythonOption = Annotated[str, typer.Option("--python", help="Of the functions: 3.12 or 3.13.")]
-ArchitectureOption = Annotated[str, typer.Option("--architecture", help="x86_64 or arm64.")]
+PythonOption = Annotated[str, typer.Option("--python", help="Python version of the functions: 3.12 or 3.13.")]
+ArchitectureOption = Annotated[
+    str, typer.Option("--architecture", help="Architecture of the functions: x86_64 or arm64.")
+]
 PackageOption = Annotated[
-    Path | None, typer.Option("--package", help="A folder that `make package` wrote, instead of packaging now.")
+    Path | None, typer.Option("--package", help="Deploy the packages in this folder, which `make package` wrote.")
 ]
-TerraformOption = Annotated[Path | None, typer.Option("--terraform", help="The program.", show_default="that of PATH")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")]
+TerraformOption = Annotated[
+    Path | None, typer.Option("--terraform", help="Path of the terraform program.", show_default="from PATH")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @aws.command()
@@ -46,7 +53,7 @@ def plan(
     package: PackageOption = None,
     terraform: TerraformOption = None,
 ) -> None:
-    """Package the functions and show what an apply would change."""
+    """Package the functions and show what apply would change."""
     runner = _terraform(directory, terraform)
     runner.init(backend_config or ())
     runner.plan(_variables(package, python, architecture, var_file, var))
@@ -78,7 +85,7 @@ def apply(
     if as_json:
         print_json({"status": "deployed", "context": context.name, **context.public()})
     else:
-        echo(f"deployed. noetls --context {context.name} run PLAYBOOK")
+        echo(f"deployed; to run a playbook: noetls --context {context.name} run PLAYBOOK")
 
 
 @aws.command()
@@ -126,11 +133,12 @@ def outputs(directory: DirectoryOption = None, terraform: TerraformOption = None
 def smoke(
     directory: DirectoryOption = None,
     terraform: TerraformOption = None,
-    items: Annotated[int, typer.Option("--items", min=1, help="Of the loop.")] = 100,
+    items: Annotated[int, typer.Option("--items", min=1, help="Number of items in the loop.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a deployment, that of --context or of Terraform's folder: probes, a chain of steps, a loop. Exit status 1
-    if a check fails."""
+    """Check a deployment: its probes, a chain of steps, and a loop.
+
+    Checks the deployment of --context, or else that of --directory. Exit status 1 if a check fails."""
     from contextlib import closing
 
     from ..contexts import Contexts

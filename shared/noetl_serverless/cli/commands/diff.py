@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAGE_ROWS = 200
 
 RecordedOption = Annotated[
-    str | None, typer.Argument(metavar="[ID|FILE]", help=f"Execution id, or a capsule (a file that ends in {SUFFIX}).")
+    str | None, typer.Argument(metavar="[ID|FILE]", help=f"Execution id, or path of a capsule (*{SUFFIX}).")
 ]
 
 
@@ -31,17 +31,23 @@ def diff(
     recorded: RecordedOption = None,
     data: DataOption = None,
     playbook: Annotated[
-        str | None, typer.Option("--playbook", metavar="FILE", help="The version to decide by.")
+        str | None, typer.Option("--playbook", metavar="FILE", help="Compare with this playbook file.")
     ] = None,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="The same, from the catalog.")] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Compare with this version in the catalog.")
+    ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="7d", help="All executions of --path that began since (s, m, h, d, w)."),
+        typer.Option(
+            "--since",
+            metavar="7d",
+            help="Check all executions of --path that started within this time (s, m, h, d, w).",
+        ),
     ] = None,
-    path: Annotated[str | None, typer.Option("--path", help="Of which playbook.")] = None,
+    path: Annotated[str | None, typer.Option("--path", help="Path of the playbook, for --since.")] = None,
     assume_ok: Annotated[
         bool,
-        typer.Option("--assume-ok", help="Assume that calls without a recorded answer succeed, without data."),
+        typer.Option("--assume-ok", help="Assume that calls without a recorded answer succeed and return no data."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,11 +64,11 @@ def diff(
         raise WrongUse("give --playbook or --version, not both")
     if since is not None:
         if path is None:
-            raise WrongUse("--since needs --path")
+            raise WrongUse("--since requires --path")
         _exit_on_divergence(ago(since, "--since"), path, playbook, version, data, assume_ok, as_json)
         return
     if path is not None:
-        raise WrongUse("--path goes with --since")
+        raise WrongUse("--path requires --since")
     assert recorded is not None
     _one(recorded, playbook, version, data, assume_ok, as_json)
 
@@ -73,7 +79,7 @@ def _one(recorded: str, playbook: str | None, version: int | None, data: Any, as
 
     if is_capsule(recorded):
         if version is not None:
-            raise WrongUse("--version is for executions of a stack; give --playbook")
+            raise WrongUse("--version does not work with a capsule; use --playbook")
         found = recording_of(recorded, None)
         plan = None if playbook is None else plan_of_file(playbook)
     else:

@@ -16,18 +16,19 @@ from ..recordings import RecordedArgument, recording_of
 def digest(
     recorded: RecordedArgument,
     data: DataOption = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Include every event as written, with ids and clocks.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Include every event in full, with ids and times.")] = False,
     verify: Annotated[
-        str | None, typer.Option("--verify", metavar="DIGEST", help="Exit status 1 if the digest differs.")
+        str | None,
+        typer.Option("--verify", metavar="DIGEST", help="Compare with this digest; exit status 1 if it differs."),
     ] = None,
-    entries: Annotated[bool, typer.Option("--entries", help="Show the chain, entry by entry.")] = False,
+    entries: Annotated[bool, typer.Option("--entries", help="Show each entry of the hash chain.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the digest of an execution: the same for the same playbook and the same tool answers, on every host and
-    with any number of workers.
+    """Print the digest of an execution. It is the same for the same playbook and the same tool answers, on every host
+    and with any number of workers.
 
-    Ids, clocks, durations, retries, placement and the text of errors do not count. With --raw everything counts, so
-    that any change of the log shows.
+    It ignores ids, times, durations, retries, workers and error messages. With --raw it includes everything, so that
+    it detects any change of the log.
     """
     from ...engine import digest as engine
 
@@ -48,8 +49,8 @@ def digest(
         if entries:
             show(table(("entry", "sha256"), [(link.name, link.sha256) for link in made.links]))
         if not made.ended:
-            echo("the execution still runs: this is the digest of what is over")
+            echo("the execution is still running; the digest covers what has ended so far")
         if not matches:
-            echo(f"it is not {verify}")
+            echo(f"mismatch: expected {verify}")
     if not matches:
         raise typer.Exit(EXIT_FAILED)

@@ -42,32 +42,38 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 @command
 def executions(
     data: DataOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many, newest first.")] = 25,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1000, help="Maximum number of executions, newest first.")
+    ] = 25,
     status: Annotated[
-        Status | None, typer.Option("--status", case_sensitive=False, help="Only executions with this status.")
+        Status | None, typer.Option("--status", case_sensitive=False, help="Show only executions with this status.")
     ] = None,
     playbook: Annotated[
-        str | None, typer.Option("--playbook", metavar="PATH", help="Only of this playbook, and of those below it.")
+        str | None,
+        typer.Option(
+            "--playbook", metavar="PATH", help="Show only executions of this playbook and of those below its path."
+        ),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="Only those that began then or later: 90m, 7d, a date."),
+        typer.Option("--since", metavar="WHEN", help="Show only executions that started at WHEN or later."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="Only those that began before: 90m, 7d, a date.")
+        str | None, typer.Option("--until", metavar="WHEN", help="Show only executions that started before WHEN.")
     ] = None,
     who: Annotated[
-        str | None, typer.Option("--principal", metavar="NAME", help="Only those that NAME started, or KIND:NAME.")
+        str | None,
+        typer.Option("--principal", metavar="NAME", help="Show only executions that NAME or KIND:NAME started."),
     ] = None,
     parent: Annotated[
-        str | None, typer.Option("--parent", metavar="ID", help="Only the sub-playbooks that this execution started.")
+        str | None, typer.Option("--parent", metavar="ID", help="Show only the sub-playbooks of this execution.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List executions, newest first.
 
-    WHEN is a time ago, such as 90m, 12h or 7d, or a date with or without a time, such as 2026-05-01 or
-    2026-05-01T08:00, in local time unless it has an offset. For archived executions it is not known who started them.
+    WHEN is an age, such as 90m, 12h or 7d, or a date or time, such as 2026-05-01 or 2026-05-01T08:00, in local time
+    unless it has an offset. Who started an execution is not known once it is archived.
     """
     wanted = {
         "status": status.value if status else None,
@@ -96,14 +102,12 @@ def executions(
 def show_(
     execution_id: IdArgument,
     data: DataOption = None,
-    whole: Annotated[
-        bool, typer.Option("--all", help="Every turn of a step that runs again and again, and all that failed.")
-    ] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Show every run of each step, and all failures.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show one execution: the status of its steps, the failed attempts, and its result.
 
-    Of a step on a cycle, only the first run, the last run and those that failed are shown; --all shows every run.
+    For a step on a cycle, only the first, the last and the failed runs are shown; --all shows every run.
     """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
@@ -141,7 +145,7 @@ def show_(
 def events(
     execution_id: IdArgument,
     data: DataOption = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the execution ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing events until the execution ends.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the log of an execution.
@@ -168,8 +172,8 @@ def events(
 def cancel(
     execution_id: IdArgument,
     data: DataOption = None,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the log.")] = "cancelled by noetls",
-    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Its sub-playbooks too.")] = True,
+    reason: Annotated[str, typer.Option("--reason", help="Reason to record in the log.")] = "cancelled by noetls",
+    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Also cancel its sub-playbooks.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Cancel an execution. Exit status 1 if it had ended already."""
@@ -180,7 +184,7 @@ def cancel(
     if as_json:
         print_json(answer)
     else:
-        left = "; it was in quarantine, and is not any more" if apart and answer["status"] == "cancelled" else ""
+        left = "; it is no longer in quarantine" if apart and answer["status"] == "cancelled" else ""
         echo(f"{answer.get('message') or answer['status']}{left}")
     if answer["status"] != "cancelled":
         raise typer.Exit(EXIT_FAILED)
@@ -234,9 +238,9 @@ def _errors(progress: Progress, whole: bool) -> Iterator[str]:
     found = [row for row in progress.rows.values() if row.state == "failed" and row.error and not row.failures]
     found = [row for row in found if not row.failed_items.count]
     for row in found if whole else found[:MAX_LINES]:
-        yield f"{row.title} fails: {row.error}"
+        yield f"{row.title} failed: {row.error}"
     if len(found) > MAX_LINES and not whole:
-        yield f"and {len(found) - MAX_LINES} more, which --all tells"
+        yield f"and {len(found) - MAX_LINES} more; use --all to show them"
 
 
 def _items(progress: Progress, whole: bool) -> Iterator[str]:
@@ -251,7 +255,7 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
     for name, texts in found.items():
         yield from texts if whole else texts[:MAX_LINES]
         if failed[name] > MAX_LINES and not whole:
-            yield f"{name}: and {failed[name] - MAX_LINES:,} more items failed, which --all tells"
+            yield f"{name}: and {failed[name] - MAX_LINES:,} more items failed; use --all to show them"
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:
@@ -264,7 +268,7 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
             yield f"{name}: {text}"
         failed = sum(row.failed for row in rows)
         if failed > len(found) or len(found) > len(shown):
-            yield f"{name}: {failed} in all; noetls explain {execution_id} {name} tells more"
+            yield f"{name}: {failed} in all; for more, run: noetls explain {execution_id} {name}"
 
 
 def _stays(progress: Progress) -> Iterator[str]:
@@ -289,7 +293,7 @@ def _line(event: dict[str, Any], *, apart: bool = False) -> str:
     """`apart`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
-        parts.append(f"(of {event['cause']})")
+        parts.append(f"(caused by {event['cause']})")
     if "took_effect_at" in event:
         effect = event["took_effect_at"]
         parts.append(f"(decided at {effect})" if event.get("cause") else f"(kept in quarantine until {effect})")

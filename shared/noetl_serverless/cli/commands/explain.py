@@ -31,7 +31,7 @@ STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red
 def explain(
     recorded: RecordedArgument,
     step: Annotated[
-        str | None, typer.Argument(metavar="[STEP]", help="Only this step, with all that led to it.")
+        str | None, typer.Argument(metavar="[STEP]", help="Explain only this step, with everything that led to it.")
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -47,7 +47,7 @@ def explain(
     try:
         answer = ask(found.execution_id, found.events, plan, found.workload, step)
     except KeyError:
-        raise WrongUse(f"the playbook has no step {step!r}; it has {', '.join(plan.steps)}") from None
+        raise WrongUse(f"the playbook has no step {step!r}; its steps are {', '.join(plan.steps)}") from None
     leases = {row["command_id"]: row for row in found.commands}
     for wait in answer["waits"]:
         wait.update(_lease(leases.get(wait.get("command_id"))))
@@ -127,7 +127,7 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         for wait in found[:MAX_COMMANDS]:
             yield f"{what}: {step}: {wait['text']}{_lease_text(wait)}"
         if len(found) > MAX_COMMANDS:
-            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; --json shows each"
+            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; use --json to show them"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -140,7 +140,7 @@ def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tu
         yield f"  {text}", "yellow"
     if not whole and failed["count"] > len(items):
         more = failed["count"] - len(items)
-        yield f"  and {more} more items failed: noetls explain {recorded} {run['step']} tells of them", "yellow"
+        yield f"  and {more} more items failed; to see them, run: noetls explain {recorded} {run['step']}", "yellow"
 
 
 def _cause_lines(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -168,7 +168,7 @@ def _printed(text: str) -> Iterator[tuple[str, str]]:
     for line in printed[:MAX_LINES]:
         yield f"          prints: {_short(line)}", "dim"
     if len(printed) > MAX_LINES:
-        yield f"          prints: and {len(printed) - MAX_LINES} more lines, which --json tells", "dim"
+        yield f"          prints: and {len(printed) - MAX_LINES} more lines; use --json to show them", "dim"
 
 
 def _lease_text(wait: Mapping[str, Any]) -> str:

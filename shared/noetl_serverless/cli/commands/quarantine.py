@@ -13,7 +13,7 @@ from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
 from ..target import running_stack
 
-app = typer.Typer(help="Executions that the engine could not decide about.", no_args_is_help=True)
+app = typer.Typer(help="Manage executions that the engine could not continue.", no_args_is_help=True)
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
 PAGE_ROWS = 100
 MAX_CHARACTERS = 160
@@ -29,7 +29,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
         print_json(entries)
         return
     if not entries:
-        echo("nothing is in quarantine")
+        echo("no executions are in quarantine")
         return
     columns = ("execution_id", "path", "version", "at", "place", "fact_count", "message")
     rows = [{**entry, **entry["error"]} for entry in entries]
@@ -39,7 +39,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
 @app.command("show")
 @command
 def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show why an execution is in quarantine, what is kept for it, and what can be done."""
+    """Show why an execution is in quarantine, the facts kept for a retry, and how to resolve it."""
     with running_stack(data) as client:
         entry = client.get(_place(execution_id))
     if as_json:
@@ -52,18 +52,18 @@ def show_(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
 @app.command()
 @command
 def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Continue an execution from where it was, with the facts that were kept.
+    """Continue an execution from where it stopped, with the facts that were kept.
 
-    Exit status 1 if it is in quarantine again, 2 if it stays there.
+    Exit status 1 if the execution goes into quarantine again, 2 if it cannot leave it.
     """
     with running_stack(data) as client:
         answer = client.post(f"{_place(execution_id)}/retry")
     if as_json:
         print_json(answer)
     elif answer["quarantined"]:
-        echo(f"execution {execution_id} is in quarantine again: noetls quarantine show {execution_id}")
+        echo(f"execution {execution_id} is in quarantine again; run: noetls quarantine show {execution_id}")
     else:
-        echo(f"execution {execution_id} goes on: {answer['status']}")
+        echo(f"execution {execution_id} continues: {answer['status']}")
     if answer["quarantined"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -71,14 +71,14 @@ def retry(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption
 @app.command()
 @command
 def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Leave an execution FAILED and end its sub-playbooks. The facts that were kept for it are deleted; its log
-    stays."""
+    """Leave an execution FAILED and cancel its sub-playbooks. The facts that were kept for it are deleted; its log is
+    not."""
     with running_stack(data) as client:
         answer = client.delete(_place(execution_id))
     if as_json:
         print_json(answer)
     else:
-        echo(f"execution {execution_id} is dropped from quarantine; it stays FAILED")
+        echo(f"execution {execution_id} was dropped from quarantine; its status remains FAILED")
 
 
 def _place(execution_id: str) -> str:
@@ -98,10 +98,10 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {fact['type']}  {where}  {_short(payload)}".rstrip()
     if entry["fact_count"] > len(facts):
         yield f"  and {entry['fact_count'] - len(facts)} more"
-    yield "what can be done:"
-    yield f"  noetls quarantine retry {id}    once the cause is fixed: it continues from where it was"
-    yield f"  noetls quarantine drop {id}     it stays FAILED, its sub-playbooks end"
-    yield f"  noetls cancel {id}              it and its sub-playbooks are CANCELLED"
+    yield "to resolve this:"
+    yield f"  noetls quarantine retry {id}    continue it once the cause is fixed"
+    yield f"  noetls quarantine drop {id}     leave it FAILED and cancel its sub-playbooks"
+    yield f"  noetls cancel {id}              cancel it and its sub-playbooks"
 
 
 def _short(text: str) -> str:

@@ -23,7 +23,7 @@ def replay(
     data: DataOption = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="SEQ|TIME", help="As of this event, or of this instant (ISO 8601, UTC)."),
+        typer.Option("--at", metavar="SEQ|TIME", help="Stop at this event number or time (ISO 8601, UTC)."),
     ] = None,
     validate: Annotated[bool, typer.Option("--validate", help="Compare every projected row with the log.")] = False,
     as_json: JsonOption = False,
@@ -34,7 +34,7 @@ def replay(
     """
     if validate:
         if is_capsule(recorded) or at is not None:
-            raise WrongUse("--validate is for an execution of a running stack, as it is now")
+            raise WrongUse("--validate requires an execution id and does not accept a capsule or --at")
         _validate(recorded, data, as_json)
         return
     seq, instant = _position(at)
@@ -53,7 +53,7 @@ def _position(at: str | None) -> tuple[int | None, datetime | None]:
     try:
         instant = datetime.fromisoformat(at)
     except ValueError:
-        raise WrongUse(f"--at {at!r}: expected the number of an event, or a time like 2026-01-31T12:00:00Z") from None
+        raise WrongUse(f"--at {at!r}: expected an event number, or a time such as 2026-01-31T12:00:00Z") from None
     return None, instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
@@ -143,7 +143,7 @@ def _validate(execution_id: str, data: Any, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     elif answer["valid"]:
-        echo("the projections are what the log says")
+        echo("the projections match the log")
     else:
         _show_differences(answer["differences"])
     if not answer["valid"]:
@@ -155,7 +155,7 @@ def _show_differences(differences: list[dict[str, Any]]) -> None:
         [entry["projection"], ", ".join(str(value) for value in entry["key"].values()), *_sides(entry)]
         for entry in differences
     ]
-    show(table(("projection", "row", "projected", "the log says"), rows))
+    show(table(("projection", "row", "projected", "in the log"), rows))
 
 
 def _sides(entry: dict[str, Any]) -> tuple[str, str]:
@@ -168,7 +168,9 @@ def _sides(entry: dict[str, Any]) -> tuple[str, str]:
 @command
 def rebuild(
     data: DataOption = None,
-    execution_id: Annotated[str | None, typer.Option("--execution", metavar="ID", help="Only this one.")] = None,
+    execution_id: Annotated[
+        str | None, typer.Option("--execution", metavar="ID", help="Rebuild only this execution.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Drop projections and rebuild them from the logs, while the system runs.

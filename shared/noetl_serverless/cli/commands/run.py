@@ -24,10 +24,10 @@ from .catalog import register_text
 def run(
     playbook: Annotated[str, typer.Argument(help="A playbook file, or the path of a registered playbook.")],
     data: DataOption = None,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="Of a registered one.")] = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Version of a registered playbook.")] = None,
     assignments: SetOption = None,
     payload: PayloadOption = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once it is started.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the execution to end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a playbook and show its progress and its result. Exit status 1 if it fails.
@@ -38,7 +38,7 @@ def run(
     values = workload(payload, assignments)
     text = read_text(playbook) if _is_file(playbook) else None
     if text is not None and version is not None:
-        raise WrongUse("--version is for registered playbooks, not for files")
+        raise WrongUse("--version works only with registered playbooks, not with files")
     with running_stack(data) if no_wait else running_or_own_stack(data) as client:
         path = playbook
         if text is not None:
@@ -55,7 +55,7 @@ def run(
         try:
             outcome = watch(client, execution_id, quiet=as_json)
         except KeyboardInterrupt:
-            echo(f"no longer watched: noetls cancel {execution_id} ends it, where the stack stays up")
+            echo(f"stopped watching; to cancel the execution on a running stack, run: noetls cancel {execution_id}")
             raise
     if as_json:
         print_json(outcome)
@@ -97,7 +97,7 @@ def show_outcome(outcome: dict[str, Any]) -> None:
     for text in status_notes(outcome):
         echo(text)
     for text in failed_counts(outcome["failed_items"]):
-        echo(f"{text}: noetls show {outcome['execution_id']} tells which")
+        echo(f"{text}; to see which, run: noetls show {outcome['execution_id']}")
     if outcome["status"] == "COMPLETED":
         if outcome["result"] is not None:
             show(result(outcome["result"]))
@@ -149,7 +149,7 @@ def _print_started(execution_id: str, as_json: bool) -> None:
         }
         print_json({"execution_id": execution_id, "status": "RUNNING", **nothing})
     else:
-        echo(f"execution {execution_id} is started")
+        echo(f"started execution {execution_id}")
 
 
 def _is_file(playbook: str) -> bool:

@@ -12,7 +12,7 @@ from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
-app = typer.Typer(help="Playbooks that start by the clock.", no_args_is_help=True)
+app = typer.Typer(help="Manage schedules, which start playbooks at set times.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 
 
@@ -21,18 +21,24 @@ NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")
 def create(
     name: NameArgument,
     path: Annotated[str, typer.Argument(help="Path of the playbook in the catalog.")],
-    cron: Annotated[str | None, typer.Option("--cron", help="Five fields, as in '0 6 * * *'.")] = None,
-    every: Annotated[int | None, typer.Option("--every", min=1, help="Seconds between two runs.")] = None,
-    timezone: Annotated[str, typer.Option("--timezone", help="In which cron is read.")] = "UTC",
-    missed: Annotated[str, typer.Option("--missed", help="skip, fire_once or catch_up.")] = "fire_once",
-    version: Annotated[int | None, typer.Option("--version", min=1, help="Default: the newest.")] = None,
+    cron: Annotated[
+        str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
+    ] = None,
+    every: Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Time zone of the cron expression.")] = "UTC",
+    missed: Annotated[
+        str, typer.Option("--missed", help="What to do about missed runs: skip, fire_once or catch_up.")
+    ] = "fire_once",
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Version of the playbook; the default is the newest.")
+    ] = None,
     payload: PayloadOption = None,
     assignments: SetOption = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Create it switched off.")] = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create the schedule disabled.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a schedule: --cron or --every."""
+    """Create a schedule that runs a playbook by --cron or --every."""
     if (cron is None) == (every is None):
         raise WrongUse("give either --cron or --every")
     body: dict[str, Any] = {
@@ -67,21 +73,21 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 @command
 def enable(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Switch a schedule on."""
+    """Enable a schedule."""
     _post(name, "enable", data, as_json)
 
 
 @app.command()
 @command
 def disable(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Switch a schedule off."""
+    """Disable a schedule."""
     _post(name, "disable", data, as_json)
 
 
 @app.command()
 @command
 def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Start one execution now, independently of the clock."""
+    """Start one execution now, in addition to the schedule."""
     _post(name, "trigger", data, as_json)
 
 
@@ -94,7 +100,7 @@ def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = Fa
     if as_json:
         print_json(answer or {"status": "deleted", "name": name})
     else:
-        echo(f"{name} is deleted")
+        echo(f"deleted {name}")
 
 
 def _post(name: str, verb: str, data: Any, as_json: bool) -> None:
@@ -107,7 +113,7 @@ def _print_schedule(entry: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(entry)
     elif "execution_id" in entry and "name" not in entry:
-        echo(f"execution {entry['execution_id']} is started")
+        echo(f"started execution {entry['execution_id']}")
     else:
-        state = f"next run at {entry.get('next_run_at')}" if entry.get("enabled") else "switched off"
+        state = f"next run at {entry.get('next_run_at')}" if entry.get("enabled") else "disabled"
         echo(f"{entry.get('name')}: {state}")

@@ -9,7 +9,9 @@ import typer
 from ..failure import WrongUse
 from ..output import command, print_json
 
-KindArgument = Annotated[str | None, typer.Argument(help="A tool kind, such as http; without it, the playbook.")]
+KindArgument = Annotated[
+    str | None, typer.Argument(help="Tool kind, such as http; without it, the schema of a playbook.")
+]
 
 
 @command

@@ -11,10 +11,12 @@ from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, data_directory
 from ..output import command, echo, print_json, show, table
 
-DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it running and return once it is ready.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Run in the background, and return once the stack is ready.")
+]
 InstancesOption = Annotated[
     int | None,
-    typer.Option("--instances", min=1, max=16, help="Processes of each function, as on a cloud (default 1)."),
+    typer.Option("--instances", min=1, max=16, help="Number of processes of each function (default 1)."),
 ]
 
 
@@ -25,7 +27,7 @@ def up(
     instances: InstancesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the whole engine and supervise it until Ctrl-C, or with --detach until `noetls down`.
+    """Start the whole engine and supervise it until Ctrl-C or, with --detach, until `noetls down`.
 
     NOETL_DATABASE_URL and NOETL_NATS_URL name servers to use instead of the embedded ones. Several instances run behind
     a balancer, each with its own log.
@@ -71,7 +73,7 @@ def _stay_up(layout: Any, instances: int | None, as_json: bool) -> None:
 
 @command
 def down(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Stop the stack. Its data stays."""
+    """Stop the stack and keep its data."""
     from ...hosts.local.launch import stop
     from ...hosts.local.layout import Layout
 
@@ -83,12 +85,13 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"status": "stopped", "was_running": stopped, "data": str(layout.home)})
     else:
-        echo(f"stopped; the data stays in {layout.home}" if stopped else f"no stack runs on {layout.home}")
+        echo(f"stopped; the data is kept in {layout.home}" if stopped else f"no stack is running on {layout.home}")
 
 
 @command
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show what runs and whether it is ready. Exit status 1 if no stack runs or a part is not ready."""
+    """Show the parts of the stack and whether they are ready. Exit status 1 if a part is not ready or no stack is
+    running."""
     from ...hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))

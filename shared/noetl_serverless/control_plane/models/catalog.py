@@ -10,7 +10,7 @@ from . import Below, Id, RequestModel
 
 
 class Register(RequestModel):
-    content: str = Field(min_length=1, description="The playbook: YAML, as it is or in base64.")
+    content: str = Field(min_length=1, description="Playbook as YAML, in plain text or base64.")
     resource_type: Literal["Playbook", "playbook"] = "Playbook"
 
 
@@ -26,7 +26,7 @@ class Registered(BaseModel):
 class ListCatalog(RequestModel):
     resource_type: str | None = None
     path: Below | None = None
-    every_version: bool = Field(default=False, description="Every version, not only the newest of each path.")
+    every_version: bool = Field(default=False, description="List every version, not only the newest of each path.")
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)
 
@@ -36,9 +36,9 @@ class CatalogEntry(BaseModel):
     path: str
     version: int
     kind: str
-    hash: str = Field(description="Of the compiled plan.")
+    hash: str = Field(description="Hash of the compiled plan.")
     meta: dict[str, Any]
-    payload: dict[str, Any] = Field(description="The workload: inputs and their defaults.")
+    payload: dict[str, Any] = Field(description="Workload of the playbook: its inputs and their defaults.")
     created_at: datetime
     content: str | None = None
 
@@ -59,7 +59,7 @@ class CatalogEntry(BaseModel):
 
 class CatalogEntries(BaseModel):
     entries: list[CatalogEntry]
-    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
+    next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
 
 class Resource(RequestModel):

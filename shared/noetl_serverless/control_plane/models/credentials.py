@@ -21,7 +21,9 @@ class PutCredential(RequestModel):
         max_length=100,
         validation_alias=AliasChoices("type", "credential_type"),
     )
-    data: dict[str, Any] = Field(repr=False, description="The secret. Sealed before it is stored.")
+    data: dict[str, Any] = Field(
+        repr=False, description="Secret of the credential. It is encrypted before it is stored."
+    )
     meta: dict[str, Any] | None = None
     tags: Annotated[list[str] | None, BeforeValidator(_split)] = None
     description: str | None = None
@@ -29,14 +31,18 @@ class PutCredential(RequestModel):
 
 class ListCredentials(RequestModel):
     type: str | None = None
-    q: str | None = Field(default=None, description="A word in name, description or tags.")
+    q: str | None = Field(
+        default=None, description="List only credentials with this text in name, description or tags."
+    )
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)
 
 
 class GetCredential(RequestModel):
-    include_data: bool = Field(default=False, description="With the secret; workers and operators only.")
-    execution_id: str | None = Field(default=None, description="For which execution; kept in the audit line.")
+    include_data: bool = Field(default=False, description="Include the secret; only for workers and operators.")
+    execution_id: str | None = Field(
+        default=None, description="Execution that needs the credential; recorded in the audit log."
+    )
 
 
 class CredentialEntry(BaseModel):
@@ -68,7 +74,7 @@ class CredentialEntry(BaseModel):
 class CredentialEntries(BaseModel):
     items: list[CredentialEntry]
     filter: dict[str, Any]
-    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
+    next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
 
 class Deleted(BaseModel):

@@ -20,7 +20,7 @@ class Execute(RequestModel):
     payload: dict[str, Any] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("payload", "workload"),
-        description="Merged over the playbook's workload; its key ctx over the initial ctx.",
+        description="Values merged into the playbook's workload; those under `ctx` are merged into the initial ctx.",
     )
 
 
@@ -33,31 +33,35 @@ class Started(BaseModel):
 class ListExecutions(RequestModel):
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=100, ge=1, le=1000)
-    before: Id | None = Field(default=None, description="Only those older than this execution.")
+    before: Id | None = Field(default=None, description="List only executions older than this one.")
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
     path: Below | None = None
     parent_execution_id: Id | None = None
-    since: AwareDatetime | None = Field(default=None, description="Only those that began then or later.")
-    until: AwareDatetime | None = Field(default=None, description="Only those that began before.")
+    since: AwareDatetime | None = Field(
+        default=None, description="List only executions that started at this time or later."
+    )
+    until: AwareDatetime | None = Field(default=None, description="List only executions that started before this time.")
     principal: str | None = Field(
         default=None,
         max_length=300,
-        description="Only those that somebody of this name started; of those in the archive that is not known.",
+        description="List only executions that a principal of this name started; archived ones have no principal.",
     )
     principal_kind: str | None = Field(
-        default=None, max_length=100, description="With principal: user, schedule, and so on."
+        default=None,
+        max_length=100,
+        description="Kind of the principal: user, schedule, and so on. Requires `principal`.",
     )
 
     @model_validator(mode="after")
     def _kind_of_whom(self) -> Self:
         if self.principal_kind is not None and self.principal is None:
-            raise ValueError("principal_kind needs principal")
+            raise ValueError("principal_kind requires principal")
         return self
 
     @model_validator(mode="after")
     def _some_time(self) -> Self:
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError("until has to be later than since: nothing begins between the two")
+            raise ValueError("until must be later than since")
         return self
 
 
@@ -71,16 +75,14 @@ class ExecutionEntry(BaseModel):
     end_time: datetime | None
     duration_seconds: float | None
     duration_human: str | None
-    progress: int = Field(description="0 to 100: the part of the steps that have an outcome.")
-    result: Any = Field(description='{"data": ...} or {"ref": a ResultRef}')
+    progress: int = Field(description="Percentage of the steps that have an outcome, 0 to 100.")
+    result: Any = Field(description='{"data": ...} for an inline result, {"ref": ...} for a reference to a stored one.')
     error: Any
     parent_execution_id: str | None
     principal: dict[str, Any] | None = Field(
-        description='Who or what started it, {"kind": ..., "name": ...}; its sub-playbooks have the same.'
+        description='Principal that started it, {"kind": ..., "name": ...}; sub-playbooks inherit it.'
     )
-    archived: bool = Field(
-        description="Whether it is in the archive; in a list it then has no result, no error and no principal."
-    )
+    archived: bool = Field(description="Whether it is archived; lists then omit its result, error and principal.")
 
     @classmethod
     def of(cls, execution: Execution, now: datetime) -> ExecutionEntry:
@@ -143,9 +145,9 @@ class EventEntry(BaseModel):
     generation: int | None
     command_id: str | None
     timestamp: datetime
-    payload: dict[str, Any] = Field(description="Empty if it is left out; see payload_bytes.")
+    payload: dict[str, Any] = Field(description="Payload; empty if it is left out, see payload_bytes.")
     payload_bytes: int | None = Field(
-        description="Of a payload that is left out, because it is too large for this answer; getEventPayload reads it."
+        description="Size of a payload that is too large for this response; getEventPayload returns it."
     )
 
     @classmethod
@@ -200,8 +202,8 @@ class Pagination(BaseModel):
 
 class ExecutionDetail(ExecutionEntry):
     warnings: list[ExecutionWarning] = Field(description="Warnings about a completed execution.")
-    quarantined: bool = Field(description="Whether the engine could not decide about it, and it waits for a person.")
-    events: list[EventEntry] = Field(description="The newest first.")
+    quarantined: bool = Field(description="Whether it is in quarantine: the engine could not continue it.")
+    events: list[EventEntry] = Field(description="Latest events, newest first.")
     events_included: bool
     events_endpoint: str
     pagination: Pagination | None
@@ -212,13 +214,15 @@ class ExecutionStatus(BaseModel):
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     current_step: str | None
     current_steps: list[str]
-    under_way: list[UnderWay] = Field(description="Each run of a step that has not ended, and what it waits for.")
+    under_way: list[UnderWay] = Field(description="Runs of steps that have not ended, and what they wait for.")
     completed_steps: list[str]
     failed: bool
     completed: bool
     cancelled: bool
     completion_inferred: Literal[False] = False
-    variables: dict[str, Any] = Field(description="ctx; of what is by reference, the reference.")
+    variables: dict[str, Any] = Field(
+        description="Values of ctx; a value that is stored by reference is shown as the reference."
+    )
     error: Any
     principal: dict[str, Any] | None
     warnings: list[ExecutionWarning]
@@ -230,15 +234,15 @@ class ExecutionStatus(BaseModel):
 
 
 class ListEvents(RequestModel):
-    after: int = Field(default=0, ge=0, description="Only events with a higher seq.")
-    wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for one, while the execution runs.")
+    after: int = Field(default=0, ge=0, description="List only events with a higher seq.")
+    wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for an event while the execution runs.")
     limit: int = Field(default=500, ge=1, le=5000)
     event_type: str | None = None
 
 
 class Cancel(RequestModel):
     reason: str = Field(default="cancelled on request", max_length=2000)
-    cascade: bool = Field(default=True, description="The sub-playbooks, too.")
+    cascade: bool = Field(default=True, description="Also cancel the sub-playbooks.")
 
 
 class Cancelled(BaseModel):
@@ -249,9 +253,7 @@ class Cancelled(BaseModel):
 
 
 class Rerun(RequestModel):
-    payload: dict[str, Any] = Field(
-        default_factory=dict, description="Merged over what the first run was started with."
-    )
+    payload: dict[str, Any] = Field(default_factory=dict, description="Values merged into the input of the first run.")
 
 
 class ManifestPart(BaseModel):
@@ -266,24 +268,26 @@ class ManifestPart(BaseModel):
 
 
 class ManifestQuery(RequestModel):
-    after: int = Field(default=0, ge=0, description="Only of the items from this index on.")
+    after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 
 class Manifest(BaseModel):
     parts: list[ManifestPart]
-    next: int | None = Field(description="The `after` of the next page; null at the end.")
+    next: int | None = Field(description="Value of `after` for the next page; null on the last page.")
 
 
 class LoopResultsQuery(RequestModel):
     execution_id: Id
     step_name: str
-    after: int = Field(default=0, ge=0, description="Only of the items from this index on.")
+    after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 
 class LoopResults(BaseModel):
     status: Literal["ok"] = "ok"
     method: Literal["frames"] = "frames"
-    results: list[Any] = Field(description="Of the latest run of the loop, in order, those that are inline.")
-    count: int = Field(description="Of all items that have finished.")
-    refs: list[ManifestPart] = Field(description="The results that are by reference, and their places.")
-    next: int | None = Field(description="The `after` of the next page; null at the end.")
+    results: list[Any] = Field(description="Inline results of the latest run of the loop, in order.")
+    count: int = Field(description="Number of items that have finished.")
+    refs: list[ManifestPart] = Field(
+        description="Results that are stored by reference, and the items that they belong to."
+    )
+    next: int | None = Field(description="Value of `after` for the next page; null on the last page.")

@@ -15,24 +15,24 @@ MAX_FACTS = 100
 
 
 class ListQuarantine(RequestModel):
-    after: Id = Field(default="0", description="Only executions with a higher id.")
+    after: Id = Field(default="0", description="List only executions with a higher id.")
     limit: int = Field(default=100, ge=1, le=100)
 
 
 class QuarantineError(BaseModel):
     code: str
     message: str
-    place: str = Field(description="Where the engine's code raised: file, line and function.")
+    place: str = Field(description="File, line and function of the engine that raised the error.")
 
 
 class QuarantineEntry(BaseModel):
     execution_id: str
     path: str
     version: int
-    seq: int = Field(description="Of the event that ended it.")
+    seq: int = Field(description="Seq of the event that ended the execution.")
     at: datetime
     error: QuarantineError
-    fact_count: int = Field(description="Of the facts that are kept for a retry.")
+    fact_count: int = Field(description="Number of facts that are kept for a retry.")
 
     @classmethod
     def of(cls, row: QuarantinedExecution) -> QuarantineEntry:
@@ -57,9 +57,9 @@ class KeptFact(BaseModel):
     generation: int | None
     command_id: str | None
     at: datetime
-    payload: dict[str, Any] | None = Field(description=f"Unless it has more than {PAYLOAD_BYTES} bytes.")
+    payload: dict[str, Any] | None = Field(description=f"Payload; null if it has more than {PAYLOAD_BYTES} bytes.")
     payload_bytes: int
-    beginning: str | None = Field(description="Of a payload that is not shown, as JSON text.")
+    beginning: str | None = Field(description="Beginning of the JSON text of a payload that is not shown.")
 
     @classmethod
     def of(cls, fact: dict[str, Any]) -> KeptFact:
@@ -78,7 +78,7 @@ class KeptFact(BaseModel):
 
 
 class QuarantineDetail(QuarantineEntry):
-    facts: list[KeptFact] = Field(description=f"The first {MAX_FACTS}.")
+    facts: list[KeptFact] = Field(description=f"Facts that are kept for a retry, the first {MAX_FACTS}.")
 
 
 class Retried(BaseModel):

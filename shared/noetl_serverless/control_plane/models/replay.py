@@ -16,8 +16,8 @@ Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "
 
 
 class ReplayState(RequestModel):
-    """The state as of the end of the log, or as of one of the three; `as_of_event_id` and `as_of_position` are both a
-    seq."""
+    """The state at the end of the log, or at `as_of_event_id`, `as_of_position` or `as_of_time`. The first two are
+    seqs."""
 
     execution_id: Id
     tenant_id: Literal["default"] = "default"
@@ -26,18 +26,24 @@ class ReplayState(RequestModel):
     as_of_position: int | None = Field(default=None, ge=1)
     as_of_time: AwareDatetime | None = None
     projection: Projection = "all"
-    limit: int = Field(default=10_000, ge=1, le=100_000, description="So many events are folded at most.")
+    limit: int = Field(default=10_000, ge=1, le=100_000, description="Maximum number of events to fold.")
 
 
 class Replayed(BaseModel):
     execution_id: str
-    event_count: int = Field(description="How many were folded.")
+    event_count: int = Field(description="Number of events that were folded.")
     last_event_id: int
-    complete: bool = Field(description="Whether these are all events up to what was asked for, not cut off by `limit`.")
+    complete: bool = Field(
+        description="Whether all events up to the requested point were folded; false if `limit` cut them off."
+    )
     as_of_time: datetime | None
-    upcasters: str = Field(description="SHA-256 of the set of upcasters: another set may fold to another state.")
-    surfaces: dict[str, Any] = Field(description="execution: an object; each other surface: rows. Instants are in ms.")
-    checksums: dict[str, str] = Field(description="SHA-256 over canonical JSON, of each surface and of the state.")
+    upcasters: str = Field(
+        description="SHA-256 of the set of upcasters; a different set may produce a different state."
+    )
+    surfaces: dict[str, Any] = Field(
+        description="An object for execution, rows for each other surface. Times are in ms since 1970."
+    )
+    checksums: dict[str, str] = Field(description="SHA-256 of the canonical JSON of each surface and of the state.")
 
 
 class Validate(RequestModel):
@@ -47,8 +53,8 @@ class Validate(RequestModel):
 class DifferenceEntry(BaseModel):
     projection: Literal["execution", "command", "stage", "frame", "result_ref"]
     key: dict[str, Any]
-    row: dict[str, Any] | None = Field(description="What is projected, null if no row is.")
-    log: dict[str, Any] | None = Field(description="What the log says, null if it knows of no such row.")
+    row: dict[str, Any] | None = Field(description="Row in the projection; null if there is none.")
+    log: dict[str, Any] | None = Field(description="Row according to the log; null if there is none.")
 
     @classmethod
     def of(cls, difference: Difference) -> DifferenceEntry:
@@ -62,15 +68,17 @@ class Validated(BaseModel):
 
 
 class Rebuild(RequestModel):
-    execution_id: Id | None = Field(default=None, description="Only this one; else those behind `after`.")
+    execution_id: Id | None = Field(
+        default=None, description="Rebuild only this execution; otherwise those after `after`."
+    )
     after: Id = "0"
     limit: int = Field(default=100, ge=1, le=1000)
 
 
 class RebuiltEntry(BaseModel):
     execution_id: str
-    leases: int = Field(description="How many were lost; their commands are claimed again.")
-    differences: list[DifferenceEntry] = Field(description="What was wrong before.")
+    leases: int = Field(description="Number of leases that were lost; their commands are claimed again.")
+    differences: list[DifferenceEntry] = Field(description="Differences between projection and log before the rebuild.")
 
     @classmethod
     def of(cls, rebuilt: Rebuilt) -> RebuiltEntry:
@@ -80,7 +88,7 @@ class RebuiltEntry(BaseModel):
 
 class RebuiltMany(BaseModel):
     executions: list[RebuiltEntry]
-    next: str | None = Field(description="The `after` of the next page; null at the end.")
+    next: str | None = Field(description="Value of `after` for the next page; null on the last page.")
 
 
 class ResultRow(BaseModel):
@@ -100,11 +108,11 @@ STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
 class CommandRow(BaseModel):
     command_id: str
     status: Literal["queued", "running", "delayed", "dead"] = Field(
-        description="queued: no worker has it; running: one has it under a lease; delayed: its time is due_at; "
-        "dead: it was given up after too many deliveries."
+        description="queued: it waits for a worker; running: a worker has leased it; delayed: it continues at due_at; "
+        "dead: it failed after too many deliveries."
     )
     worker: str | None
-    deliveries: int = Field(description="How often it was given to a worker.")
+    deliveries: int = Field(description="Number of deliveries to workers.")
     lease_until: datetime | None
     due_at: datetime | None
     issued_at: datetime
@@ -115,12 +123,12 @@ class CommandRow(BaseModel):
 
 
 class ListResults(RequestModel):
-    after: str = Field(default="", max_length=1000, description="Only those with a later key.")
+    after: str = Field(default="", max_length=1000, description="List only results with a later key.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
 
 class ListCommands(RequestModel):
-    after: str = Field(default="", max_length=1000, description="Only those with a later id.")
+    after: str = Field(default="", max_length=1000, description="List only commands with a later id.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
 
@@ -131,17 +139,15 @@ class RecordingEntry(BaseModel):
     path: str
     version: int
     plan_hash: str
-    playbook: str = Field(description="The text of the version that ran.")
+    playbook: str = Field(description="Text of the playbook version that ran.")
     workload: dict[str, Any]
     head: int
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     children: list[str]
-    results: list[ResultRow] = Field(
-        description=f"What its steps put into the result store, the first {MAX_ROWS} by key."
-    )
-    commands: list[CommandRow] = Field(description=f"What is out, and who has it, the first {MAX_ROWS} by id.")
-    more_results: bool = Field(description="Whether there are more than these; listResults gives them.")
-    more_commands: bool = Field(description="Whether there are more than these; listCommands gives them.")
+    results: list[ResultRow] = Field(description=f"Results in the result store, the first {MAX_ROWS} by key.")
+    commands: list[CommandRow] = Field(description=f"Queued, running and delayed commands, the first {MAX_ROWS} by id.")
+    more_results: bool = Field(description="Whether there are more results; listResults returns them.")
+    more_commands: bool = Field(description="Whether there are more commands; listCommands returns them.")
 
     @classmethod
     def of(cls, recording: Recording) -> RecordingEntry:

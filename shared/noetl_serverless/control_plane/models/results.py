@@ -14,18 +14,18 @@ class PartQuery(RequestModel):
 
 
 class ResultDataQuery(PartQuery):
-    key: str = Field(min_length=1, max_length=1000, description="As in the reference, or in a recording.")
+    key: str = Field(min_length=1, max_length=1000, description="Key of the result, as in a reference or a recording.")
 
 
 class ResultData(BaseModel):
     key: str
-    bytes: int = Field(description="Of the whole result.")
+    bytes: int = Field(description="Size of the whole result.")
     offset: int
-    data: str = Field(description="Base64.")
+    data: str = Field(description="This part of the data, in base64.")
 
 
 class EventPayload(BaseModel):
     seq: int
-    bytes: int = Field(description="Of the whole payload, as JSON.")
+    bytes: int = Field(description="Size of the whole payload as JSON.")
     offset: int
-    data: str = Field(description="Base64.")
+    data: str = Field(description="This part of the data, in base64.")

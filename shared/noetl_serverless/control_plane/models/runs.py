@@ -17,16 +17,16 @@ Status = Literal["queued", "running", "delayed", "parked", "waiting"]
 
 
 class ListRuns(RequestModel):
-    after: int = Field(default=0, ge=0, description="Only those with a higher seq.")
+    after: int = Field(default=0, ge=0, description="List only runs with a higher seq.")
     limit: int = Field(default=100, ge=1, le=200)
     step: str | None = None
-    failed: bool = Field(default=False, description="Only those in which an attempt failed, or a lease was lost.")
+    failed: bool = Field(default=False, description="List only runs in which an attempt failed or a lease was lost.")
 
 
 class FailedAttempt(BaseModel):
     attempt: int
     task: str | None
-    index: int | None = Field(description="Of the loop item.")
+    index: int | None = Field(description="Index of the loop item.")
     error: dict[str, Any] | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -44,7 +44,9 @@ class LostLease(BaseModel):
     delivery: int
     claimed_at: datetime | None
     lease_until: datetime | None
-    given_back_at: datetime | None = Field(description="By a worker that had to stop; otherwise the lease ran out.")
+    given_back_at: datetime | None = Field(
+        description="Time at which a stopping worker released the lease; null if the lease expired."
+    )
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> LostLease:
@@ -55,23 +57,23 @@ class LostLease(BaseModel):
 class RunEntry(BaseModel):
     """How one command ran in the worker that reported it."""
 
-    seq: int = Field(description="Of the event that reports it.")
+    seq: int = Field(description="Seq of the event that reports the run.")
     event_type: str
     step: str | None
     generation: int | None
     command_id: str | None
-    first_item: int | None = Field(description="Of a frame of a loop.")
-    end_item: int | None = Field(description="Behind the last item of the frame.")
+    first_item: int | None = Field(description="First item of the frame, for a loop.")
+    end_item: int | None = Field(description="Last item of the frame plus one.")
     worker: str | None
     issued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime
-    queued_ms: int | None = Field(description="From its issue to its start, with the time in quarantine between them.")
-    run_ms: float | None = Field(description="What ran, which is what is billed.")
-    waited_ms: float = Field(description="What it waited while the worker had it: for its next attempt, or its turn.")
-    attempts: list[FailedAttempt] = Field(description="Those that failed: the first and the last few.")
-    attempts_dropped: int = Field(description="How many that failed are not listed.")
-    lost: list[LostLease] = Field(description="Who had it before, and let its lease run out or gave it back.")
+    queued_ms: int | None = Field(description="Time from issue to start, including time in quarantine.")
+    run_ms: float | None = Field(description="Time that it ran, which is the billed time.")
+    waited_ms: float = Field(description="Time that it waited in the worker, for its next attempt or its turn.")
+    attempts: list[FailedAttempt] = Field(description="Failed attempts: the first and the last few.")
+    attempts_dropped: int = Field(description="Number of failed attempts that are not listed.")
+    lost: list[LostLease] = Field(description="Earlier leases of the command that expired or were released.")
 
     @classmethod
     def of(cls, found: ReportedCommand) -> RunEntry:
@@ -99,30 +101,32 @@ class RunEntry(BaseModel):
 
 
 class UnderWay(BaseModel):
-    """A run of a step that has not ended. For a loop, which has many commands, `status` is the first that any of them
-    has of running, queued, delayed, parked."""
+    """A run of a step that has not ended. A loop has many commands; its `status` is the first of running, queued,
+    delayed and parked that any of them has."""
 
     step: str
     generation: int | None
     status: Status = Field(
-        description="queued: its command waits for a worker; running: a worker has it under a lease, and runs it or "
-        "lets it wait in itself, for its turn, for a Python process or for its next attempt, which are told apart once "
-        "it reports: see runs; delayed: it goes on at due_at; parked: its sub-playbook runs; waiting: at its join, for "
+        description="queued: its command waits for a worker; running: a worker has leased it, and it runs or waits in "
+        "the worker for its turn, for a Python process or for its next attempt (runs shows which, once it has "
+        "reported); delayed: it continues at due_at; parked: its sub-playbook runs; waiting: it waits at its join for "
         "other steps."
     )
-    queued: int = Field(description="How many commands wait for a worker.")
+    queued: int = Field(description="Number of commands that wait for a worker.")
     running: int
     delayed: int
     parked: int
-    queued_since: datetime | None = Field(description="Since when the first of them waits.")
-    running_since: datetime | None = Field(description="Since when the worker has it; of several, the first.")
+    queued_since: datetime | None = Field(description="Time since which the first of them has been waiting.")
+    running_since: datetime | None = Field(
+        description="Time at which a worker leased it; the earliest if there are several."
+    )
     queued_ms: int | None = Field(
-        description="For how long it was queued before a worker took it; of several, the longest."
+        description="Time that it was queued before a worker leased it; the longest if there are several."
     )
     due_at: datetime | None
-    worker: str | None = Field(description="Who has it; of several, one.")
-    deliveries: int = Field(description="How often it was given to a worker; of several, the most.")
-    children: list[str] = Field(description=f"The executions that it waits for, the first {MAX_CHILDREN}.")
+    worker: str | None = Field(description="A worker that has leased it.")
+    deliveries: int = Field(description="Number of deliveries to workers; the highest if there are several.")
+    children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
 
 
 def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:

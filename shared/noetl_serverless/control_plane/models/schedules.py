@@ -16,7 +16,7 @@ class CreateSchedule(RequestModel):
         default=None,
         ge=1,
         validation_alias=AliasChoices("playbook_version", "version"),
-        description="By default the newest at the time of each run.",
+        description="Version of the playbook; by default, the newest at the time of each run.",
     )
     name: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[^/]*[^/\d][^/]*$")
     cron: str | None = Field(default=None, max_length=200, examples=["30 6 * * 1-5"])
@@ -25,7 +25,7 @@ class CreateSchedule(RequestModel):
     enabled: bool = True
     missed_policy: MissedPolicy = Field(
         default="fire_once",
-        description="What becomes of runs that were missed: none, one for all, or each of the last 100.",
+        description="How to handle missed runs: start none, one for all of them, or each of the last 100.",
     )
     input_payload: dict[str, Any] = Field(
         default_factory=dict, validation_alias=AliasChoices("input_payload", "payload")
@@ -81,12 +81,12 @@ class ScheduleEntry(BaseModel):
 
 
 class ScheduleDetail(ScheduleEntry):
-    runs: list[Run] = Field(default_factory=list, description="The latest, newest first.")
+    runs: list[Run] = Field(default_factory=list, description="Latest runs, newest first.")
 
 
 class ScheduleEntries(BaseModel):
     items: list[ScheduleEntry]
-    next: int | None = Field(default=None, description="The `offset` of the next page; null at the end.")
+    next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
 
 class DeletedSchedule(BaseModel):
@@ -96,4 +96,4 @@ class DeletedSchedule(BaseModel):
 
 
 class TriggerSchedule(RequestModel):
-    payload: dict[str, Any] | None = Field(default=None, description="Merged over the schedule's own input.")
+    payload: dict[str, Any] | None = Field(default=None, description="Values merged into the schedule's own input.")

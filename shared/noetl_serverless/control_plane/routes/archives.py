@@ -102,7 +102,7 @@ async def _check_keys(call: Call, body: messages.Register) -> None:
         expected = keys_of(month, archive.first_id, archive.last_id, archive.executions)
         given = {name: file.key for name, file in body.files.items()}
         if given != expected:
-            raise InvalidRequest(f"the files of this batch are {', '.join(expected.values())}")
+            raise InvalidRequest(f"wrong files for this batch; expected {', '.join(expected.values())}")
 
 
 def _batch(work: ClaimedBatch) -> messages.Batch:
@@ -119,7 +119,7 @@ def _archive_id(call: Call) -> int:
 
 def _cutoff(now: datetime, days: float) -> datetime:
     if days <= 0:
-        raise InvalidRequest("archive_after_days is off: give `before`, by when the executions must have ended")
+        raise InvalidRequest("archive_after_days is off; give `before`, the time before which the executions ended")
     return now - timedelta(days=days)
 
 
@@ -128,7 +128,7 @@ OPERATIONS = (
         "archiveNow",
         "POST",
         "/api/archives",
-        summary="Archive executions that have ended: plan batches, and have a worker write them",
+        summary="Archive ended executions: plan batches and invoke a worker to write them",
         tag="archive",
         roles=frozenset({"operator"}),
         handler=archive_now,
@@ -139,7 +139,7 @@ OPERATIONS = (
         "listArchives",
         "GET",
         "/api/archives",
-        summary="List the batches of the archive, the newest first",
+        summary="List the batches of the archive, newest first",
         tag="archive",
         roles=USERS,
         handler=entries,
@@ -151,7 +151,7 @@ OPERATIONS = (
         "claimArchive",
         "POST",
         "/api/archives/claim",
-        summary="Claim a batch under a lease, to write its files",
+        summary="Claim a batch under a lease to write its files",
         tag="archive",
         roles=WORKERS,
         handler=claim,
@@ -207,7 +207,7 @@ OPERATIONS = (
         "registerArchive",
         "POST",
         "/api/archives/{archive_id}/register",
-        summary="Register the files of a batch; its executions leave the database",
+        summary="Register the files of a batch and remove its executions from the database",
         tag="archive",
         roles=WORKERS,
         handler=register,

@@ -80,7 +80,7 @@ OPERATIONS = (
         "listCatalog",
         "POST",
         "/api/catalog/list",
-        summary="List the catalog, without the texts",
+        summary="List the catalog, without the texts of the playbooks",
         tag="catalog",
         roles=USERS,
         handler=entries,

@@ -45,7 +45,7 @@ async def get(call: Call) -> CredentialEntry:
     query: GetCredential = call.query
     if query.include_data:
         if call.caller.role not in WORKERS:
-            raise Forbidden(f"the data of credentials is not for the role {call.caller.role}")
+            raise Forbidden(f"the role {call.caller.role} may not read the data of credentials")
         audit("readCredentialData", call, credential=call.path("name"), execution_id=query.execution_id)
     return CredentialEntry.of(await call.services.credentials.get(call.path("name"), with_data=query.include_data))
 
@@ -81,7 +81,7 @@ OPERATIONS = (
         "getCredential",
         "GET",
         "/api/credentials/{name}",
-        summary="Read a credential by name or id; its data only if asked for",
+        summary="Read a credential by name or id; its data only on request",
         tag="credentials",
         roles=BOTH,
         handler=get,

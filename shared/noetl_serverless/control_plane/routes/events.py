@@ -81,8 +81,8 @@ OPERATIONS = (
         "listEvents",
         "GET",
         "/api/executions/{execution_id}/events",
-        summary="Read the log of an execution in order, waiting for more if there is none yet; a Link header leads to "
-        "the next page, the headers NoETL-Execution-Status and NoETL-Last-Seq have its status and its last event",
+        summary="Read the log of an execution in order, optionally waiting for new events; a Link header leads to "
+        "the next page, the headers NoETL-Execution-Status and NoETL-Last-Seq contain its status and last event",
         tag="executions",
         roles=USERS,
         handler=events,
@@ -95,7 +95,7 @@ OPERATIONS = (
         "getEventPayload",
         "GET",
         "/api/executions/{execution_id}/events/{seq}/payload",
-        summary="Read a part of the payload of an event, for one that is too large for a list",
+        summary="Read a part of an event's payload that is too large for a list",
         tag="executions",
         roles=USERS,
         handler=payload,

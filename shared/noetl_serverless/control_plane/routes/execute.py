@@ -10,7 +10,7 @@ from ..operation import USERS, Call, Operation
 from .identifiers import execution_id_of
 
 IDEMPOTENCY_KEY = "idempotency-key"
-HEADERS = {"Idempotency-Key": "The same key again starts nothing and answers the same."}
+HEADERS = {"Idempotency-Key": "A second request with the same key starts nothing and returns the same response."}
 
 
 async def execute(call: Call) -> Started:
@@ -79,7 +79,7 @@ OPERATIONS = (
         "rerunExecution",
         "POST",
         "/api/executions/{execution_id}/rerun",
-        summary="Start the same version again, with the same input and changes to it",
+        summary="Start the same playbook version again, with the same input and optional changes",
         tag="executions",
         roles=USERS,
         handler=rerun,

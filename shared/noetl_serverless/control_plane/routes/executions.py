@@ -143,7 +143,7 @@ OPERATIONS = (
         "listExecutions",
         "GET",
         "/api/executions",
-        summary="List executions, the newest first; a Link header leads to the next page",
+        summary="List executions, newest first; a Link header leads to the next page",
         tag="executions",
         roles=USERS,
         handler=entries,

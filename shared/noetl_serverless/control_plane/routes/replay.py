@@ -35,7 +35,7 @@ async def state(call: Call) -> Replayed:
     query: ReplayState = call.query
     given = [query.as_of_event_id, query.as_of_position, query.as_of_time]
     if sum(value is not None for value in given) > 1:
-        raise InvalidRequest("give one of as_of_event_id, as_of_position and as_of_time")
+        raise InvalidRequest("as_of_event_id, as_of_position and as_of_time exclude each other; give only one")
     seq = query.as_of_event_id or query.as_of_position
     # one more than requested, to know whether the limit cut something off
     events, workload = await call.services.replays.log(int(query.execution_id), query.limit + 1)
@@ -92,7 +92,7 @@ OPERATIONS = (
         "replayState",
         "GET",
         "/api/replay/state",
-        summary="Rebuild an execution from its log alone, as of any event or instant, with checksums",
+        summary="Rebuild an execution from its log, as of any event or time, with checksums",
         tag="replay",
         roles=USERS,
         handler=state,
@@ -114,7 +114,7 @@ OPERATIONS = (
         "rebuildProjections",
         "POST",
         "/api/replay/rebuild",
-        summary="Rebuild projections from the logs, each execution in one transaction; leases are lost",
+        summary="Rebuild projections from the logs, one execution per transaction; leases are lost",
         tag="replay",
         roles=frozenset({"operator"}),
         handler=rebuild,
@@ -125,7 +125,7 @@ OPERATIONS = (
         "getRecording",
         "GET",
         "/api/executions/{execution_id}/recording",
-        summary="Read what a replay needs besides the log: the playbook that ran, the workload, the children",
+        summary="Read what a replay needs in addition to the log: playbook, workload and sub-playbooks",
         tag="replay",
         roles=USERS,
         handler=recording,

@@ -30,7 +30,7 @@ async def manifest(call: Call) -> Manifest:
     loop = (execution_id_of(call), call.path("step"), int(generation))
     kept, following = await _page(call, loop, query.after, most)
     if following is not None and not pages:
-        raise Unavailable("the results of the loop are more than one answer has room for: they wait for a newer worker")
+        raise Unavailable("the results of the loop do not fit into one response; a newer worker is needed to read them")
     return Manifest(parts=[ManifestPart.of(part) for part in kept], next=following)
 
 
@@ -40,7 +40,7 @@ async def loop_results(call: Call) -> LoopResults:
     execution_id = int(query.execution_id)
     generation = await executions.latest_generation(execution_id, query.step_name)
     if generation is None:
-        raise NotFound(f"execution {execution_id} has run no loop in a step {query.step_name!r}")
+        raise NotFound(f"execution {execution_id} has not run a loop in step {query.step_name!r}")
     loop = (execution_id, query.step_name, generation)
     kept, following = await _page(call, loop, query.after, PAGE_BYTES)
     return LoopResults(
@@ -94,7 +94,7 @@ async def data(call: Call) -> ResultData:
     try:
         part = await call.services.results().get_range(query.key, query.offset, query.limit)
     except KeyError:
-        raise NotFound(f"{query.key} is not in the result store any more") from None
+        raise NotFound(f"{query.key} is no longer in the result store") from None
     return ResultData(key=query.key, bytes=size, offset=query.offset, data=base64.b64encode(part).decode())
 
 
@@ -114,7 +114,7 @@ OPERATIONS = (
         "getManifest",
         "GET",
         "/api/results/manifest/{execution_id}/{step}/{generation}",
-        summary="Read the results of one run of a loop, a page at a time, in parts that are inline or by reference",
+        summary="Read the results of one run of a loop, page by page, inline or by reference",
         tag="results",
         roles=BOTH,
         handler=manifest,

@@ -28,7 +28,7 @@ OPERATIONS = (
         "listRuns",
         "GET",
         "/api/executions/{execution_id}/runs",
-        summary="List the runs of commands, of steps and loop items: queued and run times, and failed attempts; a Link "
+        summary="List the runs of an execution's commands, with queue time, run time and failed attempts; a Link "
         "header leads to the next page",
         tag="executions",
         roles=USERS,

@@ -77,7 +77,7 @@ def _random(name: str) -> str:
         case _ if name.startswith(NATS_SERVER):
             return make_server_secret(name.removeprefix(NATS_SERVER).split(","))
         case _:
-            raise ValueError(f"there is no way to make the secret {name!r}")
+            raise ValueError(f"cannot generate the secret {name!r}")
 
 
 def ends_soon(token: str, key: str) -> bool:

@@ -38,7 +38,7 @@ async def rotate(
         case "testSecret":
             pending = await _value(api, id, VersionId=version, VersionStage=_PENDING)
             if ends_soon(pending, await _value(api, key_id)):
-                raise ValueError("the new token is not one of ours")
+                raise ValueError("the new token was not issued by this deployment")
         case "finishSecret":
             await _finish(api, id, version)
         case step:

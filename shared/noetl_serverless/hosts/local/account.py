@@ -44,5 +44,5 @@ def unprivileged() -> Account:
         return Account(entry.pw_uid, entry.pw_gid)
     raise LookupError(
         "PostgreSQL does not run as root, and there is no user `nobody` to run it as. "
-        "NOETL_DATABASE_URL names a server of one's own to use instead"
+        "To use another server, set NOETL_DATABASE_URL"
     )

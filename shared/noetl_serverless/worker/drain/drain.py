@@ -109,7 +109,7 @@ class Drain:
             return await self._context.notifier.pull(self._context.settings.pool, limit, wait)
         except Exception as error:
             # the bus only carries pointers: pending commands can be claimed without it
-            logger.warning("the bus does not answer (%s); claiming what is pending", type(error).__name__)
+            logger.warning("the bus does not answer (%s); claiming pending commands", type(error).__name__)
         claimed = await self._claim([])
         if not claimed and self._busy:
             await self.slots.wait_for_change(wait)

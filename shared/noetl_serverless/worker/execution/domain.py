@@ -95,7 +95,7 @@ def check_size(value: Any, name: str, limit: int) -> None:
 def _check(size: int, name: str, limit: int) -> None:
     if size > limit:
         called = DISPLAY_NAMES.get(name, f"'{name}'")
-        raise TooLarge(f"{called} has {size} bytes of JSON, and may have {limit}")
+        raise TooLarge(f"{called} has {size} bytes of JSON; the limit is {limit}")
 
 
 def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def _digest(start: int, items: list[Any]) -> str:
 
 
 class _Malformed(Problem):
-    status, code, title = 500, "worker.malformed_command", "The command is not what it should be"
+    status, code, title = 500, "worker.malformed_command", "The command is not valid"
 
 
 def released(command: ClaimedCommand) -> Outcome:

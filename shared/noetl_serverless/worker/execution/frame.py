@@ -157,7 +157,9 @@ class FrameRun:
         else:
             items = []
         if len(items) != frame.end - frame.start:
-            raise InvalidRequest(f"the frame has {frame.end - frame.start} items, but {len(items)} came with it")
+            raise InvalidRequest(
+                f"the frame has {frame.end - frame.start} items, but the command contains {len(items)}"
+            )
         return list(items)
 
     # -- ending

@@ -33,7 +33,7 @@ MAX_VISITS = 100_000
 MAX_SLEEP_SECONDS = 5.0
 # up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
-LOCALS_NAME = "what is to be remembered while it waits"
+LOCALS_NAME = "the state to keep while the task waits"
 SCOPES = ("ctx", "iter", "step")
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
@@ -195,7 +195,7 @@ class Pipeline:
             error = step_error("rule", "rule.no_target", f"jump from '{task.name}': no task '{rule.to}'")
             return self._failed(task, error, output)
         if self.visits >= MAX_VISITS:
-            message = f"more than {MAX_VISITS} tasks were visited; is there a jump that never ends?"
+            message = f"more than {MAX_VISITS} tasks were run; check the rules for an endless cycle of jumps"
             return self._failed(task, step_error("rule", "rule.endless", message), output)
         self._call_ended(output["error"])
         self._move_to(target, output)

@@ -69,4 +69,4 @@ def _together(sizes: Mapping[str, int]) -> int:
 
 def _within(what: str, size: int, most: int) -> None:
     if size > most:
-        raise TooLarge(f"{what} {size} bytes of JSON, and may have {most}")
+        raise TooLarge(f"{what} {size} bytes of JSON; the limit is {most}")

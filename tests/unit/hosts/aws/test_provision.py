@@ -69,5 +69,5 @@ def test_two_tokens_of_one_second_differ() -> None:
 
 async def test_what_nothing_can_be_made_for_is_told(api: Api, client: Callable[[str], Any]) -> None:
     arn = client("secretsmanager").create_secret(Name="odd")["ARN"]
-    with pytest.raises(ValueError, match="no way to make the secret 'odd'"):
+    with pytest.raises(ValueError, match="cannot generate the secret 'odd'"):
         await provision(api, {"odd": arn}, 90)

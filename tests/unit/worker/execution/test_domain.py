@@ -45,11 +45,11 @@ def nested(levels: int) -> Any:
 BAD = [
     ({"scores": [1.0, 2.0, 3.0, NAN]}, "data.scores[3]: NaN is not JSON"),
     ([float("inf")], "data[0]: an infinite number"),
-    ({"k": "a\0b"}, "data.k: a text holds the character NUL"),
-    ({"k": "\udc00"}, "data.k: a text holds half of a surrogate pair"),
-    (2**64, "data: an integer of more than 64 bits"),
-    ({1: "a", "1": "b"}, "data.1: two keys of the object become the same text"),
-    ({(1, 2): "a"}, "data: a key of type tuple"),
+    ({"k": "a\0b"}, "data.k: a string contains a NUL character"),
+    ({"k": "\udc00"}, "data.k: a string contains an unpaired surrogate"),
+    (2**64, "data: an integer does not fit in 64 bits"),
+    ({1: "a", "1": "b"}, "data.1: two keys of the object become the same string"),
+    ({(1, 2): "a"}, "data: a key is of type tuple"),
     (b"x", "data: a value of type bytes"),
     (object(), "data: a value of type object"),
     (nested(300), "data[0][0]"),
@@ -104,7 +104,7 @@ async def test_what_a_failed_tool_gave_hides_its_error_no_more(bench: Bench) -> 
     bench.tool("a", make.failed("boom", data={"body": "\0"}))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.error["code"], outcome.data) == ("boom", None)
-    assert "data.body: a text holds the character NUL" in outcome.error["left_out"]
+    assert "data.body: a string contains a NUL character" in outcome.error["left_out"]
 
 
 async def test_every_task_of_a_pipeline_is_looked_at_by_name(bench: Bench) -> None:
@@ -218,7 +218,7 @@ async def test_a_part_that_is_too_large_is_named_with_its_size_and_limit(
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error["code"], outcome.error["task"]) == ("error", "value.too_large", "a")
     assert outcome.error["message"].startswith(f"{part} has ")
-    assert outcome.error["message"].endswith(f" bytes of JSON, and may have {limit}")
+    assert outcome.error["message"].endswith(f" bytes of JSON; the limit is {limit}")
 
 
 async def test_long_errors_of_many_items_do_not_fail_the_frame(bench: Bench) -> None:

@@ -73,7 +73,7 @@ async def test_what_fits_not_even_by_reference_is_refused(bench: Bench) -> None:
         {},
     )
     assert outcome.error["message"].startswith("'set' has, with all that can be by reference, ")
-    assert (outcome.error["task"], outcome.error["message"].endswith(f"may have {SET_BYTES}")) == ("a", True)
+    assert (outcome.error["task"], outcome.error["message"].endswith(f"the limit is {SET_BYTES}")) == ("a", True)
 
 
 async def test_what_the_tasks_of_a_step_set_one_after_the_other_is_bounded_together(bench: Bench) -> None:

@@ -48,7 +48,7 @@ class ControlPlaneHandler:
             settings = Settings.from_environment(self._environ)
             key = settings.secrets.get("token_key", "")
             return run(rotate(event, self._api(), key, settings.provision, settings.token_days))
-        raise ValueError("the control plane takes HTTP requests, migrations and rotations alone")
+        raise ValueError("the control plane accepts only HTTP requests, migrations and rotations")
 
     def _build(self) -> Handler:
         if self._http is None:

@@ -35,7 +35,7 @@ class ReconcilerHandler:
             elif event == TICK:
                 answer = {"done": run(self._pass())}
             else:
-                raise ValueError("the reconciler takes ticks and batches of its queue alone")
+                raise ValueError("the reconciler accepts only ticks and batches of its queue")
         end_cold_start()
         return answer
 

@@ -37,7 +37,7 @@ class WorkerHandler:
             elif isinstance(event, dict) and event.get("noetl") == DRAIN:
                 answer = run(self._answer([event]))
             else:
-                raise ValueError("a worker takes batches of its queue, and {'noetl': 'drain'}")
+                raise ValueError("a worker accepts only batches of its queue and {'noetl': 'drain'}")
         end_cold_start()
         return answer
 
