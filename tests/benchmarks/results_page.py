@@ -71,12 +71,12 @@ def _judged(target: Target | None, line: Mapping[str, Any]) -> list[str]:
         return ["", ""]
     value = target.found(line)
     if value is None:
-        return [target.told(), "not measured"]
+        return [target.description(), "not measured"]
     missed = target.missed_by(value)
     if missed is None:
-        return [target.told(), "reached"]
+        return [target.description(), "reached"]
     return [
-        target.told(),
+        target.description(),
         f"**missed by {100 * missed:.0f} %**" if target.limit else f"**missed by {_number(missed)}**",
     ]
 

@@ -78,7 +78,7 @@ KINSHIP = {
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class Orphans:
     """Files without a row are what killed workers wrote and could not report; they go with the execution's results."""
 
     unregistered: int
@@ -318,7 +318,7 @@ def strays(stack: ChaosStack) -> Iterator[str]:
                     yield f"pid {process.pid}: {' '.join(process.cmdline())[:200]}"
 
 
-def results(stack: ChaosStack) -> tuple[list[Finding], Leftovers]:
+def results(stack: ChaosStack) -> tuple[list[Finding], Orphans]:
     """Every reference leads to the bytes that were written; what lies there beside is counted."""
     folder = stack.layout.results
     found: list[Finding] = []
@@ -338,7 +338,7 @@ def results(stack: ChaosStack) -> tuple[list[Finding], Leftovers]:
     for key in sorted(keys - registered):
         if key.split("/")[0] not in known:
             found.append(Finding("", "an object of no execution", key))
-    return found, Leftovers(len(keys - registered - unfinished), len(unfinished))
+    return found, Orphans(len(keys - registered - unfinished), len(unfinished))
 
 
 def collected(stack: ChaosStack) -> list[Finding]:

@@ -81,10 +81,10 @@ def test_an_error_that_is_not_the_one_foretold_is_found(name: str) -> None:
 
 
 def test_what_was_given_up_may_fail_and_must_not_complete_otherwise() -> None:
-    buried = End("", "FAILED", None, {"code": "command.delivery_limit", "step": "s1"}, 1000.0, given_up=True)
-    assert ended("chain", buried) == []
-    assert ended("chain", replace(buried, given_up=False)) == ["it ends otherwise"]
-    assert ended("chain", replace(buried, status="COMPLETED", result={"data": {"n": 0}})) == ["its result is another"]
+    dead = End("", "FAILED", None, {"code": "command.delivery_limit", "step": "s1"}, 1000.0, given_up=True)
+    assert ended("chain", dead) == []
+    assert ended("chain", replace(dead, given_up=False)) == ["it ends otherwise"]
+    assert ended("chain", replace(dead, status="COMPLETED", result={"data": {"n": 0}})) == ["its result is another"]
 
 
 # -- the server

@@ -41,7 +41,7 @@ class Stub:
         return [[0]]
 
 
-def test_no_schedule_is_stopped_before_all_have_run_and_who_gets_no_answer_is_told(monkeypatch: Any) -> None:
+def test_no_schedule_is_stopped_before_all_have_run_and_users_without_an_answer_are_reported(monkeypatch: Any) -> None:
     monkeypatch.setattr(users, "standing", lambda stack: "all stand")
     stub = Stub()
     made = Users(stub, 1, 0.1, [FAILS])  # type: ignore[arg-type]

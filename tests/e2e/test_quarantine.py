@@ -114,12 +114,17 @@ def test_a_retry_waits_for_the_fault_to_be_mended_and_then_goes_on(spoiled: Spoi
     assert spoiled.stack("quarantine", "list").out == "nothing is in quarantine\n"
     explained = spoiled.stack("explain", spoiled.id).out
     assert f"execution {spoiled.id}: completed" in explained, "it is told to its end"
-    told = {words: spoiled.stack(*words, spoiled.id).out for words in (("show",), ("events",), ("explain",), ("cost",))}
+    outputs = {
+        words: spoiled.stack(*words, spoiled.id).out for words in (("show",), ("events",), ("explain",), ("cost",))
+    }
     for words in (("show",), ("explain",)):
-        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, and went on", told[words]), (words, told[words])
-    assert re.search(r"timer\.fired +wait +\(kept in quarantine until 20", told[("events",)])
-    assert re.search(r"command\.issued +wait +\(of \d+\) +\(decided at 20", told[("events",)])
-    assert "of the wall time it stood in quarantine for" in told[("cost",)]
+        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, and went on", outputs[words]), (
+            words,
+            outputs[words],
+        )
+    assert re.search(r"timer\.fired +wait +\(kept in quarantine until 20", outputs[("events",)])
+    assert re.search(r"command\.issued +wait +\(of \d+\) +\(decided at 20", outputs[("events",)])
+    assert "of the wall time it stood in quarantine for" in outputs[("cost",)]
     [wait] = spoiled.stack.ask("explain", spoiled.id, "wait")["steps"]
     times = [entry["at"] for entry in wait["chain"]]
     assert times == sorted(times), "it runs backwards"
@@ -135,9 +140,9 @@ def test_what_is_dropped_stays_failed(spoiled: Spoiled) -> None:
         f"was in quarantine, and was dropped from it at 20[^ ]+ by operator {re.escape(own)}: it stays as it ended"
     )
     for command in ("show", "events", "explain"):
-        told = spoiled.stack(command, spoiled.id).out
-        assert re.search(dropped, told), (command, told)
-        assert "in quarantine: the engine could not decide" not in told, (command, told)
+        output = spoiled.stack(command, spoiled.id).out
+        assert re.search(dropped, output), (command, output)
+        assert "in quarantine: the engine could not decide" not in output, (command, output)
     assert spoiled.stack.ask("explain", spoiled.id)["quarantined"] is None
 
 

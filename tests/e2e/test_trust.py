@@ -275,7 +275,9 @@ def test_a_diff_of_nothing_is_wrong_use(stack: Stack, words: tuple[str, ...]) ->
     assert done.json["detail"]
 
 
-def test_a_version_with_a_mistake_is_told_with_its_line(stack: Stack, capsule: str, edited: Callable[..., str]) -> None:
+def test_a_version_with_a_mistake_is_reported_with_its_line(
+    stack: Stack, capsule: str, edited: Callable[..., str]
+) -> None:
     file = edited(("        - {step: by_carrier}\n", "        - {step: by_carriers}\n"))
     done = stack("diff", capsule, "--playbook", file, data=False)
     assert done.status == 2

@@ -16,7 +16,7 @@ Fetch = Callable[[Mapping[str, Any]], Any]
 NOTHING: Mapping[str, Any] = {}
 ENDS = {"playbook.completed": "completed", "playbook.failed": "failed"}
 # an error of ours has no more than these in common with the engine's
-TOLD = ("code", "step")
+COMPARED_FIELDS = ("code", "step")
 
 
 class Entry(Protocol):
@@ -211,10 +211,10 @@ class _Follower:
         if end is None:
             return
         if execution.status == "failed":
-            theirs = {name: end.payload["error"].get(name) for name in TOLD}
-            told = {name: (execution.error or {}).get(name) for name in TOLD}
-            if theirs != told:
-                raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {told}")
+            theirs = {name: end.payload["error"].get(name) for name in COMPARED_FIELDS}
+            expected = {name: (execution.error or {}).get(name) for name in COMPARED_FIELDS}
+            if theirs != expected:
+                raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {expected}")
         elif end.payload.get("result_step") != execution.last:
             theirs = end.payload.get("result_step")
             raise Differs(f"{_at(fact)}: the result is that of {theirs}, and should be that of {execution.last}")

@@ -14,7 +14,7 @@ from noetl_serverless.tools.noop import Noop
 from noetl_serverless.tools.playbook import SubPlaybook
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 
-from . import hurtful
+from . import edge_values
 
 # told of each call: what was asked under which key
 Heard = Callable[[str, bytes], None]
@@ -60,7 +60,7 @@ def given(name: str) -> Any:
     kind, _, keys = name.partition(":")
     if kind == "order":
         return {key: index for index, key in enumerate(keys.split(","))}
-    return hurtful.yielded(name).make()
+    return edge_values.yielded(name).make()
 
 
 def _text(value: Any) -> bytes:

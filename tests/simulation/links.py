@@ -51,8 +51,8 @@ class Statements:
 class SchedulesLink:
     """Like `Schedules.claim_due`: a transaction, and then a statement."""
 
-    def __init__(self, twin: Any, world: World, process: Process) -> None:
-        self._statements = Statements(twin, world, process)
+    def __init__(self, schedules: Any, world: World, process: Process) -> None:
+        self._statements = Statements(schedules, world, process)
 
     async def claim_due(self, now: Any, limit: int = 100) -> Any:
         await self._statements.move_on(now, limit)
@@ -164,7 +164,7 @@ class BusLink:
         await self._world.bus.ack(pointers)
 
 
-class BellLink:
+class InvokerLink:
     """Invoker. An invocation may be lost, come twice, or late."""
 
     def __init__(self, world: World) -> None:

@@ -79,7 +79,7 @@ async def test_killed_between_registration_and_purge(stand: Stand, monkeypatch: 
     assert (await stand.count("execution"), await stand.count("event") > 0) == (0, True)
     assert await logs(stand, list(before)) == before
     assert (await stand.user.get("/api/replay/validate", execution_id=next(iter(before)))).json["valid"] is True
-    assert (await stand.do_chores(stand.departures(), "purge"))["events_purged"] > 0
+    assert (await stand.do_tasks(stand.retention(), "purge"))["events_purged"] > 0
     await whole(stand, before)
 
 

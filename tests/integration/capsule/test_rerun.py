@@ -72,7 +72,7 @@ async def test_another_version_runs_against_the_same_answers(a_studio: Any) -> N
     assert done.missing == []
 
 
-async def test_a_call_that_was_not_made_has_no_answer_and_is_told(a_studio: Any) -> None:
+async def test_a_call_that_was_not_made_has_no_answer_and_is_reported(a_studio: Any) -> None:
     recording = await a_studio.record(playbooks.CHAIN)
     edited = recording.playbook.replace(
         "step: three, tool: {kind: noop}", "step: three, tool: {kind: python, code: 'x = 1'}"
@@ -82,7 +82,7 @@ async def test_a_call_that_was_not_made_has_no_answer_and_is_told(a_studio: Any)
     assert done.status == "running"
 
 
-async def test_an_answer_that_was_left_out_is_told(a_studio: Any, tmp_path: Path) -> None:
+async def test_an_answer_that_was_left_out_is_reported(a_studio: Any, tmp_path: Path) -> None:
     recording = await a_studio.record(playbooks.BIG)
     file = tmp_path / "run.noetl"
     packed = write(recording, file, Masking(), max_bytes=0, release="1")

@@ -169,7 +169,7 @@ async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(bed: Bed, 
     assert again.delivery == 1
 
 
-async def test_a_child_is_started_once_and_its_end_told_once_though_both_answers_are_lost(
+async def test_a_child_is_started_once_and_its_end_reported_once_though_both_answers_are_lost(
     bed: Bed, plane: Plane, wire: CutWire
 ) -> None:
     id = await bed.start("t/parent")

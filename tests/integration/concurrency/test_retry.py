@@ -59,8 +59,8 @@ async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(di
     session.run("COMMIT")
     await retrying
 
-    told = await direct.events(id, e.CHILD_ENDED)
-    assert [event.payload["execution_id"] for event in told] == [child]
+    child_ends = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in child_ends] == [child]
 
 
 async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(direct: Bed, sessions: Sessions) -> None:
@@ -73,8 +73,8 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(dir
     session.run("COMMIT")
     await ending
 
-    told = await direct.events(id, e.CHILD_ENDED)
-    assert [event.payload["execution_id"] for event in told] == [child]
+    child_ends = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in child_ends] == [child]
 
 
 async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: Bed, sessions: Sessions) -> None:

@@ -100,10 +100,10 @@ async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_doe
     assert {command["execution_id"] for command in got} == ids
 
 
-async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane(worker: Client) -> None:
+async def test_a_worker_that_names_its_protocol_version_gets_that_of_the_control_plane(worker: Client) -> None:
     body = {"worker_id": "w-1", "commands": []}
-    told = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
-    assert told.headers["noetl-wire"] == str(VERSION)
+    response = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
+    assert response.headers["noetl-wire"] == str(VERSION)
     assert "noetl-wire" not in (await worker.post("/api/commands/heartbeat", body)).headers
 
 

@@ -47,7 +47,7 @@ async def test_a_connection_in_use_is_kept(postgres_url: str) -> None:
     await database.close()
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str) -> None:
+async def test_a_connection_that_breaks_in_the_middle_is_reported(postgres_url: str) -> None:
     database = Database(postgres_url, 1)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -114,7 +114,7 @@ async def test_one_that_nobody_waits_for_any_more_is_ended_once_it_is_there(
     await database.close()
 
 
-async def test_a_request_that_cannot_be_sent_is_told(postgres_url: str) -> None:
+async def test_a_request_that_cannot_be_sent_is_reported(postgres_url: str) -> None:
     ended: list[AsyncConnection] = []
     connection = connect(postgres_url)
     talk = AsyncConnection(connection, asyncio.get_running_loop(), ended.append)

@@ -255,7 +255,7 @@ LOG = """
     FROM generate_series(1, CAST(:count AS integer)) n"""
 
 
-async def test_a_run_is_told_of_with_the_last_issue_before_it(executions: Executions, database: Database) -> None:
+async def test_a_run_is_listed_with_the_last_issue_before_it(executions: Executions, database: Database) -> None:
     await database.run(LOG, first=0, type="command.issued", count=4000)
     await database.run(LOG, first=10_000, type="command.issued", count=10)
     await database.run(LOG, first=10_100, type="call.deferred", count=2)

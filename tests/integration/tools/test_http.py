@@ -252,7 +252,7 @@ async def test_errors_never_show_the_credential(http: Run, credentials: dict[str
     ("credential", "expected"),
     [(None, "credential.missing"), (("postgres", {}), "credential.unfit"), (("bearer", {}), "credential.unfit")],
 )
-async def test_a_credential_that_cannot_serve_is_told(
+async def test_an_unusable_credential_is_reported(
     http: Run, credentials: dict[str, Credential], credential: Any, expected: str
 ) -> None:
     if credential:

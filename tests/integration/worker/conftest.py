@@ -297,7 +297,7 @@ def tool() -> Adder:
 
 @pytest.fixture
 async def stack(tmp_path: Path, tool: Adder) -> AsyncIterator[Stack]:
-    """The real ledger, and a worker whose only tool counts."""
+    """The real orchestrator, and a worker whose only tool counts."""
     stack = Stack(tmp_path, lambda kind: tool)
     stack.client.delay = 0.005
     yield stack

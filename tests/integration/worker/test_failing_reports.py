@@ -91,7 +91,7 @@ async def test_while_the_control_plane_is_away_nothing_is_split(yard: Yard) -> N
     assert len({tuple(batch) for batch in seen if len(batch) > 1}) == 1, f"it was asked for parts: {seen}"
 
 
-async def test_one_that_makes_a_healthy_control_plane_busy_is_told_apart_from_an_outage(yard: Yard) -> None:
+async def test_one_that_makes_a_healthy_control_plane_busy_is_distinguished_from_an_outage(yard: Yard) -> None:
     yard.plane.stumble = lambda request: 503 if "c3" in names(request) else None
     await yard.send(*SEVERAL)
     summary = await together(yard, yard.worker(lease=1.5))

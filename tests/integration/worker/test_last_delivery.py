@@ -67,7 +67,7 @@ async def test_what_follows_from_others_does_not_make_it_wait(yard: Yard) -> Non
     assert yard.tool.ran.index("suspect") == 1
 
 
-async def test_it_is_handed_back_by_a_worker_that_is_told_to_stop(yard: Yard) -> None:
+async def test_it_is_released_by_a_worker_that_is_asked_to_stop(yard: Yard) -> None:
     gate = asyncio.Event()
 
     async def wait(n: Any) -> None:

@@ -1,4 +1,4 @@
-"""Pipelined durability: the worker over the real ledger and a log in memory."""
+"""Pipelined durability: the worker over the real orchestrator and a log in memory."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_nothing_is_run_ahead_of_a_step_unless_the_playbook_says_so(stack:
     assert ahead(stack) == set()
 
 
-async def test_what_happened_when_is_told_by_the_worker(stack: Stack) -> None:
+async def test_times_are_reported_by_the_worker(stack: Stack) -> None:
     state = await stack.run(PIPELINED + chain(30))
 
     at = [event.at for event in stack.log.executions[state.execution_id].events]

@@ -216,12 +216,12 @@ async def test_an_execution_that_cannot_be_reported_does_not_hold_up_the_others(
     stack.catalog.add("t/t", PIPELINED + chain(8))
     ids = [(await stack.orchestrator.start(path="t/t")).execution_id for _ in range(6)]
 
-    async def poisoned(request: ReportRequest) -> None:
+    async def unreportable(request: ReportRequest) -> None:
         await asyncio.sleep(0.01)
         if any(outcome.execution_id == ids[0] for outcome in request.outcomes):
             raise Unavailable("it stumbles over one of them", doubtful=True, answered=500)
 
-    stack.client.meanwhile = poisoned
+    stack.client.meanwhile = unreportable
     worker = stack.another(stack.client, lease=0.6)
     started = asyncio.get_running_loop().time()
     summary = await worker.drain(60)

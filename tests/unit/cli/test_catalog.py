@@ -54,8 +54,8 @@ def test_a_file_that_cannot_be_read_hides_no_mistake_of_another(tmp_path: Path) 
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
     (tmp_path / "b.yaml").write_text(WRONG)
     done = CliRunner().invoke(app, ["lint", str(tmp_path), "--json"])
-    told = [(Path(error["file"]).name, error["message"]) for error in json.loads(done.output)["errors"]]
-    assert (done.exit_code, told) == (1, [("a.yaml", "not UTF-8 text"), ("b.yaml", "there is no step 'nowhere'")])
+    errors = [(Path(error["file"]).name, error["message"]) for error in json.loads(done.output)["errors"]]
+    assert (done.exit_code, errors) == (1, [("a.yaml", "not UTF-8 text"), ("b.yaml", "there is no step 'nowhere'")])
     assert "a.yaml: not UTF-8 text" in CliRunner().invoke(app, ["lint", str(tmp_path)]).output.replace("\n", "")
 
 

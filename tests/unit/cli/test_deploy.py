@@ -134,7 +134,7 @@ def test_a_folder_without_a_deployment_is_named(tmp_path: Path) -> None:
         terraform.Terraform(tmp_path)
 
 
-def test_without_terraform_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_terraform_the_way_to_get_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terraform.shutil, "which", lambda name: None)
     monkeypatch.setattr(terraform.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Failure, match="no terraform in PATH"):

@@ -1,4 +1,4 @@
-"""Playbooks that several tests of the ledger run."""
+"""Playbooks that several tests of the orchestrator run."""
 
 from __future__ import annotations
 

@@ -144,9 +144,9 @@ async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, st
             "store": "manifest",
             "meta": {"bytes": 5},
         }
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     assert await engine.orchestrator.for_older_worker("w-1", [second]) == []
-    assert engine.bell.told == [], "the same worker would be invoked for it at once"
+    assert engine.recorder.notified == [], "the same worker would be invoked for it at once"
     (again,) = await engine.claim(worker="w-2")
     assert (again.command_id, again.delivery) == (second.command_id, 1), "it counts as a delivery that failed"
 

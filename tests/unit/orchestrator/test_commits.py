@@ -25,7 +25,9 @@ def covers(command: Any) -> dict[str, Any]:
     return {"start": command.frame.start, "end": command.frame.end, "ok": 1, "failed": 0, "item_ms": 100}
 
 
-async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_that_loses_every_race_is_asked_to_retry(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commits, "MAX_COMMIT_ATTEMPTS", 3)
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()

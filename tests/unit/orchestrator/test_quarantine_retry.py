@@ -87,8 +87,8 @@ async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_
     assert [fact["command"] for fact in (await engine.orchestrator.quarantined_execution(id)).facts] == ["b#1"]
     seq = (await engine.orchestrator.quarantined_execution(id)).seq
     await engine.orchestrator.retry_quarantined(id)
-    *_, told = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
-    assert told.payload == {"seq": seq}
+    *_, retried = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
+    assert retried.payload == {"seq": seq}
     assert await work(engine) == ["c#1"]
     assert await status(engine, id) == "completed"
 
@@ -292,7 +292,9 @@ async def test_what_was_out_is_out_again_however_long_the_log_is(
     assert (again.command_id, again.scope) == (other.command_id, other.scope)
 
 
-async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, faulty: Faulty, unfollowed: None) -> None:
+async def test_the_end_of_a_child_that_was_kept_is_reported_once(
+    engine: Engine, faulty: Faulty, unfollowed: None
+) -> None:
     id, b = await parked(engine, CHILD)
     (only,) = await engine.claim()
     await engine.report(outcome(only))

@@ -176,10 +176,10 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
             for id, path in enumerate(paths, 1)
         )
     )
-    pulse, get = engine.log.pending_work, engine.catalog.get
+    pending_work, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:
-        return replace(await pulse(age), has_due_schedules=True)
+        return replace(await pending_work(age), has_due_schedules=True)
 
     async def read(path: str, version: int | None = None) -> Any:
         if path == "t/broken":
@@ -196,7 +196,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     assert sorted(engine.status(id) for id in engine.memory.executions) == ["FAILED", "RUNNING"]
 
 
-async def test_a_dead_command_that_cannot_be_buried(
+async def test_a_dead_letter_that_cannot_be_added(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.catalog.add("t/t", ONE)

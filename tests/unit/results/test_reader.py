@@ -100,7 +100,7 @@ async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
         await Resolver(store).load(ref)
 
 
-async def test_missing_bytes_are_told_by_their_uri(store: CountingStore) -> None:
+async def test_missing_bytes_are_reported_by_their_uri(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.delete(ref["key"])
     with pytest.raises(ReferenceNotAvailable, match="noetl://execution/42/result/load/"):

@@ -150,7 +150,7 @@ def test_the_arguments_of_a_commit_say_whose_each_is() -> None:
     ("state", "unwritable"),
     [("22P05", True), ("23505", True), ("23514", True), ("54000", True), ("40001", False), ("23001", False)],
 )
-def test_what_says_that_a_value_cannot_be_stored_is_told_without_the_value(state: str, unwritable: bool) -> None:
+def test_an_error_for_a_value_that_cannot_be_stored_does_not_quote_the_value(state: str, unwritable: bool) -> None:
     with pytest.raises(UnstorableCommit if unwritable else DatabaseError) as caught, _writing():
         raise DatabaseError({"C": state, "M": "the value is secret"})
     assert not unwritable or str(caught.value) == f"PostgreSQL error {state}"

@@ -145,7 +145,7 @@ def test_catch_up_is_bounded_to_the_newest(schedule: ScheduleSpec) -> None:
         (cron("* * * * *", "../etc/passwd"), "time zone"),
     ],
 )
-def test_a_clockwork_that_cannot_run_is_refused(schedule: ScheduleSpec, said: str) -> None:
+def test_a_schedule_spec_that_cannot_run_is_refused(schedule: ScheduleSpec, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         schedule.check()
 

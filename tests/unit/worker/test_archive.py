@@ -71,18 +71,18 @@ class Client:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `write_batch` does: raise what stands under "error", or take so many "seconds"."""
-    told: dict[str, Any] = {"batches": []}
+    state: dict[str, Any] = {"batches": []}
 
     async def write_batch(batch: Batch, source: Any, store: Any, scratch: Path) -> Written:
-        told["batches"].append(batch.archive_id)
-        if "error" in told:
-            raise told["error"]
-        if "seconds" in told:
-            archive.time.now += told["seconds"]  # type: ignore[attr-defined]
+        state["batches"].append(batch.archive_id)
+        if "error" in state:
+            raise state["error"]
+        if "seconds" in state:
+            archive.time.now += state["seconds"]  # type: ignore[attr-defined]
         return Written()
 
     monkeypatch.setattr(archive, "write_batch", write_batch)
-    return told
+    return state
 
 
 def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:

@@ -141,7 +141,7 @@ async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: 
 
 
 @pytest.mark.parametrize("levels", [limits.RESULT_DEPTH + 1, limits.VALUE_DEPTH + 1, 100_000])
-async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Bench, levels: int) -> None:
+async def test_a_result_that_is_too_deep_is_refused_with_the_limit_of_results(bench: Bench, levels: int) -> None:
     bench.tool("a", make.ok(nested(levels)))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.status == "error"

@@ -99,7 +99,7 @@ async def test_best_effort_goes_on(bench: Bench) -> None:
     assert (outcome.frame.ok, outcome.frame.failed, list(outcome.frame.errors)) == (2, 1, ["1"])
 
 
-async def test_only_the_first_errors_are_told(bench: Bench) -> None:
+async def test_only_the_first_errors_are_reported(bench: Bench) -> None:
     bench.tool("a", make.failed())
     outcome = await bench.frame(each(best_effort=True), list(range(30)))
     assert outcome.frame.failed == 30
@@ -269,7 +269,7 @@ async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Ben
     ]
 
 
-async def test_a_fault_of_the_worker_in_one_of_several_items_is_told_by_its_name(
+async def test_a_fault_of_the_worker_in_one_of_several_items_is_reported_by_its_name(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: Any) -> Any:

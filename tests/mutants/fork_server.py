@@ -99,14 +99,14 @@ class Run:
                 return None
             *lines, kept = (kept + part).split(b"\n")
             for line in lines:
-                told = json.loads(line)
-                if "outcome" in told:
+                message = json.loads(line)
+                if "outcome" in message:
                     self.running = None
-                    self.tests[told["test"]] = {"outcome": told["outcome"], "seconds": told["seconds"]}
+                    self.tests[message["test"]] = {"outcome": message["outcome"], "seconds": message["seconds"]}
                     deadline = time.monotonic() + self.settle
                 else:
-                    self.running = told["test"]
-                    limit = self.limit if self.only is None else self.only.get(told["test"], self.limit)
+                    self.running = message["test"]
+                    limit = self.limit if self.only is None else self.only.get(message["test"], self.limit)
                     deadline = time.monotonic() + limit + (self.settle if not self.tests else 0.0)
 
     def _test(self, pipe: int) -> None:

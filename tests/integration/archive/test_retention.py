@@ -52,14 +52,14 @@ async def old_run(stand: Stand, days: float, path: str = "demo/two") -> str:
 async def test_nothing_leaves_unless_it_is_asked_for(stand: Stand) -> None:
     id = await old_run(stand, 1000)
     await stored(stand, id, "a")
-    await stand.do_chores(stand.departures(), "archive", "expire", "results", "purge")
+    await stand.do_tasks(stand.retention(), "archive", "expire", "results", "purge")
     assert (await stand.user.get(f"/api/executions/{id}")).json["archived"] is False
     assert results_of(stand, id)
 
 
 async def test_the_reconciler_archives_what_is_old_enough(stand: Stand) -> None:
     old, young = await old_run(stand, 31), await old_run(stand, 29)
-    done = await stand.do_chores(stand.departures(archive_after_days=30), "archive")
+    done = await stand.do_tasks(stand.retention(archive_after_days=30), "archive")
     assert done["batches_planned"] == 1
     assert (await stand.user.get(f"/api/executions/{old}")).json["archived"] is True
     assert (await stand.user.get(f"/api/executions/{young}")).json["archived"] is False
@@ -73,7 +73,7 @@ async def test_a_month_of_which_all_has_left_is_dropped_not_deleted(stand: Stand
     await stand.archive()
     assert await stand.count(name) > 0, "its events wait for the drop"
     assert all([(await stand.user.get(f"/api/executions/{id}/events")).json for id in ids])
-    done = await stand.do_chores(stand.departures(), "purge")
+    done = await stand.do_tasks(stand.retention(), "purge")
     assert (done["partitions_dropped"] >= 1, done["events_purged"]) == (True, 0)
     assert name not in await partitions(stand)
     assert await stand.count("archive", "purged_at IS NULL") == 0
@@ -86,11 +86,11 @@ async def test_a_month_with_something_left_in_it_stays(stand: Stand) -> None:
     await stand.sql("UPDATE noetl.execution SET ended_at = now() WHERE execution_id = :id", id=stays)
     await stand.plan(days_ago(1))
     await stand.archivist().run(600)
-    assert (await stand.do_chores(stand.departures(), "purge"))["events_purged"] == 0
+    assert (await stand.do_tasks(stand.retention(), "purge"))["events_purged"] == 0
     assert name in await partitions(stand)
     # not for ever: after a week what has left is deleted from beside it
     await stand.sql("UPDATE noetl.archive SET registered_at = now() - interval '8 days'")
-    assert (await stand.do_chores(stand.departures(), "purge"))["events_purged"] > 0
+    assert (await stand.do_tasks(stand.retention(), "purge"))["events_purged"] > 0
     assert await stand.count("event", f"execution_id = {gone}") == 0
     assert await stand.count("event", f"execution_id = {stays}") > 0
 
@@ -100,12 +100,12 @@ async def test_a_log_without_its_row_keeps_its_month(stand: Stand) -> None:
     name = await make_partition(stand, gone)
     await stand.sql("DELETE FROM noetl.execution WHERE execution_id = :id", id=lost)
     await stand.archive()
-    await stand.do_chores(stand.departures(), "purge")
+    await stand.do_tasks(stand.retention(), "purge")
     assert name in await partitions(stand)
     rebuilt = await stand.user.of("operator").post("/api/replay/rebuild", {"execution_id": lost})
     assert rebuilt.status == 200
     await stand.archive()
-    await stand.do_chores(stand.departures(), "purge")
+    await stand.do_tasks(stand.retention(), "purge")
     assert name not in await partitions(stand)
 
 
@@ -116,12 +116,12 @@ async def test_a_month_in_use_is_dropped_later(stand: Stand, postgres_url: str) 
     try:
         reader.run("BEGIN")
         reader.run("SELECT 1 FROM noetl.event LIMIT 1")
-        await stand.do_chores(stand.departures(), "purge")
+        await stand.do_tasks(stand.retention(), "purge")
         assert name in await partitions(stand)
         reader.run("COMMIT")
     finally:
         reader.close()
-    await stand.do_chores(stand.departures(), "purge")
+    await stand.do_tasks(stand.retention(), "purge")
     assert name not in await partitions(stand)
 
 
@@ -130,7 +130,7 @@ async def test_what_is_past_retention_is_deleted_with_its_results(stand: Stand) 
     await stored(stand, old, "a", "b")
     await stored(stand, young, "a")
     name = await make_partition(stand, old)
-    done = await stand.do_chores(stand.departures(retention_days=100), "expire", "purge")
+    done = await stand.do_tasks(stand.retention(retention_days=100), "expire", "purge")
     assert done["executions_expired"] == 1
     assert (await stand.user.get(f"/api/executions/{old}")).status == 404
     assert (await stand.user.get(f"/api/executions/{old}/events")).status == 404
@@ -146,8 +146,8 @@ async def test_retention_ends_the_archive_too(stand: Stand) -> None:
     old = await old_run(stand, 101)
     await stored(stand, old, "a")
     await stand.archive()
-    departures = stand.departures(retention_days=100)
-    await stand.do_chores(departures, "purge", "expire", "purge", "expire")
+    retention = stand.retention(retention_days=100)
+    await stand.do_tasks(retention, "purge", "expire", "purge", "expire")
     assert stand.files() == []
     assert (await stand.user.get(f"/api/executions/{old}")).status == 404
     assert await stand.count("archive") == await stand.count("archived") == await stand.count("event") == 0
@@ -161,13 +161,13 @@ async def test_results_go_after_their_time_and_the_log_stays(stand: Stand) -> No
         await stored(stand, id, "a", "b")
     running = str((await stand.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
     await stored(stand, running, "a")
-    done = await stand.do_chores(stand.departures(result_ttl_days=7), "results")
+    done = await stand.do_tasks(stand.retention(result_ttl_days=7), "results")
     assert done["executions_without_results"] == 2
     assert [len(results_of(stand, id)) for id in (old, archived, young, running)] == [0, 0, 2, 1]
     assert (await stand.user.get(f"/api/executions/{old}/events")).json
     # each once: what is written below the prefix later is not looked for again
     await stored(stand, old, "late")
-    await stand.do_chores(stand.departures(result_ttl_days=7), "results")
+    await stand.do_tasks(stand.retention(result_ttl_days=7), "results")
     assert len(results_of(stand, old)) == 1
 
 
@@ -193,15 +193,15 @@ async def test_a_child_s_results_stay_while_its_parent_runs(stand: Stand) -> Non
     parent, child, last = await parent_and_child(stand)
     await stored(stand, child, "a")
     await stored(stand, parent, "a")
-    at_once = stand.departures(result_ttl_days=1e-9, retention_days=1e-9)
-    await stand.do_chores(at_once, "results", "expire")
+    at_once = stand.retention(result_ttl_days=1e-9, retention_days=1e-9)
+    await stand.do_tasks(at_once, "results", "expire")
     assert (len(results_of(stand, child)), len(results_of(stand, parent))) == (1, 1)
     await stand.hands.report(last, data=1)
     await asyncio.sleep(0.01)
-    await stand.do_chores(at_once, "results")
+    await stand.do_tasks(at_once, "results")
     assert results_of(stand, child) == results_of(stand, parent) == []
     assert (await stand.user.get(f"/api/executions/{child}")).status == 200
-    await stand.do_chores(at_once, "expire")
+    await stand.do_tasks(at_once, "expire")
     assert (await stand.user.get(f"/api/executions/{child}")).status == 404
     assert (await stand.user.get(f"/api/executions/{parent}")).status == 404
 
@@ -229,7 +229,7 @@ async def test_a_child_stays_while_its_parent_is_in_quarantine(stand: Stand) -> 
         await stand.hands.report(last, data=1)
     assert (await stand.user.get(f"/api/executions/{parent}")).json["quarantined"]
     assert (await stand.plan())["planned"] == []
-    await stand.do_chores(stand.departures(retention_days=1e-9), "expire")
+    await stand.do_tasks(stand.retention(retention_days=1e-9), "expire")
     assert (await stand.user.get(f"/api/executions/{child}")).json["archived"] is False, "its end may be asked for"
     assert (await stand.user.delete(f"/api/quarantine/{parent}")).status == 200
     await stand.archive()
@@ -249,7 +249,7 @@ async def test_a_result_with_a_time_of_its_own(stand: Stand) -> None:
                 id=id,
                 key=f"{id}/step/{name}.json",
             )
-    await stand.do_chores(stand.departures(), "results")
+    await stand.do_tasks(stand.retention(), "results")
     assert results_of(stand, ended) == [f"{ended}/step/not-yet.json"]
     assert len(results_of(stand, running)) == 2
     assert await stand.count("result_ref", f"execution_id = {ended}") == 1
@@ -263,19 +263,19 @@ async def test_a_pass_does_only_so_much_and_goes_on(
     ids = [await old_run(stand, 2) for _ in range(3)]
     for id in ids:
         await stored(stand, id, *(f"n{number}" for number in range(40)))
-    departures = stand.departures(**settings)
-    chore = "results" if "result_ttl_days" in settings else "expire"
-    await stand.sql("UPDATE noetl.chore SET due_at = now() + interval '1 h' WHERE name <> :name", name=chore)
+    retention = stand.retention(**settings)
+    task = "results" if "result_ttl_days" in settings else "expire"
+    await stand.sql("UPDATE noetl.chore SET due_at = now() + interval '1 h' WHERE name <> :name", name=task)
     left, passes = [len(stand.files())], 0
     while left[-1] and passes < 50:
-        await departures.run_next_task()
+        await retention.run_next_task()
         left.append(len(stand.files()))
         passes += 1
     assert left[-1] == 0 and passes > 3
     assert all(before - after <= 40 for before, after in pairwise(left))
 
 
-async def test_two_reconcilers_share_the_chores(stand: Stand) -> None:
-    one, two = stand.departures(), stand.departures()
-    await asyncio.gather(*(departures.run_next_task() for departures in (one, two) for _ in range(2)))
+async def test_two_reconcilers_share_the_tasks(stand: Stand) -> None:
+    one, two = stand.retention(), stand.retention()
+    await asyncio.gather(*(retention.run_next_task() for retention in (one, two) for _ in range(2)))
     assert await stand.count("chore", "due_at <= now()") == 0

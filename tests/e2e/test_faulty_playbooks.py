@@ -265,7 +265,7 @@ def test_schedules_start_run_after_run(crowd: Crowd, name: str) -> None:
 
 
 @pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.name)
-def test_the_poisoned_fail_with_their_reason_and_its_place(crowd: Crowd, poison: Poison) -> None:
+def test_each_faulty_playbook_fails_with_its_reason_and_place(crowd: Crowd, poison: Poison) -> None:
     (entry,) = crowd.of(poison.path)
     assert entry["status"] == "FAILED", entry
     error = entry["error"]
@@ -275,7 +275,7 @@ def test_the_poisoned_fail_with_their_reason_and_its_place(crowd: Crowd, poison:
     assert not entry["quarantined"], "that is for faults of the engine"
 
 
-def test_the_poisoned_can_be_cancelled(crowd: Crowd) -> None:
+def test_faulty_playbooks_can_be_cancelled(crowd: Crowd) -> None:
     for poison in POISONS:
         (id,) = crowd.ids[poison.path]
         answer = crowd.stack.call("POST", f"/api/executions/{id}/cancel", {})
